@@ -1,0 +1,66 @@
+/*
+ * Raw system calls: no libc, so one shared object serves glibc and musl alike, and every
+ * call already answers the way the shim does: a count, or a negative errno.
+ */
+#ifndef TWINPATH_SYSCALL_H
+#define TWINPATH_SYSCALL_H
+
+#if defined(__x86_64__)
+enum {
+	NR_read = 0, NR_write = 1, NR_close = 3, NR_mmap = 9, NR_ioctl = 16, NR_socket = 41,
+	NR_connect = 42, NR_sendto = 44, NR_recvfrom = 45, NR_bind = 49, NR_setsockopt = 54,
+	NR_getsockopt = 55, NR_prctl = 157, NR_gettid = 186, NR_sched_setaffinity = 203,
+	NR_openat = 257, NR_ppoll = 271, NR_eventfd2 = 290, NR_recvmmsg = 299, NR_sendmmsg = 307,
+	NR_setns = 308, NR_bpf = 321, NR_io_uring_setup = 425, NR_io_uring_enter = 426,
+	NR_io_uring_register = 427,
+};
+
+static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long ret;
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret;
+}
+#elif defined(__aarch64__)
+enum {
+	NR_eventfd2 = 19, NR_ioctl = 29, NR_openat = 56, NR_close = 57, NR_read = 63, NR_write = 64,
+	NR_ppoll = 73, NR_sched_setaffinity = 122, NR_prctl = 167, NR_gettid = 178, NR_socket = 198,
+	NR_bind = 200, NR_connect = 203, NR_sendto = 206, NR_recvfrom = 207, NR_setsockopt = 208,
+	NR_getsockopt = 209, NR_mmap = 222, NR_recvmmsg = 243, NR_setns = 268, NR_sendmmsg = 269,
+	NR_bpf = 280, NR_io_uring_setup = 425, NR_io_uring_enter = 426, NR_io_uring_register = 427,
+};
+
+static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long x8 __asm__("x8") = nr;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+	register long x5 __asm__("x5") = f;
+	__asm__ volatile("svc #0"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+			 : "memory");
+	return x0;
+}
+#else
+#error "Twinpath's shim knows x86-64 and arm64"
+#endif
+
+#define SYS1(nr, a) sys6(nr, (long)(a), 0, 0, 0, 0, 0)
+#define SYS2(nr, a, b) sys6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
+#define SYS3(nr, a, b, c) sys6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define SYS4(nr, a, b, c, d) sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define SYS5(nr, a, b, c, d, e) sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+#define SYS6(nr, a, b, c, d, e, f) \
+	sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+#endif

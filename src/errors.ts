@@ -1,0 +1,158 @@
+/**
+ * Every error a person can meet, in one table: a stable code, what happened, what to do.
+ *
+ * What a person got wrong throws a {@link TwinpathError}. What traffic did is a counter, never an
+ * error. System calls answer with a negative errno, which {@link check} turns into an error once.
+ */
+
+const TABLE = {
+  ERR_OPTION_UNKNOWN: 'There is no such option',
+  ERR_OPTION_INVALID: 'An option has an unusable value',
+  ERR_NOT_LINUX: 'Twinpath drives Linux kernel rings and this is not Linux',
+  ERR_SHIM_MISSING: 'The native shim is not built and could not be built',
+  ERR_SHIM_ABI: 'The native shim belongs to another version of Twinpath',
+  ERR_PERMISSION: 'The kernel refused this user',
+  ERR_NO_NETVSC: 'This machine has no NetVSC device',
+  ERR_DEVICE_NOT_FOUND: 'There is no such network device',
+  ERR_DEVICE_NOT_NETVSC: 'That device is not a NetVSC',
+  ERR_DEVICE_AMBIGUOUS: 'More than one device fits',
+  ERR_DEVICE_IN_USE: 'That device carries addresses or routes of this machine',
+  ERR_DEVICE_BUSY: 'Another program already holds that device',
+  ERR_NO_TUN: 'The kernel offers no tap devices',
+  ERR_KERNEL: 'A system call failed',
+  ERR_HANDLER: 'The handler could not be loaded',
+  ERR_HANDLER_THREW: 'The handler threw an exception and its packet was dropped',
+  ERR_PORT_CLOSED: 'The port is closed',
+  ERR_WORKER: 'A worker thread could not be started',
+  ERR_LAB: 'The lab could not be built',
+  ERR_TIMEOUT: 'Something that should have happened did not',
+} as const;
+
+export type ErrorCode = keyof typeof TABLE;
+
+export interface ErrorDetails {
+  /** The network device, file or option the error is about. */
+  readonly device?: string;
+  /** The system call that failed. */
+  readonly syscall?: string;
+  /** Its errno, positive. */
+  readonly errno?: number;
+  /** What exactly happened, when the code's sentence is not enough. */
+  readonly detail?: string;
+  /** What the reader can do about it. */
+  readonly hint?: string;
+}
+
+export class TwinpathError extends Error {
+  override readonly name = 'TwinpathError';
+  readonly code: ErrorCode;
+  readonly device: string | undefined;
+  readonly syscall: string | undefined;
+  readonly errno: number | undefined;
+  readonly detail: string | undefined;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, details: ErrorDetails = {}) {
+    super(sentence(code, details));
+    this.code = code;
+    this.device = details.device;
+    this.syscall = details.syscall;
+    this.errno = details.errno;
+    this.detail = details.detail;
+    this.hint = details.hint;
+  }
+
+  /** The fields as a plain object: an error's `code` does not survive a structured clone, this does. */
+  toJSON(): { code: ErrorCode } & ErrorDetails {
+    const { code, device, syscall, errno, detail, hint } = this;
+    return { code, device, syscall, errno, detail, hint };
+  }
+
+  /** The inverse of {@link toJSON}, for errors that crossed a thread. */
+  static from(plain: { code: ErrorCode } & ErrorDetails): TwinpathError {
+    return new TwinpathError(plain.code, plain);
+  }
+}
+
+function sentence(code: ErrorCode, { device, syscall, errno, detail, hint }: ErrorDetails): string {
+  let text: string = TABLE[code];
+  if (device !== undefined) text += `: ${device}`;
+  if (syscall !== undefined) {
+    text += ` (${syscall}${errno === undefined ? '' : `: ${errnoName(errno)}, ${errnoText(errno)}`})`;
+  }
+  if (detail !== undefined) text += `: ${detail}`;
+  text += '.';
+  if (hint !== undefined) text += ` ${hint}`;
+  return text;
+}
+
+/** The errno values this project meets; names and numbers as in the kernel's asm-generic/errno*.h. */
+const ERRNO: readonly (readonly [number, string, string])[] = [
+  [1, 'EPERM', 'operation not permitted'],
+  [2, 'ENOENT', 'no such file or device'],
+  [4, 'EINTR', 'interrupted'],
+  [5, 'EIO', 'input/output error'],
+  [6, 'ENXIO', 'no such device or address'],
+  [7, 'E2BIG', 'too big'],
+  [9, 'EBADF', 'bad file descriptor'],
+  [11, 'EAGAIN', 'try again'],
+  [12, 'ENOMEM', 'out of memory'],
+  [13, 'EACCES', 'permission denied'],
+  [14, 'EFAULT', 'bad address'],
+  [16, 'EBUSY', 'device or resource busy'],
+  [17, 'EEXIST', 'already exists'],
+  [19, 'ENODEV', 'no such device'],
+  [22, 'EINVAL', 'invalid argument'],
+  [24, 'EMFILE', 'too many open files'],
+  [25, 'ENOTTY', 'inappropriate ioctl'],
+  [28, 'ENOSPC', 'no space left'],
+  [38, 'ENOSYS', 'not in this kernel'],
+  [77, 'EBADFD', 'file descriptor in bad state'],
+  [88, 'ENOTSOCK', 'not a socket'],
+  [93, 'EPROTONOSUPPORT', 'protocol not supported'],
+  [94, 'ESOCKTNOSUPPORT', 'socket type not supported'],
+  [95, 'EOPNOTSUPP', 'not supported'],
+  [97, 'EAFNOSUPPORT', 'address family not supported'],
+  [98, 'EADDRINUSE', 'address in use'],
+  [99, 'EADDRNOTAVAIL', 'address not available'],
+  [100, 'ENETDOWN', 'network is down'],
+  [101, 'ENETUNREACH', 'network is unreachable'],
+  [105, 'ENOBUFS', 'no buffer space'],
+  [107, 'ENOTCONN', 'not connected'],
+  [110, 'ETIMEDOUT', 'timed out'],
+  [111, 'ECONNREFUSED', 'connection refused'],
+  [113, 'EHOSTUNREACH', 'no route to host'],
+];
+
+/** Negative errno values, as the shim returns them. */
+export const Errno = Object.freeze(
+  Object.fromEntries(ERRNO.map(([number, name]) => [name, -number])),
+) as Readonly<Record<string, number>>;
+
+export function errnoName(errno: number): string {
+  return ERRNO.find(([number]) => number === Math.abs(errno))?.[1] ?? `errno ${Math.abs(errno)}`;
+}
+
+export function errnoText(errno: number): string {
+  return ERRNO.find(([number]) => number === Math.abs(errno))?.[2] ?? 'unknown error';
+}
+
+/**
+ * Passes a system call's result on, or throws it as an error: EPERM and EACCES as ERR_PERMISSION,
+ * everything else under `code`.
+ */
+export function check(
+  result: number,
+  syscall: string,
+  details: ErrorDetails & { code?: ErrorCode } = {},
+): number {
+  if (result >= 0) return result;
+  const { code = 'ERR_KERNEL', ...rest } = details;
+  const refused = result === -1 || result === -13;
+  throw new TwinpathError(refused ? 'ERR_PERMISSION' : code, {
+    syscall,
+    errno: -result,
+    ...(refused ? { hint: 'Run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF.' } : {}),
+    ...rest,
+  });
+}

@@ -1,0 +1,73 @@
+/**
+ * The TypeScript side of native/layout.h: byte offsets inside the two request blocks.
+ *
+ * Drawn as the C structures are; test/unit/abi.test.ts compares each number with what the shim
+ * reports through `tp_offset`. Change both and bump `ABI` in the same commit.
+ */
+
+export const ABI = 1;
+
+/** `struct tp_xsk`: how an AF_XDP socket is opened, and where the kernel put its rings. */
+export const Xsk = {
+  umemAddr: 0,
+  umemLen: 8,
+  frameSize: 16,
+  headroom: 20,
+  /** u64 × 4: fill, rx, tx, completion. */
+  ringAddr: 24,
+  /** u32 × 4. */
+  ringRoom: 56,
+  /** u32 × 4. */
+  ringEntries: 72,
+  fd: 88,
+  step: 92,
+  /** `struct tp_ring` × 4: producer, consumer, flags, desc, mapped, pad; u32 each. */
+  ring: 96,
+  bytes: 192,
+} as const;
+
+/** `struct tp_uring`: the same for an io_uring. */
+export const Uring = {
+  ringsAddr: 0,
+  sqesAddr: 8,
+  bufsAddr: 16,
+  ringsRoom: 24,
+  sqesRoom: 28,
+  sqEntries: 32,
+  cqEntries: 36,
+  bufEntries: 40,
+  bufGroup: 44,
+  fd: 48,
+  step: 52,
+  /** sqHead, sqTail, sqFlags, sqArray; u32 each. */
+  sqHead: 56,
+  /** cqHead, cqTail, cqOverflow, cqes; u32 each. */
+  cqHead: 72,
+  setupFlags: 88,
+  bytes: 96,
+} as const;
+
+/** `struct tp_span`: u32 offset, s32 length. */
+export const SPAN_BYTES = 8;
+
+/** In the order of `tp_offset(0…)`. */
+export const OFFSETS: readonly number[] = [
+  ...[Xsk.umemAddr, Xsk.umemLen, Xsk.frameSize, Xsk.headroom, Xsk.ringAddr, Xsk.ringRoom],
+  ...[Xsk.ringEntries, Xsk.fd, Xsk.step, Xsk.ring, Xsk.bytes],
+  ...[Uring.ringsAddr, Uring.sqesAddr, Uring.bufsAddr, Uring.ringsRoom, Uring.sqesRoom],
+  ...[Uring.sqEntries, Uring.cqEntries, Uring.bufEntries, Uring.bufGroup, Uring.fd, Uring.step],
+  ...[Uring.sqHead, Uring.cqHead, Uring.setupFlags, Uring.bytes, SPAN_BYTES],
+];
+
+/** What `step` in a failed request means: the system call to name in the error. */
+export const STEPS: readonly string[] = [
+  '',
+  'socket(AF_XDP)',
+  'setsockopt(XDP_UMEM_REG)',
+  'setsockopt(XDP ring size)',
+  'getsockopt(XDP_MMAP_OFFSETS)',
+  'ring layout',
+  'mmap(AF_XDP ring)',
+  'io_uring_setup',
+  'io_uring_register(PBUF_RING)',
+];

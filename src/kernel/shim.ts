@@ -1,0 +1,185 @@
+/**
+ * The one door to native code: finds, builds if need be, loads and types native/shim.c.
+ *
+ * Any thread may call {@link loadShim}; each thread loads its own handle of the same object. Every
+ * function answers with a count or a negative errno and never throws; wrap what a person can get
+ * wrong in `check()` from errors.ts. Addresses are Numbers (48 bits fit): see {@link addressOf}.
+ *
+ * NB: an address does not keep its buffer alive. Whoever holds an address holds the view too.
+ */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import koffi from 'koffi';
+import { TwinpathError } from '../errors.ts';
+import { ABI } from './abi.ts';
+
+/** A fixed-size typed array, or an address inside one. Calls with a Number are the cheapest (30 ns). */
+export type Pointer = number | ArrayBufferView;
+
+export interface Shim {
+  /** The file that was loaded. */
+  readonly file: string;
+  offset(field: number): number;
+  open(path: string, flags: number): number;
+  close(fd: number): number;
+  read(fd: number, at: Pointer, length: number): number;
+  write(fd: number, at: Pointer, length: number): number;
+  ioctl(fd: number, request: number, argument: Pointer): number;
+  eventfd(): number;
+  /** Moves the calling thread (only) into a namespace. */
+  setns(fd: number, kind: number): number;
+  gettid(): number;
+  /** At most 15 bytes; shown by top, perf and gdb. */
+  threadName(name: string): number;
+  /** Pins the calling thread to one CPU. */
+  affinity(cpu: number): number;
+  bpf(command: number, attributes: Pointer, size: number): number;
+  socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, name: Pointer, length: number): number;
+  connect(fd: number, name: Pointer, length: number): number;
+  send(fd: number, at: Pointer, length: number, flags: number): number;
+  recv(fd: number, at: Pointer, length: number, flags: number): number;
+  sendmmsg(fd: number, messages: Pointer, count: number, flags: number): number;
+  recvmmsg(fd: number, messages: Pointer, count: number, flags: number): number;
+  setsockopt(fd: number, level: number, option: number, value: Pointer, length: number): number;
+  /** The option's length. */
+  getsockopt(fd: number, level: number, option: number, value: Pointer, room: number): number;
+  /** Waits for any of `count` pollfds, at most 50 ms whatever `millis` says. */
+  poll(pollfds: Pointer, count: number, millis: number): number;
+  xskOpen(request: Pointer): number;
+  xskBind(fd: number, ifindex: number, queue: number, flags: number): number;
+  xskClose(request: Pointer): number;
+  xskKick(fd: number): number;
+  uringOpen(request: Pointer): number;
+  uringEnter(fd: number, submit: number): number;
+  readBurst(fd: number, base: Pointer, spans: Pointer, count: number): number;
+  writeBurst(fd: number, base: Pointer, spans: Pointer, count: number): number;
+}
+
+/** Parameter types: i int, u uint32, p pointer (a view or an address), s string. */
+const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, parameters: string]> = {
+  offset: ['tp_offset', 'i'],
+  open: ['tp_open', 'si'],
+  close: ['tp_close', 'i'],
+  read: ['tp_read', 'ipu'],
+  write: ['tp_write', 'ipu'],
+  ioctl: ['tp_ioctl', 'iup'],
+  eventfd: ['tp_eventfd', ''],
+  setns: ['tp_setns', 'ii'],
+  gettid: ['tp_gettid', ''],
+  threadName: ['tp_thread_name', 's'],
+  affinity: ['tp_affinity', 'i'],
+  bpf: ['tp_bpf', 'ipu'],
+  socket: ['tp_socket', 'iii'],
+  bind: ['tp_bind', 'ipu'],
+  connect: ['tp_connect', 'ipu'],
+  send: ['tp_send', 'ipui'],
+  recv: ['tp_recv', 'ipui'],
+  sendmmsg: ['tp_sendmmsg', 'ipui'],
+  recvmmsg: ['tp_recvmmsg', 'ipui'],
+  setsockopt: ['tp_setsockopt', 'iiipu'],
+  getsockopt: ['tp_getsockopt', 'iiipu'],
+  poll: ['tp_poll', 'pui'],
+  xskOpen: ['tp_xsk_open', 'p'],
+  xskBind: ['tp_xsk_bind', 'iuuu'],
+  xskClose: ['tp_xsk_close', 'p'],
+  xskKick: ['tp_xsk_kick', 'i'],
+  uringOpen: ['tp_uring_open', 'p'],
+  uringEnter: ['tp_uring_enter', 'iu'],
+  readBurst: ['tp_read_burst', 'ippu'],
+  writeBurst: ['tp_write_burst', 'ippu'],
+};
+
+const TYPES: Record<string, string> = { i: 'int', u: 'uint32_t', p: 'void *', s: 'const char *' };
+
+let loaded: Shim | undefined;
+
+/**
+ * The shim, loaded once a thread. Looks in `build/` (a clone), then `prebuilds/` (the package), then
+ * the user's cache, and compiles it there when none fits.
+ *
+ * @throws ERR_NOT_LINUX, ERR_SHIM_MISSING (no compiler and nothing prebuilt), ERR_SHIM_ABI
+ */
+export function loadShim(): Shim {
+  loaded ??= bind(locate());
+  return loaded;
+}
+
+/** The address of a view's first byte, as the shim takes it. The caller keeps the view alive. */
+export function addressOf(view: ArrayBufferView): number {
+  return Number(koffi.address(view));
+}
+
+function bind(file: string): Shim {
+  const library = koffi.load(file);
+  const abi = library.func('int tp_abi()')() as number;
+  if (abi !== ABI) {
+    throw new TwinpathError('ERR_SHIM_ABI', {
+      device: file,
+      detail: `it has ABI ${abi}, this version needs ${ABI}`,
+      hint: 'Delete that file, or run "make -C native" in a clone.',
+    });
+  }
+  const shim: Record<string, unknown> = { file };
+  for (const [name, [symbol, parameters]] of Object.entries(SIGNATURES)) {
+    shim[name] = library.func(
+      symbol,
+      'int',
+      [...parameters].map((p) => TYPES[p]!),
+    );
+  }
+  return shim as unknown as Shim;
+}
+
+/** The package's folder: where package.json lies, seen from src/ or from dist/src/. */
+export const packageRoot: string = (() => {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  return folder;
+})();
+
+function locate(): string {
+  if (process.platform !== 'linux') throw new TwinpathError('ERR_NOT_LINUX', { device: process.platform });
+  const built = join(packageRoot, 'build', 'shim.so');
+  if (existsSync(built)) return built;
+  const prebuilt = join(packageRoot, 'prebuilds', `linux-${process.arch}`, 'shim.so');
+  if (existsSync(prebuilt)) return prebuilt;
+  return cached();
+}
+
+/** Compiles into the user's cache under a name that changes with the source. */
+function cached(): string {
+  const source = join(packageRoot, 'native');
+  const digest = createHash('sha256').update(process.arch);
+  for (const name of ['shim.c', 'layout.h', 'syscall.h', 'Makefile']) {
+    digest.update(readFileSync(join(source, name)));
+  }
+  const folder = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'twinpath');
+  const file = join(folder, `${digest.digest('hex').slice(0, 16)}.so`);
+  if (existsSync(file)) return file;
+
+  const own = `${file}.${process.pid}`;
+  const failed = (detail: string): never => {
+    rmSync(own, { force: true });
+    throw new TwinpathError('ERR_SHIM_MISSING', {
+      device: file,
+      detail,
+      hint: 'Install a C compiler and make (Debian: apt-get install gcc make), then run it again.',
+    });
+  };
+  try {
+    mkdirSync(folder, { recursive: true });
+    const run = spawnSync('make', ['-s', '-C', source, `OUT=${own}`], { encoding: 'utf8' });
+    if (run.error) return failed(`cannot run make: ${run.error.message}`);
+    if (run.status !== 0) return failed(run.stderr.trim().split('\n').at(-1) ?? 'make failed');
+    renameSync(own, file); // two first uses at once: the last one wins, both are whole
+  } catch (error) {
+    if (error instanceof TwinpathError) throw error;
+    return failed((error as Error).message);
+  }
+  return file;
+}
