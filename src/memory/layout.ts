@@ -1,0 +1,329 @@
+/**
+ * The shared memory, drawn. The only module that knows byte offsets.
+ *
+ * One `WebAssembly.Memory` (page-aligned, fixed size, shared) holds everything two threads, or a
+ * thread and the kernel, look at. {@link layOut} is a pure function of the geometry, so each thread
+ * computes the same offsets for itself.
+ *
+ * ```
+ *   control page    magic, geometry, stop word                                (a)
+ *   journal         what happened to which queue, when                        (c)
+ *   worker blocks   one per queue number: pool, heartbeat, audit              (w)
+ *   queue blocks    one per (port, queue): ownership (c), answer (w), counters (w)
+ *   path slots      one per (port, queue, path): descriptors (c), counters (w)
+ *   bursts          one per worker: the packets in hand, struct of arrays     (w)
+ *   pool stacks     one per worker: free frames; one holder byte per frame    (w)
+ *   rings           four per path slot, page aligned; mapped by the kernel    (w)(k)
+ *   frames          the packets                                               (w)(k)
+ * ```
+ *
+ * Owner tags: (a) application thread, (c) coordinator, (w) the one worker of that queue, (k) kernel.
+ * A word has one writer. Words of different writers never share a cache line ({@link LINE} bytes:
+ * two lines, because x86 fetches pairs).
+ */
+
+export const MAGIC = 0x54575031; // TWP1
+export const LINE = 128;
+
+/** Packets handled together: two cache-resident kilobytes of headers, and one system call each 64. */
+export const BURST = 64;
+
+/** Bytes the kernel keeps free before each packet (XDP_PACKET_HEADROOM, include/uapi/linux/bpf.h). */
+export const HEADROOM = 256;
+
+/** What a queue transmits on. HOST is the machine's own stack. */
+export const Path = { NONE: 0, SYNTHETIC: 1, VF: 2, HOST: 3 } as const;
+export type PathId = (typeof Path)[keyof typeof Path];
+export const PATH_NAMES = ['none', 'synthetic', 'vf', 'host'] as const;
+export type PathName = (typeof PATH_NAMES)[number];
+
+/** The paths a queue has slots for. */
+export const SLOT_PATHS = [Path.SYNTHETIC, Path.VF] as const;
+
+export interface Geometry {
+  readonly pageSize: number;
+  readonly ports: number;
+  readonly queues: number;
+  /** 2048 or 4096. */
+  readonly frameSize: number;
+  /** Frames of one worker, for all its ports; a multiple of 64. */
+  readonly framesPerWorker: number;
+  /** Entries of each AF_XDP ring and half the io_uring's; a power of two. */
+  readonly ringEntries: number;
+}
+
+/** A shared `WebAssembly.Memory`; spelled out because the DOM types that declare it are not ours. */
+export interface WasmMemory {
+  readonly buffer: ArrayBufferLike;
+}
+
+/** The shared memory as one thread hands it to another. */
+export interface SharedMemory {
+  readonly memory: WasmMemory;
+  readonly geometry: Geometry;
+}
+
+/** Byte offsets inside the control page. */
+export const Control = {
+  magic: 0,
+  /** Bytes of the whole memory; a reader with another layout notices. */
+  bytes: 4,
+  /** 0 run, 1 stop. (c) */
+  stop: LINE,
+} as const;
+
+/** Byte offsets inside a worker block. */
+export const WorkerBlock = {
+  /** Free frames on the stack. (w) */
+  poolCount: 0,
+  /** Loops so far, wrapping. A worker that never returns from its handler stops counting. (w) */
+  heartbeat: 4,
+  /** Kernel thread id, 0 before the first loop. (w) */
+  tid: 8,
+  /** Times this worker number was started. (w) */
+  starts: 12,
+  /** 1 while the worker sleeps on the doorbell word. (w) */
+  sleeping: 64,
+  /** An audit's answer: equals `auditWanted` once the words below belong to it. (w) */
+  auditDone: 16,
+  /** Int32 × {@link LEDGER_FIELDS}. (w) */
+  ledger: 20,
+  /** Asks for an audit by counting up. (c) */
+  auditWanted: LINE,
+  /** Doorbell for workers without a descriptor to sleep on: counted up by (c) and memory peers. */
+  doorbell: 2 * LINE,
+  /** eventfd that wakes the worker. (c) */
+  doorbellFd: 2 * LINE + 4,
+  /** eventfd that wakes the coordinator. (c) */
+  attentionFd: 2 * LINE + 8,
+  bytes: 3 * LINE,
+} as const;
+
+/** The frame ledger, in the order it is stored. `accounted` must equal `total`. */
+export const LEDGER_FIELDS = [
+  'total',
+  'accounted',
+  'free',
+  'fill',
+  'rx',
+  'tx',
+  'completing',
+  'inHand',
+  'duplicates',
+] as const;
+
+/** Byte offsets inside a queue block. */
+export const QueueBlock = {
+  /** See {@link ownerWord}. (c) */
+  owner: 0,
+  /** The last owner word the worker has put into effect. (w) */
+  ack: LINE,
+  /** A path's kick failed with this errno (positive), per path id; 0 none. (w) Int32 × 4 */
+  kickErrno: LINE + 16,
+  /** The last switch: frames drained from the old receive ring, frames rescued. (w) */
+  drained: LINE + 32,
+  rescued: LINE + 36,
+  /** When it began and ended, CLOCK_MONOTONIC ns as Float64. (w) */
+  switchBegan: LINE + 40,
+  switchEnded: LINE + 48,
+  /** Float64 × QUEUE_COUNTERS. (w) */
+  counters: 2 * LINE,
+  bytes: 4 * LINE,
+} as const;
+
+/** Byte offsets inside a path slot. */
+export const PathSlot = {
+  /** Which driver serves it: see DRIVERS. 0 closed. (c) */
+  driver: 0,
+  /** Counts up each time the slot is opened. (c) */
+  incarnation: 4,
+  /** The descriptor to kick and to sleep on: AF_XDP socket or tap queue. (c) */
+  fd: 8,
+  /** 1 if descriptors the kernel has not consumed may be taken back. (c) */
+  rescuable: 12,
+  /** Tap only: 1 io_uring, 0 plain reads and writes. (c) asks, (w) answers in `uringFd`. */
+  useUring: 16,
+  /** `struct tp_xsk`. (c) */
+  xsk: LINE,
+  /** Cursor behind the last transmit slot written, published or not. (w) */
+  staged: 3 * LINE + 12,
+  /** Transmit slots before this cursor are consumed, even if the kernel has not said so yet. (w) */
+  consumed: 3 * LINE + 112,
+  /** io_uring of this tap queue; 0 none. (w) */
+  uringFd: 3 * LINE,
+  /** errno with which io_uring was refused; 0 none. (w) */
+  uringErrno: 3 * LINE + 4,
+  /** Buffers the kernel took from the provided-buffer ring, counted by completions. (w) */
+  buffersUsed: 3 * LINE + 8,
+  /** `struct tp_uring`. (w) */
+  uring: 3 * LINE + 16,
+  /** Float64 × PATH_COUNTERS. (w) */
+  counters: 4 * LINE,
+  /** Float64 × KERNEL_COUNTERS: what the kernel says it dropped. (c) */
+  kernel: 6 * LINE,
+  bytes: 7 * LINE,
+} as const;
+
+/** Which driver a path slot belongs to. */
+export const Driver = { CLOSED: 0, AF_XDP: 1, TAP: 2, MEMORY: 3 } as const;
+
+/** Counters of a (port, queue). A drop reason is a counter; `DROP_REASONS` names them. */
+export const QUEUE_COUNTERS = [
+  'bursts',
+  'sent', // frames the handler made with send()
+  'sendRefused', // send() without a free frame
+  'handlerErrors', // exceptions thrown by the handler
+  'dropVerdict',
+  'dropHandlerError',
+  'dropNoPath',
+  'dropTxFull',
+  'dropBadLength',
+  'sleeps',
+] as const;
+export type QueueCounter = (typeof QUEUE_COUNTERS)[number];
+
+/** Counters of a (port, queue, path). */
+export const PATH_COUNTERS = [
+  'rxPackets',
+  'rxBytes',
+  'txPosted', // descriptors given to the path
+  'txPackets', // completed
+  'txBytes', // of what was posted
+  'txErrors', // completed with an error
+  'txRetried', // dropped by the device and given to it again
+  'txRescued', // taken back unsent when the path went away
+  'txUnknown', // neither completed nor taken back: inside the device when it went
+  'kicks',
+  'kickErrors',
+  'rxErrors', // the path answered a receive with an error
+] as const;
+export type PathCounter = (typeof PATH_COUNTERS)[number];
+
+/** What the kernel reports of a path, summed over the path's incarnations. */
+export const KERNEL_COUNTERS = ['rxDropped', 'rxRingFull', 'rxFillEmpty', 'txInvalid'] as const;
+export type KernelCounter = (typeof KERNEL_COUNTERS)[number];
+
+/** One journal record: Float64 each. */
+export const JOURNAL_FIELDS = [
+  'sequence',
+  'port',
+  'queue',
+  'from',
+  'to',
+  'reason',
+  'detectedNanos',
+  'orderedNanos',
+  'beganNanos',
+  'endedNanos',
+  'drained',
+  'rescued',
+] as const;
+export const JOURNAL_RECORDS = 1024;
+const JOURNAL_RECORD_BYTES = LINE;
+
+/** Rings of a path slot. The tap keeps its buffer ring, CQ and SQEs in FILL, RX and TX. */
+export const Ring = { FILL: 0, RX: 1, TX: 2, COMPLETION: 3 } as const;
+export type RingId = (typeof Ring)[keyof typeof Ring];
+
+/** Where the ring's words lie when we, not the kernel, lay it out (memory path): as Linux 6.18 does. */
+export const OWN_RING = { producer: 0, consumer: LINE, flags: 2 * LINE, desc: 3 * LINE } as const;
+
+/**
+ * Bytes before a ring's entries, at most: AF_XDP uses 320, io_uring 192 (both measured on 6.18).
+ */
+const RING_HEAD = 512;
+
+export interface Layout {
+  readonly geometry: Geometry;
+  readonly bytes: number;
+  readonly journalHead: number;
+  readonly journal: number;
+  readonly journalRecordBytes: number;
+  readonly frames: number;
+  readonly framesBytes: number;
+  readonly holders: number;
+  worker(queue: number): number;
+  queue(port: number, queue: number): number;
+  slot(port: number, queue: number, path: PathId): number;
+  burst(queue: number): number;
+  poolStack(queue: number): number;
+  ring(port: number, queue: number, path: PathId, ring: RingId): number;
+  ringRoom(ring: RingId): number;
+}
+
+/** Bytes of a burst: four Int32 arrays and three byte arrays of {@link BURST} entries. */
+export const BURST_BYTES = 4 * 4 * BURST + 4 * BURST;
+
+export function layOut(geometry: Geometry): Layout {
+  const { pageSize, ports, queues, frameSize, framesPerWorker, ringEntries } = geometry;
+  const pages = (bytes: number): number => Math.ceil(bytes / pageSize) * pageSize;
+  const lines = (bytes: number): number => Math.ceil(bytes / LINE) * LINE;
+  let end = 0;
+  const reserve = (bytes: number): number => {
+    const at = end;
+    end += lines(bytes);
+    return at;
+  };
+
+  reserve(pageSize); // control
+  const journalHead = reserve(LINE);
+  const journal = reserve(JOURNAL_RECORDS * JOURNAL_RECORD_BYTES);
+  const workers = reserve(queues * WorkerBlock.bytes);
+  const blocks = reserve(ports * queues * QueueBlock.bytes);
+  const slots = reserve(ports * queues * SLOT_PATHS.length * PathSlot.bytes);
+  const bursts = reserve(queues * lines(BURST_BYTES));
+  const stacks = reserve(queues * lines(framesPerWorker * 4));
+  const holders = reserve(queues * lines(framesPerWorker));
+
+  // Descriptors are 8 bytes in FILL and COMPLETION, 16 in RX and TX. The tap's buffer ring (16 bytes
+  // an entry), CQ (16) and SQEs (64) take half, all and a quarter as many entries: the same room.
+  const rooms = [8, 16, 16, 8].map((stride) => pages(RING_HEAD + ringEntries * stride));
+  const ringOffsets = rooms.map((_, ring) => rooms.slice(0, ring).reduce((a, b) => a + b, 0));
+  const slotRings = rooms.reduce((a, b) => a + b, 0);
+  end = pages(end);
+  const rings = reserve(ports * queues * SLOT_PATHS.length * slotRings);
+  end = pages(end);
+  const frames = end;
+  const framesBytes = queues * framesPerWorker * frameSize;
+  end += framesBytes;
+
+  const slotNumber = (port: number, queue: number, path: PathId): number =>
+    (port * queues + queue) * SLOT_PATHS.length + (path - 1);
+
+  return {
+    geometry,
+    bytes: end,
+    journalHead,
+    journal,
+    journalRecordBytes: JOURNAL_RECORD_BYTES,
+    frames,
+    framesBytes,
+    holders,
+    worker: (queue) => workers + queue * WorkerBlock.bytes,
+    queue: (port, queue) => blocks + (port * queues + queue) * QueueBlock.bytes,
+    slot: (port, queue, path) => slots + slotNumber(port, queue, path) * PathSlot.bytes,
+    burst: (queue) => bursts + queue * lines(BURST_BYTES),
+    poolStack: (queue) => stacks + queue * lines(framesPerWorker * 4),
+    ring: (port, queue, path, ring) => rings + slotNumber(port, queue, path) * slotRings + ringOffsets[ring]!,
+    ringRoom: (ring) => rooms[ring]!,
+  };
+}
+
+/**
+ * The owner word: `epoch << 8 | reclaim << 5 | attached << 2 | path`.
+ *
+ * - `path` (2 bits): which path the queue transmits on.
+ * - `attached` (3 bits, bit p-1 for path p): which paths the worker polls.
+ * - `reclaim` (3 bits): paths whose kernel objects are gone, so that the worker may take back every
+ *   frame the kernel still held.
+ * - `epoch` (24 bits): counts up with every order, so that no two orders look alike.
+ */
+export function ownerWord(epoch: number, path: PathId, attached: number, reclaim = 0): number {
+  return (epoch << 8) | ((reclaim & 7) << 5) | ((attached & 7) << 2) | path;
+}
+
+export const ownerPath = (word: number): PathId => (word & 3) as PathId;
+export const ownerAttached = (word: number): number => (word >>> 2) & 7;
+export const ownerReclaim = (word: number): number => (word >>> 5) & 7;
+export const ownerEpoch = (word: number): number => word >>> 8;
+export const pathBit = (path: PathId): number => (path === Path.NONE ? 0 : 1 << (path - 1));
