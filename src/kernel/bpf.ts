@@ -1,0 +1,307 @@
+/**
+ * bpf(2): maps, programs and links, without libbpf.
+ *
+ * Any thread may use it; each thread makes its own {@link Bpf}, and descriptors may pass between
+ * threads. The calls are slow ones: attaching and detaching XDP takes RTNL, which the kernel holds for
+ * seconds while the host plugs a VF, so only the coordinator makes them.
+ *
+ * Everything attached here is a bpf_link: it lives as long as its descriptor. When the process ends,
+ * however it ends (SIGKILL included), the kernel detaches the programs and has its interfaces back;
+ * test/system/bpf.test.ts shows it for XDP and tcx. When the *device* goes first, the link stays as an
+ * empty shell whose `ifindex` is 0.
+ *
+ * Layouts: `union bpf_attr`, include/uapi/linux/bpf.h. A kernel that knows fewer fields than we pass
+ * accepts them as long as they are zero (kernel/bpf/syscall.c, bpf_check_uarg_tail_zero).
+ */
+import { check, Errno, TwinpathError } from '../errors.ts';
+import { addressOf, type Shim } from './shim.ts';
+
+export type ProgramType = 'xdp' | 'sched_cls' | 'socket_filter';
+export type XdpMode = 'native' | 'generic';
+
+export interface LinkInfo {
+  /** {@link LinkType}. */
+  readonly type: number;
+  readonly id: number;
+  readonly programId: number;
+  /** 0 once the device is gone. */
+  readonly ifindex: number;
+}
+
+export interface ProgramInfo {
+  readonly type: number;
+  readonly id: number;
+  readonly name: string;
+}
+
+/** `enum bpf_link_type`, those that Twinpath makes. */
+export const LinkType = { xdp: 6, tcx: 11 } as const;
+
+const MAP_CREATE = 0;
+const MAP_UPDATE_ELEM = 2;
+const MAP_DELETE_ELEM = 3;
+const PROG_LOAD = 5;
+const OBJ_GET_INFO_BY_FD = 15;
+const LINK_CREATE = 28;
+const LINK_DETACH = 34;
+
+const MAP_TYPE_XSKMAP = 17;
+const PROGRAM_TYPE: Record<ProgramType, number> = { socket_filter: 1, sched_cls: 3, xdp: 6 };
+const ATTACH_XDP = 37;
+const ATTACH_TCX = { ingress: 46, egress: 47 } as const;
+/** XDP_FLAGS_* of include/uapi/linux/if_link.h. */
+const XDP_MODE: Record<XdpMode, number> = { generic: 2, native: 4 };
+
+/** Offsets inside `union bpf_attr`, one group for each command. */
+const MapAttr = { type: 0, keySize: 4, valueSize: 8, maxEntries: 12, name: 28, bytes: 44 } as const;
+const ElementAttr = { mapFd: 0, key: 8, value: 16, flags: 24, bytes: 32 } as const;
+const ProgramAttr = {
+  type: 0,
+  count: 4,
+  code: 8,
+  license: 16,
+  logLevel: 24,
+  logSize: 28,
+  log: 32,
+  name: 48,
+  expectedAttachType: 68,
+  bytes: 72,
+} as const;
+const LinkAttr = { programFd: 0, ifindex: 4, attachType: 8, flags: 12, bytes: 32 } as const;
+const InfoAttr = { fd: 0, length: 4, at: 8, bytes: 16 } as const;
+
+/** Offsets inside `struct bpf_link_info` (XDP and tcx agree) and `struct bpf_prog_info`. */
+const LinkOut = { type: 0, id: 4, programId: 8, ifindex: 16, bytes: 24 } as const;
+const ProgramOut = { type: 0, id: 4, name: 64, bytes: 80 } as const;
+
+/** BPF_OBJ_NAME_LEN with its final NUL. */
+const NAME_BYTES = 16;
+const LOG_BYTES = 64 * 1024;
+const LOG_LINES = 4;
+
+/** None of the helpers in programs.ts is reserved for GPL programs. */
+const LICENSE = new TextEncoder().encode('Apache-2.0\0');
+
+export class Bpf {
+  readonly #shim: Shim;
+
+  constructor(shim: Shim) {
+    this.#shim = shim;
+  }
+
+  /**
+   * A map from queue number to AF_XDP socket. The map lives while its descriptor or a program that
+   * uses it does.
+   *
+   * @returns the descriptor
+   * @throws ERR_PERMISSION, ERR_KERNEL
+   */
+  xskMap(entries: number): number {
+    const attr = attributes(MapAttr.bytes);
+    attr.setUint32(MapAttr.type, MAP_TYPE_XSKMAP, true);
+    attr.setUint32(MapAttr.keySize, 4, true);
+    attr.setUint32(MapAttr.valueSize, 4, true);
+    attr.setUint32(MapAttr.maxEntries, entries, true);
+    setName(attr, MapAttr.name, 'twinpath');
+    return check(this.#call(MAP_CREATE, attr, MapAttr.bytes), 'bpf(MAP_CREATE)', {
+      detail: `an XSKMAP of ${entries}`,
+    });
+  }
+
+  /**
+   * Sets a slot; what was there is replaced between two packets. For an XSKMAP the value is a bound
+   * socket's descriptor.
+   *
+   * @throws ERR_KERNEL: E2BIG (no such slot), EBADF, EOPNOTSUPP (the socket has no RX ring)
+   */
+  updateMap(fd: number, key: number, value: number): void {
+    const attr = element(fd, key);
+    setPointer(attr, ElementAttr.value, ElementAttr.bytes + 4);
+    attr.setUint32(ElementAttr.bytes + 4, value, true);
+    check(this.#call(MAP_UPDATE_ELEM, attr, ElementAttr.bytes), 'bpf(MAP_UPDATE_ELEM)', {
+      detail: `slot ${key}`,
+    });
+  }
+
+  /**
+   * Empties a slot. Packets that were already past their look-up may still reach the socket; closing
+   * it waits for those.
+   *
+   * @returns false if the map says that it held nothing there; an XSKMAP never says so
+   * (xsk_map_delete_elem)
+   * @throws ERR_KERNEL: EINVAL (no such slot), EBADF
+   */
+  deleteMap(fd: number, key: number): boolean {
+    const result = this.#call(MAP_DELETE_ELEM, element(fd, key), ElementAttr.bytes);
+    if (result === Errno.ENOENT) return false;
+    check(result, 'bpf(MAP_DELETE_ELEM)', { detail: `slot ${key}` });
+    return true;
+  }
+
+  /**
+   * Has the kernel verify and compile a program. `name` is at most 15 letters, digits, `_` and `.`; it
+   * is what `bpftool` and `ip link` show.
+   *
+   * @returns the descriptor
+   * @throws ERR_PERMISSION, or ERR_KERNEL with the verifier's last lines in `detail`
+   */
+  load(type: ProgramType, name: string, code: Uint8Array): number {
+    const first = this.#load(type, name, code, new Uint8Array(0));
+    if (first >= 0) return first;
+    // Only a rejected program is loaded again for its log: logging slows the verifier, and a log
+    // buffer that is too small fails a good program with ENOSPC.
+    let detail = `program ${name}`;
+    if (first === Errno.EINVAL || first === Errno.EACCES) {
+      const log = new Uint8Array(LOG_BYTES);
+      const second = this.#load(type, name, code, log);
+      if (second >= 0) return second;
+      const lines = text(log).split('\n').filter(Boolean);
+      if (lines.length > 0) {
+        // EACCES is then the verifier's word for "bad program", not the kernel's for "bad user".
+        throw new TwinpathError('ERR_KERNEL', {
+          syscall: 'bpf(PROG_LOAD)',
+          errno: -first,
+          detail: `${detail}: ${lines.slice(-LOG_LINES).join(' | ')}`,
+        });
+      }
+      detail += ', and the verifier said nothing';
+    }
+    return check(first, 'bpf(PROG_LOAD)', { detail });
+  }
+
+  /**
+   * Attaches an XDP program; waits for RTNL. On many drivers (mlx5, mana) the native mode resets the
+   * device's rings.
+   *
+   * @returns the link's descriptor, or a negative errno for the caller to act on: EOPNOTSUPP (no native
+   * mode here), EBUSY (another program holds this mode), EEXIST (another program holds the other mode,
+   * or the device above holds one), EINVAL (no such device)
+   */
+  attachXdp(programFd: number, ifindex: number, mode: XdpMode): number {
+    return this.#link(programFd, ifindex, ATTACH_XDP, XDP_MODE[mode]);
+  }
+
+  /**
+   * Attaches a tc program behind those already there.
+   *
+   * @returns the link's descriptor, or a negative errno: EINVAL before Linux 6.6, ENODEV
+   */
+  attachTcx(programFd: number, ifindex: number, where: 'ingress' | 'egress'): number {
+    return this.#link(programFd, ifindex, ATTACH_TCX[where], 0);
+  }
+
+  /**
+   * Ends a link and closes its descriptor: afterwards no packet enters the program. Also for a link
+   * whose device has gone.
+   */
+  detach(linkFd: number): void {
+    const attr = attributes(4);
+    attr.setUint32(0, linkFd, true);
+    // Closing the last descriptor would do; this ends the link even while somebody holds a copy.
+    // ENOLINK and the like (the device went first) make no difference to what the caller wants.
+    this.#call(LINK_DETACH, attr, 4);
+    this.#shim.close(linkFd);
+  }
+
+  /** @throws ERR_KERNEL: EBADF, EINVAL (not a link) */
+  linkInfo(linkFd: number): LinkInfo {
+    const info = this.#info(linkFd, LinkOut.bytes);
+    return {
+      type: info.getUint32(LinkOut.type, true),
+      id: info.getUint32(LinkOut.id, true),
+      programId: info.getUint32(LinkOut.programId, true),
+      ifindex: info.getUint32(LinkOut.ifindex, true),
+    };
+  }
+
+  /** @throws ERR_KERNEL: EBADF, EINVAL (not a program) */
+  programInfo(programFd: number): ProgramInfo {
+    const info = this.#info(programFd, ProgramOut.bytes);
+    return {
+      type: info.getUint32(ProgramOut.type, true),
+      id: info.getUint32(ProgramOut.id, true),
+      name: text(new Uint8Array(info.buffer, info.byteOffset + ProgramOut.name, NAME_BYTES)),
+    };
+  }
+
+  #load(type: ProgramType, name: string, code: Uint8Array, log: Uint8Array): number {
+    const codeAt = ProgramAttr.bytes;
+    const licenseAt = codeAt + code.length;
+    const logAt = licenseAt + LICENSE.length;
+    const attr = attributes(logAt + log.length);
+    const bytes = new Uint8Array(attr.buffer);
+    bytes.set(code, codeAt);
+    bytes.set(LICENSE, licenseAt);
+    attr.setUint32(ProgramAttr.type, PROGRAM_TYPE[type], true);
+    attr.setUint32(ProgramAttr.count, code.length / 8, true);
+    setPointer(attr, ProgramAttr.code, codeAt);
+    setPointer(attr, ProgramAttr.license, licenseAt);
+    if (log.length > 0) {
+      attr.setUint32(ProgramAttr.logLevel, 1, true);
+      attr.setUint32(ProgramAttr.logSize, log.length, true);
+      setPointer(attr, ProgramAttr.log, logAt);
+    }
+    setName(attr, ProgramAttr.name, name);
+    if (type === 'xdp') attr.setUint32(ProgramAttr.expectedAttachType, ATTACH_XDP, true);
+    const result = this.#call(PROG_LOAD, attr, ProgramAttr.bytes);
+    log.set(bytes.subarray(logAt));
+    return result;
+  }
+
+  #link(programFd: number, ifindex: number, attachType: number, flags: number): number {
+    const attr = attributes(LinkAttr.bytes);
+    attr.setUint32(LinkAttr.programFd, programFd, true);
+    attr.setUint32(LinkAttr.ifindex, ifindex, true);
+    attr.setUint32(LinkAttr.attachType, attachType, true);
+    attr.setUint32(LinkAttr.flags, flags, true);
+    return this.#call(LINK_CREATE, attr, LinkAttr.bytes);
+  }
+
+  /** The kernel's description, at offset 0 of the result. */
+  #info(fd: number, bytes: number): DataView {
+    const attr = attributes(InfoAttr.bytes + bytes);
+    attr.setUint32(InfoAttr.fd, fd, true);
+    attr.setUint32(InfoAttr.length, bytes, true);
+    setPointer(attr, InfoAttr.at, InfoAttr.bytes);
+    const result = this.#call(OBJ_GET_INFO_BY_FD, attr, InfoAttr.bytes);
+    check(result, 'bpf(OBJ_GET_INFO_BY_FD)', { detail: `descriptor ${fd}` });
+    return new DataView(attr.buffer, InfoAttr.bytes, bytes);
+  }
+
+  #call(command: number, attr: DataView, size: number): number {
+    return this.#shim.bpf(command, attr, size);
+  }
+}
+
+/**
+ * One block holds a command's attributes and, behind them, whatever they point at: the block is the
+ * argument of the call, so nothing the kernel reads can be collected before it returns.
+ */
+function attributes(bytes: number): DataView {
+  return new DataView(new ArrayBuffer(bytes));
+}
+
+function setPointer(attr: DataView, at: number, target: number): void {
+  attr.setBigUint64(at, BigInt(addressOf(attr) + target), true);
+}
+
+/** Key and value lie behind the attributes. A pointer that a command does not use must stay zero (CHECK_ATTR). */
+function element(fd: number, key: number): DataView {
+  const attr = attributes(ElementAttr.bytes + 8);
+  attr.setUint32(ElementAttr.mapFd, fd, true);
+  setPointer(attr, ElementAttr.key, ElementAttr.bytes);
+  attr.setUint32(ElementAttr.bytes, key, true);
+  return attr;
+}
+
+/** The kernel refuses other characters with EINVAL (bpf_obj_name_cpy). */
+function setName(attr: DataView, at: number, name: string): void {
+  if (!/^[\w.]{1,15}$/.test(name)) throw new RangeError(`${name} is no name for a BPF object`);
+  for (let i = 0; i < name.length; i++) attr.setUint8(at + i, name.charCodeAt(i));
+}
+
+/** Up to the first NUL. */
+function text(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
+}

@@ -1,0 +1,170 @@
+/**
+ * A network device as rtnetlink describes it, decoded from one RTM_NEWLINK or RTM_DELLINK.
+ *
+ * A Link is a snapshot: everything but the ifindex may have changed since. Names above all, which udev
+ * changes while a VF comes up. The attributes: include/uapi/linux/if_link.h.
+ */
+import { Attributes, viewOf } from './netlink.ts';
+
+export interface LinkStatistics {
+  readonly rxPackets: number;
+  readonly txPackets: number;
+  readonly rxErrors: number;
+  readonly txErrors: number;
+  readonly rxDropped: number;
+  readonly txDropped: number;
+}
+
+export interface Link {
+  readonly ifindex: number;
+  readonly name: string;
+  readonly altNames: string[];
+  /** `IFF` bits. */
+  readonly flags: number;
+  /** ARPHRD_*: 1 is Ethernet. */
+  readonly type: number;
+  readonly mtu: number;
+  /** 'aa:bb:cc:dd:ee:ff', lower case; '' when the device has none. */
+  readonly address: string;
+  /** The address it was made with; '' when the kernel (before 5.6) or the driver does not say. */
+  readonly permanentAddress: string;
+  /** ifindex of the device above (a NetVSC, a bridge, a bond); 0 none. */
+  readonly master: number;
+  /** IFLA_LINK: the other end of a veth, the device below a VLAN; 0 none. */
+  readonly peer: number;
+  /** 'veth', 'bridge', 'vlan' …; '' for hardware, NetVSC included. */
+  readonly kind: string;
+  readonly carrier: boolean;
+  /** RFC 2863: 6 is up. */
+  readonly operstate: number;
+  readonly numTxQueues: number;
+  readonly numRxQueues: number;
+  readonly txQueueLength: number;
+  /** Id of the attached XDP program; 0 none. */
+  readonly xdpProgram: number;
+  /** 0 none, 1 native, 2 generic, 3 offloaded, 4 several. */
+  readonly xdpMode: number;
+  /** 'vmbus', 'pci' …; '' for virtual devices and on kernels before 5.14. */
+  readonly parentBus: string;
+  /** The device's name on that bus: an instance GUID, a PCI address. */
+  readonly parentDevice: string;
+  /** How many users asked for promiscuous mode. */
+  readonly promiscuity: number;
+  readonly statistics?: LinkStatistics;
+}
+
+/** ifi_flags: include/uapi/linux/if.h. */
+export const IFF = {
+  UP: 0x1,
+  BROADCAST: 0x2,
+  LOOPBACK: 0x8,
+  POINTOPOINT: 0x10,
+  RUNNING: 0x40,
+  NOARP: 0x80,
+  PROMISC: 0x100,
+  ALLMULTI: 0x200,
+  MASTER: 0x400,
+  SLAVE: 0x800,
+  MULTICAST: 0x1000,
+  LOWER_UP: 0x10000,
+} as const;
+
+export const ARPHRD_ETHER = 1;
+
+/** Bytes of struct ifinfomsg. */
+export const IFINFOMSG = 16;
+
+/** IFLA_* */
+export const IFLA = {
+  ADDRESS: 1,
+  IFNAME: 3,
+  MTU: 4,
+  LINK: 5,
+  MASTER: 10,
+  TXQLEN: 13,
+  OPERSTATE: 16,
+  LINKINFO: 18,
+  STATS64: 23,
+  AF_SPEC: 26,
+  NET_NS_FD: 28,
+  PROMISCUITY: 30,
+  NUM_TX_QUEUES: 31,
+  NUM_RX_QUEUES: 32,
+  CARRIER: 33,
+  XDP: 43,
+  PROP_LIST: 52,
+  ALT_IFNAME: 53,
+  PERM_ADDRESS: 54,
+  PARENT_DEV_NAME: 56,
+  PARENT_DEV_BUS_NAME: 57,
+} as const;
+
+const IFLA_INFO_KIND = 1;
+const XDP_ATTACHED = 2;
+const XDP_PROGRAM_IDS = [4, 5, 6]; // the one program, or with several: native's, generic's
+
+/** `undefined` when the message is cut short or speaks for a bridge port rather than the device. */
+export function parseLink(payload: Uint8Array): Link | undefined {
+  if (payload.length < IFINFOMSG) return undefined;
+  const view = viewOf(payload);
+  if (view.getUint8(0) !== 0) return undefined;
+  const a = new Attributes(payload, IFINFOMSG);
+  const flags = view.getUint32(8, true);
+  const xdp = a.nested(IFLA.XDP);
+  const ids = XDP_PROGRAM_IDS.map((type) => xdp.u32(type));
+  const statistics = parseStatistics(a.get(IFLA.STATS64));
+  return {
+    ifindex: view.getInt32(4, true),
+    name: a.string(IFLA.IFNAME),
+    altNames: a.nested(IFLA.PROP_LIST).strings(IFLA.ALT_IFNAME),
+    flags,
+    type: view.getUint16(2, true),
+    mtu: a.u32(IFLA.MTU),
+    address: formatMac(a.get(IFLA.ADDRESS)),
+    permanentAddress: formatMac(a.get(IFLA.PERM_ADDRESS)),
+    master: a.u32(IFLA.MASTER),
+    peer: a.u32(IFLA.LINK),
+    kind: a.nested(IFLA.LINKINFO).string(IFLA_INFO_KIND),
+    carrier: a.has(IFLA.CARRIER) ? a.u8(IFLA.CARRIER) === 1 : (flags & IFF.LOWER_UP) !== 0,
+    operstate: a.u8(IFLA.OPERSTATE),
+    numTxQueues: a.u32(IFLA.NUM_TX_QUEUES, 1),
+    numRxQueues: a.u32(IFLA.NUM_RX_QUEUES, 1),
+    txQueueLength: a.u32(IFLA.TXQLEN),
+    xdpProgram: ids.find((id) => id !== 0) ?? 0,
+    xdpMode: xdp.u8(XDP_ATTACHED),
+    parentBus: a.string(IFLA.PARENT_DEV_BUS_NAME),
+    parentDevice: a.string(IFLA.PARENT_DEV_NAME),
+    promiscuity: a.u32(IFLA.PROMISCUITY),
+    ...(statistics ? { statistics } : {}),
+  };
+}
+
+/** 'AA-BB-…' or 'aa:bb:…' to the form of {@link Link}.address; `undefined` when it is neither. */
+export function normalizeMac(text: string): string | undefined {
+  if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)) return undefined;
+  return text.toLowerCase().replaceAll('-', ':');
+}
+
+export function macBytes(address: string): Uint8Array {
+  return Uint8Array.from(address.split(':'), (byte) => Number.parseInt(byte, 16));
+}
+
+function formatMac(value: Uint8Array | undefined): string {
+  if (!value) return '';
+  return Array.from(value, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
+/** struct rtnl_link_stats64: packets, bytes, errors, dropped, receive before send. */
+function parseStatistics(value: Uint8Array | undefined): LinkStatistics | undefined {
+  if (!value || value.length < 64) return undefined;
+  const view = viewOf(value);
+  const word = (index: number): number => Number(view.getBigUint64(index * 8, true));
+  return {
+    rxPackets: word(0),
+    txPackets: word(1),
+    rxErrors: word(4),
+    txErrors: word(5),
+    rxDropped: word(6),
+    txDropped: word(7),
+  };
+}

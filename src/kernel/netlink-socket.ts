@@ -1,0 +1,184 @@
+/**
+ * A netlink socket of either sort: one that asks (requests, dumps, acknowledgements) and one that
+ * listens (multicast groups).
+ *
+ * A socket belongs to one thread and, for ever, to the network namespace that thread was in at `open`.
+ * Requests are synchronous. Those that change a device take RTNL, which another user may hold for
+ * seconds while a VF comes or goes: never on the application thread.
+ *
+ * NB: a reply's payload looks into the receive buffer; `request` and `dump` copy before they return.
+ */
+import { check, Errno, type ErrorDetails, TwinpathError } from '../errors.ts';
+import {
+  type Acknowledgement,
+  type Message,
+  MessageBuilder,
+  NLM_F,
+  NLMSG,
+  parseAcknowledgement,
+  parseMessages,
+} from './netlink.ts';
+import type { Shim } from './shim.ts';
+
+/** The netlink protocols in use here: include/uapi/linux/netlink.h. */
+export const NETLINK = { ROUTE: 0, KOBJECT_UEVENT: 15, GENERIC: 16 } as const;
+
+const AF_NETLINK = 16;
+const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
+const SOL_SOCKET = 1;
+const SO_RCVBUF = 8;
+const SO_RCVTIMEO = 20;
+const SO_RCVBUFFORCE = 33;
+const SOL_NETLINK = 270;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const MSG_TRUNC = 0x20;
+const MSG_DONTWAIT = 0x40;
+
+/** The kernel builds dump datagrams of at most 32 KiB unless one message alone needs more. */
+const RECEIVE_BYTES = 64 * 1024;
+/** An answer is in the socket before send() returns; this only bounds a kernel that has gone wrong. */
+const REPLY_SECONDS = 10;
+/** Dumps that the kernel calls inconsistent are taken again, this often before the last one is believed. */
+const DUMP_ATTEMPTS = 20;
+
+export interface Answer extends Acknowledgement {
+  readonly replies: Message[];
+}
+
+/** What a failure is about, for the error's text. */
+export interface Subject extends ErrorDetails {
+  /** As the reader knows it: RTM_SETLINK, ETHTOOL_MSG_RSS_SET … */
+  readonly syscall: string;
+}
+
+export class NetlinkSocket {
+  readonly fd: number;
+  /** For building the next request; one at a time. */
+  readonly builder = new MessageBuilder();
+  readonly #shim: Shim;
+  readonly #buffer = new Uint8Array(RECEIVE_BYTES);
+  #sequence = 0;
+  #closed = false;
+
+  private constructor(shim: Shim, fd: number) {
+    this.#shim = shim;
+    this.fd = fd;
+  }
+
+  /** @throws ERR_KERNEL, ERR_PERMISSION */
+  static open(shim: Shim, protocol: number): NetlinkSocket {
+    const socket = NetlinkSocket.#bound(shim, protocol, 0);
+    const one = new Uint32Array([1]);
+    // Both are refusable: then errors come without the kernel's text, or with the request repeated.
+    shim.setsockopt(socket.fd, SOL_NETLINK, NETLINK_EXT_ACK, one, 4);
+    shim.setsockopt(socket.fd, SOL_NETLINK, NETLINK_CAP_ACK, one, 4);
+    const timeout = new Uint32Array([REPLY_SECONDS, 0, 0, 0]); // struct timeval: two 64-bit words
+    check(shim.setsockopt(socket.fd, SOL_SOCKET, SO_RCVTIMEO, timeout, 16), 'setsockopt(SO_RCVTIMEO)');
+    return socket;
+  }
+
+  /**
+   * A listener of multicast groups (a bit mask). The buffer is asked for by force, past
+   * net.core.rmem_max, which takes CAP_NET_ADMIN; without it the system's maximum has to do.
+   */
+  static listen(shim: Shim, protocol: number, groups: number, bufferBytes: number): NetlinkSocket {
+    const socket = NetlinkSocket.#bound(shim, protocol, groups);
+    const size = new Uint32Array([bufferBytes]);
+    if (shim.setsockopt(socket.fd, SOL_SOCKET, SO_RCVBUFFORCE, size, 4) < 0) {
+      shim.setsockopt(socket.fd, SOL_SOCKET, SO_RCVBUF, size, 4);
+    }
+    return socket;
+  }
+
+  static #bound(shim: Shim, protocol: number, groups: number): NetlinkSocket {
+    const fd = check(shim.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol), 'socket(AF_NETLINK)');
+    const name = new DataView(new ArrayBuffer(12)); // sockaddr_nl: family, pad, port id, groups
+    name.setUint16(0, AF_NETLINK, true);
+    name.setUint32(8, groups, true);
+    const result = shim.bind(fd, name, 12);
+    if (result < 0) shim.close(fd);
+    check(result, 'bind(AF_NETLINK)');
+    return new NetlinkSocket(shim, fd);
+  }
+
+  /** Sends what the builder holds and waits for the kernel's verdict. Does not throw on refusal. */
+  request(subject: Subject): Answer {
+    const { answer } = this.#exchange(subject);
+    return answer;
+  }
+
+  /** Like {@link request}; a refusal is an error with the kernel's explanation in it. */
+  demand(subject: Subject): Message[] {
+    const answer = this.request(subject);
+    accept(answer, subject);
+    return answer.replies;
+  }
+
+  /**
+   * Sends a dump request, built anew by `build` for each attempt, and collects the answer. Taken again
+   * when the kernel says that the table changed under the walk (NLM_F_DUMP_INTR), as some entries may
+   * then be missing.
+   */
+  dump(build: (builder: MessageBuilder) => void, subject: Subject): Message[] {
+    for (let attempt = 1; ; attempt++) {
+      build(this.builder);
+      const { answer, interrupted } = this.#exchange(subject);
+      accept(answer, subject);
+      if (!interrupted || attempt === DUMP_ATTEMPTS) return answer.replies;
+    }
+  }
+
+  /** One datagram without waiting, valid until the next call; or a negative errno. */
+  receive(): Uint8Array | number {
+    const length = this.#shim.recv(this.fd, this.#buffer, RECEIVE_BYTES, MSG_DONTWAIT);
+    return length < 0 ? length : this.#buffer.subarray(0, length);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#shim.close(this.fd);
+  }
+
+  #exchange(subject: Subject): { answer: Answer; interrupted: boolean } {
+    if (this.#closed)
+      throw new TwinpathError('ERR_PORT_CLOSED', { ...subject, detail: 'the netlink socket is closed' });
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    const request = this.builder.finish(this.#sequence);
+    check(this.#shim.send(this.fd, request, request.length, 0), 'send(netlink)', { device: subject.device });
+
+    const replies: Message[] = [];
+    let interrupted = false;
+    for (;;) {
+      for (const message of parseMessages(this.#datagram(subject))) {
+        if (message.sequence !== this.#sequence) continue; // the tail of an exchange that failed half-way
+        if (message.flags & NLM_F.DUMP_INTR) interrupted = true;
+        if (message.type === NLMSG.ERROR || message.type === NLMSG.DONE) {
+          return { answer: { ...parseAcknowledgement(message), replies }, interrupted };
+        }
+        if (message.type >= NLMSG.MIN_TYPE) replies.push({ ...message, payload: message.payload.slice() });
+      }
+    }
+  }
+
+  #datagram(subject: Subject): Uint8Array {
+    for (;;) {
+      const length = this.#shim.recv(this.fd, this.#buffer, RECEIVE_BYTES, MSG_TRUNC);
+      if (length === Errno.EINTR) continue;
+      if (length === Errno.EAGAIN) {
+        throw new TwinpathError('ERR_TIMEOUT', { ...subject, detail: `no answer in ${REPLY_SECONDS} s` });
+      }
+      check(length, 'recv(netlink)', { device: subject.device });
+      if (length > RECEIVE_BYTES) {
+        throw new TwinpathError('ERR_KERNEL', { ...subject, detail: `an answer of ${length} bytes` });
+      }
+      return this.#buffer.subarray(0, length);
+    }
+  }
+}
+
+/** Throws a refusal as an error. */
+export function accept({ error, text }: Acknowledgement, { syscall, ...details }: Subject): void {
+  check(error, syscall, text ? { detail: `the kernel says "${text}"`, ...details } : details);
+}

@@ -1,0 +1,286 @@
+/**
+ * rtnetlink: links, addresses, default routes and tc filters; and the monitor that tells of changes.
+ *
+ * Each object belongs to one thread and to the network namespace that thread was in at `open`. Calls
+ * are synchronous and those that change something take RTNL, which may be held for seconds while the
+ * host adds or removes a VF: coordinator thread and command line only.
+ *
+ * Everything read is stale the moment it arrives. The order that loses nothing: open the monitor, then
+ * dump, then apply the monitor's events over the dump. Key by ifindex; names change underneath.
+ */
+import { Errno } from '../errors.ts';
+import { IFF, IFINFOMSG, IFLA, type Link, macBytes, parseLink } from './link.ts';
+import { type Message, NLM_F, parseMessages } from './netlink.ts';
+import { accept, NETLINK, NetlinkSocket } from './netlink-socket.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  IFADDRMSG,
+  type InterfaceAddress,
+  NHMSG,
+  nexthopLinks,
+  parseAddress,
+  parseDefaultRoute,
+  RTMSG,
+} from './routes.ts';
+import type { Shim } from './shim.ts';
+import * as tc from './traffic-control.ts';
+
+export {
+  ARPHRD_ETHER,
+  IFF,
+  type Link,
+  type LinkStatistics,
+  macBytes,
+  normalizeMac,
+  parseLink,
+} from './link.ts';
+export type { InterfaceAddress } from './routes.ts';
+export type { BpfFilter, Hook } from './traffic-control.ts';
+
+export type LinkEvent = { kind: 'new' | 'delete'; link: Link } | { kind: 'overrun' };
+
+/** What {@link RtNetlink.setLink} can change; what is absent stays. */
+export interface LinkChange {
+  readonly up?: boolean;
+  readonly mtu?: number;
+  readonly name?: string;
+  readonly txQueueLength?: number;
+  /** IPv6 address generation: 0 EUI-64, 1 none. */
+  readonly addrGenMode?: number;
+  readonly noArp?: boolean;
+  /** The user's own request for it, not the count in {@link Link}.promiscuity. */
+  readonly promiscuous?: boolean;
+  /** Moves the device into that namespace; its ifindex may change on the way. */
+  readonly netnsFd?: number;
+  readonly address?: string;
+}
+
+const RTM_NEWLINK = 16;
+const RTM_DELLINK = 17;
+const RTM_GETLINK = 18;
+const RTM_SETLINK = 19;
+const RTM_GETADDR = 22;
+const RTM_GETROUTE = 26;
+const RTM_GETNEXTHOP = 106;
+const RTMGRP_LINK = 1;
+
+const IFLA_INET6_ADDR_GEN_MODE = 8;
+
+export class RtNetlink {
+  readonly #socket: NetlinkSocket;
+
+  private constructor(socket: NetlinkSocket) {
+    this.#socket = socket;
+  }
+
+  /** @throws ERR_KERNEL, ERR_PERMISSION */
+  static open(shim: Shim): RtNetlink {
+    return new RtNetlink(NetlinkSocket.open(shim, NETLINK.ROUTE));
+  }
+
+  /** Every link of the namespace, by ifindex. */
+  links(): Link[] {
+    const header = new Uint8Array(IFINFOMSG);
+    const replies = this.#dump(RTM_GETLINK, header, 'RTM_GETLINK');
+    // A dump that was interrupted and believed at last may list a link twice: the later entry counts.
+    const found = new Map<number, Link>();
+    for (const link of replies.map(({ payload }) => parseLink(payload)))
+      if (link) found.set(link.ifindex, link);
+    return [...found.values()].sort((a, b) => a.ifindex - b.ifindex);
+  }
+
+  /** By ifindex, name or alternative name; `undefined` when there is none. */
+  link(nameOrIndex: string | number): Link | undefined {
+    const { builder } = this.#socket;
+    builder.begin(
+      RTM_GETLINK,
+      NLM_F.REQUEST | NLM_F.ACK,
+      ifinfomsg(typeof nameOrIndex === 'number' ? nameOrIndex : 0),
+    );
+    if (typeof nameOrIndex === 'string') {
+      // No device name is longer than 15 bytes, so what is longer can only be an alternative name.
+      if (Buffer.byteLength(nameOrIndex) > 127) return undefined;
+      if (Buffer.byteLength(nameOrIndex) > 15) builder.string(IFLA.ALT_IFNAME, nameOrIndex);
+      else builder.string(IFLA.IFNAME, nameOrIndex);
+    }
+    const subject = { syscall: 'RTM_GETLINK', device: String(nameOrIndex) };
+    const answer = this.#socket.request(subject);
+    if (answer.error === Errno.ENODEV) return undefined;
+    accept(answer, subject);
+    return answer.replies.map(({ payload }) => parseLink(payload)).find((link) => link !== undefined);
+  }
+
+  /** IPv4 and IPv6 addresses of all links. */
+  addresses(): InterfaceAddress[] {
+    const replies = this.#dump(RTM_GETADDR, new Uint8Array(IFADDRMSG), 'RTM_GETADDR');
+    return replies.map(({ payload }) => parseAddress(payload)).filter((address) => address !== undefined);
+  }
+
+  /** The links that a default route of the main table leaves by, each hop of a multipath route included. */
+  defaultRoutes(): number[] {
+    const found = new Set<number>();
+    let nexthops: Message[] | undefined;
+    for (const family of [AF_INET, AF_INET6]) {
+      const header = new Uint8Array(RTMSG);
+      header[0] = family;
+      for (const { payload } of this.#dump(RTM_GETROUTE, header, 'RTM_GETROUTE')) {
+        const route = parseDefaultRoute(payload);
+        if (!route) continue;
+        let { links } = route;
+        // With sysctl nexthop_compat_mode off a route names its nexthop object and nothing else.
+        if (links.length === 0 && route.nexthop !== 0) {
+          nexthops ??= this.#dump(RTM_GETNEXTHOP, new Uint8Array(NHMSG), 'RTM_GETNEXTHOP');
+          links = nexthopLinks(route.nexthop, nexthops);
+        }
+        for (const ifindex of links) found.add(ifindex);
+      }
+    }
+    return [...found].sort((a, b) => a - b);
+  }
+
+  /**
+   * Changes a link; the kernel applies what it can in its own order and stops at the first refusal.
+   *
+   * @throws ERR_KERNEL with the errno and the kernel's text, ERR_PERMISSION
+   */
+  setLink(ifindex: number, change: LinkChange): void {
+    const { builder } = this.#socket;
+    builder.begin(RTM_SETLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex, ...flagsOf(change)));
+    if (change.address !== undefined) builder.bytes(IFLA.ADDRESS, macBytes(change.address));
+    if (change.mtu !== undefined) builder.u32(IFLA.MTU, change.mtu);
+    if (change.name !== undefined) builder.string(IFLA.IFNAME, change.name);
+    if (change.txQueueLength !== undefined) builder.u32(IFLA.TXQLEN, change.txQueueLength);
+    if (change.netnsFd !== undefined) builder.u32(IFLA.NET_NS_FD, change.netnsFd);
+    if (change.addrGenMode !== undefined) {
+      builder.nest(IFLA.AF_SPEC).nest(AF_INET6).u8(IFLA_INET6_ADDR_GEN_MODE, change.addrGenMode).end().end();
+    }
+    this.#socket.demand({ syscall: 'RTM_SETLINK', device: `ifindex ${ifindex}` });
+  }
+
+  /** @throws ERR_KERNEL: ENODEV when it is gone already, EOPNOTSUPP when it is hardware */
+  deleteLink(ifindex: number): void {
+    this.#socket.builder.begin(RTM_DELLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex));
+    this.#socket.demand({ syscall: 'RTM_DELLINK', device: `ifindex ${ifindex}` });
+  }
+
+  /** @returns false when clsact already was there */
+  addClsact(ifindex: number): boolean {
+    return tc.addClsact(this.#socket, ifindex);
+  }
+
+  deleteClsact(ifindex: number): void {
+    tc.deleteClsact(this.#socket, ifindex);
+  }
+
+  /** Puts a direct-action program there, or replaces the one with this handle and priority. */
+  addBpfFilter(
+    ifindex: number,
+    where: tc.Hook,
+    programFd: number,
+    name: string,
+    handle: number,
+    priority: number,
+  ): void {
+    tc.addBpfFilter(this.#socket, ifindex, where, programFd, { name, handle, priority });
+  }
+
+  bpfFilters(ifindex: number, where: tc.Hook): tc.BpfFilter[] {
+    return tc.bpfFilters(this.#socket, ifindex, where);
+  }
+
+  deleteBpfFilter(ifindex: number, where: tc.Hook, handle: number, priority: number): void {
+    tc.deleteBpfFilter(this.#socket, ifindex, where, handle, priority);
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  #dump(type: number, header: Uint8Array, syscall: string): Message[] {
+    return this.#socket.dump((builder) => builder.begin(type, NLM_F.REQUEST | NLM_F.DUMP, header), {
+      syscall,
+    });
+  }
+}
+
+/** Link events as they happen. Never waits; whoever waits does so on `fd`. */
+export class LinkMonitor {
+  readonly fd: number;
+  readonly #socket: NetlinkSocket;
+
+  private constructor(socket: NetlinkSocket) {
+    this.#socket = socket;
+    this.fd = socket.fd;
+  }
+
+  /**
+   * @param bufferBytes what the kernel may hold back for us: 4 MiB are some two thousand events
+   * @throws ERR_KERNEL, ERR_PERMISSION
+   */
+  static open(shim: Shim, bufferBytes = 4 * 1024 * 1024): LinkMonitor {
+    return new LinkMonitor(NetlinkSocket.listen(shim, NETLINK.ROUTE, RTMGRP_LINK, bufferBytes));
+  }
+
+  /**
+   * Everything that has happened since the last call, in order. `overrun` says that events were lost
+   * at that point: dump the links again.
+   *
+   * @throws ERR_KERNEL when the socket itself fails
+   */
+  receive(): LinkEvent[] {
+    const events: LinkEvent[] = [];
+    for (;;) {
+      const datagram = this.#socket.receive();
+      if (datagram === Errno.EAGAIN) return events;
+      if (datagram === Errno.EINTR) continue;
+      if (datagram === Errno.ENOBUFS) {
+        events.push({ kind: 'overrun' });
+        continue;
+      }
+      if (typeof datagram === 'number') {
+        accept({ error: datagram, text: '' }, { syscall: 'recv(RTNLGRP_LINK)' });
+        continue;
+      }
+      for (const message of parseMessages(datagram)) {
+        const event = linkEvent(message);
+        if (event) events.push(event);
+      }
+    }
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}
+
+/** `undefined` for what is not about a link, or only about its role as a bridge port. */
+export function linkEvent({ type, payload }: Message): LinkEvent | undefined {
+  if (type !== RTM_NEWLINK && type !== RTM_DELLINK) return undefined;
+  const link = parseLink(payload);
+  return link && { kind: type === RTM_NEWLINK ? 'new' : 'delete', link };
+}
+
+/** ifi_flags and ifi_change: only bits named in the change are touched. */
+function flagsOf({ up, noArp, promiscuous }: LinkChange): [flags: number, change: number] {
+  let flags = 0;
+  let mask = 0;
+  for (const [wanted, bit] of [
+    [up, IFF.UP],
+    [noArp, IFF.NOARP],
+    [promiscuous, IFF.PROMISC],
+  ] as const) {
+    if (wanted === undefined) continue;
+    mask |= bit;
+    if (wanted) flags |= bit;
+  }
+  return [flags, mask];
+}
+
+function ifinfomsg(ifindex: number, flags = 0, change = 0): DataView {
+  const view = new DataView(new ArrayBuffer(IFINFOMSG));
+  view.setInt32(4, ifindex, true);
+  view.setUint32(8, flags, true);
+  view.setUint32(12, change, true);
+  return view;
+}

@@ -1,0 +1,171 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { Assembler, type JumpOp, type Register } from '../../src/kernel/assembler.ts';
+import { tapSteering, tcRedirect, xdpRedirect } from '../../src/kernel/programs.ts';
+
+/** One slot a line, as `llvm-objdump -d` prints the bytes. */
+function slots(code: Uint8Array): string[] {
+  const hex = Buffer.from(code).toString('hex');
+  return hex.match(/.{16}/g) ?? [];
+}
+
+describe('the assembler', () => {
+  it('encodes the instructions as the kernel documents them', () => {
+    const code = new Assembler()
+      .mov(6, 1) // bf 16
+      .movImm(0, -1)
+      .alu('add', 3, 2)
+      .aluImm('and', 0, 0xff)
+      .alu32Imm('rsh', 2, 16)
+      .swapBytes(4, 16)
+      .loadB(0, 1, 1)
+      .loadH(0, 1, 2)
+      .loadW(2, 1, 16)
+      .loadDW(5, 10, -8)
+      .storeW(10, 7, -4)
+      .storeWImm(1, 42, 8)
+      .call(51)
+      .exit()
+      .assemble();
+    expect(slots(code)).toEqual([
+      'bf16000000000000',
+      'b7000000ffffffff',
+      '0f23000000000000',
+      '57000000ff000000',
+      '7402000010000000',
+      'dc04000010000000',
+      '7110010000000000',
+      '6910020000000000',
+      '6112100000000000',
+      '79a5f8ff00000000',
+      '637afcff00000000',
+      '620108002a000000',
+      '8500000033000000',
+      '9500000000000000',
+    ]);
+  });
+
+  it('loads a map in two slots with the pseudo register that marks a descriptor', () => {
+    expect(slots(new Assembler().loadMapFd(1, 7).assemble())).toEqual([
+      '1811000007000000',
+      '0000000000000000',
+    ]);
+  });
+
+  it('counts a jump from the instruction after it, both slots of a map load included', () => {
+    const code = new Assembler()
+      .jeqImm(1, 5, 'end')
+      .loadMapFd(1, 3)
+      .jneImm(2, -1, 'end')
+      .jumpIf('jgt', 3, 4, 'end')
+      .jumpIf32Imm('jset', 5, 1, 'end')
+      .jump('end')
+      .movImm(0, 1)
+      .label('end')
+      .exit()
+      .assemble();
+    expect(slots(code).map((slot) => slot.slice(0, 8))).toEqual([
+      '15010700',
+      '18110000',
+      '00000000',
+      '55020400',
+      '2d430300',
+      '46050200',
+      '05000100',
+      'b7000000',
+      '95000000',
+    ]);
+  });
+
+  it('jumps backwards with a negative offset', () => {
+    const code = new Assembler().label('top').aluImm('sub', 1, 1).jneImm(1, 0, 'top').exit().assemble();
+    expect(slots(code)[1]).toBe('5501feff00000000');
+  });
+
+  it('lands every jump on its label, wherever both stand', () => {
+    const ops: JumpOp[] = ['jeq', 'jgt', 'jge', 'jset', 'jne', 'jsgt', 'jsge', 'jlt', 'jle'];
+    const step = fc.record({ op: fc.constantFrom(...ops), to: fc.nat(), wide: fc.boolean() });
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 40 }), (steps) => {
+        const assembler = new Assembler();
+        const starts: number[] = [];
+        steps.forEach(({ op, to, wide }, index) => {
+          assembler.label(`at ${index}`);
+          starts.push(assembler.length);
+          if (wide) assembler.loadMapFd(1, 9);
+          assembler.jumpIfImm(op, 2, index, `at ${to % steps.length}`);
+        });
+        const code = assembler.exit().assemble();
+        const view = new DataView(code.buffer);
+        steps.forEach(({ to, wide }, index) => {
+          const jump = starts[index]! + (wide ? 2 : 0);
+          const landing = jump + 1 + view.getInt16(jump * 8 + 2, true);
+          expect(view.getInt32(jump * 8 + 4, true)).toBe(index);
+          expect(landing).toBe(starts[to % steps.length]);
+        });
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('takes constants signed or unsigned, as the same 32 bits', () => {
+    const signed = new Assembler().movImm(0, -0x3f580000).assemble();
+    const unsigned = new Assembler().movImm(0, 0xc0a80000).assemble();
+    expect(unsigned).toEqual(signed);
+  });
+
+  it('assembles the same code twice', () => {
+    const assembler = new Assembler().jump('end').label('end').exit();
+    expect(assembler.assemble()).toEqual(assembler.assemble());
+  });
+
+  it('refuses what cannot be encoded, naming it', () => {
+    const eleven = 11 as Register;
+    expect(() => new Assembler().mov(eleven, 0)).toThrow('there is no register 11');
+    expect(() => new Assembler().mov(0, eleven)).toThrow('there is no register 11');
+    expect(() => new Assembler().loadW(0, 1, 40_000)).toThrow('offset 40000 does not fit in 16 bits');
+    expect(() => new Assembler().movImm(0, 2 ** 32)).toThrow('immediate 4294967296 does not fit in 32 bits');
+    expect(() => new Assembler().movImm(0, -(2 ** 31) - 1)).toThrow('does not fit in 32 bits');
+    expect(() => new Assembler().movImm(0, 0.5)).toThrow('immediate 0.5 is not an integer');
+    expect(() => new Assembler().movImm(0, Number.NaN)).toThrow('immediate NaN');
+    expect(() => new Assembler().label('a').label('a')).toThrow('label a stands in two places');
+    expect(() => new Assembler().jump('nowhere').assemble()).toThrow('there is no label nowhere');
+    expect(() => new Assembler().jump('end').exit().label('end').assemble()).toThrow(
+      'no instruction follows',
+    );
+  });
+});
+
+describe('the programs', () => {
+  it('redirect by RX queue, to the kernel when the slot is empty', () => {
+    expect(slots(xdpRedirect(5))).toEqual([
+      '6112100000000000',
+      '1811000005000000',
+      '0000000000000000',
+      'b703000002000000',
+      '8500000033000000',
+      '9500000000000000',
+    ]);
+  });
+
+  it('redirect to a device', () => {
+    expect(slots(tcRedirect(300))).toEqual([
+      'b70100002c010000',
+      'b702000000000000',
+      '8500000017000000',
+      '9500000000000000',
+    ]);
+  });
+
+  it('steer by the recorded queue, or by the number as it stands', () => {
+    expect(slots(tapSteering())).toEqual([
+      '61100c0000000000',
+      '1500020000000000',
+      '1700000001000000',
+      '9500000000000000',
+      '6110440000000000',
+      '9500000000000000',
+    ]);
+    expect(slots(tapSteering('raw'))).toEqual(['61100c0000000000', '9500000000000000']);
+  });
+});
