@@ -1,0 +1,221 @@
+/**
+ * AF_XDP on a network device: one socket per port queue, one XSKMAP, one XDP link. Coordinator only.
+ *
+ * The best mode the device offers is taken and reported: native with zero-copy, native copy, and the
+ * kernel's generic hook as the last resort. Every socket registers all frames as its UMEM, so a frame
+ * received anywhere may be sent anywhere; which socket holds which frame is the ledger's business.
+ *
+ * The program is attached before the sockets are in the map: until {@link PathDevice.arm} the kernel
+ * keeps every packet (XDP_PASS on an empty slot). All of it is descriptors: the kernel undoes
+ * everything when the process dies.
+ */
+import { check, Errno, TwinpathError } from '../../errors.ts';
+import { STEPS, Xsk } from '../../kernel/abi.ts';
+import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
+import { channels, setChannels } from '../../kernel/ethtool.ts';
+import { xdpRedirect } from '../../kernel/programs.ts';
+import type { Link } from '../../kernel/rtnetlink.ts';
+import { addressOf, type Shim } from '../../kernel/shim.ts';
+import { Driver, HEADROOM, type KernelCounter, type PathId, PathSlot, Ring } from '../../memory/layout.ts';
+import type { Memory } from '../../memory/shared.ts';
+import type { PathDescription, PathDevice } from '../path.ts';
+
+const SOL_XDP = 283;
+const XDP_STATISTICS = 7;
+const XDP_OPTIONS = 8;
+const OPTION_ZEROCOPY = 1;
+const BIND_COPY = 1 << 1;
+const BIND_NEED_WAKEUP = 1 << 3;
+
+/** Ethernet header, two VLAN tags: what a packet may carry beyond the device's MTU. */
+const LINK_HEADER = 14 + 8;
+
+export class AfXdpDevice implements PathDevice {
+  readonly description: PathDescription;
+  readonly #shim: Shim;
+  readonly #bpf: Bpf;
+  readonly #memory: Memory;
+  readonly #port: number;
+  readonly #path: PathId;
+  readonly #link: Link;
+  #map = -1;
+  #program = -1;
+  #attached = -1;
+
+  constructor(shim: Shim, memory: Memory, port: number, path: PathId, link: Link) {
+    this.#shim = shim;
+    this.#bpf = new Bpf(shim);
+    this.#memory = memory;
+    this.#port = port;
+    this.#path = path;
+    this.#link = link;
+    this.description = { driver: 'af-xdp', device: link.name, mode: '', tie: 'xdp link' };
+  }
+
+  /** Queues this device can serve: at most its hardware queues. */
+  get #queues(): number {
+    return this.#memory.layout.geometry.queues;
+  }
+
+  open(): void {
+    this.#refuseWhatCannotWork();
+    try {
+      this.#map = this.#bpf.xskMap(this.#queues);
+      this.#program = this.#bpf.load('xdp', 'twinpath', xdpRedirect(this.#map));
+      const hook = this.#attach();
+      const zeroCopy = this.#bindAll(hook);
+      this.description.mode = `${hook} ${zeroCopy ? 'zero-copy' : 'copy'}`;
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  arm(): void {
+    for (let queue = 0; queue < this.#queues; queue++) {
+      this.#bpf.updateMap(this.#map, queue, this.#memory.words[(this.#slot(queue) + PathSlot.fd) >> 2]!);
+    }
+  }
+
+  disarm(): void {
+    // A dead socket in the map swallows packets (KERNEL.md 3.5): take each out before it dies.
+    if (this.#map >= 0) {
+      for (let queue = 0; queue < this.#queues; queue++) this.#bpf.deleteMap(this.#map, queue);
+    }
+  }
+
+  close(): void {
+    this.disarm();
+    if (this.#attached >= 0) this.#shim.close(this.#attached);
+    for (let queue = 0; queue < this.#queues; queue++) {
+      const { words, bytes } = this.#memory;
+      const slot = this.#slot(queue);
+      if (words[(slot + PathSlot.driver) >> 2] !== Driver.AF_XDP) continue;
+      this.#shim.xskClose(bytes.subarray(slot + PathSlot.xsk, slot + PathSlot.xsk + Xsk.bytes));
+      words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
+    }
+    if (this.#program >= 0) this.#shim.close(this.#program);
+    if (this.#map >= 0) this.#shim.close(this.#map);
+    this.#attached = this.#program = this.#map = -1;
+  }
+
+  dropped(queue: number): Record<KernelCounter, number> {
+    const { words } = this.#memory;
+    const slot = this.#slot(queue);
+    const none = { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, txInvalid: 0 };
+    if (words[(slot + PathSlot.driver) >> 2] !== Driver.AF_XDP) return none;
+    // struct xdp_statistics, include/uapi/linux/if_xdp.h
+    const raw = new BigUint64Array(6);
+    const length = this.#shim.getsockopt(words[(slot + PathSlot.fd) >> 2]!, SOL_XDP, XDP_STATISTICS, raw, 48);
+    if (length < 24) return none;
+    return {
+      rxDropped: Number(raw[0]! + raw[1]!),
+      rxRingFull: Number(raw[3]!),
+      rxFillEmpty: Number(raw[4]!),
+      txInvalid: Number(raw[2]!),
+    };
+  }
+
+  #slot(queue: number): number {
+    return this.#memory.layout.slot(this.#port, queue, this.#path);
+  }
+
+  #refuseWhatCannotWork(): void {
+    const { name, mtu, xdpProgram } = this.#link;
+    const { frameSize } = this.#memory.layout.geometry;
+    if (mtu + LINK_HEADER > frameSize - HEADROOM) {
+      throw new TwinpathError('ERR_OPTION_INVALID', {
+        device: name,
+        detail: `its MTU is ${mtu} and a frame of ${frameSize} bytes holds ${frameSize - HEADROOM}`,
+        hint: frameSize < 4096 ? 'Open the port with frameSize: 4096.' : 'Lower the MTU.',
+      });
+    }
+    if (xdpProgram !== 0) this.#busy(`XDP program ${xdpProgram} is attached`);
+    const have = channels(this.#shim, name);
+    const serving = have === undefined ? this.#link.numRxQueues : have.combined + have.rx;
+    if (serving === this.#queues) return;
+    const wanted =
+      have !== undefined && have.maxCombined > 0
+        ? { combined: this.#queues }
+        : { rx: this.#queues, tx: this.#queues };
+    const changed = setChannels(this.#shim, name, wanted);
+    if (changed < 0) {
+      throw new TwinpathError('ERR_OPTION_INVALID', {
+        device: name,
+        detail: `it receives on ${serving} queues, the port has ${this.#queues}, and it refuses to change`,
+        hint: `Open the port with queues: ${serving}.`,
+      });
+    }
+  }
+
+  #busy(detail: string): never {
+    throw new TwinpathError('ERR_DEVICE_BUSY', {
+      device: this.#link.name,
+      detail,
+      hint: `Stop the program that uses it, or detach it: ip link set ${this.#link.name} xdp off.`,
+    });
+  }
+
+  #attach(): XdpMode {
+    const { ifindex, name } = this.#link;
+    let result = 0;
+    for (const mode of ['native', 'generic'] as const) {
+      result = this.#bpf.attachXdp(this.#program, ifindex, mode);
+      if (result >= 0) {
+        this.#attached = result;
+        return mode;
+      }
+      if (result === Errno.EBUSY || result === Errno.EEXIST) this.#busy('an XDP program is attached');
+      if (result === Errno.ENODEV) break;
+    }
+    check(result, 'bpf(LINK_CREATE, XDP)', { device: name });
+    return 'generic';
+  }
+
+  /** Opens and binds a socket per queue; whether all of them got zero-copy. */
+  #bindAll(hook: XdpMode): boolean {
+    let zeroCopy = true;
+    for (let queue = 0; queue < this.#queues; queue++) {
+      const slot = this.#slot(queue);
+      const fd = this.#openSocket(slot, queue);
+      // One mode for all queues: after the first had to copy, do not let a later one differ.
+      const flags = BIND_NEED_WAKEUP | (hook === 'generic' || !zeroCopy ? BIND_COPY : 0);
+      const bound = this.#shim.xskBind(fd, this.#link.ifindex, queue, flags);
+      if (bound === Errno.EBUSY) this.#busy(`its queue ${queue} belongs to another AF_XDP socket`);
+      check(bound, 'bind(AF_XDP)', { device: `${this.#link.name} queue ${queue}` });
+      const options = new Int32Array(1);
+      check(this.#shim.getsockopt(fd, SOL_XDP, XDP_OPTIONS, options, 4), 'getsockopt(XDP_OPTIONS)');
+      zeroCopy &&= (options[0]! & OPTION_ZEROCOPY) !== 0;
+    }
+    for (let queue = 0; queue < this.#queues; queue++) {
+      // Copy mode sends only inside our own kick, so what is left in the ring is ours to take back at
+      // any time. A zero-copy driver reads the ring by itself until the device is down.
+      this.#memory.words[(this.#slot(queue) + PathSlot.rescuable) >> 2] = zeroCopy ? 0 : 1;
+    }
+    return zeroCopy;
+  }
+
+  #openSocket(slot: number, queue: number): number {
+    const { words, bytes, view, layout } = this.#memory;
+    const { frameSize, ringEntries } = layout.geometry;
+    const base = addressOf(bytes);
+    const xsk = slot + PathSlot.xsk;
+    const u64 = (at: number, value: number): void => view.setBigUint64(xsk + at, BigInt(value), true);
+    u64(Xsk.umemAddr, base + layout.frames);
+    u64(Xsk.umemLen, layout.framesBytes);
+    words[(xsk + Xsk.frameSize) >> 2] = frameSize;
+    words[(xsk + Xsk.headroom) >> 2] = 0;
+    for (const ring of Object.values(Ring)) {
+      u64(Xsk.ringAddr + ring * 8, base + layout.ring(this.#port, queue, this.#path, ring));
+      words[(xsk + Xsk.ringRoom + ring * 4) >> 2] = layout.ringRoom(ring);
+      words[(xsk + Xsk.ringEntries + ring * 4) >> 2] = ringEntries;
+    }
+    const fd = this.#shim.xskOpen(bytes.subarray(xsk, xsk + Xsk.bytes));
+    check(fd, STEPS[words[(xsk + Xsk.step) >> 2]!]!, { device: `${this.#link.name} queue ${queue}` });
+    words[(slot + PathSlot.fd) >> 2] = fd;
+    words[(slot + PathSlot.staged) >> 2] = 0;
+    words[(slot + PathSlot.consumed) >> 2] = 0;
+    words[(slot + PathSlot.driver) >> 2] = Driver.AF_XDP;
+    return fd;
+  }
+}

@@ -1,0 +1,77 @@
+/** Which path queue serves an open path slot. Worker only. */
+import type { Shim } from '../kernel/shim.ts';
+import type { FramePool } from '../memory/frames.ts';
+import { Driver, type PathId, PathSlot } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+import type { PathQueue } from './path.ts';
+import { RingQueue } from './ring-queue.ts';
+import { PlainQueue } from './tap/plain-queue.ts';
+import { UringQueue } from './tap/uring-queue.ts';
+
+/** Where a path queue belongs. */
+export interface QueueAddress {
+  readonly port: number;
+  readonly queue: number;
+  readonly path: PathId;
+}
+
+/**
+ * Attaches to an open slot, continuing where another worker left it if there was one.
+ *
+ * @returns undefined if the slot is closed
+ */
+export function attach(
+  shim: Shim,
+  memory: Memory,
+  pool: FramePool,
+  { port, queue, path }: QueueAddress,
+): PathQueue | undefined {
+  const slot = memory.layout.slot(port, queue, path);
+  switch (memory.words[(slot + PathSlot.driver) >> 2]) {
+    case Driver.AF_XDP:
+      return new RingQueue(memory, pool, port, queue, path, shim.xskKick);
+    case Driver.MEMORY:
+      return new RingQueue(memory, pool, port, queue, path, () => 0);
+    case Driver.TAP:
+      return openTap(shim, memory, pool, { port, queue, path });
+    default:
+      return undefined;
+  }
+}
+
+/** Whether attaching continues rings that outlive a worker, rather than making new ones. */
+export function resumes(memory: Memory, { port, queue, path }: QueueAddress): boolean {
+  const driver = memory.words[(memory.layout.slot(port, queue, path) + PathSlot.driver) >> 2];
+  return driver === Driver.AF_XDP || driver === Driver.MEMORY;
+}
+
+/** Whether the slot's last worker died and left an io_uring to be read out first. */
+export function leftBehind(memory: Memory, { port, queue, path }: QueueAddress): boolean {
+  const slot = memory.layout.slot(port, queue, path);
+  const { words } = memory;
+  return words[(slot + PathSlot.driver) >> 2] === Driver.TAP && words[(slot + PathSlot.uringFd) >> 2]! > 0;
+}
+
+/** The io_uring a dead worker left, for reading out. Only if {@link leftBehind}. */
+export function adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): PathQueue {
+  return UringQueue.adopt(shim, memory, pool, address.port, address.queue, address.path);
+}
+
+/** FIONBIO, include/uapi/asm-generic/ioctls.h. */
+const FIONBIO = 0x5421;
+
+function openTap(
+  shim: Shim,
+  memory: Memory,
+  pool: FramePool,
+  { port, queue, path }: QueueAddress,
+): PathQueue {
+  const slot = memory.layout.slot(port, queue, path);
+  if (memory.words[(slot + PathSlot.useUring) >> 2] === 1) {
+    const opened = UringQueue.open(shim, memory, pool, port, queue, path);
+    if (typeof opened !== 'number') return opened;
+  }
+  // io_uring wants the descriptor blocking (it would answer EAGAIN instead of waiting), plain reads do not.
+  shim.ioctl(memory.words[(slot + PathSlot.fd) >> 2]!, FIONBIO, new Int32Array([1]));
+  return new PlainQueue(shim, memory, pool, port, queue, path);
+}

@@ -1,0 +1,80 @@
+/**
+ * A path, seen from its two ends.
+ *
+ * The coordinator holds a {@link PathDevice}: it opens kernel objects for all queues, arms them once
+ * the workers are attached, and closes them once the workers have let go. Each worker holds a
+ * {@link PathQueue} per attached path: four rings and a kick. Drivers are folders beside this file:
+ * `af-xdp`, `tap`, `memory`.
+ *
+ * Ring and device calls take and return counts, never wait and never throw; the caller decides what to
+ * drop, and counts it.
+ */
+import type { FrameHolder, PathLedger } from '../memory/frames.ts';
+import type { KernelCounter, PathId } from '../memory/layout.ts';
+
+/** The worker's end. Belongs to the worker thread of its queue. */
+export interface PathQueue extends FrameHolder {
+  readonly path: PathId;
+  /** What poll(2) wakes on when packets are there; -1 if nothing does. */
+  readonly fd: number;
+  /** Entries ready to be received, `max` at most. Looks at the kernel's cursor first. */
+  ready(max: number): number;
+  /**
+   * Puts the next packets' memory offsets and lengths into the arrays, `max` at most, and returns how
+   * many. They stay in the ring until {@link release}.
+   */
+  receive(offset: Int32Array, bytes: Int32Array, max: number): number;
+  /** Gives back what the last `receive` read, once every frame of it was passed on. */
+  release(): void;
+  /** How many of `wanted` packets can be pushed now. */
+  room(wanted: number): number;
+  /** Stages one packet; only after `room` said so. */
+  push(offset: number, bytes: number): void;
+  /**
+   * Publishes what was pushed and wakes the kernel if it must be. 0, or the negative errno of a kick that
+   * says the device is gone: told once, and from then on packets only wait to be taken back.
+   */
+  flush(): number;
+  /** Takes sent frames back into the pool. */
+  complete(): void;
+  /** Offers the kernel free frames for packets to come. */
+  refill(): void;
+  /** Packets pushed and not yet completed. */
+  inFlight(): number;
+  /** Whether pushed packets still wait for the kernel to take them: then flush again soon. */
+  readonly backlog: boolean;
+  /**
+   * Names, oldest first, the packets the kernel has not taken. For a path that is going: afterwards
+   * the caller owns their frames and nothing may be pushed here.
+   */
+  takeBack(visit: (offset: number, bytes: number) => void): number;
+  ledger(): PathLedger;
+  /** The worker lets go: closes what it opened itself. Frames come home by `FramePool.reclaim`. */
+  detach(): void;
+}
+
+/** The coordinator's end. Its calls may take long. */
+export interface PathDevice {
+  readonly description: PathDescription;
+  /** Opens and describes every queue in its path slot. @throws TwinpathError, having undone all of it */
+  open(): void;
+  /** Lets packets in: after every worker has attached and filled. @throws TwinpathError */
+  arm(): void;
+  /** Lets no more packets in. Never throws; the device may be gone. */
+  disarm(): void;
+  /** Closes everything: after every worker has let go. Never throws. */
+  close(): void;
+  /** What the kernel has dropped since `open`, per queue. */
+  dropped(queue: number): Record<KernelCounter, number>;
+}
+
+/** What a path turned out to be, for people. */
+export interface PathDescription {
+  readonly driver: 'af-xdp' | 'tap' | 'memory';
+  /** Name of the network device, or what stands in for it. */
+  readonly device: string;
+  /** How it runs: 'native zero-copy', 'native copy', 'generic copy', 'io_uring', 'read/write'… */
+  mode: string;
+  /** How it is tied to the device: 'xdp link', 'tcx links', 'clsact filters', 'memory'. */
+  tie: string;
+}

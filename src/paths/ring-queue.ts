@@ -1,0 +1,319 @@
+/**
+ * A path queue over four rings of AF_XDP's shape: the kernel's own, or, on the memory path, rings whose
+ * other end is a thread. They differ in the kick alone.
+ */
+
+import { Errno } from '../errors.ts';
+import { Xsk } from '../kernel/abi.ts';
+import { type CounterIndex, pathCounters } from '../memory/counters.ts';
+import { type FramePool, Holder, holderTag, type PathLedger } from '../memory/frames.ts';
+import { type PathCounter, type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
+import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
+import type { Memory } from '../memory/shared.ts';
+import type { PathQueue } from './path.ts';
+
+/** Refill in batches: one release per this many frames, and the kernel never runs dry meanwhile. */
+const REFILL = 32;
+
+/** Completions taken back at once. */
+const COMPLETE = 256;
+
+/** Where the words of one ring lie, from what the opener wrote into the path slot. */
+export function ringPlace(memory: Memory, slot: number, ringAt: number, ring: RingId): RingPlace {
+  const { words } = memory;
+  const xsk = slot + PathSlot.xsk;
+  const geometry = (xsk + Xsk.ring + ring * 24) >> 2;
+  return {
+    producer: (ringAt + words[geometry]!) >> 2,
+    consumer: (ringAt + words[geometry + 1]!) >> 2,
+    flags: (ringAt + words[geometry + 2]!) >> 2,
+    slots: (ringAt + words[geometry + 3]!) >> 2,
+    slotWords: ring === Ring.RX || ring === Ring.TX ? 4 : 2,
+    entries: words[(xsk + Xsk.ringEntries + ring * 4) >> 2]!,
+  };
+}
+
+export class RingQueue implements PathQueue {
+  readonly path: PathId;
+  readonly tag: number;
+  readonly fd: number;
+  backlog = false;
+
+  readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
+  readonly #doubles: Float64Array;
+  readonly #counter: CounterIndex<PathCounter>;
+  readonly #pool: FramePool;
+  readonly #frames: number;
+  readonly #stagedAt: number;
+  readonly #consumedAt: number;
+  readonly #kick: () => number;
+  readonly #fill: Producer;
+  readonly #rx: Consumer;
+  readonly #tx: Producer;
+  readonly #completion: Consumer;
+  #received = 0;
+  /** A kick failed for good: what is pushed waits to be taken back. */
+  #dead = false;
+  /** Bounced packets whose frames have not come home. */
+  #bounces = 0;
+  #staged = 0;
+
+  constructor(
+    memory: Memory,
+    pool: FramePool,
+    port: number,
+    queue: number,
+    path: PathId,
+    kick: (fd: number) => number,
+  ) {
+    const { layout, words, bytes, doubles } = memory;
+    const slot = layout.slot(port, queue, path);
+    const place = (ring: RingId): RingPlace =>
+      ringPlace(memory, slot, layout.ring(port, queue, path, ring), ring);
+    this.path = path;
+    this.tag = holderTag(port, path);
+    this.fd = words[(slot + PathSlot.fd) >> 2]!;
+    this.#words = words;
+    this.#bytes = bytes;
+    this.#doubles = doubles;
+    this.#counter = pathCounters(memory, port, queue, path);
+    this.#pool = pool;
+    this.#frames = layout.frames;
+    this.#stagedAt = (slot + PathSlot.staged) >> 2;
+    this.#consumedAt = (slot + PathSlot.consumed) >> 2;
+    this.#kick = () => kick(this.fd);
+    this.#fill = new Producer(words, place(Ring.FILL));
+    this.#rx = new Consumer(words, place(Ring.RX));
+    this.#tx = new Producer(words, place(Ring.TX));
+    this.#completion = new Consumer(words, place(Ring.COMPLETION));
+    this.#resume();
+  }
+
+  ready(max: number): number {
+    return this.#rx.peek(max);
+  }
+
+  receive(offset: Int32Array, bytes: Int32Array, max: number): number {
+    const words = this.#words;
+    const rx = this.#rx;
+    const count = rx.peek(max);
+    let total = 0;
+    for (let i = 0; i < count; i++) {
+      const slot = rx.slot(i);
+      const length = words[slot + 2]!;
+      offset[i] = this.#frames + words[slot]!;
+      bytes[i] = length;
+      total += length;
+    }
+    if (count > 0) {
+      this.#doubles[this.#counter.rxPackets]! += count;
+      this.#doubles[this.#counter.rxBytes]! += total;
+    }
+    this.#received = count;
+    return count;
+  }
+
+  release(): void {
+    if (this.#received > 0) this.#rx.release(this.#received);
+    this.#received = 0;
+  }
+
+  room(wanted: number): number {
+    return this.#tx.reserve(wanted + this.#staged) - this.#staged;
+  }
+
+  push(offset: number, bytes: number): void {
+    const words = this.#words;
+    const address = offset - this.#frames;
+    const slot = this.#tx.slot(this.#staged);
+    words[slot] = address;
+    words[slot + 1] = 0;
+    words[slot + 2] = bytes;
+    words[slot + 3] = 0;
+    this.#pool.give(address, Holder.TX | this.tag);
+    this.#staged++;
+    words[this.#stagedAt] = (this.#tx.cursor + this.#staged) | 0;
+    this.#doubles[this.#counter.txBytes]! += bytes;
+  }
+
+  flush(): number {
+    if (this.#staged > 0) {
+      this.#tx.commit(this.#staged);
+      this.#doubles[this.#counter.txPosted]! += this.#staged;
+      this.#staged = 0;
+      this.backlog = true;
+    }
+    if (!this.backlog || this.#dead) return 0;
+    if (this.#tx.needWakeup) {
+      this.#doubles[this.#counter.kicks]!++;
+      const before = this.#tx.consumed;
+      const result = this.#kick();
+      if (result === Errno.EBUSY) this.#bounced(before);
+      // EAGAIN: the kernel's batch or the driver's queue is full, or completions must be taken first.
+      // ENOBUFS: no socket buffer. Both mean: the rest stays in the ring, come again.
+      else if (result < 0 && result !== Errno.EAGAIN && result !== Errno.ENOBUFS) {
+        this.#doubles[this.#counter.kickErrors]!++;
+        this.#dead = true;
+        return result;
+      }
+    }
+    this.backlog = this.#unsent() > 0;
+    return 0;
+  }
+
+  complete(): void {
+    const count = this.#completion.peek(COMPLETE);
+    if (count === 0) return;
+    for (let i = 0; i < count; i++) this.#pool.put(this.#words[this.#completion.slot(i)]!);
+    this.#completion.release(count);
+    // A bounced packet is completed too, without having been sent.
+    const bounced = Math.min(this.#bounces, count);
+    this.#bounces -= bounced;
+    this.#doubles[this.#counter.txPackets]! += count - bounced;
+  }
+
+  refill(): void {
+    const away = (this.#fill.cursor - this.#rx.cursor) | 0;
+    const lacking = this.#fill.entries - away;
+    if (lacking < REFILL) return;
+    const words = this.#words;
+    const pool = this.#pool;
+    const count = Math.min(this.#fill.reserve(lacking), pool.count);
+    if (count <= 0) return;
+    for (let i = 0; i < count; i++) {
+      const address = pool.peek(i);
+      const slot = this.#fill.slot(i);
+      words[slot] = address;
+      words[slot + 1] = 0;
+      pool.give(address, Holder.FILL | this.tag);
+    }
+    this.#fill.commit(count);
+    pool.remove(count);
+  }
+
+  inFlight(): number {
+    return (this.#tx.cursor + this.#staged - this.#completion.cursor) | 0;
+  }
+
+  takeBack(visit: (offset: number, bytes: number) => void): number {
+    const words = this.#words;
+    const count = this.#unsent();
+    const first = this.#firstUnsent;
+    for (let i = 0; i < count; i++) {
+      const slot = this.#tx.slotAt(first + i);
+      visit(this.#frames + words[slot]!, words[slot + 2]!);
+    }
+    this.#doubles[this.#counter.txRescued]! += count;
+    this.backlog = false;
+    return count;
+  }
+
+  ledger(): PathLedger {
+    const rx = this.#rx.pending();
+    const completing = this.#completion.pending();
+    return {
+      fill: ((this.#fill.cursor - this.#rx.cursor) | 0) - rx,
+      rx,
+      tx: this.inFlight() - completing,
+      completing,
+    };
+  }
+
+  enumerate(visit: (address: number) => void): void {
+    const words = this.#words;
+    const mask = -this.#pool.frameSize;
+    const walk = (count: number, slotOf: (i: number) => number): void => {
+      for (let i = 0; i < count; i++) visit(words[slotOf(i)]! & mask);
+    };
+    walk(this.#fill.pending(), (i) => this.#fill.pendingSlot(i));
+    walk(this.#rx.pending(), (i) => this.#rx.slot(i));
+    walk(this.#unsent(), (i) => this.#tx.slotAt(this.#firstUnsent + i));
+    walk(this.#completion.pending(), (i) => this.#completion.slot(i));
+  }
+
+  detach(): void {}
+
+  /** Published packets the kernel has not taken. */
+  #unsent(): number {
+    const pending = this.#tx.pending();
+    const ahead = (this.#words[this.#consumedAt]! - this.#tx.consumed) | 0;
+    return ahead > 0 ? pending - ahead : pending;
+  }
+
+  /** Cursor of the oldest of them, as of the last {@link #unsent}. */
+  get #firstUnsent(): number {
+    const told = this.#words[this.#consumedAt]!;
+    return ((told - this.#tx.consumed) | 0) > 0 ? told : this.#tx.consumed;
+  }
+
+  /**
+   * EBUSY: the device dropped the packet the kernel took last, and the kernel completed it all the same
+   * (net/xdp/xsk.c, __xsk_generic_xmit: NET_XMIT_DROP). That is how a device answers between losing its
+   * carrier, or starting to go down, and saying so; or when it is overrun. The packet goes again, in its
+   * old place: a copy, because its frame comes home by the completion ring. The ring may be rewritten
+   * since in copy mode the kernel reads it only inside our kick.
+   *
+   * NB: the kernel publishes its cursor at the end of a kick only if it sent something. If it did not, it
+   * has taken exactly one packet, whatever the published cursor says (it may be one of an earlier kick).
+   */
+  #bounced(before: number): void {
+    const words = this.#words;
+    const tx = this.#tx;
+    const pool = this.#pool;
+    tx.pending();
+    const after = tx.consumed;
+    this.#bounces++;
+    const told = words[this.#consumedAt]!;
+    const first = ((told - before) | 0) > 0 ? told : before;
+    const taken = ((after - first) | 0) > 0 ? after : first + 1;
+    words[this.#consumedAt] = taken | 0;
+    if (tx.reserve(1) < 1 || pool.count === 0) {
+      this.#doubles[this.#counter.txErrors]!++;
+      return;
+    }
+    const dropped = tx.slotAt(taken - 1);
+    const offset = this.#frames + words[dropped]!;
+    const length = words[dropped + 2]!;
+    const home = pool.peek(0) + (words[dropped]! & (pool.frameSize - 1));
+    this.#bytes.copyWithin(this.#frames + home, offset, offset + length);
+    for (let cursor = tx.cursor; cursor !== (taken | 0); cursor = (cursor - 1) | 0) {
+      const to = tx.slotAt(cursor);
+      const from = tx.slotAt(cursor - 1);
+      words.copyWithin(to, from, from + 4);
+    }
+    const slot = tx.slotAt(taken);
+    words[slot] = home;
+    words[slot + 1] = 0;
+    words[slot + 2] = length;
+    words[slot + 3] = 0;
+    pool.give(home, Holder.TX | this.tag);
+    words[this.#stagedAt] = (tx.cursor + 1) | 0;
+    tx.commit(1);
+    pool.remove(1);
+    this.#doubles[this.#counter.txRetried]!++;
+    this.#doubles[this.#counter.txPosted]!++;
+  }
+
+  /**
+   * After a worker's death: publishes the packets it had staged (they were decided), and passes over
+   * ring entries whose frames it had already passed on or freed: they are no longer this path's.
+   */
+  #resume(): void {
+    const staged = (this.#words[this.#stagedAt]! - this.#tx.cursor) | 0;
+    if (staged > 0 && staged <= this.#tx.entries) {
+      this.#tx.commit(staged);
+      this.#doubles[this.#counter.txPosted]! += staged;
+    }
+    this.backlog = this.#unsent() > 0;
+    this.#passOver(this.#rx, Holder.FILL | this.tag);
+    this.#passOver(this.#completion, Holder.TX | this.tag);
+  }
+
+  #passOver(ring: Consumer, holder: number): void {
+    while (ring.peek(1) === 1) {
+      if (this.#pool.holder(this.#words[ring.slot(0)]!) === holder) break;
+      ring.release(1);
+    }
+  }
+}
