@@ -1,0 +1,113 @@
+/**
+ * A burst: the packets a handler gets at once, as a struct of arrays in the shared memory.
+ *
+ * One burst object per worker, refilled for each call: a handler keeps nothing of it. The arrays are
+ * fixed-length views, so the same words serve a handler in WebAssembly. Belongs to the worker thread.
+ */
+import { BURST } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+import { Packet } from './packet.ts';
+
+/** How `send` gets a frame: the datapath's half, see datapath/queue.ts. */
+export interface FrameSource {
+  /** Offset in the shared memory of a free frame's first packet byte, or -1 if none is free. */
+  take(): number;
+  /** Stages the frame for transmission; false, and the frame is free again, if the path is full. */
+  post(offset: number, length: number): boolean;
+  /** Frees the frame: it was taken and is not to be sent. */
+  put(offset: number): void;
+}
+
+export class Burst {
+  /** Packets in this burst. */
+  length = 0;
+  /** Byte offset of each packet's first byte in the shared memory. */
+  readonly offset: Int32Array;
+  /** Bytes of each packet, without the frame check sequence. */
+  readonly bytes: Int32Array;
+  /** RSS hash, 0 where none was computed. */
+  readonly hash: Int32Array;
+  /** Number of the port the packet came from. */
+  readonly port: Uint8Array;
+  /** Path it came by: 1 synthetic, 2 VF. */
+  readonly path: Uint8Array;
+  /** What to do with it; DROP before the handler runs. */
+  readonly verdict: Uint8Array;
+
+  readonly #packet: Packet;
+  readonly #made: Packet;
+  #cursor = -1;
+  #source: FrameSource | undefined;
+
+  constructor(memory: Memory, queue: number) {
+    const { buffer, layout } = memory;
+    const at = layout.burst(queue);
+    this.offset = new Int32Array(buffer, at, BURST);
+    this.bytes = new Int32Array(buffer, at + 4 * BURST, BURST);
+    this.hash = new Int32Array(buffer, at + 8 * BURST, BURST);
+    this.port = new Uint8Array(buffer, at + 16 * BURST, BURST);
+    this.path = new Uint8Array(buffer, at + 17 * BURST, BURST);
+    this.verdict = new Uint8Array(buffer, at + 18 * BURST, BURST);
+    this.#packet = new Packet(memory, this);
+    this.#made = new Packet(memory, this);
+  }
+
+  /** The i-th packet, as one reused view: it is good until the next call. */
+  packet(i: number): Packet {
+    this.#packet.moveTo(i);
+    this.#cursor = i;
+    return this.#packet;
+  }
+
+  /**
+   * Sends a packet the handler makes itself: takes a frame from the pool, lets `write` fill it and
+   * posts it. `write` gets a reused packet view, `length` bytes of whatever was there before; it must
+   * not send another packet itself.
+   *
+   * @returns false if no frame was free or the path is full; both are counted
+   */
+  send(length: number, write: (packet: Packet) => void): boolean {
+    const source = this.#source;
+    if (source === undefined) return false;
+    const offset = source.take();
+    if (offset < 0) return false;
+    // A view of its own: `write` may look at the burst's packets while it fills this one.
+    const made = this.#made;
+    try {
+      made.moveToFrame(offset, length);
+      write(made);
+    } catch (error) {
+      source.put(offset);
+      throw error;
+    }
+    return source.post(made.offset, made.length);
+  }
+
+  /** The datapath names the queue the burst is for. Not for handlers. */
+  bind(source: FrameSource): void {
+    this.#source = source;
+  }
+
+  /** The packet a handler looked at last, -1 none: how an exception finds its packet. Not for handlers. */
+  get cursor(): number {
+    return this.#cursor;
+  }
+
+  /** A fresh burst of `length` packets already written to the arrays. Not for handlers. */
+  begin(length: number): void {
+    this.length = length;
+    this.#cursor = -1;
+    this.verdict.fill(0, 0, length);
+  }
+
+  /** Forgets the first `count` packets: the rest is a burst of its own. Not for handlers. */
+  shift(count: number): void {
+    const { length } = this;
+    this.offset.copyWithin(0, count, length);
+    this.bytes.copyWithin(0, count, length);
+    this.hash.copyWithin(0, count, length);
+    this.port.copyWithin(0, count, length);
+    this.path.copyWithin(0, count, length);
+    this.begin(length - count);
+  }
+}

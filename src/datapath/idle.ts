@@ -1,0 +1,83 @@
+/**
+ * What a worker does when there is nothing to do.
+ *
+ * - `poll`: goes on looking. Lowest latency, one core each.
+ * - `adaptive`: looks {@link SPINS} more times, some tens of microseconds, then sleeps until a path has
+ *   packets, the doorbell rings, or 50 ms are over. A packet resets the count.
+ * - `interrupt`: sleeps at the first empty round.
+ *
+ * The sleep is poll(2) over the paths' descriptors and the doorbell; without any descriptor (memory paths)
+ * it is `Atomics.wait` on the doorbell word. Both are level-triggered, or looked at again after saying
+ * "asleep", so nothing that arrives in between is slept through. No clock is read here.
+ */
+import type { Shim } from '../kernel/shim.ts';
+import { WorkerBlock } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+
+export type IdleMode = 'poll' | 'adaptive' | 'interrupt';
+
+const SPINS = 200;
+const LONGEST_SLEEP = 50;
+const RESTLESS_SLEEP = 1;
+const POLLIN = 1;
+
+export class Idle {
+  readonly #mode: IdleMode;
+  readonly #shim: Shim;
+  readonly #words: Int32Array;
+  readonly #block: number;
+  readonly #doorbellFd: number;
+  readonly #pollfds: Int32Array;
+  readonly #scratch = new Uint8Array(8);
+  #empty = 0;
+
+  constructor(shim: Shim, memory: Memory, queue: number, mode: IdleMode) {
+    this.#mode = mode;
+    this.#shim = shim;
+    this.#words = memory.words;
+    this.#block = memory.layout.worker(queue);
+    this.#doorbellFd = memory.words[(this.#block + WorkerBlock.doorbellFd) >> 2]!;
+    this.#pollfds = new Int32Array(2 * (1 + 2 * memory.layout.geometry.ports));
+  }
+
+  /** Whether the worker should sleep, after a round that handled `packets`. */
+  tired(packets: number): boolean {
+    if (packets > 0) {
+      this.#empty = 0;
+      return false;
+    }
+    if (this.#mode === 'poll') return false;
+    return this.#mode === 'interrupt' || ++this.#empty > SPINS;
+  }
+
+  /**
+   * @param fds descriptors of the attached paths, -1 for those that have none
+   * @param restless something waits that no descriptor tells of
+   * @param quiet looks once more, after others can see that this worker sleeps
+   */
+  sleep(fds: readonly number[], restless: boolean, quiet: () => boolean): void {
+    const millis = restless ? RESTLESS_SLEEP : LONGEST_SLEEP;
+    const pollfds = this.#pollfds;
+    let count = 0;
+    for (const fd of fds) if (fd >= 0) pollfds[2 * count++] = fd;
+    if (count < fds.length) {
+      this.#wait(millis, quiet);
+      return;
+    }
+    pollfds[2 * count++] = this.#doorbellFd;
+    for (let i = 0; i < count; i++) pollfds[2 * i + 1] = POLLIN;
+    if (this.#shim.poll(pollfds, count, millis) <= 0) return;
+    if (pollfds[2 * count - 1]! >>> 16) this.#shim.read(this.#doorbellFd, this.#scratch, 8);
+  }
+
+  /** A path without a descriptor wakes by the word alone; then so does everybody else. */
+  #wait(millis: number, quiet: () => boolean): void {
+    const words = this.#words;
+    const sleeping = (this.#block + WorkerBlock.sleeping) >> 2;
+    const doorbell = (this.#block + WorkerBlock.doorbell) >> 2;
+    const rings = Atomics.load(words, doorbell);
+    Atomics.store(words, sleeping, 1);
+    if (quiet()) Atomics.wait(words, doorbell, rings, millis);
+    Atomics.store(words, sleeping, 0);
+  }
+}

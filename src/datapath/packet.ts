@@ -1,0 +1,282 @@
+/**
+ * A packet as a handler sees it: a window on the shared memory, big-endian, checked.
+ *
+ * One object per worker, moved from packet to packet ({@link Burst.packet}): nothing is allocated,
+ * so nothing is collected, and a handler may not keep it. It reads `offset` and `bytes` of the burst
+ * when it moves and writes them back when a change of length or start is made through it.
+ *
+ * - Positions count from the packet's first byte. Each access is one compare against the length and
+ *   one load; out of bounds throws a RangeError, which drops the packet and is counted. A throw costs
+ *   microseconds: where hostile traffic can cause it, look at `length` first.
+ * - A packet lies in a frame (`geometry.frameSize` bytes) with free room on both sides: `prepend` and
+ *   `length` use it and refuse to leave it.
+ * - What is in the room, or in a frame from `send()`, is what the last packet there left behind.
+ *
+ * Belongs to the worker thread. The bytes are the kernel's before the burst and after the verdict.
+ */
+import type { Memory } from '../memory/shared.ts';
+
+/** The arrays a packet moves over: a {@link Burst}, named here by its shape to keep imports one way. */
+export interface PacketTable {
+  readonly length: number;
+  readonly offset: Int32Array;
+  readonly bytes: Int32Array;
+}
+
+/** IEEE 802 numbers of the EtherType field. */
+export const EtherType = {
+  IPV4: 0x0800,
+  ARP: 0x0806,
+  VLAN: 0x8100,
+  IPV6: 0x86dd,
+  SERVICE_VLAN: 0x88a8,
+} as const;
+
+/** IANA protocol numbers, of the IPv4 protocol and IPv6 next header fields. */
+export const Protocol = { ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58 } as const;
+
+/** Destination and source address and the type: what every frame has. */
+export const ETHERNET_BYTES = 14;
+const MAC_BYTES = 6;
+const TAG_BYTES = 4;
+
+/** Up to here a loop beats TypedArray.set, which starts at 20 ns. */
+const SHORT_COPY = 16;
+
+/** Kept out of the accessors, so that V8 inlines them. */
+function outside(at: number, count: number, length: number): RangeError {
+  return new RangeError(`${count} bytes at ${at} are not in a packet of ${length} bytes`);
+}
+
+export class Packet {
+  /** The whole shared memory, where this packet starts at `offset`. Unchecked: writes go anywhere. */
+  readonly view: DataView;
+  readonly #burst: PacketTable;
+  readonly #bytes: Uint8Array;
+  readonly #frames: number;
+  readonly #frameSize: number;
+  /** Number in the burst; -1 for a packet that is being made. */
+  #index = -1;
+  #start = 0;
+  #length = 0;
+
+  constructor(memory: Memory, burst: PacketTable) {
+    this.#burst = burst;
+    this.view = memory.view;
+    this.#bytes = memory.bytes;
+    this.#frames = memory.layout.frames;
+    this.#frameSize = memory.layout.geometry.frameSize;
+    this.#start = memory.layout.frames;
+  }
+
+  /**
+   * Shows packet `i` of the burst.
+   *
+   * @throws RangeError if the burst has no such packet
+   */
+  moveTo(i: number): this {
+    const burst = this.#burst;
+    if (i >>> 0 >= burst.length) throw new RangeError(`packet ${i} is not in a burst of ${burst.length}`);
+    this.#index = i;
+    this.#start = burst.offset[i]!;
+    this.#length = burst.bytes[i]!;
+    return this;
+  }
+
+  /**
+   * Shows `length` bytes of a frame outside the burst.
+   *
+   * @throws RangeError if they do not fit the frame
+   */
+  moveToFrame(offset: number, length: number): this {
+    this.#index = -1;
+    this.#start = offset;
+    this.#length = 0;
+    this.length = length;
+    return this;
+  }
+
+  /** Of the first byte, in the shared memory: what `burst.offset` holds. */
+  get offset(): number {
+    return this.#start;
+  }
+
+  /** Bytes, without the frame check sequence. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /**
+   * Cuts off the end, or makes room there.
+   *
+   * @throws RangeError if the frame has no such room
+   */
+  set length(length: number) {
+    const room = this.#frameSize - this.headroom;
+    if (length >>> 0 > room) {
+      throw new RangeError(`a packet of ${length} bytes does not fit the ${room} left of its frame`);
+    }
+    this.#length = length >>> 0;
+    this.#writeBack();
+  }
+
+  /** Bytes of the frame before the packet: how much `prepend` can take. */
+  get headroom(): number {
+    return (this.#start - this.#frames) & (this.#frameSize - 1);
+  }
+
+  /**
+   * Moves the start `count` bytes towards the start of the frame; the new bytes are whatever was there.
+   *
+   * @throws RangeError if `headroom` is less
+   */
+  prepend(count: number): this {
+    if (count >>> 0 > this.headroom) {
+      throw new RangeError(`${count} bytes do not fit the headroom of ${this.headroom}`);
+    }
+    this.#start -= count >>> 0;
+    this.#length += count >>> 0;
+    this.#writeBack();
+    return this;
+  }
+
+  /**
+   * Cuts the first `count` bytes off; they become headroom.
+   *
+   * @throws RangeError if the packet is shorter
+   */
+  trimFront(count: number): this {
+    if (count >>> 0 > this.#length) throw outside(0, count, this.#length);
+    this.#start += count >>> 0;
+    this.#length -= count >>> 0;
+    this.#writeBack();
+    return this;
+  }
+
+  u8(at: number): number {
+    const i = at >>> 0;
+    if (i > this.#length - 1) throw outside(at, 1, this.#length);
+    return this.view.getUint8(this.#start + i);
+  }
+
+  u16(at: number): number {
+    const i = at >>> 0;
+    if (i > this.#length - 2) throw outside(at, 2, this.#length);
+    return this.view.getUint16(this.#start + i);
+  }
+
+  /** 0 to 2^32 - 1. */
+  u32(at: number): number {
+    const i = at >>> 0;
+    if (i > this.#length - 4) throw outside(at, 4, this.#length);
+    return this.view.getUint32(this.#start + i);
+  }
+
+  setU8(at: number, value: number): void {
+    const i = at >>> 0;
+    if (i > this.#length - 1) throw outside(at, 1, this.#length);
+    this.view.setUint8(this.#start + i, value);
+  }
+
+  setU16(at: number, value: number): void {
+    const i = at >>> 0;
+    if (i > this.#length - 2) throw outside(at, 2, this.#length);
+    this.view.setUint16(this.#start + i, value);
+  }
+
+  setU32(at: number, value: number): void {
+    const i = at >>> 0;
+    if (i > this.#length - 4) throw outside(at, 4, this.#length);
+    this.view.setUint32(this.#start + i, value);
+  }
+
+  /**
+   * Where the layer above Ethernet starts: behind the addresses, the type and up to two VLAN tags
+   * (802.1ad outside 802.1Q). A tag that the packet's end cuts off is not skipped.
+   *
+   * @throws RangeError if the packet is shorter than an Ethernet header
+   */
+  get l3(): number {
+    let at = ETHERNET_BYTES;
+    for (let tags = 0; tags < 2; tags++) {
+      const type = this.u16(at - 2);
+      if (type !== EtherType.VLAN && type !== EtherType.SERVICE_VLAN) break;
+      if (at + TAG_BYTES > this.#length) break;
+      at += TAG_BYTES;
+    }
+    return at;
+  }
+
+  /**
+   * What {@link l3} holds; below 0x600 it is an 802.3 length.
+   *
+   * @throws RangeError if the packet is shorter than an Ethernet header
+   */
+  get etherType(): number {
+    return this.u16(this.l3 - 2);
+  }
+
+  /** Exchanges source and destination address. Loads and stores as the machine orders bytes: no swaps. */
+  swapMacs(): void {
+    if (this.#length < 2 * MAC_BYTES) throw outside(0, 2 * MAC_BYTES, this.#length);
+    const view = this.view;
+    const start = this.#start;
+    const high = view.getUint32(start, true);
+    const low = view.getUint16(start + 4, true);
+    view.setUint32(start, view.getUint32(start + 6, true), true);
+    view.setUint16(start + 4, view.getUint16(start + 10, true), true);
+    view.setUint32(start + 6, high, true);
+    view.setUint16(start + 10, low, true);
+  }
+
+  /** Whether the destination is this address (six bytes). */
+  dstEquals(mac: Uint8Array): boolean {
+    if (this.#length < MAC_BYTES) throw outside(0, MAC_BYTES, this.#length);
+    const bytes = this.#bytes;
+    const start = this.#start;
+    for (let i = 0; i < MAC_BYTES; i++) if (bytes[start + i] !== mac[i]) return false;
+    return true;
+  }
+
+  /** Whether the destination is a group: multicast or broadcast. */
+  get isGroup(): boolean {
+    return (this.u8(0) & 1) !== 0;
+  }
+
+  /**
+   * Overwrites bytes from `at` on.
+   *
+   * @throws RangeError if they do not fit the packet
+   */
+  write(at: number, source: Uint8Array): void {
+    const i = at >>> 0;
+    const count = source.length;
+    if (i > this.#length - count) throw outside(at, count, this.#length);
+    const bytes = this.#bytes;
+    const start = this.#start + i;
+    if (count > SHORT_COPY) bytes.set(source, start);
+    else for (let k = 0; k < count; k++) bytes[start + k] = source[k]!;
+  }
+
+  /**
+   * Copies the whole packet to `target` from `at` on. Allocates a view (30 ns).
+   *
+   * @returns bytes copied
+   * @throws RangeError if `target` has no room
+   */
+  copyTo(target: Uint8Array, at = 0): number {
+    target.set(this.bytes(), at);
+    return this.#length;
+  }
+
+  /** The packet's bytes in place, as a new view: for slow paths and tests. Stale once the frame moves on. */
+  bytes(): Uint8Array {
+    return this.#bytes.subarray(this.#start, this.#start + this.#length);
+  }
+
+  #writeBack(): void {
+    if (this.#index < 0) return;
+    this.#burst.offset[this.#index] = this.#start;
+    this.#burst.bytes[this.#index] = this.#length;
+  }
+}

@@ -1,0 +1,270 @@
+/**
+ * One queue of one port, on its worker: polls the attached paths and carries out ownership orders.
+ *
+ * **Receiving** is from every attached path, always. A flow that moves from one path to the other must not
+ * be overtaken by itself, and the host moves it at a moment we cannot see. So each round looks at the
+ * newer path's ring first, then handles the older path's packets, and only then those that were already in
+ * the newer one: whatever is handled of the newer path was there before the older one was found empty.
+ * While the VF owns the queue the next move is away from it, so it is the older; after a VF has come, the
+ * synthetic path is the older until the flow has moved.
+ *
+ * **Ownership** (who transmits) is one word, loaded once a round. When it differs from what was last put
+ * into effect, the round is the switch: read-copy-update with the burst as the quiescent state. The
+ * coordinator frees nothing before the acknowledgement.
+ */
+import type { Shim } from '../kernel/shim.ts';
+import { pathCounters, queueCounters } from '../memory/counters.ts';
+import { type FramePool, holderTag } from '../memory/frames.ts';
+import {
+  BURST,
+  ownerAttached,
+  ownerPath,
+  ownerReclaim,
+  Path,
+  type PathId,
+  PathSlot,
+  pathBit,
+  QueueBlock,
+  SLOT_PATHS,
+} from '../memory/layout.ts';
+import { type Memory, nowNanos } from '../memory/shared.ts';
+import { attach } from '../paths/attach.ts';
+import type { PathQueue } from '../paths/path.ts';
+import type { Burst } from './burst.ts';
+import { Dispatch, type DispatchContext } from './dispatch.ts';
+
+/** Full bursts of the older path after which the newer one gets its turn all the same. */
+const PATIENCE = 32;
+
+export interface PortQueueContext extends DispatchContext {
+  readonly shim: Shim;
+  /** Tells the coordinator to look: an order was carried out, or a kick failed. */
+  readonly attention: () => void;
+}
+
+export class PortQueue {
+  readonly #context: PortQueueContext;
+  readonly #memory: Memory;
+  readonly #words: Int32Array;
+  readonly #pool: FramePool;
+  readonly #burst: Burst;
+  readonly #dispatch: Dispatch;
+  readonly #block: number;
+  readonly #ownerAt: number;
+  readonly #queues: (PathQueue | undefined)[] = [undefined, undefined, undefined, undefined];
+  #attached: PathQueue[] = [];
+  #seen: number;
+  #began = 0;
+  #older: PathQueue | undefined;
+  #newer: PathQueue | undefined;
+  #skipped = 0;
+
+  constructor(context: PortQueueContext) {
+    const { memory, port, queue } = context;
+    this.#context = context;
+    this.#memory = memory;
+    this.#words = memory.words;
+    this.#pool = context.pool;
+    this.#burst = context.burst;
+    this.#dispatch = new Dispatch(context);
+    this.#block = memory.layout.queue(port, queue);
+    this.#ownerAt = (this.#block + QueueBlock.owner) >> 2;
+    this.#seen = Atomics.load(this.#words, (this.#block + QueueBlock.ack) >> 2);
+  }
+
+  /** The attached paths. */
+  get paths(): readonly PathQueue[] {
+    return this.#attached;
+  }
+
+  /** Index of the counter of sleeps. */
+  get sleeps(): number {
+    const { memory, port, queue } = this.#context;
+    return queueCounters(memory, port, queue).sleeps;
+  }
+
+  get dispatch(): Dispatch {
+    return this.#dispatch;
+  }
+
+  /** Whether something waits that no descriptor will tell of: do not sleep long. */
+  get restless(): boolean {
+    return this.#began !== 0 || this.#attached.some((path) => path.backlog);
+  }
+
+  /** Paths that the last worker had attached, by what it acknowledged. */
+  get acknowledged(): PathId[] {
+    return SLOT_PATHS.filter((path) => ownerAttached(this.#seen) & pathBit(path));
+  }
+
+  /** Puts a path queue in its place. For starting; orders do the rest. */
+  adopt(path: PathQueue): void {
+    this.#queues[path.path] = path;
+    this.#arrange();
+  }
+
+  /** After the paths of a dead worker are adopted: transmits by the path it had acknowledged. */
+  resume(): void {
+    this.#dispatch.out = this.#queues[ownerPath(this.#seen)];
+  }
+
+  /** One round. Returns the packets handled. */
+  poll(): number {
+    const word = Atomics.load(this.#words, this.#ownerAt);
+    if (word !== this.#seen && !this.#change(word)) return 0;
+    const newer = this.#newer;
+    const waiting = newer === undefined ? 0 : newer.ready(BURST);
+    let handled = this.#older === undefined ? 0 : this.#pump(this.#older, BURST);
+    if (waiting > 0) {
+      if (handled < BURST || ++this.#skipped > PATIENCE) {
+        this.#skipped = 0;
+        if (handled === 0) this.#moved();
+        handled += this.#pump(newer!, waiting);
+      }
+    }
+    for (const path of this.#attached) {
+      path.complete();
+      path.refill();
+      const result = path.flush();
+      if (result < 0) this.#kickFailed(path.path, -result);
+    }
+    return handled;
+  }
+
+  /** Handles up to `max` packets of a path, unless there is no room to send them on. */
+  #pump(path: PathQueue, max: number): number {
+    const { out } = this.#dispatch;
+    if (out !== undefined && out.room(BURST) < BURST) {
+      // Back pressure: what is not received waits in the path's ring, where the kernel counts overflow.
+      const result = out.flush();
+      if (result < 0) this.#kickFailed(out.path, -result);
+      out.complete();
+      if (out.room(BURST) < BURST) return 0;
+    }
+    if (path.ready(max) === 0) return 0;
+    const count = path.receive(this.#burst.offset, this.#burst.bytes, max);
+    if (count > 0) this.#dispatch.run(count, path.path);
+    path.release();
+    return count;
+  }
+
+  /** The newer path delivers and the older has nothing: if the VF owns the queue, the move is over. */
+  #moved(): void {
+    const { out } = this.#dispatch;
+    if (this.#newer !== undefined && this.#newer === out && out.path === Path.VF) {
+      this.#newer = this.#older;
+      this.#older = out;
+    }
+  }
+
+  /** Carries an order out. False while it has to wait for transmissions on the old path. */
+  #change(word: number): boolean {
+    if (this.#began === 0) this.#began = nowNanos();
+    const began = this.#began;
+    const before = this.#dispatch.out;
+    const staying = ownerAttached(word);
+    this.#reclaim(ownerReclaim(word));
+    this.#attachNew(staying);
+
+    const after = this.#queues[ownerPath(word)];
+    // The old path stays and works: what was given to it must be out before the new one may send.
+    if (before !== undefined && before !== after && staying & pathBit(before.path)) {
+      before.flush();
+      before.complete();
+      if (before.ledger().tx > 0) return false;
+    }
+    this.#dispatch.out = after;
+    let rescued = 0;
+    let drained = 0;
+    for (const path of this.#attached) {
+      if (staying & pathBit(path.path)) continue;
+      rescued += this.#rescue(path);
+      drained += this.#drain(path);
+      path.complete();
+      path.detach();
+      this.#queues[path.path] = undefined;
+    }
+    this.#arrange();
+    this.#acknowledge(word, began, drained, rescued);
+    return true;
+  }
+
+  /** Takes back what the kernel has not taken of a path's transmit ring, in order. */
+  #rescue(path: PathQueue): number {
+    const { memory, port, queue } = this.#context;
+    const slot = memory.layout.slot(port, queue, path.path);
+    if (this.#words[(slot + PathSlot.rescuable) >> 2] === 0) return 0;
+    const count = path.takeBack((offset, bytes) => this.#dispatch.resend(offset, bytes));
+    this.#dispatch.out?.flush();
+    return count;
+  }
+
+  /** Handles what has already arrived by a path that goes. Its mapped ring outlives its socket. */
+  #drain(path: PathQueue): number {
+    let drained = 0;
+    // Bounded: a broken ring must not hold the queue. Four times what any ring holds.
+    for (let left = 4 * (this.#memory.layout.geometry.ringEntries / BURST); left > 0; left--) {
+      const ready = path.ready(BURST);
+      if (ready === 0) break;
+      drained += this.#pump(path, BURST);
+      this.#dispatch.out?.flush();
+      this.#dispatch.out?.complete();
+    }
+    return drained;
+  }
+
+  #reclaim(paths: number): void {
+    for (const path of SLOT_PATHS) {
+      if ((paths & pathBit(path)) === 0) continue;
+      const { memory, port, queue } = this.#context;
+      const found = this.#pool.reclaim(holderTag(port, path));
+      memory.doubles[pathCounters(memory, port, queue, path).txUnknown]! += found.tx;
+    }
+  }
+
+  #attachNew(staying: number): void {
+    const { shim, port, queue } = this.#context;
+    for (const path of SLOT_PATHS) {
+      if ((staying & pathBit(path)) === 0 || this.#queues[path] !== undefined) continue;
+      this.#words[((this.#block + QueueBlock.kickErrno) >> 2) + path] = 0;
+      const attached = attach(shim, this.#memory, this.#pool, { port, queue, path });
+      if (attached === undefined) continue;
+      attached.refill();
+      attached.flush();
+      this.#queues[path] = attached;
+    }
+    this.#arrange();
+  }
+
+  /** Who is polled first: see the top of this file. */
+  #arrange(): void {
+    const synthetic = this.#queues[Path.SYNTHETIC];
+    const vf = this.#queues[Path.VF];
+    this.#attached = [synthetic, vf].filter((path) => path !== undefined);
+    const [only] = this.#attached;
+    const pair = this.#attached.length === 2;
+    this.#older = pair ? synthetic : only;
+    this.#newer = pair ? vf : undefined;
+  }
+
+  #acknowledge(word: number, began: number, drained: number, rescued: number): void {
+    const { doubles } = this.#memory;
+    const words = this.#words;
+    words[(this.#block + QueueBlock.drained) >> 2] = drained;
+    words[(this.#block + QueueBlock.rescued) >> 2] = rescued;
+    doubles[(this.#block + QueueBlock.switchBegan) / 8] = began;
+    doubles[(this.#block + QueueBlock.switchEnded) / 8] = nowNanos();
+    this.#seen = word;
+    this.#began = 0;
+    Atomics.store(words, (this.#block + QueueBlock.ack) >> 2, word);
+    this.#context.attention();
+  }
+
+  /** ENETDOWN or ENXIO say that the device is gone before rtnetlink does: told once per attachment. */
+  #kickFailed(path: PathId, errno: number): void {
+    const at = ((this.#block + QueueBlock.kickErrno) >> 2) + path;
+    if (this.#words[at] !== 0) return;
+    Atomics.store(this.#words, at, errno);
+    this.#context.attention();
+  }
+}

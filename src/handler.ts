@@ -1,0 +1,15 @@
+/** What a handler module imports: `import { TX, type Handler } from 'twinpath/handler'`. */
+export { Burst } from './datapath/burst.ts';
+export {
+  checksum,
+  icmpChecksum,
+  ipv4Checksum,
+  sum,
+  sumOf,
+  udpChecksum,
+  update16,
+  update32,
+} from './datapath/checksum.ts';
+export type { Handler, HandlerContext, HandlerModule } from './datapath/handler.ts';
+export { ETHERNET_BYTES, EtherType, Packet, Protocol } from './datapath/packet.ts';
+export { DROP, TX, type Verdict } from './datapath/verdict.ts';
