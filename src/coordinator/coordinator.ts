@@ -1,0 +1,199 @@
+/**
+ * The coordinator: finds the devices, keeps the ports, starts the workers, and tells the application.
+ *
+ * Runs in a thread of its own (workers/coordinator.ts), so that neither slow system calls nor a busy
+ * application delay a failover. It blocks only in system calls that take RTNL.
+ */
+import type { MessagePort } from 'node:worker_threads';
+import { check } from '../errors.ts';
+import { enterNamespace } from '../kernel/namespace.ts';
+import { onReadable, type Readiness } from '../kernel/readiness.ts';
+import { loadShim, type Shim } from '../kernel/shim.ts';
+import { Sysfs } from '../kernel/sysfs.ts';
+import { Journal } from '../memory/journal.ts';
+import { Control, Path, WorkerBlock } from '../memory/layout.ts';
+import { Memory } from '../memory/shared.ts';
+import type { Settings } from '../options.ts';
+import { choose, takeSnapshot } from './discovery.ts';
+import { KernelNetwork } from './kernel-network.ts';
+import { LinkTable } from './link-table.ts';
+import { ManagedPort } from './managed-port.ts';
+import { MemoryNetwork } from './memory-network.ts';
+import type { CoordinatorData, Order, Report } from './messages.ts';
+import type { PortNetwork } from './network.ts';
+import { Ownership, ringDoorbell } from './ownership.ts';
+import { plain, QueueWorkers } from './queue-workers.ts';
+
+/** How often the kernel's own counters are read. */
+const COUNT_MILLIS = 200;
+
+export class Coordinator {
+  readonly #shim: Shim;
+  readonly #memory: Memory;
+  readonly #settings: Settings;
+  readonly #parent: MessagePort;
+  readonly #one = new Uint8Array(new BigUint64Array([1n]).buffer);
+  readonly #fds: number[] = [];
+  #readiness: Readiness | undefined;
+  #table: LinkTable | undefined;
+  #ports: ManagedPort[] = [];
+  #workers: QueueWorkers | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #audits: { id: number; wanted: number }[] = [];
+  #auditTimer: NodeJS.Timeout | undefined;
+  #wanted = 0;
+
+  constructor({ shared, settings }: CoordinatorData, parent: MessagePort) {
+    this.#shim = loadShim();
+    this.#memory = Memory.attach(shared);
+    this.#settings = settings;
+    this.#parent = parent;
+  }
+
+  /** Everything up to the first packet. Reports 'ready', or 'failed' having undone all of it. */
+  async start(): Promise<void> {
+    try {
+      this.#shim.threadName('twinpath-coord');
+      if (this.#settings.netns !== undefined) enterNamespace(this.#shim, this.#settings.netns);
+      this.#openDoorbells();
+      const journal = new Journal(this.#memory);
+      this.#ports = this.#networks().map((network, port) => {
+        const ownership = new Ownership(this.#shim, this.#memory, journal, port, (failover) =>
+          this.#tell({ kind: 'path', failover, paths: this.#ports[port]!.paths }),
+        );
+        return new ManagedPort(this.#memory, port, network, ownership, {
+          link: (news) => this.#tell({ kind: 'link', news }),
+          error: (error) => this.#tell({ kind: 'error', error }),
+        });
+      });
+      const macs = this.#ports.map(({ network }) => network.mac);
+      this.#workers = new QueueWorkers(this.#memory.shared, this.#settings, macs, {
+        worker: (news) => this.#tell({ kind: 'worker', news }),
+        error: (error) => this.#tell({ kind: 'error', error }),
+      });
+      await this.#workers.start();
+      for (const port of this.#ports) await port.start();
+      this.#timer = setInterval(() => this.#count(), COUNT_MILLIS);
+      this.#tell({
+        kind: 'ready',
+        ports: this.#ports.map(({ network, paths }) => ({ device: network.device, mac: network.mac, paths })),
+      });
+    } catch (error) {
+      await this.#shutDown();
+      this.#tell({ kind: 'failed', error: plain(error) });
+    }
+  }
+
+  async obey(order: Order): Promise<void> {
+    switch (order.kind) {
+      case 'close':
+        await this.#shutDown();
+        this.#tell({ kind: 'closed' });
+        return;
+      case 'audit':
+        this.#audit(order.id);
+        return;
+      case 'plug':
+      case 'unplug': {
+        const port = this.#ports[order.port]!;
+        const network = port.network as MemoryNetwork;
+        const path = order.path === 'vf' ? Path.VF : Path.SYNTHETIC;
+        const gone = order.kind === 'unplug' ? network.unplug(path) : undefined;
+        if (order.kind === 'plug') network.plug(path, order.name);
+        await port.changed(new Set(gone === undefined ? [] : [gone]));
+      }
+    }
+  }
+
+  #networks(): PortNetwork[] {
+    const { ports, network, tap, tie } = this.#settings;
+    if (network === 'memory') return ports.map((_, port) => new MemoryNetwork(this.#memory, port));
+    const table = new LinkTable(this.#shim, (gone, downed) => {
+      for (const port of this.#ports) void port.changed(gone, downed);
+    });
+    this.#table = table;
+    const sysfs = new Sysfs();
+    const taken = new Set<number>();
+    return ports.map((wanted, port) => {
+      const choice = choose(takeSnapshot(table.netlink, sysfs), wanted, taken);
+      taken.add(choice.netvsc.ifindex);
+      if (choice.vf !== undefined) taken.add(choice.vf.ifindex);
+      return new KernelNetwork(this.#shim, this.#memory, port, table, sysfs, choice, {
+        plain: tap === 'read/write',
+        tie,
+      });
+    });
+  }
+
+  #openDoorbells(): void {
+    const { words, layout } = this.#memory;
+    const eventfd = (): number => {
+      const fd = check(this.#shim.eventfd(), 'eventfd2');
+      this.#fds.push(fd);
+      return fd;
+    };
+    const attention = eventfd();
+    for (let queue = 0; queue < layout.geometry.queues; queue++) {
+      words[(layout.worker(queue) + WorkerBlock.doorbellFd) >> 2] = eventfd();
+      words[(layout.worker(queue) + WorkerBlock.attentionFd) >> 2] = attention;
+    }
+    const scratch = new Uint8Array(8);
+    this.#readiness = onReadable(attention, () => {
+      this.#shim.read(attention, scratch, 8);
+      for (const port of this.#ports) port.attention();
+    });
+  }
+
+  #count(): void {
+    for (const port of this.#ports) port.count();
+  }
+
+  #audit(id: number): void {
+    const { words, layout } = this.#memory;
+    this.#count();
+    this.#wanted = (this.#wanted + 1) | 0;
+    this.#audits.push({ id, wanted: this.#wanted });
+    for (let queue = 0; queue < layout.geometry.queues; queue++) {
+      Atomics.store(words, (layout.worker(queue) + WorkerBlock.auditWanted) >> 2, this.#wanted);
+      ringDoorbell(this.#shim, this.#memory, queue, this.#one);
+    }
+    this.#auditTimer ??= setInterval(() => this.#audited(), 1);
+  }
+
+  /** Workers answer audits at a burst boundary, within microseconds unless they are asleep or dead. */
+  #audited(): void {
+    const { words, layout } = this.#memory;
+    const done = Array.from({ length: layout.geometry.queues }, (_, queue) =>
+      Atomics.load(words, (layout.worker(queue) + WorkerBlock.auditDone) >> 2),
+    );
+    const oldest = done.reduce((a, b) => (((a - b) | 0) < 0 ? a : b));
+    const answered = this.#audits.filter(({ wanted }) => ((oldest - wanted) | 0) >= 0);
+    this.#audits = this.#audits.filter(({ wanted }) => ((oldest - wanted) | 0) < 0);
+    for (const { id } of answered) this.#tell({ kind: 'audited', id });
+    if (this.#audits.length > 0) return;
+    clearInterval(this.#auditTimer);
+    this.#auditTimer = undefined;
+  }
+
+  /** Paths first, while the workers can still drain them; then the workers; then our own descriptors. */
+  async #shutDown(): Promise<void> {
+    clearInterval(this.#timer);
+    clearInterval(this.#auditTimer);
+    if (this.#workers !== undefined) {
+      for (const port of this.#ports) await port.close();
+      const { words, layout } = this.#memory;
+      Atomics.store(words, Control.stop >> 2, 1);
+      for (let queue = 0; queue < layout.geometry.queues; queue++)
+        ringDoorbell(this.#shim, this.#memory, queue, this.#one);
+      await this.#workers.stop();
+      this.#workers = undefined;
+    }
+    this.#readiness?.close();
+    this.#table?.close();
+    for (const fd of this.#fds.splice(0)) this.#shim.close(fd);
+  }
+
+  #tell(report: Report): void {
+    this.#parent.postMessage(report);
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * The links of this network namespace, kept current: rtnetlink subscribed first, dumped then, dumped again
+ * whenever the kernel lost messages (ENOBUFS). uevents only hasten a dump: a VF's uevent may come first.
+ *
+ * Coordinator thread only.
+ */
+import { onReadable, type Readiness } from '../kernel/readiness.ts';
+import { type Link, LinkMonitor, RtNetlink } from '../kernel/rtnetlink.ts';
+import type { Shim } from '../kernel/shim.ts';
+import { UeventMonitor } from '../kernel/uevent.ts';
+
+export class LinkTable {
+  readonly netlink: RtNetlink;
+  readonly #monitor: LinkMonitor;
+  readonly #uevents: UeventMonitor;
+  readonly #readiness: Readiness[];
+  readonly #changed: (gone: ReadonlySet<number>, downed: ReadonlySet<number>) => void;
+  readonly #links = new Map<number, Link>();
+
+  /** @param changed called after each change, with the ifindexes that went, or went down, in between */
+  constructor(shim: Shim, changed: (gone: ReadonlySet<number>, downed: ReadonlySet<number>) => void) {
+    this.#changed = changed;
+    this.#monitor = LinkMonitor.open(shim);
+    this.#uevents = UeventMonitor.open(shim);
+    this.netlink = RtNetlink.open(shim);
+    this.#dump();
+    this.#readiness = [
+      onReadable(this.#monitor.fd, () => this.#receive()),
+      onReadable(this.#uevents.fd, () => this.#hint()),
+    ];
+  }
+
+  get links(): readonly Link[] {
+    return [...this.#links.values()];
+  }
+
+  link(ifindex: number): Link | undefined {
+    return this.#links.get(ifindex);
+  }
+
+  close(): void {
+    for (const readiness of this.#readiness) readiness.close();
+    this.#monitor.close();
+    this.#uevents.close();
+    this.netlink.close();
+  }
+
+  #receive(): void {
+    const gone = new Set<number>();
+    const downed = new Set<number>();
+    let lost = false;
+    for (const event of this.#monitor.receive()) {
+      if (event.kind === 'overrun') lost = true;
+      else if (event.kind === 'delete') {
+        this.#links.delete(event.link.ifindex);
+        gone.add(event.link.ifindex);
+      } else this.#note(event.link, downed);
+    }
+    if (lost) for (const ifindex of this.#dump(downed)) gone.add(ifindex);
+    this.#changed(gone, downed);
+  }
+
+  #hint(): void {
+    const events = this.#uevents.receive();
+    const ours = events.some(
+      ({ subsystem, action }) => subsystem === 'net' || subsystem === 'pci' || action === 'overrun',
+    );
+    if (!ours) return;
+    const downed = new Set<number>();
+    this.#changed(new Set(this.#dump(downed)), downed);
+  }
+
+  /** Down and up again between two looks is two messages: the first must not be forgotten. */
+  #note(link: Link, downed: Set<number>): void {
+    const before = this.#links.get(link.ifindex);
+    if (before !== undefined && (before.flags & 1) === 1 && (link.flags & 1) === 0) downed.add(link.ifindex);
+    this.#links.set(link.ifindex, link);
+  }
+
+  /** Reads all links anew; returns the ifindexes that are no longer there. */
+  #dump(downed = new Set<number>()): number[] {
+    const found = new Map(this.netlink.links().map((link) => [link.ifindex, link]));
+    const gone = [...this.#links.keys()].filter((ifindex) => !found.has(ifindex));
+    for (const ifindex of gone) this.#links.delete(ifindex);
+    for (const link of found.values()) this.#note(link, downed);
+    return gone;
+  }
+}

@@ -1,0 +1,305 @@
+/**
+ * One port, as the coordinator keeps it: two paths that come and go, and the one that owns the queues.
+ *
+ * Two speeds. **React**: when a path is found to be gone, the workers are ordered off it at once, in the
+ * same turn of the event loop. **Reconcile**: everything slow (closing sockets, opening devices, waiting for
+ * workers) runs one step after the other in a single serial loop per port, which compares what there is with
+ * what is open until they agree. Whatever happens in between only marks the port dirty; so every event may
+ * come twice, late or in any order.
+ *
+ * A path that cannot be opened is reported once per reason and tried again for as long as its device exists.
+ */
+import { TwinpathError } from '../errors.ts';
+import { kernelCounters } from '../memory/counters.ts';
+import type { Reason } from '../memory/journal.ts';
+import { KERNEL_COUNTERS, PATH_NAMES, Path, type PathId, QueueBlock, SLOT_PATHS } from '../memory/layout.ts';
+import { type Memory, nowNanos } from '../memory/shared.ts';
+import type { PathDescription, PathDevice } from '../paths/path.ts';
+import type { LinkNews, PlainError } from './messages.ts';
+import type { PortNetwork } from './network.ts';
+import type { Ownership } from './ownership.ts';
+
+/** Pauses before a path is tried again, in ms; the last one repeats. */
+const RETRY_MILLIS = [50, 100, 250, 500, 1000, 2000];
+
+export interface PortEvents {
+  link(news: LinkNews): void;
+  error(error: PlainError): void;
+}
+
+/** One path of the port. */
+interface Slot {
+  readonly path: PathId;
+  device: PathDevice | undefined;
+  /** Key of the endpoint the device was made for. */
+  key: number;
+  /** Open, armed, and to be used. */
+  ready: boolean;
+  /** Why it must be closed; undefined while it is fine. */
+  broken: Reason | undefined;
+  detected: number;
+  failures: number;
+  retryAt: number;
+  /** What the kernel counted in earlier incarnations, by queue and counter. */
+  readonly counted: number[][];
+  /** The last error told, so that a path that keeps failing tells each reason once. */
+  told: string;
+}
+
+export class ManagedPort {
+  readonly port: number;
+  readonly network: PortNetwork;
+  readonly #memory: Memory;
+  readonly #ownership: Ownership;
+  readonly #events: PortEvents;
+  readonly #slots: readonly Slot[];
+  #running: Promise<void> | undefined;
+  #dirty = false;
+  #closing = false;
+  #retry: NodeJS.Timeout | undefined;
+
+  constructor(memory: Memory, port: number, network: PortNetwork, ownership: Ownership, events: PortEvents) {
+    this.#memory = memory;
+    this.port = port;
+    this.network = network;
+    this.#ownership = ownership;
+    this.#events = events;
+    this.#slots = SLOT_PATHS.map((path) => ({
+      path,
+      device: undefined,
+      key: 0,
+      ready: false,
+      broken: undefined,
+      detected: 0,
+      failures: 0,
+      retryAt: 0,
+      counted: Array.from({ length: memory.layout.geometry.queues }, () => KERNEL_COUNTERS.map(() => 0)),
+      told: '',
+    }));
+  }
+
+  /** What the open paths turned out to be. */
+  get paths(): Partial<Record<(typeof PATH_NAMES)[number], PathDescription>> {
+    const open = this.#slots.filter(({ ready }) => ready);
+    return Object.fromEntries(open.map(({ path, device }) => [PATH_NAMES[path], device!.description]));
+  }
+
+  /** Opens what there is. @throws the error of the synthetic path, without which there is no port */
+  async start(): Promise<void> {
+    await this.changed();
+    const synthetic = this.#slots.find(({ path }) => path === Path.SYNTHETIC)!;
+    if (synthetic.ready) return;
+    throw (
+      this.#startError ??
+      new TwinpathError('ERR_KERNEL', { device: this.network.device, detail: 'it is down' })
+    );
+  }
+  #startError: unknown;
+
+  /** The world changed: react at once, then reconcile. Resolves when the port agrees with the world. */
+  changed(gone: ReadonlySet<number> = new Set(), downed: ReadonlySet<number> = new Set()): Promise<void> {
+    const now = nowNanos();
+    for (const slot of this.#slots) {
+      if (slot.device === undefined || slot.broken !== undefined) continue;
+      const reason = this.#whatIsWrong(slot, gone, downed);
+      if (reason !== undefined) this.#react(slot, reason, now);
+    }
+    return this.#reconcile();
+  }
+
+  /** A worker rang: acknowledgements, or a kick that failed before rtnetlink told why. */
+  attention(): void {
+    const { words, layout } = this.#memory;
+    this.#ownership.check();
+    for (const slot of this.#slots) {
+      if (!slot.ready || slot.broken !== undefined) continue;
+      for (let queue = 0; queue < layout.geometry.queues; queue++) {
+        const at = (layout.queue(this.port, queue) + QueueBlock.kickErrno) >> 2;
+        if (Atomics.load(words, at + slot.path) === 0) continue;
+        this.#react(slot, 'kick failed', nowNanos());
+        void this.#reconcile();
+        break;
+      }
+    }
+  }
+
+  /** Reads what the kernel counts into the shared memory. */
+  count(): void {
+    for (const slot of this.#slots) if (slot.ready) this.#count(slot);
+  }
+
+  /** Lets go of both paths in good order; the kernel has its interfaces back afterwards. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    clearTimeout(this.#retry);
+    await this.#reconcile();
+  }
+
+  #whatIsWrong(slot: Slot, gone: ReadonlySet<number>, downed: ReadonlySet<number>): Reason | undefined {
+    if (gone.has(slot.key)) return 'link gone';
+    if (downed.has(slot.key)) return 'link down';
+    const endpoint = this.network.endpoint(slot.path);
+    if (endpoint === undefined) return 'link gone';
+    if (endpoint.key !== slot.key) return 'device replaced';
+    if (!endpoint.up) return 'link down';
+    if (!endpoint.carrier) return 'carrier lost';
+    return undefined;
+  }
+
+  /** Orders the workers off a path, now. What is slow follows in the serial loop. */
+  #react(slot: Slot, reason: Reason, detected: number): void {
+    slot.broken = reason;
+    slot.detected = detected;
+    if (!this.#ownership.isAttached(slot.path)) return;
+    slot.device!.disarm();
+    const other = this.#slots.find(
+      ({ path, ready, broken }) => path !== slot.path && ready && broken === undefined,
+    );
+    const { owner } = this.#ownership;
+    const next = owner === slot.path ? (other?.path ?? Path.NONE) : owner;
+    void this.#ownership.take(slot.path, next, reason, detected);
+  }
+
+  #reconcile(): Promise<void> {
+    this.#dirty = true;
+    this.#running ??= this.#loop().finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  async #loop(): Promise<void> {
+    while (this.#dirty) {
+      this.#dirty = false;
+      for (const slot of this.#slots) {
+        if (
+          slot.device !== undefined &&
+          this.#closing &&
+          slot.broken === undefined &&
+          slot.path === Path.VF
+        ) {
+          this.#react(slot, 'close', nowNanos());
+        }
+        if (slot.broken !== undefined) await this.#lower(slot);
+      }
+      if (this.#closing) {
+        for (const slot of this.#slots) {
+          if (slot.device === undefined) continue;
+          if (slot.broken === undefined) this.#react(slot, 'close', nowNanos());
+          await this.#lower(slot);
+        }
+        return;
+      }
+      for (const slot of this.#slots) await this.#raise(slot);
+      await this.#elect();
+    }
+  }
+
+  /** Closes a path that the workers have been ordered off, and has them take its frames back. */
+  async #lower(slot: Slot): Promise<void> {
+    await this.#ownership.settled();
+    this.#count(slot);
+    const { layout, doubles } = this.#memory;
+    for (let queue = 0; queue < layout.geometry.queues; queue++) {
+      const index = kernelCounters(this.#memory, this.port, queue, slot.path);
+      KERNEL_COUNTERS.forEach((name, i) => {
+        slot.counted[queue]![i] = doubles[index[name]]!;
+      });
+    }
+    slot.ready = false;
+    slot.device!.close();
+    await this.#ownership.reclaim(slot.path);
+    this.#news(slot, slot.broken === 'link gone' ? 'gone' : 'down', slot.broken);
+    // A path that only just came and broke again is not tried at once for ever.
+    if (slot.broken === 'kick failed' || slot.broken === 'path failed') this.#later(slot);
+    slot.device = undefined;
+    slot.broken = undefined;
+    this.#dirty = true;
+  }
+
+  /** Opens a path whose device is there, has the workers poll it, and lets packets in. */
+  async #raise(slot: Slot): Promise<void> {
+    if (slot.device !== undefined || slot.broken !== undefined) return;
+    const endpoint = this.network.endpoint(slot.path);
+    if (endpoint === undefined || !endpoint.up || !endpoint.carrier) {
+      slot.failures = 0;
+      slot.told = '';
+      return;
+    }
+    if (nowNanos() < slot.retryAt) return;
+    try {
+      slot.device = this.network.make(slot.path, endpoint);
+      slot.key = endpoint.key;
+      slot.device.open();
+      await this.#ownership.attach(slot.path);
+      if (slot.broken === undefined) slot.device.arm();
+    } catch (error) {
+      await this.#failed(slot, error);
+      return;
+    }
+    if (slot.broken !== undefined) {
+      this.#dirty = true;
+      return;
+    }
+    slot.ready = true;
+    slot.failures = 0;
+    slot.told = '';
+    this.#news(slot, 'up');
+  }
+
+  async #failed(slot: Slot, error: unknown): Promise<void> {
+    const known = error instanceof TwinpathError ? error : undefined;
+    if (!known) throw error;
+    this.#startError ??= known;
+    const device = slot.device;
+    if (this.#ownership.isAttached(slot.path)) {
+      if (slot.broken === undefined) this.#react(slot, 'path failed', nowNanos());
+      await this.#ownership.settled();
+    }
+    device?.close();
+    await this.#ownership.reclaim(slot.path);
+    slot.device = undefined;
+    slot.broken = undefined;
+    // A device that vanished while it was opened is no news: its DELLINK is.
+    const still = this.network.endpoint(slot.path);
+    if (still !== undefined && still.key === slot.key && slot.told !== known.message) {
+      slot.told = known.message;
+      this.#events.error(known.toJSON());
+      this.#news(slot, 'failed', known.message);
+    }
+    this.#later(slot);
+  }
+
+  #later(slot: Slot): void {
+    const pause = RETRY_MILLIS[Math.min(slot.failures++, RETRY_MILLIS.length - 1)]!;
+    slot.retryAt = nowNanos() + pause * 1e6;
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => void this.changed(), pause + 1);
+  }
+
+  /** The VF owns the queues when it is there, the synthetic path when it is not. */
+  async #elect(): Promise<void> {
+    const usable = this.#slots.filter(({ ready, broken }) => ready && broken === undefined);
+    const best = usable.find(({ path }) => path === Path.VF) ?? usable[0];
+    const next = best?.path ?? Path.NONE;
+    const { owner } = this.#ownership;
+    if (next === owner) return;
+    await this.#ownership.give(next, owner === Path.NONE ? 'start' : 'path ready', nowNanos());
+  }
+
+  #count(slot: Slot): void {
+    const { layout, doubles } = this.#memory;
+    for (let queue = 0; queue < layout.geometry.queues; queue++) {
+      const now = slot.device!.dropped(queue);
+      const index = kernelCounters(this.#memory, this.port, queue, slot.path);
+      KERNEL_COUNTERS.forEach((name, i) => {
+        doubles[index[name]] = Math.max(doubles[index[name]]!, slot.counted[queue]![i]! + now[name]);
+      });
+    }
+  }
+
+  #news(slot: Slot, state: LinkNews['state'], detail?: string): void {
+    const device = slot.device?.description.device ?? this.network.device;
+    this.#events.link({ port: this.port, path: PATH_NAMES[slot.path], device, state, detail });
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * A port without devices: its two paths are rings in memory, plugged and unplugged by the application's
+ * thread, which plays the host. Coordinator thread only.
+ */
+import { Path, type PathId } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+import { MemoryDevice } from '../paths/memory/device.ts';
+import type { PathDevice } from '../paths/path.ts';
+import type { Endpoint, PortNetwork } from './network.ts';
+
+export class MemoryNetwork implements PortNetwork {
+  readonly device: string;
+  readonly mac: string;
+  readonly #memory: Memory;
+  readonly #port: number;
+  readonly #endpoints = new Map<PathId, Endpoint>();
+  #plugged = 0;
+
+  constructor(memory: Memory, port: number) {
+    this.#memory = memory;
+    this.#port = port;
+    this.device = `memory${port}`;
+    this.mac = `02:00:00:00:00:${(port + 1).toString(16).padStart(2, '0')}`;
+    this.plug(Path.SYNTHETIC, this.device);
+  }
+
+  plug(path: PathId, name: string): void {
+    this.#endpoints.set(path, { key: ++this.#plugged, name, up: true, carrier: true });
+  }
+
+  /** Returns the key of what was there. */
+  unplug(path: PathId): number | undefined {
+    const key = this.#endpoints.get(path)?.key;
+    this.#endpoints.delete(path);
+    return key;
+  }
+
+  endpoint(path: PathId): Endpoint | undefined {
+    return this.#endpoints.get(path);
+  }
+
+  make(path: PathId, { name }: Endpoint): PathDevice {
+    return new MemoryDevice(this.#memory, this.#port, path, name);
+  }
+}

@@ -1,0 +1,25 @@
+/**
+ * Where a port's two devices come from: the kernel, or memory. The managed port asks a network what there is
+ * right now and gets devices made; it does not know which kind it is.
+ */
+import type { PathId } from '../memory/layout.ts';
+import type { PathDevice } from '../paths/path.ts';
+
+/** A network device that a path could use, as it is at this moment. */
+export interface Endpoint {
+  /** Changes when the device is another one, even under the same name: its ifindex. */
+  readonly key: number;
+  readonly name: string;
+  readonly up: boolean;
+  readonly carrier: boolean;
+}
+
+export interface PortNetwork {
+  /** Name and MAC address of the NetVSC. */
+  readonly device: string;
+  readonly mac: string;
+  /** The path's device now, or undefined if there is none. */
+  endpoint(path: PathId): Endpoint | undefined;
+  /** Makes the path's device for an endpoint that `endpoint` just gave. Opens nothing yet. */
+  make(path: PathId, endpoint: Endpoint): PathDevice;
+}

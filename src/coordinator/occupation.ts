@@ -1,0 +1,72 @@
+/**
+ * Whether the machine itself lives on a NetVSC: addresses and default routes on it, on its VF, or on
+ * what has been built on top of either (a VLAN, a bridge, a bond). Pure; any thread.
+ *
+ * Errs on the side of "in use": the price of a wrong "free" is the user's own connection.
+ */
+import type { InterfaceAddress, Link } from '../kernel/rtnetlink.ts';
+
+export interface Occupation {
+  /** Every address but IPv6 link-local ones, which a device gets by merely being up. */
+  readonly addresses: string[];
+  readonly defaultRoute: boolean;
+  /** Completes "eth0 …"; '' when nothing is there. */
+  readonly reason: string;
+}
+
+interface Tables {
+  readonly links: readonly Link[];
+  readonly addresses: readonly InterfaceAddress[];
+  readonly defaultRoutes: readonly number[];
+}
+
+const AF_INET6 = 10;
+
+export function occupation(tables: Tables, netvsc: Link, vf: Link | undefined): Occupation {
+  const stack = stackOn(tables.links, vf ? [netvsc, vf] : [netvsc]);
+  const addresses = tables.addresses
+    .filter((address) => stack.has(address.ifindex) && !isLinkLocal(address))
+    .map(({ address }) => address);
+  const defaultRoute = tables.defaultRoutes.some((ifindex) => stack.has(ifindex));
+  return { addresses, defaultRoute, reason: reasonText(addresses, defaultRoute, tables.links, netvsc) };
+}
+
+/** The devices themselves and everything that stands on them, however many storeys. */
+function stackOn(links: readonly Link[], bases: readonly Link[]): Set<number> {
+  const stack = new Set(bases.map(({ ifindex }) => ifindex));
+  for (let grown = true; grown; ) {
+    grown = false;
+    for (const link of links) {
+      // A veth's IFLA_LINK is its other end, maybe in another namespace: nothing stands on anything there.
+      const stands = link.kind !== 'veth' && stack.has(link.peer);
+      if (stands && !stack.has(link.ifindex)) {
+        stack.add(link.ifindex);
+        grown = true;
+      }
+      if (stack.has(link.ifindex) && link.master !== 0 && !stack.has(link.master)) {
+        stack.add(link.master);
+        grown = true;
+      }
+    }
+  }
+  return stack;
+}
+
+function reasonText(
+  addresses: readonly string[],
+  defaultRoute: boolean,
+  links: readonly Link[],
+  netvsc: Link,
+): string {
+  const master = links.find(({ ifindex }) => ifindex === netvsc.master);
+  const reasons = [
+    defaultRoute ? 'carries a default route' : '',
+    addresses.length > 0 ? `has the address ${addresses.join(', ')}` : '',
+    master ? `is a port of ${master.name}` : '',
+  ];
+  return reasons.filter((reason) => reason !== '').join(' and ');
+}
+
+function isLinkLocal({ family, address }: InterfaceAddress): boolean {
+  return family === AF_INET6 && /^fe[89ab]/.test(address);
+}

@@ -1,0 +1,202 @@
+/**
+ * Orders to the workers of one port: who transmits, which paths are polled, which may be reclaimed.
+ *
+ * An order is one word per queue, stored at once for all queues; the worker acknowledges by storing the
+ * same word. Epochs count up, so an acknowledgement of a later order also answers the earlier ones. A
+ * reclaim that no worker has acknowledged yet stays in every later order. Coordinator thread only.
+ */
+import type { Shim } from '../kernel/shim.ts';
+import type { Failover, Journal, Reason } from '../memory/journal.ts';
+import {
+  ownerEpoch,
+  ownerReclaim,
+  ownerWord,
+  PATH_NAMES,
+  Path,
+  type PathId,
+  pathBit,
+  QueueBlock,
+  WorkerBlock,
+} from '../memory/layout.ts';
+import { type Memory, nowNanos } from '../memory/shared.ts';
+
+/** The start of a failover, to be written to the journal when the workers have carried it out. */
+interface Pending {
+  readonly epoch: number;
+  readonly from: PathId;
+  readonly to: PathId;
+  readonly reason: Reason;
+  readonly detectedNanos: number;
+  readonly orderedNanos: number;
+  /** Queues whose record is still to be written. */
+  readonly queues: Set<number>;
+}
+
+interface Waiter {
+  readonly epoch: number;
+  readonly resolve: () => void;
+}
+
+/** Epochs have 24 bits; b is not before a if the difference is in the lower half. */
+const reached = (a: number, b: number): boolean => ((b - a) & 0xffffff) < 0x800000;
+
+export class Ownership {
+  readonly #shim: Shim;
+  readonly #memory: Memory;
+  readonly #journal: Journal;
+  readonly #port: number;
+  readonly #switched: (failover: Failover) => void;
+  readonly #ring = new Uint8Array(new BigUint64Array([1n]).buffer);
+  #epoch = 0;
+  #owner: PathId = Path.NONE;
+  #attached = 0;
+  #reclaim = 0;
+  #waiters: Waiter[] = [];
+  #pending: Pending[] = [];
+
+  constructor(
+    shim: Shim,
+    memory: Memory,
+    journal: Journal,
+    port: number,
+    switched: (failover: Failover) => void,
+  ) {
+    this.#shim = shim;
+    this.#memory = memory;
+    this.#journal = journal;
+    this.#port = port;
+    this.#switched = switched;
+  }
+
+  get owner(): PathId {
+    return this.#owner;
+  }
+
+  isAttached(path: PathId): boolean {
+    return (this.#attached & pathBit(path)) !== 0;
+  }
+
+  /** Has the workers poll one more path. */
+  attach(path: PathId): Promise<void> {
+    this.#attached |= pathBit(path);
+    return this.#order();
+  }
+
+  /** Has the workers transmit by `path`, which is attached. */
+  give(path: PathId, reason: Reason, detectedNanos: number): Promise<void> {
+    return this.#switch(path, reason, detectedNanos);
+  }
+
+  /** Has the workers let go of `gone` and transmit by `next`, all in one order. */
+  take(gone: PathId, next: PathId, reason: Reason, detectedNanos: number): Promise<void> {
+    this.#attached &= ~pathBit(gone);
+    return this.#switch(next, reason, detectedNanos);
+  }
+
+  /** Has the workers take back the frames of a path whose kernel objects are closed. */
+  reclaim(path: PathId): Promise<void> {
+    this.#reclaim |= pathBit(path);
+    return this.#order();
+  }
+
+  /** Everything ordered so far is carried out. */
+  settled(): Promise<void> {
+    return this.#acknowledged(this.#epoch);
+  }
+
+  /** Looks for acknowledgements. Called when a worker rang. */
+  check(): void {
+    const { queues } = this.#memory.layout.geometry;
+    let last = this.#epoch;
+    for (let queue = 0; queue < queues; queue++) {
+      const ack = this.#ack(queue);
+      if (!reached(last, ownerEpoch(ack))) last = ownerEpoch(ack);
+      this.#record(queue, ownerEpoch(ack));
+    }
+    for (const waiter of this.#waiters) if (reached(waiter.epoch, last)) waiter.resolve();
+    this.#waiters = this.#waiters.filter((waiter) => !reached(waiter.epoch, last));
+  }
+
+  #switch(next: PathId, reason: Reason, detectedNanos: number): Promise<void> {
+    const from = this.#owner;
+    this.#owner = next;
+    const orderedNanos = nowNanos();
+    const done = this.#order();
+    if (from !== next) {
+      const { queues } = this.#memory.layout.geometry;
+      const all = new Set(Array.from({ length: queues }, (_, queue) => queue));
+      this.#pending.push({
+        epoch: this.#epoch,
+        from,
+        to: next,
+        reason,
+        detectedNanos,
+        orderedNanos,
+        queues: all,
+      });
+    }
+    return done;
+  }
+
+  #order(): Promise<void> {
+    const { queues } = this.#memory.layout.geometry;
+    const { words, layout } = this.#memory;
+    this.#epoch = (this.#epoch + 1) & 0xffffff;
+    const word = ownerWord(this.#epoch, this.#owner, this.#attached, this.#reclaim);
+    for (let queue = 0; queue < queues; queue++) {
+      Atomics.store(words, (layout.queue(this.#port, queue) + QueueBlock.owner) >> 2, word);
+    }
+    for (let queue = 0; queue < queues; queue++) ringDoorbell(this.#shim, this.#memory, queue, this.#ring);
+    return this.#acknowledged(this.#epoch);
+  }
+
+  #acknowledged(epoch: number): Promise<void> {
+    const promise = new Promise<void>((resolve) => this.#waiters.push({ epoch, resolve }));
+    this.check();
+    return promise.then(() => {
+      const { queues } = this.#memory.layout.geometry;
+      let common = this.#reclaim;
+      for (let queue = 0; queue < queues; queue++) common &= ownerReclaim(this.#ack(queue));
+      this.#reclaim &= ~common; // every worker has done these
+    });
+  }
+
+  #ack(queue: number): number {
+    const { words, layout } = this.#memory;
+    return Atomics.load(words, (layout.queue(this.#port, queue) + QueueBlock.ack) >> 2);
+  }
+
+  /** Writes the journal for what this queue has carried out. */
+  #record(queue: number, epoch: number): void {
+    const { words, doubles, layout } = this.#memory;
+    const block = layout.queue(this.#port, queue);
+    for (const pending of this.#pending) {
+      if (!pending.queues.has(queue) || !reached(pending.epoch, epoch)) continue;
+      pending.queues.delete(queue);
+      const failover = this.#journal.append({
+        port: this.#port,
+        queue,
+        from: PATH_NAMES[pending.from],
+        to: PATH_NAMES[pending.to],
+        reason: pending.reason,
+        detectedNanos: pending.detectedNanos,
+        orderedNanos: pending.orderedNanos,
+        beganNanos: doubles[(block + QueueBlock.switchBegan) / 8]!,
+        endedNanos: doubles[(block + QueueBlock.switchEnded) / 8]!,
+        drained: words[(block + QueueBlock.drained) >> 2]!,
+        rescued: words[(block + QueueBlock.rescued) >> 2]!,
+      });
+      this.#switched(failover);
+    }
+    this.#pending = this.#pending.filter((pending) => pending.queues.size > 0);
+  }
+}
+
+/** Wakes a worker that sleeps, on whatever it sleeps. */
+export function ringDoorbell(shim: Shim, memory: Memory, queue: number, one: Uint8Array): void {
+  const { words, layout } = memory;
+  const block = layout.worker(queue);
+  Atomics.add(words, (block + WorkerBlock.doorbell) >> 2, 1);
+  Atomics.notify(words, (block + WorkerBlock.doorbell) >> 2);
+  shim.write(words[(block + WorkerBlock.doorbellFd) >> 2]!, one, 8);
+}

@@ -1,0 +1,102 @@
+/**
+ * Which link is the VF of a NetVSC. Pure but for reads of sysfs; any thread.
+ *
+ * The kernel's own answer, IFLA_MASTER, comes first. Before the VF has joined (and in kernels' races
+ * around it) equal MAC addresses decide, as they do in the kernel (netvsc_drv.c, get_netvsc_byslot).
+ * Never the PCI address: one MANA function carries a netdev for each NetVSC of the machine.
+ *
+ * A VF's DELLINK no longer names its master: whoever needs the pairing then has remembered it.
+ */
+import { ARPHRD_ETHER, type Link } from '../kernel/rtnetlink.ts';
+import type { Sysfs } from '../kernel/sysfs.ts';
+import { isNetvsc, parentOf } from './netvsc.ts';
+
+export interface PairingRules {
+  /** The NetVSC is a stand-in that the user insisted on: a virtual VF will do as well. */
+  readonly forced: boolean;
+  readonly sysfs: Sysfs;
+  /** Links that Twinpath made or took itself: never a VF. */
+  readonly ours: ReadonlySet<number>;
+}
+
+/** Devices that stand on others, copy their MAC or have none of their own: never a VF, in no lab. */
+const NEVER = new Set(
+  [
+    'bareudp',
+    'bond',
+    'bridge',
+    'dummy',
+    'geneve',
+    'gretap',
+    'hsr',
+    'ifb',
+    'ip6gretap',
+    'ipvlan',
+    'ipvtap',
+  ].concat([
+    'macsec',
+    'macvlan',
+    'macvtap',
+    'netkit',
+    'nlmon',
+    'team',
+    'tun',
+    'vlan',
+    'vrf',
+    'vxlan',
+    'wireguard',
+  ]),
+);
+
+const NO_ADDRESS = '00:00:00:00:00:00';
+
+/** Lower is surer. */
+type Rank = 0 | 1 | 2;
+
+export function isVfOf(netvsc: Link, candidate: Link, rules: PairingRules): boolean {
+  return rank(netvsc, candidate, rules) !== undefined;
+}
+
+/** The surest candidate: by MASTER, then permanent MAC, then current MAC, then the lowest ifindex. */
+export function findVf(netvsc: Link, links: readonly Link[], rules: PairingRules): Link | undefined {
+  let best: Link | undefined;
+  let bestRank: Rank = 2;
+  for (const link of links) {
+    const found = rank(netvsc, link, rules);
+    if (found === undefined) continue;
+    if (best && (found > bestRank || (found === bestRank && link.ifindex > best.ifindex))) continue;
+    best = link;
+    bestRank = found;
+  }
+  return best;
+}
+
+function rank(netvsc: Link, candidate: Link, rules: PairingRules): Rank | undefined {
+  if (!eligible(netvsc, candidate, rules)) return undefined;
+  if (candidate.master === netvsc.ifindex) {
+    // A bridge that stands in for a NetVSC has the synthetic leg as a port too; its MAC is another.
+    if (netvsc.kind === 'bridge' && !sameMac(candidate.address, netvsc.address)) return undefined;
+    return 0;
+  }
+  if (candidate.master !== 0) return undefined; // it has joined somebody else
+  if (!rules.forced && parentOf(candidate, rules.sysfs)?.bus !== 'pci') return undefined;
+  const wanted = known(netvsc.permanentAddress) ? netvsc.permanentAddress : netvsc.address;
+  if (known(candidate.permanentAddress)) return sameMac(candidate.permanentAddress, wanted) ? 1 : undefined;
+  return sameMac(candidate.address, wanted) ? 2 : undefined;
+}
+
+function eligible(netvsc: Link, candidate: Link, { forced, sysfs, ours }: PairingRules): boolean {
+  if (candidate.ifindex === netvsc.ifindex || ours.has(candidate.ifindex)) return false;
+  if (candidate.type !== ARPHRD_ETHER || NEVER.has(candidate.kind)) return false;
+  if (candidate.kind !== '' && !forced) return false;
+  return !isNetvsc(candidate, sysfs);
+}
+
+function sameMac(a: string, b: string): boolean {
+  return known(a) && a === b;
+}
+
+/** A VF whose host has not given it an address yet shows zeros. */
+function known(address: string): boolean {
+  return address !== '' && address !== NO_ADDRESS;
+}

@@ -1,0 +1,219 @@
+/**
+ * What an application may ask for, validated once, at the door. Unknown options are errors that name the
+ * nearest known one; the rest of the code may rely on what it gets.
+ */
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { TwinpathError } from './errors.ts';
+
+/** One port. Give none of `netvsc`, `mac` and `vf` to take the one NetVSC that carries no address. */
+export interface PortOptions {
+  /** The NetVSC: interface name or MAC address. */
+  netvsc?: string;
+  /** The NetVSC by MAC address; together with `netvsc` both must fit. */
+  mac?: string;
+  /** The VF, by name, MAC or PCI address: stands for its NetVSC. */
+  vf?: string;
+  /** Take the named device although it is no NetVSC. Default false. */
+  force?: boolean;
+}
+
+/** What the ports opened together share. */
+export interface SharedOptions {
+  /** The handler module: a URL, a `file:` string or an absolute path. */
+  handler: string | URL;
+  /** Passed to the module's `create`; structured-cloneable. */
+  handlerOptions?: Record<string, unknown>;
+  /** Queues, and worker threads, of each port: 1 to 64. Default: one per CPU, 8 at most. */
+  queues?: number;
+  /** What workers do when idle. Default 'adaptive'. */
+  mode?: 'poll' | 'adaptive' | 'interrupt';
+  /** Bytes of a packet frame, 2048 or 4096. Default 2048, which serves an MTU up to 1770. */
+  frameSize?: number;
+  /** Frames of each queue of each port: 4096 to 65536 by powers of two. Default 8192. */
+  frames?: number;
+  /** Pin worker i to CPU i (modulo the number of CPUs). Default false. */
+  pin?: boolean;
+  /** Network namespace of the devices: a name below /run/netns or a path. Default: the process's. */
+  netns?: string;
+  /** How the tap is driven: io_uring where the kernel allows it, or plain reads and writes. */
+  tap?: 'io_uring' | 'read/write';
+  /** How the tap is tied to the NetVSC: tcx links where the kernel has them, or tc filters. */
+  tie?: 'tcx' | 'clsact';
+  /** 'kernel', or 'memory': no device at all, the network is a thread of this process. */
+  network?: 'kernel' | 'memory';
+  /** Closes the ports when it aborts. */
+  signal?: AbortSignal;
+}
+
+export type OpenPortOptions = PortOptions & SharedOptions;
+export type OpenPortsOptions = SharedOptions & { ports: PortOptions[] };
+
+/** Options as the coordinator takes them: complete, checked, cloneable. */
+export interface Settings {
+  readonly ports: readonly PortOptions[];
+  readonly handler: string;
+  readonly handlerOptions: Record<string, unknown>;
+  readonly queues: number;
+  readonly mode: 'poll' | 'adaptive' | 'interrupt';
+  readonly frameSize: number;
+  readonly frames: number;
+  readonly pin: boolean;
+  readonly netns: string | undefined;
+  readonly tap: 'io_uring' | 'read/write';
+  readonly tie: 'tcx' | 'clsact';
+  readonly network: 'kernel' | 'memory';
+}
+
+/** Ports that can be opened together: a frame's holder byte has four bits for them. */
+const MOST_PORTS = 16;
+
+const PORT_KEYS = ['netvsc', 'mac', 'vf', 'force'] as const;
+const SHARED_KEYS = [
+  'handler',
+  'handlerOptions',
+  'queues',
+  'mode',
+  'frameSize',
+  'frames',
+  'pin',
+  'netns',
+  'tap',
+  'tie',
+  'network',
+  'signal',
+] as const;
+
+/** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
+export function validate(options: OpenPortsOptions): Settings {
+  known(options, [...SHARED_KEYS, 'ports']);
+  const { ports } = options;
+  if (!Array.isArray(ports) || ports.length < 1 || ports.length > MOST_PORTS) {
+    invalid('ports', `it must be a list of 1 to ${MOST_PORTS} ports`);
+  }
+  for (const port of ports) {
+    known(port, PORT_KEYS);
+    for (const key of ['netvsc', 'mac', 'vf'] as const) text(key, port[key]);
+    if (port.force !== undefined && typeof port.force !== 'boolean')
+      invalid('force', 'it must be true or false');
+  }
+  text('netns', options.netns);
+  const signal = options.signal;
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    invalid('signal', 'it must be an AbortSignal');
+  return {
+    ports: ports.map(({ netvsc, mac, vf, force }) => ({ netvsc, mac, vf, force })),
+    handler: handlerUrl(options.handler),
+    handlerOptions: plainObject('handlerOptions', options.handlerOptions ?? {}),
+    queues: whole('queues', options.queues ?? Math.min(availableParallelism(), 8), 1, 64),
+    mode: oneOf('mode', options.mode ?? 'adaptive', ['poll', 'adaptive', 'interrupt']),
+    frameSize: among('frameSize', options.frameSize ?? 2048, [2048, 4096]),
+    frames: among('frames', options.frames ?? 8192, [4096, 8192, 16384, 32768, 65536]),
+    pin: flag('pin', options.pin ?? false),
+    netns: options.netns,
+    tap: oneOf('tap', options.tap ?? 'io_uring', ['io_uring', 'read/write']),
+    tie: oneOf('tie', options.tie ?? 'tcx', ['tcx', 'clsact']),
+    network: oneOf('network', options.network ?? 'kernel', ['kernel', 'memory']),
+  };
+}
+
+/** `openPort`'s options as `openPorts` takes them. */
+export function single(options: OpenPortOptions): OpenPortsOptions {
+  known(options, [...PORT_KEYS, ...SHARED_KEYS]);
+  const { netvsc, mac, vf, force, ...shared } = options;
+  return { ...shared, ports: [{ netvsc, mac, vf, force }] };
+}
+
+/** The candidate that takes the fewest single-character edits to become `wanted`, if it is near. */
+export function nearest(wanted: string, candidates: readonly string[]): string | undefined {
+  const ranked = candidates
+    .map((candidate) => ({ candidate, edits: distance(wanted.toLowerCase(), candidate.toLowerCase()) }))
+    .sort((a, b) => a.edits - b.edits);
+  const best = ranked[0];
+  return best !== undefined && best.edits <= Math.max(2, wanted.length / 2) ? best.candidate : undefined;
+}
+
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1;
+      next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + same);
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function known(options: object, keys: readonly string[]): void {
+  if (typeof options !== 'object' || options === null) invalid('options', 'they must be an object');
+  for (const key of Object.keys(options)) {
+    if (keys.includes(key)) continue;
+    const near = nearest(key, keys);
+    throw new TwinpathError('ERR_OPTION_UNKNOWN', {
+      device: key,
+      hint: near === undefined ? `Known are ${keys.join(', ')}.` : `Did you mean "${near}"?`,
+    });
+  }
+}
+
+function invalid(option: string, detail: string): never {
+  throw new TwinpathError('ERR_OPTION_INVALID', { device: option, detail });
+}
+
+function text(option: string, value: unknown): void {
+  if (value !== undefined && (typeof value !== 'string' || value === ''))
+    invalid(option, 'it must be a non-empty string');
+}
+
+function flag(option: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') invalid(option, 'it must be true or false');
+  return value;
+}
+
+function whole(option: string, value: unknown, least: number, most: number): number {
+  if (!Number.isInteger(value) || (value as number) < least || (value as number) > most) {
+    invalid(option, `it must be a whole number from ${least} to ${most}, not ${String(value)}`);
+  }
+  return value as number;
+}
+
+function among(option: string, value: unknown, allowed: readonly number[]): number {
+  if (!allowed.includes(value as number))
+    invalid(option, `it must be one of ${allowed.join(', ')}, not ${String(value)}`);
+  return value as number;
+}
+
+function oneOf<const T extends string>(option: string, value: unknown, allowed: readonly T[]): T {
+  if (!allowed.includes(value as T)) {
+    const near = typeof value === 'string' ? nearest(value, allowed) : undefined;
+    throw new TwinpathError('ERR_OPTION_INVALID', {
+      device: option,
+      detail: `it must be one of ${allowed.join(', ')}, not ${String(value)}`,
+      ...(near === undefined ? {} : { hint: `Did you mean "${near}"?` }),
+    });
+  }
+  return value as T;
+}
+
+function plainObject(option: string, value: unknown): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    invalid(option, 'it must be an object');
+  return value as Record<string, unknown>;
+}
+
+function handlerUrl(handler: unknown): string {
+  if (handler === undefined)
+    invalid('handler', 'every port needs one: a URL or an absolute path of a module');
+  try {
+    const url =
+      handler instanceof URL
+        ? handler
+        : new URL(String(handler).startsWith('/') ? `file://${String(handler)}` : String(handler));
+    fileURLToPath(url);
+    return url.href;
+  } catch {
+    return invalid('handler', `${String(handler)} is neither a file URL nor an absolute path`);
+  }
+}
