@@ -1,0 +1,265 @@
+/**
+ * The consolidated port, as an application holds it.
+ *
+ * `openPort` starts a coordinator thread and, through it, a worker thread per queue; this thread is not
+ * needed any more after that. It may block, be busy, or never look at the port again: packets flow and paths
+ * fail over all the same. Everything here belongs to the thread that opened the port.
+ */
+import { EventEmitter, once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import type {
+  CoordinatorData,
+  LinkNews,
+  Order,
+  PlainError,
+  PortDescription,
+  Report,
+  WorkerNews,
+} from './coordinator/messages.ts';
+import { workerFile } from './coordinator/queue-workers.ts';
+import { TwinpathError } from './errors.ts';
+import { pageSize } from './kernel/page-size.ts';
+import { type Failover, Journal } from './memory/journal.ts';
+import { LEDGER_FIELDS, type SharedMemory, WorkerBlock } from './memory/layout.ts';
+import { Memory } from './memory/shared.ts';
+import { type OpenPortOptions, type OpenPortsOptions, type Settings, single, validate } from './options.ts';
+import { type PortStatistics, portStatistics } from './statistics.ts';
+
+/** Where the frames of one worker are. `accounted` equals `total`, always, or a frame was lost. */
+export type FrameLedger = Record<(typeof LEDGER_FIELDS)[number], number>;
+
+/** Entries of the rings: descriptors the kernel may be ahead or behind of us, a few ms of traffic. */
+const RING_ENTRIES = 2048;
+
+interface PortEvents {
+  /** A queue has changed the path it transmits on. */
+  path: [Failover];
+  /** A device of the port came, went, or could not be used. */
+  link: [LinkNews];
+  /** A worker thread started, or died and is being replaced. */
+  worker: [WorkerNews];
+  /** Something failed that the port lives on without, and will try again. Unheard, it becomes a warning. */
+  error: [TwinpathError];
+  close: [];
+}
+
+/** Ports opened together: one memory, one coordinator, one set of workers. */
+class Group {
+  readonly memory: Memory;
+  readonly journal: Journal;
+  readonly ports: Port[] = [];
+  readonly #coordinator: Worker;
+  readonly #audits = new Map<number, () => void>();
+  #nextAudit = 1;
+  #closed: Promise<void> | undefined;
+  #ended = false;
+
+  constructor(settings: Settings) {
+    this.memory = Memory.create({
+      pageSize: pageSize(),
+      ports: settings.ports.length,
+      queues: settings.queues,
+      frameSize: settings.frameSize,
+      framesPerWorker: settings.frames * settings.ports.length,
+      ringEntries: RING_ENTRIES,
+    });
+    this.journal = new Journal(this.memory);
+    const workerData: CoordinatorData = { shared: this.memory.shared, settings };
+    this.#coordinator = new Worker(workerFile('coordinator'), { workerData, name: 'twinpath coordinator' });
+  }
+
+  /** Waits for the ports. @throws TwinpathError, after everything was undone */
+  async ready(): Promise<void> {
+    const worker = this.#coordinator;
+    const descriptions = await new Promise<PortDescription[]>((resolve, reject) => {
+      worker.once('error', reject);
+      worker.once('exit', () => reject(new TwinpathError('ERR_WORKER', { detail: 'the coordinator ended' })));
+      worker.on('message', (report: Report) => {
+        if (report.kind === 'ready') resolve(report.ports);
+        else if (report.kind === 'failed') reject(TwinpathError.from(report.error));
+        else this.#hear(report);
+      });
+    }).catch(async (error: unknown) => {
+      await worker.terminate();
+      throw error;
+    });
+    worker.removeAllListeners('error');
+    worker.removeAllListeners('exit');
+    worker.on('error', (error) =>
+      this.#fail({ code: 'ERR_WORKER', detail: `coordinator: ${error.message}` }),
+    );
+    worker.on('exit', () => this.#end());
+    for (const [number, description] of descriptions.entries()) {
+      this.ports.push(new Port(this, number, description));
+    }
+  }
+
+  order(order: Order): void {
+    if (this.#closed !== undefined) throw new TwinpathError('ERR_PORT_CLOSED');
+    this.#coordinator.postMessage(order);
+  }
+
+  async audit(): Promise<FrameLedger[]> {
+    const id = this.#nextAudit++;
+    await new Promise<void>((resolve) => {
+      this.#audits.set(id, resolve);
+      this.order({ kind: 'audit', id });
+    });
+    const { words, layout } = this.memory;
+    return Array.from({ length: layout.geometry.queues }, (_, queue) => {
+      const at = (layout.worker(queue) + WorkerBlock.ledger) >> 2;
+      return Object.fromEntries(LEDGER_FIELDS.map((field, i) => [field, words[at + i]!])) as FrameLedger;
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= (async () => {
+      if (this.#ended) return;
+      const exited = once(this.#coordinator, 'exit');
+      this.#coordinator.postMessage({ kind: 'close' } satisfies Order);
+      await exited;
+    })();
+    return this.#closed;
+  }
+
+  #hear(report: Report): void {
+    switch (report.kind) {
+      case 'path':
+        this.ports[report.failover.port]?.update(report.paths);
+        this.ports[report.failover.port]?.emit('path', report.failover);
+        return;
+      case 'link':
+        this.ports[report.news.port]?.emit('link', report.news);
+        return;
+      case 'worker':
+        for (const port of this.ports) port.emit('worker', report.news);
+        return;
+      case 'error':
+        this.#fail(report.error);
+        return;
+      case 'audited':
+        this.#audits.get(report.id)?.();
+        this.#audits.delete(report.id);
+        return;
+      default:
+    }
+  }
+
+  #fail(plain: PlainError): void {
+    const error = TwinpathError.from(plain);
+    for (const port of this.ports) {
+      if (port.listenerCount('error') > 0) port.emit('error', error);
+      else process.emitWarning(error);
+    }
+  }
+
+  #end(): void {
+    this.#ended = true;
+    for (const resolve of this.#audits.values()) resolve();
+    this.#audits.clear();
+    for (const port of this.ports) port.emit('close');
+  }
+}
+
+export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
+  readonly #group: Group;
+  readonly #number: number;
+  #description: PortDescription;
+
+  /** Use {@link openPort}. */
+  constructor(group: Group, number: number, description: PortDescription) {
+    super();
+    this.#group = group;
+    this.#number = number;
+    this.#description = description;
+  }
+
+  /** Name of the NetVSC. */
+  get device(): string {
+    return this.#description.device;
+  }
+
+  /** 'aa:bb:cc:dd:ee:ff'; the VF has the same. */
+  get mac(): string {
+    return this.#description.mac;
+  }
+
+  /** The open paths: driver, device, mode, tie. As of the last change of path. */
+  get paths(): PortDescription['paths'] {
+    return this.#description.paths;
+  }
+
+  /** Counters since the port was opened; may be called at any rate, and after close. */
+  stats(): PortStatistics {
+    return portStatistics(this.#group.memory, this.#number);
+  }
+
+  /** Every change of path since the port was opened, oldest first (the last thousand). */
+  failovers(): Failover[] {
+    return this.#group.journal.since(0).filter(({ port }) => port === this.#number);
+  }
+
+  /** Asks each worker, at its next burst boundary, where its frames are. One ledger a queue. */
+  audit(): Promise<FrameLedger[]> {
+    return this.#group.audit();
+  }
+
+  /**
+   * Lets go of the devices in good order and ends the threads; ports opened together close together.
+   * Resolves when nothing is left. May be called again.
+   */
+  close(): Promise<void> {
+    return this.#group.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** The memory that the datapath runs in: for memory networks and measuring. */
+  get shared(): SharedMemory {
+    return this.#group.memory.shared;
+  }
+
+  /** Memory network only: a device appears on that path. */
+  plug(path: 'synthetic' | 'vf', name = path): void {
+    this.#group.order({ kind: 'plug', port: this.#number, path, name });
+  }
+
+  /** Memory network only: the device of that path goes. */
+  unplug(path: 'synthetic' | 'vf'): void {
+    this.#group.order({ kind: 'unplug', port: this.#number, path });
+  }
+
+  /** Not for applications. */
+  update(paths: PortDescription['paths']): void {
+    this.#description = { ...this.#description, paths };
+  }
+}
+
+/**
+ * Opens one port over a NetVSC and its VF.
+ *
+ * @throws TwinpathError: ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID, ERR_HANDLER, ERR_NO_NETVSC,
+ *   ERR_DEVICE_NOT_FOUND, ERR_DEVICE_NOT_NETVSC, ERR_DEVICE_AMBIGUOUS, ERR_DEVICE_IN_USE, ERR_DEVICE_BUSY,
+ *   ERR_PERMISSION, ERR_NO_TUN, ERR_SHIM_MISSING, ERR_KERNEL; nothing on the machine is changed then
+ */
+export async function openPort(options: OpenPortOptions): Promise<Port> {
+  const [port] = await openPorts(single(options));
+  return port!;
+}
+
+/** Opens several ports with one set of workers: worker i serves queue i of each. Throws as `openPort`. */
+export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
+  const settings = validate(options);
+  const { signal } = options;
+  signal?.throwIfAborted();
+  const group = new Group(settings);
+  await group.ready();
+  if (signal?.aborted) {
+    await group.close();
+    signal.throwIfAborted();
+  }
+  signal?.addEventListener('abort', () => void group.close(), { once: true });
+  return group.ports;
+}

@@ -1,0 +1,111 @@
+/**
+ * Statistics of a port, summed from the shared memory. Reading disturbs nobody and asks nobody; numbers may
+ * be a burst behind. All of them only grow, over any number of failovers, and include paths that have left.
+ */
+import { kernelCounters, pathCounters, queueCounters, readCounters } from './memory/counters.ts';
+import {
+  type KernelCounter,
+  ownerPath,
+  PATH_NAMES,
+  type PathCounter,
+  type PathName,
+  QueueBlock,
+  type QueueCounter,
+  SLOT_PATHS,
+} from './memory/layout.ts';
+import type { Memory } from './memory/shared.ts';
+
+/** One path of a queue, or of the whole port. */
+export type PathStatistics = Record<PathCounter, number> & {
+  /** What the kernel dropped before it reached us, or refused from us. */
+  readonly kernel: Record<KernelCounter, number>;
+};
+
+export interface QueueStatistics extends Record<QueueCounter, number> {
+  readonly queue: number;
+  /** Which path transmits now. */
+  readonly owner: PathName;
+  readonly paths: Record<'synthetic' | 'vf', PathStatistics>;
+}
+
+export interface PortStatistics {
+  /** Packets received by any path. */
+  readonly received: number;
+  /** Packets that left by any path, as far as the paths reported it. */
+  readonly transmitted: number;
+  /** Packets that handlers made with `send()`. */
+  readonly sent: number;
+  /** Packets that went nowhere, by reason. */
+  readonly dropped: Record<DropReason, number>;
+  readonly handlerErrors: number;
+  readonly paths: Record<'synthetic' | 'vf', PathStatistics>;
+  readonly queues: readonly QueueStatistics[];
+}
+
+/** Why a packet went nowhere: the counter's name without its prefix. */
+export const DROP_REASONS = {
+  verdict: 'dropVerdict',
+  handlerError: 'dropHandlerError',
+  noPath: 'dropNoPath',
+  txFull: 'dropTxFull',
+  badLength: 'dropBadLength',
+} as const satisfies Record<string, QueueCounter>;
+export type DropReason = keyof typeof DROP_REASONS;
+
+export function portStatistics(memory: Memory, port: number): PortStatistics {
+  const { queues } = memory.layout.geometry;
+  const each = Array.from({ length: queues }, (_, queue) => queueStatistics(memory, port, queue));
+  const sum = (value: (queue: QueueStatistics) => number): number =>
+    each.reduce((all, one) => all + value(one), 0);
+  const paths = Object.fromEntries(
+    SLOT_PATHS.map((path) => {
+      const name = PATH_NAMES[path] as 'synthetic' | 'vf';
+      return [name, each.map((queue) => queue.paths[name]).reduce(add)];
+    }),
+  ) as Record<'synthetic' | 'vf', PathStatistics>;
+  const dropped = Object.fromEntries(
+    Object.entries(DROP_REASONS).map(([reason, counter]) => [reason, sum((queue) => queue[counter])]),
+  ) as Record<DropReason, number>;
+  return {
+    received: paths.synthetic.rxPackets + paths.vf.rxPackets,
+    transmitted: paths.synthetic.txPackets + paths.vf.txPackets,
+    sent: sum((queue) => queue.sent),
+    dropped,
+    handlerErrors: sum((queue) => queue.handlerErrors),
+    paths,
+    queues: each,
+  };
+}
+
+function queueStatistics(memory: Memory, port: number, queue: number): QueueStatistics {
+  const word = Atomics.load(memory.words, (memory.layout.queue(port, queue) + QueueBlock.ack) >> 2);
+  const paths = Object.fromEntries(
+    SLOT_PATHS.map((path) => [
+      PATH_NAMES[path],
+      {
+        ...readCounters(memory, pathCounters(memory, port, queue, path)),
+        kernel: readCounters(memory, kernelCounters(memory, port, queue, path)),
+      },
+    ]),
+  ) as Record<'synthetic' | 'vf', PathStatistics>;
+  return {
+    queue,
+    owner: PATH_NAMES[ownerPath(word)],
+    ...readCounters(memory, queueCounters(memory, port, queue)),
+    paths,
+  };
+}
+
+function add(a: PathStatistics, b: PathStatistics): PathStatistics {
+  const { kernel: ka, ...pa } = a;
+  const { kernel: kb, ...pb } = b;
+  const plus = <Name extends string>(
+    x: Record<Name, number>,
+    y: Record<Name, number>,
+  ): Record<Name, number> =>
+    Object.fromEntries(Object.keys(x).map((name) => [name, x[name as Name] + y[name as Name]])) as Record<
+      Name,
+      number
+    >;
+  return { ...plus<PathCounter>(pa, pb), kernel: plus<KernelCounter>(ka, kb) };
+}

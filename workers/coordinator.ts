@@ -1,0 +1,13 @@
+/** Thread entry of the coordinator. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { Coordinator } from '../src/coordinator/coordinator.ts';
+import type { CoordinatorData, Order } from '../src/coordinator/messages.ts';
+
+const parent = parentPort!;
+const coordinator = new Coordinator(workerData as CoordinatorData, parent);
+parent.on('message', (order: Order) => {
+  void coordinator.obey(order).then(() => {
+    if (order.kind === 'close') parent.close();
+  });
+});
+void coordinator.start();

@@ -1,0 +1,33 @@
+/** Thread entry of a queue worker: a piscina task that polls until it is told to stop. */
+import { availableParallelism } from 'node:os';
+import type { QueueReport, QueueTask } from '../src/coordinator/queue-workers.ts';
+import { loadHandler } from '../src/datapath/load-handler.ts';
+import { runWorker } from '../src/datapath/worker.ts';
+import { TwinpathError } from '../src/errors.ts';
+import { loadShim } from '../src/kernel/shim.ts';
+import { Memory } from '../src/memory/shared.ts';
+
+export default async function queueWorker({
+  shared,
+  settings,
+  queue,
+  macs,
+  reports,
+}: QueueTask): Promise<void> {
+  const tell = (report: QueueReport): void => reports.postMessage(report);
+  try {
+    const shim = loadShim();
+    const memory = Memory.attach(shared);
+    shim.threadName(`twinpath-q${queue}`);
+    if (settings.pin) shim.affinity(queue % availableParallelism());
+    const context = { queue, queues: settings.queues, macs };
+    const handler = await loadHandler(settings.handler, settings.handlerOptions, context);
+    tell({ kind: 'started' });
+    const failed = (error: unknown, times: number): void =>
+      tell({ kind: 'handler', message: error instanceof Error ? error.message : String(error), times });
+    runWorker({ shim, memory, queue, mode: settings.mode, handler, failed });
+  } catch (error) {
+    if (!(error instanceof TwinpathError)) throw error;
+    tell({ kind: 'failed', error: error.toJSON() });
+  }
+}
