@@ -1,0 +1,253 @@
+/**
+ * The lab: a Hyper-V host, its virtual switch, one guest and the world outside, from three network
+ * namespaces. Devices, packets and netlink messages in it are the kernel's own.
+ *
+ * ```
+ *   tp-<pid>-<n>-out          tp-<pid>-<n>-host                tp-<pid>-<n>-guest
+ *   ┌──────────────────┐      ┌───────────────────────────┐      ┌─────────────────────────┐
+ *   │ 10.77.0.1        │      │          br0              │      │ 10.77.0.2               │
+ *   │ u0 ──────────────┼──────┼─ p0  (switch)  s0 ────────┼──────┼── eth0   NetVSC stand-in │
+ *   │                  │      │                v0 ────────┼──────┼── vf0    the VF, same MAC│
+ *   └──────────────────┘      └───────────────────────────┘      └─────────────────────────┘
+ * ```
+ *
+ * Frames for the guest's MAC follow one static forwarding entry, to s0 or v0: the data path. Broadcast
+ * and multicast reach the guest by s0 alone. With `standIn: 'bridge'` eth0 is a bridge over `syn0` (the
+ * other end of s0, with a MAC of its own) and the VF, which then has eth0 as its master as under
+ * hv_netvsc. A second NIC is eth1 and vf1 on a switch of its own, 10.78.0.x.
+ *
+ * One thread owns a lab. Needs root and iproute2. Several labs may live at once, in any processes.
+ */
+import { TwinpathError } from '../errors.ts';
+import { inNamespace, openNamespace } from '../kernel/namespace.ts';
+import { RtNetlink } from '../kernel/rtnetlink.ts';
+import { loadShim, type Shim } from '../kernel/shim.ts';
+import { BridgeNetlink } from './bridge.ts';
+import { cleanUpStaleLabs, deleteNamespaces, freeLabName, ip, sysctl } from './namespaces.ts';
+import { Nic, SYNTHETIC_PORT } from './nic.ts';
+import { switchOffloadsOff } from './offload.ts';
+import { FORWARDING_MILLIS, until } from './patience.ts';
+import type { NicGeometry, Plant } from './plant.ts';
+
+export interface LabOptions {
+  /** What plays NetVSC in the guest. Default 'veth'. */
+  readonly standIn?: 'veth' | 'bridge';
+  /** Queues of every device, 1 to 16. Default 2. */
+  readonly queues?: number;
+  /** NICs of the guest, 1 to 9. Default 1. */
+  readonly nics?: number;
+  /** 576 to 9000 bytes; native XDP on veth takes about 3500 at most. Default 1500. */
+  readonly mtu?: number;
+  /**
+   * Both ends find each other's MAC by ARP. Default false: the addresses are entered by hand, so that
+   * a handler that answers no ARP is reached all the same and every packet counted is one that was sent.
+   */
+  readonly arp?: boolean;
+}
+
+/**
+ * Host devices are numbered from here, so that no veth has the number of its peer in another namespace.
+ * With equal numbers linkwatch takes it for a plain device and holds its carrier changes back for up to a
+ * second (K:net/core/link_watch.c `linkwatch_urgent_event`).
+ */
+const FIRST_HOST_INDEX = 10_000;
+
+export class Lab {
+  /** The namespaces' common stem. */
+  readonly name: string;
+  /** Names of namespaces, as `ip netns exec` takes them. */
+  readonly outside: string;
+  readonly host: string;
+  readonly guest: string;
+  readonly standIn: 'veth' | 'bridge';
+  readonly queues: number;
+  readonly nics: Nic[] = [];
+  readonly #plant: Plant;
+  readonly #arp: boolean;
+  #closed = false;
+
+  private constructor(name: string, plant: Plant, outside: string, host: string, arp: boolean) {
+    this.name = name;
+    this.outside = outside;
+    this.host = host;
+    this.guest = plant.guest;
+    this.standIn = plant.standIn;
+    this.queues = plant.queues;
+    this.#plant = plant;
+    this.#arp = arp;
+  }
+
+  /**
+   * Builds a lab without VFs, some 30 ms a NIC; removes the labs of killed processes first.
+   *
+   * @throws ERR_OPTION_INVALID, ERR_LAB (no iproute2, or it complained), ERR_PERMISSION
+   */
+  static async create(options: LabOptions = {}): Promise<Lab> {
+    const { standIn = 'veth', queues = 2, nics = 1, mtu = 1500, arp = false } = options;
+    if (standIn !== 'veth' && standIn !== 'bridge')
+      throw invalid('standIn', `'veth' or 'bridge', not ${standIn}`);
+    inRange('queues', queues, 1, 16);
+    inRange('nics', nics, 1, 9);
+    inRange('mtu', mtu, 576, 9000);
+    const shim = loadShim();
+    cleanUpStaleLabs();
+
+    const name = freeLabName();
+    const [outside, host, guest] = [`${name}-out`, `${name}-host`, `${name}-guest`];
+    let lab: Lab | undefined;
+    try {
+      ip([outside, host, guest].map((namespace) => `netns add ${namespace}`));
+      for (const namespace of [outside, host, guest]) quieten(shim, namespace);
+      lab = new Lab(name, openPlant(shim, { standIn, queues, mtu, host, guest }), outside, host, arp);
+      for (let number = 0; number < nics; number++) lab.nics.push(await lab.#addNic(number));
+      return lab;
+    } catch (error) {
+      if (lab) await lab.close();
+      else deleteNamespaces([outside, host, guest]);
+      throw error;
+    }
+  }
+
+  /** The first NIC, most often the only one. */
+  get nic(): Nic {
+    return this.nics[0]!;
+  }
+
+  /**
+   * Takes everything down, whatever still runs in it. Devices are deleted one by one: a namespace with a
+   * live socket in it outlives its name, and its devices would with it.
+   */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const { shim, hostLinks, hostBridge, guestLinks, guestBridge, guestFd } = this.#plant;
+    for (const nic of this.nics) nic.release();
+    try {
+      for (const links of [hostLinks, guestLinks]) {
+        for (const { ifindex, kind } of links.links()) {
+          if (kind !== 'veth' && kind !== 'bridge') continue;
+          // Gone with its other end, or taken by whoever shares the namespace: gone is what matters.
+          if (links.link(ifindex)) links.deleteLink(ifindex);
+        }
+      }
+    } finally {
+      for (const socket of [hostLinks, hostBridge, guestLinks, guestBridge]) socket.close();
+      shim.close(guestFd);
+      deleteNamespaces([this.outside, this.host, this.guest]);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #addNic(number: number): Promise<Nic> {
+    const { shim, standIn, queues, mtu, guestFd, hostLinks, hostBridge } = this.#plant;
+    const subnet = `10.${77 + number}.0`;
+    const mac = (end: number): string => `02:15:5d:77:0${number}:0${end}`;
+    const [guestMac, outsideMac] = [mac(2), mac(1)];
+    const netvsc = `eth${number}`;
+    const synthetic = standIn === 'veth' ? netvsc : `syn${number}`;
+
+    const bridge = this.#plant.nextIndex();
+    ip(
+      [
+        `link add br${number} index ${bridge} mtu ${mtu} type bridge stp_state 0 mcast_snooping 0`,
+        `link set br${number} up`,
+      ],
+      this.host,
+    );
+    const [uplink, syntheticPort] = [this.#plant.nextIndex(), this.#plant.nextIndex()];
+    const outsideFd = openNamespace(shim, this.outside);
+    try {
+      hostBridge.addVeth(
+        { name: `p${number}`, ifindex: uplink },
+        { name: `u${number}`, address: outsideMac, netnsFd: outsideFd },
+        { queues, mtu },
+      );
+    } finally {
+      shim.close(outsideFd);
+    }
+    hostBridge.addVeth(
+      { name: `s${number}`, ifindex: syntheticPort },
+      { name: synthetic, address: standIn === 'veth' ? guestMac : mac(3), netnsFd: guestFd },
+      { queues, mtu },
+    );
+    hostBridge.addPort(uplink, bridge, { learning: false });
+    hostBridge.addPort(syntheticPort, bridge, SYNTHETIC_PORT);
+    for (const port of [uplink, syntheticPort]) hostLinks.setLink(port, { up: true });
+
+    inNamespace(shim, this.outside, () => switchOffloadsOff(shim, `u${number}`));
+    ip(ends(`u${number}`, `${subnet}.1`, this.#arp ? undefined : [`${subnet}.2`, guestMac]), this.outside);
+    const enslave = [
+      `link add ${netvsc} address ${guestMac} mtu ${mtu} type bridge stp_state 0 mcast_snooping 0`,
+      `link set ${synthetic} master ${netvsc}`,
+      `link set ${synthetic} type bridge_slave isolated on`,
+      `link set ${synthetic} up`,
+    ];
+    ip(
+      [
+        ...(standIn === 'bridge' ? enslave : []),
+        ...ends(netvsc, `${subnet}.2`, this.#arp ? undefined : [`${subnet}.1`, outsideMac]),
+      ],
+      this.guest,
+    );
+
+    const geometry: NicGeometry = {
+      ...{ number, mac: guestMac, bridge, uplink, syntheticPort },
+      ...{ guestAddress: `${subnet}.2`, outsideAddress: `${subnet}.1` },
+    };
+    // A port without carrier takes no entry yet, and carrier comes with the other end.
+    const entries = [[outsideMac, uplink] as const, [guestMac, syntheticPort] as const];
+    for (const [mac, port] of entries) {
+      await until('carrier on the switch', FORWARDING_MILLIS, () => hostBridge.forward(mac, port));
+    }
+    return new Nic(this.#plant, geometry);
+  }
+}
+
+interface PlantOptions {
+  readonly standIn: 'veth' | 'bridge';
+  readonly queues: number;
+  readonly mtu: number;
+  readonly host: string;
+  readonly guest: string;
+}
+
+function openPlant(shim: Shim, { standIn, queues, mtu, host, guest }: PlantOptions): Plant {
+  const guestFd = openNamespace(shim, guest);
+  const open = (namespace: string) =>
+    inNamespace(shim, namespace, () => ({ links: RtNetlink.open(shim), bridge: BridgeNetlink.open(shim) }));
+  const [inHost, inGuest] = [open(host), open(guest)];
+  let index = FIRST_HOST_INDEX;
+  return {
+    ...{ shim, standIn, queues, mtu, host, guest, guestFd },
+    ...{ hostLinks: inHost.links, hostBridge: inHost.bridge },
+    ...{ guestLinks: inGuest.links, guestBridge: inGuest.bridge },
+    nextIndex: () => ++index,
+  };
+}
+
+/** Lines of ip(8) for one end of a subnet. */
+function ends(device: string, address: string, neighbour: readonly [string, string] | undefined): string[] {
+  const lines = ['link set lo up', `link set ${device} up`, `addr add ${address}/24 dev ${device}`];
+  if (neighbour)
+    lines.push(`neigh replace ${neighbour[0]} lladdr ${neighbour[1]} dev ${device} nud permanent`);
+  return lines;
+}
+
+/** Nothing that the lab did not send: no IPv6 neighbour discovery, no firewall hooks on bridged frames. */
+function quieten(shim: Shim, namespace: string): void {
+  for (const scope of ['all', 'default']) sysctl(shim, namespace, `ipv6/conf/${scope}/disable_ipv6`, '1');
+  sysctl(shim, namespace, 'bridge/bridge-nf-call-iptables', '0');
+}
+
+function inRange(option: string, value: number, least: number, most: number): void {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw invalid(option, `a whole number from ${least} to ${most}, not ${value}`);
+  }
+}
+
+function invalid(option: string, detail: string): TwinpathError {
+  return new TwinpathError('ERR_OPTION_INVALID', { device: option, detail: `it takes ${detail}` });
+}
