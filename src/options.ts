@@ -68,6 +68,12 @@ export interface Settings {
 /** Ports that can be opened together: a frame's holder byte has four bits for them. */
 const MOST_PORTS = 16;
 
+/** Frames of a worker: io_uring names a provided buffer by 16 bits. */
+const MOST_FRAMES = 65536;
+
+/** Offsets into the shared memory are positive 32-bit integers; the rings need some of it too. */
+const MOST_BYTES = 1.5 * 2 ** 30;
+
 const PORT_KEYS = ['netvsc', 'mac', 'vf', 'force'] as const;
 const SHARED_KEYS = [
   'handler',
@@ -97,6 +103,15 @@ export function validate(options: OpenPortsOptions): Settings {
     if (port.force !== undefined && typeof port.force !== 'boolean')
       invalid('force', 'it must be true or false');
   }
+  const queues = whole('queues', options.queues ?? Math.min(availableParallelism(), 8), 1, 64);
+  const frameSize = among('frameSize', options.frameSize ?? 2048, [2048, 4096]);
+  const frames = among('frames', options.frames ?? 8192, [4096, 8192, 16384, 32768, 65536]);
+  if (frames * ports.length > MOST_FRAMES) {
+    invalid('frames', `${ports.length} ports of ${frames} frames a queue: together at most ${MOST_FRAMES}`);
+  }
+  if (queues * ports.length * frames * frameSize > MOST_BYTES) {
+    invalid('frames', `${queues} queues of ${ports.length} ports: all frames together may take 1.5 GiB`);
+  }
   text('netns', options.netns);
   const signal = options.signal;
   if (signal !== undefined && !(signal instanceof AbortSignal))
@@ -105,10 +120,10 @@ export function validate(options: OpenPortsOptions): Settings {
     ports: ports.map(({ netvsc, mac, vf, force }) => ({ netvsc, mac, vf, force })),
     handler: handlerUrl(options.handler),
     handlerOptions: plainObject('handlerOptions', options.handlerOptions ?? {}),
-    queues: whole('queues', options.queues ?? Math.min(availableParallelism(), 8), 1, 64),
+    queues,
     mode: oneOf('mode', options.mode ?? 'adaptive', ['poll', 'adaptive', 'interrupt']),
-    frameSize: among('frameSize', options.frameSize ?? 2048, [2048, 4096]),
-    frames: among('frames', options.frames ?? 8192, [4096, 8192, 16384, 32768, 65536]),
+    frameSize,
+    frames,
     pin: flag('pin', options.pin ?? false),
     netns: options.netns,
     tap: oneOf('tap', options.tap ?? 'io_uring', ['io_uring', 'read/write']),

@@ -49,6 +49,7 @@ class Group {
   readonly journal: Journal;
   readonly ports: Port[] = [];
   readonly #coordinator: Worker;
+  readonly #early: Report[] = [];
   readonly #audits = new Map<number, () => void>();
   #nextAudit = 1;
   #closed: Promise<void> | undefined;
@@ -77,6 +78,7 @@ class Group {
       worker.on('message', (report: Report) => {
         if (report.kind === 'ready') resolve(report.ports);
         else if (report.kind === 'failed') reject(TwinpathError.from(report.error));
+        else if (this.ports.length === 0 || this.#early.length > 0) this.#early.push(report);
         else this.#hear(report);
       });
     }).catch(async (error: unknown) => {
@@ -92,6 +94,10 @@ class Group {
     for (const [number, description] of descriptions.entries()) {
       this.ports.push(new Port(this, number, description));
     }
+    // What happened while the ports were opened is told once somebody can have listened.
+    setImmediate(() => {
+      for (const report of this.#early.splice(0)) this.#hear(report);
+    });
   }
 
   order(order: Order): void {

@@ -16,7 +16,7 @@ import { KERNEL_COUNTERS, PATH_NAMES, Path, type PathId, QueueBlock, SLOT_PATHS 
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../paths/path.ts';
 import type { LinkNews, PlainError } from './messages.ts';
-import type { PortNetwork } from './network.ts';
+import type { Endpoint, PortNetwork } from './network.ts';
 import type { Ownership } from './ownership.ts';
 
 /** Pauses before a path is tried again, in ms; the last one repeats. */
@@ -141,9 +141,7 @@ export class ManagedPort {
     const endpoint = this.network.endpoint(slot.path);
     if (endpoint === undefined) return 'link gone';
     if (endpoint.key !== slot.key) return 'device replaced';
-    if (!endpoint.up) return 'link down';
-    if (!endpoint.carrier) return 'carrier lost';
-    return undefined;
+    return unusable(slot.path, endpoint);
   }
 
   /** Orders the workers off a path, now. What is slow follows in the serial loop. */
@@ -221,7 +219,7 @@ export class ManagedPort {
   async #raise(slot: Slot): Promise<void> {
     if (slot.device !== undefined || slot.broken !== undefined) return;
     const endpoint = this.network.endpoint(slot.path);
-    if (endpoint === undefined || !endpoint.up || !endpoint.carrier) {
+    if (endpoint === undefined || unusable(slot.path, endpoint) !== undefined) {
       slot.failures = 0;
       slot.told = '';
       return;
@@ -245,11 +243,14 @@ export class ManagedPort {
     slot.failures = 0;
     slot.told = '';
     this.#news(slot, 'up');
+    this.attention(); // a kick may have failed before the path counted as ready
   }
 
   async #failed(slot: Slot, error: unknown): Promise<void> {
-    const known = error instanceof TwinpathError ? error : undefined;
-    if (!known) throw error;
+    const known =
+      error instanceof TwinpathError
+        ? error
+        : new TwinpathError('ERR_KERNEL', { device: this.network.device, detail: String(error) });
     this.#startError ??= known;
     const device = slot.device;
     if (this.#ownership.isAttached(slot.path)) {
@@ -302,4 +303,13 @@ export class ManagedPort {
     const device = slot.device?.description.device ?? this.network.device;
     this.#events.link({ port: this.port, path: PATH_NAMES[slot.path], device, state, detail });
   }
+}
+
+/**
+ * Why a device that is there cannot serve. The synthetic path serves without carrier too: nothing else
+ * would serve better, and what its tap has queued should not be lost for a blink of the host.
+ */
+function unusable(path: PathId, { up, carrier }: Endpoint): Reason | undefined {
+  if (!up) return 'link down';
+  return carrier || path === Path.SYNTHETIC ? undefined : 'carrier lost';
 }

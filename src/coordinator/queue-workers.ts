@@ -107,7 +107,12 @@ export class QueueWorkers {
           this.#events.worker({ queue, state: 'died', detail: error.message });
           const again = polls ? 0 : failures + 1;
           if (again < HOPELESS) return this.#run(queue, again).then(resolve, reject);
-          reject(new TwinpathError('ERR_WORKER', { detail: `queue ${queue}: ${error.message}` }));
+          const hopeless = new TwinpathError('ERR_WORKER', {
+            device: `queue ${queue}`,
+            detail: `${HOPELESS} workers died before they could poll, the last one of: ${error.message}`,
+          });
+          this.#events.error(hopeless.toJSON());
+          reject(hopeless);
         },
       );
       this.#tasks[queue] = running.catch(reject);

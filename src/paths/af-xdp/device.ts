@@ -12,7 +12,7 @@
 import { check, Errno, TwinpathError } from '../../errors.ts';
 import { STEPS, Xsk } from '../../kernel/abi.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
-import { channels, setChannels } from '../../kernel/ethtool.ts';
+import { type Channels, channels, setChannels } from '../../kernel/ethtool.ts';
 import { xdpRedirect } from '../../kernel/programs.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
@@ -38,6 +38,7 @@ export class AfXdpDevice implements PathDevice {
   readonly #port: number;
   readonly #path: PathId;
   readonly #link: Link;
+  #channels: Channels | undefined;
   #map = -1;
   #program = -1;
   #attached = -1;
@@ -97,6 +98,15 @@ export class AfXdpDevice implements PathDevice {
     if (this.#program >= 0) this.#shim.close(this.#program);
     if (this.#map >= 0) this.#shim.close(this.#map);
     this.#attached = this.#program = this.#map = -1;
+    this.#restoreChannels();
+  }
+
+  /** As they were before `open`, if it changed them; a device that is gone has none to restore. */
+  #restoreChannels(): void {
+    if (this.#channels === undefined) return;
+    const { combined, rx, tx } = this.#channels;
+    setChannels(this.#shim, this.#link.name, combined > 0 ? { combined } : { rx, tx });
+    this.#channels = undefined;
   }
 
   dropped(queue: number): Record<KernelCounter, number> {
@@ -139,6 +149,7 @@ export class AfXdpDevice implements PathDevice {
         ? { combined: this.#queues }
         : { rx: this.#queues, tx: this.#queues };
     const changed = setChannels(this.#shim, name, wanted);
+    if (changed >= 0 && have !== undefined) this.#channels = have;
     if (changed < 0) {
       throw new TwinpathError('ERR_OPTION_INVALID', {
         device: name,
