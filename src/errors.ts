@@ -122,6 +122,7 @@ const ERRNO: readonly (readonly [number, string, string])[] = [
   [110, 'ETIMEDOUT', 'timed out'],
   [111, 'ECONNREFUSED', 'connection refused'],
   [113, 'EHOSTUNREACH', 'no route to host'],
+  [125, 'ECANCELED', 'cancelled'],
 ];
 
 /** Negative errno values, as the shim returns them. */

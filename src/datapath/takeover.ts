@@ -11,8 +11,8 @@ import { pathCounters } from '../memory/counters.ts';
 import { type FramePool, Holder } from '../memory/frames.ts';
 import { BURST } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { adopt, attach, leftBehind, type QueueAddress, resumes } from '../paths/attach.ts';
-import type { PathQueue } from '../paths/path.ts';
+import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
+import type { PathQueue, QueueAddress } from '../paths/path.ts';
 import type { Burst } from './burst.ts';
 import type { PortQueue } from './port-queue.ts';
 

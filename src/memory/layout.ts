@@ -161,7 +161,9 @@ export const PathSlot = {
   counters: 4 * LINE,
   /** Float64 × KERNEL_COUNTERS: what the kernel says it dropped. (c) */
   kernel: 6 * LINE,
-  bytes: 7 * LINE,
+  /** Memory only: 1 while the peer touches the rings, see paths/memory. Its own line: the peer's thread writes. */
+  peerBusy: 7 * LINE,
+  bytes: 8 * LINE,
 } as const;
 
 /** Which driver a path slot belongs to. */

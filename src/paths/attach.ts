@@ -1,19 +1,12 @@
 /** Which path queue serves an open path slot. Worker only. */
 import type { Shim } from '../kernel/shim.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { Driver, type PathId, PathSlot } from '../memory/layout.ts';
+import { Driver, PathSlot } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { PathQueue } from './path.ts';
+import type { PathQueue, QueueAddress } from './path.ts';
 import { RingQueue } from './ring-queue.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
 import { UringQueue } from './tap/uring-queue.ts';
-
-/** Where a path queue belongs. */
-export interface QueueAddress {
-  readonly port: number;
-  readonly queue: number;
-  readonly path: PathId;
-}
 
 /**
  * Attaches to an open slot, continuing where another worker left it if there was one.
@@ -54,21 +47,17 @@ export function leftBehind(memory: Memory, { port, queue, path }: QueueAddress):
 
 /** The io_uring a dead worker left, for reading out. Only if {@link leftBehind}. */
 export function adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): PathQueue {
-  return UringQueue.adopt(shim, memory, pool, address.port, address.queue, address.path);
+  return UringQueue.adopt(shim, memory, pool, address);
 }
 
 /** FIONBIO, include/uapi/asm-generic/ioctls.h. */
 const FIONBIO = 0x5421;
 
-function openTap(
-  shim: Shim,
-  memory: Memory,
-  pool: FramePool,
-  { port, queue, path }: QueueAddress,
-): PathQueue {
+function openTap(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): PathQueue {
+  const { port, queue, path } = address;
   const slot = memory.layout.slot(port, queue, path);
   if (memory.words[(slot + PathSlot.useUring) >> 2] === 1) {
-    const opened = UringQueue.open(shim, memory, pool, port, queue, path);
+    const opened = UringQueue.open(shim, memory, pool, address);
     if (typeof opened !== 'number') return opened;
   }
   // io_uring wants the descriptor blocking (it would answer EAGAIN instead of waiting), plain reads do not.
