@@ -5,8 +5,8 @@
  * be overtaken by itself, and the host moves it at a moment we cannot see. So each round looks at the
  * newer path's ring first, then handles the older path's packets, and only then those that were already in
  * the newer one: whatever is handled of the newer path was there before the older one was found empty.
- * While the VF owns the queue the next move is away from it, so it is the older; after a VF has come, the
- * synthetic path is the older until the flow has moved.
+ * The path that carries the traffic is the older, since the next move is away from it; a VF that has just
+ * come is the newer, until it delivers and the synthetic path has long been silent.
  *
  * **Ownership** (who transmits) is one word, loaded once a round. When it differs from what was last put
  * into effect, the round is the switch: read-copy-update with the burst as the quiescent state. The
@@ -36,6 +36,9 @@ import { Dispatch, type DispatchContext } from './dispatch.ts';
 /** Full bursts of the older path after which the newer one gets its turn all the same. */
 const PATIENCE = 32;
 
+/** Empty rounds of the older path, some tens of microseconds, after which a delivering newer one takes over. */
+const SILENCE = 64;
+
 export interface PortQueueContext extends DispatchContext {
   readonly shim: Shim;
   /** Tells the coordinator to look: an order was carried out, or a kick failed. */
@@ -58,6 +61,7 @@ export class PortQueue {
   #older: PathQueue | undefined;
   #newer: PathQueue | undefined;
   #skipped = 0;
+  #silence = 0;
 
   constructor(context: PortQueueContext) {
     const { memory, port, queue } = context;
@@ -114,13 +118,13 @@ export class PortQueue {
     if (word !== this.#seen && !this.#change(word)) return 0;
     const newer = this.#newer;
     const waiting = newer === undefined ? 0 : newer.ready(BURST);
-    let handled = this.#older === undefined ? 0 : this.#pump(this.#older, BURST);
-    if (waiting > 0) {
-      if (handled < BURST || ++this.#skipped > PATIENCE) {
-        this.#skipped = 0;
-        if (handled === 0) this.#moved();
-        handled += this.#pump(newer!, waiting);
-      }
+    const pumped = this.#older === undefined ? 0 : this.#pump(this.#older, BURST);
+    let handled = Math.max(pumped, 0);
+    this.#silence = pumped === 0 ? this.#silence + 1 : 0;
+    if (waiting > 0 && (handled < BURST || ++this.#skipped > PATIENCE)) {
+      this.#skipped = 0;
+      handled += Math.max(this.#pump(newer!, waiting), 0);
+      if (this.#silence > SILENCE) this.#swap();
     }
     for (const path of this.#attached) {
       path.complete();
@@ -131,7 +135,7 @@ export class PortQueue {
     return handled;
   }
 
-  /** Handles up to `max` packets of a path, unless there is no room to send them on. */
+  /** Handles up to `max` packets of a path and returns how many; -1 if there is no room to send them on. */
   #pump(path: PathQueue, max: number): number {
     const { out } = this.#dispatch;
     if (out !== undefined && out.room(BURST) < BURST) {
@@ -139,7 +143,7 @@ export class PortQueue {
       const result = out.flush();
       if (result < 0) this.#kickFailed(out.path, -result);
       out.complete();
-      if (out.room(BURST) < BURST) return 0;
+      if (out.room(BURST) < BURST) return -1;
     }
     if (path.ready(max) === 0) return 0;
     const count = path.receive(this.#burst.offset, this.#burst.bytes, max);
@@ -148,13 +152,12 @@ export class PortQueue {
     return count;
   }
 
-  /** The newer path delivers and the older has nothing: if the VF owns the queue, the move is over. */
-  #moved(): void {
-    const { out } = this.#dispatch;
-    if (this.#newer !== undefined && this.#newer === out && out.path === Path.VF) {
-      this.#newer = this.#older;
-      this.#older = out;
-    }
+  /** The newer path delivers and the older has long had nothing: the next move is away from this one. */
+  #swap(): void {
+    const older = this.#older;
+    this.#older = this.#newer;
+    this.#newer = older;
+    this.#silence = 0;
   }
 
   /** Carries an order out. False while it has to wait for transmissions on the old path. */
@@ -206,7 +209,7 @@ export class PortQueue {
     for (let left = 4 * (this.#memory.layout.geometry.ringEntries / BURST); left > 0; left--) {
       const ready = path.ready(BURST);
       if (ready === 0) break;
-      drained += this.#pump(path, BURST);
+      drained += Math.max(this.#pump(path, BURST), 0);
       this.#dispatch.out?.flush();
       this.#dispatch.out?.complete();
     }
