@@ -20,8 +20,6 @@ import { isNetvsc, parentOf } from './netvsc.ts';
 import { occupation } from './occupation.ts';
 import { findVf, isVfOf, type PairingRules } from './pairing.ts';
 
-export { isNetvsc, NETVSC_CLASS } from './netvsc.ts';
-
 export interface Snapshot {
   readonly links: readonly Link[];
   readonly addresses: readonly InterfaceAddress[];

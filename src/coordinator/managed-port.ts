@@ -56,6 +56,8 @@ export class ManagedPort {
   #running: Promise<void> | undefined;
   #dirty = false;
   #closing = false;
+  /** The first error of opening a path: what `start` throws if there is no port in the end. */
+  #startError: TwinpathError | undefined;
   #retry: NodeJS.Timeout | undefined;
 
   constructor(memory: Memory, port: number, network: PortNetwork, ownership: Ownership, events: PortEvents) {
@@ -94,7 +96,6 @@ export class ManagedPort {
       new TwinpathError('ERR_KERNEL', { device: this.network.device, detail: 'it is down' })
     );
   }
-  #startError: unknown;
 
   /** The world changed: react at once, then reconcile. Resolves when the port agrees with the world. */
   changed(gone: ReadonlySet<number> = new Set(), downed: ReadonlySet<number> = new Set()): Promise<void> {
@@ -149,7 +150,9 @@ export class ManagedPort {
     slot.broken = reason;
     slot.detected = detected;
     if (!this.#ownership.isAttached(slot.path)) return;
-    slot.device!.disarm();
+    // A path that we leave by choice still delivers: first nothing more comes in, then it is drained. All
+    // other reasons mean that it delivers nothing any more, and nothing may delay the order.
+    if (reason === 'close') slot.device!.disarm();
     const other = this.#slots.find(
       ({ path, ready, broken }) => path !== slot.path && ready && broken === undefined,
     );
@@ -160,36 +163,34 @@ export class ManagedPort {
 
   #reconcile(): Promise<void> {
     this.#dirty = true;
-    this.#running ??= this.#loop().finally(() => {
-      this.#running = undefined;
-    });
+    this.#running ??= this.#loop();
     return this.#running;
   }
 
   async #loop(): Promise<void> {
-    while (this.#dirty) {
-      this.#dirty = false;
-      for (const slot of this.#slots) {
-        if (
-          slot.device !== undefined &&
-          this.#closing &&
-          slot.broken === undefined &&
-          slot.path === Path.VF
-        ) {
-          this.#react(slot, 'close', nowNanos());
+    await undefined; // `#running` is set before the loop can end and clear it
+    try {
+      while (this.#dirty) {
+        this.#dirty = false;
+        for (const slot of this.#slots) if (slot.broken !== undefined) await this.#lower(slot);
+        if (this.#closing) {
+          await this.#leave();
+          continue;
         }
-        if (slot.broken !== undefined) await this.#lower(slot);
+        for (const slot of this.#slots) await this.#raise(slot);
+        await this.#elect();
       }
-      if (this.#closing) {
-        for (const slot of this.#slots) {
-          if (slot.device === undefined) continue;
-          if (slot.broken === undefined) this.#react(slot, 'close', nowNanos());
-          await this.#lower(slot);
-        }
-        return;
-      }
-      for (const slot of this.#slots) await this.#raise(slot);
-      await this.#elect();
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  /** The VF first: what it leaves unsent still goes out by the synthetic path. */
+  async #leave(): Promise<void> {
+    for (const slot of this.#slots.toReversed()) {
+      if (slot.device === undefined) continue;
+      if (slot.broken === undefined) this.#react(slot, 'close', nowNanos());
+      await this.#lower(slot);
     }
   }
 
@@ -205,7 +206,7 @@ export class ManagedPort {
       });
     }
     slot.ready = false;
-    slot.device!.close();
+    slot.device!.close(); // disarms
     await this.#ownership.reclaim(slot.path);
     this.#news(slot, slot.broken === 'link gone' ? 'gone' : 'down', slot.broken);
     // A path that only just came and broke again is not tried at once for ever.

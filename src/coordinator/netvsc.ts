@@ -5,7 +5,7 @@ import { ARPHRD_ETHER, type Link } from '../kernel/rtnetlink.ts';
 import type { Parent, Sysfs } from '../kernel/sysfs.ts';
 
 /** The VMBus class of synthetic network devices: include/linux/hyperv.h. */
-export const NETVSC_CLASS = 'f8615163-df3e-46c5-913f-f2d2f965ed0e';
+const NETVSC_CLASS = 'f8615163-df3e-46c5-913f-f2d2f965ed0e';
 
 /**
  * True for an Ethernet link whose parent is a VMBus device of the network class. Where sysfs is not

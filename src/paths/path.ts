@@ -69,7 +69,7 @@ export interface PathDevice {
   arm(): void;
   /** Lets no more packets in. Never throws; the device may be gone. */
   disarm(): void;
-  /** Closes everything: after every worker has let go. Never throws. */
+  /** Disarms if need be and closes everything: after every worker has let go. Never throws. */
   close(): void;
   /** What the kernel has dropped since `open`, per queue. */
   dropped(queue: number): Record<KernelCounter, number>;

@@ -226,10 +226,10 @@ export class RingQueue implements PathQueue {
     const walk = (count: number, slotOf: (i: number) => number): void => {
       for (let i = 0; i < count; i++) visit(words[slotOf(i)]! & mask);
     };
-    walk(this.#fill.pending(), (i) => this.#fill.pendingSlot(i));
     walk(this.#rx.pending(), (i) => this.#rx.slot(i));
-    walk(this.#unsent(), (i) => this.#tx.slotAt(this.#firstUnsent + i));
     walk(this.#completion.pending(), (i) => this.#completion.slot(i));
+    walk(this.#fill.pending(), (i) => this.#fill.pendingSlot(i));
+    walk(this.#unsent(), (i) => this.#tx.slotAt(this.#firstUnsent + i));
   }
 
   detach(): void {}
