@@ -14,6 +14,7 @@ export class MemoryNetwork implements PortNetwork {
   readonly #memory: Memory;
   readonly #port: number;
   readonly #endpoints = new Map<PathId, Endpoint>();
+  readonly #devices = new Map<PathId, MemoryDevice>();
   #plugged = 0;
 
   constructor(memory: Memory, port: number) {
@@ -28,10 +29,11 @@ export class MemoryNetwork implements PortNetwork {
     this.#endpoints.set(path, { key: ++this.#plugged, name, up: true, carrier: true });
   }
 
-  /** Returns the key of what was there. */
+  /** The device goes, and its peers with it, before anybody is told. Returns the key of what was there. */
   unplug(path: PathId): number | undefined {
     const key = this.#endpoints.get(path)?.key;
     this.#endpoints.delete(path);
+    this.#devices.get(path)?.disarm();
     return key;
   }
 
@@ -40,6 +42,8 @@ export class MemoryNetwork implements PortNetwork {
   }
 
   make(path: PathId, { name }: Endpoint): PathDevice {
-    return new MemoryDevice(this.#memory, this.#port, path, name);
+    const device = new MemoryDevice(this.#memory, this.#port, path, name);
+    this.#devices.set(path, device);
+    return device;
   }
 }
