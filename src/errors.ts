@@ -6,6 +6,7 @@
  */
 
 const TABLE = {
+  ERR_COMMAND_UNKNOWN: 'There is no such command',
   ERR_OPTION_UNKNOWN: 'There is no such option',
   ERR_OPTION_INVALID: 'An option has an unusable value',
   ERR_NOT_LINUX: 'Twinpath drives Linux kernel rings and this is not Linux',
@@ -17,6 +18,7 @@ const TABLE = {
   ERR_DEVICE_NOT_NETVSC: 'That device is not a NetVSC',
   ERR_DEVICE_AMBIGUOUS: 'More than one device fits',
   ERR_DEVICE_IN_USE: 'That device carries addresses or routes of this machine',
+  ERR_DEVICE_DOWN: 'That device is not up',
   ERR_DEVICE_BUSY: 'Another program already holds that device',
   ERR_NO_TUN: 'The kernel offers no tap devices',
   ERR_KERNEL: 'A system call failed',
@@ -25,6 +27,7 @@ const TABLE = {
   ERR_PORT_CLOSED: 'The port is closed',
   ERR_WORKER: 'A worker thread could not be started',
   ERR_LAB: 'The lab could not be built',
+  ERR_OUTPUT: 'Standard output could not be written',
   ERR_TIMEOUT: 'Something that should have happened did not',
 } as const;
 

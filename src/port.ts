@@ -25,14 +25,18 @@ import { Memory } from './memory/shared.ts';
 import { type OpenPortOptions, type OpenPortsOptions, type Settings, single, validate } from './options.ts';
 import { type PortStatistics, portStatistics } from './statistics.ts';
 
-/** Where the frames of one worker are. `accounted` equals `total`, always, or a frame was lost. */
+/**
+ * Where the packet frames of one worker are, counted in frames. `accounted` is the sum of the places and
+ * equals `total`, always, or a frame was lost; `duplicates` is how many were found twice: 0, always.
+ */
 export type FrameLedger = Record<(typeof LEDGER_FIELDS)[number], number>;
 
 /** Entries of the rings: descriptors the kernel may be ahead or behind of us, a few ms of traffic. */
 const RING_ENTRIES = 2048;
 
+/** Events come on the thread that opened the port, after the fact: a failover never waits for them. */
 interface PortEvents {
-  /** A queue has changed the path it transmits on. */
+  /** A queue has changed the path it transmits on: one event for each queue. */
   path: [Failover];
   /** A device of the port came, went, or could not be used. */
   link: [LinkNews];
@@ -40,6 +44,7 @@ interface PortEvents {
   worker: [WorkerNews];
   /** Something failed that the port lives on without, and will try again. Unheard, it becomes a warning. */
   error: [TwinpathError];
+  /** Everything has been let go of. */
   close: [];
 }
 
@@ -167,6 +172,12 @@ class Group {
   }
 }
 
+/**
+ * A port, as {@link openPort} answers with it. Belongs to the thread that opened it.
+ *
+ * Events: 'path' ({@link Failover}), 'link' ({@link LinkNews}), 'worker' ({@link WorkerNews}),
+ * 'error' ({@link TwinpathError}), 'close'.
+ */
 export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
   readonly #group: Group;
   readonly #number: number;
@@ -180,7 +191,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
     this.#description = description;
   }
 
-  /** Name of the NetVSC. */
+  /** Name of the NetVSC when the port was opened. */
   get device(): string {
     return this.#description.device;
   }
@@ -190,29 +201,38 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
     return this.#description.mac;
   }
 
-  /** The open paths: driver, device, mode, tie. As of the last change of path. */
+  /** The open paths: driver, device, mode, tie. As of the last 'path' event. */
   get paths(): PortDescription['paths'] {
     return this.#description.paths;
   }
 
-  /** Counters since the port was opened; may be called at any rate, and after close. */
+  /**
+   * Counters of packets and bytes since the port was opened. Read from shared memory, so it asks nobody
+   * and may be called at any rate, and after close. What the kernel counts itself is up to 200 ms old.
+   */
   stats(): PortStatistics {
     return portStatistics(this.#group.memory, this.#number);
   }
 
-  /** Every change of path since the port was opened, oldest first (the last thousand). */
+  /** Every change of path since the port was opened, one record a queue, oldest first; the last 1024. */
   failovers(): Failover[] {
     return this.#group.journal.since(0).filter(({ port }) => port === this.#number);
   }
 
-  /** Asks each worker, at its next burst boundary, where its frames are. One ledger a queue. */
+  /**
+   * Asks each worker, at its next burst boundary, where its frames are. One ledger a queue. A worker that
+   * does not return from its handler does not answer.
+   *
+   * @throws TwinpathError ERR_PORT_CLOSED
+   */
   audit(): Promise<FrameLedger[]> {
     return this.#group.audit();
   }
 
   /**
    * Lets go of the devices in good order and ends the threads; ports opened together close together.
-   * Resolves when nothing is left. May be called again.
+   * Packets that have arrived are still handled. Resolves when nothing is left; a worker that does not
+   * return from its handler is ended after 5 s. May be called again.
    */
   close(): Promise<void> {
     return this.#group.close();
@@ -227,12 +247,16 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
     return this.#group.memory.shared;
   }
 
-  /** Memory network only: a device appears on that path. */
-  plug(path: 'synthetic' | 'vf', name = path): void {
+  /**
+   * Memory network only, elsewhere an 'error' event: a device appears on that path.
+   *
+   * @throws TwinpathError ERR_PORT_CLOSED
+   */
+  plug(path: 'synthetic' | 'vf', name: string = path): void {
     this.#group.order({ kind: 'plug', port: this.#number, path, name });
   }
 
-  /** Memory network only: the device of that path goes. */
+  /** Memory network only: the device of that path goes. As {@link plug}. */
   unplug(path: 'synthetic' | 'vf'): void {
     this.#group.order({ kind: 'unplug', port: this.#number, path });
   }
@@ -244,7 +268,8 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
 }
 
 /**
- * Opens one port over a NetVSC and its VF.
+ * Opens one port over a NetVSC and its VF. Resolves when every queue polls and the synthetic path carries
+ * packets; the VF is used whenever it is there, from then on.
  *
  * @throws TwinpathError: ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID, ERR_HANDLER, ERR_NO_NETVSC,
  *   ERR_DEVICE_NOT_FOUND, ERR_DEVICE_NOT_NETVSC, ERR_DEVICE_AMBIGUOUS, ERR_DEVICE_IN_USE, ERR_DEVICE_BUSY,

@@ -13,16 +13,21 @@ import { IcmpWire } from './icmp.ts';
 import { Progress } from './progress.ts';
 import type { Tally } from './sequence.ts';
 import { type UdpOptions, UdpWire } from './udp.ts';
+import type { Wire } from './wire.ts';
 
-/** What the thread is started with. */
-export interface SenderOrder {
-  readonly namespace: string;
+/** What is to be sent, and where progress is told. */
+export interface TrafficOrder {
   readonly udp: UdpOptions;
   readonly rate: number;
   readonly window: number;
   /** ICMP echo requests a second; 0 for none. */
   readonly icmpRate: number;
   readonly progress: SharedArrayBuffer;
+}
+
+/** What the thread is started with. */
+export interface SenderOrder extends TrafficOrder {
+  readonly namespace: string;
 }
 
 /** What it answers with, all times in nanoseconds of CLOCK_MONOTONIC. */
@@ -54,57 +59,72 @@ export function send(order: SenderOrder, tell: (message: SenderMessage) => void)
     const icmp = new IcmpWire(shim, order.udp.address);
     return { icmp, udp: new UdpWire(shim, order.udp, [icmp.fd]) };
   });
+  const messages: SenderMessage[] = [];
   try {
-    const { rate, window, icmpRate } = order;
-    const packets = new Generator(udp, { flows: order.udp.flows, rate, window }, monotonicNanos);
-    const pings = new Generator(icmp, { flows: 1, rate: icmpRate, window: ICMP_WINDOW }, monotonicNanos);
-    const progress = new Progress(order.progress);
-    const publish = (): void => {
-      progress.write({
-        ...{ sent: packets.ledger.sentTotal, received: packets.ledger.receivedTotal },
-        ...{ icmpSent: pings.ledger.sentTotal, icmpReceived: pings.ledger.receivedTotal },
-        ...{
-          outstanding: packets.outstanding,
-          longestGapMicros: (packets.gaps.longest[0]?.nanos ?? 0) / 1000,
-        },
-      });
-    };
-
-    const startedAt = monotonicNanos();
-    tell({ kind: 'ready' });
-    while (progress.stopping() < 0) {
-      packets.receive();
-      pings.receive();
-      packets.send();
-      if (icmpRate > 0) pings.send();
-      publish();
-      udp.wait(Math.min(packets.pauseMillis(), pings.pauseMillis(), LONGEST_WAIT_MILLIS));
-    }
-    const stoppedAt = monotonicNanos();
-    packets.receive();
-    packets.gaps.arrived(stoppedAt);
-    const gaps = [...packets.gaps.longest]; // what comes while nothing is sent any more is no gap
-    settle(progress.stopping(), [packets, pings], udp, publish);
-
-    const { latency, ledger } = packets;
-    tell({
-      kind: 'account',
-      account: {
-        ...{ startedAt, stoppedAt, gaps, refused: udp.refused },
-        ...{ packets: ledger.tally(), icmp: pings.ledger.tally() },
-        flows: Array.from({ length: order.udp.flows }, (_, flow) => ledger.tally(flow)),
-        ...{ lostAt: ledger.lostAt(), icmpLostAt: pings.ledger.lostAt() },
-        latency: { p50: latency.quantile(0.5), p99: latency.quantile(0.99), max: latency.max },
-      },
+    generate({ udp, icmp }, order, (message) => {
+      if (message.kind === 'account') messages.push(message);
+      else tell(message);
     });
   } finally {
     udp.close();
     icmp.close();
   }
+  // The account last: whoever reads it ends this thread, and what is open then stays open.
+  for (const message of messages) tell(message);
+}
+
+/** The thread's whole life over two wires; waiting is the UDP wire's, which wakes for both. */
+export function generate(
+  { udp, icmp }: { readonly udp: Wire & { readonly refused: number }; readonly icmp: Wire },
+  order: TrafficOrder,
+  tell: (message: SenderMessage) => void,
+): void {
+  const { rate, window, icmpRate } = order;
+  const packets = new Generator(udp, { flows: order.udp.flows, rate, window }, monotonicNanos);
+  const pings = new Generator(icmp, { flows: 1, rate: icmpRate, window: ICMP_WINDOW }, monotonicNanos);
+  const progress = new Progress(order.progress);
+  const publish = (): void => {
+    progress.write({
+      ...{ sent: packets.ledger.sentTotal, received: packets.ledger.receivedTotal },
+      ...{ icmpSent: pings.ledger.sentTotal, icmpReceived: pings.ledger.receivedTotal },
+      ...{
+        outstanding: packets.outstanding,
+        longestGapMicros: (packets.gaps.longest[0]?.nanos ?? 0) / 1000,
+      },
+    });
+  };
+
+  const startedAt = monotonicNanos();
+  tell({ kind: 'ready' });
+  while (progress.stopping() < 0) {
+    packets.receive();
+    pings.receive();
+    packets.send();
+    if (icmpRate > 0) pings.send();
+    publish();
+    udp.wait(Math.min(packets.pauseMillis(), pings.pauseMillis(), LONGEST_WAIT_MILLIS));
+  }
+  const stoppedAt = monotonicNanos();
+  packets.receive();
+  packets.gaps.arrived(stoppedAt);
+  const gaps = [...packets.gaps.longest]; // what comes while nothing is sent any more is no gap
+  settle(progress.stopping(), [packets, pings], udp, publish);
+
+  const { latency, ledger } = packets;
+  tell({
+    kind: 'account',
+    account: {
+      ...{ startedAt, stoppedAt, gaps, refused: udp.refused },
+      ...{ packets: ledger.tally(), icmp: pings.ledger.tally() },
+      flows: Array.from({ length: order.udp.flows }, (_, flow) => ledger.tally(flow)),
+      ...{ lostAt: ledger.lostAt(), icmpLostAt: pings.ledger.lostAt() },
+      latency: { p50: latency.quantile(0.5), p99: latency.quantile(0.99), max: latency.max },
+    },
+  });
 }
 
 /** Until everything is back, or nothing has come for so long. */
-function settle(millis: number, generators: readonly Generator[], udp: UdpWire, publish: () => void): void {
+function settle(millis: number, generators: readonly Generator[], udp: Wire, publish: () => void): void {
   let quietSince = monotonicNanos();
   while (generators.some(({ ledger }) => ledger.receivedTotal < ledger.sentTotal)) {
     udp.wait(Math.min(millis, LONGEST_WAIT_MILLIS));

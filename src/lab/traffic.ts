@@ -6,8 +6,9 @@
 import { Worker } from 'node:worker_threads';
 import { TwinpathError } from '../errors.ts';
 import type { Gap } from './arrivals.ts';
+import type { MemorySenderOrder } from './memory-sender.ts';
 import { Progress, type TrafficProgress } from './progress.ts';
-import type { SenderAccount, SenderMessage, SenderOrder } from './sender.ts';
+import type { SenderAccount, SenderMessage, SenderOrder, TrafficOrder } from './sender.ts';
 import { attribute, type Tally, type Window } from './sequence.ts';
 import { UDP_PAYLOAD_MIN } from './udp.ts';
 
@@ -86,23 +87,39 @@ export class Traffic {
     nic: { readonly guestAddress: string },
     options: TrafficOptions = {},
   ): Promise<Traffic> {
-    const { flows = 8, rate = 20_000, window = 240, bytes = 64 } = options;
-    const { port = 7, firstPort = 0, icmpRate = 100 } = options;
-    inRange({ flows }, 1, 256);
-    inRange({ rate }, 1, 10_000_000);
-    inRange({ window }, 1, 1_000_000);
-    inRange({ bytes }, UDP_PAYLOAD_MIN, 8972);
-    inRange({ port }, 1, 65_535);
-    inRange({ firstPort }, 0, 65_536 - flows);
-    inRange({ icmpRate }, 0, 10_000);
+    const order = (progress: Progress): SenderOrder => ({
+      ...trafficOrder(nic.guestAddress, options, progress),
+      namespace: lab.outside,
+    });
+    return Traffic.#start('traffic', order);
+  }
+
+  /**
+   * The same over the memory path: the thread is the switch and the outside host as well.
+   *
+   * @throws ERR_OPTION_INVALID, ERR_WORKER
+   */
+  static async startInMemory(
+    network: Pick<MemorySenderOrder, 'shared' | 'guestMac' | 'switchboard'>,
+    nic: { readonly guestAddress: string },
+    options: TrafficOptions = {},
+  ): Promise<Traffic> {
+    const { shared, guestMac, switchboard } = network;
+    const order = (progress: Progress): MemorySenderOrder => ({
+      ...trafficOrder(nic.guestAddress, options, progress),
+      ...{ shared, guestMac, switchboard },
+    });
+    return Traffic.#start('memory-traffic', order);
+  }
+
+  static async #start(name: string, order: (progress: Progress) => TrafficOrder): Promise<Traffic> {
     const progress = new Progress();
-    const order: SenderOrder = {
-      ...{ namespace: lab.outside, rate, window, icmpRate, progress: progress.buffer },
-      udp: { address: nic.guestAddress, port, flows, bytes, firstPort },
-    };
     const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
-    const entry = new URL(`../../workers/traffic${extension}`, import.meta.url);
-    const traffic = new Traffic(new Worker(entry, { workerData: order, name: 'tp-traffic' }), progress);
+    const entry = new URL(`../../workers/${name}${extension}`, import.meta.url);
+    const traffic = new Traffic(
+      new Worker(entry, { workerData: order(progress), name: 'tp-traffic' }),
+      progress,
+    );
     await traffic.#ready;
     return traffic;
   }
@@ -169,6 +186,20 @@ function report(account: SenderAccount, windows: readonly Window[]): TrafficRepo
     windows: attribute(lostAt, windows),
     icmpWindows: attribute(icmpLostAt, windows),
   };
+}
+
+function trafficOrder(address: string, options: TrafficOptions, progress: Progress): TrafficOrder {
+  const { flows = 8, rate = 20_000, window = 240, bytes = 64 } = options;
+  const { port = 7, firstPort = 0, icmpRate = 100 } = options;
+  inRange({ flows }, 1, 256);
+  inRange({ rate }, 1, 10_000_000);
+  inRange({ window }, 1, 1_000_000);
+  inRange({ bytes }, UDP_PAYLOAD_MIN, 8972);
+  inRange({ port }, 1, 65_535);
+  inRange({ firstPort }, 0, 65_536 - flows);
+  inRange({ icmpRate }, 0, 10_000);
+  const udp = { address, port, flows, bytes, firstPort };
+  return { udp, rate, window, icmpRate, progress: progress.buffer };
 }
 
 function inRange(option: Readonly<Record<string, number>>, least: number, most: number): void {

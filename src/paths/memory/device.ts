@@ -26,7 +26,7 @@ import type { PathDescription, PathDevice } from '../path.ts';
 import { ringPlace } from '../ring-queue.ts';
 
 /** How long a peer's burst is waited for. It takes microseconds; a thread that was ended in it never answers. */
-const BURST_MILLIS = 1000;
+const BURST_MILLIS = 250;
 
 export class MemoryDevice implements PathDevice {
   readonly description: PathDescription;

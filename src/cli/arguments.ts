@@ -1,0 +1,169 @@
+/**
+ * The command line: one table per command, from which it is parsed, checked and explained.
+ *
+ * Everything a person typed wrong is an error that names the nearest right word. Pure; any thread.
+ */
+import { parseArgs } from 'node:util';
+import { TwinpathError } from '../errors.ts';
+import { nearest } from '../options.ts';
+
+export interface OptionRow {
+  /** What stands for the value in the help; absent for an option that is there or not. */
+  readonly value?: string;
+  readonly help: string;
+  /** What holds when it is not given, in words. */
+  readonly otherwise?: string;
+  readonly repeatable?: boolean;
+}
+
+export interface CommandTable {
+  readonly name: string;
+  readonly summary: string;
+  /** Names of what follows the command, all needed. */
+  readonly positionals: readonly string[];
+  readonly options: Readonly<Record<string, OptionRow>>;
+  /** Paragraphs between the options and the examples. */
+  readonly notes: readonly string[];
+  readonly examples: readonly (readonly [command: string, meaning: string])[];
+  readonly exits: readonly (readonly [code: number, meaning: string])[];
+}
+
+/** What was typed for a command. Options that were not given are absent. */
+export interface Arguments {
+  readonly positionals: readonly string[];
+  readonly flags: ReadonlySet<string>;
+  readonly texts: ReadonlyMap<string, readonly string[]>;
+}
+
+/** Options that every command has. */
+export const COMMON: Readonly<Record<string, OptionRow>> = {
+  json: { help: 'print one JSON document on standard output, and nothing else there' },
+  help: { help: 'this text' },
+};
+
+/** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
+export function parse(table: CommandTable, args: readonly string[]): Arguments {
+  const rows = { ...table.options, ...COMMON };
+  const { tokens } = parseArgs({
+    args: [...args],
+    options: {
+      ...Object.fromEntries(
+        Object.entries(rows).map(([name, { value }]) => [
+          name,
+          { type: value === undefined ? ('boolean' as const) : ('string' as const), multiple: true },
+        ]),
+      ),
+      help: { type: 'boolean', multiple: true, short: 'h' },
+    },
+    allowPositionals: true,
+    strict: false,
+    tokens: true,
+  });
+  const positionals: string[] = [];
+  const flags = new Set<string>();
+  const texts = new Map<string, string[]>();
+  for (const token of tokens) {
+    if (token.kind === 'positional') positionals.push(token.value);
+    if (token.kind !== 'option') continue;
+    const { name, rawName, value, inlineValue } = token;
+    const row = Object.hasOwn(rows, name) ? rows[name]! : unknownOption(table, rawName);
+    if (row.value === undefined) {
+      if (value !== undefined) invalid(rawName, 'it takes no value');
+      flags.add(name);
+      continue;
+    }
+    if (value === undefined || value === '' || (!inlineValue && value.startsWith('--'))) {
+      invalid(rawName, 'it needs a value', `Write ${rawName} ${row.value}.`);
+    }
+    const before = texts.get(name) ?? [];
+    if (before.length > 0 && !row.repeatable) invalid(rawName, 'it may be given once');
+    texts.set(name, [...before, value]);
+  }
+  if (!flags.has('help')) checkPositionals(table, positionals);
+  return { positionals, flags, texts };
+}
+
+/** The one value of an option. */
+export function text({ texts }: Arguments, name: string): string | undefined {
+  return texts.get(name)?.[0];
+}
+
+/** @throws ERR_OPTION_INVALID if it is not a whole number from `least` to `most` */
+export function whole(args: Arguments, name: string, least: number, most: number): number | undefined {
+  const given = text(args, name);
+  if (given === undefined) return undefined;
+  const number = /^\d+$/.test(given) ? Number(given) : Number.NaN;
+  if (number >= least && number <= most) return number;
+  return invalid(`--${name}`, `it takes a whole number from ${least} to ${most}, not ${given}`);
+}
+
+/** @throws ERR_OPTION_INVALID */
+export function oneOf<const T extends string>(
+  args: Arguments,
+  name: string,
+  allowed: readonly T[],
+): T | undefined {
+  const given = text(args, name);
+  if (given === undefined || allowed.includes(given as T)) return given as T | undefined;
+  const near = nearest(given, allowed);
+  const hint = near === undefined ? undefined : `Did you mean ${near}?`;
+  return invalid(`--${name}`, `it takes ${allowed.join(' or ')}, not ${given}`, hint);
+}
+
+/**
+ * `key=value` pairs as an object. A value that is JSON (7, true, ["a","b"]) is taken as such, every other
+ * as text.
+ *
+ * @throws ERR_OPTION_INVALID
+ */
+export function pairs({ texts }: Arguments, name: string): Record<string, unknown> {
+  const result: Record<string, unknown> = {};
+  for (const given of texts.get(name) ?? []) {
+    const equals = given.indexOf('=');
+    if (equals < 1) invalid(`--${name}`, `${given} is not of the form key=value`);
+    result[given.slice(0, equals)] = jsonOrText(given.slice(equals + 1));
+  }
+  return result;
+}
+
+export function unknownCommand(name: string, known: readonly string[]): TwinpathError {
+  const near = nearest(name, known);
+  return new TwinpathError('ERR_COMMAND_UNKNOWN', {
+    device: name,
+    hint: near === undefined ? `There are ${known.join(', ')}.` : `Did you mean "${near}"?`,
+  });
+}
+
+function unknownOption(table: CommandTable, rawName: string): never {
+  const names = Object.keys({ ...table.options, ...COMMON });
+  const near = nearest(rawName.replace(/^-+/, ''), names);
+  throw new TwinpathError('ERR_OPTION_UNKNOWN', {
+    device: rawName,
+    hint: near === undefined ? `"twinpath ${table.name} --help" lists them.` : `Did you mean --${near}?`,
+  });
+}
+
+function checkPositionals({ name, positionals: wanted }: CommandTable, given: readonly string[]): void {
+  if (given.length < wanted.length) {
+    const missing = wanted[given.length]!;
+    invalid(missing, `"twinpath ${name}" needs one`, `"twinpath ${name} --help" explains.`);
+  }
+  if (given.length > wanted.length) {
+    invalid(
+      given[wanted.length]!,
+      `"twinpath ${name}" takes ${wanted.length === 0 ? 'no argument' : wanted.join(' ')}`,
+    );
+  }
+}
+
+function jsonOrText(value: string): unknown {
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value;
+  }
+}
+
+function invalid(device: string, detail: string, hint?: string): never {
+  throw new TwinpathError('ERR_OPTION_INVALID', { device, detail, hint });
+}

@@ -1,0 +1,23 @@
+/** What main.ts needs of a command. */
+import type { Arguments, CommandTable } from './arguments.ts';
+import type { Interruption } from './interruption.ts';
+import type { Terminal } from './terminal.ts';
+
+export interface Surroundings {
+  readonly terminal: Terminal;
+  readonly interruption: Interruption;
+}
+
+export interface Command {
+  readonly table: CommandTable;
+  /** Resolves with the exit code. @throws TwinpathError for what a person can put right */
+  run(args: Arguments, surroundings: Surroundings): Promise<number>;
+}
+
+/** Exit codes that mean the same for every command. */
+export const EXIT = { WELL: 0, NOT_WELL: 1, USAGE: 2 } as const;
+
+export const EXITS = [
+  [EXIT.USAGE, 'the command line was wrong'],
+  [130, 'interrupted, 143 by SIGTERM'],
+] as const;

@@ -1,0 +1,84 @@
+/**
+ * What happens in a demo: the VF comes and goes under load, gracefully as a well-meaning host does it, and
+ * the last but one time by surprise. Each cycle gets an equal share of the time, 60% of it with the VF.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { monotonicNanos } from '../lab/clock.ts';
+import { until } from '../lab/patience.ts';
+import type { Window } from '../lab/sequence.ts';
+import type { Stage } from './demo-stage.ts';
+
+/** What the script did, as far as it got. */
+export interface Performance {
+  /** Cycles that were played to their end. */
+  cycles: number;
+  /** Stretches in which a vanished VF still was the data path: packets sent then may be lost. */
+  readonly windows: Window[];
+}
+
+export const SURPRISE = 'surprise';
+
+/** Seconds of one cycle, roughly: bringing a VF up takes some 100 ms, and there should be traffic on it. */
+const CYCLE_SECONDS = 1.8;
+const FEWEST_CYCLES = 3;
+const MOST_CYCLES = 100;
+const VF_SHARE = 0.6;
+const LEAST_PAUSE_MILLIS = 100;
+/** The host takes this long to notice that its VF port has died. */
+const NOTICE_MILLIS = 30;
+const SWITCH_MILLIS = 10_000;
+
+export function cyclesIn(seconds: number): number {
+  return Math.min(MOST_CYCLES, Math.max(FEWEST_CYCLES, Math.round(seconds / CYCLE_SECONDS)));
+}
+
+/**
+ * Plays until the time is over or `signal` aborts, which ends it after the step under way.
+ *
+ * @param tell hears of each step before it is taken
+ * @throws ERR_TIMEOUT when the port does not follow
+ */
+export async function perform(
+  { port, nic }: Stage,
+  seconds: number,
+  signal: AbortSignal,
+  tell: (step: string) => void,
+): Promise<Performance> {
+  const performance: Performance = { cycles: 0, windows: [] };
+  const cycles = cyclesIn(seconds);
+  const start = monotonicNanos();
+  const pauseUntil = async (cycle: number): Promise<void> => {
+    const millis = ((cycle / cycles) * seconds * 1e9 - (monotonicNanos() - start)) / 1e6;
+    await sleep(Math.max(LEAST_PAUSE_MILLIS, millis), undefined, { signal }).catch(() => {});
+  };
+  const followed = (path: 'vf' | 'synthetic'): Promise<void> =>
+    until(`switch of every queue to the path ${path}`, SWITCH_MILLIS, () =>
+      port.stats().queues.every(({ owner }) => owner === path),
+    );
+
+  for (let cycle = 0; cycle < cycles; cycle++) {
+    if (signal.aborted) return performance;
+    // A VF may come back under another name: here it always does.
+    const name = `vf${cycle}`;
+    tell(`the host gives VF ${name}`);
+    await nic.plug({ name });
+    await followed('vf');
+    await nic.moveDataPath('vf');
+    await pauseUntil(cycle + VF_SHARE);
+    if (cycle === cycles - 2) {
+      tell(`VF ${name} vanishes without a word`);
+      const from = monotonicNanos();
+      nic.surprise();
+      await sleep(NOTICE_MILLIS);
+      await nic.hostNotices();
+      performance.windows.push({ name: SURPRISE, from, to: monotonicNanos() });
+    } else {
+      tell(`the host takes VF ${name}`);
+      await nic.unplug();
+    }
+    await followed('synthetic');
+    await pauseUntil(cycle + 1);
+    performance.cycles++;
+  }
+  return performance;
+}

@@ -1,0 +1,86 @@
+/**
+ * The failover journal for people: one entry per failover instead of one per queue, in microseconds, with
+ * what the host did laid beside it when somebody knows that. Pure.
+ */
+import type { NicEvent } from '../lab/plant.ts';
+import type { Failover } from '../memory/journal.ts';
+
+/** One failover of a port. Its queues switch side by side; the slowest one counts. */
+export interface FailoverEntry {
+  readonly from: string;
+  readonly to: string;
+  readonly reason: string;
+  /** The device vanished without the host moving the data path first. */
+  readonly surprise: boolean;
+  /**
+   * From what the host did until the coordinator knew: that a VF goes, or, of one that came, that it can be
+   * used (opening its sockets included). null when nobody knows what the host did.
+   */
+  readonly detectMicros: number | null;
+  /** From there until the slowest queue transmitted by the other path. */
+  readonly switchMicros: number;
+  /** Packets taken back from the transmit rings of the path that went, and sent by the other one. */
+  readonly rescued: number;
+  /** Packets that had arrived by the path that went, and were handled all the same. */
+  readonly drained: number;
+  readonly queues: number;
+  /** When the coordinator knew: CLOCK_MONOTONIC. */
+  readonly detectedNanos: number;
+}
+
+const COMES = new Set(['plug', 'up']);
+const GOES = new Set(['down', 'delete', 'surprise', 'carrier-off', 'move-vf']);
+
+/** @param events what the host did, in the order it did it; none when nobody knows */
+export function mergeFailovers(
+  failovers: readonly Failover[],
+  events: readonly NicEvent[] = [],
+): FailoverEntry[] {
+  const groups = new Map<string, Failover[]>();
+  for (const failover of failovers) {
+    const key = `${failover.detectedNanos} ${failover.from} ${failover.to}`;
+    groups.set(key, [...(groups.get(key) ?? []), failover]);
+  }
+  return [...groups.values()].map((queues) => entry(queues, events));
+}
+
+function entry(queues: readonly Failover[], events: readonly NicEvent[]): FailoverEntry {
+  const { from, to, reason, detectedNanos } = queues[0]!;
+  const causes = to === 'vf' ? COMES : GOES;
+  const cause = events.findLast(({ kind, atNanos }) => causes.has(kind) && atNanos <= detectedNanos);
+  const sum = (of: (queue: Failover) => number): number => queues.reduce((all, one) => all + of(one), 0);
+  return {
+    ...{ from, to, reason },
+    surprise: cause?.kind === 'surprise' && from === 'vf',
+    detectMicros: cause === undefined ? null : micros(detectedNanos - cause.atNanos),
+    switchMicros: micros(Math.max(...queues.map(({ endedNanos }) => endedNanos)) - detectedNanos),
+    rescued: sum(({ rescued }) => rescued),
+    drained: sum(({ drained }) => drained),
+    queues: queues.length,
+    detectedNanos,
+  };
+}
+
+function micros(nanos: number): number {
+  return Math.round(nanos / 100) / 10;
+}
+
+export function failoverLine({ from, to, reason, surprise, detectMicros, ...rest }: FailoverEntry): string {
+  const { switchMicros, rescued, drained } = rest;
+  const parts = [
+    `${from} → ${to}`.padEnd(16),
+    (surprise ? `${reason} (surprise)` : reason).padEnd(23),
+    detectMicros === null ? '' : `detected ${time(detectMicros)}`.padEnd(20),
+    `switched ${time(switchMicros)}`.padEnd(20),
+    rescued > 0 ? `rescued ${rescued}` : '',
+    drained > 0 ? `drained ${drained}` : '',
+  ];
+  return parts
+    .filter((part) => part !== '')
+    .join(' ')
+    .trimEnd();
+}
+
+function time(micros: number): string {
+  return `${micros.toLocaleString('en', { maximumFractionDigits: 0 })} µs`;
+}

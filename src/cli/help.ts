@@ -1,0 +1,46 @@
+/** The text of `--help`, from a command's table. */
+import { COMMON, type CommandTable, type OptionRow } from './arguments.ts';
+
+export function commandHelp(table: CommandTable): string {
+  const { name, summary, positionals, options, notes, examples, exits } = table;
+  const rows = { ...options, ...COMMON };
+  const sections = [
+    `Usage: ${['twinpath', name, ...positionals, '[options]'].join(' ')}\n\n${capital(summary)}.`,
+    `Options:\n${columns(Object.entries(rows).map(optionLine))}`,
+    ...notes,
+    `Examples:\n${columns(examples)}`,
+    `Exit codes:\n${columns(exits.map(([code, meaning]) => [String(code), meaning] as const))}`,
+  ];
+  return `${sections.join('\n\n')}\n`;
+}
+
+export function generalHelp(tables: readonly CommandTable[]): string {
+  const lines = tables.map((table) => [[table.name, ...table.positionals].join(' '), table.summary] as const);
+  return [
+    'Usage: twinpath COMMAND [options]',
+    'One Ethernet port over two paths: NetVSC and its SR-IOV VF.',
+    `Commands:\n${columns(lines)}`,
+    `Options:\n${columns([
+      ['--help', 'this text; after a command, that command explained'],
+      ['--version', 'the version'],
+    ])}\n`,
+  ].join('\n\n');
+}
+
+function optionLine([name, { value, help, otherwise, repeatable }]: [string, OptionRow]): readonly [
+  string,
+  string,
+] {
+  const notes = [repeatable ? 'may be repeated' : '', otherwise === undefined ? '' : `default: ${otherwise}`];
+  const suffix = notes.filter((note) => note !== '').join('; ');
+  return [`--${name}${value === undefined ? '' : ` ${value}`}`, suffix === '' ? help : `${help} (${suffix})`];
+}
+
+function columns(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join('\n');
+}
+
+function capital(sentence: string): string {
+  return sentence.charAt(0).toUpperCase() + sentence.slice(1);
+}

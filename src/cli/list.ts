@@ -1,0 +1,172 @@
+/**
+ * `twinpath list`: the NetVSC devices, their VFs, what a port would use of each, and what stands in its way.
+ * Asks the kernel, changes nothing, needs no privilege.
+ */
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { discover, type Found, takeSnapshot } from '../coordinator/discovery.ts';
+import { isRoot } from '../kernel/identity.ts';
+import { ARPHRD_ETHER, IFF, type Link } from '../kernel/link.ts';
+import { inNamespace } from '../kernel/namespace.ts';
+import { RtNetlink } from '../kernel/rtnetlink.ts';
+import { loadShim } from '../kernel/shim.ts';
+import { Sysfs } from '../kernel/sysfs.ts';
+import { type Arguments, text } from './arguments.ts';
+import { type Command, EXIT, EXITS, type Surroundings } from './command.ts';
+
+/** One NetVSC as `--json` prints it. */
+interface Row {
+  readonly name: string;
+  readonly mac: string;
+  readonly driver: string;
+  readonly queues: number;
+  readonly vf: VfRow | null;
+  /** What a port would drive each path with; null without a VF. */
+  readonly paths: { readonly synthetic: string; readonly vf: string | null };
+  readonly addresses: readonly string[];
+  readonly defaultRoute: boolean;
+  /** A port takes it without its being named. */
+  readonly free: boolean;
+  /** What stands in the way, in sentences without a full stop. */
+  readonly obstacles: readonly string[];
+}
+
+interface VfRow {
+  readonly name: string;
+  readonly driver: string;
+  /** PCI address, '' where the kernel does not tell. */
+  readonly pci: string;
+  readonly queues: number;
+  readonly up: boolean;
+}
+
+/** What holds for the whole machine. */
+interface Machine {
+  readonly root: boolean;
+  readonly tun: boolean;
+  readonly uring: boolean;
+}
+
+export const list: Command = {
+  table: {
+    name: 'list',
+    summary: 'shows NetVSC devices, their VFs, what Twinpath would use and what stands in the way',
+    positionals: [],
+    options: {
+      netns: { value: 'NAME', help: 'look in this network namespace', otherwise: "the process's" },
+    },
+    notes: ['With --json: an array with one object per NetVSC, [] on a machine without one.'],
+    examples: [
+      ['twinpath list', 'the devices of this machine'],
+      ['twinpath list --json', 'the same for programs'],
+    ],
+    exits: [[EXIT.WELL, 'listed, also when there is nothing to list'], ...EXITS.slice(0, 1)],
+  },
+  run: runList,
+};
+
+async function runList(args: Arguments, { terminal }: Surroundings): Promise<number> {
+  const { found, links } = look(text(args, 'netns'));
+  const machine: Machine = {
+    root: isRoot(),
+    tun: isThere('/dev/net/tun'),
+    uring: firstLine('/proc/sys/kernel/io_uring_disabled') !== '2',
+  };
+  const rows = found.map((one) => row(one, machine));
+  if (args.flags.has('json')) await terminal.print(JSON.stringify(rows, null, 2));
+  else await terminal.print(rows.length === 0 ? nothing(links) : rows.map(paragraph).join('\n'));
+  return EXIT.WELL;
+}
+
+function look(netns: string | undefined): { found: Found[]; links: readonly Link[] } {
+  const shim = loadShim();
+  const inside = (): { found: Found[]; links: readonly Link[] } => {
+    const netlink = RtNetlink.open(shim);
+    try {
+      const snapshot = takeSnapshot(netlink, new Sysfs());
+      return { found: discover(snapshot), links: snapshot.links };
+    } finally {
+      netlink.close();
+    }
+  };
+  return netns === undefined ? inside() : inNamespace(shim, netns, inside);
+}
+
+function row(one: Found, machine: Machine): Row {
+  const { netvsc, vf, driver, vfDriver, queues, vfQueues, addresses, defaultRoute, free } = one;
+  return {
+    ...{ name: netvsc.name, mac: netvsc.address, driver, queues },
+    vf: vf
+      ? {
+          ...{ name: vf.name, driver: vfDriver, queues: vfQueues, up: isUp(vf) },
+          pci: vf.parentBus === 'pci' ? vf.parentDevice : '',
+        }
+      : null,
+    paths: {
+      synthetic: `tap (${machine.uring ? 'io_uring' : 'read/write: io_uring is switched off'})`,
+      vf: vf ? 'af-xdp' : null,
+    },
+    ...{ addresses, defaultRoute, free, obstacles: obstacles(one, machine) },
+  };
+}
+
+function obstacles({ netvsc, vf, reason }: Found, { root, tun }: Machine): string[] {
+  const found = [
+    reason === '' ? '' : `it ${reason}: taken only when it is named`,
+    isUp(netvsc) ? '' : 'it is down',
+    vf === undefined || isUp(vf) ? '' : `its VF ${vf.name} is down`,
+    vf === undefined || vf.xdpProgram === 0
+      ? ''
+      : `its VF ${vf.name} carries XDP program ${vf.xdpProgram} already`,
+    tun ? '' : '/dev/net/tun is missing: load the module tun',
+    root ? '' : 'this user is not root',
+  ];
+  return found.filter((sentence) => sentence !== '');
+}
+
+function paragraph({ name, mac, driver, queues, vf, paths, obstacles }: Row): string {
+  const lines = [
+    `${name}  ${mac}  ${driver}, ${queues} queues: ${paths.synthetic}`,
+    vf === null
+      ? '  no VF now; it is used when it comes'
+      : `  VF ${vf.name}  ${[vf.driver, vf.pci, `${vf.queues} queues`].filter(Boolean).join(', ')}: ${paths.vf}`,
+    ...obstacles.map((obstacle) => `  - ${obstacle}`),
+    obstacles.length === 0 ? '  ready' : '',
+  ];
+  return `${lines.filter((line) => line !== '').join('\n')}\n`;
+}
+
+/** Why the list is empty, and what there is instead. */
+function nothing(links: readonly Link[]): string {
+  const others = links
+    .filter(({ type, flags }) => type === ARPHRD_ETHER && (flags & IFF.LOOPBACK) === 0)
+    .map(({ name, kind }) => (kind === '' ? name : `${name} (${kind})`));
+  return [
+    'No NetVSC: no network device here hangs from a Hyper-V VMBus.',
+    others.length === 0
+      ? 'There is no other Ethernet device either.'
+      : `Ethernet devices: ${others.join(', ')}.`,
+    'Any of them serves as a stand-in with "twinpath run HANDLER --netvsc NAME --force";',
+    '"twinpath demo" builds a host with a NetVSC stand-in and a VF out of network namespaces.',
+  ].join('\n');
+}
+
+function isUp({ flags }: Link): boolean {
+  return (flags & IFF.UP) !== 0;
+}
+
+function isThere(path: string): boolean {
+  try {
+    accessSync(path, constants.F_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function firstLine(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'ascii').split('\n')[0];
+  } catch {
+    return undefined;
+  }
+}

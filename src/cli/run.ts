@@ -1,0 +1,184 @@
+/**
+ * `twinpath run HANDLER`: a port with that handler until Ctrl-C, then its statistics.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { nowNanos } from '../memory/shared.ts';
+import { type FrameLedger, openPort, type Port } from '../port.ts';
+import type { PortStatistics } from '../statistics.ts';
+import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
+import { audited } from './audit.ts';
+import { type Command, EXIT, type Surroundings } from './command.ts';
+import { failoverLine, mergeFailovers } from './failovers.ts';
+import { BUILT_IN, handlerUrl } from './handler-name.ts';
+import type { Terminal } from './terminal.ts';
+
+export const run: Command = {
+  table: {
+    name: 'run',
+    summary: 'opens a port with a handler and runs it until Ctrl-C',
+    positionals: ['HANDLER'],
+    options: {
+      netvsc: {
+        value: 'NAME',
+        help: 'the NetVSC: interface name or MAC',
+        otherwise: 'the one without an address',
+      },
+      mac: { value: 'MAC', help: 'the NetVSC by its MAC address' },
+      vf: { value: 'NAME', help: 'the VF, by name, MAC or PCI address: stands for its NetVSC' },
+      force: { help: 'take the named device although it is no NetVSC' },
+      option: { value: 'KEY=VALUE', help: 'an option of the handler', repeatable: true },
+      queues: { value: 'N', help: 'queues and worker threads, 1 to 64', otherwise: 'one per CPU, 8 at most' },
+      mode: { value: 'MODE', help: 'when idle: poll, adaptive or interrupt', otherwise: 'adaptive' },
+      'frame-size': { value: 'BYTES', help: 'of a packet frame: 2048 or 4096', otherwise: '2048' },
+      frames: { value: 'N', help: 'frames of each queue, 4096 to 65536 by powers of two', otherwise: '8192' },
+      pin: { help: 'pin worker i to CPU i' },
+      netns: { value: 'NAME', help: 'network namespace of the devices', otherwise: "the process's" },
+      tap: { value: 'WAY', help: 'how the tap is driven: io_uring or read/write', otherwise: 'io_uring' },
+      tie: { value: 'WAY', help: 'how it is tied to the NetVSC: tcx or clsact', otherwise: 'tcx' },
+      seconds: { value: 'N', help: 'end after so long, 1 to 1000000', otherwise: 'never' },
+    },
+    notes: [
+      `HANDLER is ${BUILT_IN.join(', ')}, or the path of a JavaScript module.`,
+      'A value of --option that is JSON (7, true, ["a","b"]) is passed as such, every other as text.',
+      'Events go to standard error. At the end the statistics go to standard output; a second Ctrl-C\n' +
+        'ends at once, without them. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF.',
+    ],
+    examples: [
+      ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],
+      ['twinpath run ./handler.js --netvsc eth1 --queues 4', 'a handler of your own, on that device'],
+      ['twinpath run count --netvsc veth0 --force --seconds 10', 'look at any Ethernet device for a while'],
+    ],
+    exits: [
+      [EXIT.WELL, 'ended as asked, by Ctrl-C, SIGTERM or --seconds, and all was well'],
+      [EXIT.NOT_WELL, 'could not run, or something went wrong; standard error says what'],
+      [EXIT.USAGE, 'the command line was wrong'],
+      [130, 'a second Ctrl-C, 143 by SIGTERM'],
+    ],
+  },
+  run: runPort,
+};
+
+async function runPort(args: Arguments, { terminal, interruption }: Surroundings): Promise<number> {
+  const handler = handlerUrl(args.positionals[0]!);
+  const seconds = whole(args, 'seconds', 1, 1_000_000);
+  const port = await openPort({
+    ...{ netvsc: text(args, 'netvsc'), mac: text(args, 'mac'), vf: text(args, 'vf') },
+    force: args.flags.has('force'),
+    ...{ handler, handlerOptions: pairs(args, 'option') },
+    queues: whole(args, 'queues', 1, 64),
+    mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
+    frameSize: whole(args, 'frame-size', 0, 65_536),
+    frames: whole(args, 'frames', 0, 1_000_000),
+    pin: args.flags.has('pin'),
+    netns: text(args, 'netns'),
+    tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
+    tie: oneOf(args, 'tie', ['tcx', 'clsact']),
+  });
+  const started = nowNanos();
+  const problems: string[] = [];
+  let frames: FrameLedger[] = [];
+  try {
+    watch(port, terminal, problems);
+    const timer = terminal.live ? setInterval(showRate(port, terminal), 1000) : undefined;
+    await ended(interruption.signal, seconds);
+    clearInterval(timer);
+    terminal.panel([]);
+    frames = await audited(port);
+  } finally {
+    await port.close();
+  }
+
+  const statistics = port.stats();
+  const failovers = mergeFailovers(port.failovers());
+  problems.push(...problemsOf(statistics, frames));
+  const { device, mac, paths } = port;
+  const result = {
+    ...{ ok: problems.length === 0, problems, device, mac, paths },
+    seconds: Math.round((nowNanos() - started) / 1e7) / 100,
+    ...{ statistics, failovers, frames },
+  };
+  await terminal.print(args.flags.has('json') ? JSON.stringify(result) : summary(statistics, frames));
+  for (const problem of new Set(problems)) terminal.say(`twinpath: ${problem}`);
+  return problems.length === 0 ? EXIT.WELL : EXIT.NOT_WELL;
+}
+
+/** Tells what happens, as it happens. */
+function watch(port: Port, terminal: Terminal, problems: string[]): void {
+  for (const [path, { device, driver, mode, tie }] of Object.entries(port.paths)) {
+    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${tie}`);
+  }
+  terminal.say(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
+  port.on('path', (failover) => {
+    terminal.say(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
+  });
+  port.on('link', ({ path, device, state, detail }) => {
+    terminal.say(`${path}: ${device} is ${state}${detail === undefined ? '' : ` (${detail})`}`);
+  });
+  port.on('worker', ({ queue, state, detail }) => {
+    terminal.say(`worker of queue ${queue} ${state}${detail === undefined ? '' : `: ${detail}`}`);
+    if (state === 'died') problems.push(`the worker of queue ${queue} died: ${detail}`);
+  });
+  port.on('error', ({ message }) => {
+    terminal.say(message);
+    problems.push(message);
+  });
+}
+
+async function ended(signal: AbortSignal, seconds: number | undefined): Promise<void> {
+  const deadline = nowNanos() + (seconds ?? Number.POSITIVE_INFINITY) * 1e9;
+  // A timer holds no more than 24 days.
+  while (!signal.aborted && nowNanos() < deadline) {
+    const millis = Math.min((deadline - nowNanos()) / 1e6, 3_600_000);
+    await sleep(Math.max(1, millis), undefined, { signal }).catch(() => {});
+  }
+}
+
+function showRate(port: Port, terminal: Terminal): () => void {
+  let before = port.stats();
+  let at = nowNanos();
+  return () => {
+    const now = port.stats();
+    const nanos = nowNanos();
+    const rate = (of: (stats: PortStatistics) => number): string =>
+      count(((of(now) - of(before)) / (nanos - at)) * 1e9);
+    const owners = [...new Set(now.queues.map(({ owner }) => owner))].join(' and ');
+    terminal.panel([
+      `${owners}: ${rate((s) => s.received)} packets/s in, ${rate((s) => s.transmitted)} out; ${count(now.received)} in all`,
+    ]);
+    before = now;
+    at = nanos;
+  };
+}
+
+function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLedger[]): string[] {
+  const found = handlerErrors === 0 ? [] : [`the handler threw ${count(handlerErrors)} times`];
+  if (frames.length === 0) found.push('a worker did not say where its frames are');
+  frames.forEach(({ total, accounted, duplicates }, queue) => {
+    if (accounted !== total) found.push(`queue ${queue} accounts for ${accounted} of its ${total} frames`);
+    if (duplicates !== 0) found.push(`queue ${queue} has ${duplicates} frames in two places`);
+  });
+  return found;
+}
+
+function summary(
+  { received, transmitted, sent, dropped, paths, queues }: PortStatistics,
+  frames: FrameLedger[],
+): string {
+  const drops = Object.entries(dropped).filter(([, packets]) => packets > 0);
+  const whole = frames.filter(({ total, accounted, duplicates }) => total === accounted && duplicates === 0);
+  return [
+    `${count(received)} packets in, ${count(transmitted)} out, ${count(sent)} of them the handler's own`,
+    ...(['vf', 'synthetic'] as const).map((name) => {
+      const { rxPackets, txPackets, kernel } = paths[name];
+      const lost = Object.entries(kernel).filter(([, packets]) => packets > 0);
+      const missed = lost.map(([counter, packets]) => `, ${counter} ${count(packets)}`).join('');
+      return `  ${name.padEnd(9)} ${count(rxPackets)} in, ${count(txPackets)} out${missed}`;
+    }),
+    `dropped: ${drops.map(([reason, packets]) => `${reason} ${count(packets)}`).join(', ') || 'none'}`,
+    `frames: every one accounted for in ${whole.length} of ${queues.length} queues`,
+  ].join('\n');
+}
+
+function count(value: number): string {
+  return Math.round(value).toLocaleString('en');
+}

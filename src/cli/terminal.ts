@@ -1,0 +1,62 @@
+/**
+ * Where words go: results on standard output, everything else on standard error, where a terminal also
+ * gets a panel that is drawn in place.
+ *
+ * A reader who has seen enough (EPIPE) ends no command: what is left to print is not printed. A full disk
+ * does end it. What standard error cannot take is dropped.
+ */
+import { styleText } from 'node:util';
+import { TwinpathError } from '../errors.ts';
+
+type Style = Parameters<typeof styleText>[0];
+
+export class Terminal {
+  /** Whether a person watches standard error. */
+  readonly live: boolean = process.stderr.isTTY === true;
+  readonly #colourful: boolean;
+  #panel: readonly string[] = [];
+
+  constructor() {
+    process.stdout.on('error', () => {}); // `print` hears of it by its callback
+    process.stderr.on('error', () => {});
+    this.#colourful = this.live && !process.env.NO_COLOR && process.stderr.hasColors();
+  }
+
+  /** Prints a result. @throws ERR_OUTPUT */
+  async print(text: string): Promise<void> {
+    const error = await new Promise<NodeJS.ErrnoException | null | undefined>((resolve) => {
+      process.stdout.write(text.endsWith('\n') ? text : `${text}\n`, (failure) => resolve(failure));
+    });
+    if (!error || error.code === 'EPIPE') return;
+    throw new TwinpathError('ERR_OUTPUT', { detail: error.message });
+  }
+
+  /** One line for whoever watches; a panel stays below it. */
+  say(line: string): void {
+    this.#erase();
+    process.stderr.write(`${line}\n`);
+    this.#draw();
+  }
+
+  /** Shows these lines in place of the last panel. Nothing where nobody watches. */
+  panel(lines: readonly string[]): void {
+    if (!this.live) return;
+    this.#erase();
+    const width = process.stderr.columns || 80;
+    // A wrapped line would take two rows, and the next erasure one too few.
+    this.#panel = lines.map((line) => (line.length < width ? line : line.slice(0, width - 1)));
+    this.#draw();
+  }
+
+  style(style: Style, text: string): string {
+    return this.#colourful ? styleText(style, text) : text;
+  }
+
+  #erase(): void {
+    if (this.#panel.length > 0) process.stderr.write(`\x1b[${this.#panel.length}F\x1b[J`);
+  }
+
+  #draw(): void {
+    if (this.#panel.length > 0) process.stderr.write(`${this.#panel.join('\n')}\n`);
+  }
+}

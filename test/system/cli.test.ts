@@ -1,0 +1,271 @@
+/** The command line as a person has it: `dist/src/cli/main.js` in processes of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { DemoLedger } from '../../src/cli/demo-ledger.ts';
+import { buildLab, drive, passed, until } from './harness.ts';
+import { attachments, linkIn } from './machine-state.ts';
+
+const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
+const NOBODY = 65_534;
+
+interface Options {
+  readonly nobody?: boolean;
+  readonly stdout?: number;
+}
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A running command, ended with the test; `outcome` settles when it has exited. */
+class Run {
+  readonly child: ChildProcess;
+  readonly outcome: Promise<Outcome>;
+  stdout = '';
+  stderr = '';
+
+  constructor(args: readonly string[], { nobody = false, stdout }: Options = {}) {
+    const home = nobody ? temporary() : undefined;
+    this.child = spawn(process.execPath, [MAIN, ...args], {
+      stdio: ['ignore', stdout ?? 'pipe', 'pipe'],
+      ...(nobody ? { uid: NOBODY, gid: NOBODY, env: { PATH: process.env.PATH, HOME: home } } : {}),
+    });
+    this.child.stdout?.on('data', (data) => {
+      this.stdout += data;
+    });
+    this.child.stderr?.on('data', (data) => {
+      this.stderr += data;
+    });
+    this.outcome = new Promise((resolve) => {
+      this.child.on('close', (code) => resolve({ code, stdout: this.stdout, stderr: this.stderr }));
+    });
+    onTestFinished(() => void this.child.kill('SIGKILL'));
+  }
+
+  /** Until standard error has said so. */
+  said(words: string): Promise<void> {
+    return until(`"${words}"`, () => {
+      if (this.child.exitCode !== null) throw new Error(`it ended: ${this.stderr}`);
+      return this.stderr.includes(words);
+    });
+  }
+}
+
+const twinpath = (args: readonly string[], options?: Options): Promise<Outcome> =>
+  new Run(args, options).outcome;
+
+function temporary(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'tp-cli-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** What every demo promises, whatever network it ran on. */
+function expectKept({ code, stdout, stderr }: Outcome): DemoLedger {
+  expect(code, stderr).toBe(0);
+  const ledger: DemoLedger = JSON.parse(stdout);
+  expect(ledger.problems).toEqual([]);
+  for (const tally of [ledger.packets, ledger.icmp]) {
+    expect(tally).toMatchObject({ duplicated: 0, reordered: 0, unknown: 0 });
+    expect(tally.received).toBeGreaterThan(100);
+    expect(tally.received + tally.lost).toBe(tally.sent);
+  }
+  expect(ledger.lostBy).toEqual({ surprise: ledger.packets.lost, unexplained: 0 });
+  expect(ledger.icmpLostBy).toEqual({ surprise: ledger.icmp.lost, unexplained: 0 });
+  const { beforePort, inPort, afterPort } = ledger.lostWhere;
+  expect(beforePort + inPort + afterPort).toBe(ledger.packets.lost + ledger.icmp.lost);
+  expect(ledger.frames.accounted).toBe(ledger.frames.total);
+  for (const path of ['vf', 'synthetic'] as const) {
+    expect(ledger.paths[path].rx).toBeGreaterThan(100);
+    expect(ledger.paths[path].tx).toBeGreaterThan(100);
+  }
+  expect(ledger.failovers.length).toBeGreaterThanOrEqual(6);
+  expect(ledger.failovers.filter(({ surprise }) => surprise)).toHaveLength(1);
+  for (const failover of ledger.failovers) {
+    expect([failover.from, failover.to].sort()).toEqual(['synthetic', 'vf']);
+    expect(failover.detectMicros).toBeGreaterThan(0);
+    expect(failover.switchMicros).toBeGreaterThan(0);
+    expect(failover.rescued).toBeGreaterThanOrEqual(0);
+  }
+  return ledger;
+}
+
+describe('twinpath demo', () => {
+  it('keeps its promises on kernel devices, and prints one JSON object and nothing else', async () => {
+    const ledger = expectKept(await twinpath(['demo', '--seconds', '4', '--json']));
+    expect(ledger).toMatchObject({ privileged: true, network: 'kernel', seconds: 4 });
+  });
+
+  it('keeps them on the memory path', async () => {
+    const outcome = await twinpath(['demo', '--memory', '--seconds', '3', '--json', '--rate', '50000']);
+    expect(expectKept(outcome)).toMatchObject({ privileged: false, network: 'memory' });
+    expect(outcome.stderr).toContain('memory path');
+  });
+
+  it('needs no root, says what root would add, and ends with a ledger for people', async () => {
+    const { code, stdout, stderr } = await twinpath(['demo', '--seconds', '3'], { nobody: true });
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain('Not root: the memory path');
+    expect(stderr).toContain('root adds kernel devices');
+    for (const words of [
+      'lost',
+      'duplicated',
+      'reordered',
+      'vf → synthetic',
+      '(surprise)',
+      'All was well.',
+    ]) {
+      expect(stdout).toContain(words);
+    }
+  });
+
+  it('takes everything down when it is interrupted', async () => {
+    const run = new Run(['demo', '--seconds', '60']);
+    await run.said('synthetic → vf');
+    run.child.kill('SIGINT');
+    const { code, stdout } = await run.outcome;
+    expect(code).toBe(130);
+    expect(stdout).toBe('');
+    expect(readdirSync('/run/netns').filter((name) => name.startsWith(`tp-${run.child.pid}-`))).toEqual([]);
+  });
+});
+
+describe('twinpath list', () => {
+  it('prints an empty array, or says why, on a machine without NetVSC', async () => {
+    const lab = await buildLab();
+    const json = await twinpath(['list', '--json', '--netns', lab.guest]);
+    expect(json).toMatchObject({ code: 0, stdout: '[]\n', stderr: '' });
+    const { code, stdout } = await twinpath(['list', '--netns', lab.guest]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/No NetVSC.*VMBus[\s\S]*eth0 \(veth\)/);
+  });
+
+  it('needs no root', async () => {
+    expect(await twinpath(['list'], { nobody: true })).toMatchObject({ code: 0, stderr: '' });
+  });
+});
+
+describe('twinpath run', () => {
+  it('runs a handler through failovers until Ctrl-C, and leaves nothing behind', async () => {
+    const lab = await buildLab();
+    const { nic } = lab;
+    const run = new Run([
+      ...['run', 'echo', '--json', '--netns', lab.guest, '--netvsc', nic.netvsc, '--force'],
+      ...['--option', `address=${nic.guestAddress}`, '--queues', '2'],
+    ]);
+    await run.said('is open');
+    const traffic = await drive(lab, nic);
+    await passed(traffic);
+    await nic.plug();
+    await run.said('synthetic → vf');
+    await nic.moveDataPath('vf');
+    await passed(traffic);
+    await nic.unplug();
+    await run.said('vf → synthetic');
+    await passed(traffic);
+    const { packets } = await traffic.stop();
+    run.child.kill('SIGINT');
+    const { code, stdout, stderr } = await run.outcome;
+    expect(code, stderr).toBe(0);
+    const result = JSON.parse(stdout);
+    expect(packets).toMatchObject({ lost: 0, duplicated: 0, reordered: 0 });
+    expect(result).toMatchObject({ ok: true, problems: [], device: nic.netvsc, mac: nic.mac });
+    expect(result.statistics.received).toBeGreaterThanOrEqual(packets.received);
+    expect(result.statistics.paths.vf.rxPackets).toBeGreaterThan(0);
+    expect(result.failovers.map(({ to }: { to: string }) => to)).toEqual([
+      'synthetic',
+      'vf',
+      'synthetic',
+      'none',
+    ]);
+    expect(attachments(lab.guest)).toEqual([]);
+    expect(linkIn(lab.guest, nic.netvsc)?.promiscuity).toBe(0);
+  });
+
+  it('ends by itself after --seconds, also on SIGTERM, with statistics for people', async () => {
+    const lab = await buildLab();
+    const args = ['run', 'drop', '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force'];
+    const { code, stdout } = await twinpath([...args, '--seconds', '1']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/packets in[\s\S]*every one accounted for/);
+    const run = new Run(args);
+    await run.said('is open');
+    run.child.kill('SIGTERM');
+    expect((await run.outcome).code).toBe(0);
+    expect(attachments(lab.guest)).toEqual([]);
+  });
+
+  it('does not call it well when the handler throws', async () => {
+    const lab = await buildLab();
+    const handler = join(temporary(), 'thrower.mjs');
+    writeFileSync(handler, "export default () => { throw new Error('not today'); };");
+    const run = new Run(['run', handler, '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force']);
+    await run.said('is open');
+    await drive(lab, lab.nic, { rate: 1000 });
+    await run.said('not today');
+    run.child.kill('SIGINT');
+    const { code, stderr } = await run.outcome;
+    expect(code).toBe(1);
+    expect(stderr).toContain('the handler threw');
+  });
+
+  it.each([
+    ['a handler nobody knows', ['run', 'ehco'], 1, 'Did you mean "echo"?'],
+    ['a handler that is not there', ['run', './missing.js'], 1, 'there is no such file'],
+    [
+      'a device that is not there',
+      ['run', 'drop', '--netvsc', 'nix0', '--force'],
+      1,
+      'no such network device',
+    ],
+    ['a namespace that is not there', ['run', 'drop', '--netns', 'tp-nix'], 2, 'tp-nix'],
+    ['an unknown option', ['run', 'drop', '--quues', '2'], 2, 'Did you mean --queues?'],
+    ['an unknown command', ['rnu', 'drop'], 2, 'Did you mean "run"?'],
+    ['a wrong option of the handler', ['run', 'echo', '--netvsc', 'lo', '--force'], 1, 'twinpath: '],
+  ])('answers %s with one clear sentence', async (_, args, code, words) => {
+    const outcome = await twinpath(args);
+    expect(outcome).toMatchObject({ code, stdout: '' });
+    expect(outcome.stderr).toContain(words);
+    expect(outcome.stderr.trim().split('\n')).toHaveLength(1);
+    expect(outcome.stderr).not.toMatch(/\n\s+at /);
+  });
+
+  it('repeats its errors as JSON where JSON was asked for', async () => {
+    const { code, stdout } = await twinpath(['run', 'drop', '--json', '--netvsc', 'nix0']);
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_DEVICE_NOT_FOUND', device: 'nix0' } });
+  });
+
+  it('is refused to others than root in one sentence', async () => {
+    const lab = await buildLab();
+    const args = ['run', 'drop', '--netns', lab.guest, '--netvsc', 'eth0', '--force'];
+    const { code, stderr } = await twinpath(args, { nobody: true });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^twinpath: The kernel refused this user: .* Run as root.*\n$/);
+  });
+});
+
+describe('any command', () => {
+  it('explains itself', async () => {
+    for (const args of [['--help'], ['demo', '--help'], ['list', '-h'], ['run', '--help']]) {
+      expect(await twinpath(args)).toMatchObject({ code: 0, stderr: '' });
+    }
+    expect((await twinpath(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect((await twinpath([])).code).toBe(2);
+  });
+
+  it('survives a full disk with an error, and a reader who has gone without one', async () => {
+    const full = await twinpath(['list', '--json'], { stdout: openSync('/dev/full', 'w') });
+    expect(full.code).toBe(1);
+    expect(full.stderr).toContain('Standard output could not be written');
+    const run = new Run(['list']);
+    run.child.stdout?.destroy();
+    expect(await run.outcome).toMatchObject({ code: 0, stderr: '' });
+  });
+});
