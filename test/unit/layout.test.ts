@@ -1,0 +1,165 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  BURST_BYTES,
+  type Geometry,
+  JOURNAL_FIELDS,
+  JOURNAL_RECORDS,
+  KERNEL_COUNTERS,
+  LEDGER_FIELDS,
+  LINE,
+  layOut,
+  OWN_RING,
+  ownerAttached,
+  ownerEpoch,
+  ownerPath,
+  ownerReclaim,
+  ownerWord,
+  PATH_COUNTERS,
+  type PathId,
+  PathSlot,
+  QUEUE_COUNTERS,
+  QueueBlock,
+  Ring,
+  SLOT_PATHS,
+  WorkerBlock,
+} from '../../src/memory/layout.ts';
+
+const geometries: fc.Arbitrary<Geometry> = fc.record({
+  pageSize: fc.constantFrom(4096, 16384, 65536),
+  ports: fc.integer({ min: 1, max: 3 }),
+  queues: fc.integer({ min: 1, max: 5 }),
+  frameSize: fc.constantFrom(2048, 4096),
+  framesPerWorker: fc.constantFrom(64, 4096),
+  ringEntries: fc.constantFrom(64, 2048),
+});
+
+/** Every section of a layout as [start, end). */
+function sections(geometry: Geometry): [number, number][] {
+  const layout = layOut(geometry);
+  const { ports, queues, framesPerWorker } = geometry;
+  const found: [number, number][] = [
+    [0, geometry.pageSize],
+    [layout.journalHead, layout.journalHead + LINE],
+    [layout.journal, layout.journal + JOURNAL_RECORDS * layout.journalRecordBytes],
+    [layout.holders, layout.holders + queues * framesPerWorker],
+    [layout.frames, layout.frames + layout.framesBytes],
+  ];
+  const add = (start: number, bytes: number): void => void found.push([start, start + bytes]);
+  for (let queue = 0; queue < queues; queue++) {
+    add(layout.worker(queue), WorkerBlock.bytes);
+    add(layout.burst(queue), BURST_BYTES);
+    add(layout.poolStack(queue), framesPerWorker * 4);
+    for (let port = 0; port < ports; port++) {
+      add(layout.queue(port, queue), QueueBlock.bytes);
+      for (const path of SLOT_PATHS) {
+        add(layout.slot(port, queue, path), PathSlot.bytes);
+        for (const ring of Object.values(Ring))
+          add(layout.ring(port, queue, path, ring), layout.ringRoom(ring));
+      }
+    }
+  }
+  return found.sort((a, b) => a[0] - b[0]);
+}
+
+describe('the layout of the shared memory', () => {
+  test('has no two sections that overlap, and ends where the frames end', () => {
+    fc.assert(
+      fc.property(geometries, (geometry) => {
+        const all = sections(geometry);
+        for (let i = 1; i < all.length; i++) expect(all[i]![0]).toBeGreaterThanOrEqual(all[i - 1]![1]);
+        expect(all.at(-1)![1]).toBe(layOut(geometry).bytes);
+      }),
+    );
+  });
+
+  test('puts rings and frames on pages, whatever the page size, and blocks on cache lines', () => {
+    fc.assert(
+      fc.property(geometries, (geometry) => {
+        const layout = layOut(geometry);
+        expect(layout.frames % geometry.pageSize).toBe(0);
+        for (let queue = 0; queue < geometry.queues; queue++) {
+          expect(layout.worker(queue) % LINE).toBe(0);
+          expect(layout.queue(0, queue) % LINE).toBe(0);
+          for (const ring of Object.values(Ring)) {
+            expect(layout.ring(0, queue, 1, ring) % geometry.pageSize).toBe(0);
+            expect(layout.ringRoom(ring) % geometry.pageSize).toBe(0);
+          }
+        }
+      }),
+    );
+  });
+
+  test('has room in each ring for what AF_XDP and io_uring put there', () => {
+    fc.assert(
+      fc.property(geometries, (geometry) => {
+        const layout = layOut(geometry);
+        const { ringEntries } = geometry;
+        expect(layout.ringRoom(Ring.FILL)).toBeGreaterThanOrEqual(320 + ringEntries * 8);
+        expect(layout.ringRoom(Ring.FILL)).toBeGreaterThanOrEqual((ringEntries / 2) * 16); // buffer ring
+        expect(layout.ringRoom(Ring.RX)).toBeGreaterThanOrEqual(OWN_RING.desc + ringEntries * 16);
+        expect(layout.ringRoom(Ring.TX)).toBeGreaterThanOrEqual((ringEntries / 4) * 64); // SQEs
+        expect(layout.ringRoom(Ring.COMPLETION)).toBeGreaterThanOrEqual(OWN_RING.desc + ringEntries * 8);
+      }),
+    );
+  });
+
+  test('never lets two writers share a cache line', () => {
+    const line = (offset: number): number => Math.floor(offset / LINE);
+    const worker = [
+      WorkerBlock.poolCount,
+      WorkerBlock.sleeping,
+      WorkerBlock.ledger + LEDGER_FIELDS.length * 4 - 1,
+    ];
+    const coordinator = [WorkerBlock.auditWanted, WorkerBlock.doorbell, WorkerBlock.attentionFd];
+    for (const offset of worker) expect(coordinator.map(line)).not.toContain(line(offset));
+
+    expect(line(QueueBlock.owner)).not.toBe(line(QueueBlock.ack));
+    expect(line(QueueBlock.counters)).not.toBe(line(QueueBlock.owner));
+
+    const opened = [PathSlot.driver, PathSlot.rescuable, PathSlot.xsk];
+    const used = [PathSlot.uringFd, PathSlot.staged, PathSlot.consumed, PathSlot.counters];
+    for (const offset of used) expect([...opened, PathSlot.kernel].map(line)).not.toContain(line(offset));
+
+    expect(
+      new Set([OWN_RING.producer, OWN_RING.consumer, OWN_RING.flags, OWN_RING.desc].map(line)).size,
+    ).toBe(4);
+  });
+
+  test('has room for every counter, ledger field and journal field it names', () => {
+    expect(QueueBlock.counters + QUEUE_COUNTERS.length * 8).toBeLessThanOrEqual(QueueBlock.bytes);
+    expect(PathSlot.counters + PATH_COUNTERS.length * 8).toBeLessThanOrEqual(PathSlot.kernel);
+    expect(PathSlot.kernel + KERNEL_COUNTERS.length * 8).toBeLessThanOrEqual(PathSlot.bytes);
+    expect(WorkerBlock.ledger + LEDGER_FIELDS.length * 4).toBeLessThanOrEqual(WorkerBlock.sleeping);
+    expect(JOURNAL_FIELDS.length * 8).toBeLessThanOrEqual(layOut(tiny).journalRecordBytes);
+  });
+});
+
+const tiny: Geometry = {
+  pageSize: 4096,
+  ports: 1,
+  queues: 1,
+  frameSize: 2048,
+  framesPerWorker: 64,
+  ringEntries: 64,
+};
+
+test('an owner word gives back what was put into it', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 0, max: 0xffffff }),
+      fc.constantFrom<PathId>(0, 1, 2, 3),
+      fc.integer({ min: 0, max: 7 }),
+      fc.integer({ min: 0, max: 7 }),
+      (epoch, path, attached, reclaim) => {
+        const word = ownerWord(epoch, path, attached, reclaim);
+        expect([ownerEpoch(word), ownerPath(word), ownerAttached(word), ownerReclaim(word)]).toEqual([
+          epoch,
+          path,
+          attached,
+          reclaim,
+        ]);
+      },
+    ),
+  );
+});

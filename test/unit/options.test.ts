@@ -1,0 +1,100 @@
+import { describe, expect, test } from 'vitest';
+import { TwinpathError } from '../../src/errors.ts';
+import { nearest, type OpenPortOptions, single, validate } from '../../src/options.ts';
+
+const good: OpenPortOptions = { handler: '/tmp/handler.js' };
+
+function refusal(options: Record<string, unknown>): TwinpathError {
+  try {
+    validate(single({ ...good, ...options } as OpenPortOptions));
+  } catch (error) {
+    if (error instanceof TwinpathError) return error;
+    throw error;
+  }
+  throw new Error('the options were accepted');
+}
+
+describe('options', () => {
+  test('are complete after validation', () => {
+    const settings = validate(single(good));
+    expect(settings).toMatchObject({
+      handler: 'file:///tmp/handler.js',
+      mode: 'adaptive',
+      frameSize: 2048,
+      frames: 8192,
+      pin: false,
+      tap: 'io_uring',
+      tie: 'tcx',
+      network: 'kernel',
+      handlerOptions: {},
+    });
+    expect(settings.queues).toBeGreaterThanOrEqual(1);
+    expect(settings.ports).toEqual([{ netvsc: undefined, mac: undefined, vf: undefined, force: undefined }]);
+  });
+
+  test('that are unknown are refused with the nearest known one', () => {
+    const error = refusal({ qeues: 2 });
+    expect(error.code).toBe('ERR_OPTION_UNKNOWN');
+    expect(error.message).toContain('qeues');
+    expect(error.message).toContain('Did you mean "queues"?');
+  });
+
+  test('that are far from any known one name all of them', () => {
+    expect(refusal({ zzzzzzzzzzzz: 1 }).message).toContain('handlerOptions');
+  });
+
+  test('of a port inside openPorts are checked as well', () => {
+    expect(() => validate({ ...good, ports: [{ netvcs: 'eth0' } as never] })).toThrow(
+      'Did you mean "netvsc"?',
+    );
+  });
+
+  test.each([
+    ['queues', 0],
+    ['queues', 65],
+    ['queues', 1.5],
+    ['queues', '2'],
+    ['mode', 'adaptiv'],
+    ['frameSize', 1024],
+    ['frames', 1000],
+    ['pin', 'yes'],
+    ['netns', ''],
+    ['netvsc', 7],
+    ['force', 1],
+    ['tap', 'uring'],
+    ['tie', 'tc'],
+    ['network', 'pcap'],
+    ['signal', {}],
+    ['handlerOptions', []],
+    ['handler', 'handler.js'],
+    ['handler', undefined],
+    ['handler', 'https://example.invalid/handler.js'],
+  ])('%s: %j is refused by name', (option, value) => {
+    const error = refusal({ [option]: value });
+    expect(error.code).toBe('ERR_OPTION_INVALID');
+    expect(error.message).toContain(option);
+  });
+
+  test('with a near miss of a value name the value', () => {
+    expect(refusal({ mode: 'adaptiv' }).message).toContain('Did you mean "adaptive"?');
+  });
+
+  test('that would need more frames than a buffer id can name are refused', () => {
+    const ports = Array.from({ length: 2 }, () => ({}));
+    expect(() => validate({ ...good, ports, frames: 65536 })).toThrow('65536');
+  });
+
+  test('that would need more memory than offsets reach are refused', () => {
+    expect(refusal({ queues: 64, frames: 65536 }).message).toContain('1.5 GiB');
+  });
+
+  test('want between one and sixteen ports', () => {
+    expect(() => validate({ ...good, ports: [] })).toThrow('1 to 16');
+    expect(() => validate({ ...good, ports: Array.from({ length: 17 }, () => ({})) })).toThrow('1 to 16');
+  });
+});
+
+test('nearest finds a slip of the fingers and nothing else', () => {
+  expect(nearest('refelct', ['reflect', 'echo'])).toBe('reflect');
+  expect(nearest('xyzzy', ['reflect', 'echo'])).toBeUndefined();
+});
