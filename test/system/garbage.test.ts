@@ -1,0 +1,62 @@
+/** A packet makes no garbage: V8 collects nothing in a worker, however many packets it handles. */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { openPort } from '../../dist/src/index.js';
+import { Path } from '../../dist/src/memory/layout.js';
+import { Memory } from '../../dist/src/memory/shared.js';
+import { MemoryPeer } from '../../dist/src/paths/memory/device.js';
+
+const WARM = 2_000_000;
+const MEASURED = 10_000_000;
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'twinpath-garbage-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+test.each([
+  ['whose packets are only given a verdict', false],
+  ['whose packets are read and written', true],
+])('ten million packets cause no garbage collection in a worker %s', async (_name, touch) => {
+  const file = join(folder, 'profile.json');
+  await using port = await openPort({
+    network: 'memory',
+    queues: 1,
+    mode: 'poll',
+    handler: new URL('../fixtures/handlers/gc-reflect.mjs', import.meta.url),
+    handlerOptions: { warm: WARM, measured: MEASURED, file, touch },
+  });
+  const peer = MemoryPeer.attach(Memory.attach(port.shared), 0, 0, Path.SYNTHETIC)!;
+  const total = WARM + MEASURED + 10_000;
+  let delivered = 0;
+  let collected = 0;
+  while (collected < total) {
+    delivered += peer.deliver(Math.min(64, total - delivered), () => 60);
+    collected += peer.collect(64, () => {});
+  }
+  expect(existsSync(file)).toBe(true);
+  const { packets, profile } = JSON.parse(readFileSync(file, 'utf8'));
+  expect(packets).toBeGreaterThanOrEqual(MEASURED);
+  expect(profile.statistics).toEqual([]);
+});
+
+test('the same profile does see a handler that allocates', async () => {
+  const file = join(folder, 'profile.json');
+  await using port = await openPort({
+    network: 'memory',
+    queues: 1,
+    mode: 'poll',
+    handler: new URL('../fixtures/handlers/gc-wasteful.mjs', import.meta.url),
+    handlerOptions: { warm: 100_000, measured: 1_000_000, file },
+  });
+  const peer = MemoryPeer.attach(Memory.attach(port.shared), 0, 0, Path.SYNTHETIC)!;
+  let collected = 0;
+  while (collected < 1_200_000) {
+    peer.deliver(64, () => 60);
+    collected += peer.collect(64, () => {});
+  }
+  expect(JSON.parse(readFileSync(file, 'utf8')).profile.statistics.length).toBeGreaterThan(0);
+});
