@@ -291,6 +291,10 @@ enum {
  * Sets a ring up for the calling thread alone. The kernel pins the pages of the request;
  * kernels before 6.10 want them physically contiguous and answer EINVAL, which the caller
  * takes as "no io_uring here". Returns the descriptor.
+ *
+ * NB: a closed ring lives on in a kernel work item for a while and still stores its cursors
+ * (io_uring.c, io_ring_exit_work). So each ring gets pages of its own, zeroed by the kernel: the
+ * ones of a ring that was here before stay pinned by that ring alone.
  */
 API int tp_uring_open(u64 request)
 {
@@ -299,8 +303,12 @@ API int tp_uring_open(u64 request)
 	struct io_uring_buf_reg bufs;
 	long ret;
 
-	memset(PTR(u->rings_addr), 0, u->rings_room);
-	memset(PTR(u->bufs_addr), 0, u->buf_entries * 16);
+	u->fd = -1;
+	u->step = TP_STEP_MAP;
+	if ((ret = unmap_over(u->rings_addr, u->rings_room)) < 0 ||
+	    (ret = unmap_over(u->sqes_addr, u->sqes_room)) < 0 ||
+	    (ret = unmap_over(u->bufs_addr, u->buf_entries * 16)) < 0)
+		return ret;
 	memset(&p, 0, sizeof(p));
 	p.sq_entries = u->sq_entries;
 	p.cq_entries = u->cq_entries;

@@ -35,7 +35,8 @@ async function until(what: string, done: () => boolean): Promise<void> {
 
 function distribution(micros: number[]): { median: number; p99: number; max: number } {
   const sorted = micros.toSorted((a, b) => a - b);
-  const at = (q: number): number => Math.round(sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0);
+  const at = (q: number): number =>
+    Math.round(sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0);
   return { median: at(0.5), p99: at(0.99), max: at(1) };
 }
 
@@ -80,8 +81,12 @@ try {
     queues,
     packets,
     detectMicros: distribution(away.map((failover) => detect(failover) / 1000)),
-    awayMicros: distribution(away.map(({ detectedNanos, endedNanos }) => (endedNanos - detectedNanos) / 1000)),
-    backMicros: distribution(back.map(({ detectedNanos, endedNanos }) => (endedNanos - detectedNanos) / 1000)),
+    awayMicros: distribution(
+      away.map(({ detectedNanos, endedNanos }) => (endedNanos - detectedNanos) / 1000),
+    ),
+    backMicros: distribution(
+      back.map(({ detectedNanos, endedNanos }) => (endedNanos - detectedNanos) / 1000),
+    ),
     rescued: away.reduce((sum, { rescued }) => sum + rescued, 0),
     drained: away.reduce((sum, { drained }) => sum + drained, 0),
   };

@@ -1,5 +1,6 @@
-/** Thread entry of a queue worker: a piscina task that polls until it is told to stop. */
+/** Thread entry of a queue worker: a piscina task that polls until it is told to stop. Returns why it could not. */
 import { availableParallelism } from 'node:os';
+import type { PlainError } from '../src/coordinator/messages.ts';
 import type { QueueReport, QueueTask } from '../src/coordinator/queue-workers.ts';
 import { loadHandler } from '../src/datapath/load-handler.ts';
 import { runWorker } from '../src/datapath/worker.ts';
@@ -13,7 +14,7 @@ export default async function queueWorker({
   queue,
   macs,
   reports,
-}: QueueTask): Promise<void> {
+}: QueueTask): Promise<PlainError | undefined> {
   const tell = (report: QueueReport): void => reports.postMessage(report);
   try {
     const shim = loadShim();
@@ -26,8 +27,9 @@ export default async function queueWorker({
     const failed = (error: unknown, times: number): void =>
       tell({ kind: 'handler', message: error instanceof Error ? error.message : String(error), times });
     runWorker({ shim, memory, queue, mode: settings.mode, handler, failed });
+    return undefined;
   } catch (error) {
     if (!(error instanceof TwinpathError)) throw error;
-    tell({ kind: 'failed', error: error.toJSON() });
+    return error.toJSON();
   }
 }

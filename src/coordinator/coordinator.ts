@@ -70,6 +70,9 @@ export class Coordinator {
       this.#workers = new QueueWorkers(this.#memory.shared, this.#settings, macs, {
         worker: (news) => this.#tell({ kind: 'worker', news }),
         error: (error) => this.#tell({ kind: 'error', error }),
+        left: (queue) => {
+          for (const port of this.#ports) port.abandon(queue);
+        },
       });
       await this.#workers.start();
       for (const port of this.#ports) await port.start();
@@ -96,7 +99,12 @@ export class Coordinator {
       case 'plug':
       case 'unplug': {
         const port = this.#ports[order.port]!;
-        const network = port.network as MemoryNetwork;
+        const { network } = port;
+        if (!(network instanceof MemoryNetwork)) {
+          const detail = 'a port on devices finds them by itself: only a memory network is plugged by hand';
+          this.#tell({ kind: 'error', error: { code: 'ERR_OPTION_INVALID', device: order.kind, detail } });
+          return;
+        }
         const path = order.path === 'vf' ? Path.VF : Path.SYNTHETIC;
         const gone = order.kind === 'unplug' ? network.unplug(path) : undefined;
         if (order.kind === 'plug') network.plug(path, order.name);
@@ -180,6 +188,7 @@ export class Coordinator {
     clearInterval(this.#timer);
     clearInterval(this.#auditTimer);
     if (this.#workers !== undefined) {
+      this.#workers.close();
       for (const port of this.#ports) await port.close();
       const { words, layout } = this.#memory;
       Atomics.store(words, Control.stop >> 2, 1);

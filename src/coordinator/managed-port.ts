@@ -21,6 +21,8 @@ import type { Ownership } from './ownership.ts';
 
 /** Pauses before a path is tried again, in ms; the last one repeats. */
 const RETRY_MILLIS = [50, 100, 250, 500, 1000, 2000];
+/** Failures in a row that are not told yet: 150 ms. */
+const PASSING_FAILURES = 2;
 
 export interface PortEvents {
   link(news: LinkNews): void;
@@ -93,7 +95,10 @@ export class ManagedPort {
     if (synthetic.ready) return;
     throw (
       this.#startError ??
-      new TwinpathError('ERR_KERNEL', { device: this.network.device, detail: 'it is down' })
+      new TwinpathError('ERR_DEVICE_DOWN', {
+        device: this.network.device,
+        hint: `Run "ip link set ${this.network.device} up"; it also needs a carrier.`,
+      })
     );
   }
 
@@ -127,6 +132,11 @@ export class ManagedPort {
   /** Reads what the kernel counts into the shared memory. */
   count(): void {
     for (const slot of this.#slots) if (slot.ready) this.#count(slot);
+  }
+
+  /** While closing: this queue has no worker any more. */
+  abandon(queue: number): void {
+    this.#ownership.abandon(queue);
   }
 
   /** Lets go of both paths in good order; the kernel has its interfaces back afterwards. */
@@ -225,6 +235,7 @@ export class ManagedPort {
       slot.told = '';
       return;
     }
+    if (endpoint.key !== slot.key) slot.failures = slot.retryAt = 0;
     if (nowNanos() < slot.retryAt) return;
     try {
       slot.device = this.network.make(slot.path, endpoint);
@@ -262,9 +273,11 @@ export class ManagedPort {
     await this.#ownership.reclaim(slot.path);
     slot.device = undefined;
     slot.broken = undefined;
-    // A device that vanished while it was opened is no news: its DELLINK is.
+    // What passes by itself is no news: a device that vanished while it was opened, whose DELLINK is; or a
+    // queue that the kernel has not let go of since we did, which a work item does later (xp_put_pool).
     const still = this.network.endpoint(slot.path);
-    if (still !== undefined && still.key === slot.key && slot.told !== known.message) {
+    const persists = still !== undefined && still.key === slot.key && slot.failures >= PASSING_FAILURES;
+    if (persists && slot.told !== known.message) {
       slot.told = known.message;
       this.#events.error(known.toJSON());
       this.#news(slot, 'failed', known.message);

@@ -51,6 +51,7 @@ export class Ownership {
   #owner: PathId = Path.NONE;
   #attached = 0;
   #reclaim = 0;
+  readonly #abandoned = new Set<number>();
   #waiters: Waiter[] = [];
   #pending: Pending[] = [];
 
@@ -104,6 +105,13 @@ export class Ownership {
     return this.#acknowledged(this.#epoch);
   }
 
+  /** The queue's worker is dead and none will follow: nobody is left who could touch what an order frees. */
+  abandon(queue: number): void {
+    this.#abandoned.add(queue);
+    this.#acknowledgeFor(queue);
+    this.check();
+  }
+
   /** Looks for acknowledgements. Called when a worker rang. */
   check(): void {
     const { queues } = this.#memory.layout.geometry;
@@ -147,7 +155,15 @@ export class Ownership {
       Atomics.store(words, (layout.queue(this.#port, queue) + QueueBlock.owner) >> 2, word);
     }
     for (let queue = 0; queue < queues; queue++) ringDoorbell(this.#shim, this.#memory, queue, this.#ring);
+    for (const queue of this.#abandoned) this.#acknowledgeFor(queue);
     return this.#acknowledged(this.#epoch);
+  }
+
+  #acknowledgeFor(queue: number): void {
+    const { words, layout } = this.#memory;
+    const block = layout.queue(this.#port, queue);
+    const word = Atomics.load(words, (block + QueueBlock.owner) >> 2);
+    Atomics.store(words, (block + QueueBlock.ack) >> 2, word);
   }
 
   #acknowledged(epoch: number): Promise<void> {

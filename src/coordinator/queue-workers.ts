@@ -2,6 +2,7 @@
  * The queue worker threads: one endless piscina task each. A worker that dies is replaced by a new one, which
  * goes on from the shared memory. Coordinator thread only; nothing here depends on the application's.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { TwinpathError } from '../errors.ts';
@@ -21,28 +22,37 @@ export interface QueueTask {
   readonly reports: MessagePort;
 }
 
-export type QueueReport =
-  | { kind: 'started' }
-  | { kind: 'failed'; error: PlainError }
-  | { kind: 'handler'; message: string; times: number };
+export type QueueReport = { kind: 'started' } | { kind: 'handler'; message: string; times: number };
 
 export interface WorkerEvents {
   worker(news: WorkerNews): void;
   error(error: PlainError): void;
+  /** The queue's worker is gone and, since the ports are closing, none will follow. */
+  left(queue: number): void;
 }
 
-/** Deaths in a row, without having handled a single round between them, after which a port gives up. */
+/** A worker thread, from its task's start to its end. */
+interface Life {
+  readonly abort: AbortController;
+  polls: boolean;
+}
+
+/** Workers in a row that died before they polled, after which the next one has to wait. */
 const HOPELESS = 5;
+const PAUSE_MILLIS = 1_000;
+/** How long closing waits for a handler that does not return before it ends its thread. */
+const GRACE_MILLIS = 5_000;
 
 export class QueueWorkers {
-  readonly #pool: Piscina<QueueTask, void>;
+  readonly #pool: Piscina<QueueTask, PlainError | undefined>;
   readonly #shared: SharedMemory;
   readonly #settings: Settings;
   readonly #macs: readonly string[];
   readonly #events: WorkerEvents;
-  readonly #tasks: Promise<void>[] = [];
-  readonly #kill = new AbortController();
-  #stopping = false;
+  readonly #lives = new Set<Life>();
+  readonly #closing = new AbortController();
+  #kept: Promise<unknown> = Promise.resolve();
+  #grace: NodeJS.Timeout | undefined;
 
   constructor(shared: SharedMemory, settings: Settings, macs: readonly string[], events: WorkerEvents) {
     this.#shared = shared;
@@ -58,65 +68,92 @@ export class QueueWorkers {
       recordTiming: false,
       workerHistogram: false,
     });
-    this.#pool.on('error', (error) => events.error(plain(error)));
+    // A thread that fails before it takes a task leaves the task waiting for ever: end those that may wait.
+    this.#pool.on('error', (error) => this.#end(error, ({ polls }) => !polls));
   }
 
-  /** Resolves once every worker polls. @throws ERR_HANDLER, ERR_WORKER */
+  /** Resolves once every worker polls. @throws ERR_HANDLER, ERR_WORKER, whatever the handler's create threw */
   async start(): Promise<void> {
-    const started = Array.from({ length: this.#settings.queues }, (_, queue) => this.#run(queue));
+    const queues = Array.from({ length: this.#settings.queues }, (_, queue) => queue);
+    const kept: Promise<void>[] = [];
+    const started = queues.map(
+      (queue) => new Promise<void>((resolve, reject) => kept.push(this.#keep(queue, resolve).catch(reject))),
+    );
+    this.#kept = Promise.all(kept);
     await Promise.all(started);
+  }
+
+  /** From here on no worker is replaced, and one that is stuck in its handler is ended after a while. */
+  close(): void {
+    this.#closing.abort();
+    this.#grace ??= setTimeout(() => this.#end(new Error('its handler does not return')), GRACE_MILLIS);
   }
 
   /** After the stop word is set: waits until all have returned. */
   async stop(): Promise<void> {
-    this.#stopping = true;
-    const grace = setTimeout(() => this.#kill.abort(), 5_000);
-    await Promise.allSettled(this.#tasks);
-    clearTimeout(grace);
+    this.close();
+    await this.#kept;
+    clearTimeout(this.#grace);
     await this.#pool.destroy();
   }
 
-  /** Starts one worker; resolves when it polls, rejects if it never will. */
-  #run(queue: number, failures = 0): Promise<void> {
+  /** Sees that the queue has a worker until the ports close. Rejects if it never got one that polls. */
+  async #keep(queue: number, started: () => void): Promise<void> {
+    const { signal } = this.#closing;
+    let served = false;
+    let failures = 0;
+    let told = '';
+    while (!signal.aborted) {
+      const life: Life = { abort: new AbortController(), polls: false };
+      const reason = await this.#live(queue, life, started);
+      if (reason === undefined) return;
+      this.#events.worker({ queue, state: 'died', detail: reason.message });
+      served ||= life.polls;
+      failures = life.polls ? 0 : failures + 1;
+      // What a handler's module throws it will throw again.
+      if (failures < HOPELESS && !(reason instanceof TwinpathError)) continue;
+      const error =
+        reason instanceof TwinpathError
+          ? reason
+          : new TwinpathError('ERR_WORKER', { detail: `queue ${queue}: ${reason.message}` });
+      if (!served) throw error;
+      if (told !== error.message) this.#events.error(error.toJSON());
+      told = error.message;
+      await sleep(PAUSE_MILLIS, undefined, { signal }).catch(() => {});
+    }
+    this.#events.left(queue);
+  }
+
+  /** One worker's life. Tells why it ended, if it was not told to. */
+  async #live(queue: number, life: Life, started: () => void): Promise<Error | undefined> {
     const { port1: reports, port2 } = new MessageChannel();
-    const task: QueueTask = {
-      shared: this.#shared,
-      settings: this.#settings,
-      queue,
-      macs: this.#macs,
-      reports: port2,
-    };
-    let polls = false;
-    return new Promise((resolve, reject) => {
-      reports.on('message', (report: QueueReport) => {
-        if (report.kind === 'started') {
-          polls = true;
-          this.#events.worker({ queue, state: 'started' });
-          resolve();
-        } else if (report.kind === 'failed') reject(TwinpathError.from(report.error));
-        else {
-          const detail = `queue ${queue}: ${report.message} (${report.times} so far)`;
-          this.#events.error({ code: 'ERR_HANDLER_THREW', device: this.#settings.handler, detail });
-        }
-      });
-      const running = this.#pool.run(task, { transferList: [port2], signal: this.#kill.signal }).then(
-        () => reports.close(),
-        (error: Error) => {
-          reports.close();
-          if (this.#stopping) return;
-          this.#events.worker({ queue, state: 'died', detail: error.message });
-          const again = polls ? 0 : failures + 1;
-          if (again < HOPELESS) return this.#run(queue, again).then(resolve, reject);
-          const hopeless = new TwinpathError('ERR_WORKER', {
-            device: `queue ${queue}`,
-            detail: `${HOPELESS} workers died before they could poll, the last one of: ${error.message}`,
-          });
-          this.#events.error(hopeless.toJSON());
-          reject(hopeless);
-        },
-      );
-      this.#tasks[queue] = running.catch(reject);
+    reports.on('message', (report: QueueReport) => {
+      if (report.kind === 'started') {
+        life.polls = true;
+        this.#events.worker({ queue, state: 'started' });
+        started();
+        return;
+      }
+      const detail = `queue ${queue}: ${report.message} (${report.times} so far)`;
+      this.#events.error({ code: 'ERR_HANDLER_THREW', device: this.#settings.handler, detail });
     });
+    const context = { shared: this.#shared, settings: this.#settings, macs: this.#macs };
+    const { signal } = life.abort;
+    this.#lives.add(life);
+    try {
+      const task: QueueTask = { ...context, queue, reports: port2 };
+      const failed = await this.#pool.run(task, { transferList: [port2], signal });
+      return failed && TwinpathError.from(failed);
+    } catch (error) {
+      return (signal.reason ?? error) as Error;
+    } finally {
+      this.#lives.delete(life);
+      reports.close();
+    }
+  }
+
+  #end(reason: Error, which: (life: Life) => boolean = () => true): void {
+    for (const life of this.#lives) if (which(life)) life.abort.abort(reason);
   }
 }
 

@@ -25,13 +25,13 @@ export class Burst {
   readonly offset: Int32Array;
   /** Bytes of each packet, without the frame check sequence. */
   readonly bytes: Int32Array;
-  /** RSS hash, 0 where none was computed. */
+  /** RSS hash, 0 where none was computed: as yet nowhere. */
   readonly hash: Int32Array;
-  /** Number of the port the packet came from. */
+  /** Number of the port the packet came from, in the order they were opened; 0 if there is one. */
   readonly port: Uint8Array;
   /** Path it came by: 1 synthetic, 2 VF. */
   readonly path: Uint8Array;
-  /** What to do with it; DROP before the handler runs. */
+  /** What to do with it, a {@link Verdict}; DROP before the handler runs. Another value drops too. */
   readonly verdict: Uint8Array;
 
   readonly #packet: Packet;
@@ -52,7 +52,7 @@ export class Burst {
     this.#made = new Packet(memory, this);
   }
 
-  /** The i-th packet, as one reused view: it is good until the next call. */
+  /** The i-th packet, as one reused view: it is good until the next call. @throws RangeError */
   packet(i: number): Packet {
     this.#packet.moveTo(i);
     this.#cursor = i;

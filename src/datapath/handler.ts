@@ -2,9 +2,11 @@
 import type { Burst } from './burst.ts';
 
 /**
- * Called with every burst, on the queue's own thread. Set `burst.verdict[i]` for each packet that
- * should not be dropped. May not keep the burst or its packets. An exception drops the packet that
- * was looked at last and is counted; the packets after it are offered again.
+ * Called with every burst (1 to 64 packets, all of one port and one path) on the queue's own thread.
+ * Set `burst.verdict[i]` for each packet that should not be dropped. May not keep the burst or its packets,
+ * and must not wait: while it runs, its queue does nothing else, a failover included. An exception drops
+ * the packet that was looked at last and is counted; the packets after it are offered again. A handler
+ * that throws without having called `burst.packet` loses the whole burst.
  */
 export type Handler = (burst: Burst) => void;
 
@@ -14,13 +16,14 @@ export interface HandlerContext {
   readonly queue: number;
   /** Queues, and so workers, of the port. */
   readonly queues: number;
-  /** MAC address of each port, six bytes each. */
+  /** MAC address of each port, six bytes each; `burst.port[i]` is the index. */
   readonly macs: readonly Uint8Array[];
 }
 
 /**
  * A handler module's default export is a {@link Handler}; or it exports `create`, which is called
- * once in each worker with the port's `handlerOptions`.
+ * once in each worker, and again in a worker that replaces a dead one, with the port's `handlerOptions`.
+ * What `create` throws, `openPort` rejects with: a TwinpathError as it is, others as ERR_HANDLER.
  */
 export interface HandlerModule {
   readonly default?: Handler;

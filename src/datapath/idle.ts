@@ -30,6 +30,9 @@ export class Idle {
   readonly #pollfds: Int32Array;
   readonly #scratch = new Uint8Array(8);
   #empty = 0;
+  /** For the next sleep: descriptors in `#pollfds`, and whether a path has none. Nothing is allocated for it. */
+  #watched = 0;
+  #blind = false;
 
   constructor(shim: Shim, memory: Memory, queue: number, mode: IdleMode) {
     this.#mode = mode;
@@ -50,17 +53,24 @@ export class Idle {
     return this.#mode === 'interrupt' || ++this.#empty > SPINS;
   }
 
+  /** One more descriptor to wake the next sleep, -1 of a path that has none. */
+  watch(fd: number): void {
+    if (fd >= 0) this.#pollfds[2 * this.#watched++] = fd;
+    else this.#blind = true;
+  }
+
   /**
-   * @param fds descriptors of the attached paths, -1 for those that have none
    * @param restless something waits that no descriptor tells of
    * @param quiet looks once more, after others can see that this worker sleeps
    */
-  sleep(fds: readonly number[], restless: boolean, quiet: () => boolean): void {
+  sleep(restless: boolean, quiet: () => boolean): void {
     const millis = restless ? RESTLESS_SLEEP : LONGEST_SLEEP;
     const pollfds = this.#pollfds;
-    let count = 0;
-    for (const fd of fds) if (fd >= 0) pollfds[2 * count++] = fd;
-    if (count < fds.length) {
+    const blind = this.#blind;
+    let count = this.#watched;
+    this.#watched = 0;
+    this.#blind = false;
+    if (blind) {
       this.#wait(millis, quiet);
       return;
     }

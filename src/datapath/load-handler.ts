@@ -1,6 +1,6 @@
 /** Imports a handler module and makes the handler of one worker. */
 import { TwinpathError } from '../errors.ts';
-import type { Handler, HandlerModule } from './handler.ts';
+import type { Handler, HandlerContext, HandlerModule } from './handler.ts';
 
 export interface LoadContext {
   readonly queue: number;
@@ -8,7 +8,7 @@ export interface LoadContext {
   readonly macs: readonly string[];
 }
 
-/** @throws ERR_HANDLER if the module cannot be imported or is none; whatever `create` throws */
+/** @throws ERR_HANDLER if the module cannot be imported, is none, or its `create` throws; a TwinpathError of `create` as it is */
 export async function loadHandler(
   url: string,
   options: Record<string, unknown>,
@@ -25,7 +25,9 @@ export async function loadHandler(
     });
   }
   const bytes = macs.map((mac) => Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)));
-  const handler = module.create ? module.create(options, { queue, queues, macs: bytes }) : module.default;
+  const handler = module.create
+    ? made(module.create, url, options, { queue, queues, macs: bytes })
+    : module.default;
   if (typeof handler === 'function') return handler;
   throw new TwinpathError('ERR_HANDLER', {
     device: url,
@@ -34,4 +36,19 @@ export async function loadHandler(
       : 'it exports neither a default function nor create()',
     hint: 'Write: export default (burst) => { … }',
   });
+}
+
+function made(
+  create: NonNullable<HandlerModule['create']>,
+  url: string,
+  options: Record<string, unknown>,
+  context: HandlerContext,
+): Handler {
+  try {
+    return create(options, context);
+  } catch (error) {
+    if (error instanceof TwinpathError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    throw new TwinpathError('ERR_HANDLER', { device: url, detail: `its create() threw: ${message}` });
+  }
 }

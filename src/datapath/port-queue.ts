@@ -33,8 +33,8 @@ import type { PathQueue } from '../paths/path.ts';
 import type { Burst } from './burst.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
 
-/** Full bursts of the older path after which the newer one gets its turn all the same. */
-const PATIENCE = 32;
+/** Packets of the older path after which the newer one gets its turn all the same: a full ring. */
+const PATIENCE = 32 * BURST;
 
 /** Empty rounds of the older path, some tens of microseconds, after which a delivering newer one takes over. */
 const SILENCE = 64;
@@ -46,6 +46,8 @@ export interface PortQueueContext extends DispatchContext {
 }
 
 export class PortQueue {
+  /** Index of the counter of sleeps. */
+  readonly sleeps: number;
   readonly #context: PortQueueContext;
   readonly #memory: Memory;
   readonly #words: Int32Array;
@@ -65,6 +67,7 @@ export class PortQueue {
 
   constructor(context: PortQueueContext) {
     const { memory, port, queue } = context;
+    this.sleeps = queueCounters(memory, port, queue).sleeps;
     this.#context = context;
     this.#memory = memory;
     this.#words = memory.words;
@@ -81,19 +84,14 @@ export class PortQueue {
     return this.#attached;
   }
 
-  /** Index of the counter of sleeps. */
-  get sleeps(): number {
-    const { memory, port, queue } = this.#context;
-    return queueCounters(memory, port, queue).sleeps;
-  }
-
   get dispatch(): Dispatch {
     return this.#dispatch;
   }
 
   /** Whether something waits that no descriptor will tell of: do not sleep long. */
   get restless(): boolean {
-    return this.#began !== 0 || this.#attached.some((path) => path.backlog);
+    for (const { backlog } of this.#attached) if (backlog) return true;
+    return this.#began !== 0;
   }
 
   /** Paths that the last worker had attached, by what it acknowledged. */
@@ -121,7 +119,10 @@ export class PortQueue {
     const pumped = this.#older === undefined ? 0 : this.#pump(this.#older, BURST);
     let handled = Math.max(pumped, 0);
     this.#silence = pumped === 0 ? this.#silence + 1 : 0;
-    if (waiting > 0 && (handled < BURST || ++this.#skipped > PATIENCE)) {
+    // NB: less than a burst does not mean that the older path is empty: a tap hands over in portions, and
+    // what does not fit on the way out stays where it is.
+    this.#skipped += waiting > 0 ? handled : 0;
+    if (waiting > 0 && (this.#older!.ready(1) === 0 || this.#skipped > PATIENCE)) {
       this.#skipped = 0;
       handled += Math.max(this.#pump(newer!, waiting), 0);
       if (this.#silence > SILENCE) this.#swap();

@@ -8,8 +8,8 @@
  */
 import type { Shim } from '../kernel/shim.ts';
 import { pathCounters } from '../memory/counters.ts';
-import { type FramePool, Holder } from '../memory/frames.ts';
-import { BURST } from '../memory/layout.ts';
+import { type FramePool, Holder, holderTag } from '../memory/frames.ts';
+import { BURST, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
 import type { PathQueue, QueueAddress } from '../paths/path.ts';
@@ -35,7 +35,12 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   const orphans: { port: PortQueue; address: QueueAddress; left: PathQueue }[] = [];
   const found: PathQueue[] = [];
   const later: { port: PortQueue; address: QueueAddress }[] = [];
+  const held: number[] = [];
   ports.forEach((port, number) => {
+    // Let go of, and perhaps not closed yet: the kernel may still write to its frames until the order to reclaim.
+    for (const path of SLOT_PATHS) {
+      if (!port.acknowledged.includes(path)) held.push(holderTag(number, path));
+    }
     for (const path of port.acknowledged) {
       const address = { port: number, queue, path };
       if (leftBehind(memory, address)) {
@@ -49,7 +54,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
       } else later.push({ port, address });
     }
   });
-  pool.recover(found);
+  pool.recover(found, held);
 
   // A new tap ring takes frames at once: only now is it known which ones are free.
   for (const { port, address } of later) {

@@ -58,14 +58,14 @@ export function runWorker({ shim, memory, queue, mode, handler, failed }: Worker
     if (Atomics.load(words, stop) !== 0) return;
     audited();
     if (!tired) continue;
-    const doubles = memory.doubles;
-    for (const port of ports) doubles[port.sleeps]!++;
-    idle.sleep(
+    let restless = false;
+    for (const port of ports) {
+      memory.doubles[port.sleeps]!++;
+      if (port.restless) restless = true;
       // NB: poll(2) on an AF_XDP socket sends what waits in its ring and keeps the error to itself.
-      ports.flatMap((port) => port.paths.filter((path) => !path.backlog).map((path) => path.fd)),
-      ports.some((port) => port.restless),
-      quiet,
-    );
+      for (const path of port.paths) if (!path.backlog) idle.watch(path.fd);
+    }
+    idle.sleep(restless, quiet);
   }
 }
 
@@ -87,9 +87,8 @@ function audit(memory: Memory, queue: number, pool: FramePool, ports: readonly P
     total: pool.total,
     accounted: 0,
     free: pool.count,
-    fill: 0,
+    ...pool.leaving(paths),
     rx: 0,
-    tx: 0,
     completing: 0,
     inHand: 0,
     duplicates: 0,

@@ -26,17 +26,8 @@ import {
 import type { Shim } from './shim.ts';
 import * as tc from './traffic-control.ts';
 
-export {
-  ARPHRD_ETHER,
-  IFF,
-  type Link,
-  type LinkStatistics,
-  macBytes,
-  normalizeMac,
-  parseLink,
-} from './link.ts';
+export { ARPHRD_ETHER, IFF, type Link, macBytes, normalizeMac } from './link.ts';
 export type { InterfaceAddress } from './routes.ts';
-export type { BpfFilter, Hook } from './traffic-control.ts';
 
 export type LinkEvent = { kind: 'new' | 'delete'; link: Link } | { kind: 'overrun' };
 

@@ -43,8 +43,16 @@ export interface PathLedger {
 export interface FrameHolder {
   /** See {@link holderTag}. */
   readonly tag: number;
+  /**
+   * Looks at the rings that frames come by before those they leave by: one that the other side moves
+   * meanwhile is left out. It is named twice only between two stores of the other side, which publishes the
+   * arrival first (net/xdp/xsk.c, xsk_flush).
+   */
   enumerate(visit: (address: number) => void): void;
 }
+
+/** Looks at rings of which the other side may be between two stores. */
+const LOOKS = 8;
 
 export class FramePool {
   readonly total: number;
@@ -123,6 +131,19 @@ export class FramePool {
     return found;
   }
 
+  /** Frames of paths that are no longer polled and not yet reclaimed. Looks at all: for audits only. */
+  leaving(paths: readonly FrameHolder[]): { fill: number; tx: number } {
+    const polled = new Set(paths.map((path) => path.tag));
+    const found = { fill: 0, tx: 0 };
+    for (let i = 0; i < this.total; i++) {
+      const holder = this.holder(this.#first + (i << this.#shift));
+      if (polled.has(holder & ~PURPOSE)) continue;
+      if ((holder & PURPOSE) === Holder.FILL) found.fill++;
+      else if ((holder & PURPOSE) === Holder.TX) found.tx++;
+    }
+    return found;
+  }
+
   /**
    * Builds the stack anew, when a worker starts: the pool is new (all frames are free), or its last
    * worker died at some point.
@@ -134,6 +155,9 @@ export class FramePool {
     const stacked = new Uint8Array(this.total);
     for (let i = 0; i < this.#count; i++) stacked[this.#index(this.peek(i))] = 1;
     const ringed = this.#ringed(paths);
+    this.#ringed(paths).forEach((times, i) => {
+      ringed[i]! += times; // the second look finds what moved during the first
+    });
     const alive = new Set([...paths.map((path) => path.tag), ...held]);
     this.#count = 0;
     for (let i = 0; i < this.total; i++) {
@@ -149,6 +173,12 @@ export class FramePool {
 
   /** Frames found twice, on the stack or in rings. 0 at every burst boundary. */
   duplicates(paths: readonly FrameHolder[]): number {
+    let fewest = Number.POSITIVE_INFINITY;
+    for (let look = 0; look < LOOKS && fewest > 0; look++) fewest = Math.min(fewest, this.#twice(paths));
+    return fewest;
+  }
+
+  #twice(paths: readonly FrameHolder[]): number {
     const ringed = this.#ringed(paths);
     let twice = 0;
     for (const times of ringed) if (times > 1) twice++;

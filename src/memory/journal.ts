@@ -20,7 +20,7 @@ export const REASONS = [
 ] as const;
 export type Reason = (typeof REASONS)[number];
 
-/** One queue's change of path. Times are CLOCK_MONOTONIC nanoseconds. */
+/** One queue's change of path. Times are CLOCK_MONOTONIC nanoseconds, as `process.hrtime()` counts them. */
 export interface Failover {
   readonly sequence: number;
   readonly port: number;

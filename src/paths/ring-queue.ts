@@ -15,6 +15,12 @@ import type { PathQueue } from './path.ts';
 /** Refill in batches: one release per this many frames, and the kernel never runs dry meanwhile. */
 const REFILL = 32;
 
+/**
+ * In the upper word of an address, which is 0: the packet is being staged. Its frame says so before the
+ * cursor does, and a worker may die in between.
+ */
+const PUSHING = -1;
+
 /** Completions taken back at once. */
 const COMPLETE = 256;
 
@@ -128,12 +134,13 @@ export class RingQueue implements PathQueue {
     const address = offset - this.#frames;
     const slot = this.#tx.slot(this.#staged);
     words[slot] = address;
-    words[slot + 1] = 0;
+    words[slot + 1] = PUSHING;
     words[slot + 2] = bytes;
     words[slot + 3] = 0;
     this.#pool.give(address, Holder.TX | this.tag);
     this.#staged++;
     words[this.#stagedAt] = (this.#tx.cursor + this.#staged) | 0;
+    words[slot + 1] = 0;
     this.#doubles[this.#counter.txBytes]! += bytes;
   }
 
@@ -300,7 +307,13 @@ export class RingQueue implements PathQueue {
    * ring entries whose frames it had already passed on or freed: they are no longer this path's.
    */
   #resume(): void {
-    const staged = (this.#words[this.#stagedAt]! - this.#tx.cursor) | 0;
+    const words = this.#words;
+    let staged = (words[this.#stagedAt]! - this.#tx.cursor) | 0;
+    if (staged >= 0 && staged < this.#tx.entries) {
+      const half = this.#tx.slot(staged);
+      if (words[half + 1] === PUSHING && this.#pool.holder(words[half]!) === (Holder.TX | this.tag)) staged++;
+      for (let i = 0; i <= staged; i++) words[this.#tx.slot(i) + 1] = 0;
+    }
     if (staged > 0 && staged <= this.#tx.entries) {
       this.#tx.commit(staged);
       this.#doubles[this.#counter.txPosted]! += staged;

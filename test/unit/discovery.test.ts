@@ -1,12 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  choose,
-  discover,
-  isNetvsc,
-  nearest,
-  type Snapshot,
-  type Wanted,
-} from '../../src/coordinator/discovery.ts';
+import { choose, discover, nearest, type Snapshot, type Wanted } from '../../src/coordinator/discovery.ts';
+import { isNetvsc } from '../../src/coordinator/netvsc.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { azure, azureSysfs, link } from '../fixtures/machine.ts';
 

@@ -7,7 +7,7 @@
  * removes them first.
  */
 import { writeFileSync } from 'node:fs';
-import { check, Errno, TwinpathError } from '../../errors.ts';
+import { check, Errno, errnoName, TwinpathError } from '../../errors.ts';
 import { Bpf } from '../../kernel/bpf.ts';
 import { tapSteering } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
@@ -186,6 +186,6 @@ export class TapDevice implements PathDevice {
     const slot = layout.slot(this.#port, 0, this.#path);
     if (words[(slot + PathSlot.uringFd) >> 2]! > 0) return 'io_uring';
     const refused = words[(slot + PathSlot.uringErrno) >> 2]!;
-    return refused === 0 ? 'read/write' : `read/write (io_uring refused: errno ${refused})`;
+    return refused === 0 ? 'read/write' : `read/write (io_uring refused: ${errnoName(refused)})`;
   }
 }

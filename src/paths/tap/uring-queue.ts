@@ -111,7 +111,10 @@ export class UringQueue implements PathQueue {
       const slot = cq.slot(i);
       const result = words[slot + 2]!;
       if (UringRing.isWrite(words, slot)) {
-        this.#finish(words[slot]!, result);
+        // A dead worker may have counted it, and died before it released the entry.
+        const counted = this.#orphan && this.#pool.holder(words[slot]!) !== (Holder.TX | this.tag);
+        if (counted) this.#pool.put(words[slot]!);
+        else this.#finish(words[slot]!, result);
         continue;
       }
       const flags = words[slot + 3]!;

@@ -1,0 +1,310 @@
+/**
+ * A port over a lab, with what every test of failover has to ask of it.
+ *
+ * A scene opens lab and ports, keeps what the ports told, and ends with `finish`: traffic stopped, every
+ * frame of the pool accounted for, every packet in one counter, ports closed, nothing left in process or
+ * namespace. What a test opens is taken down when it is over, also when it failed half-way.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, onTestFinished } from 'vitest';
+// Built, not source: Node 20 starts no worker from a .ts file.
+import type { LinkNews, PortDescription } from '../../dist/src/coordinator/messages.js';
+import type { TwinpathError } from '../../dist/src/errors.js';
+import { Lab, type LabOptions } from '../../dist/src/lab/host.js';
+import type { Nic } from '../../dist/src/lab/nic.js';
+import { Traffic, type TrafficOptions, type TrafficReport } from '../../dist/src/lab/traffic.js';
+import type { OpenPortsOptions } from '../../dist/src/options.js';
+import { openPorts, type Port } from '../../dist/src/port.js';
+import type { PathStatistics, PortStatistics } from '../../dist/src/statistics.js';
+import { attachments, descriptors, ringMappings } from './machine-state.ts';
+
+export { Lab, type Nic, type Port, Traffic, type TrafficReport };
+
+export const ECHO = new URL('../../dist/src/handlers/echo.js', import.meta.url);
+
+/** Generous: a condition that is not met by then will not be met. */
+const PATIENCE_MILLIS = 15_000;
+/** Threads and their descriptors end a moment after the port has closed. */
+const LEFTOVER_MILLIS = 5_000;
+
+/** Waits for a condition. @throws after {@link PATIENCE_MILLIS}, naming what was waited for */
+export async function until(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  millis = PATIENCE_MILLIS,
+): Promise<void> {
+  const deadline = Date.now() + millis;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${millis} ms`);
+    await sleep(2);
+  }
+}
+
+export const monotonicNanos = (): number => Number(process.hrtime.bigint());
+
+/** A lab that goes when the test is over. */
+export async function buildLab(options: LabOptions = {}): Promise<Lab> {
+  const lab = await Lab.create(options);
+  onTestFinished(() => lab.close());
+  return lab;
+}
+
+/** Traffic that ends when the test is over. */
+export async function drive(lab: Lab, nic: Nic, options: TrafficOptions = {}): Promise<Traffic> {
+  const traffic = await Traffic.start(lab, nic, options);
+  onTestFinished(() => traffic[Symbol.asyncDispose]());
+  return traffic;
+}
+
+/** Until so many more UDP packets have come back, and an ICMP echo reply from the guest. */
+export async function passed(traffic: Traffic, packets = 600): Promise<void> {
+  const before = traffic.progress();
+  await until(`${packets} more packets back`, () => {
+    const { received, icmpReceived } = traffic.progress();
+    return received >= before.received + packets && icmpReceived > before.icmpReceived;
+  });
+}
+
+export function owners(port: Port): string[] {
+  return port.stats().queues.map(({ owner }) => owner);
+}
+
+export async function ownedBy(port: Port, path: 'vf' | 'synthetic' | 'none'): Promise<void> {
+  await until(`all queues on ${path}`, () => owners(port).every((owner) => owner === path)).catch((error) => {
+    throw new Error(`${error.message}, but on ${owners(port)}`);
+  });
+}
+
+type PortsOptions = Partial<Omit<OpenPortsOptions, 'ports'>>;
+
+/** What this process holds, the lab's own links aside: it has one for each VF. */
+interface Holdings {
+  readonly descriptors: string[];
+  readonly mappings: string[];
+}
+
+function holdings(lab: Lab): Holdings {
+  const found = descriptors();
+  for (const { vf } of lab.nics) if (vf !== undefined) found.splice(found.indexOf('anon_inode:bpf_link'), 1);
+  return { descriptors: found, mappings: ringMappings() };
+}
+
+/** The descriptors that a first use leaves open for good (the shim, the first thread) are no leak. */
+let warm: Promise<void> | undefined;
+async function warmUp(): Promise<void> {
+  warm ??= (async () => {
+    const lab = await Lab.create();
+    try {
+      const ports = await openPorts(portsOptions(lab, {}));
+      await ports[0]!.close();
+    } finally {
+      await lab.close();
+    }
+  })();
+  await warm;
+}
+
+function portsOptions(lab: Lab, options: PortsOptions): OpenPortsOptions {
+  return {
+    handler: ECHO,
+    handlerOptions: { address: lab.nics.map(({ guestAddress }) => guestAddress) },
+    netns: lab.guest,
+    queues: lab.queues,
+    ...options,
+    ports: lab.nics.map(({ netvsc }) => ({ netvsc, force: true })),
+  };
+}
+
+export class Scene {
+  readonly lab: Lab;
+  readonly ports: readonly Port[];
+  /** What the ports told, oldest first. */
+  readonly errors: TwinpathError[] = [];
+  readonly news: LinkNews[] = [];
+  readonly #before: Holdings;
+  readonly #traffic: Traffic[] = [];
+
+  private constructor(lab: Lab, ports: readonly Port[], before: Holdings) {
+    this.lab = lab;
+    this.ports = ports;
+    this.#before = before;
+    for (const port of ports) {
+      port.on('error', (error) => this.errors.push(error));
+      port.on('link', (news) => this.news.push(news));
+    }
+  }
+
+  /** A lab of these options, and a port with the echo handler on each of its NICs. */
+  static async open(options: { lab?: LabOptions; port?: PortsOptions } = {}): Promise<Scene> {
+    await warmUp();
+    return Scene.openIn(await buildLab(options.lab), options.port);
+  }
+
+  /** The same in a lab that is there. */
+  static async openIn(lab: Lab, options: PortsOptions = {}): Promise<Scene> {
+    await warmUp();
+    const before = holdings(lab);
+    const ports = await openPorts(portsOptions(lab, options));
+    onTestFinished(() => ports[0]!.close());
+    return new Scene(lab, ports, before);
+  }
+
+  get nic(): Nic {
+    return this.lab.nic;
+  }
+
+  get port(): Port {
+    return this.ports[0]!;
+  }
+
+  /** The open paths of the (first) port, as it last told. */
+  get paths(): PortDescription['paths'] {
+    return this.port.paths;
+  }
+
+  async drive(options: TrafficOptions = {}, nic = this.nic): Promise<Traffic> {
+    const before = descriptors();
+    const traffic = await drive(this.lab, nic, options);
+    this.#traffic.push(traffic);
+    await passed(traffic, 100);
+    expect(descriptors().length).toBeGreaterThan(before.length);
+    return traffic;
+  }
+
+  /** The VF comes, all queues go to it, then the host moves the data path, and traffic follows. */
+  async plug(name?: string, nic = this.nic, port = this.port): Promise<void> {
+    await nic.plug(name === undefined ? {} : { name });
+    await ownedBy(port, 'vf');
+    const { rxPackets } = port.stats().paths.vf;
+    await nic.moveDataPath('vf');
+    if (this.#traffic.length > 0) {
+      await until('traffic on the VF', () => port.stats().paths.vf.rxPackets > rxPackets);
+    }
+  }
+
+  /** The VF goes as a host takes it that means well. */
+  async unplug(nic = this.nic, port = this.port): Promise<void> {
+    await nic.unplug();
+    await ownedBy(port, 'synthetic');
+  }
+
+  /** Every frame of every worker is in one place, in the middle of traffic or not. */
+  async whole(): Promise<void> {
+    for (const { total, accounted, duplicates } of await this.port.audit()) {
+      expect({ accounted, duplicates }).toEqual({ accounted: total, duplicates: 0 });
+    }
+  }
+
+  /**
+   * Stops the traffic, has every account checked, closes the ports and looks at what is left.
+   *
+   * @returns the report of each traffic that was started, in that order
+   */
+  async finish(): Promise<TrafficReport[]> {
+    const reports: TrafficReport[] = [];
+    for (const traffic of this.#traffic) reports.push(await traffic.stop({ settleMillis: 400 }));
+    for (const { packets, icmp } of reports) {
+      expect(packets).toMatchObject({ duplicated: 0, unknown: 0 });
+      expect(icmp).toMatchObject({ duplicated: 0, unknown: 0 });
+    }
+    await this.whole();
+    for (const port of this.ports) await addsUp(port);
+    await this.close();
+    return reports;
+  }
+
+  async close(): Promise<void> {
+    const numbers = this.ports.map((port) => port.stats());
+    await this.port.close();
+    this.ports.forEach((port, i) => {
+      expect(port.stats().received).toBeGreaterThanOrEqual(numbers[i]!.received);
+    });
+    await nothingLeft(this.lab, this.#before);
+  }
+}
+
+/** Nothing of a port is in the guest, nor (with `before`) in this process. */
+export async function nothingLeft(lab: Lab, before?: Holdings): Promise<void> {
+  const left = (): unknown => ({ attachments: attachments(lab.guest), ...(before && holdings(lab)) });
+  const nothing = { attachments: [], ...before };
+  const same = (): boolean => JSON.stringify(left()) === JSON.stringify(nothing);
+  await until('nothing left', same, LEFTOVER_MILLIS).catch(() => {});
+  expect(left()).toEqual(nothing);
+}
+
+/**
+ * Each packet is in one counter, once nothing is under way. For the port:
+ *
+ *     received + sent = dropped (by reason) + handed to paths
+ *     handed to paths = Σ posted − retried − rescued
+ *
+ * since a packet that its path gave back (rescued) or dropped and got again (retried) is posted anew. And for
+ * each path, what it was given it has sent, refused, given back, or taken with it when its device went:
+ *
+ *     posted = sent + errors + retried + rescued + unknown
+ */
+export async function addsUp(port: Port): Promise<void> {
+  await until('the counters settle', () => imbalances(port.stats()).length === 0, 2_000).catch(() => {});
+  expect(imbalances(port.stats())).toEqual([]);
+}
+
+function imbalances(stats: PortStatistics): string[] {
+  const wrong: string[] = [];
+  const equal = (what: string, left: number, right: number): void => {
+    if (left !== right) wrong.push(`${what}: ${left} ≠ ${right}`);
+  };
+  for (const { queue, sent, paths, ...counters } of stats.queues) {
+    const { synthetic, vf } = paths;
+    const dropped =
+      counters.dropVerdict +
+      counters.dropHandlerError +
+      counters.dropNoPath +
+      counters.dropTxFull +
+      counters.dropBadLength;
+    equal(
+      `queue ${queue}`,
+      synthetic.rxPackets + vf.rxPackets + sent,
+      dropped + handed(synthetic) + handed(vf),
+    );
+  }
+  for (const [name, path] of Object.entries(stats.paths)) {
+    const { txPosted, txPackets, txErrors, txRetried, txRescued, txUnknown } = path;
+    equal(name, txPosted, txPackets + txErrors + txRetried + txRescued + txUnknown);
+  }
+  return wrong;
+}
+
+const handed = ({ txPosted, txRetried, txRescued }: PathStatistics): number =>
+  txPosted - txRetried - txRescued;
+
+/** Nothing lost, twice or out of order. */
+export function expectUnharmed({ packets, icmp }: TrafficReport): void {
+  expect(packets).toMatchObject({ lost: 0, duplicated: 0, reordered: 0, unknown: 0 });
+  expect(icmp).toMatchObject({ lost: 0, duplicated: 0, reordered: 0, unknown: 0 });
+  expect(icmp.received).toBeGreaterThan(0);
+}
+
+/** No counter names a packet that went nowhere. */
+export function expectNoDrops(port: Port): void {
+  const { dropped, paths } = port.stats();
+  expect(dropped).toEqual({ verdict: 0, handlerError: 0, noPath: 0, txFull: 0, badLength: 0 });
+  for (const { txErrors, txUnknown, rxErrors, kernel } of [paths.synthetic, paths.vf]) {
+    expect({ txErrors, txUnknown, rxErrors, ...kernel }).toEqual({
+      ...{ txErrors: 0, txUnknown: 0, rxErrors: 0 },
+      ...{ rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, txInvalid: 0 },
+    });
+  }
+}
+
+/** All that was sent between two moments; a packet counts for the moment after it by the time it is under way. */
+const UNDER_WAY_NANOS = 100e6;
+
+/** Losses that were sent neither in these stretches of time nor so shortly before that they met them. */
+export function unexplained(
+  report: TrafficReport,
+  stretches: readonly (readonly [from: number, to: number])[],
+): number[] {
+  return [...report.lostAt, ...report.icmpLostAt].filter(
+    (at) => !stretches.some(([from, to]) => at >= from - UNDER_WAY_NANOS && at < to),
+  );
+}
