@@ -36,8 +36,11 @@ import { Dispatch, type DispatchContext } from './dispatch.ts';
 /** Packets of the older path after which the newer one gets its turn all the same: a full ring. */
 const PATIENCE = 32 * BURST;
 
-/** Empty rounds of the older path, some tens of microseconds, after which a delivering newer one takes over. */
-const SILENCE = 64;
+/**
+ * Empty rounds of the older path after which a delivering newer one takes its place. Few: a worker that sleeps
+ * between packets makes few rounds. More than one: a lone broadcast should not turn the two around.
+ */
+const SILENCE = 4;
 
 export interface PortQueueContext extends DispatchContext {
   readonly shim: Shim;
