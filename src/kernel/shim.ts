@@ -158,7 +158,8 @@ function cached(): string {
   for (const name of ['shim.c', 'layout.h', 'syscall.h', 'Makefile']) {
     digest.update(readFileSync(join(source, name)));
   }
-  const folder = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'twinpath');
+  const caches = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
+  const folder = join(caches, 'twinpath');
   const file = join(folder, `${digest.digest('hex').slice(0, 16)}.so`);
   if (existsSync(file)) return file;
 
@@ -172,7 +173,8 @@ function cached(): string {
     });
   };
   try {
-    mkdirSync(folder, { recursive: true });
+    // Not `recursive`: Node never returns from that where mkdir answers ENOENT, as /proc does.
+    for (const path of [caches, folder]) if (!existsSync(path)) mkdirSync(path);
     const run = spawnSync('make', ['-s', '-C', source, `OUT=${own}`], { encoding: 'utf8' });
     if (run.error) return failed(`cannot run make: ${run.error.message}`);
     if (run.status !== 0) return failed(run.stderr.trim().split('\n').at(-1) ?? 'make failed');
