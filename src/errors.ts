@@ -11,6 +11,7 @@ const TABLE = {
   ERR_OPTION_INVALID: 'An option has an unusable value',
   ERR_NOT_LINUX: 'Twinpath drives Linux kernel rings and this is not Linux',
   ERR_SHIM_MISSING: 'The native shim is not built and could not be built',
+  ERR_SHIM_LOAD: 'The native shim could not be loaded',
   ERR_SHIM_ABI: 'The native shim belongs to another version of Twinpath',
   ERR_PERMISSION: 'The kernel refused this user',
   ERR_NO_NETVSC: 'This machine has no NetVSC device',

@@ -19,6 +19,7 @@ import type {
 import { workerFile } from './coordinator/queue-workers.ts';
 import { TwinpathError } from './errors.ts';
 import { pageSize } from './kernel/page-size.ts';
+import { loadShim } from './kernel/shim.ts';
 import { type Failover, Journal } from './memory/journal.ts';
 import { LEDGER_FIELDS, type SharedMemory, WorkerBlock } from './memory/layout.ts';
 import { Memory } from './memory/shared.ts';
@@ -140,6 +141,7 @@ class Group {
         this.ports[report.failover.port]?.emit('path', report.failover);
         return;
       case 'link':
+        this.ports[report.news.port]?.update(report.paths);
         this.ports[report.news.port]?.emit('link', report.news);
         return;
       case 'worker':
@@ -201,7 +203,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
     return this.#description.mac;
   }
 
-  /** The open paths: driver, device, mode, tie. As of the last 'path' event. */
+  /** The open paths: driver, device, mode, tie. As of the last 'path' or 'link' event. */
   get paths(): PortDescription['paths'] {
     return this.#description.paths;
   }
@@ -273,7 +275,8 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
  *
  * @throws TwinpathError: ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID, ERR_HANDLER, ERR_NO_NETVSC,
  *   ERR_DEVICE_NOT_FOUND, ERR_DEVICE_NOT_NETVSC, ERR_DEVICE_AMBIGUOUS, ERR_DEVICE_IN_USE, ERR_DEVICE_BUSY,
- *   ERR_PERMISSION, ERR_NO_TUN, ERR_SHIM_MISSING, ERR_KERNEL; nothing on the machine is changed then
+ *   ERR_PERMISSION, ERR_NO_TUN, ERR_SHIM_MISSING, ERR_SHIM_LOAD, ERR_SHIM_ABI, ERR_KERNEL; nothing on the
+ *   machine is changed then
  */
 export async function openPort(options: OpenPortOptions): Promise<Port> {
   const [port] = await openPorts(single(options));
@@ -285,6 +288,7 @@ export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
   const settings = validate(options);
   const { signal } = options;
   signal?.throwIfAborted();
+  loadShim(); // built here, once, if it must be; and an error thrown here keeps its class
   const group = new Group(settings);
   await group.ready();
   if (signal?.aborted) {

@@ -6,6 +6,7 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { check } from '../errors.ts';
+import { claim } from '../kernel/claim.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
@@ -62,7 +63,7 @@ export class Coordinator {
           this.#tell({ kind: 'path', failover, paths: this.#ports[port]!.paths }),
         );
         return new ManagedPort(this.#memory, port, network, ownership, {
-          link: (news) => this.#tell({ kind: 'link', news }),
+          link: (news) => this.#tell({ kind: 'link', news, paths: this.#ports[port]!.paths }),
           error: (error) => this.#tell({ kind: 'error', error }),
         });
       });
@@ -124,6 +125,7 @@ export class Coordinator {
     const taken = new Set<number>();
     return ports.map((wanted, port) => {
       const choice = choose(takeSnapshot(table.netlink, sysfs), wanted, taken);
+      this.#fds.push(claim(this.#shim, choice.netvsc.ifindex, choice.netvsc.name));
       taken.add(choice.netvsc.ifindex);
       if (choice.vf !== undefined) taken.add(choice.vf.ifindex);
       return new KernelNetwork(this.#shim, this.#memory, port, table, sysfs, choice, {

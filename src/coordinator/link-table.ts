@@ -1,6 +1,7 @@
 /**
  * The links of this network namespace, kept current: rtnetlink subscribed first, dumped then, dumped again
- * whenever the kernel lost messages (ENOBUFS). uevents only hasten a dump: a VF's uevent may come first.
+ * whenever the kernel lost messages (ENOBUFS). uevents are only a reason to look again: what sysfs says of a
+ * VF may be there later than its link.
  *
  * Coordinator thread only.
  */
@@ -65,9 +66,9 @@ export class LinkTable {
     const ours = events.some(
       ({ subsystem, action }) => subsystem === 'net' || subsystem === 'pci' || action === 'overrun',
     );
-    if (!ours) return;
-    const downed = new Set<number>();
-    this.#changed(new Set(this.#dump(downed)), downed);
+    // Not a dump: the monitor would tell afterwards what the dump has shown already, such as that a device
+    // is down which has come up since. Every device's uevent comes with its message, before or after.
+    if (ours) this.#receive();
   }
 
   /** Down and up again between two looks is two messages: the first must not be forgotten. */

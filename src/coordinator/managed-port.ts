@@ -21,8 +21,8 @@ import type { Ownership } from './ownership.ts';
 
 /** Pauses before a path is tried again, in ms; the last one repeats. */
 const RETRY_MILLIS = [50, 100, 250, 500, 1000, 2000];
-/** Failures in a row that are not told yet: 150 ms. */
-const PASSING_FAILURES = 2;
+/** A failure to open is told when it has lasted so long. */
+const PASSING_NANOS = 500e6;
 
 export interface PortEvents {
   link(news: LinkNews): void;
@@ -41,6 +41,8 @@ interface Slot {
   broken: Reason | undefined;
   detected: number;
   failures: number;
+  /** When opening this device first failed; 0 if it has not. */
+  failingSince: number;
   retryAt: number;
   /** What the kernel counted in earlier incarnations, by queue and counter. */
   readonly counted: number[][];
@@ -76,6 +78,7 @@ export class ManagedPort {
       broken: undefined,
       detected: 0,
       failures: 0,
+      failingSince: 0,
       retryAt: 0,
       counted: Array.from({ length: memory.layout.geometry.queues }, () => KERNEL_COUNTERS.map(() => 0)),
       told: '',
@@ -231,11 +234,11 @@ export class ManagedPort {
     if (slot.device !== undefined || slot.broken !== undefined) return;
     const endpoint = this.network.endpoint(slot.path);
     if (endpoint === undefined || unusable(slot.path, endpoint) !== undefined) {
-      slot.failures = 0;
+      slot.failures = slot.failingSince = 0;
       slot.told = '';
       return;
     }
-    if (endpoint.key !== slot.key) slot.failures = slot.retryAt = 0;
+    if (endpoint.key !== slot.key) slot.failures = slot.failingSince = slot.retryAt = 0;
     if (nowNanos() < slot.retryAt) return;
     try {
       slot.device = this.network.make(slot.path, endpoint);
@@ -252,7 +255,7 @@ export class ManagedPort {
       return;
     }
     slot.ready = true;
-    slot.failures = 0;
+    slot.failures = slot.failingSince = 0;
     slot.told = '';
     this.#news(slot, 'up');
     this.attention(); // a kick may have failed before the path counted as ready
@@ -276,8 +279,9 @@ export class ManagedPort {
     // What passes by itself is no news: a device that vanished while it was opened, whose DELLINK is; or a
     // queue that the kernel has not let go of since we did, which a work item does later (xp_put_pool).
     const still = this.network.endpoint(slot.path);
-    const persists = still !== undefined && still.key === slot.key && slot.failures >= PASSING_FAILURES;
-    if (persists && slot.told !== known.message) {
+    slot.failingSince ||= nowNanos();
+    const lasts = nowNanos() - slot.failingSince >= PASSING_NANOS;
+    if (lasts && still !== undefined && still.key === slot.key && slot.told !== known.message) {
       slot.told = known.message;
       this.#events.error(known.toJSON());
       this.#news(slot, 'failed', known.message);

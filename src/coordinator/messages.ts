@@ -44,7 +44,7 @@ export type Report =
   | { kind: 'ready'; ports: PortDescription[] }
   | { kind: 'failed'; error: PlainError }
   | { kind: 'path'; failover: Failover; paths: PortDescription['paths'] }
-  | { kind: 'link'; news: LinkNews }
+  | { kind: 'link'; news: LinkNews; paths: PortDescription['paths'] }
   | { kind: 'worker'; news: WorkerNews }
   | { kind: 'error'; error: PlainError }
   | { kind: 'audited'; id: number }

@@ -75,13 +75,21 @@ function round(ports: readonly PortQueue[]): number {
   return handled;
 }
 
-/** Answers a wanted audit: where every frame is. True if there was one to answer. */
+/** Answers a wanted audit: where every frame is. True if there was one to answer. Asked at every sleep. */
 function audit(memory: Memory, queue: number, pool: FramePool, ports: readonly PortQueue[]): boolean {
   const { words, layout } = memory;
   const block = layout.worker(queue);
   const wanted = Atomics.load(words, (block + WorkerBlock.auditWanted) >> 2);
   if (words[(block + WorkerBlock.auditDone) >> 2] === wanted) return false;
+  // NB: a function of its own: the closures in it would cost this one a context at every call.
+  answer(memory, queue, pool, ports);
+  Atomics.store(words, (block + WorkerBlock.auditDone) >> 2, wanted);
+  return true;
+}
 
+function answer(memory: Memory, queue: number, pool: FramePool, ports: readonly PortQueue[]): void {
+  const { words, layout } = memory;
+  const block = layout.worker(queue);
   const paths = ports.flatMap((port) => port.paths);
   const ledger = {
     total: pool.total,
@@ -105,6 +113,4 @@ function audit(memory: Memory, queue: number, pool: FramePool, ports: readonly P
   LEDGER_FIELDS.forEach((field, i) => {
     words[((block + WorkerBlock.ledger) >> 2) + i] = ledger[field];
   });
-  Atomics.store(words, (block + WorkerBlock.auditDone) >> 2, wanted);
-  return true;
 }

@@ -102,7 +102,7 @@ let loaded: Shim | undefined;
  * The shim, loaded once a thread. Looks in `build/` (a clone), then `prebuilds/` (the package), then
  * the user's cache, and compiles it there when none fits.
  *
- * @throws ERR_NOT_LINUX, ERR_SHIM_MISSING (no compiler and nothing prebuilt), ERR_SHIM_ABI
+ * @throws ERR_NOT_LINUX, ERR_SHIM_MISSING (no compiler and nothing prebuilt), ERR_SHIM_LOAD, ERR_SHIM_ABI
  */
 export function loadShim(): Shim {
   loaded ??= bind(locate());
@@ -115,7 +115,7 @@ export function addressOf(view: ArrayBufferView): number {
 }
 
 function bind(file: string): Shim {
-  const library = koffi.load(file);
+  const library = open(file);
   const abi = library.func('int tp_abi()')() as number;
   if (abi !== ABI) {
     throw new TwinpathError('ERR_SHIM_ABI', {
@@ -133,6 +133,18 @@ function bind(file: string): Shim {
     );
   }
   return shim as unknown as Shim;
+}
+
+function open(file: string): ReturnType<typeof koffi.load> {
+  try {
+    return koffi.load(file);
+  } catch (error) {
+    throw new TwinpathError('ERR_SHIM_LOAD', {
+      device: file,
+      detail: (error as Error).message,
+      hint: 'Delete that file to have it built again. If its folder is mounted noexec, set XDG_CACHE_HOME to another.',
+    });
+  }
 }
 
 /** The package's folder: where package.json lies, seen from src/ or from dist/src/. */
@@ -165,23 +177,40 @@ function cached(): string {
 
   const own = `${file}.${process.pid}`;
   const failed = (detail: string): never => {
-    rmSync(own, { force: true });
     throw new TwinpathError('ERR_SHIM_MISSING', {
       device: file,
       detail,
-      hint: 'Install a C compiler and make (Debian: apt-get install gcc make), then run it again.',
+      hint: 'It takes a C compiler and make (Debian: apt-get install gcc make), and a folder that can be written to: XDG_CACHE_HOME, else ~/.cache.',
     });
   };
   try {
-    // Not `recursive`: Node never returns from that where mkdir answers ENOENT, as /proc does.
-    for (const path of [caches, folder]) if (!existsSync(path)) mkdirSync(path);
+    for (const path of [caches, folder]) makeFolder(path);
     const run = spawnSync('make', ['-s', '-C', source, `OUT=${own}`], { encoding: 'utf8' });
+    if (run.status === 0)
+      renameSync(own, file); // two first uses at once: the last one wins, both are whole
+    else rmSync(`${own}.tmp`, { force: true });
     if (run.error) return failed(`cannot run make: ${run.error.message}`);
-    if (run.status !== 0) return failed(run.stderr.trim().split('\n').at(-1) ?? 'make failed');
-    renameSync(own, file); // two first uses at once: the last one wins, both are whole
+    if (run.status !== 0) return failed(complaint(run.stderr));
   } catch (error) {
     if (error instanceof TwinpathError) throw error;
     return failed((error as Error).message);
   }
   return file;
+}
+
+/** The first line that tells a cause: after it the tools only tell each other that something failed. */
+function complaint(stderr: string): string {
+  const lines = stderr
+    .split('\n')
+    .filter((line) => !/^\s*$|^make(\[\d+\])?: \*\*\*|: In function /.test(line));
+  return lines[0]?.trim() ?? 'make failed';
+}
+
+/** Not `recursive`: Node never returns from that where mkdir answers ENOENT, as /proc does. */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error; // two first uses at once
+  }
 }

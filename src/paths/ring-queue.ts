@@ -308,14 +308,17 @@ export class RingQueue implements PathQueue {
    */
   #resume(): void {
     const words = this.#words;
-    let staged = (words[this.#stagedAt]! - this.#tx.cursor) | 0;
-    if (staged >= 0 && staged < this.#tx.entries) {
-      const half = this.#tx.slot(staged);
-      if (words[half + 1] === PUSHING && this.#pool.holder(words[half]!) === (Holder.TX | this.tag)) staged++;
-      for (let i = 0; i <= staged; i++) words[this.#tx.slot(i) + 1] = 0;
-    }
-    if (staged > 0 && staged <= this.#tx.entries) {
-      this.#tx.commit(staged);
+    const tx = this.#tx;
+    let staged = (words[this.#stagedAt]! - tx.cursor) | 0;
+    if (staged < 0 || staged > tx.entries) staged = 0;
+    const half = tx.slot(staged);
+    if (words[half + 1] === PUSHING && this.#pool.holder(words[half]!) === (Holder.TX | this.tag)) staged++;
+    // In this order, for this worker may die as well.
+    words[this.#stagedAt] = (tx.cursor + staged) | 0;
+    if (staged < tx.entries) words[tx.slot(staged) + 1] = 0;
+    for (let i = 0; i < staged; i++) words[tx.slot(i) + 1] = 0;
+    if (staged > 0) {
+      tx.commit(staged);
       this.#doubles[this.#counter.txPosted]! += staged;
     }
     this.backlog = this.#unsent() > 0;
