@@ -145,7 +145,8 @@ function nothing(links: readonly Link[]): string {
     others.length === 0
       ? 'There is no other Ethernet device either.'
       : `Ethernet devices: ${others.join(', ')}.`,
-    'Any of them serves as a stand-in with "twinpath run HANDLER --netvsc NAME --force";',
+    'A spare one can stand in: "twinpath run HANDLER --netvsc NAME --force". Not the one you are logged in by:',
+    'a port takes all that its device receives.',
     '"twinpath demo" builds a host with a NetVSC stand-in and a VF out of network namespaces.',
   ].join('\n');
 }
