@@ -12,7 +12,7 @@ import { TwinpathError } from '../errors.ts';
 import { Bpf } from '../kernel/bpf.ts';
 import { inNamespace, openNamespace } from '../kernel/namespace.ts';
 import { tcRedirect } from '../kernel/programs.ts';
-import { RtNetlink } from '../kernel/rtnetlink.ts';
+import { IFF, RtNetlink } from '../kernel/rtnetlink.ts';
 import type { PortRules } from './bridge.ts';
 import { monotonicNanos } from './clock.ts';
 import { drained, FORWARDING_MILLIS, until } from './patience.ts';
@@ -191,7 +191,14 @@ export class Nic {
     const port = of === 'vf' ? this.#plugged().port : this.#geometry.syntheticPort;
     this.#note(on ? 'carrier-on' : 'carrier-off', of === 'vf' ? this.#plugged().name : this.#netvsc);
     this.#plant.hostLinks.setLink(port, { up: on });
-    if (on) await this.#forwarding(port);
+    if (!on) return;
+    await this.#forwarding(port);
+    // The guest's end drops what it is to send until its own kernel has noticed (linkwatch, dev_activate).
+    const end = of === 'vf' ? this.#plugged().ifindex : this.#netvscIndex;
+    await until('a carrier in the guest', FORWARDING_MILLIS, () => {
+      const link = this.#plant.guestLinks.link(end);
+      return link === undefined || (link.flags & IFF.UP) === 0 || link.operstate === OPERSTATE_UP;
+    });
   }
 
   /**

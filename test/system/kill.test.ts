@@ -1,0 +1,108 @@
+/** The process dies by SIGKILL under load: the kernel has its interfaces back, and the next start works. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { inNamespace } from '../../src/kernel/namespace.ts';
+import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
+import { buildLab, drive, expectUnharmed, type Lab, nothingLeft, passed, Scene, until } from './harness.ts';
+import { attachments, linkIn } from './machine-state.ts';
+
+const FIXTURE = fileURLToPath(new URL('../fixtures/held-port.mjs', import.meta.url));
+
+/** A port in a process of its own, and what that said. */
+interface Held {
+  readonly child: ChildProcess;
+  readonly said: () => string;
+}
+
+async function hold(lab: Lab, tie: 'tcx' | 'clsact'): Promise<Held> {
+  const { netvsc, guestAddress } = lab.nic;
+  const child = spawn(process.execPath, [FIXTURE, lab.guest, netvsc, guestAddress, tie], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  let text = '';
+  child.stdout!.on('data', (data) => {
+    text += data;
+  });
+  await until('the port open', () => text.includes('open\n'));
+  return { child, said: () => text };
+}
+
+async function kill({ child }: Held): Promise<void> {
+  const gone = once(child, 'exit');
+  child.kill('SIGKILL');
+  await gone;
+}
+
+describe.each(['veth', 'bridge'] as const)('a killed process with a port over a %s', (standIn) => {
+  it('leaves nothing, the kernel answers at once, and the next port opens', async () => {
+    const lab = await buildLab({ standIn });
+    const held = await hold(lab, 'tcx');
+    await lab.nic.plug();
+    await until('the VF in use', () => held.said().endsWith('vf vf\n'));
+    await lab.nic.moveDataPath('vf');
+    const traffic = await drive(lab, lab.nic);
+    await passed(traffic);
+    const attached = attachments(lab.guest).join('; ');
+    for (const what of ['tap ', 'XDP ', 'tcx ']) expect(attached).toContain(what);
+
+    await kill(held);
+    await nothingLeft(lab);
+    // A plain kernel listens: it answers pings, by whichever of the two devices they come.
+    const { icmpReceived } = traffic.progress();
+    await until('pings answered by the kernel', () => traffic.progress().icmpReceived >= icmpReceived + 5);
+    await lab.nic.moveDataPath('synthetic');
+    const later = traffic.progress().icmpReceived;
+    await until('pings answered by the kernel', () => traffic.progress().icmpReceived >= later + 5);
+    await traffic.stop({ settleMillis: 0 });
+
+    const scene = await Scene.openIn(lab);
+    const again = await scene.drive();
+    await until('the VF in use', () => scene.port.stats().queues.every(({ owner }) => owner === 'vf'));
+    await lab.nic.moveDataPath('vf');
+    await passed(again);
+    await scene.unplug();
+    await passed(again);
+    const [unharmed] = await scene.finish();
+    expectUnharmed(unharmed!);
+  });
+});
+
+describe('a killed process that had tc filters', () => {
+  it('leaves a filter, which the next start takes away, whatever tie that uses', async () => {
+    for (const tie of ['clsact', 'tcx'] as const) {
+      const lab = await buildLab();
+      await kill(await hold(lab, 'clsact'));
+      const left = ['clsact on eth0', 'filter twinpath at ingress of eth0'];
+      await until('the tap gone', () => attachments(lab.guest).length === left.length);
+      expect(attachments(lab.guest)).toEqual(left);
+      const before = linkIn(lab.guest, 'eth0');
+      const scene = await Scene.openIn(lab, { tie });
+      await passed(await scene.drive({ rate: 5000 }), 300);
+      const [report] = await scene.finish();
+      expectUnharmed(report!);
+      expect(linkIn(lab.guest, 'eth0')).toMatchObject({ ifindex: before!.ifindex, promiscuity: 0 });
+    }
+  });
+});
+
+describe('a port with tc filters', () => {
+  it('leaves the clsact qdisc of somebody else in place', async () => {
+    const lab = await buildLab();
+    const eth0 = linkIn(lab.guest, 'eth0')!.ifindex;
+    const shim = loadShim();
+    inNamespace(shim, lab.guest, () => {
+      const links = RtNetlink.open(shim);
+      links.addClsact(eth0);
+      links.close();
+    });
+    const scene = await Scene.openIn(lab, { tie: 'clsact' });
+    await passed(await scene.drive({ rate: 5000 }), 300);
+    await scene.port.close();
+    await until('the tap gone', () => attachments(lab.guest).length === 1);
+    expect(attachments(lab.guest)).toEqual(['clsact on eth0']);
+  });
+});

@@ -1,0 +1,121 @@
+/** Opening and closing: what is in the way, what is not there, and that nothing is left. */
+import { describe, expect, it } from 'vitest';
+import { openPort, openPorts } from '../../dist/src/port.js';
+import { Bpf } from '../../src/kernel/bpf.ts';
+import { inNamespace } from '../../src/kernel/namespace.ts';
+import { xdpRedirect } from '../../src/kernel/programs.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
+import { buildLab, ECHO, expectUnharmed, nothingLeft, ownedBy, passed, Scene, until } from './harness.ts';
+import { attachments, descriptors, linkIn, ringMappings } from './machine-state.ts';
+
+const BPF_LINK_DETACH = 34;
+
+describe('a port', () => {
+  it('leaves a VF alone that another XDP program holds, says so once, and takes it when that is gone', async () => {
+    const lab = await buildLab();
+    await lab.nic.plug();
+    const shim = loadShim();
+    const bpf = new Bpf(shim);
+    const map = bpf.xskMap(1);
+    const program = bpf.load('xdp', 'foreign', xdpRedirect(map));
+    const foreign = inNamespace(shim, lab.guest, () =>
+      bpf.attachXdp(program, linkIn(lab.guest, 'vf0')!.ifindex, 'native'),
+    );
+    expect(foreign).toBeGreaterThan(0);
+    const scene = await Scene.openIn(lab);
+    await ownedBy(scene.port, 'synthetic');
+    await until('an error', () => scene.errors.length > 0);
+    expect(scene.errors[0]).toMatchObject({ code: 'ERR_DEVICE_BUSY', device: 'vf0' });
+    expect(scene.errors[0]!.message).toMatch(/XDP program/);
+    expect(scene.paths.vf).toBeUndefined();
+    const traffic = await scene.drive();
+    await passed(traffic, 6000); // time for several tries
+    expect(scene.errors).toHaveLength(1);
+
+    shim.bpf(BPF_LINK_DETACH, new Int32Array([foreign]), 4); // its descriptor stays until the end
+    await ownedBy(scene.port, 'vf');
+    await lab.nic.moveDataPath('vf');
+    await passed(traffic);
+    expect(scene.paths.vf).toMatchObject({ device: 'vf0', mode: 'native copy' });
+    const [report] = await scene.finish();
+    expectUnharmed(report!);
+    for (const fd of [foreign, program, map]) shim.close(fd);
+  });
+
+  it('closes when its signal aborts, and as often as it is asked', async () => {
+    const controller = new AbortController();
+    const scene = await Scene.open({ port: { signal: controller.signal } });
+    await scene.plug();
+    const closed = new Promise<void>((resolve) => scene.port.once('close', resolve));
+    controller.abort();
+    await closed;
+    await scene.close();
+    await scene.port.close();
+    await scene.port[Symbol.asyncDispose]();
+    await expect(scene.port.audit()).rejects.toMatchObject({ code: 'ERR_PORT_CLOSED' });
+    expect(scene.port.stats().queues).toHaveLength(2);
+  });
+
+  it('opens and closes again and again in one process', async () => {
+    const lab = await buildLab();
+    await lab.nic.plug();
+    for (let round = 0; round < 4; round++) {
+      const scene = await Scene.openIn(lab);
+      await ownedBy(scene.port, 'vf');
+      await scene.close();
+    }
+  });
+
+  it('closes under load with the VF in use, and the kernel answers', async () => {
+    const scene = await Scene.open({ lab: { standIn: 'bridge' } });
+    const traffic = await scene.drive();
+    await scene.plug();
+    await passed(traffic);
+    await scene.port.close();
+    await nothingLeft(scene.lab);
+    const { icmpReceived } = traffic.progress();
+    await until('pings answered by the kernel', () => traffic.progress().icmpReceived >= icmpReceived + 5);
+    await traffic.stop({ settleMillis: 0 });
+    await scene.close();
+  });
+});
+
+describe('opening', () => {
+  it.each([
+    [{ netvsc: 'eth9', force: true }, 'ERR_DEVICE_NOT_FOUND', /eth9/],
+    [{ netvsc: 'eth0' }, 'ERR_DEVICE_NOT_NETVSC', /eth0/],
+    [{ mac: '02:00:00:00:00:99' }, 'ERR_DEVICE_NOT_FOUND', /02:00:00:00:00:99/],
+    [{}, 'ERR_NO_NETVSC', /NetVSC/],
+  ] as const)('%j is refused, and changes nothing', async (wanted, code, message) => {
+    const lab = await buildLab();
+    await lab.nic.plug();
+    const before = { descriptors: descriptors(), mappings: ringMappings() };
+    const opening = openPort({ ...wanted, handler: ECHO, netns: lab.guest, queues: 2 });
+    await expect(opening).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    expect(attachments(lab.guest)).toEqual([]);
+    await until('the descriptors closed', () => descriptors().length <= before.descriptors.length);
+    expect({ descriptors: descriptors(), mappings: ringMappings() }).toEqual(before);
+  });
+
+  it('two ports of which one cannot be opened opens none', async () => {
+    const lab = await buildLab();
+    const ports = [
+      { netvsc: 'eth0', force: true },
+      { netvsc: 'eth9', force: true },
+    ];
+    const opening = openPorts({ ports, handler: ECHO, netns: lab.guest, queues: 2 });
+    await expect(opening).rejects.toMatchObject({ code: 'ERR_DEVICE_NOT_FOUND' });
+    expect(attachments(lab.guest)).toEqual([]);
+  });
+
+  it('with a signal that has aborted opens nothing', async () => {
+    const lab = await buildLab();
+    const reason = new Error('not now');
+    const opening = openPort({
+      ...{ netvsc: 'eth0', force: true, handler: ECHO, handlerOptions: { address: '10.77.0.2' } },
+      ...{ netns: lab.guest, queues: 2, signal: AbortSignal.abort(reason) },
+    });
+    await expect(opening).rejects.toBe(reason);
+    expect(attachments(lab.guest)).toEqual([]);
+  });
+});
