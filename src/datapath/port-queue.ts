@@ -139,15 +139,18 @@ export class PortQueue {
     return handled;
   }
 
-  /** Handles up to `max` packets of a path and returns how many; -1 if there is no room to send them on. */
-  #pump(path: PathQueue, max: number): number {
+  /**
+   * Handles up to `max` packets of a path and returns how many; -1 if there is no room to send them on, unless
+   * they are to be handled `anyway`.
+   */
+  #pump(path: PathQueue, max: number, anyway = false): number {
     const { out } = this.#dispatch;
     if (out !== undefined && out.room(BURST) < BURST) {
       // Back pressure: what is not received waits in the path's ring, where the kernel counts overflow.
       const result = out.flush();
       if (result < 0) this.#kickFailed(out.path, -result);
       out.complete();
-      if (out.room(BURST) < BURST) return -1;
+      if (out.room(BURST) < BURST && !anyway) return -1;
     }
     if (path.ready(max) === 0) return 0;
     const count = path.receive(this.#burst.offset, this.#burst.bytes, max);
@@ -209,11 +212,12 @@ export class PortQueue {
   /** Handles what has already arrived by a path that goes. Its mapped ring outlives its socket. */
   #drain(path: PathQueue): number {
     let drained = 0;
-    // Bounded: a broken ring must not hold the queue. Four times what any ring holds.
-    for (let left = 4 * (this.#memory.layout.geometry.ringEntries / BURST); left > 0; left--) {
-      const ready = path.ready(BURST);
-      if (ready === 0) break;
-      drained += Math.max(this.#pump(path, BURST), 0);
+    // Bounded: a broken ring must not hold the queue. Twice what any ring holds while the way out has no room,
+    // then as much again whether it has or not: what finds none is dropped, and counted.
+    const patient = 2 * (this.#memory.layout.geometry.ringEntries / BURST);
+    for (let round = 0; round < 2 * patient; round++) {
+      if (path.ready(BURST) === 0) break;
+      drained += Math.max(this.#pump(path, BURST, round >= patient), 0);
       this.#dispatch.out?.flush();
       this.#dispatch.out?.complete();
     }

@@ -210,6 +210,7 @@ export class RingQueue implements PathQueue {
     for (let i = 0; i < count; i++) {
       const slot = this.#tx.slotAt(first + i);
       visit(this.#frames + words[slot]!, words[slot + 2]!);
+      words[this.#consumedAt] = (first + i + 1) | 0; // lest a worker that dies here have it taken back again
     }
     this.#doubles[this.#counter.txRescued]! += count;
     this.backlog = false;
@@ -304,7 +305,7 @@ export class RingQueue implements PathQueue {
 
   /**
    * After a worker's death: publishes the packets it had staged (they were decided), and passes over
-   * ring entries whose frames it had already passed on or freed: they are no longer this path's.
+   * ring entries whose frames it had already passed on, taken back or freed: they are no longer this path's.
    */
   #resume(): void {
     const words = this.#words;
@@ -320,6 +321,12 @@ export class RingQueue implements PathQueue {
     if (staged > 0) {
       tx.commit(staged);
       this.#doubles[this.#counter.txPosted]! += staged;
+    }
+    while (
+      this.#unsent() > 0 &&
+      this.#pool.holder(words[tx.slotAt(this.#firstUnsent)]!) !== (Holder.TX | this.tag)
+    ) {
+      words[this.#consumedAt] = (this.#firstUnsent + 1) | 0;
     }
     this.backlog = this.#unsent() > 0;
     this.#passOver(this.#rx, Holder.FILL | this.tag);

@@ -163,11 +163,9 @@ export class Scene {
   }
 
   async drive(options: TrafficOptions = {}, nic = this.nic): Promise<Traffic> {
-    const before = descriptors();
     const traffic = await drive(this.lab, nic, options);
     this.#traffic.push(traffic);
     await passed(traffic, 100);
-    expect(descriptors().length).toBeGreaterThan(before.length);
     return traffic;
   }
 
@@ -296,7 +294,7 @@ export function expectNoDrops(port: Port): void {
   }
 }
 
-/** All that was sent between two moments; a packet counts for the moment after it by the time it is under way. */
+/** How long a packet may have been under way when something happened to it; the machine may be busy. */
 const UNDER_WAY_NANOS = 100e6;
 
 /** Losses that were sent neither in these stretches of time nor so shortly before that they met them. */

@@ -112,7 +112,7 @@ export class UringQueue implements PathQueue {
       const result = words[slot + 2]!;
       if (UringRing.isWrite(words, slot)) {
         // A dead worker may have counted it, and died before it released the entry.
-        const counted = this.#orphan && this.#pool.holder(words[slot]!) !== (Holder.TX | this.tag);
+        const counted = this.#orphan && !this.#sends(words[slot]!);
         if (counted) this.#pool.put(words[slot]!);
         else this.#finish(words[slot]!, result);
         continue;
@@ -201,7 +201,7 @@ export class UringQueue implements PathQueue {
     let packets = 0;
     for (let i = 0; i < count; i++) {
       const slot = sq.pendingSlot(i);
-      if (!UringRing.isWrite(words, slot + 8)) continue;
+      if (!UringRing.isWrite(words, slot + 8) || !this.#sends(words[slot + 8]!)) continue;
       visit(this.#frames + words[slot + 8]!, words[slot + 6]!);
       packets++;
     }
@@ -232,7 +232,9 @@ export class UringQueue implements PathQueue {
     const unsent = sq.pending();
     for (let i = 0; i < unsent; i++) {
       const slot = sq.pendingSlot(i);
-      if (UringRing.isWrite(this.#words, slot + 8)) visit(this.#words[slot + 8]! & -this.#pool.frameSize);
+      const address = this.#words[slot + 8]!;
+      if (UringRing.isWrite(this.#words, slot + 8) && this.#sends(address))
+        visit(address & -this.#pool.frameSize);
     }
     // The oldest buffers that count as pending are those whose packets wait in the completion ring.
     const offered = buffers.pending();
@@ -241,6 +243,11 @@ export class UringQueue implements PathQueue {
 
   detach(): void {
     this.#ring.close();
+  }
+
+  /** Whether the frame is still this path's to send: a worker that died may have taken it back. */
+  #sends(address: number): boolean {
+    return this.#pool.holder(address) === (Holder.TX | this.tag);
   }
 
   #addressOf(id: number): number {

@@ -1,0 +1,220 @@
+/** Ports whose network is a thread of the process: the whole of Twinpath but the kernel's devices. */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, it, onTestFinished } from 'vitest';
+// Built, not source: Node 20 starts no worker from a .ts file.
+import { type Failover, type OpenPortOptions, openPort, openPorts, type Port } from '../../dist/src/index.js';
+import { loadShim } from '../../src/kernel/shim.ts';
+import { LEDGER_FIELDS, ownerWord, Path, pathBit, QueueBlock, WorkerBlock } from '../../src/memory/layout.ts';
+import { Memory } from '../../src/memory/shared.ts';
+import { MemoryDevice } from '../../src/paths/memory/device.ts';
+import { NumberedTraffic } from '../fixtures/memory-network.ts';
+import { addsUp, expectNoDrops, owners, until } from './harness.ts';
+
+const REFLECT = new URL('../../dist/src/handlers/reflect.js', import.meta.url);
+
+async function open(options: Partial<OpenPortOptions> = {}): Promise<Port> {
+  const port = await openPort({ network: 'memory', queues: 1, handler: REFLECT, ...options });
+  onTestFinished(() => port.close());
+  return port;
+}
+
+async function whole(port: Port): Promise<void> {
+  for (const { total, accounted, duplicates } of await port.audit()) {
+    expect({ accounted, duplicates }).toEqual({ accounted: total, duplicates: 0 });
+  }
+}
+
+const unharmed = { missing: 0, repeated: 0, reordered: 0 };
+
+describe('a port in memory', () => {
+  it.each([
+    { mode: 'poll' },
+    { mode: 'adaptive' },
+    { mode: 'interrupt' },
+    { mode: 'adaptive', frameSize: 4096, frames: 4096 },
+    { mode: 'adaptive', pin: true },
+  ] as const)('sends every packet back, with %j', async (options) => {
+    const port = await open(options);
+    const traffic = new NumberedTraffic(port);
+    await traffic.until(() => traffic.received >= 20_000);
+    await traffic.settle();
+    expect(traffic.summary).toMatchObject({ ...unharmed, received: traffic.sent });
+    await whole(port);
+    await addsUp(port);
+    expectNoDrops(port);
+    expect(port.stats()).toMatchObject({ received: traffic.sent, transmitted: traffic.sent });
+  });
+
+  it('wakes from its sleep for one packet', async () => {
+    const port = await open({ mode: 'interrupt' });
+    const traffic = new NumberedTraffic(port);
+    for (let packet = 1; packet <= 20; packet++) {
+      const { sleeps } = port.stats().queues[0]!;
+      await until('asleep', () => port.stats().queues[0]!.sleeps > sleeps);
+      traffic.spin(1);
+      await until('awake', () => {
+        traffic.spin(0);
+        return traffic.received === packet;
+      });
+    }
+  });
+
+  it('loses, doubles and reorders nothing in failovers under load', async () => {
+    const port = await open();
+    const traffic = new NumberedTraffic(port);
+    const failovers: Failover[] = [];
+    port.on('path', (failover) => {
+      if (failover.reason !== 'start') failovers.push(failover);
+    });
+    for (let cycle = 0; cycle < 10; cycle++) {
+      port.plug('vf', `vf${cycle}`);
+      await traffic.until(() => owners(port)[0] === 'vf', { path: Path.SYNTHETIC });
+      // The host moves the data path once the VF is in use, when nothing is under way on the old one.
+      await traffic.settle();
+      const enough = traffic.received + 3_000;
+      await traffic.until(() => traffic.received > enough, { path: Path.VF });
+      await traffic.until(() => traffic.received > traffic.sent - 10, { path: Path.VF, count: 8 });
+      port.unplug('vf');
+      await traffic.until(() => owners(port)[0] === 'synthetic', { count: 0 });
+      await whole(port);
+    }
+    await traffic.settle();
+    expect(traffic.summary).toMatchObject(unharmed);
+    await addsUp(port);
+    expectNoDrops(port);
+    expect(failovers.map(({ from, to }) => `${from} ${to}`)).toEqual(
+      Array.from({ length: 20 }, (_, i) => (i % 2 ? 'vf synthetic' : 'synthetic vf')),
+    );
+    for (const { detectedNanos, orderedNanos, beganNanos, endedNanos } of failovers) {
+      const times = [detectedNanos, orderedNanos, beganNanos, endedNanos];
+      expect([...times].sort((a, b) => a - b)).toEqual(times);
+    }
+    expect(port.failovers().slice(-20)).toEqual(failovers);
+  });
+
+  it('rescues what a VF had not sent when it goes', async () => {
+    const port = await open();
+    const traffic = new NumberedTraffic(port);
+    port.plug('vf');
+    await until('the VF owns', () => owners(port)[0] === 'vf');
+    // Delivered and never collected: the answers lie in the VF's transmit ring.
+    const sent = traffic.give(50, Path.VF);
+    await until('answered', () => port.stats().paths.vf.txPosted === sent);
+    port.unplug('vf');
+    await until('the VF is gone', () => owners(port)[0] === 'synthetic');
+    await traffic.until(() => traffic.received === sent, { count: 0 });
+    expect(traffic.summary).toMatchObject(unharmed);
+    expect(port.stats().paths.vf.txRescued).toBe(50);
+    expect(port.failovers().at(-1)).toMatchObject({ from: 'vf', to: 'synthetic', rescued: 50 });
+    await whole(port);
+    await addsUp(port);
+  });
+
+  it('goes on by the VF after a time without any path', async () => {
+    const port = await open();
+    const traffic = new NumberedTraffic(port);
+    await traffic.until(() => traffic.received > 100);
+    await traffic.settle();
+    port.unplug('synthetic');
+    await until('no owner', () => owners(port)[0] === 'none');
+    await whole(port);
+    port.plug('vf');
+    await until('the VF owns', () => owners(port)[0] === 'vf');
+    const enough = traffic.received + 100;
+    await traffic.until(() => traffic.received > enough, { path: Path.VF });
+    await whole(port);
+  });
+
+  it('keeps ports that were opened together apart', async () => {
+    const ports = await openPorts({
+      ...{ network: 'memory', queues: 2, handler: REFLECT, ports: [{}, {}, {}] },
+    });
+    onTestFinished(() => ports[0]!.close());
+    const traffic = ports.map((port, number) => new NumberedTraffic(port, number % 2, number));
+    for (const one of traffic) await one.until(() => one.received > 1_000);
+    ports[1]!.plug('vf');
+    // The queue moves when what it has sent by the other path is out: somebody must take it.
+    await traffic[1]!.until(() => owners(ports[1]!).every((owner) => owner === 'vf'));
+    for (const one of traffic) {
+      await one.settle();
+      expect(one.summary).toMatchObject(unharmed);
+    }
+    expect(ports.map(({ device }) => device)).toEqual(['memory0', 'memory1', 'memory2']);
+    expect(new Set(ports.map(({ mac }) => mac)).size).toBe(3);
+    expect(owners(ports[0]!)).toEqual(['synthetic', 'synthetic']);
+    expect(ports.map((port) => port.stats().received)).toEqual(traffic.map(({ sent }) => sent));
+    await whole(ports[0]!);
+  });
+
+  it('tells its numbers after it was closed, however often', async () => {
+    const port = await open();
+    const traffic = new NumberedTraffic(port);
+    await traffic.until(() => traffic.received > 1_000);
+    await traffic.settle();
+    const closed = once(port, 'close');
+    await Promise.all([port.close(), port.close()]);
+    await closed;
+    await port.close();
+    expect(port.stats()).toMatchObject({ received: traffic.sent, transmitted: traffic.sent });
+    await expect(port.audit()).rejects.toMatchObject({ code: 'ERR_PORT_CLOSED' });
+    expect(() => port.plug('vf')).toThrow(expect.objectContaining({ code: 'ERR_PORT_CLOSED' }));
+  });
+});
+
+it('a thread that is ended between any two statements takes no frame and no packet along', async () => {
+  const shim = loadShim();
+  const memory = Memory.create({
+    ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 1024, ringEntries: 256 },
+  });
+  const { words, layout } = memory;
+  const word = (at: number): number => at >> 2;
+  const fds = [shim.eventfd(), shim.eventfd()];
+  onTestFinished(() => {
+    for (const fd of fds) shim.close(fd);
+  });
+  words[word(layout.worker(0) + WorkerBlock.attentionFd)] = fds[0]!;
+  words[word(layout.worker(0) + WorkerBlock.doorbellFd)] = fds[1]!;
+  const device = new MemoryDevice(memory, 0, Path.SYNTHETIC, 'memory');
+  device.open();
+  const order = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
+  Atomics.store(words, word(layout.queue(0, 0) + QueueBlock.owner), order);
+
+  let worker: Worker | undefined;
+  const start = async (): Promise<void> => {
+    worker = new Worker(new URL('../fixtures/bare-worker.mjs', import.meta.url), {
+      workerData: memory.shared,
+    });
+    await once(worker, 'message');
+  };
+  onTestFinished(async () => void (await worker?.terminate()));
+  const [wanted, done] = [WorkerBlock.auditWanted, WorkerBlock.auditDone].map((at) =>
+    word(layout.worker(0) + at),
+  );
+  const audit = async (): Promise<Record<string, number>> => {
+    const number = Atomics.add(words, wanted!, 1) + 1;
+    await until('the audit', () => Atomics.load(words, done!) === number);
+    const first = word(layout.worker(0) + WorkerBlock.ledger);
+    return Object.fromEntries(LEDGER_FIELDS.map((field, i) => [field, words[first + i]!]));
+  };
+
+  await start();
+  await until('attached', () => Atomics.load(words, word(layout.queue(0, 0) + QueueBlock.ack)) === order);
+  device.arm();
+  const traffic = new NumberedTraffic({ shared: memory.shared });
+  for (let death = 0; death < 25; death++) {
+    const enough = traffic.received + Math.floor(Math.random() * 3_000);
+    await traffic.until(() => traffic.received > enough);
+    let over = false;
+    const ended = worker!.terminate().then(() => {
+      over = true;
+    });
+    await traffic.until(() => over);
+    await ended;
+    await start();
+    expect(await audit()).toMatchObject({ total: 1024, accounted: 1024, duplicates: 0 });
+  }
+  await traffic.settle();
+  expect(traffic.summary).toMatchObject(unharmed);
+  expect(await audit()).toMatchObject({ total: 1024, accounted: 1024, duplicates: 0, rx: 0, tx: 0 });
+});
