@@ -10,11 +10,11 @@
  * A path that cannot be opened is reported once per reason and tried again for as long as its device exists.
  */
 import { TwinpathError } from '../errors.ts';
-import { kernelCounters } from '../memory/counters.ts';
 import type { Reason } from '../memory/journal.ts';
-import { KERNEL_COUNTERS, PATH_NAMES, Path, type PathId, QueueBlock, SLOT_PATHS } from '../memory/layout.ts';
+import { PATH_NAMES, Path, type PathId, QueueBlock, SLOT_PATHS } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../paths/path.ts';
+import { KernelDrops } from './kernel-drops.ts';
 import type { LinkNews, PlainError } from './messages.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
 import type { Ownership } from './ownership.ts';
@@ -44,8 +44,7 @@ interface Slot {
   /** When opening this device first failed; 0 if it has not. */
   failingSince: number;
   retryAt: number;
-  /** What the kernel counted in earlier incarnations, by queue and counter. */
-  readonly counted: number[][];
+  readonly drops: KernelDrops;
   /** The last error told, so that a path that keeps failing tells each reason once. */
   told: string;
 }
@@ -80,7 +79,7 @@ export class ManagedPort {
       failures: 0,
       failingSince: 0,
       retryAt: 0,
-      counted: Array.from({ length: memory.layout.geometry.queues }, () => KERNEL_COUNTERS.map(() => 0)),
+      drops: new KernelDrops(memory, port, path),
       told: '',
     }));
   }
@@ -134,7 +133,7 @@ export class ManagedPort {
 
   /** Reads what the kernel counts into the shared memory. */
   count(): void {
-    for (const slot of this.#slots) if (slot.ready) this.#count(slot);
+    for (const { ready, drops, device } of this.#slots) if (ready) drops.read(device!);
   }
 
   /** While closing: this queue has no worker any more. */
@@ -210,14 +209,7 @@ export class ManagedPort {
   /** Closes a path that the workers have been ordered off, and has them take its frames back. */
   async #lower(slot: Slot): Promise<void> {
     await this.#ownership.settled();
-    this.#count(slot);
-    const { layout, doubles } = this.#memory;
-    for (let queue = 0; queue < layout.geometry.queues; queue++) {
-      const index = kernelCounters(this.#memory, this.port, queue, slot.path);
-      KERNEL_COUNTERS.forEach((name, i) => {
-        slot.counted[queue]![i] = doubles[index[name]]!;
-      });
-    }
+    slot.drops.settle(slot.device!);
     slot.ready = false;
     slot.device!.close(); // disarms
     await this.#ownership.reclaim(slot.path);
@@ -304,17 +296,6 @@ export class ManagedPort {
     const { owner } = this.#ownership;
     if (next === owner) return;
     await this.#ownership.give(next, owner === Path.NONE ? 'start' : 'path ready', nowNanos());
-  }
-
-  #count(slot: Slot): void {
-    const { layout, doubles } = this.#memory;
-    for (let queue = 0; queue < layout.geometry.queues; queue++) {
-      const now = slot.device!.dropped(queue);
-      const index = kernelCounters(this.#memory, this.port, queue, slot.path);
-      KERNEL_COUNTERS.forEach((name, i) => {
-        doubles[index[name]] = Math.max(doubles[index[name]]!, slot.counted[queue]![i]! + now[name]);
-      });
-    }
   }
 
   #news(slot: Slot, state: LinkNews['state'], detail?: string): void {

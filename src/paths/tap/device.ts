@@ -27,6 +27,9 @@ const O_RDWR_CLOEXEC = 0o2000002;
 /** Packets the kernel keeps for a tap queue nobody reads for a moment; its own default is 1000. */
 const QUEUE_LENGTH = 4096;
 
+/** How long a closed tap is waited for; after that it goes by itself. */
+const VANISH_MILLIS = 250;
+
 export interface TapOptions {
   /** Plain reads and writes even where io_uring works. */
   readonly plain?: boolean;
@@ -123,7 +126,20 @@ export class TapDevice implements PathDevice {
       this.#shim.close(fd);
       words[(layout.slot(this.#port, queue, this.#path) + PathSlot.driver) >> 2] = Driver.CLOSED;
     });
+    if (this.#fds.length > 0) this.#vanish();
     this.#fds = [];
+  }
+
+  /**
+   * Waits until the tap is gone: an io_uring that was closed holds its files until a kernel work item has run
+   * (io_uring.c, io_ring_exit_work), a few ms later.
+   */
+  #vanish(): void {
+    const never = new Int32Array(new SharedArrayBuffer(4));
+    for (let millis = 0; millis < VANISH_MILLIS; millis++) {
+      if (this.#ifindex === 0 || this.#netlink.link(this.#ifindex) === undefined) return;
+      Atomics.wait(never, 0, 0, 1);
+    }
   }
 
   /** The tap counts for all its queues together: they are reported on queue 0. */

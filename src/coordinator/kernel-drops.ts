@@ -1,0 +1,45 @@
+/**
+ * What the kernel says it dropped on one path of a port, kept monotonic: a device counts from 0 each time it
+ * is opened, the shared counters go on. Coordinator thread only, the one writer of these counters.
+ */
+import { kernelCounters } from '../memory/counters.ts';
+import { KERNEL_COUNTERS, type PathId } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+import type { PathDevice } from '../paths/path.ts';
+
+export class KernelDrops {
+  readonly #doubles: Float64Array;
+  /** Index of each counter, by queue. */
+  readonly #index: readonly ReturnType<typeof kernelCounters>[];
+  /** What earlier incarnations of the path came to, by queue and counter. */
+  #before: number[][];
+
+  constructor(memory: Memory, port: number, path: PathId) {
+    const { queues } = memory.layout.geometry;
+    this.#doubles = memory.doubles;
+    this.#index = Array.from({ length: queues }, (_, queue) => kernelCounters(memory, port, queue, path));
+    this.#before = this.#values();
+  }
+
+  /** Adds what the device has counted since it was opened. */
+  read(device: PathDevice): void {
+    this.#index.forEach((index, queue) => {
+      const now = device.dropped(queue);
+      KERNEL_COUNTERS.forEach((name, i) => {
+        // A device that is going answers 0: what was counted stays.
+        const sum = this.#before[queue]![i]! + now[name];
+        this.#doubles[index[name]] = Math.max(this.#doubles[index[name]]!, sum);
+      });
+    });
+  }
+
+  /** The device is about to be closed: the next one starts from here. */
+  settle(device: PathDevice): void {
+    this.read(device);
+    this.#before = this.#values();
+  }
+
+  #values(): number[][] {
+    return this.#index.map((index) => KERNEL_COUNTERS.map((name) => this.#doubles[index[name]]!));
+  }
+}
