@@ -28,7 +28,7 @@ export interface SharedOptions {
   queues?: number;
   /** What workers do when idle. Default 'adaptive'. */
   mode?: 'poll' | 'adaptive' | 'interrupt';
-  /** Bytes of a packet frame, 2048 or 4096. Default 2048, which serves an MTU up to 1770. */
+  /** Bytes of a packet frame, 2048 or 4096. Default 2048, which serves an MTU up to 1769. */
   frameSize?: number;
   /** Frames of each queue of each port: 4096 to 65536 by powers of two. Default 8192. */
   frames?: number;

@@ -92,7 +92,12 @@ async function runDemo(args: Arguments, { terminal, interruption }: Surroundings
     const { cycles, windows } = await perform(stage, seconds, interruption.signal, (step) =>
       show.step(step),
     ).finally(() => show.end());
-    if (interruption.signal.aborted) return interruption.exitCode;
+    if (interruption.signal.aborted) {
+      terminal.say('twinpath: interrupted; the lab is taken down and there is no ledger');
+      if (args.flags.has('json'))
+        await terminal.print(JSON.stringify({ ok: false, problems: ['interrupted'] }));
+      return interruption.exitCode;
+    }
 
     const report = await traffic.stop({ settleMillis: SETTLE_MILLIS });
     const frames = await audited(port);

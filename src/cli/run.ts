@@ -77,6 +77,7 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
   const started = nowNanos();
   const problems: string[] = [];
   let frames: FrameLedger[] = [];
+  let paths = port.paths;
   try {
     watch(port, terminal, problems);
     const timer = terminal.live ? setInterval(showRate(port, terminal), 1000) : undefined;
@@ -84,6 +85,9 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
     clearInterval(timer);
     terminal.panel([]);
     frames = await audited(port);
+    paths = port.paths; // as they were, not as close leaves them
+    const idle = port.stats().queues.filter(({ owner }) => owner === 'none').length;
+    if (idle > 0) problems.push(`at the end ${idle} of ${frames.length} queues had no path to send by`);
   } finally {
     await port.close();
   }
@@ -91,7 +95,7 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
   const statistics = port.stats();
   const failovers = mergeFailovers(port.failovers());
   problems.push(...problemsOf(statistics, frames));
-  const { device, mac, paths } = port;
+  const { device, mac } = port;
   const result = {
     ...{ ok: problems.length === 0, problems, device, mac, paths },
     seconds: Math.round((nowNanos() - started) / 1e7) / 100,

@@ -24,6 +24,6 @@ export function claim(shim: Shim, ifindex: number, device: string): number {
   throw new TwinpathError('ERR_DEVICE_BUSY', {
     device,
     detail: 'another Twinpath port has it',
-    hint: 'Close that port first; "ss -xap | grep twinpath/" finds its process.',
+    hint: 'Close that port first; in its network namespace "ss -xap | grep twinpath/" finds its process.',
   });
 }

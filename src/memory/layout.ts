@@ -198,6 +198,7 @@ export const PATH_COUNTERS = [
   'kicks',
   'kickErrors',
   'rxErrors', // the path answered a receive with an error
+  'rxTooLong', // longer than a frame: the device's MTU was raised after the port was opened
 ] as const;
 export type PathCounter = (typeof PATH_COUNTERS)[number];
 

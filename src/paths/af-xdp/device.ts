@@ -16,8 +16,9 @@ import { type Channels, channels, setChannels } from '../../kernel/ethtool.ts';
 import { xdpRedirect } from '../../kernel/programs.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
-import { Driver, HEADROOM, type KernelCounter, type PathId, PathSlot, Ring } from '../../memory/layout.ts';
+import { Driver, type KernelCounter, type PathId, PathSlot, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { refuseLongPackets } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 
 const SOL_XDP = 283;
@@ -26,9 +27,6 @@ const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
-
-/** Ethernet header, two VLAN tags: what a packet may carry beyond the device's MTU. */
-const LINK_HEADER = 14 + 8;
 
 export class AfXdpDevice implements PathDevice {
   readonly description: PathDescription;
@@ -131,15 +129,9 @@ export class AfXdpDevice implements PathDevice {
   }
 
   #refuseWhatCannotWork(): void {
-    const { name, mtu, xdpProgram } = this.#link;
+    const { name, xdpProgram } = this.#link;
     const { frameSize } = this.#memory.layout.geometry;
-    if (mtu + LINK_HEADER > frameSize - HEADROOM) {
-      throw new TwinpathError('ERR_OPTION_INVALID', {
-        device: name,
-        detail: `its MTU is ${mtu} and a frame of ${frameSize} bytes holds ${frameSize - HEADROOM}`,
-        hint: frameSize < 4096 ? 'Open the port with frameSize: 4096.' : 'Lower the MTU.',
-      });
-    }
+    refuseLongPackets(this.#link, frameSize);
     if (xdpProgram !== 0) this.#busy(`XDP program ${xdpProgram} is attached`);
     const have = channels(this.#shim, name);
     const serving = have === undefined ? this.#link.numRxQueues : have.combined + have.rx;

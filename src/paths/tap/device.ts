@@ -14,6 +14,7 @@ import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { Driver, type KernelCounter, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { refuseLongPackets } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { Tie, type TieKind } from './tie.ts';
 
@@ -75,6 +76,7 @@ export class TapDevice implements PathDevice {
 
   open(): void {
     const { layout, words } = this.#memory;
+    refuseLongPackets(this.#link, layout.geometry.frameSize);
     try {
       const name = this.#openQueues(layout.geometry.queues);
       const tap = this.#netlink.link(name);

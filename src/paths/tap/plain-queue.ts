@@ -14,6 +14,7 @@ import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
 import { type FramePool, Holder, holderTag, type PathLedger } from '../../memory/frames.ts';
 import { BURST, HEADROOM, type PathCounter, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { roomOf } from '../frame-room.ts';
 import type { PathQueue } from '../path.ts';
 
 export class PlainQueue implements PathQueue {
@@ -56,7 +57,7 @@ export class PlainQueue implements PathQueue {
     const room = Math.min(max, BURST, this.#pool.count);
     for (let i = 0; i < room; i++) {
       spans[2 * i] = this.#pool.peek(i) + HEADROOM;
-      spans[2 * i + 1] = this.#pool.frameSize - HEADROOM;
+      spans[2 * i + 1] = roomOf(this.#pool.frameSize);
     }
     this.#doubles[this.#counter.kicks]!++;
     const count = this.#shim.readBurst(this.fd, this.#base, spans, room);
@@ -73,18 +74,27 @@ export class PlainQueue implements PathQueue {
   receive(offset: Int32Array, bytes: Int32Array, max: number): number {
     const spans = this.#reads;
     const count = Math.min(this.ready(max), max);
+    const room = roomOf(this.#pool.frameSize);
+    let packets = 0;
     let total = 0;
     for (let i = 0; i < count; i++) {
-      offset[i] = this.#frames + spans[2 * i]!;
-      bytes[i] = spans[2 * i + 1]!;
-      total += bytes[i]!;
+      const length = spans[2 * i + 1]!;
+      if (length >= room) {
+        this.#pool.put(spans[2 * i]!);
+        this.#doubles[this.#counter.rxTooLong]!++;
+        continue;
+      }
+      offset[packets] = this.#frames + spans[2 * i]!;
+      bytes[packets] = length;
+      packets++;
+      total += length;
     }
     // The rest moves to the front: it happens only when the caller takes less than was read.
     spans.copyWithin(0, 2 * count, 2 * this.#held);
     this.#held -= count;
-    this.#doubles[this.#counter.rxPackets]! += count;
+    this.#doubles[this.#counter.rxPackets]! += packets;
     this.#doubles[this.#counter.rxBytes]! += total;
-    return count;
+    return packets;
   }
 
   release(): void {}

@@ -21,6 +21,7 @@ import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
 import { type FramePool, Holder, holderTag, type PathLedger } from '../../memory/frames.ts';
 import { HEADROOM, type PathCounter, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { roomOf } from '../frame-room.ts';
 import type { PathQueue, QueueAddress } from '../path.ts';
 import { isBenign, UringRing } from './uring.ts';
 
@@ -44,6 +45,7 @@ export class UringQueue implements PathQueue {
   readonly #frames: number;
   readonly #first: number;
   readonly #shift: number;
+  readonly #room: number;
   readonly #orphan: boolean;
   /** Completions looked at by the last receive, given back by release. */
   #scanned = 0;
@@ -73,6 +75,7 @@ export class UringQueue implements PathQueue {
     this.#frames = layout.frames;
     this.#first = queue * framesPerWorker * frameSize;
     this.#shift = 31 - Math.clz32(frameSize);
+    this.#room = roomOf(frameSize);
     this.#orphan = orphan;
   }
 
@@ -123,6 +126,12 @@ export class UringQueue implements PathQueue {
         // The read ended: no buffers (flush arms it again), cancelled with its worker, or an error.
         const expected = result === Errno.ENOBUFS || result === Errno.ECANCELED;
         if (result < 0 && !expected) this.#doubles[this.#counter.rxErrors]!++;
+        continue;
+      }
+      if (result >= this.#room) {
+        this.#pool.put(this.#addressOf(flags >>> 16));
+        this.#ring.used(1);
+        this.#doubles[this.#counter.rxTooLong]!++;
         continue;
       }
       offset[packets] = this.#frames + this.#addressOf(flags >>> 16) + HEADROOM;
@@ -183,7 +192,7 @@ export class UringQueue implements PathQueue {
     for (let i = 0; i < count; i++) {
       const address = pool.peek(i);
       const id = (address - this.#first) >> this.#shift;
-      this.#ring.offer(i, this.#frames + address + HEADROOM, pool.frameSize - HEADROOM, id);
+      this.#ring.offer(i, this.#frames + address + HEADROOM, this.#room, id);
       pool.give(address, Holder.FILL | this.tag);
     }
     buffers.commit(count);
