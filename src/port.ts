@@ -56,7 +56,7 @@ class Group {
   readonly ports: Port[] = [];
   readonly #coordinator: Worker;
   readonly #early: Report[] = [];
-  readonly #audits = new Map<number, () => void>();
+  readonly #audits = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
   #nextAudit = 1;
   #closed: Promise<void> | undefined;
   #ended = false;
@@ -107,15 +107,15 @@ class Group {
   }
 
   order(order: Order): void {
-    if (this.#closed !== undefined) throw new TwinpathError('ERR_PORT_CLOSED');
+    if (this.#closed !== undefined || this.#ended) throw new TwinpathError('ERR_PORT_CLOSED');
     this.#coordinator.postMessage(order);
   }
 
   async audit(): Promise<FrameLedger[]> {
     const id = this.#nextAudit++;
-    await new Promise<void>((resolve) => {
-      this.#audits.set(id, resolve);
+    await new Promise<void>((resolve, reject) => {
       this.order({ kind: 'audit', id });
+      this.#audits.set(id, { resolve, reject });
     });
     const { words, layout } = this.memory;
     return Array.from({ length: layout.geometry.queues }, (_, queue) => {
@@ -151,7 +151,7 @@ class Group {
         this.#fail(report.error);
         return;
       case 'audited':
-        this.#audits.get(report.id)?.();
+        this.#audits.get(report.id)?.resolve();
         this.#audits.delete(report.id);
         return;
       default:
@@ -168,7 +168,7 @@ class Group {
 
   #end(): void {
     this.#ended = true;
-    for (const resolve of this.#audits.values()) resolve();
+    for (const { reject } of this.#audits.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));
     this.#audits.clear();
     for (const port of this.ports) port.emit('close');
   }

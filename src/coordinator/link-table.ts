@@ -21,10 +21,20 @@ export class LinkTable {
   /** @param changed called after each change, with the ifindexes that went, or went down, in between */
   constructor(shim: Shim, changed: (gone: ReadonlySet<number>, downed: ReadonlySet<number>) => void) {
     this.#changed = changed;
-    this.#monitor = LinkMonitor.open(shim);
-    this.#uevents = UeventMonitor.open(shim);
-    this.netlink = RtNetlink.open(shim);
-    this.#dump();
+    const opened: { close(): void }[] = [];
+    const keep = <T extends { close(): void }>(socket: T): T => {
+      opened.push(socket);
+      return socket;
+    };
+    try {
+      this.#monitor = keep(LinkMonitor.open(shim));
+      this.#uevents = keep(UeventMonitor.open(shim));
+      this.netlink = keep(RtNetlink.open(shim));
+      this.#dump();
+    } catch (error) {
+      for (const socket of opened) socket.close();
+      throw error;
+    }
     this.#readiness = [
       onReadable(this.#monitor.fd, () => this.#receive()),
       onReadable(this.#uevents.fd, () => this.#hint()),

@@ -44,6 +44,7 @@ interface Slot {
   /** When opening this device first failed; 0 if it has not. */
   failingSince: number;
   retryAt: number;
+  retry: NodeJS.Timeout | undefined;
   readonly drops: KernelDrops;
   /** The last error told, so that a path that keeps failing tells each reason once. */
   told: string;
@@ -61,7 +62,6 @@ export class ManagedPort {
   #closing = false;
   /** The first error of opening a path: what `start` throws if there is no port in the end. */
   #startError: TwinpathError | undefined;
-  #retry: NodeJS.Timeout | undefined;
 
   constructor(memory: Memory, port: number, network: PortNetwork, ownership: Ownership, events: PortEvents) {
     this.#memory = memory;
@@ -79,6 +79,7 @@ export class ManagedPort {
       failures: 0,
       failingSince: 0,
       retryAt: 0,
+      retry: undefined,
       drops: new KernelDrops(memory, port, path),
       told: '',
     }));
@@ -144,7 +145,7 @@ export class ManagedPort {
   /** Lets go of both paths in good order; the kernel has its interfaces back afterwards. */
   async close(): Promise<void> {
     this.#closing = true;
-    clearTimeout(this.#retry);
+    for (const { retry } of this.#slots) clearTimeout(retry);
     await this.#reconcile();
   }
 
@@ -164,7 +165,7 @@ export class ManagedPort {
     if (!this.#ownership.isAttached(slot.path)) return;
     // A path that we leave by choice still delivers: first nothing more comes in, then it is drained. All
     // other reasons mean that it delivers nothing any more, and nothing may delay the order.
-    if (reason === 'close') slot.device!.disarm();
+    if (reason === 'close' || reason === 'device replaced') slot.device!.disarm();
     const other = this.#slots.find(
       ({ path, ready, broken }) => path !== slot.path && ready && broken === undefined,
     );
@@ -284,8 +285,8 @@ export class ManagedPort {
   #later(slot: Slot): void {
     const pause = RETRY_MILLIS[Math.min(slot.failures++, RETRY_MILLIS.length - 1)]!;
     slot.retryAt = nowNanos() + pause * 1e6;
-    clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => void this.changed(), pause + 1);
+    clearTimeout(slot.retry);
+    slot.retry = setTimeout(() => void this.changed(), pause + 1);
   }
 
   /** The VF owns the queues when it is there, the synthetic path when it is not. */

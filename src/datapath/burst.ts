@@ -8,7 +8,7 @@ import { BURST } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { Packet } from './packet.ts';
 
-/** How `send` gets a frame: the datapath's half, see datapath/queue.ts. */
+/** How `send` gets a frame: the datapath's half, see dispatch.ts. */
 export interface FrameSource {
   /** Offset in the shared memory of a free frame's first packet byte, or -1 if none is free. */
   take(): number;

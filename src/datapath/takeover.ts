@@ -36,10 +36,14 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   const found: PathQueue[] = [];
   const later: { port: PortQueue; address: QueueAddress }[] = [];
   const held: number[] = [];
+  const unfinished: { address: QueueAddress; left: PathQueue }[] = [];
   ports.forEach((port, number) => {
     // Let go of, and perhaps not closed yet: the kernel may still write to its frames until the order to reclaim.
     for (const path of SLOT_PATHS) {
-      if (!port.acknowledged.includes(path)) held.push(holderTag(number, path));
+      if (port.acknowledged.includes(path)) continue;
+      held.push(holderTag(number, path));
+      const address = { port: number, queue, path };
+      if (leftBehind(memory, address)) unfinished.push({ address, left: adopt(shim, memory, pool, address) });
     }
     for (const path of port.acknowledged) {
       const address = { port: number, queue, path };
@@ -55,6 +59,13 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     }
   });
   pool.recover(found, held);
+
+  // Opened in a switch that was never acknowledged: the order that is still there opens another.
+  for (const { address, left } of unfinished) {
+    left.detach();
+    const lost = pool.reclaim(left.tag);
+    memory.doubles[pathCounters(memory, address.port, queue, address.path).txUnknown]! += lost.tx;
+  }
 
   // A new tap ring takes frames at once: only now is it known which ones are free.
   for (const { port, address } of later) {

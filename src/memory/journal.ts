@@ -75,7 +75,9 @@ export class Journal {
     const { head } = this;
     const records: Failover[] = [];
     for (let i = Math.max(sequence, head - JOURNAL_RECORDS, 0); i < head; i++) records.push(this.#read(i));
-    return records;
+    // What was overwritten meanwhile carries another number; one slot behind that may be half written.
+    const oldest = this.head - JOURNAL_RECORDS;
+    return this.head === head ? records : records.filter((record) => record.sequence > oldest);
   }
 
   #at(sequence: number): number {

@@ -6,7 +6,7 @@
  * computes the same offsets for itself.
  *
  * ```
- *   control page    magic, geometry, stop word                                (a)
+ *   control page    magic, size, stop word                                    (a)
  *   journal         what happened to which queue, when                        (c)
  *   worker blocks   one per queue number: pool, heartbeat, audit              (w)
  *   queue blocks    one per (port, queue): ownership (c), answer (w), counters (w)
@@ -133,9 +133,9 @@ export const QueueBlock = {
 
 /** Byte offsets inside a path slot. */
 export const PathSlot = {
-  /** Which driver serves it: see DRIVERS. 0 closed. (c) */
+  /** Which driver serves it: see {@link Driver}. 0 closed. (c) */
   driver: 0,
-  /** Counts up each time the slot is opened. (c) */
+  /** Memory path: odd while peers may attach, counts up with every change. (c) */
   incarnation: 4,
   /** The descriptor to kick and to sleep on: AF_XDP socket or tap queue. (c) */
   fd: 8,
@@ -173,7 +173,7 @@ export const Driver = { CLOSED: 0, AF_XDP: 1, TAP: 2, MEMORY: 3 } as const;
 export const QUEUE_COUNTERS = [
   'bursts',
   'sent', // frames the handler made with send()
-  'sendRefused', // send() without a free frame
+  'sendRefused', // send() without a free frame, room on a path, or a usable length
   'handlerErrors', // exceptions thrown by the handler
   'dropVerdict',
   'dropHandlerError',
@@ -254,7 +254,7 @@ export interface Layout {
   ringRoom(ring: RingId): number;
 }
 
-/** Bytes of a burst: four Int32 arrays and three byte arrays of {@link BURST} entries. */
+/** Bytes of a burst: four Int32 arrays (one to come) and three byte arrays of {@link BURST} entries. */
 export const BURST_BYTES = 4 * 4 * BURST + 4 * BURST;
 
 export function layOut(geometry: Geometry): Layout {

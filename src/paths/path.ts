@@ -39,7 +39,7 @@ export interface PathQueue extends FrameHolder {
   push(offset: number, bytes: number): void;
   /**
    * Publishes what was pushed and wakes the kernel if it must be. 0, or the negative errno of a kick that
-   * says the device is gone: told once, and from then on packets only wait to be taken back.
+   * says the device is gone: again at every call, and from then on packets only wait to be taken back.
    */
   flush(): number;
   /** Takes sent frames back into the pool. */

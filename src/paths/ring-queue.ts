@@ -59,8 +59,8 @@ export class RingQueue implements PathQueue {
   readonly #tx: Producer;
   readonly #completion: Consumer;
   #received = 0;
-  /** A kick failed for good: what is pushed waits to be taken back. */
-  #dead = false;
+  /** The errno of a kick that failed for good: what is pushed waits to be taken back. */
+  #dead = 0;
   /** Bounced packets whose frames have not come home. */
   #bounces = 0;
   #staged = 0;
@@ -151,7 +151,8 @@ export class RingQueue implements PathQueue {
       this.#staged = 0;
       this.backlog = true;
     }
-    if (!this.backlog || this.#dead) return 0;
+    if (this.#dead < 0) return this.#dead;
+    if (!this.backlog) return 0;
     if (this.#tx.needWakeup) {
       this.#doubles[this.#counter.kicks]!++;
       const before = this.#tx.consumed;
@@ -161,7 +162,7 @@ export class RingQueue implements PathQueue {
       // ENOBUFS: no socket buffer. Both mean: the rest stays in the ring, come again.
       else if (result < 0 && result !== Errno.EAGAIN && result !== Errno.ENOBUFS) {
         this.#doubles[this.#counter.kickErrors]!++;
-        this.#dead = true;
+        this.#dead = result;
         return result;
       }
     }

@@ -125,11 +125,16 @@ export class TapDevice implements PathDevice {
     this.#tie = undefined;
     const { layout, words } = this.#memory;
     this.#fds.forEach((fd, queue) => {
+      const slot = layout.slot(this.#port, queue, this.#path);
+      const ring = words[(slot + PathSlot.uringFd) >> 2]!; // of a worker that was ended before it let go
+      if (ring > 0) this.#shim.close(ring);
+      words[(slot + PathSlot.uringFd) >> 2] = 0;
+      words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
       this.#shim.close(fd);
-      words[(layout.slot(this.#port, queue, this.#path) + PathSlot.driver) >> 2] = Driver.CLOSED;
     });
     if (this.#fds.length > 0) this.#vanish();
     this.#fds = [];
+    this.#ifindex = 0; // that its link goes is our own doing
   }
 
   /**

@@ -53,6 +53,8 @@ export class UringQueue implements PathQueue {
   #writes = 0;
   #completed = 0;
   #armed = false;
+  /** What was published and not submitted has another owner now. */
+  #taken = false;
 
   private constructor(
     ring: UringRing,
@@ -216,6 +218,7 @@ export class UringQueue implements PathQueue {
     }
     this.#doubles[this.#counter.txRescued]! += packets;
     this.#completed += packets;
+    this.#taken = true;
     this.backlog = false;
     return packets;
   }
@@ -265,8 +268,8 @@ export class UringQueue implements PathQueue {
 
   #enter(): number {
     this.#doubles[this.#counter.kicks]!++;
-    const result = this.#ring.enter();
-    this.backlog = this.#ring.sq.pending() > 0;
+    const result = this.#ring.enter(this.#taken ? 0 : this.#ring.sq.pending());
+    this.backlog = !this.#taken && this.#ring.sq.pending() > 0;
     if (isBenign(result)) return 0;
     this.#doubles[this.#counter.kickErrors]!++;
     return result;

@@ -116,7 +116,8 @@ export class UringRing {
     u64(Uring.bufsAddr, base + layout.ring(port, queue, path, Ring.FILL));
     words[(uring + Uring.ringsRoom) >> 2] = layout.ringRoom(Ring.RX);
     words[(uring + Uring.sqesRoom) >> 2] = layout.ringRoom(Ring.TX);
-    // Completions can never overflow: as many as buffers and writes together, and some to spare.
+    // As many completions as buffers and writes together, and some to spare. Only when a whole ring of another
+    // path is rescued may there be more for a moment: the kernel keeps those (IORING_FEAT_NODROP).
     words[(uring + Uring.sqEntries) >> 2] = ringEntries >> 2;
     words[(uring + Uring.cqEntries) >> 2] = ringEntries;
     words[(uring + Uring.bufEntries) >> 2] = ringEntries >> 1;
@@ -133,9 +134,9 @@ export class UringRing {
     return (Atomics.load(this.#words, this.#sqFlagsAt) & SQ_CALLS) !== 0;
   }
 
-  /** Submits what is published and runs what the kernel has deferred. What was submitted, or -errno. */
-  enter(): number {
-    return this.#shim.uringEnter(this.#fd, this.sq.pending());
+  /** Submits so many of the published entries and runs what the kernel has deferred. How many, or -errno. */
+  enter(submit: number): number {
+    return this.#shim.uringEnter(this.#fd, submit);
   }
 
   /** Stages a write as the `staged`-th entry; `offset` counts from the start of the shared memory. */
