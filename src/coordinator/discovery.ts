@@ -132,16 +132,26 @@ function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>): Choice {
   if (free.length === 1) return { netvsc: free[0]!.netvsc, vf: free[0]!.vf, forced: false };
   if (free.length > 1) {
     const names = free.map(({ netvsc }) => netvsc.name).join(', ');
-    fail('ERR_DEVICE_AMBIGUOUS', names, undefined, 'Name one of them with the option "netvsc".');
+    fail('ERR_DEVICE_AMBIGUOUS', names, undefined, 'Name one of them with netvsc (--netvsc NAME).');
   }
   if (found.length > 0) {
     const detail = found.map(({ netvsc, reason }) => `${netvsc.name} ${reason}`).join('; ');
-    fail('ERR_DEVICE_IN_USE', undefined, detail, 'Name it with the option "netvsc" to take it all the same.');
+    fail(
+      'ERR_DEVICE_IN_USE',
+      undefined,
+      detail,
+      'Name it with netvsc (--netvsc NAME) to take it all the same.',
+    );
   }
   if (taken.size > 0 && netvscs(snapshot).length > 0) {
     fail('ERR_DEVICE_BUSY', undefined, 'ports of this process have every NetVSC already');
   }
-  return fail('ERR_NO_NETVSC', undefined, undefined, 'Name a device and set "force" to use another kind.');
+  return fail(
+    'ERR_NO_NETVSC',
+    undefined,
+    undefined,
+    'Name a device and set force (--netvsc NAME --force) to use another kind.',
+  );
 }
 
 /** What the user called the NetVSC: itself, or its VF, or with force any Ethernet device. */
@@ -216,7 +226,7 @@ function refuse(name: string, { sysfs }: Snapshot, links: readonly Link[]): neve
     'ERR_DEVICE_NOT_NETVSC',
     name,
     kind === '' ? undefined : `it is a ${kind} device`,
-    'Set "force" to use it all the same.',
+    'Set force (--force) to use it all the same.',
   );
 }
 

@@ -99,7 +99,7 @@ export class BridgeNetlink {
 
   /**
    * Points the bridge's static entry for a MAC at a port. Where there is an entry it changes in one
-   * store (K:net/bridge/br_fdb.c `fdb_add_entry`): each packet sees the old port or the new one.
+   * store (net/bridge/br_fdb.c `fdb_add_entry`): each packet sees the old port or the new one.
    *
    * @returns false when the port does not forward yet: the kernel then refuses with EPERM
    * @throws ERR_KERNEL

@@ -48,7 +48,7 @@ export interface LabOptions {
 /**
  * Host devices are numbered from here, so that no veth has the number of its peer in another namespace.
  * With equal numbers linkwatch takes it for a plain device and holds its carrier changes back for up to a
- * second (K:net/core/link_watch.c `linkwatch_urgent_event`).
+ * second (net/core/link_watch.c `linkwatch_urgent_event`).
  */
 const FIRST_HOST_INDEX = 10_000;
 

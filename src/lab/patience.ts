@@ -48,7 +48,7 @@ export async function drained(counter: () => number): Promise<void> {
   }
 }
 
-/** Frames that wait for a softirq, by CPU, all namespaces together: K:net/core/net-procfs.c, twelfth column. */
+/** Frames that wait for a softirq, by CPU, all namespaces together: net/core/net-procfs.c, twelfth column. */
 function backlogs(): number[] {
   const lines = readFileSync('/proc/net/softnet_stat', 'ascii').trim().split('\n');
   return lines.map((line) => Number.parseInt(line.split(' ')[11] ?? '0', 16));

@@ -77,7 +77,8 @@ export class AfXdpDevice implements PathDevice {
   }
 
   disarm(): void {
-    // A dead socket in the map swallows packets (KERNEL.md 3.5): take each out before it dies.
+    // A dead socket in the map swallows packets (bpf_redirect_map falls back for empty slots only): take each
+    // out before it dies.
     if (this.#map >= 0) {
       for (let queue = 0; queue < this.#queues; queue++) this.#bpf.deleteMap(this.#map, queue);
     }
