@@ -72,7 +72,6 @@ API int tp_write(int fd, u64 at, u32 length) { return SYS3(NR_write, fd, at, len
 API int tp_ioctl(int fd, u32 request, u64 argument) { return SYS3(NR_ioctl, fd, request, argument); }
 API int tp_eventfd(void) { return SYS2(NR_eventfd2, 0, 02000000 | 04000); }
 API int tp_setns(int fd, int kind) { return SYS2(NR_setns, fd, kind); }
-API int tp_gettid(void) { return SYS1(NR_gettid, 0); }
 API int tp_thread_name(const char *name) { return SYS2(NR_prctl, 15, name); }
 API int tp_bpf(int command, u64 attributes, u32 size) { return SYS3(NR_bpf, command, attributes, size); }
 

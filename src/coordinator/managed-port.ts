@@ -39,7 +39,6 @@ interface Slot {
   ready: boolean;
   /** Why it must be closed; undefined while it is fine. */
   broken: Reason | undefined;
-  detected: number;
   failures: number;
   /** When opening this device first failed; 0 if it has not. */
   failingSince: number;
@@ -75,7 +74,6 @@ export class ManagedPort {
       key: 0,
       ready: false,
       broken: undefined,
-      detected: 0,
       failures: 0,
       failingSince: 0,
       retryAt: 0,
@@ -161,7 +159,6 @@ export class ManagedPort {
   /** Orders the workers off a path, now. What is slow follows in the serial loop. */
   #react(slot: Slot, reason: Reason, detected: number): void {
     slot.broken = reason;
-    slot.detected = detected;
     if (!this.#ownership.isAttached(slot.path)) return;
     // A path that we leave by choice still delivers: first nothing more comes in, then it is drained. All
     // other reasons mean that it delivers nothing any more, and nothing may delay the order.

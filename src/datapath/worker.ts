@@ -41,18 +41,14 @@ export function runWorker({ shim, memory, queue, mode, handler, failed }: Worker
     { length: layout.geometry.ports },
     (_, port) => new PortQueue({ shim, memory, pool, burst, handler, failed, attention, port, queue }),
   );
-  words[(block + WorkerBlock.tid) >> 2] = shim.gettid();
-  words[(block + WorkerBlock.starts) >> 2]!++;
   takeOver({ shim, memory, pool, burst, queue }, ports);
 
   const idle = new Idle(shim, memory, queue, mode);
-  const heartbeat = (block + WorkerBlock.heartbeat) >> 2;
   const stop = Control.stop >> 2;
   const quiet = (): boolean => round(ports) === 0 && Atomics.load(words, stop) === 0 && !audited();
   const audited = (): boolean => audit(memory, queue, pool, ports);
   for (let beat = 0; ; beat = (beat + 1) | 0) {
     const handled = round(ports);
-    words[heartbeat] = beat;
     const tired = idle.tired(handled);
     if (!tired && beat % HOUSEKEEPING !== 0) continue;
     if (Atomics.load(words, stop) !== 0) return;

@@ -32,7 +32,6 @@ export interface Shim {
   eventfd(): number;
   /** Moves the calling thread (only) into a namespace. */
   setns(fd: number, kind: number): number;
-  gettid(): number;
   /** At most 15 bytes; shown by top, perf and gdb. */
   threadName(name: string): number;
   /** Pins the calling thread to one CPU. */
@@ -70,7 +69,6 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   ioctl: ['tp_ioctl', 'iup'],
   eventfd: ['tp_eventfd', ''],
   setns: ['tp_setns', 'ii'],
-  gettid: ['tp_gettid', ''],
   threadName: ['tp_thread_name', 's'],
   affinity: ['tp_affinity', 'i'],
   bpf: ['tp_bpf', 'ipu'],

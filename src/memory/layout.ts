@@ -8,7 +8,7 @@
  * ```
  *   control page    magic, size, stop word                                    (a)
  *   journal         what happened to which queue, when                        (c)
- *   worker blocks   one per queue number: pool, heartbeat, audit              (w)
+ *   worker blocks   one per queue number: pool, sleep, audit                  (w)
  *   queue blocks    one per (port, queue): ownership (c), answer (w), counters (w)
  *   path slots      one per (port, queue, path): descriptors (c), counters (w)
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
@@ -76,12 +76,6 @@ export const Control = {
 export const WorkerBlock = {
   /** Free frames on the stack. (w) */
   poolCount: 0,
-  /** Loops so far, wrapping. A worker that never returns from its handler stops counting. (w) */
-  heartbeat: 4,
-  /** Kernel thread id, 0 before the first loop. (w) */
-  tid: 8,
-  /** Times this worker number was started. (w) */
-  starts: 12,
   /** 1 while the worker sleeps on the doorbell word. (w) */
   sleeping: 64,
   /** An audit's answer: equals `auditWanted` once the words below belong to it. (w) */

@@ -64,6 +64,7 @@ export class RingQueue implements PathQueue {
   /** Bounced packets whose frames have not come home. */
   #bounces = 0;
   #staged = 0;
+  #stagedBytes = 0;
 
   constructor(
     memory: Memory,
@@ -141,14 +142,16 @@ export class RingQueue implements PathQueue {
     this.#staged++;
     words[this.#stagedAt] = (this.#tx.cursor + this.#staged) | 0;
     words[slot + 1] = 0;
-    this.#doubles[this.#counter.txBytes]! += bytes;
+    this.#stagedBytes += bytes;
   }
 
   flush(): number {
     if (this.#staged > 0) {
       this.#tx.commit(this.#staged);
       this.#doubles[this.#counter.txPosted]! += this.#staged;
+      this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
       this.#staged = 0;
+      this.#stagedBytes = 0;
       this.backlog = true;
     }
     if (this.#dead < 0) return this.#dead;

@@ -50,6 +50,7 @@ export class UringQueue implements PathQueue {
   /** Completions looked at by the last receive, given back by release. */
   #scanned = 0;
   #staged = 0;
+  #stagedBytes = 0;
   #writes = 0;
   #completed = 0;
   #armed = false;
@@ -166,11 +167,15 @@ export class UringQueue implements PathQueue {
     this.#pool.give(address, Holder.TX | this.tag);
     this.#staged++;
     this.#writes++;
-    this.#doubles[this.#counter.txBytes]! += bytes;
+    this.#stagedBytes += bytes;
   }
 
   flush(): number {
-    if (this.#staged > 0) this.#doubles[this.#counter.txPosted]! += this.#staged;
+    if (this.#staged > 0) {
+      this.#doubles[this.#counter.txPosted]! += this.#staged;
+      this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
+      this.#stagedBytes = 0;
+    }
     if (!this.#armed && this.#ring.buffers.pending() > 0) {
       this.#ring.readMany(this.#staged++, this.fd);
       this.#armed = true;
