@@ -10,6 +10,6 @@ export {
   update16,
   update32,
 } from './datapath/checksum.ts';
-export type { Handler, HandlerContext, HandlerModule } from './datapath/handler.ts';
+export type { Handler, HandlerContext, HandlerModule, TickingHandler } from './datapath/handler.ts';
 export { ETHERNET_BYTES, EtherType, Packet, Protocol } from './datapath/packet.ts';
-export { DROP, TX, type Verdict } from './datapath/verdict.ts';
+export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './datapath/verdict.ts';

@@ -22,7 +22,7 @@ export default async function queueWorker({
     shim.threadName(`twinpath-q${queue}`);
     if (settings.pin) shim.affinity(queue % availableParallelism());
     const context = { queue, queues: settings.queues, macs };
-    const handler = await loadHandler(settings.handler, settings.handlerOptions, context);
+    const { handle: handler } = await loadHandler(settings.handler, settings.handlerOptions, context);
     tell({ kind: 'started' });
     const failed = (error: unknown, times: number): void =>
       tell({ kind: 'handler', message: error instanceof Error ? error.message : String(error), times });

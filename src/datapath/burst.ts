@@ -25,14 +25,18 @@ export class Burst {
   readonly offset: Int32Array;
   /** Bytes of each packet, without the frame check sequence. */
   readonly bytes: Int32Array;
-  /** RSS hash, 0 where none was computed: as yet nowhere. */
+  /** RSS hash; 0 where none was computed: one queue, or `rss: 'device'`. */
   readonly hash: Int32Array;
+  /** What the path leaves to be done for the packet, see memory/offload.ts; 0 but for packets of the host. */
+  readonly offload: Int32Array;
   /** Number of the port the packet came from, in the order they were opened; 0 if there is one. */
   readonly port: Uint8Array;
-  /** Path it came by: 1 synthetic, 2 VF. */
+  /** Path it came by: 1 synthetic, 2 VF, 3 the machine's own stack. */
   readonly path: Uint8Array;
   /** What to do with it, a {@link Verdict}; DROP before the handler runs. Another value drops too. */
   readonly verdict: Uint8Array;
+  /** For FORWARD: number of the port to send it by. Whatever the last burst left, until it is set. */
+  readonly target: Uint8Array;
 
   readonly #packet: Packet;
   readonly #made: Packet;
@@ -45,9 +49,11 @@ export class Burst {
     this.offset = new Int32Array(buffer, at, BURST);
     this.bytes = new Int32Array(buffer, at + 4 * BURST, BURST);
     this.hash = new Int32Array(buffer, at + 8 * BURST, BURST);
+    this.offload = new Int32Array(buffer, at + 12 * BURST, BURST);
     this.port = new Uint8Array(buffer, at + 16 * BURST, BURST);
     this.path = new Uint8Array(buffer, at + 17 * BURST, BURST);
     this.verdict = new Uint8Array(buffer, at + 18 * BURST, BURST);
+    this.target = new Uint8Array(buffer, at + 19 * BURST, BURST);
     this.#packet = new Packet(memory, this);
     this.#made = new Packet(memory, this);
   }
@@ -106,6 +112,7 @@ export class Burst {
     this.offset.copyWithin(0, count, length);
     this.bytes.copyWithin(0, count, length);
     this.hash.copyWithin(0, count, length);
+    this.offload.copyWithin(0, count, length);
     this.port.copyWithin(0, count, length);
     this.path.copyWithin(0, count, length);
     this.begin(length - count);

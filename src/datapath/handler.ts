@@ -10,6 +10,18 @@ import type { Burst } from './burst.ts';
  */
 export type Handler = (burst: Burst) => void;
 
+/**
+ * A handler that also wants to be called when nothing arrives: to send packets of its own, to let entries of a
+ * table expire. What `create` may return instead of a {@link Handler}.
+ */
+export interface TickingHandler {
+  readonly handle: Handler;
+  /** Called for each port between two bursts, with an empty burst: `burst.send` sends out of that port. */
+  readonly tick: (burst: Burst, port: number) => void;
+  /** Milliseconds between two ticks, 1 to 1000; a busy handler delays them. Default 10. */
+  readonly tickMillis?: number;
+}
+
 /** What a handler may know about where it runs. */
 export interface HandlerContext {
   /** This worker's queue, from 0. */
@@ -27,5 +39,5 @@ export interface HandlerContext {
  */
 export interface HandlerModule {
   readonly default?: Handler;
-  readonly create?: (options: Record<string, unknown>, context: HandlerContext) => Handler;
+  readonly create?: (options: Record<string, unknown>, context: HandlerContext) => Handler | TickingHandler;
 }

@@ -1,6 +1,6 @@
 /** Imports a handler module and makes the handler of one worker. */
 import { TwinpathError } from '../errors.ts';
-import type { Handler, HandlerContext, HandlerModule } from './handler.ts';
+import type { Handler, HandlerContext, HandlerModule, TickingHandler } from './handler.ts';
 
 export interface LoadContext {
   readonly queue: number;
@@ -8,12 +8,21 @@ export interface LoadContext {
   readonly macs: readonly string[];
 }
 
+/** The handler of one worker, as the datapath calls it. */
+export interface LoadedHandler {
+  readonly handle: Handler;
+  readonly tick: TickingHandler['tick'] | undefined;
+  readonly tickMillis: number;
+}
+
+const TICK_MILLIS = 10;
+
 /** @throws ERR_HANDLER if the module cannot be imported, is none, or its `create` throws; a TwinpathError of `create` as it is */
 export async function loadHandler(
   url: string,
   options: Record<string, unknown>,
   { queue, queues, macs }: LoadContext,
-): Promise<Handler> {
+): Promise<LoadedHandler> {
   let module: HandlerModule;
   try {
     module = (await import(url)) as HandlerModule;
@@ -28,11 +37,17 @@ export async function loadHandler(
   const handler = module.create
     ? made(module.create, url, options, { queue, queues, macs: bytes })
     : module.default;
-  if (typeof handler === 'function') return handler;
+  if (typeof handler === 'function') return { handle: handler, tick: undefined, tickMillis: TICK_MILLIS };
+  if (typeof handler?.handle === 'function' && typeof handler.tick === 'function') {
+    const { handle, tick, tickMillis = TICK_MILLIS } = handler;
+    if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
+    const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
+    throw new TwinpathError('ERR_HANDLER', { device: url, detail });
+  }
   throw new TwinpathError('ERR_HANDLER', {
     device: url,
     detail: module.create
-      ? 'its create() returns no function'
+      ? 'its create() returns neither a function nor { handle, tick }'
       : 'it exports neither a default function nor create()',
     hint: 'Write: export default (burst) => { … }',
   });
@@ -43,7 +58,7 @@ function made(
   url: string,
   options: Record<string, unknown>,
   context: HandlerContext,
-): Handler {
+): Handler | TickingHandler {
   try {
     return create(options, context);
   } catch (error) {

@@ -248,7 +248,7 @@ export interface Layout {
   ringRoom(ring: RingId): number;
 }
 
-/** Bytes of a burst: four Int32 arrays (one to come) and three byte arrays of {@link BURST} entries. */
+/** Bytes of a burst: four Int32 arrays and four byte arrays of {@link BURST} entries. */
 export const BURST_BYTES = 4 * 4 * BURST + 4 * BURST;
 
 export function layOut(geometry: Geometry): Layout {
