@@ -15,7 +15,7 @@ typedef int s32;
 typedef unsigned long long u64;
 typedef long long s64;
 
-#define TP_ABI 1
+#define TP_ABI 2
 
 /* The four rings of an AF_XDP socket, in the order of every array below. */
 enum { TP_FILL, TP_RX, TP_TX, TP_COMPLETION, TP_RINGS };
@@ -78,7 +78,7 @@ enum {
 	TP_STEP_BUFFERS,
 };
 
-/* One frame of a plain tap burst: read into, or written from, base + offset. */
+/* One frame of a plain tap burst, or one piece of a chain: read into, or written from, base + offset. */
 struct tp_span {
 	u32 offset;
 	s32 length; /* room before a read, bytes after it; bytes to write */

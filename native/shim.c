@@ -3,8 +3,9 @@
  *
  * Rules: every function returns a count or a negative errno; addresses are plain 64-bit
  * numbers that TypeScript computed from the shared memory; no allocation, no threads, no
- * state, no libc. The only loops over packets are tp_read_burst and tp_write_burst, for
- * kernels that refuse io_uring; everything else that touches packets is TypeScript.
+ * state, no libc. The only loops over packets are tp_read_burst, tp_write_burst and
+ * tp_write_chains, for taps without io_uring; everything else that touches packets is
+ * TypeScript.
  */
 #include "layout.h"
 #include "syscall.h"
@@ -12,7 +13,7 @@
 #define API __attribute__((visibility("default")))
 #define PTR(address) ((void *)(unsigned long)(address))
 
-enum { EINTR = 4, EAGAIN = 11, ENOSPC = 28 };
+enum { EINTR = 4, EAGAIN = 11, EINVAL = 22, ENOSPC = 28 };
 enum { POLL_LIMIT_MILLIS = 50 };
 
 /* gcc may call these even in a freestanding build. */
@@ -378,4 +379,31 @@ API int tp_write_burst(int fd, u64 base, u64 spans, u32 count)
 		done++;
 	}
 	return done;
+}
+
+enum { CHAIN_LIMIT = 64 };
+struct iovec { u64 base, length; };
+
+/*
+ * Writes packets that lie in pieces, in order: packet i is the next counts[i] spans (1 to 64), one
+ * writev. Returns how many packets went. Stops at the first refusal, or at a count out of range.
+ */
+API int tp_write_chains(int fd, u64 base, u64 spans, u64 counts, u32 chains)
+{
+	struct tp_span *span = PTR(spans);
+	u32 *count = PTR(counts);
+	struct iovec pieces[CHAIN_LIMIT];
+	for (u32 done = 0; done < chains; done++) {
+		long ret = -EINVAL;
+		if (count[done] >= 1 && count[done] <= CHAIN_LIMIT) {
+			for (u32 i = 0; i < count[done]; i++, span++) {
+				pieces[i].base = base + span->offset;
+				pieces[i].length = span->length;
+			}
+			ret = SYS3(NR_writev, fd, pieces, count[done]);
+		}
+		if (ret < 0)
+			return done ? (int)done : ret;
+	}
+	return chains;
 }

@@ -57,6 +57,11 @@ export interface Shim {
   uringEnter(fd: number, submit: number): number;
   readBurst(fd: number, base: Pointer, spans: Pointer, count: number): number;
   writeBurst(fd: number, base: Pointer, spans: Pointer, count: number): number;
+  /**
+   * Packets in pieces: packet i is the next `counts[i]` spans, 1 to 64. Returns how many packets went;
+   * stops at the first refusal.
+   */
+  writeChains(fd: number, base: Pointer, spans: Pointer, counts: Pointer, chains: number): number;
 }
 
 /** Parameter types: i int, u uint32, p pointer (a view or an address), s string. */
@@ -90,6 +95,7 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   uringEnter: ['tp_uring_enter', 'iu'],
   readBurst: ['tp_read_burst', 'ippu'],
   writeBurst: ['tp_write_burst', 'ippu'],
+  writeChains: ['tp_write_chains', 'ipppu'],
 };
 
 const TYPES: Record<string, string> = { i: 'int', u: 'uint32_t', p: 'void *', s: 'const char *' };
