@@ -7,13 +7,21 @@
 import { Assembler } from './assembler.ts';
 
 /** Helper numbers, include/uapi/linux/bpf.h. */
+const CLONE_REDIRECT = 13;
 const REDIRECT = 23;
 const REDIRECT_MAP = 51;
 
 const XDP_PASS = 2;
+/** Go on with the next program: of tcx (TCX_NEXT), and of cls_bpf (TC_ACT_UNSPEC). */
+const NEXT = -1;
+/** TC_ACT_STOLEN: the packet is taken, and to whoever sent it that is a success. */
+const STOLEN = 4;
+/** BPF_F_INGRESS of bpf_redirect. */
+const INGRESS = 1;
 /** `struct xdp_md` */
 const RX_QUEUE_INDEX = 16;
 /** `struct __sk_buff` */
+const SKB_MARK = 8;
 const QUEUE_MAPPING = 12;
 const HASH = 68;
 
@@ -48,6 +56,73 @@ export function xdpRedirect(mapFd: number): Uint8Array {
  */
 export function tcRedirect(ifindex: number): Uint8Array {
   return new Assembler().movImm(1, ifindex).movImm(2, 0).call(REDIRECT).exit().assemble();
+}
+
+/**
+ * `skb->mark` of a packet that a tap of ours gives to the NetVSC, from there to our program at the
+ * NetVSC, which would otherwise bring it straight back up. Survives both redirects: skb_scrub_packet
+ * keeps the mark inside one namespace (net/core/skbuff.c).
+ *
+ * That program must clear it. The mark is the fwmark of policy routing, nftables and `SO_MARK`: a rule
+ * meant for somebody else's mark may match ours under its mask, and sysctl fwmark_reflect would put it on
+ * the machine's answers. It is a full 32-bit number ("tWPm") because those who mark packets use few bits,
+ * so that nobody's mark is taken for ours.
+ */
+export const MARK = 0x7457506d;
+
+/**
+ * For the ingress of a tap, that is for what is written to it: marked, and on to that device. By its
+ * transmit side as {@link tcRedirect} does, or as if the device had received it: then eth_type_trans says
+ * anew whom the packet is for, so that one for the device's own MAC is the kernel's (PACKET_HOST).
+ */
+export function tcMarkedRedirect(ifindex: number, to: 'egress' | 'ingress'): Uint8Array {
+  return new Assembler()
+    .movImm(2, MARK)
+    .storeW(1, 2, SKB_MARK)
+    .movImm(1, ifindex)
+    .movImm(2, to === 'ingress' ? INGRESS : 0)
+    .call(REDIRECT)
+    .exit()
+    .assemble();
+}
+
+/**
+ * For the NetVSC: marked packets lose their mark and go on as they would have without us, all others
+ * leave by the transmit side of that tap. When the tap has gone, redirecting to it drops.
+ */
+export function tcCapture(tap: number): Uint8Array {
+  return passMarked().movImm(1, tap).movImm(2, 0).call(REDIRECT).exit().assemble();
+}
+
+/**
+ * The same for a filter, which outlives a killed process: when the tap has gone, packets go on to the
+ * kernel. bpf_clone_redirect is the one that tells; it costs a copy of the sk_buff, not of the packet.
+ * A negative answer says that the copy went nowhere, so nothing is ever taken and passed on as well.
+ */
+export function tcCaptureWhilePresent(tap: number): Uint8Array {
+  return passMarked()
+    .movImm(2, tap)
+    .movImm(3, 0)
+    .call(CLONE_REDIRECT)
+    .jumpIf32Imm('jsge', 0, 0, 'taken')
+    .movImm(0, NEXT)
+    .exit()
+    .label('taken')
+    .movImm(0, STOLEN)
+    .exit()
+    .assemble();
+}
+
+/** Ends for marked packets; for others what is appended goes on, with the packet in register 1. */
+function passMarked(): Assembler {
+  return new Assembler()
+    .loadW(2, 1, SKB_MARK)
+    .jneImm(2, MARK, 'unmarked')
+    .movImm(2, 0)
+    .storeW(1, 2, SKB_MARK)
+    .movImm(0, NEXT)
+    .exit()
+    .label('unmarked');
 }
 
 /**

@@ -60,6 +60,8 @@ const IFLA_INET6_ADDR_GEN_MODE = 8;
 
 export class RtNetlink {
   readonly #socket: NetlinkSocket;
+  /** Links whose clsact is of our making. */
+  readonly #clsacts = new Set<number>();
 
   private constructor(socket: NetlinkSocket) {
     this.#socket = socket;
@@ -157,11 +159,24 @@ export class RtNetlink {
 
   /** @returns false when clsact already was there */
   addClsact(ifindex: number): boolean {
-    return tc.addClsact(this.#socket, ifindex);
+    const added = tc.addClsact(this.#socket, ifindex);
+    if (added) this.#clsacts.add(ifindex);
+    return added;
   }
 
   deleteClsact(ifindex: number): void {
     tc.deleteClsact(this.#socket, ifindex);
+    this.#clsacts.delete(ifindex);
+  }
+
+  /** Takes clsact away if this object brought it; it stays if somebody has put a filter there since. */
+  releaseClsact(ifindex: number): void {
+    if (this.#clsacts.has(ifindex)) this.deleteEmptyClsact(ifindex);
+  }
+
+  deleteEmptyClsact(ifindex: number): void {
+    const hooks = ['ingress', 'egress'] as const;
+    if (hooks.every((where) => this.bpfFilters(ifindex, where).length === 0)) this.deleteClsact(ifindex);
   }
 
   /** Puts a direct-action program there, or replaces the one with this handle and priority. */

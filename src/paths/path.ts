@@ -4,7 +4,7 @@
  * The coordinator holds a {@link PathDevice}: it opens kernel objects for all queues, arms them once
  * the workers are attached, and closes them once the workers have let go. Each worker holds a
  * {@link PathQueue} per attached path: four rings and a kick. Drivers are folders beside this file:
- * `af-xdp`, `tap`, `memory`.
+ * `af-xdp`, `tap`, `memory`, `host`.
  *
  * Ring and device calls take and return counts, never wait and never throw; the caller decides what to
  * drop, and counts it.
@@ -77,7 +77,7 @@ export interface PathDevice {
 
 /** What a path turned out to be, for people. */
 export interface PathDescription {
-  readonly driver: 'af-xdp' | 'tap' | 'memory';
+  readonly driver: 'af-xdp' | 'tap' | 'memory' | 'host';
   /** Name of the network device, or what stands in for it. */
   readonly device: string;
   /** How it runs: 'native zero-copy', 'native copy', 'generic copy', 'io_uring', 'read/write'… */

@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Assembler, type JumpOp, type Register } from '../../src/kernel/assembler.ts';
-import { tapSteering, tcRedirect, xdpRedirect } from '../../src/kernel/programs.ts';
+import {
+  tapSteering,
+  tcCapture,
+  tcCaptureWhilePresent,
+  tcMarkedRedirect,
+  tcRedirect,
+  xdpRedirect,
+} from '../../src/kernel/programs.ts';
 
 /** One slot a line, as `llvm-objdump -d` prints the bytes. */
 function slots(code: Uint8Array): string[] {
@@ -155,6 +162,43 @@ describe('the programs', () => {
       '8500000017000000',
       '9500000000000000',
     ]);
+  });
+
+  it('mark and redirect to either side of a device', () => {
+    const program = (flags: string): string[] => [
+      'b70200006d505774', // r2 = MARK
+      '6321080000000000', // skb->mark = r2
+      'b70100002c010000',
+      `b7020000${flags}000000`,
+      '8500000017000000',
+      '9500000000000000',
+    ];
+    expect(slots(tcMarkedRedirect(300, 'egress'))).toEqual(program('00'));
+    expect(slots(tcMarkedRedirect(300, 'ingress'))).toEqual(program('01'));
+  });
+
+  it('capture all but the marked, whose mark they clear', () => {
+    const marked = [
+      '6112080000000000', // r2 = skb->mark
+      '550204006d505774', // unless MARK, past the next four
+      'b702000000000000',
+      '6321080000000000', // skb->mark = 0
+      'b7000000ffffffff', // TCX_NEXT
+      '9500000000000000',
+    ];
+    const redirect = ['b70100002c010000', 'b702000000000000', '8500000017000000', '9500000000000000'];
+    expect(slots(tcCapture(300))).toEqual([...marked, ...redirect]);
+    const clone = [
+      'b70200002c010000',
+      'b703000000000000',
+      '850000000d000000',
+      '7600020000000000', // unless (s32)r0 >= 0:
+      'b7000000ffffffff',
+      '9500000000000000',
+      'b700000004000000', // TC_ACT_STOLEN
+      '9500000000000000',
+    ];
+    expect(slots(tcCaptureWhilePresent(300))).toEqual([...marked, ...clone]);
   });
 
   it('steer by the recorded queue, or by the number as it stands', () => {

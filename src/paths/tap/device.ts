@@ -3,11 +3,10 @@
  * the tap leaves by the NetVSC. Coordinator only.
  *
  * The tap is not persistent and its ties are bpf_links: the kernel removes everything when the process
- * dies. On kernels before 6.6 the ties are tc filters, which outlive a killed process; the next start
- * removes them first.
+ * dies. On kernels before 6.6 the ties are tc filters, which outlive a killed process: they let the kernel
+ * have its packets, and the next start removes them.
  */
-import { writeFileSync } from 'node:fs';
-import { check, Errno, errnoName, TwinpathError } from '../../errors.ts';
+import { check, errnoName } from '../../errors.ts';
 import { Bpf } from '../../kernel/bpf.ts';
 import { tapSteering } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
@@ -15,26 +14,19 @@ import type { Shim } from '../../kernel/shim.ts';
 import { Driver, type KernelCounter, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { refuseLongPackets } from '../frame-room.ts';
+import type { TieKind } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
-import { Tie, type TieKind } from './tie.ts';
+import { awaitVanishing, openTap } from './open.ts';
+import { Tie } from './tie.ts';
 
-const TUNSETIFF = 0x400454ca;
 const TUNSETSTEERINGEBPF = 0x800454e0;
-const IFF_TAP = 0x0002;
-const IFF_MULTI_QUEUE = 0x0100;
-const IFF_NO_PI = 0x1000;
-const O_RDWR_CLOEXEC = 0o2000002;
-
-/** Packets the kernel keeps for a tap queue nobody reads for a moment; its own default is 1000. */
-const QUEUE_LENGTH = 4096;
-
-/** How long a closed tap is waited for; after that it goes by itself. */
-const VANISH_MILLIS = 250;
 
 export interface TapOptions {
   /** Plain reads and writes even where io_uring works. */
   readonly plain?: boolean;
   readonly tie?: TieKind;
+  /** A host path in inline mode goes with it: what is sent here must be told from what the kernel sends. */
+  readonly inline?: boolean;
 }
 
 export class TapDevice implements PathDevice {
@@ -46,7 +38,7 @@ export class TapDevice implements PathDevice {
   readonly #path: PathId;
   readonly #link: Link;
   readonly #options: TapOptions;
-  #fds: number[] = [];
+  #fds: readonly number[] = [];
   #ifindex = 0;
   #tie: Tie | undefined;
 
@@ -78,19 +70,12 @@ export class TapDevice implements PathDevice {
     const { layout, words } = this.#memory;
     refuseLongPackets(this.#link, layout.geometry.frameSize);
     try {
-      const name = this.#openQueues(layout.geometry.queues);
-      const tap = this.#netlink.link(name);
-      if (tap === undefined) throw new TwinpathError('ERR_DEVICE_NOT_FOUND', { device: name });
+      const { queues } = layout.geometry;
+      const { mtu } = this.#link;
+      const tap = openTap(this.#shim, this.#netlink, { template: 'twinpath%d', queues, mtu });
+      this.#fds = tap.fds;
       this.#ifindex = tap.ifindex;
       this.#steer();
-      this.#silence(name);
-      this.#netlink.setLink(tap.ifindex, {
-        mtu: this.#link.mtu,
-        txQueueLength: QUEUE_LENGTH,
-        noArp: true,
-        addrGenMode: 1,
-      });
-      this.#netlink.setLink(tap.ifindex, { up: true });
     } catch (error) {
       this.close();
       throw error;
@@ -111,6 +96,7 @@ export class TapDevice implements PathDevice {
       tap: this.#ifindex,
       device: this.#link.name,
       kind: this.#options.tie ?? 'tcx',
+      marks: this.#options.inline ?? false,
     });
     this.description.tie = this.#tie.name;
     this.description.mode = this.#mode();
@@ -132,21 +118,9 @@ export class TapDevice implements PathDevice {
       words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
       this.#shim.close(fd);
     });
-    if (this.#fds.length > 0) this.#vanish();
+    if (this.#fds.length > 0) awaitVanishing(this.#netlink, this.#ifindex);
     this.#fds = [];
     this.#ifindex = 0; // that its link goes is our own doing
-  }
-
-  /**
-   * Waits until the tap is gone: an io_uring that was closed holds its files until a kernel work item has run
-   * (io_uring.c, io_ring_exit_work), a few ms later.
-   */
-  #vanish(): void {
-    const never = new Int32Array(new SharedArrayBuffer(4));
-    for (let millis = 0; millis < VANISH_MILLIS; millis++) {
-      if (this.#ifindex === 0 || this.#netlink.link(this.#ifindex) === undefined) return;
-      Atomics.wait(never, 0, 0, 1);
-    }
   }
 
   /** The tap counts for all its queues together: they are reported on queue 0. */
@@ -160,28 +134,6 @@ export class TapDevice implements PathDevice {
     };
   }
 
-  #openQueues(queues: number): string {
-    const request = new DataView(new ArrayBuffer(40)); // struct ifreq
-    const template = new TextEncoder().encode('twinpath%d');
-    new Uint8Array(request.buffer).set(template);
-    request.setUint16(16, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE, true);
-    for (let queue = 0; queue < queues; queue++) {
-      const fd = this.#shim.open('/dev/net/tun', O_RDWR_CLOEXEC);
-      if (fd === Errno.ENOENT || fd === Errno.ENODEV || fd === Errno.ENXIO) {
-        throw new TwinpathError('ERR_NO_TUN', {
-          device: '/dev/net/tun',
-          syscall: 'open',
-          errno: -fd,
-          hint: 'Load the module: modprobe tun. In a container, pass the device in: --device /dev/net/tun.',
-        });
-      }
-      this.#fds.push(check(fd, 'open', { device: '/dev/net/tun' }));
-      check(this.#shim.ioctl(fd, TUNSETIFF, request), 'ioctl(TUNSETIFF)', { device: '/dev/net/tun' });
-    }
-    const name = new Uint8Array(request.buffer, 0, 16);
-    return new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
-  }
-
   /** Queue q of the NetVSC comes up queue q of the tap: see `tapSteering`. */
   #steer(): void {
     const virtual = this.#link.kind === 'veth' || this.#link.kind === 'bridge';
@@ -193,15 +145,6 @@ export class TapDevice implements PathDevice {
     const result = this.#shim.ioctl(this.#fds[0]!, TUNSETSTEERINGEBPF, new Int32Array([program]));
     this.#shim.close(program);
     check(result, 'ioctl(TUNSETSTEERINGEBPF)', { device: this.#link.name });
-  }
-
-  /** The kernel must not speak on the tap by itself: router solicitations would reach the handler. */
-  #silence(name: string): void {
-    try {
-      writeFileSync(`/proc/sys/net/ipv6/conf/${name}/disable_ipv6`, '1');
-    } catch {
-      // A kernel without IPv6 has nothing to say.
-    }
   }
 
   #mode(): string {

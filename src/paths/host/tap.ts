@@ -1,0 +1,61 @@
+/**
+ * The host tap: where packets meet the machine's own stack. Each is preceded by a `struct
+ * virtio_net_hdr` of {@link VNET_HEADER} bytes (include/uapi/linux/virtio_net.h), and may be a TCP or UDP
+ * segment of 64 KiB that is still to be cut, with a checksum that is still to be finished.
+ *
+ * No steering program: the tap remembers by which queue a flow was last written (tun_flow_update, for
+ * three seconds) and brings its packets up there, either direction having the same hash. So both
+ * directions of a connection meet on one worker. Flows never written are spread by that hash.
+ */
+import { check, Errno } from '../../errors.ts';
+import type { RtNetlink } from '../../kernel/rtnetlink.ts';
+import type { Shim } from '../../kernel/shim.ts';
+import { type OpenTap, openTap } from '../tap/open.ts';
+
+/** The kernel's default for a tap with IFF_VNET_HDR, in the machine's byte order. */
+export const VNET_HEADER = 10;
+
+const IFF_VNET_HDR = 0x4000;
+const TUNSETOFFLOAD = 0x400454d0;
+/** include/uapi/linux/asm-generic/ioctls.h */
+const FIONBIO = 0x5421;
+
+const TUN_F_CSUM = 0x01;
+const TUN_F_TSO4 = 0x02;
+const TUN_F_TSO6 = 0x04;
+const TUN_F_TSO_ECN = 0x08;
+const TUN_F_USO4 = 0x20;
+const TUN_F_USO6 = 0x40;
+const TCP = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+/** Linux 6.2 and later; both or neither. */
+const UDP = TUN_F_USO4 | TUN_F_USO6;
+
+export interface HostTap extends OpenTap {
+  /** What the kernel leaves for us to cut. */
+  readonly segments: 'TCP' | 'TCP and UDP';
+}
+
+/** Descriptors are nonblocking. @throws what {@link openTap} throws */
+export function openHostTap(
+  shim: Shim,
+  netlink: RtNetlink,
+  { queues, mtu }: { readonly queues: number; readonly mtu: number },
+): HostTap {
+  const tap = openTap(shim, netlink, { template: 'twinhost%d', flags: IFF_VNET_HDR, queues, mtu });
+  try {
+    for (const fd of tap.fds) check(shim.ioctl(fd, FIONBIO, new Int32Array([1])), 'ioctl(FIONBIO)');
+    return { ...tap, segments: offload(shim, tap.fds[0]!) };
+  } catch (error) {
+    for (const fd of tap.fds) shim.close(fd);
+    throw error;
+  }
+}
+
+/** The argument is the number itself, not an address. */
+function offload(shim: Shim, fd: number): HostTap['segments'] {
+  const both = shim.ioctl(fd, TUNSETOFFLOAD, TCP | UDP);
+  if (both === 0) return 'TCP and UDP';
+  const result = both === Errno.EINVAL ? shim.ioctl(fd, TUNSETOFFLOAD, TCP) : both;
+  check(result, 'ioctl(TUNSETOFFLOAD)', { device: '/dev/net/tun' });
+  return 'TCP';
+}

@@ -1,0 +1,96 @@
+/**
+ * Opening a multi-queue tap, and waiting for it to go. Not persistent: the kernel removes it when its last
+ * descriptor is closed, also by a kill. Coordinator only.
+ */
+import { writeFileSync } from 'node:fs';
+import { check, Errno, TwinpathError } from '../../errors.ts';
+import type { RtNetlink } from '../../kernel/rtnetlink.ts';
+import type { Shim } from '../../kernel/shim.ts';
+
+const TUNSETIFF = 0x400454ca;
+const IFF_TAP = 0x0002;
+const IFF_MULTI_QUEUE = 0x0100;
+const IFF_NO_PI = 0x1000;
+const O_RDWR_CLOEXEC = 0o2000002;
+
+/** Packets the kernel keeps for a tap queue nobody reads for a moment; its own default is 1000. */
+const QUEUE_LENGTH = 4096;
+
+/** How long a closed tap is waited for; after that it goes by itself. */
+const VANISH_MILLIS = 250;
+
+export interface TapRequest {
+  /** With %d for a number the kernel chooses. At most 15 bytes when filled in. */
+  readonly template: string;
+  readonly queues: number;
+  readonly mtu: number;
+  /** Flags of TUNSETIFF beside those every tap of ours has. */
+  readonly flags?: number;
+}
+
+export interface OpenTap {
+  /** One for each queue, blocking. */
+  readonly fds: readonly number[];
+  readonly ifindex: number;
+}
+
+/** Up, and silent. @throws ERR_NO_TUN, ERR_KERNEL, ERR_PERMISSION, having closed what it opened */
+export function openTap(shim: Shim, netlink: RtNetlink, request: TapRequest): OpenTap {
+  const fds: number[] = [];
+  try {
+    const name = openQueues(shim, request, fds);
+    const tap = netlink.link(name);
+    if (tap === undefined) throw new TwinpathError('ERR_DEVICE_NOT_FOUND', { device: name });
+    silence(name);
+    const { mtu } = request;
+    netlink.setLink(tap.ifindex, { mtu, txQueueLength: QUEUE_LENGTH, noArp: true, addrGenMode: 1 });
+    netlink.setLink(tap.ifindex, { up: true });
+    return { fds, ifindex: tap.ifindex };
+  } catch (error) {
+    for (const fd of fds) shim.close(fd);
+    throw error;
+  }
+}
+
+/** @returns the name; what was opened is in `fds` also when it throws */
+function openQueues(shim: Shim, { template, queues, flags = 0 }: TapRequest, fds: number[]): string {
+  const request = new DataView(new ArrayBuffer(40)); // struct ifreq
+  new Uint8Array(request.buffer).set(new TextEncoder().encode(template));
+  request.setUint16(16, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | flags, true);
+  for (let queue = 0; queue < queues; queue++) {
+    const fd = shim.open('/dev/net/tun', O_RDWR_CLOEXEC);
+    if (fd === Errno.ENOENT || fd === Errno.ENODEV || fd === Errno.ENXIO) {
+      throw new TwinpathError('ERR_NO_TUN', {
+        device: '/dev/net/tun',
+        syscall: 'open',
+        errno: -fd,
+        hint: 'Load the module: modprobe tun. In a container, pass the device in: --device /dev/net/tun.',
+      });
+    }
+    fds.push(check(fd, 'open', { device: '/dev/net/tun' }));
+    check(shim.ioctl(fd, TUNSETIFF, request), 'ioctl(TUNSETIFF)', { device: '/dev/net/tun' });
+  }
+  const name = new Uint8Array(request.buffer, 0, 16);
+  return new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
+}
+
+/** The kernel must not speak on the tap by itself: router solicitations would reach the handler. */
+function silence(name: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/ipv6/conf/${name}/disable_ipv6`, '1');
+  } catch {
+    // A kernel without IPv6 has nothing to say.
+  }
+}
+
+/**
+ * Waits until a closed tap is gone: an io_uring that was closed holds its files until a kernel work item has
+ * run (io_uring.c, io_ring_exit_work), a few ms later.
+ */
+export function awaitVanishing(netlink: RtNetlink, ifindex: number): void {
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  for (let millis = 0; millis < VANISH_MILLIS; millis++) {
+    if (netlink.link(ifindex) === undefined) return;
+    Atomics.wait(never, 0, 0, 1);
+  }
+}
