@@ -1,5 +1,5 @@
 /**
- * The two things that only ethtool's ioctl tells on every kernel: a device's channels and its driver.
+ * The ethtool ioctl, and two things that only it tells on every kernel: a device's channels and its driver.
  *
  * Each call opens a socket of its own in the thread's network namespace and takes RTNL, which may be
  * held for seconds while a VF comes or goes. Setting channels resets the device: on mlx5 all of its
@@ -85,7 +85,8 @@ function readChannels(shim: Shim, name: string): DataView | number {
   return result < 0 ? result : view;
 }
 
-function ethtool(shim: Shim, name: string, request: DataView): number {
+/** One request, which the kernel also answers in: 0 or more, or a negative errno. Its first word is the command. */
+export function ethtool(shim: Shim, name: string, request: DataView): number {
   const ifreq = new DataView(new ArrayBuffer(IFREQ));
   const bytes = new TextEncoder().encode(name);
   new Uint8Array(ifreq.buffer, 0, IFNAMSIZ - 1).set(bytes.subarray(0, IFNAMSIZ - 1));
