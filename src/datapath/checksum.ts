@@ -11,24 +11,10 @@
  *
  * Allocates nothing; any thread.
  */
+import { checksum, sum } from '../offload/sum.ts';
 import { type Packet, Protocol } from './packet.ts';
 
-/** Adds `count` bytes of `view` to the sum `start`; an odd last byte counts as the high half of a word. */
-export function sum(view: DataView, at: number, count: number, start = 0): number {
-  let total = start;
-  const end = at + count;
-  let i = at;
-  for (; i <= end - 4; i += 4) {
-    const word = view.getUint32(i);
-    total += (word >>> 16) + (word & 0xffff);
-  }
-  if (i <= end - 2) {
-    total += view.getUint16(i);
-    i += 2;
-  }
-  if (i < end) total += view.getUint8(i) << 8;
-  return total;
-}
+export { checksum, sum };
 
 /**
  * Adds `count` bytes of the packet to the sum `start`.
@@ -40,13 +26,6 @@ export function sumOf(packet: Packet, at: number, count: number, start = 0): num
     throw new RangeError(`${count} bytes at ${at} are not in a packet of ${packet.length} bytes`);
   }
   return sum(packet.view, packet.offset + at, count, start);
-}
-
-/** The checksum of a sum: folded to 16 bits and complemented. */
-export function checksum(total: number): number {
-  // Once for the carries of the sum, once for the carry of that.
-  const once = (total & 0xffff) + (total >>> 16);
-  return ~(once + (once >>> 16)) & 0xffff;
 }
 
 /** `old`, after a 16-bit field changed from `before` to `after`: equation 3 of RFC 1624. */

@@ -1,0 +1,116 @@
+/**
+ * Where the headers of a TCP or UDP packet lie.
+ *
+ * One object, moved from packet to packet: nothing is allocated. All places are distances in bytes from the
+ * packet's first byte. Belongs to one thread.
+ */
+import { sum } from './sum.ts';
+
+/** IEEE 802 and IANA numbers. */
+const VLAN = 0x8100;
+const SERVICE_VLAN = 0x88a8;
+const IPV4 = 0x0800;
+const IPV6 = 0x86dd;
+export const TCP = 6;
+export const UDP = 17;
+const ICMPV6 = 58;
+
+const ETHERNET_BYTES = 14;
+const TAG_BYTES = 4;
+const IPV4_BYTES = 20;
+const IPV6_BYTES = 40;
+const TCP_BYTES = 20;
+const UDP_BYTES = 8;
+/** More-fragments bit and fragment offset. */
+const FRAGMENT = 0x3fff;
+
+/** Bits of the TCP flags byte (RFC 9293, RFC 3168). */
+export const TcpFlag = { FIN: 0x01, PSH: 0x08, ACK: 0x10, ECE: 0x40, CWR: 0x80 } as const;
+
+export class Headers {
+  /** 4 or 6; 0 if it is not IP. */
+  version = 0;
+  /** IANA number, of the IPv4 protocol or IPv6 next header field; 0 if that is not there. */
+  protocol = 0;
+  l3 = 0;
+  l4 = 0;
+  /** Of the layer-4 checksum field. */
+  check = 0;
+  payload = 0;
+  /** Where IP says that the packet ends: what follows is the padding of a short frame. */
+  end = 0;
+
+  /**
+   * Reads the headers of the packet of `bytes` bytes at `offset`: Ethernet, up to two VLAN tags, IPv4 with
+   * options or IPv6, TCP with options or UDP.
+   *
+   * @returns whether it is such a packet, whole. False for fragments, IPv6 extension headers and lengths
+   *   that contradict each other: then only `version` and `protocol` mean something
+   */
+  parse(view: DataView, offset: number, bytes: number): boolean {
+    this.version = 0;
+    this.protocol = 0;
+    let l3 = ETHERNET_BYTES;
+    if (bytes < l3) return false;
+    let type = view.getUint16(offset + l3 - 2);
+    for (let tags = 0; tags < 2 && (type === VLAN || type === SERVICE_VLAN); tags++) {
+      l3 += TAG_BYTES;
+      if (bytes < l3) return false;
+      type = view.getUint16(offset + l3 - 2);
+    }
+    this.l3 = l3;
+    if (type === IPV4) return this.#parseIpv4(view, offset, bytes);
+    if (type === IPV6) return this.#parseIpv6(view, offset, bytes);
+    return false;
+  }
+
+  /** Whether a packet that `parse` refused may belong to a TCP connection all the same. */
+  get mayBeTcp(): boolean {
+    if (this.version === 4) return this.protocol === TCP;
+    return this.version === 6 && this.protocol !== UDP && this.protocol !== ICMPV6;
+  }
+
+  #parseIpv4(view: DataView, offset: number, bytes: number): boolean {
+    const { l3 } = this;
+    if (bytes < l3 + IPV4_BYTES) return false;
+    this.version = 4;
+    this.protocol = view.getUint8(offset + l3 + 9);
+    const first = view.getUint8(offset + l3);
+    const l4 = l3 + (first & 15) * 4;
+    const end = l3 + view.getUint16(offset + l3 + 2);
+    if (first >>> 4 !== 4 || l4 < l3 + IPV4_BYTES || end > bytes) return false;
+    if ((view.getUint16(offset + l3 + 6) & FRAGMENT) !== 0) return false;
+    return this.#parseTransport(view, offset, l4, end);
+  }
+
+  #parseIpv6(view: DataView, offset: number, bytes: number): boolean {
+    const { l3 } = this;
+    const l4 = l3 + IPV6_BYTES;
+    if (bytes < l4) return false;
+    this.version = 6;
+    this.protocol = view.getUint8(offset + l3 + 6);
+    const end = l4 + view.getUint16(offset + l3 + 4);
+    if (view.getUint8(offset + l3) >>> 4 !== 6 || end > bytes) return false;
+    return this.#parseTransport(view, offset, l4, end);
+  }
+
+  #parseTransport(view: DataView, offset: number, l4: number, end: number): boolean {
+    this.l4 = l4;
+    this.end = end;
+    if (this.protocol === TCP) {
+      if (end < l4 + TCP_BYTES) return false;
+      this.check = l4 + 16;
+      this.payload = l4 + (view.getUint8(offset + l4 + 12) >>> 4) * 4;
+      return this.payload >= l4 + TCP_BYTES && this.payload <= end;
+    }
+    this.check = l4 + 6;
+    this.payload = l4 + UDP_BYTES;
+    return this.protocol === UDP && end >= this.payload;
+  }
+}
+
+/** Sum of the pseudo header (RFC 9293, RFC 8200) but for the length of what follows, which is to be added. */
+export function pseudoSum(view: DataView, offset: number, headers: Headers): number {
+  const { version, l3, protocol } = headers;
+  return version === 4 ? sum(view, offset + l3 + 12, 8, protocol) : sum(view, offset + l3 + 8, 32, protocol);
+}

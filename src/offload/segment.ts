@@ -1,0 +1,139 @@
+/**
+ * Cuts one large TCP segment, or UDP_SEGMENT datagram, into frames: what a NIC with TSO or the kernel's
+ * tcp_gso_segment, __udp_gso_segment and inet_gso_segment do (net/ipv4/).
+ *
+ * Each frame gets the packet's headers with its own lengths, IPv4 identification (counted up), sequence number
+ * and checksums. FIN and PSH are left to the last frame and CWR to the first. Checksums are made anew: one that
+ * was wrong before is right afterwards, which does not matter for packets of the machine's own stack, whose
+ * checksum is unfinished.
+ *
+ * A frame of 1448 bytes of payload costs 350 ns on Node 20: 75 to copy, 160 to sum, the rest for headers and for
+ * 64 KiB that do not fit the first cache. Copying and summing in one loop of 32-bit loads and stores takes longer
+ * than `copyWithin` and a sum over what it has left in the cache.
+ *
+ * Allocates nothing. Belongs to one thread.
+ */
+import { Segmentation, segmentation, segmentBytes } from '../memory/offload.ts';
+import type { Memory } from '../memory/shared.ts';
+import { Headers, pseudoSum, TCP, TcpFlag, UDP } from './headers.ts';
+import { checksum, sum } from './sum.ts';
+
+export class Segmenter {
+  readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  readonly #headers = new Headers();
+  /** The packet's first byte, in the shared memory. */
+  #offset = 0;
+  /** Payload bytes of the packet, and of each frame but the last. */
+  #total = 0;
+  #size = 0;
+  #pieces = 0;
+  #identification = 0;
+  #sequence = 0;
+  #flags = 0;
+  /** Sums of the IPv4 header and of pseudo header and transport header, but for what differs by frame. */
+  #ipSum = 0;
+  #transportSum = 0;
+
+  constructor(memory: Memory) {
+    this.#view = memory.view;
+    this.#bytes = memory.bytes;
+  }
+
+  /**
+   * Looks at the packet of `bytes` bytes at `offset`, which must stay as it is until the last `write`.
+   *
+   * @param offload its offload word, see memory/offload.ts
+   * @param room bytes that a frame may have at most
+   * @returns into how many frames it is to be cut; 0 if it cannot be: an unknown kind of segmentation, headers
+   *   of another kind or that {@link Headers} does not know, or frames longer than `room`
+   */
+  begin(offset: number, bytes: number, offload: number, room: number): number {
+    const view = this.#view;
+    const headers = this.#headers;
+    const size = segmentBytes(offload);
+    this.#pieces = 0;
+    if (size === 0 || !headers.parse(view, offset, bytes) || !isKind(segmentation(offload), headers))
+      return 0;
+    const { l4, payload, end } = headers;
+    const total = end - payload;
+    if (payload + Math.min(size, total) > room) return 0;
+    this.#offset = offset;
+    this.#total = total;
+    this.#size = size;
+    this.#pieces = Math.max(1, Math.ceil(total / size));
+
+    if (headers.version === 4) this.#beginIpv4(offset + headers.l3, l4 - headers.l3);
+    const at = offset + l4;
+    let transport = sum(view, at, 4, pseudoSum(view, offset, headers));
+    if (headers.protocol === TCP) {
+      this.#sequence = view.getUint32(at + 4);
+      this.#flags = view.getUint8(at + 13);
+      transport += (view.getUint8(at + 12) << 8) + view.getUint16(at + 14);
+      transport = sum(view, at + 18, payload - l4 - 18, sum(view, at + 8, 4, transport));
+    }
+    this.#transportSum = transport;
+    return this.#pieces;
+  }
+
+  /**
+   * Writes frame `i` of those that `begin` counted, in any order, to `target`: `room` bytes of the same memory
+   * that do not overlap the packet.
+   *
+   * @returns its length
+   */
+  write(i: number, target: number): number {
+    const bytes = this.#bytes;
+    const { l3, l4, payload, version, protocol } = this.#headers;
+    const offset = this.#offset;
+    const start = i * this.#size;
+    const count = Math.min(this.#size, this.#total - start);
+    const from = offset + payload + start;
+    bytes.copyWithin(target, offset, offset + payload);
+    bytes.copyWithin(target + payload, from, from + count);
+
+    const transport = payload - l4 + count;
+    if (version === 4) this.#writeIpv4(target + l3, l4 - l3 + transport, i);
+    else this.#view.setUint16(target + l3 + 4, transport);
+    const total = sum(this.#view, target + payload, count, this.#transportSum + transport);
+    if (protocol === TCP) this.#writeTcp(target + l4, i, total);
+    else this.#writeUdp(target + l4, transport, total);
+    return payload + count;
+  }
+
+  #beginIpv4(at: number, count: number): void {
+    const view = this.#view;
+    this.#identification = view.getUint16(at + 4);
+    this.#ipSum = sum(view, at + 12, count - 12, sum(view, at + 6, 4, view.getUint16(at)));
+  }
+
+  #writeIpv4(at: number, length: number, i: number): void {
+    const view = this.#view;
+    const identification = (this.#identification + i) & 0xffff;
+    view.setUint16(at + 2, length);
+    view.setUint16(at + 4, identification);
+    view.setUint16(at + 10, checksum(this.#ipSum + length + identification));
+  }
+
+  #writeTcp(at: number, i: number, total: number): void {
+    const view = this.#view;
+    const sequence = (this.#sequence + i * this.#size) >>> 0;
+    let flags = this.#flags;
+    if (i > 0) flags &= ~TcpFlag.CWR;
+    if (i < this.#pieces - 1) flags &= ~(TcpFlag.FIN | TcpFlag.PSH);
+    view.setUint32(at + 4, sequence);
+    view.setUint8(at + 13, flags);
+    view.setUint16(at + 16, checksum(total + (sequence >>> 16) + (sequence & 0xffff) + flags));
+  }
+
+  #writeUdp(at: number, length: number, total: number): void {
+    this.#view.setUint16(at + 4, length);
+    this.#view.setUint16(at + 6, checksum(total + length) || 0xffff); // 0 says that there is none
+  }
+}
+
+function isKind(kind: number, { version, protocol }: Headers): boolean {
+  if (kind === Segmentation.UDP) return protocol === UDP;
+  if (protocol !== TCP) return false;
+  return kind === (version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6);
+}

@@ -1,0 +1,465 @@
+/** Merging TCP segments: what is merged, what comes of it, and that nothing is lost, hidden or reordered. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { CHECKSUM_UNFINISHED, offloadWord, Segmentation } from '../../src/memory/offload.ts';
+import { Coalescer, MAX_PIECES } from '../../src/offload/coalesce.ts';
+import { Segmenter } from '../../src/offload/segment.ts';
+import { arp, ethernet, icmpEcho, ipv4 } from '../fixtures/frames.ts';
+import {
+  ACK,
+  be32,
+  CWR,
+  dissect,
+  ECE,
+  FIN,
+  frameOf,
+  headersArbitrary,
+  noise,
+  PSH,
+  RST,
+  roomyMemory,
+  type Segment,
+  SYN,
+  segment,
+  URG,
+} from '../fixtures/segments.ts';
+
+const { memory, large, frames } = roomyMemory();
+const FRAME_BYTES = 4096;
+const ROOM = 256;
+const CAPACITY = 256;
+const coalescer = new Coalescer(memory, CAPACITY);
+
+interface Chain {
+  /** Which packets are in it. */
+  packets: number[];
+  virtio: number[];
+  /** Its entries one after the other, as writev would hand them over. */
+  frame: number[];
+}
+
+function results(count: number): Chain[] {
+  const { first, entryOffset, entryBytes } = coalescer;
+  return Array.from({ length: count }, (_, c) => {
+    const entries = Array.from({ length: first[c + 1]! - first[c]! }, (_, k) => first[c]! + k);
+    const bytes = entries.flatMap((e) => [
+      ...memory.bytes.subarray(entryOffset[e], entryOffset[e]! + entryBytes[e]!),
+    ]);
+    return {
+      packets: entries.map((e) => Math.floor((entryOffset[e]! - frames) / FRAME_BYTES)),
+      virtio: bytes.slice(0, 10),
+      frame: bytes.slice(10),
+    };
+  });
+}
+
+function coalesced(packets: readonly (readonly number[])[], shift = 0): Chain[] {
+  packets.forEach((packet, i) => {
+    const at = frames + i * FRAME_BYTES + ROOM + shift;
+    memory.bytes.fill(0xee, at - 10, at);
+    memory.bytes.set(packet, at);
+    expect(coalescer.add(at, packet.length, 0)).toBe(true);
+  });
+  return results(coalescer.close());
+}
+
+const groups = (chains: readonly Chain[]): number[][] => chains.map(({ packets }) => packets);
+
+/** The segments that a large one was sent as. */
+function train(whole: Segment, size: number): Segment[] {
+  return Array.from({ length: Math.ceil(whole.payload.length / size) }, (_, i) => {
+    const payload = whole.payload.slice(i * size, (i + 1) * size);
+    const last = (i + 1) * size >= whole.payload.length;
+    const flags = last ? whole.flags : whole.flags & ~(PSH | FIN);
+    return { ...whole, id: (whole.id + i) & 0xffff, seq: (whole.seq + i * size) >>> 0, flags, payload };
+  });
+}
+
+/** Four segments of 100 bytes. */
+const four = (fields: Partial<Segment> = {}): Segment[] =>
+  train(segment({ ...fields, payload: noise(400, 5) }), 100);
+
+const large16 = (value: number): number[] => [value & 255, value >> 8];
+
+describe('a train of segments', () => {
+  it('becomes the one segment that it was cut from, with a checksum made of theirs', () => {
+    fc.assert(
+      fc.property(
+        headersArbitrary,
+        fc.constantFrom(ACK, ACK | PSH, ACK | FIN, ACK | PSH | FIN | ECE),
+        fc.integer({ min: 1, max: 300 }),
+        fc.integer({ min: 2, max: 12 }),
+        fc.integer({ min: 0, max: 299 }),
+        fc.integer({ min: 0, max: 3 }),
+        (headers, flags, size, count, missing, shift) => {
+          const payload = noise(size * count - (missing % size), count);
+          const whole = { ...headers, flags, payload };
+          const [chain, ...others] = coalesced(train(whole, size).map(frameOf), shift);
+          expect(others).toEqual([]);
+          expect(dissect(chain!.frame)).toEqual(whole);
+          const { version, vlans, options } = whole;
+          const headerBytes = 14 + 4 * vlans.length + (version === 4 ? 20 : 40) + 20 + options.length;
+          const kind = version === 4 ? 1 : 4;
+          expect(chain!.virtio).toEqual([0, kind, ...large16(headerBytes), ...large16(size), 0, 0, 0, 0]);
+        },
+      ),
+    );
+  });
+
+  it('made by the segmenter comes back as what it cut', () => {
+    const segmenter = new Segmenter(memory);
+    fc.assert(
+      fc.property(
+        headersArbitrary,
+        fc.integer({ min: 100, max: 1500 }),
+        fc.integer({ min: 1, max: 20_000 }),
+        (headers, size, bytes) => {
+          const whole = { ...headers, flags: ACK | PSH, payload: noise(bytes, size) };
+          const packet = frameOf({ ...whole, unfinished: true });
+          memory.bytes.set(packet, large);
+          const kind = whole.version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6;
+          const offload = offloadWord(size, kind, true);
+          const count = segmenter.begin(large, packet.length, offload, FRAME_BYTES - ROOM);
+          for (let i = 0; i < count; i++) {
+            const target = frames + i * FRAME_BYTES + ROOM;
+            coalescer.add(target, segmenter.write(i, target), 0);
+          }
+          const chains = results(coalescer.close());
+          const rebuilt = chains.map(({ frame }) => dissect(frame));
+          expect(rebuilt.flatMap(({ payload }) => payload)).toEqual(whole.payload);
+          expect(chains).toHaveLength(Math.ceil(count / MAX_PIECES));
+          if (chains.length === 1) expect(rebuilt[0]).toEqual(whole);
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  it('grows up to what an IPv4 header can say', () => {
+    const whole = segment({ payload: noise(1448 * 46, 3), options: Array(12).fill(1) });
+    const chains = coalesced(train(whole, 1448).map(frameOf));
+    expect(groups(chains).map((packets) => packets.length)).toEqual([45, 1]);
+    expect(dissect(chains[0]!.frame).payload).toEqual(whole.payload.slice(0, 45 * 1448));
+
+    const exact = segment({ payload: noise(65_535 - 40, 3) });
+    expect(coalesced(train(exact, 3277).map(frameOf))).toHaveLength(1);
+    const over = segment({ payload: noise(65_535 - 39, 3) });
+    expect(coalesced(train(over, 3277).map(frameOf))).toHaveLength(2);
+  });
+
+  it('grows up to the entries of a writev', () => {
+    const chains = coalesced(train(segment({ payload: noise(MAX_PIECES + 2, 3) }), 1).map(frameOf));
+    expect(groups(chains).map((packets) => packets.length)).toEqual([MAX_PIECES, 2]);
+  });
+
+  it('ends with a shorter segment, a PSH or a FIN', () => {
+    for (const change of [{ payload: [1, 2, 3] }, { flags: ACK | PSH }, { flags: ACK | FIN }]) {
+      const segments = four();
+      segments[1] = { ...segments[1]!, ...change };
+      expect(groups(coalesced(segments.map(frameOf)))[0]).toEqual([0, 1]);
+    }
+    const pushed = four();
+    pushed[0] = { ...pushed[0]!, flags: ACK | PSH };
+    expect(groups(coalesced(pushed.map(frameOf)))).toEqual([[0], [1, 2, 3]]);
+  });
+
+  it('is not joined by what differs from it', () => {
+    const strange: [string, Partial<Segment>][] = [
+      ['SYN', { flags: ACK | SYN }],
+      ['RST', { flags: ACK | RST }],
+      ['URG', { flags: ACK | URG }],
+      ['CWR', { flags: ACK | CWR }],
+      ['ECE', { flags: ACK | ECE }],
+      ['no ACK', { flags: 0 }],
+      ['acknowledgement', { ack: 78 }],
+      ['window', { window: 500 }],
+      ['options', { options: [1, 1, 1, 1] }],
+      ['TTL', { ttl: 63 }],
+      ['TOS', { tos: 1 }],
+      ['DF', { fragment: 0 }],
+      ['fragment', { fragment: 0x2000 }],
+      ['IP options', { ipOptions: [1, 1, 1, 1] }],
+      ['VLAN', { vlans: [5] }],
+      ['length', { payload: noise(101, 1) }],
+      ['no payload', { payload: [] }],
+      ['gap', { seq: 1101 }],
+      ['overlap', { seq: 1099 }],
+    ];
+    for (const version of [4, 6] as const) {
+      for (const [name, change] of strange) {
+        if (version === 6 && /DF|fragment|IP options/.test(name)) continue;
+        const segments = four({ version });
+        segments[1] = { ...segments[1]!, ...change };
+        const chains = groups(coalesced(segments.map(frameOf)));
+        expect([name, chains]).toEqual([name, [[0], [1], [2, 3]]]);
+      }
+    }
+    const stamped = four({ options: [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2] });
+    stamped[1] = { ...stamped[1]!, options: [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 3] };
+    expect(groups(coalesced(stamped.map(frameOf)))).toEqual([[0], [1], [2, 3]]);
+    const changed = four().map(frameOf);
+    changed[1]![11] = 0x77; // another source MAC address
+    expect(groups(coalesced(changed))).toEqual([[0], [1], [2, 3]]);
+  });
+
+  it('is not joined by a frame with padding, nor by one whose IPv4 checksum is wrong', () => {
+    const padded = four().map(frameOf);
+    padded[1]!.push(0);
+    expect(groups(coalesced(padded))).toEqual([[0], [1], [2, 3]]);
+    for (const which of [0, 1]) {
+      const damaged = four().map(frameOf);
+      damaged[which]![14 + 10]! ^= 1;
+      expect(groups(coalesced(damaged))[which]).toEqual([which]);
+    }
+  });
+
+  it('needs IPv4 identifications that count up unless DF makes them meaningless', () => {
+    const same = (fragment: number): Segment[] => four({ fragment }).map((s) => ({ ...s, id: 9 }));
+    expect(groups(coalesced(same(0x4000).map(frameOf)))).toEqual([[0, 1, 2, 3]]);
+    expect(groups(coalesced(same(0).map(frameOf)))).toEqual([[0], [1], [2], [3]]);
+    expect(groups(coalesced(four({ fragment: 0, id: 0xfffe }).map(frameOf)))).toEqual([[0, 1, 2, 3]]);
+  });
+
+  it('keeps its bytes apart from the packets of others in between', () => {
+    const other = ethernet(ipv4(icmpEcho([1])));
+    const [a, b, c, d] = four().map(frameOf);
+    const chains = coalesced([a!, other, b!, arp(), c!, frameOf(segment({ protocol: 17 })), d!]);
+    expect(groups(chains)).toEqual([[0, 2, 4, 6], [1], [3], [5]]);
+    expect(chains[1]!.frame).toEqual(other);
+  });
+
+  it('does not overtake a fragment that may be its own', () => {
+    const fragment = ethernet(ipv4(noise(100, 1), { protocol: 6, fragment: 0x2001 }));
+    const [a, b, c, d] = four().map(frameOf);
+    expect(groups(coalesced([a!, b!, fragment, c!, d!]))).toEqual([[0, 1], [2], [3, 4]]);
+    const extended = frameOf(segment({ version: 6 }));
+    extended[14 + 6] = 44; // fragment header
+    expect(groups(coalesced([a!, b!, extended, c!, d!]))).toEqual([[0, 1], [2], [3, 4]]);
+  });
+});
+
+describe('damage', () => {
+  it('in any byte of any payload shows in the checksum of the whole', () => {
+    const segments = train(segment({ payload: noise(35, 9) }), 11);
+    segments.forEach((_, which) => {
+      const frame = frameOf(segments[which]!);
+      for (let at = 54; at < frame.length; at++) {
+        const packets = segments.map(frameOf);
+        packets[which]![at]! ^= 1 << (at % 8);
+        const [chain, ...others] = coalesced(packets);
+        expect(others).toEqual([]);
+        expect(() => dissect(chain!.frame)).toThrow('wrong checksum');
+      }
+    });
+  });
+
+  it('that a receiver would have seen is never hidden by merging', () => {
+    fc.assert(
+      fc.property(
+        headersArbitrary,
+        fc.integer({ min: 1, max: 30 }),
+        fc.nat(),
+        fc.nat(),
+        fc.integer({ min: 1, max: 255 }),
+        (headers, size, which, where, bits) => {
+          const segments = train({ ...headers, flags: ACK, payload: noise(size * 4, 1) }, size);
+          const packets = segments.map(frameOf);
+          const damaged = packets[which % 4]!;
+          damaged[14 + (where % (damaged.length - 14))]! ^= bits;
+          let seen = false;
+          try {
+            dissect(damaged);
+          } catch {
+            seen = true;
+          }
+          fc.pre(seen);
+          const readAll = (chains: readonly Chain[]) => chains.map(({ frame }) => dissect(frame));
+          expect(() => readAll(coalesced(packets))).toThrow();
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+});
+
+/** Rules of merging, said slowly: which packets come out together. At most eight flows. */
+function model(segments: readonly Segment[]): number[][] {
+  const chains: number[][] = [];
+  const open = new Map<number, number[]>();
+  segments.forEach((s, i) => {
+    const whole = s.fragment !== 0x2000;
+    const plain = whole && s.payload.length > 0 && (s.flags & ~(ACK | PSH | FIN)) === 0;
+    const ends = (s.flags & (PSH | FIN)) !== 0;
+    const chain = open.get(s.from);
+    if (chain !== undefined && plain) {
+      const head = segments[chain[0]!]!;
+      const last = segments[chain.at(-1)!]!;
+      const next = last.seq + last.payload.length === s.seq && s.ack === head.ack;
+      if (next && s.payload.length <= head.payload.length) {
+        chain.push(i);
+        if (ends || s.payload.length < head.payload.length) open.delete(s.from);
+        return;
+      }
+    }
+    if (whole) open.delete(s.from);
+    else open.clear();
+    const fresh = [i];
+    chains.push(fresh);
+    if (plain && !ends) open.set(s.from, fresh);
+  });
+  return chains;
+}
+
+describe('flows', () => {
+  /** What a flow does next. Most of it is the next segment of ten bytes. */
+  const step = fc.record({
+    flow: fc.integer({ min: 0, max: 2 }),
+    kind: fc.constantFrom(
+      'next',
+      'next',
+      'next',
+      'next',
+      'short',
+      'push',
+      'fin',
+      'ack',
+      'gap',
+      'rst',
+      'fragment',
+    ),
+  });
+
+  it('interleaved at random are merged by the rules, lose nothing and are never reordered', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+        const sequence = [1000, 2000, 3000];
+        const acknowledged = [1, 1, 1];
+        const segments = steps.map(({ flow, kind }, i) => {
+          if (kind === 'gap') sequence[flow]! += 10;
+          if (kind === 'ack') acknowledged[flow]! += 1;
+          const payload = noise(kind === 'ack' ? 0 : kind === 'short' ? 7 : 10, i);
+          const flags = ACK | (kind === 'push' ? PSH : kind === 'fin' ? FIN : kind === 'rst' ? RST : 0);
+          const seq = sequence[flow]!;
+          sequence[flow]! += payload.length;
+          const fragment = kind === 'fragment' ? 0x2000 : 0x4000;
+          return segment({ from: 100 + flow, seq, ack: acknowledged[flow]!, flags, payload, fragment });
+        });
+        const chains = coalesced(segments.map(frameOf));
+
+        expect(groups(chains)).toEqual(model(segments));
+        const out = chains.flatMap(({ packets }) => packets);
+        for (const flow of [0, 1, 2]) {
+          const own = steps.flatMap((s, i) => (s.flow === flow ? [i] : []));
+          expect(out.filter((i) => steps[i]!.flow === flow)).toEqual(own);
+          const sent = own.flatMap((i) => segments[i]!.payload);
+          const received = chains
+            .filter(({ packets }) => steps[packets[0]!]!.flow === flow)
+            .flatMap(({ frame }) => dissect(frame).payload);
+          expect(received).toEqual(sent);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('beyond the eight that are followed at once stay in order too', () => {
+    const flows = 11;
+    const trains = Array.from({ length: flows }, (_, flow) => four({ from: flow }));
+    const inTurn = [0, 1, 2, 3].flatMap((i) => trains.map((segments) => segments[i]!));
+    const chains = coalesced(inTurn.map(frameOf));
+    const out = chains.flatMap(({ packets }) => packets);
+    expect([...out].sort((a, b) => a - b)).toEqual(inTurn.map((_, i) => i));
+    for (let flow = 0; flow < flows; flow++) {
+      expect(out.filter((i) => i % flows === flow)).toEqual([0, 1, 2, 3].map((i) => i * flows + flow));
+    }
+    // Eight in turn all grow.
+    const eight = [0, 1, 2, 3].flatMap((i) => trains.slice(0, 8).map((segments) => segments[i]!));
+    expect(coalesced(eight.map(frameOf))).toHaveLength(8);
+  });
+
+  it('of one hash are told apart', () => {
+    const step = (hash: number): number => Math.imul(hash, 0x01000193);
+    const [source, destination] = [0x0a4d0001, 0x0a4d0002];
+    const [ports, otherPorts] = [(40_000 << 16) | 7, (40_001 << 16) | 7];
+    const one = four();
+    const twins = [
+      // A source address that makes up for another port, and a destination that makes up for another source.
+      four({ from: 40_001, src: be32(source ^ step(ports) ^ step(otherPorts)) }),
+      four({
+        src: be32(source + 1),
+        dst: be32(destination ^ step(step(ports) ^ source) ^ step(step(ports) ^ (source + 1))),
+      }),
+    ];
+    for (const two of twins) {
+      const chains = coalesced([one[0]!, two[1]!, one[1]!, two[2]!].map(frameOf));
+      expect(groups(chains)).toEqual([[0], [1], [2], [3]]);
+    }
+  });
+});
+
+describe('what cannot be merged', () => {
+  it('passes alone, byte for byte, at every length', () => {
+    for (const whole of [four()[0]!, four({ version: 6 })[0]!, four({ vlans: [1, 2] })[0]!]) {
+      const frame = frameOf(whole);
+      for (let bytes = 0; bytes < frame.length; bytes++) {
+        const cut = frame.slice(0, bytes);
+        const chains = coalesced([cut, cut]);
+        expect(groups(chains)).toEqual([[0], [1]]);
+        expect(chains[1]).toEqual({ packets: [1], virtio: Array(10).fill(0), frame: cut });
+      }
+    }
+  });
+
+  it('passes alone if it is garbage', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 20 }),
+        fc.constantFrom(0x0800, 0x86dd, 0x8100),
+        fc.boolean(),
+        (all, type, typed) => {
+          const packets = all.map((bytes) => (typed ? ethernet([...bytes], { type }) : [...bytes]));
+          const chains = coalesced(packets);
+          expect(chains.map(({ frame }) => frame)).toEqual(packets);
+        },
+      ),
+    );
+  });
+
+  it('passes alone with its offload word in the header', () => {
+    const put = (packet: readonly number[], i: number, offload: number): boolean => {
+      memory.bytes.set(packet, frames + i * FRAME_BYTES + ROOM);
+      return coalescer.add(frames + i * FRAME_BYTES + ROOM, packet.length, offload);
+    };
+    const segments = four();
+    const unfinished = frameOf({ ...segments[1]!, unfinished: true });
+    expect(put(frameOf(segments[0]!), 0, 0)).toBe(true);
+    expect(put(unfinished, 1, CHECKSUM_UNFINISHED)).toBe(true);
+    expect(put(frameOf(segments[2]!), 2, 0)).toBe(true);
+    expect(put(frameOf(segment({ protocol: 17, unfinished: true })), 3, CHECKSUM_UNFINISHED)).toBe(true);
+    expect(put(arp(), 4, CHECKSUM_UNFINISHED)).toBe(false);
+    const chains = results(coalescer.close());
+    expect(groups(chains)).toEqual([[0], [1], [2], [3]]);
+    expect(chains[1]!.virtio).toEqual([1, 0, 0, 0, 0, 0, 34, 0, 16, 0]);
+    expect(chains[1]!.frame).toEqual(unfinished);
+    expect(chains[3]!.virtio).toEqual([1, 0, 0, 0, 0, 0, 34, 0, 6, 0]);
+  });
+});
+
+describe('a coalescer', () => {
+  it('takes no more than its capacity, and begins anew after close', () => {
+    const small = new Coalescer(memory, 2);
+    const at = frames + ROOM;
+    memory.bytes.set(arp(), at);
+    expect([small.add(at, 42, 0), small.add(at, 42, 0), small.add(at, 42, 0)]).toEqual([true, true, false]);
+    expect(small.close()).toBe(2);
+    expect(small.close()).toBe(0);
+    expect(small.add(at, 42, 0)).toBe(true);
+    expect(small.close()).toBe(1);
+  });
+
+  it('merges nothing across a close', () => {
+    const [a, b] = four().map(frameOf);
+    expect(coalesced([a!])).toHaveLength(1);
+    expect(groups(coalesced([b!]))).toEqual([[0]]);
+  });
+});
