@@ -1,8 +1,17 @@
 /** What an application imports: `import { openPort } from 'twinpath'`. */
 export type { LinkNews, PortDescription, WorkerNews } from './coordinator/messages.ts';
+export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, TwinpathError } from './errors.ts';
 export type { Failover, Reason } from './memory/journal.ts';
-export type { OpenPortOptions, OpenPortsOptions, PortOptions, SharedOptions } from './options.ts';
+export type {
+  ForwardTarget,
+  HostMode,
+  OpenPortOptions,
+  OpenPortsOptions,
+  PortOptions,
+  RssMode,
+  SharedOptions,
+} from './options.ts';
 export type { PathDescription } from './paths/path.ts';
 export { type FrameLedger, openPort, openPorts, type Port } from './port.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

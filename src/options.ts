@@ -5,6 +5,8 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { TwinpathError } from './errors.ts';
+import type { SharedMemory } from './memory/layout.ts';
+import { keyOf } from './rss/key.ts';
 
 /** One port. Give none of `netvsc`, `mac` and `vf` to take the one NetVSC that carries no address. */
 export interface PortOptions {
@@ -16,6 +18,40 @@ export interface PortOptions {
   vf?: string;
   /** Take the named device although it is no NetVSC. Default false. */
   force?: boolean;
+}
+
+/**
+ * What a handler's PASS does, and what becomes of the packets that the machine's own stack sends:
+ *
+ * - `ingress`: PASS gives a packet to the stack as if the NetVSC had received it; what the stack sends leaves
+ *   by the NetVSC as ever.
+ * - `inline`: the same, and what the stack sends comes to the handler, with `burst.path[i]` 3.
+ * - `off`: the stack gets nothing; PASS drops.
+ */
+export type HostMode = 'ingress' | 'inline' | 'off';
+
+/**
+ * Who spreads flows over queues:
+ *
+ * - `auto`: the device, where it can be set to agree with the port's key and table; workers hash all the
+ *   same, and hand over what came to another queue than its own.
+ * - `software`: workers alone; the devices' settings are left as they are.
+ * - `device`: the devices alone, as they are set; no hash is computed and nothing handed over.
+ */
+export type RssMode = 'auto' | 'software' | 'device';
+
+/** A port of other memories, as `forwardTo` names it: what a {@link Port} is to this file. */
+export interface ForwardTarget {
+  readonly route: RelayRoute;
+}
+
+/** Where copies for a port of another memory go. Cloneable. */
+export interface RelayRoute {
+  readonly shared: SharedMemory;
+  /** Its number there. */
+  readonly port: number;
+  /** Who forwards: a number that no other memory of the process has. */
+  readonly from: number;
 }
 
 /** What the ports opened together share. */
@@ -40,6 +76,18 @@ export interface SharedOptions {
   tap?: 'io_uring' | 'read/write';
   /** How the tap is tied to the NetVSC: tcx links where the kernel has them, or tc filters. */
   tie?: 'tcx' | 'clsact';
+  /** The machine's own stack. Default 'ingress'. */
+  host?: HostMode;
+  /** With host 'off': take even an interface that has the default route, and so cut the machine off. */
+  cutHost?: boolean;
+  /** Who spreads flows over the queues. Default 'auto'. */
+  rss?: RssMode;
+  /** Key of the Toeplitz hash: 'default', 'symmetric', 40 bytes or their hexadecimal digits. */
+  rssKey?: string | Uint8Array;
+  /** Ports opened earlier, apart from these, to which handlers may forward: numbered behind one's own. */
+  forwardTo?: readonly ForwardTarget[];
+  /** A handler that has not returned after so many milliseconds has its worker replaced, 100 to 60000. Default 2000. */
+  stuckMillis?: number;
   /** 'kernel', or 'memory': no device at all, the network is a thread of this process. */
   network?: 'kernel' | 'memory';
   /** Closes the ports when it aborts. */
@@ -62,6 +110,12 @@ export interface Settings {
   readonly netns: string | undefined;
   readonly tap: 'io_uring' | 'read/write';
   readonly tie: 'tcx' | 'clsact';
+  readonly host: HostMode;
+  readonly cutHost: boolean;
+  readonly rss: RssMode;
+  readonly rssKey: Uint8Array;
+  readonly forwardTo: readonly RelayRoute[];
+  readonly stuckMillis: number;
   readonly network: 'kernel' | 'memory';
 }
 
@@ -86,6 +140,12 @@ const SHARED_KEYS = [
   'netns',
   'tap',
   'tie',
+  'host',
+  'cutHost',
+  'rss',
+  'rssKey',
+  'forwardTo',
+  'stuckMillis',
   'network',
   'signal',
 ] as const;
@@ -128,6 +188,12 @@ export function validate(options: OpenPortsOptions): Settings {
     netns: options.netns,
     tap: oneOf('tap', options.tap ?? 'io_uring', ['io_uring', 'read/write']),
     tie: oneOf('tie', options.tie ?? 'tcx', ['tcx', 'clsact']),
+    host: oneOf('host', options.host ?? 'ingress', ['ingress', 'inline', 'off']),
+    cutHost: flag('cutHost', options.cutHost ?? false),
+    rss: oneOf('rss', options.rss ?? 'auto', ['auto', 'software', 'device']),
+    rssKey: keyOf(options.rssKey),
+    forwardTo: routes(options.forwardTo ?? []),
+    stuckMillis: whole('stuckMillis', options.stuckMillis ?? 2000, 100, 60_000),
     network: oneOf('network', options.network ?? 'kernel', ['kernel', 'memory']),
   };
 }
@@ -216,6 +282,18 @@ function plainObject(option: string, value: unknown): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     invalid(option, 'it must be an object');
   return value as Record<string, unknown>;
+}
+
+/** Numbers the memories that forward; the first is 1. */
+let forwarders = 0;
+
+function routes(targets: readonly ForwardTarget[]): RelayRoute[] {
+  if (!Array.isArray(targets)) invalid('forwardTo', 'it must be a list of ports');
+  const from = ++forwarders;
+  return targets.map((target) => {
+    if (target?.route === undefined) return invalid('forwardTo', 'it must be a list of open ports');
+    return { ...target.route, from };
+  });
 }
 
 function handlerUrl(handler: unknown): string {

@@ -6,10 +6,12 @@
  * fail over all the same. Everything here belongs to the thread that opened the port.
  */
 import { EventEmitter, once } from 'node:events';
+import type { Readable } from 'node:stream';
 import { Worker } from 'node:worker_threads';
 import type {
   CoordinatorData,
   LinkNews,
+  MemoryPath,
   Order,
   PlainError,
   PortDescription,
@@ -17,13 +19,22 @@ import type {
   WorkerNews,
 } from './coordinator/messages.ts';
 import { workerFile } from './coordinator/queue-workers.ts';
+import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
 import { pageSize } from './kernel/page-size.ts';
 import { loadShim } from './kernel/shim.ts';
 import { type Failover, Journal } from './memory/journal.ts';
 import { LEDGER_FIELDS, type SharedMemory, WorkerBlock } from './memory/layout.ts';
 import { Memory } from './memory/shared.ts';
-import { type OpenPortOptions, type OpenPortsOptions, type Settings, single, validate } from './options.ts';
+import {
+  type ForwardTarget,
+  type OpenPortOptions,
+  type OpenPortsOptions,
+  type RssMode,
+  type Settings,
+  single,
+  validate,
+} from './options.ts';
 import { type PortStatistics, portStatistics } from './statistics.ts';
 
 /**
@@ -54,6 +65,7 @@ class Group {
   readonly memory: Memory;
   readonly journal: Journal;
   readonly ports: Port[] = [];
+  readonly rss: RssMode;
   readonly #coordinator: Worker;
   readonly #early: Report[] = [];
   readonly #audits = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
@@ -70,6 +82,7 @@ class Group {
       framesPerWorker: settings.frames * settings.ports.length,
       ringEntries: RING_ENTRIES,
     });
+    this.rss = settings.rss;
     this.journal = new Journal(this.memory);
     const workerData: CoordinatorData = { shared: this.memory.shared, settings };
     this.#coordinator = new Worker(workerFile('coordinator'), { workerData, name: 'twinpath coordinator' });
@@ -170,7 +183,7 @@ class Group {
     this.#ended = true;
     for (const { reject } of this.#audits.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));
     this.#audits.clear();
-    for (const port of this.ports) port.emit('close');
+    for (const port of this.ports) port.end();
   }
 }
 
@@ -180,9 +193,11 @@ class Group {
  * Events: 'path' ({@link Failover}), 'link' ({@link LinkNews}), 'worker' ({@link WorkerNews}),
  * 'error' ({@link TwinpathError}), 'close'.
  */
-export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
+export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, ForwardTarget {
   readonly #group: Group;
   readonly #number: number;
+  readonly #deliveries: Deliveries;
+  readonly #active: Set<number>;
   #description: PortDescription;
 
   /** Use {@link openPort}. */
@@ -191,6 +206,9 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
     this.#group = group;
     this.#number = number;
     this.#description = description;
+    this.#deliveries = new Deliveries(group.memory, number);
+    const { queues } = group.memory.layout.geometry;
+    this.#active = new Set(Array.from({ length: queues }, (_, queue) => queue));
   }
 
   /** Name of the NetVSC when the port was opened. */
@@ -206,6 +224,57 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
   /** The open paths: driver, device, mode, tie. As of the last 'path' or 'link' event. */
   get paths(): PortDescription['paths'] {
     return this.#description.paths;
+  }
+
+  /** The queues that flows are spread over, ascending. */
+  get activeQueues(): number[] {
+    return [...this.#active].sort((a, b) => a - b);
+  }
+
+  /**
+   * Spreads the flows over the first `count` queues, 1 up to as many as the port was opened with. Resolves when
+   * every worker goes by it. No packet is lost; a flow that moves to another worker may overtake itself then.
+   *
+   * @throws ERR_OPTION_INVALID, also with `rss: 'device'`; ERR_PORT_CLOSED
+   */
+  async setQueues(count: number): Promise<void> {
+    const { queues } = this.#group.memory.layout.geometry;
+    if (!Number.isInteger(count) || count < 1 || count > queues) {
+      const detail = `it must be a whole number from 1 to ${queues}, which the port was opened with`;
+      throw new TwinpathError('ERR_OPTION_INVALID', { device: 'queues', detail });
+    }
+    await this.#redirect(Array.from({ length: count }, (_, queue) => queue));
+  }
+
+  /** Moves the flows of a queue to the others; its worker hands over what still comes to it. As {@link setQueues}. */
+  async stopQueue(queue: number): Promise<void> {
+    this.#known(queue);
+    await this.#redirect(this.activeQueues.filter((active) => active !== queue));
+  }
+
+  /** Gives a stopped queue its share of the flows again. As {@link setQueues}. */
+  async startQueue(queue: number): Promise<void> {
+    this.#known(queue);
+    await this.#redirect([...this.#active, queue]);
+  }
+
+  /**
+   * Packets with the verdict DELIVER, one after the other, until the port is closed. One reader at a time.
+   *
+   * @throws ERR_OPTION_INVALID if there is another reader; AbortError
+   */
+  packets(options?: DeliveryOptions): AsyncGenerator<DeliveredPacket, void> {
+    return this.#deliveries.packets(options);
+  }
+
+  /** The same, as many at a time as there are. */
+  batches(options?: DeliveryOptions): AsyncGenerator<DeliveredPacket[], void> {
+    return this.#deliveries.batches(options);
+  }
+
+  /** The same as a stream of objects. */
+  readable(options?: DeliveryOptions): Readable {
+    return this.#deliveries.readable(options);
   }
 
   /**
@@ -254,13 +323,49 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable {
    *
    * @throws TwinpathError ERR_PORT_CLOSED
    */
-  plug(path: 'synthetic' | 'vf', name: string = path): void {
+  plug(path: MemoryPath, name: string = path): void {
     this.#group.order({ kind: 'plug', port: this.#number, path, name });
   }
 
   /** Memory network only: the device of that path goes. As {@link plug}. */
-  unplug(path: 'synthetic' | 'vf'): void {
+  unplug(path: MemoryPath): void {
     this.#group.order({ kind: 'unplug', port: this.#number, path });
+  }
+
+  /** What another `openPort` takes with `forwardTo`. */
+  get route(): ForwardTarget['route'] {
+    return { shared: this.shared, port: this.#number, from: 0 };
+  }
+
+  /** Not for applications: the group has ended. */
+  end(): void {
+    this.#deliveries.close();
+    this.emit('close');
+  }
+
+  #known(queue: number): void {
+    const { queues } = this.#group.memory.layout.geometry;
+    if (Number.isInteger(queue) && queue >= 0 && queue < queues) return;
+    const detail = `there is no queue ${queue}: they are numbered from 0 to ${queues - 1}`;
+    throw new TwinpathError('ERR_OPTION_INVALID', { device: 'queue', detail });
+  }
+
+  async #redirect(queues: readonly number[]): Promise<void> {
+    if (this.#group.rss === 'device') {
+      throw new TwinpathError('ERR_OPTION_INVALID', {
+        device: 'rss',
+        detail: "with 'device' the devices alone spread the flows",
+        hint: "Open the port with rss: 'auto' or 'software'.",
+      });
+    }
+    if (queues.length === 0) {
+      const detail = 'a port needs a queue: this is the last one';
+      throw new TwinpathError('ERR_OPTION_INVALID', { device: 'queue', detail });
+    }
+    this.#active.clear();
+    for (const queue of queues) this.#active.add(queue);
+    this.#group.order({ kind: 'redirect', port: this.#number, queues: this.activeQueues });
+    await this.#group.audit(); // answered at a burst boundary behind the change
   }
 
   /** Not for applications. */

@@ -25,20 +25,33 @@ export interface QueueStatistics extends Record<QueueCounter, number> {
   readonly queue: number;
   /** Which path transmits now. */
   readonly owner: PathName;
-  readonly paths: Record<'synthetic' | 'vf', PathStatistics>;
+  readonly paths: Record<PathKey, PathStatistics>;
 }
 
+/** The paths a queue has counters for; 'host' is the machine's own stack. */
+export type PathKey = Exclude<PathName, 'none'>;
+
 export interface PortStatistics {
-  /** Packets received by any path. */
+  /** Packets received from the network, by either path. */
   readonly received: number;
-  /** Packets that left by any path, as far as the paths reported it. */
+  /** Packets that left for the network by either path, as far as the paths reported it. */
   readonly transmitted: number;
+  /** Packets given to the machine's own stack, and packets that came from it. */
+  readonly passed: number;
+  readonly fromHost: number;
+  /** Packets handed to the application. */
+  readonly delivered: number;
+  /** Packets sent by another port; of those, copied to another memory. */
+  readonly forwarded: number;
+  readonly forwardedCopies: number;
+  /** Packets that one worker handed to another, since that one's queue owns the flow. */
+  readonly handedOver: number;
   /** Packets that handlers made with `send()`. */
   readonly sent: number;
   /** Packets that went nowhere, by reason. */
   readonly dropped: Record<DropReason, number>;
   readonly handlerErrors: number;
-  readonly paths: Record<'synthetic' | 'vf', PathStatistics>;
+  readonly paths: Record<PathKey, PathStatistics>;
   readonly queues: readonly QueueStatistics[];
 }
 
@@ -49,6 +62,14 @@ export const DROP_REASONS = {
   noPath: 'dropNoPath',
   txFull: 'dropTxFull',
   badLength: 'dropBadLength',
+  stuck: 'dropStuck',
+  handoffFull: 'dropHandoffFull',
+  hostFull: 'dropHostFull',
+  noHost: 'dropNoHost',
+  deliverFull: 'dropDeliverFull',
+  noPort: 'dropNoPort',
+  noFrame: 'dropNoFrame',
+  uncut: 'dropUncut',
 } as const satisfies Record<string, QueueCounter>;
 export type DropReason = keyof typeof DROP_REASONS;
 
@@ -59,16 +80,22 @@ export function portStatistics(memory: Memory, port: number): PortStatistics {
     each.reduce((all, one) => all + value(one), 0);
   const paths = Object.fromEntries(
     SLOT_PATHS.map((path) => {
-      const name = PATH_NAMES[path] as 'synthetic' | 'vf';
+      const name = PATH_NAMES[path] as PathKey;
       return [name, each.map((queue) => queue.paths[name]).reduce(add)];
     }),
-  ) as Record<'synthetic' | 'vf', PathStatistics>;
+  ) as Record<PathKey, PathStatistics>;
   const dropped = Object.fromEntries(
     Object.entries(DROP_REASONS).map(([reason, counter]) => [reason, sum((queue) => queue[counter])]),
   ) as Record<DropReason, number>;
   return {
     received: paths.synthetic.rxPackets + paths.vf.rxPackets,
     transmitted: paths.synthetic.txPackets + paths.vf.txPackets,
+    passed: paths.host.txPackets,
+    fromHost: paths.host.rxPackets,
+    delivered: sum((queue) => queue.delivered),
+    forwarded: sum((queue) => queue.forwarded),
+    forwardedCopies: sum((queue) => queue.forwardedCopies),
+    handedOver: sum((queue) => queue.handedOver),
     sent: sum((queue) => queue.sent),
     dropped,
     handlerErrors: sum((queue) => queue.handlerErrors),
@@ -87,7 +114,7 @@ function queueStatistics(memory: Memory, port: number, queue: number): QueueStat
         kernel: readCounters(memory, kernelCounters(memory, port, queue, path)),
       },
     ]),
-  ) as Record<'synthetic' | 'vf', PathStatistics>;
+  ) as Record<PathKey, PathStatistics>;
   return {
     queue,
     owner: PATH_NAMES[ownerPath(word)],

@@ -22,11 +22,14 @@ export default async function queueWorker({
     shim.threadName(`twinpath-q${queue}`);
     if (settings.pin) shim.affinity(queue % availableParallelism());
     const context = { queue, queues: settings.queues, macs };
-    const { handle: handler } = await loadHandler(settings.handler, settings.handlerOptions, context);
+    const handler = await loadHandler(settings.handler, settings.handlerOptions, context);
     tell({ kind: 'started' });
     const failed = (error: unknown, times: number): void =>
       tell({ kind: 'handler', message: error instanceof Error ? error.message : String(error), times });
-    runWorker({ shim, memory, queue, mode: settings.mode, handler, failed });
+    const rssKey = settings.rss === 'device' ? undefined : settings.rssKey;
+    runWorker({
+      ...{ shim, memory, queue, mode: settings.mode, handler, failed, rssKey, routes: settings.forwardTo },
+    });
     return undefined;
   } catch (error) {
     if (!(error instanceof TwinpathError)) throw error;

@@ -144,7 +144,8 @@ function dropCounters({ dropped, paths }: PortStatistics): Record<string, number
 /** The frames of all queues. */
 export function total(frames: readonly FrameLedger[]): FrameLedger {
   const sum: FrameLedger = {
-    ...{ total: 0, accounted: 0, free: 0, fill: 0, rx: 0, tx: 0, completing: 0, inHand: 0, duplicates: 0 },
+    ...{ total: 0, accounted: 0, free: 0, fill: 0, rx: 0, tx: 0, completing: 0, inHand: 0 },
+    ...{ lent: 0, borrowed: 0, duplicates: 0 },
   };
   for (const one of frames) {
     for (const place of Object.keys(sum) as (keyof FrameLedger)[]) sum[place] += one[place];

@@ -7,23 +7,26 @@
 import type { MessagePort } from 'node:worker_threads';
 import { check } from '../errors.ts';
 import { claim } from '../kernel/claim.ts';
+import { ringDoorbell } from '../kernel/doorbell.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Sysfs } from '../kernel/sysfs.ts';
 import { Journal } from '../memory/journal.ts';
-import { Control, Path, WorkerBlock } from '../memory/layout.ts';
+import { Control, PATH_NAMES, type PathId, RETA_ENTRIES, WorkerBlock } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
-import { choose, takeSnapshot } from './discovery.ts';
+import { respread, spread } from '../rss/redirection.ts';
+import { choose, refuseToCut, takeSnapshot } from './discovery.ts';
 import { KernelNetwork } from './kernel-network.ts';
 import { LinkTable } from './link-table.ts';
 import { ManagedPort } from './managed-port.ts';
 import { MemoryNetwork } from './memory-network.ts';
 import type { CoordinatorData, Order, Report } from './messages.ts';
 import type { PortNetwork } from './network.ts';
-import { Ownership, ringDoorbell } from './ownership.ts';
+import { Ownership } from './ownership.ts';
 import { plain, QueueWorkers } from './queue-workers.ts';
+import { Vigil } from './vigil.ts';
 
 /** How often the kernel's own counters are read. */
 const COUNT_MILLIS = 200;
@@ -33,13 +36,13 @@ export class Coordinator {
   readonly #memory: Memory;
   readonly #settings: Settings;
   readonly #parent: MessagePort;
-  readonly #one = new Uint8Array(new BigUint64Array([1n]).buffer);
   readonly #fds: number[] = [];
   #readiness: Readiness | undefined;
   #table: LinkTable | undefined;
   #ports: ManagedPort[] = [];
   #workers: QueueWorkers | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #vigil: NodeJS.Timeout | undefined;
   #audits: { id: number; wanted: number }[] = [];
   #auditTimer: NodeJS.Timeout | undefined;
   #wanted = 0;
@@ -58,6 +61,11 @@ export class Coordinator {
       if (this.#settings.netns !== undefined) enterNamespace(this.#shim, this.#settings.netns);
       this.#openDoorbells();
       const journal = new Journal(this.#memory);
+      const { queues } = this.#settings;
+      const all = Array.from({ length: queues }, (_, queue) => queue);
+      this.#settings.ports.forEach((_, port) => {
+        this.#memory.bytes.set(spread(all), this.#memory.layout.redirection(port));
+      });
       this.#ports = this.#networks().map((network, port) => {
         const ownership = new Ownership(this.#shim, this.#memory, journal, port, (failover) =>
           this.#tell({ kind: 'path', failover, paths: this.#ports[port]!.paths }),
@@ -78,6 +86,10 @@ export class Coordinator {
       await this.#workers.start();
       for (const port of this.#ports) await port.start();
       this.#timer = setInterval(() => this.#count(), COUNT_MILLIS);
+      const vigil = new Vigil(this.#memory, this.#settings.stuckMillis, (queue) =>
+        this.#workers?.endStuck(queue),
+      );
+      this.#vigil = setInterval(() => vigil.look(), vigil.periodMillis);
       this.#tell({
         kind: 'ready',
         ports: this.#ports.map(({ network, paths }) => ({ device: network.device, mac: network.mac, paths })),
@@ -106,16 +118,20 @@ export class Coordinator {
           this.#tell({ kind: 'error', error: { code: 'ERR_OPTION_INVALID', device: order.kind, detail } });
           return;
         }
-        const path = order.path === 'vf' ? Path.VF : Path.SYNTHETIC;
+        const path = PATH_NAMES.indexOf(order.path) as PathId;
         const gone = order.kind === 'unplug' ? network.unplug(path) : undefined;
         if (order.kind === 'plug') network.plug(path, order.name);
         await port.changed(new Set(gone === undefined ? [] : [gone]));
+        return;
       }
+      case 'redirect':
+        this.#redirect(order.port, order.queues);
+        return;
     }
   }
 
   #networks(): PortNetwork[] {
-    const { ports, network, tap, tie } = this.#settings;
+    const { ports, network, tap, tie, host, rss, rssKey } = this.#settings;
     if (network === 'memory') return ports.map((_, port) => new MemoryNetwork(this.#memory, port));
     const table = new LinkTable(this.#shim, (gone, downed) => {
       for (const port of this.#ports) void port.changed(gone, downed);
@@ -124,13 +140,15 @@ export class Coordinator {
     const sysfs = new Sysfs();
     const taken = new Set<number>();
     return ports.map((wanted, port) => {
-      const choice = choose(takeSnapshot(table.netlink, sysfs), wanted, taken);
+      const snapshot = takeSnapshot(table.netlink, sysfs);
+      const choice = choose(snapshot, wanted, taken);
+      if (host === 'off' && !this.#settings.cutHost) refuseToCut(snapshot, choice);
       this.#fds.push(claim(this.#shim, choice.netvsc.ifindex, choice.netvsc.name));
       taken.add(choice.netvsc.ifindex);
       if (choice.vf !== undefined) taken.add(choice.vf.ifindex);
       return new KernelNetwork(this.#shim, this.#memory, port, table, sysfs, choice, {
-        plain: tap === 'read/write',
-        tie,
+        tap: { plain: tap === 'read/write', tie, inline: host === 'inline' },
+        ...{ host, tie, rss, rssKey },
       });
     });
   }
@@ -154,6 +172,13 @@ export class Coordinator {
     });
   }
 
+  /** Workers see the new table within a burst; the next audit is answered behind it. */
+  #redirect(port: number, queues: readonly number[]): void {
+    const { bytes, layout } = this.#memory;
+    const at = layout.redirection(port);
+    bytes.set(respread(bytes.slice(at, at + RETA_ENTRIES), queues), at);
+  }
+
   #count(): void {
     for (const port of this.#ports) port.count();
   }
@@ -165,7 +190,7 @@ export class Coordinator {
     this.#audits.push({ id, wanted: this.#wanted });
     for (let queue = 0; queue < layout.geometry.queues; queue++) {
       Atomics.store(words, (layout.worker(queue) + WorkerBlock.auditWanted) >> 2, this.#wanted);
-      ringDoorbell(this.#shim, this.#memory, queue, this.#one);
+      ringDoorbell(this.#shim, this.#memory, queue);
     }
     this.#auditTimer ??= setInterval(() => this.#audited(), 1);
   }
@@ -188,6 +213,7 @@ export class Coordinator {
   /** Paths first, while the workers can still drain them; then the workers; then our own descriptors. */
   async #shutDown(): Promise<void> {
     clearInterval(this.#timer);
+    clearInterval(this.#vigil);
     clearInterval(this.#auditTimer);
     if (this.#workers !== undefined) {
       this.#workers.close();
@@ -195,7 +221,7 @@ export class Coordinator {
       const { words, layout } = this.#memory;
       Atomics.store(words, Control.stop >> 2, 1);
       for (let queue = 0; queue < layout.geometry.queues; queue++)
-        ringDoorbell(this.#shim, this.#memory, queue, this.#one);
+        ringDoorbell(this.#shim, this.#memory, queue);
       await this.#workers.stop();
       this.#workers = undefined;
     }

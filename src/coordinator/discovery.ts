@@ -126,6 +126,21 @@ export function choose(snapshot: Snapshot, wanted: Wanted, taken: ReadonlySet<nu
   return { netvsc, vf: findVf(netvsc, own.length > 0 ? own : snapshot.links, rules), forced };
 }
 
+/**
+ * Without a host path the machine loses what comes and goes by the interface: not by mistake.
+ *
+ * @throws ERR_DEVICE_IN_USE if the default route leads through the NetVSC
+ */
+export function refuseToCut(snapshot: Snapshot, { netvsc, vf }: Choice): void {
+  if (!occupation(snapshot, netvsc, vf).defaultRoute) return;
+  fail(
+    'ERR_DEVICE_IN_USE',
+    netvsc.name,
+    "it carries the default route, and with host 'off' the machine's own stack would be cut off",
+    "Leave host at 'ingress', or set cutHost (--cut-host).",
+  );
+}
+
 function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>): Choice {
   const found = discover(snapshot).filter(({ netvsc }) => !taken.has(netvsc.ifindex));
   const free = found.filter((one) => one.free);

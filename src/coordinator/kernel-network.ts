@@ -9,7 +9,10 @@ import type { Shim } from '../kernel/shim.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 import { Path, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import type { HostMode, RssMode } from '../options.ts';
 import { AfXdpDevice } from '../paths/af-xdp/device.ts';
+import type { TieKind } from '../paths/hook.ts';
+import { HostDevice } from '../paths/host/device.ts';
 import type { PathDevice } from '../paths/path.ts';
 import { TapDevice, type TapOptions } from '../paths/tap/device.ts';
 import type { Choice } from './discovery.ts';
@@ -17,6 +20,21 @@ import type { LinkTable } from './link-table.ts';
 import { isNetvsc } from './netvsc.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
 import { findVf } from './pairing.ts';
+
+export interface KernelOptions {
+  readonly tap: TapOptions;
+  readonly tie: TieKind;
+  readonly host: HostMode;
+  readonly rss: RssMode;
+  readonly rssKey: Uint8Array;
+}
+
+/** A path over a device that Twinpath makes itself. */
+interface Own {
+  readonly device: { readonly ifindex: number };
+  /** Its link has reached the table: only then does its absence mean that it was deleted. */
+  seen: boolean;
+}
 
 export class KernelNetwork implements PortNetwork {
   readonly mac: string;
@@ -26,11 +44,9 @@ export class KernelNetwork implements PortNetwork {
   readonly #table: LinkTable;
   readonly #sysfs: Sysfs;
   readonly #forced: boolean;
-  readonly #tap: TapOptions;
+  readonly #options: KernelOptions;
+  readonly #own = new Map<PathId, Own>();
   #netvsc: Link;
-  #tapDevice: TapDevice | undefined;
-  /** The tap whose link has reached the table: only then does its absence mean that it was deleted. */
-  #tapSeen = 0;
 
   constructor(
     shim: Shim,
@@ -39,7 +55,7 @@ export class KernelNetwork implements PortNetwork {
     table: LinkTable,
     sysfs: Sysfs,
     { netvsc, forced }: Choice,
-    tap: TapOptions,
+    options: KernelOptions,
   ) {
     this.#shim = shim;
     this.#memory = memory;
@@ -48,7 +64,7 @@ export class KernelNetwork implements PortNetwork {
     this.#sysfs = sysfs;
     this.#forced = forced;
     this.#netvsc = netvsc;
-    this.#tap = tap;
+    this.#options = options;
     this.mac = netvsc.address;
   }
 
@@ -58,20 +74,13 @@ export class KernelNetwork implements PortNetwork {
 
   /** ifindexes that belong to this port and so to no other. */
   get taken(): number[] {
-    return [this.#netvsc.ifindex, ...(this.#tapDevice ? [this.#tapDevice.ifindex] : [])];
+    return [this.#netvsc.ifindex, ...[...this.#own.values()].map(({ device }) => device.ifindex)];
   }
 
   endpoint(path: PathId): Endpoint | undefined {
     const netvsc = this.#find();
-    if (path === Path.SYNTHETIC) {
-      // Somebody may delete the tap from under us: then the path is gone although the NetVSC is not.
-      const tap = this.#tapDevice?.ifindex ?? 0;
-      if (tap !== 0 && this.#table.link(tap) !== undefined) this.#tapSeen = tap;
-      const lost = tap !== 0 && this.#tapSeen === tap && this.#table.link(tap) === undefined;
-      if (lost) this.#tapDevice = undefined;
-      if (netvsc === undefined || lost) return undefined;
-      return endpointOf(netvsc);
-    }
+    if (path === Path.HOST && this.#options.host === 'off') return undefined;
+    if (path !== Path.VF) return netvsc === undefined || this.#lost(path) ? undefined : endpointOf(netvsc);
     const rules = { forced: this.#forced, sysfs: this.#sysfs, ours: new Set(this.taken) };
     const vf = netvsc && findVf(netvsc, this.#table.links, rules);
     return vf && endpointOf(vf);
@@ -80,18 +89,28 @@ export class KernelNetwork implements PortNetwork {
   make(path: PathId, { key }: Endpoint): PathDevice {
     if (path === Path.VF) {
       const link = this.#table.netlink.link(key) ?? this.#table.link(key)!;
-      return new AfXdpDevice(this.#shim, this.#memory, this.#port, path, link);
+      const { rss, rssKey } = this.#options;
+      return new AfXdpDevice(this.#shim, this.#memory, this.#port, path, link, { rss, rssKey });
     }
-    this.#tapDevice = new TapDevice(
-      this.#shim,
-      this.#table.netlink,
-      this.#memory,
-      this.#port,
-      path,
-      this.#netvsc,
-      this.#tap,
-    );
-    return this.#tapDevice;
+    const { tap, tie, host } = this.#options;
+    const place = [this.#shim, this.#table.netlink, this.#memory, this.#port] as const;
+    const device =
+      path === Path.HOST
+        ? new HostDevice(...place, this.#netvsc, { tie, inline: host === 'inline' })
+        : new TapDevice(...place, path, this.#netvsc, tap);
+    this.#own.set(path, { device, seen: false });
+    return device;
+  }
+
+  /** Somebody may delete a tap from under us: then the path is gone although the NetVSC is not. */
+  #lost(path: PathId): boolean {
+    const own = this.#own.get(path);
+    if (own === undefined || own.device.ifindex === 0) return false;
+    const there = this.#table.link(own.device.ifindex) !== undefined;
+    const lost = own.seen && !there;
+    own.seen ||= there;
+    if (lost) this.#own.delete(path);
+    return lost;
   }
 
   #find(): Link | undefined {

@@ -11,7 +11,7 @@
  */
 import { TwinpathError } from '../errors.ts';
 import type { Reason } from '../memory/journal.ts';
-import { PATH_NAMES, Path, type PathId, QueueBlock, SLOT_PATHS } from '../memory/layout.ts';
+import { PATH_NAMES, Path, type PathId, QueueBlock } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../paths/path.ts';
 import { KernelDrops } from './kernel-drops.ts';
@@ -23,6 +23,12 @@ import type { Ownership } from './ownership.ts';
 const RETRY_MILLIS = [50, 100, 250, 500, 1000, 2000];
 /** A failure to open is told when it has lasted so long. */
 const PASSING_NANOS = 500e6;
+
+/**
+ * In which order paths are opened, and the other way round closed. The host path is there before anything can
+ * be passed by it, and as long; and what the VF leaves unsent still goes out by the synthetic path.
+ */
+const ORDER = [Path.HOST, Path.SYNTHETIC, Path.VF] as const;
 
 export interface PortEvents {
   link(news: LinkNews): void;
@@ -68,7 +74,7 @@ export class ManagedPort {
     this.network = network;
     this.#ownership = ownership;
     this.#events = events;
-    this.#slots = SLOT_PATHS.map((path) => ({
+    this.#slots = ORDER.map((path) => ({
       path,
       device: undefined,
       key: 0,
@@ -164,7 +170,7 @@ export class ManagedPort {
     // other reasons mean that it delivers nothing any more, and nothing may delay the order.
     if (reason === 'close' || reason === 'device replaced') slot.device!.disarm();
     const other = this.#slots.find(
-      ({ path, ready, broken }) => path !== slot.path && ready && broken === undefined,
+      ({ path, ready, broken }) => path !== slot.path && path !== Path.HOST && ready && broken === undefined,
     );
     const { owner } = this.#ownership;
     const next = owner === slot.path ? (other?.path ?? Path.NONE) : owner;
@@ -189,14 +195,16 @@ export class ManagedPort {
         }
         for (const slot of this.#slots) await this.#raise(slot);
         await this.#elect();
+        this.#engage();
       }
     } finally {
       this.#running = undefined;
     }
   }
 
-  /** The VF first: what it leaves unsent still goes out by the synthetic path. */
   async #leave(): Promise<void> {
+    // The machine's own stack sends by the NetVSC again before there is nobody to send for it.
+    for (const { device } of this.#slots) device?.disengage?.();
     for (const slot of this.#slots.toReversed()) {
       if (slot.device === undefined) continue;
       if (slot.broken === undefined) this.#react(slot, 'close', nowNanos());
@@ -286,9 +294,24 @@ export class ManagedPort {
     slot.retry = setTimeout(() => void this.changed(), pause + 1);
   }
 
+  /** Lets what the machine's own stack sends come in, once there is a path to send it by. */
+  #engage(): void {
+    const host = this.#slots.find(({ path }) => path === Path.HOST)!;
+    if (!host.ready || host.broken !== undefined || this.#ownership.owner === Path.NONE) return;
+    try {
+      host.device!.engage?.();
+    } catch (error) {
+      this.#react(host, 'path failed', nowNanos());
+      this.#dirty = true;
+      this.#events.error((error as TwinpathError).toJSON());
+    }
+  }
+
   /** The VF owns the queues when it is there, the synthetic path when it is not. */
   async #elect(): Promise<void> {
-    const usable = this.#slots.filter(({ ready, broken }) => ready && broken === undefined);
+    const usable = this.#slots.filter(
+      ({ path, ready, broken }) => path !== Path.HOST && ready && broken === undefined,
+    );
     const best = usable.find(({ path }) => path === Path.VF) ?? usable[0];
     const next = best?.path ?? Path.NONE;
     const { owner } = this.#ownership;
@@ -303,10 +326,10 @@ export class ManagedPort {
 }
 
 /**
- * Why a device that is there cannot serve. The synthetic path serves without carrier too: nothing else
+ * Why a device that is there cannot serve. The synthetic path and the host's serve without carrier too: nothing else
  * would serve better, and what its tap has queued should not be lost for a blink of the host.
  */
 function unusable(path: PathId, { up, carrier }: Endpoint): Reason | undefined {
   if (!up) return 'link down';
-  return carrier || path === Path.SYNTHETIC ? undefined : 'carrier lost';
+  return carrier || path !== Path.VF ? undefined : 'carrier lost';
 }

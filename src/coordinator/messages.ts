@@ -55,5 +55,10 @@ export type Order =
   /** Asks every worker where its frames are; the answers lie in the worker blocks. */
   | { kind: 'audit'; id: number }
   /** Memory network only: a device appears, or goes. */
-  | { kind: 'plug'; port: number; path: 'synthetic' | 'vf'; name: string }
-  | { kind: 'unplug'; port: number; path: 'synthetic' | 'vf' };
+  | { kind: 'plug'; port: number; path: MemoryPath; name: string }
+  | { kind: 'unplug'; port: number; path: MemoryPath }
+  /** Spreads the flows of a port over these queues. */
+  | { kind: 'redirect'; port: number; queues: readonly number[] };
+
+/** A path that a memory network can have. */
+export type MemoryPath = Exclude<PathName, 'none'>;

@@ -5,6 +5,7 @@
  * same word. Epochs count up, so an acknowledgement of a later order also answers the earlier ones. A
  * reclaim that no worker has acknowledged yet stays in every later order. Coordinator thread only.
  */
+import { ringDoorbell } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
 import type { Failover, Journal, Reason } from '../memory/journal.ts';
 import {
@@ -16,7 +17,6 @@ import {
   type PathId,
   pathBit,
   QueueBlock,
-  WorkerBlock,
 } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 
@@ -46,7 +46,6 @@ export class Ownership {
   readonly #journal: Journal;
   readonly #port: number;
   readonly #switched: (failover: Failover) => void;
-  readonly #ring = new Uint8Array(new BigUint64Array([1n]).buffer);
   #epoch = 0;
   #owner: PathId = Path.NONE;
   #attached = 0;
@@ -154,7 +153,7 @@ export class Ownership {
     for (let queue = 0; queue < queues; queue++) {
       Atomics.store(words, (layout.queue(this.#port, queue) + QueueBlock.owner) >> 2, word);
     }
-    for (let queue = 0; queue < queues; queue++) ringDoorbell(this.#shim, this.#memory, queue, this.#ring);
+    for (let queue = 0; queue < queues; queue++) ringDoorbell(this.#shim, this.#memory, queue);
     for (const queue of this.#abandoned) this.#acknowledgeFor(queue);
     return this.#acknowledged(this.#epoch);
   }
@@ -206,13 +205,4 @@ export class Ownership {
     }
     this.#pending = this.#pending.filter((pending) => pending.queues.size > 0);
   }
-}
-
-/** Wakes a worker that sleeps, on whatever it sleeps. */
-export function ringDoorbell(shim: Shim, memory: Memory, queue: number, one: Uint8Array): void {
-  const { words, layout } = memory;
-  const block = layout.worker(queue);
-  Atomics.add(words, (block + WorkerBlock.doorbell) >> 2, 1);
-  Atomics.notify(words, (block + WorkerBlock.doorbell) >> 2);
-  shim.write(words[(block + WorkerBlock.doorbellFd) >> 2]!, one, 8);
 }

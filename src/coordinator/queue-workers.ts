@@ -33,6 +33,7 @@ export interface WorkerEvents {
 
 /** A worker thread, from its task's start to its end. */
 interface Life {
+  readonly queue: number;
   readonly abort: AbortController;
   polls: boolean;
 }
@@ -89,6 +90,11 @@ export class QueueWorkers {
     this.#grace ??= setTimeout(() => this.#end(new Error('its handler does not return')), GRACE_MILLIS);
   }
 
+  /** Ends a worker whose handler does not return; another follows. */
+  endStuck(queue: number): void {
+    this.#end(new Error('its handler does not return'), (life) => life.queue === queue);
+  }
+
   /** After the stop word is set: waits until all have returned. */
   async stop(): Promise<void> {
     this.close();
@@ -104,7 +110,7 @@ export class QueueWorkers {
     let failures = 0;
     let told = '';
     while (!signal.aborted) {
-      const life: Life = { abort: new AbortController(), polls: false };
+      const life: Life = { queue, abort: new AbortController(), polls: false };
       const reason = await this.#live(queue, life, started);
       if (reason === undefined) return;
       this.#events.worker({ queue, state: 'died', detail: reason.message });

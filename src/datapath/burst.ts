@@ -4,7 +4,7 @@
  * One burst object per worker, refilled for each call: a handler keeps nothing of it. The arrays are
  * fixed-length views, so the same words serve a handler in WebAssembly. Belongs to the worker thread.
  */
-import { BURST } from '../memory/layout.ts';
+import { BURST, BurstArray } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { Packet } from './packet.ts';
 
@@ -46,14 +46,14 @@ export class Burst {
   constructor(memory: Memory, queue: number) {
     const { buffer, layout } = memory;
     const at = layout.burst(queue);
-    this.offset = new Int32Array(buffer, at, BURST);
-    this.bytes = new Int32Array(buffer, at + 4 * BURST, BURST);
-    this.hash = new Int32Array(buffer, at + 8 * BURST, BURST);
-    this.offload = new Int32Array(buffer, at + 12 * BURST, BURST);
-    this.port = new Uint8Array(buffer, at + 16 * BURST, BURST);
-    this.path = new Uint8Array(buffer, at + 17 * BURST, BURST);
-    this.verdict = new Uint8Array(buffer, at + 18 * BURST, BURST);
-    this.target = new Uint8Array(buffer, at + 19 * BURST, BURST);
+    this.offset = new Int32Array(buffer, at + BurstArray.offset, BURST);
+    this.bytes = new Int32Array(buffer, at + BurstArray.bytes, BURST);
+    this.hash = new Int32Array(buffer, at + BurstArray.hash, BURST);
+    this.offload = new Int32Array(buffer, at + BurstArray.offload, BURST);
+    this.port = new Uint8Array(buffer, at + BurstArray.port, BURST);
+    this.path = new Uint8Array(buffer, at + BurstArray.path, BURST);
+    this.verdict = new Uint8Array(buffer, at + BurstArray.verdict, BURST);
+    this.target = new Uint8Array(buffer, at + BurstArray.target, BURST);
     this.#packet = new Packet(memory, this);
     this.#made = new Packet(memory, this);
   }

@@ -2,23 +2,60 @@
  * Runs the handler over a burst and does with each packet what it decided.
  *
  * Whoever takes a frame passes it on or frees it: after {@link Dispatch.run} every frame of the burst is
- * on its way out, staged on the owning path, or back in the pool; and each packet that went nowhere is in
- * exactly one counter. Belongs to the worker thread of its queue.
+ * on its way out, staged on a path, or back in the pool; and each packet that went nowhere is in exactly
+ * one counter. Packets of the host path lie in buffers of that path's own, which it wants back at once:
+ * what is to happen to them happens to copies, cut to size where they are too long for a path.
+ *
+ * One object for each (port, worker). Belongs to the worker thread.
  */
+
+import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, queueCounters } from '../memory/counters.ts';
-import { type FramePool, Holder } from '../memory/frames.ts';
-import { HEADROOM, type PathId, type QueueCounter } from '../memory/layout.ts';
+import type { FramePool } from '../memory/frames.ts';
+import {
+  HEADROOM,
+  handlingWord,
+  type PathId,
+  type QueueCounter,
+  RESERVED,
+  WorkerBlock,
+} from '../memory/layout.ts';
+import { isUnfinished, segmentBytes } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
+import { finishChecksum } from '../offload/finish.ts';
+import { Headers } from '../offload/headers.ts';
+import { Segmenter } from '../offload/segment.ts';
 import type { PathQueue } from '../paths/path.ts';
 import type { Burst, FrameSource } from './burst.ts';
 import type { Handler } from './handler.ts';
-import { TX } from './verdict.ts';
+import { DELIVER, FORWARD, PASS, TX } from './verdict.ts';
 
 /** Ethernet header: a shorter frame is none. */
 const SHORTEST = 14;
 
 /** What a worker tells about exceptions of its handler. Called rarely; may be slow. */
 export type HandlerFailure = (error: unknown, times: number) => void;
+
+/** Ports that packets may be forwarded to, by number: of this memory, then of others. */
+export interface Exits {
+  /** This worker's dispatch of a port of the same memory. */
+  readonly ports: readonly Dispatch[];
+  /** Relays to ports of other memories: the first is number `ports.length`. */
+  readonly relays: readonly Relay[];
+}
+
+/** Copies to a port of another memory. */
+export interface Relay {
+  readonly sender: CopySender;
+  /** Number of the port there. */
+  readonly port: number;
+  /** False once those ports are closed. */
+  readonly open: boolean;
+  /** Publishes and wakes. */
+  flush(): void;
+  /** Gives the relay up; another memory's worker may go on in it. */
+  close(): void;
+}
 
 export interface DispatchContext {
   readonly memory: Memory;
@@ -28,49 +65,98 @@ export interface DispatchContext {
   readonly failed: HandlerFailure;
   readonly port: number;
   readonly queue: number;
+  readonly exits: Exits;
+  /** To the application. */
+  readonly delivery: CopySender;
 }
 
 export class Dispatch implements FrameSource {
   /** The path that owns the queue: what packets are sent by. */
   out: PathQueue | undefined;
+  /** The way to the machine's own stack. */
+  host: PathQueue | undefined;
 
   readonly #burst: Burst;
   readonly #pool: FramePool;
   readonly #handler: Handler;
   readonly #failed: HandlerFailure;
+  readonly #exits: Exits;
+  readonly #delivery: CopySender;
+  readonly #segmenter: Segmenter;
+  readonly #headers = new Headers();
+  readonly #view: DataView;
+  readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<QueueCounter>;
+  readonly #handlingAt: number;
+  readonly #stuckAt: number;
   readonly #frames: number;
   readonly #longest: number;
   readonly #port: number;
   #nextReport = 1;
 
-  constructor({ memory, pool, burst, handler, failed, port, queue }: DispatchContext) {
-    this.#burst = burst;
-    this.#pool = pool;
-    this.#handler = handler;
-    this.#failed = failed;
+  constructor(context: DispatchContext) {
+    const { memory, port, queue } = context;
+    const { layout } = memory;
+    this.#burst = context.burst;
+    this.#pool = context.pool;
+    this.#handler = context.handler;
+    this.#failed = context.failed;
+    this.#exits = context.exits;
+    this.#delivery = context.delivery;
+    this.#segmenter = new Segmenter(memory);
+    this.#view = memory.view;
+    this.#words = memory.words;
+    this.#bytes = memory.bytes;
     this.#doubles = memory.doubles;
     this.#counter = queueCounters(memory, port, queue);
-    this.#frames = memory.layout.frames;
-    this.#longest = memory.layout.geometry.frameSize - HEADROOM;
+    this.#handlingAt = (layout.worker(queue) + WorkerBlock.handling) >> 2;
+    this.#stuckAt = (layout.worker(queue) + WorkerBlock.stuck) >> 2;
+    this.#frames = layout.frames;
+    this.#longest = layout.geometry.frameSize - HEADROOM;
     this.#port = port;
   }
 
-  /** Handles the first `count` packets of the burst's arrays, which came by `path`. */
-  run(count: number, path: PathId): void {
+  /**
+   * Handles the first `count` packets of the burst's arrays, which came by `path`.
+   *
+   * @param source where they still lie, for the one who replaces a worker that is stuck: the path, or the lane
+   * @param borrowed whether they lie in buffers that are not the pool's
+   */
+  run(count: number, path: PathId, source: number = path, borrowed = false): void {
     const burst = this.#burst;
     burst.bind(this);
     burst.port.fill(this.#port, 0, count);
     burst.path.fill(path, 0, count);
+    if (!borrowed) burst.offload.fill(0, 0, count);
     burst.begin(count);
     this.#doubles[this.#counter.bursts]!++;
     for (;;) {
+      this.#words[this.#handlingAt] = handlingWord(this.#port, source, burst.length);
       const done = this.#handle();
-      this.#settle(done);
+      if (this.#words[this.#stuckAt] !== 0) this.#park();
+      this.#words[this.#handlingAt] = 0;
+      if (borrowed) this.#settleBorrowed(done);
+      else this.#settle(done);
       if (done >= burst.length) return;
       burst.shift(done);
     }
+  }
+
+  /** An empty burst from which a handler that ticks can send. */
+  tick(call: (burst: Burst, port: number) => void): void {
+    const burst = this.#burst;
+    burst.bind(this);
+    burst.begin(0);
+    this.#doubles[this.#counter.ticks]!++;
+    this.#words[this.#handlingAt] = handlingWord(this.#port, 0, 0);
+    try {
+      call(burst, this.#port);
+    } catch (error) {
+      this.#blame(error);
+    }
+    this.#words[this.#handlingAt] = 0;
   }
 
   take(): number {
@@ -79,10 +165,7 @@ export class Dispatch implements FrameSource {
       this.#doubles[this.#counter.sendRefused]!++;
       return -1;
     }
-    const address = pool.peek(0);
-    pool.give(address, Holder.HAND);
-    pool.remove(1);
-    return this.#frames + address + HEADROOM;
+    return this.#takeFrame();
   }
 
   post(offset: number, length: number): boolean {
@@ -117,6 +200,57 @@ export class Dispatch implements FrameSource {
     this.put(offset);
   }
 
+  /** Sends a packet whose frame is passed on or freed, whatever happens, and counts why it was not. */
+  transmit(offset: number, length: number): boolean {
+    const { out } = this;
+    if (length < SHORTEST || length > this.#longest) return this.#drop(offset, this.#counter.dropBadLength);
+    if (out === undefined) return this.#drop(offset, this.#counter.dropNoPath);
+    if (out.room(1) < 1) {
+      // Several packets may be made of one, more than there was room for when the burst began.
+      out.flush();
+      out.complete();
+      if (out.room(1) < 1) return this.#drop(offset, this.#counter.dropTxFull);
+    }
+    out.push(offset, length);
+    return true;
+  }
+
+  /** A packet that has come to this port from another one. */
+  accept(offset: number, length: number): boolean {
+    this.#doubles[this.#counter.accepted]!++;
+    return this.transmit(offset, length);
+  }
+
+  /** A copy that has come from a port of another memory. */
+  acceptCopy(at: number, length: number): void {
+    this.#doubles[this.#counter.accepted]!++;
+    if (this.#pool.count === 0) {
+      this.#doubles[this.#counter.dropNoFrame]!++;
+      return;
+    }
+    const frame = this.#takeFrame();
+    this.#bytes.copyWithin(frame, at, at + length);
+    this.transmit(frame, length);
+  }
+
+  /** Drops packets that were in hand when a handler did not return. */
+  discard(offset: number): void {
+    this.#drop(offset, this.#counter.dropStuck);
+  }
+
+  #takeFrame(): number {
+    const pool = this.#pool;
+    const address = pool.peek(0);
+    pool.give(address, pool.hand);
+    pool.remove(1);
+    return this.#frames + address + HEADROOM;
+  }
+
+  /** The handler has returned after all, but too late: another worker is about to go on from here. */
+  #park(): never {
+    for (;;) Atomics.wait(this.#words, this.#stuckAt, 1);
+  }
+
   /** Calls the handler. Returns how many packets of the burst are decided. */
   #handle(): number {
     const burst = this.#burst;
@@ -124,11 +258,7 @@ export class Dispatch implements FrameSource {
       this.#handler(burst);
       return burst.length;
     } catch (error) {
-      const times = ++this.#doubles[this.#counter.handlerErrors]!;
-      if (times >= this.#nextReport) {
-        this.#nextReport = times * 2; // the first, then ever more rarely: an error a packet must not flood
-        this.#failed(error, times);
-      }
+      this.#blame(error);
       // The packet it looked at last is the one it failed on. A handler that reads the arrays itself
       // leaves no such trace, and then the whole burst counts as failed.
       const culprit = burst.cursor;
@@ -139,12 +269,17 @@ export class Dispatch implements FrameSource {
     }
   }
 
+  #blame(error: unknown): void {
+    const times = ++this.#doubles[this.#counter.handlerErrors]!;
+    if (times < this.#nextReport) return;
+    this.#nextReport = times * 2; // the first, then ever more rarely: an error a packet must not flood
+    this.#failed(error, times);
+  }
+
   /** Carries out the verdicts of the first `count` packets. */
   #settle(count: number): void {
-    const { offset, bytes, verdict } = this.#burst;
+    const { offset, bytes, verdict, target } = this.#burst;
     const { out } = this;
-    const doubles = this.#doubles;
-    const counter = this.#counter;
     let room = out === undefined ? 0 : out.room(count);
     let dropped = 0;
     for (let i = 0; i < count; i++) {
@@ -152,17 +287,138 @@ export class Dispatch implements FrameSource {
       if (verdict[i] === TX && room > 0 && bytes[i]! >= SHORTEST && bytes[i]! <= this.#longest) {
         out!.push(at, bytes[i]!);
         room--;
+      } else if (verdict[i] === 0) {
+        this.put(at);
+        dropped++;
+      } else this.#carryOut(i, verdict[i]!, target[i]!, at, bytes[i]!);
+    }
+    if (dropped > 0) this.#doubles[this.#counter.dropVerdict]! += dropped;
+  }
+
+  /** The same for packets in the host path's own buffers: to copies, in pieces if they must be cut. */
+  #settleBorrowed(count: number): void {
+    const { offset, bytes, offload, verdict, target } = this.#burst;
+    const doubles = this.#doubles;
+    const counter = this.#counter;
+    for (let i = 0; i < count; i++) {
+      const decided = verdict[i]!;
+      if (decided === 0 || decided > DELIVER) {
+        doubles[decided === FAILED ? counter.dropHandlerError : counter.dropVerdict]!++;
         continue;
       }
-      this.put(at);
-      if (verdict[i] === TX) {
-        const bad = bytes[i]! < SHORTEST || bytes[i]! > this.#longest;
-        const why = bad ? counter.dropBadLength : out === undefined ? counter.dropNoPath : counter.dropTxFull;
-        doubles[why]!++;
-      } else if (verdict[i] === FAILED) doubles[counter.dropHandlerError]!++;
-      else dropped++;
+      if (segmentBytes(offload[i]!) === 0) {
+        this.#copyOut(i, decided, target[i]!);
+        continue;
+      }
+      const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#longest);
+      if (pieces === 0) doubles[counter.dropUncut]!++;
+      for (let piece = 0; piece < pieces; piece++) {
+        if (piece > 0) doubles[counter.segments]!++;
+        if (this.#pool.count === 0) {
+          doubles[counter.dropNoFrame]!++;
+          break;
+        }
+        const frame = this.#takeFrame();
+        this.#carryOut(i, decided, target[i]!, frame, this.#segmenter.write(piece, frame));
+      }
     }
-    if (dropped > 0) doubles[counter.dropVerdict]! += dropped;
+  }
+
+  /** A packet of the host that is a frame already. */
+  #copyOut(i: number, verdict: number, target: number): void {
+    const { offset, bytes, offload } = this.#burst;
+    const at = offset[i]!;
+    const length = bytes[i]!;
+    const counter = this.#counter;
+    if (length > this.#longest) {
+      this.#doubles[counter.dropUncut]!++;
+      return;
+    }
+    if (this.#pool.count === 0) {
+      this.#doubles[counter.dropNoFrame]!++;
+      return;
+    }
+    const headers = this.#headers;
+    if (isUnfinished(offload[i]!) && headers.parse(this.#view, at, length)) {
+      finishChecksum(this.#view, at, headers);
+    }
+    const frame = this.#takeFrame();
+    this.#bytes.copyWithin(frame, at, at + length);
+    this.#carryOut(i, verdict, target, frame, length);
+  }
+
+  /** One verdict on one packet in a frame of a pool, which is passed on or freed. */
+  #carryOut(i: number, verdict: number, target: number, at: number, length: number): void {
+    const doubles = this.#doubles;
+    const counter = this.#counter;
+    switch (verdict) {
+      case TX:
+        this.transmit(at, length);
+        return;
+      case PASS:
+        this.#pass(at, length);
+        return;
+      case FORWARD:
+        this.#forward(target, at, length);
+        return;
+      case DELIVER: {
+        const { hash, path } = this.#burst;
+        const delivered = this.#delivery.push(at, length, this.#port, path[i]!, hash[i]!);
+        doubles[delivered ? counter.delivered : counter.dropDeliverFull]!++;
+        this.put(at);
+        return;
+      }
+      default:
+        this.#drop(at, verdict === FAILED ? counter.dropHandlerError : counter.dropVerdict);
+    }
+  }
+
+  #pass(at: number, length: number): void {
+    const { host } = this;
+    const counter = this.#counter;
+    const room = (at - this.#frames) & (this.#pool.frameSize - 1);
+    if (length < SHORTEST || length > this.#longest || room < RESERVED) {
+      this.#drop(at, counter.dropBadLength);
+      return;
+    }
+    if (host === undefined) {
+      this.#drop(at, counter.dropNoHost);
+      return;
+    }
+    if (host.room(1) < 1) {
+      host.flush();
+      host.complete();
+    }
+    if (host.room(1) < 1) this.#drop(at, counter.dropHostFull);
+    else host.push(at, length);
+  }
+
+  #forward(target: number, at: number, length: number): void {
+    const doubles = this.#doubles;
+    const counter = this.#counter;
+    const { ports, relays } = this.#exits;
+    const port = ports[target];
+    if (port !== undefined) {
+      doubles[counter.forwarded]!++;
+      port.accept(at, length);
+      return;
+    }
+    const relay = relays[target - ports.length];
+    if (relay === undefined || !relay.open) {
+      this.#drop(at, counter.dropNoPort);
+      return;
+    }
+    if (relay.sender.push(at, length, relay.port, 0, 0)) {
+      doubles[counter.forwarded]!++;
+      doubles[counter.forwardedCopies]!++;
+      this.put(at);
+    } else this.#drop(at, counter.dropTxFull);
+  }
+
+  #drop(at: number, why: number): false {
+    this.#doubles[why]!++;
+    this.put(at);
+    return false;
   }
 }
 

@@ -7,12 +7,13 @@
  * - `interrupt`: sleeps at the first empty round.
  *
  * The sleep is poll(2) over the paths' descriptors and the doorbell; without any descriptor (memory paths)
- * it is `Atomics.wait` on the doorbell word. Both are level-triggered, or looked at again after saying
- * "asleep", so nothing that arrives in between is slept through. No clock is read here.
+ * it is `Atomics.wait` on the doorbell word. Everything is looked at once more after saying "asleep", so
+ * nothing that arrives in between is slept through. No clock is read here.
  */
 import type { Shim } from '../kernel/shim.ts';
-import { WorkerBlock } from '../memory/layout.ts';
+import { SLOT_PATHS, WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { NO_ARRIVALS } from '../paths/path.ts';
 
 export type IdleMode = 'poll' | 'adaptive' | 'interrupt';
 
@@ -40,7 +41,12 @@ export class Idle {
     this.#words = memory.words;
     this.#block = memory.layout.worker(queue);
     this.#doorbellFd = memory.words[(this.#block + WorkerBlock.doorbellFd) >> 2]!;
-    this.#pollfds = new Int32Array(2 * (1 + 2 * memory.layout.geometry.ports));
+    this.#pollfds = new Int32Array(2 * (1 + SLOT_PATHS.length * memory.layout.geometry.ports));
+  }
+
+  /** Index of the word that says so. */
+  get sleeping(): number {
+    return (this.#block + WorkerBlock.sleeping) >> 2;
   }
 
   /** Whether the worker should sleep, after a round that handled `packets`. */
@@ -56,15 +62,16 @@ export class Idle {
   /** One more descriptor to wake the next sleep, -1 of a path that has none. */
   watch(fd: number): void {
     if (fd >= 0) this.#pollfds[2 * this.#watched++] = fd;
-    else this.#blind = true;
+    else if (fd !== NO_ARRIVALS) this.#blind = true;
   }
 
   /**
    * @param restless something waits that no descriptor tells of
+   * @param most milliseconds to sleep at most
    * @param quiet looks once more, after others can see that this worker sleeps
    */
-  sleep(restless: boolean, quiet: () => boolean): void {
-    const millis = restless ? RESTLESS_SLEEP : LONGEST_SLEEP;
+  sleep(restless: boolean, most: number, quiet: () => boolean): void {
+    const millis = restless ? RESTLESS_SLEEP : Math.min(LONGEST_SLEEP, most);
     const pollfds = this.#pollfds;
     const blind = this.#blind;
     let count = this.#watched;
@@ -76,14 +83,18 @@ export class Idle {
     }
     pollfds[2 * count++] = this.#doorbellFd;
     for (let i = 0; i < count; i++) pollfds[2 * i + 1] = POLLIN;
-    if (this.#shim.poll(pollfds, count, millis) <= 0) return;
+    const { sleeping } = this;
+    Atomics.store(this.#words, sleeping, 1);
+    const woken = quiet() ? this.#shim.poll(pollfds, count, millis) : 0;
+    Atomics.store(this.#words, sleeping, 0);
+    if (woken <= 0) return;
     if (pollfds[2 * count - 1]! >>> 16) this.#shim.read(this.#doorbellFd, this.#scratch, 8);
   }
 
   /** A path without a descriptor wakes by the word alone; then so does everybody else. */
   #wait(millis: number, quiet: () => boolean): void {
     const words = this.#words;
-    const sleeping = (this.#block + WorkerBlock.sleeping) >> 2;
+    const { sleeping } = this;
     const doorbell = (this.#block + WorkerBlock.doorbell) >> 2;
     const rings = Atomics.load(words, doorbell);
     Atomics.store(words, sleeping, 1);

@@ -14,6 +14,7 @@
  *
  * Belongs to the worker thread. The bytes are the kernel's before the burst and after the verdict.
  */
+import { RESERVED } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 
 /** The arrays a packet moves over: a {@link Burst}, named here by its shape to keep imports one way. */
@@ -54,6 +55,7 @@ export class Packet {
   readonly #burst: PacketTable;
   readonly #bytes: Uint8Array;
   readonly #frames: number;
+  readonly #framesEnd: number;
   readonly #frameSize: number;
   /** Number in the burst; -1 for a packet that is being made. */
   #index = -1;
@@ -65,6 +67,7 @@ export class Packet {
     this.view = memory.view;
     this.#bytes = memory.bytes;
     this.#frames = memory.layout.frames;
+    this.#framesEnd = memory.layout.frames + memory.layout.framesBytes;
     this.#frameSize = memory.layout.geometry.frameSize;
     this.#start = memory.layout.frames;
   }
@@ -112,7 +115,8 @@ export class Packet {
    * @throws RangeError if the frame has no such room
    */
   set length(length: number) {
-    const room = this.#frameSize - this.headroom;
+    // What the machine's own stack sends lies in a buffer that has no room to give.
+    const room = this.#isInFrame ? this.#frameSize - RESERVED - this.headroom : this.#length;
     if (length >>> 0 > room) {
       throw new RangeError(`a packet of ${length} bytes does not fit the ${room} left of its frame`);
     }
@@ -120,9 +124,10 @@ export class Packet {
     this.#writeBack();
   }
 
-  /** Bytes of the frame before the packet: how much `prepend` can take. */
+  /** Bytes of the frame before the packet: how much `prepend` can take. 0 for a packet of the host. */
   get headroom(): number {
-    return (this.#start - this.#frames) & (this.#frameSize - 1);
+    if (!this.#isInFrame) return 0;
+    return ((this.#start - this.#frames) & (this.#frameSize - 1)) - RESERVED;
   }
 
   /**
@@ -272,6 +277,10 @@ export class Packet {
   /** The packet's bytes in place, as a new view: for slow paths and tests. Stale once the frame moves on. */
   bytes(): Uint8Array {
     return this.#bytes.subarray(this.#start, this.#start + this.#length);
+  }
+
+  get #isInFrame(): boolean {
+    return this.#start < this.#framesEnd;
   }
 
   #writeBack(): void {

@@ -6,7 +6,8 @@
  * newer path's ring first, then handles the older path's packets, and only then those that were already in
  * the newer one: whatever is handled of the newer path was there before the older one was found empty.
  * The path that carries the traffic is the older, since the next move is away from it; a VF that has just
- * come is the newer, until it delivers and the synthetic path has long been silent.
+ * come is the newer, until it delivers and the synthetic path has long been silent. What other workers have
+ * handed over, and what the machine's own stack sends, comes after both.
  *
  * **Ownership** (who transmits) is one word, loaded once a round. When it differs from what was last put
  * into effect, the round is the switch: read-copy-update with the burst as the quiescent state. The
@@ -14,9 +15,17 @@
  */
 import type { Shim } from '../kernel/shim.ts';
 import { pathCounters, queueCounters } from '../memory/counters.ts';
-import { type FramePool, holderTag } from '../memory/frames.ts';
+import type { FramePool } from '../memory/frames.ts';
+import { holderTag } from '../memory/holder.ts';
+import type { LaneReceiver } from '../memory/lane.ts';
 import {
   BURST,
+  Driver,
+  HOST_BUFFERS,
+  LaneKind,
+  laneKind,
+  lanePath,
+  laneSource,
   ownerAttached,
   ownerPath,
   ownerReclaim,
@@ -30,8 +39,11 @@ import {
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import { attach } from '../paths/attach.ts';
 import type { PathQueue } from '../paths/path.ts';
+import { ProxyQueue } from '../paths/proxy-queue.ts';
+import type { RssHash } from '../rss/toeplitz.ts';
 import type { Burst } from './burst.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
+import { Split } from './split.ts';
 
 /** Packets of the older path after which the newer one gets its turn all the same: a full ring. */
 const PATIENCE = 32 * BURST;
@@ -42,8 +54,13 @@ const PATIENCE = 32 * BURST;
  */
 const SILENCE = 4;
 
+/** Pieces that one packet of the host may be cut into, roughly: 64 KiB by 1448 bytes. */
+const PIECES = 48;
+
 export interface PortQueueContext extends DispatchContext {
   readonly shim: Shim;
+  /** Undefined: flows stay where the devices put them. */
+  readonly rss: RssHash | undefined;
   /** Tells the coordinator to look: an order was carried out, or a kick failed. */
   readonly attention: () => void;
 }
@@ -57,6 +74,7 @@ export class PortQueue {
   readonly #pool: FramePool;
   readonly #burst: Burst;
   readonly #dispatch: Dispatch;
+  readonly #takenOver: number;
   readonly #block: number;
   readonly #ownerAt: number;
   readonly #queues: (PathQueue | undefined)[] = [undefined, undefined, undefined, undefined];
@@ -65,8 +83,11 @@ export class PortQueue {
   #began = 0;
   #older: PathQueue | undefined;
   #newer: PathQueue | undefined;
+  #host: PathQueue | undefined;
   #skipped = 0;
   #silence = 0;
+  /** Undefined with one queue: there is nobody to hand anything to. */
+  readonly #split: Split | undefined;
 
   constructor(context: PortQueueContext) {
     const { memory, port, queue } = context;
@@ -77,6 +98,8 @@ export class PortQueue {
     this.#pool = context.pool;
     this.#burst = context.burst;
     this.#dispatch = new Dispatch(context);
+    this.#split = memory.layout.geometry.queues > 1 ? new Split(context) : undefined;
+    this.#takenOver = queueCounters(memory, port, queue).takenOver;
     this.#block = memory.layout.queue(port, queue);
     this.#ownerAt = (this.#block + QueueBlock.owner) >> 2;
     this.#seen = Atomics.load(this.#words, (this.#block + QueueBlock.ack) >> 2);
@@ -89,6 +112,10 @@ export class PortQueue {
 
   get dispatch(): Dispatch {
     return this.#dispatch;
+  }
+
+  get split(): Split | undefined {
+    return this.#split;
   }
 
   /** Whether something waits that no descriptor will tell of: do not sleep long. */
@@ -110,6 +137,10 @@ export class PortQueue {
 
   /** After the paths of a dead worker are adopted: transmits by the path it had acknowledged. */
   resume(): void {
+    for (const path of SLOT_PATHS) {
+      if (ownerAttached(this.#seen) & pathBit(path)) this.#queues[path] ??= this.#proxy(path);
+    }
+    this.#arrange();
     this.#dispatch.out = this.#queues[ownerPath(this.#seen)];
   }
 
@@ -130,6 +161,8 @@ export class PortQueue {
       handled += Math.max(this.#pump(newer!, waiting), 0);
       if (this.#silence > SILENCE) this.#swap();
     }
+    if (this.#split !== undefined) for (const lane of this.#split.receivers) handled += this.#take(lane);
+    if (this.#host !== undefined) handled += this.#hear(this.#host);
     for (const path of this.#attached) {
       path.complete();
       path.refill();
@@ -139,22 +172,54 @@ export class PortQueue {
     return handled;
   }
 
+  /** Handles up to a burst of what another worker has handed over, or sends what it was asked to. */
+  #take(lane: LaneReceiver): number {
+    if (lane.ready(BURST) === 0 || !this.#room(BURST)) return 0;
+    const { offset, bytes, hash } = this.#burst;
+    const { meta } = lane;
+    const count = lane.receive(offset, bytes, hash, BURST);
+    this.#memory.doubles[this.#takenOver]! += count;
+    if (laneKind(meta) === LaneKind.SEND) {
+      for (let i = 0; i < count; i++) this.#dispatch.transmit(offset[i]!, bytes[i]!);
+    } else this.#dispatch.run(count, lanePath(meta), laneSource(lane.from));
+    lane.release(count);
+    return count;
+  }
+
+  /** Handles what the machine's own stack sends: few at a time, as each may become many. */
+  #hear(host: PathQueue): number {
+    const { out } = this.#dispatch;
+    const room = out === undefined ? PIECES : out.room(PIECES * HOST_BUFFERS);
+    const most = Math.floor(room / PIECES);
+    if (most === 0 || host.ready(most) === 0) return 0;
+    const count = host.receive(this.#burst.offset, this.#burst.bytes, most);
+    this.#split?.hash(count);
+    this.#dispatch.run(count, host.path, host.path, host.borrowed);
+    host.release();
+    return count;
+  }
+
+  /** Whether the way out has room; if not, what it can do about that is done first. */
+  #room(wanted: number): boolean {
+    const { out } = this.#dispatch;
+    if (out === undefined || out.room(wanted) >= wanted) return true;
+    const result = out.flush();
+    if (result < 0) this.#kickFailed(out.path, -result);
+    out.complete();
+    return out.room(wanted) >= wanted;
+  }
+
   /**
    * Handles up to `max` packets of a path and returns how many; -1 if there is no room to send them on, unless
    * they are to be handled `anyway`.
    */
   #pump(path: PathQueue, max: number, anyway = false): number {
-    const { out } = this.#dispatch;
-    if (out !== undefined && out.room(BURST) < BURST) {
-      // Back pressure: what is not received waits in the path's ring, where the kernel counts overflow.
-      const result = out.flush();
-      if (result < 0) this.#kickFailed(out.path, -result);
-      out.complete();
-      if (out.room(BURST) < BURST && !anyway) return -1;
-    }
+    // Back pressure: what is not received waits in the path's ring, where the kernel counts overflow.
+    if (!this.#room(BURST) && !anyway) return -1;
     if (path.ready(max) === 0) return 0;
     const count = path.receive(this.#burst.offset, this.#burst.bytes, max);
-    if (count > 0) this.#dispatch.run(count, path.path);
+    const own = this.#split === undefined ? count : this.#split.divide(count, path.path);
+    if (own > 0) this.#dispatch.run(own, path.path);
     path.release();
     return count;
   }
@@ -183,20 +248,44 @@ export class PortQueue {
       before.complete();
       if (before.ledger().tx > 0) return false;
     }
+    if (before instanceof ProxyQueue && before !== after && !this.#handedOn(before, word)) return false;
     this.#dispatch.out = after;
     let rescued = 0;
     let drained = 0;
     for (const path of this.#attached) {
-      if (staying & pathBit(path.path)) continue;
+      if (staying & pathBit(path.path) || path.path === Path.HOST) continue;
       rescued += this.#rescue(path);
       drained += this.#drain(path);
       path.complete();
       path.detach();
       this.#queues[path.path] = undefined;
     }
+    this.#leaveHost(staying);
     this.#arrange();
     this.#acknowledge(word, began, drained, rescued);
     return true;
+  }
+
+  /** The host path is left last: what the others drained may still pass by it. */
+  #leaveHost(staying: number): void {
+    const host = this.#queues[Path.HOST];
+    if (host === undefined || staying & pathBit(Path.HOST)) return;
+    host.flush();
+    host.complete();
+    host.detach();
+    this.#queues[Path.HOST] = undefined;
+  }
+
+  /**
+   * Whether what was given to another worker to send is on its way: it has left the path too, and so has
+   * put what waited there on the one that follows.
+   */
+  #handedOn(proxy: ProxyQueue, word: number): boolean {
+    proxy.flush();
+    if (proxy.waiting) return false;
+    const { memory, port } = this.#context;
+    const other = memory.layout.queue(port, proxy.server) + QueueBlock.ack;
+    return Atomics.load(this.#words, other >> 2) === word;
   }
 
   /** Takes back what the kernel has not taken of a path's transmit ring, in order. */
@@ -228,7 +317,7 @@ export class PortQueue {
     for (const path of SLOT_PATHS) {
       if ((paths & pathBit(path)) === 0) continue;
       const { memory, port, queue } = this.#context;
-      const found = this.#pool.reclaim(holderTag(port, path));
+      const found = this.#pool.reclaim(holderTag(queue, port, path));
       memory.doubles[pathCounters(memory, port, queue, path).txUnknown]! += found.tx;
     }
   }
@@ -238,7 +327,7 @@ export class PortQueue {
     for (const path of SLOT_PATHS) {
       if ((staying & pathBit(path)) === 0 || this.#queues[path] !== undefined) continue;
       this.#words[((this.#block + QueueBlock.kickErrno) >> 2) + path] = 0;
-      const attached = attach(shim, this.#memory, this.#pool, { port, queue, path });
+      const attached = attach(shim, this.#memory, this.#pool, { port, queue, path }) ?? this.#proxy(path);
       if (attached === undefined) continue;
       attached.refill();
       attached.flush();
@@ -247,15 +336,26 @@ export class PortQueue {
     this.#arrange();
   }
 
+  /** For a path that has fewer queues than the port: sends by the worker of one it has. */
+  #proxy(path: PathId): ProxyQueue | undefined {
+    const { memory, port, queue } = this.#context;
+    const slot = memory.layout.slot(port, queue, path);
+    if (this.#words[(slot + PathSlot.driver) >> 2] !== Driver.PROXY) return undefined;
+    const split = this.#split!;
+    const lane = split.lanes[this.#words[(slot + PathSlot.fd) >> 2]!]!;
+    return new ProxyQueue(memory, { port, queue, path }, lane, () => split.commit());
+  }
+
   /** Who is polled first: see the top of this file. */
   #arrange(): void {
     const synthetic = this.#queues[Path.SYNTHETIC];
     const vf = this.#queues[Path.VF];
-    this.#attached = [synthetic, vf].filter((path) => path !== undefined);
-    const [only] = this.#attached;
-    const pair = this.#attached.length === 2;
-    this.#older = pair ? synthetic : only;
+    const host = this.#queues[Path.HOST];
+    const pair = synthetic !== undefined && vf !== undefined;
+    this.#older = pair ? synthetic : (synthetic ?? vf);
     this.#newer = pair ? vf : undefined;
+    this.#host = this.#dispatch.host = host;
+    this.#attached = [synthetic, vf, host].filter((path) => path !== undefined);
   }
 
   #acknowledge(word: number, began: number, drained: number, rescued: number): void {

@@ -5,11 +5,23 @@
  * and memory rings are simply attached again, their cursors being in shared memory. An io_uring died with
  * its thread: what it had received is handled first, what it had not submitted is sent, in order, by the
  * ring that replaces it.
+ *
+ * A worker that was ended because its handler did not return would meet the same packets again: what it had
+ * in hand is dropped, and counted.
  */
 import type { Shim } from '../kernel/shim.ts';
 import { pathCounters } from '../memory/counters.ts';
-import { type FramePool, Holder, holderTag } from '../memory/frames.ts';
-import { BURST, SLOT_PATHS } from '../memory/layout.ts';
+import type { FramePool } from '../memory/frames.ts';
+import { holderTag } from '../memory/holder.ts';
+import {
+  BURST,
+  handlingPackets,
+  handlingPort,
+  handlingSource,
+  laneSource,
+  SLOT_PATHS,
+  WorkerBlock,
+} from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
 import type { PathQueue, QueueAddress } from '../paths/path.ts';
@@ -41,7 +53,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     // Let go of, and perhaps not closed yet: the kernel may still write to its frames until the order to reclaim.
     for (const path of SLOT_PATHS) {
       if (port.acknowledged.includes(path)) continue;
-      held.push(holderTag(number, path));
+      held.push(holderTag(queue, number, path));
       const address = { port: number, queue, path };
       if (leftBehind(memory, address)) unfinished.push({ address, left: adopt(shim, memory, pool, address) });
     }
@@ -58,7 +70,14 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
       } else later.push({ port, address });
     }
   });
-  pool.recover(found, held);
+  pool.recover(
+    found,
+    held,
+    ports.flatMap(({ split }) => split?.outgoing ?? []),
+  );
+  for (const { split } of ports) split?.listen();
+  const culprits = inHand(site);
+  if (culprits !== undefined) discard(site, ports, culprits);
 
   // Opened in a switch that was never acknowledged: the order that is still there opens another.
   for (const { address, left } of unfinished) {
@@ -78,7 +97,10 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     left.takeBack((offset, bytes) => unsent.push({ offset, bytes }));
     const received = readOut(site, left);
     // In hand: reclaim must not take these for frames the dead ring still held.
-    for (const { offset } of [...unsent, ...received]) pool.give(offset - memory.layout.frames, Holder.HAND);
+    for (const { offset } of [...unsent, ...received]) pool.give(offset - memory.layout.frames, pool.hand);
+    if (culprits?.source === left.path && ports[culprits.port] === port) {
+      for (const { offset } of received.splice(0, culprits.packets)) port.dispatch.discard(offset);
+    }
     left.detach();
     const lost = pool.reclaim(left.tag);
     memory.doubles[pathCounters(memory, address.port, queue, address.path).txUnknown]! += lost.tx;
@@ -91,6 +113,45 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     handle(site, port, received, left);
   }
   for (const port of ports) port.resume();
+}
+
+interface Culprits {
+  readonly port: number;
+  /** A path, or a lane by `laneSource`. */
+  readonly source: number;
+  readonly packets: number;
+}
+
+/** What the handler of a worker that was stuck had been given; undefined if it was not stuck. */
+function inHand({ memory, queue }: Site): Culprits | undefined {
+  const { words, layout } = memory;
+  const block = layout.worker(queue);
+  const handling = words[(block + WorkerBlock.handling) >> 2]!;
+  const stuck = Atomics.exchange(words, (block + WorkerBlock.stuck) >> 2, 0) === 1;
+  words[(block + WorkerBlock.handling) >> 2] = 0;
+  if (!stuck || handling === 0) return undefined;
+  return {
+    port: handlingPort(handling),
+    source: handlingSource(handling),
+    packets: handlingPackets(handling),
+  };
+}
+
+/** Drops them where they lie in rings that outlive a worker, or in a lane. */
+function discard({ burst }: Site, ports: readonly PortQueue[], { port, source, packets }: Culprits): void {
+  const { dispatch, paths, split } = ports[port]!;
+  const { offset, bytes, hash } = burst;
+  const path = paths.find((one) => one.path === source);
+  const lane = split?.receivers.find(({ from }) => laneSource(from) === source);
+  if (path !== undefined) {
+    const count = path.receive(offset, bytes, packets);
+    for (let i = 0; i < count; i++) dispatch.discard(offset[i]!);
+    path.release();
+  } else if (lane !== undefined && lane.ready(packets) > 0) {
+    const count = lane.receive(offset, bytes, hash, packets);
+    for (let i = 0; i < count; i++) dispatch.discard(offset[i]!);
+    lane.release(count);
+  }
 }
 
 /** What the dead worker's ring had received, oldest first. */

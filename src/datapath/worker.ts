@@ -5,15 +5,21 @@
  * a test or a profiler on its own thread. Everything it needs to go on after another worker's death is in
  * the shared memory; see takeover.ts for what it does first.
  */
+import { announce } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
+import { CopySender } from '../memory/copies.ts';
 import { FramePool } from '../memory/frames.ts';
-import { Control, LEDGER_FIELDS, WorkerBlock } from '../memory/layout.ts';
+import { Control, WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import type { RelayRoute } from '../options.ts';
+import { RssHash } from '../rss/toeplitz.ts';
+import { answerAudit } from './audit.ts';
 import { Burst } from './burst.ts';
-import type { HandlerFailure } from './dispatch.ts';
-import type { Handler } from './handler.ts';
+import type { Exits, HandlerFailure } from './dispatch.ts';
 import { Idle, type IdleMode } from './idle.ts';
+import type { LoadedHandler } from './load-handler.ts';
 import { PortQueue } from './port-queue.ts';
+import { RelayReceivers, relayTo } from './relay.ts';
 import { takeOver } from './takeover.ts';
 
 export interface WorkerContext {
@@ -21,14 +27,19 @@ export interface WorkerContext {
   readonly memory: Memory;
   readonly queue: number;
   readonly mode: IdleMode;
-  readonly handler: Handler;
+  readonly handler: LoadedHandler;
   readonly failed: HandlerFailure;
+  /** Key of the Toeplitz hash; undefined: flows stay where the devices put them. */
+  readonly rssKey: Uint8Array | undefined;
+  /** Ports of other memories that packets may be forwarded to. */
+  readonly routes: readonly RelayRoute[];
 }
 
 /** Rounds between looks at the words that change rarely: a few microseconds when busy. */
 const HOUSEKEEPING = 16;
 
-export function runWorker({ shim, memory, queue, mode, handler, failed }: WorkerContext): void {
+export function runWorker(context: WorkerContext): void {
+  const { shim, memory, queue, mode, handler, failed, rssKey, routes } = context;
   const { words, layout } = memory;
   const block = layout.worker(queue);
   const ring = new Uint8Array(new BigUint64Array([1n]).buffer);
@@ -37,22 +48,67 @@ export function runWorker({ shim, memory, queue, mode, handler, failed }: Worker
 
   const pool = new FramePool(memory, queue);
   const burst = new Burst(memory, queue);
-  const ports = Array.from(
+  const rss = rssKey === undefined ? undefined : new RssHash(memory.view, rssKey);
+  const exits: { -readonly [K in keyof Exits]: Exits[K] } = { ports: [], relays: [] };
+  const deliveries = Array.from(
     { length: layout.geometry.ports },
-    (_, port) => new PortQueue({ shim, memory, pool, burst, handler, failed, attention, port, queue }),
+    (_, port) => new CopySender(memory, layout.delivery(port, queue), layout.deliveryEntries, memory),
   );
+  const ports = deliveries.map(
+    (delivery, port) =>
+      new PortQueue({
+        ...{ shim, memory, pool, burst, handler: handler.handle, failed, attention },
+        ...{ port, queue, exits, delivery, rss },
+      }),
+  );
+  exits.ports = ports.map(({ dispatch }) => dispatch);
+  exits.relays = routes.map((route) => relayTo(shim, memory, queue, route));
   takeOver({ shim, memory, pool, burst, queue }, ports);
 
+  const relays = new RelayReceivers(memory, queue, exits.ports);
   const idle = new Idle(shim, memory, queue, mode);
   const stop = Control.stop >> 2;
-  const quiet = (): boolean => round(ports) === 0 && Atomics.load(words, stop) === 0 && !audited();
-  const audited = (): boolean => audit(memory, queue, pool, ports);
+  const beatAt = (block + WorkerBlock.beat) >> 2;
+  const audited = (): boolean => answerAudit(memory, queue, pool, ports);
+  const { tick, tickMillis } = handler;
+  const mostSleep = tick === undefined ? Number.POSITIVE_INFINITY : tickMillis;
+  let nextTick = 0;
+
+  const round = (): number => {
+    pool.collect();
+    let handled = relays.poll();
+    for (const port of ports) handled += port.poll();
+    deliveries.forEach(ringIfDelivered);
+    for (const relay of exits.relays) relay.flush();
+    const served = pool.flush();
+    if (served !== undefined) for (const other of served) wakeIfHungry(other);
+    return handled;
+  };
+  const ringIfDelivered = (delivery: CopySender, port: number): void => {
+    if (delivery.commit() === 0) return;
+    const bell = layout.deliveryBell(port) >> 2;
+    Atomics.add(words, bell, 1);
+    Atomics.notify(words, bell);
+  };
+  const wakeIfHungry = (other: number): void => {
+    if (words[(layout.worker(other) + WorkerBlock.hungry) >> 2] === 1) announce(shim, memory, other);
+  };
+  const quiet = (): boolean => round() === 0 && Atomics.load(words, stop) === 0 && !audited();
+
   for (let beat = 0; ; beat = (beat + 1) | 0) {
-    const handled = round(ports);
+    words[beatAt] = beat;
+    const handled = round();
     const tired = idle.tired(handled);
     if (!tired && beat % HOUSEKEEPING !== 0) continue;
-    if (Atomics.load(words, stop) !== 0) return;
+    if (Atomics.load(words, stop) !== 0) {
+      for (const relay of exits.relays) relay.close();
+      return;
+    }
     audited();
+    if (tick !== undefined && performance.now() >= nextTick) {
+      nextTick = performance.now() + tickMillis;
+      for (const port of ports) port.dispatch.tick(tick);
+    }
     if (!tired) continue;
     let restless = false;
     for (const port of ports) {
@@ -61,52 +117,7 @@ export function runWorker({ shim, memory, queue, mode, handler, failed }: Worker
       // NB: poll(2) on an AF_XDP socket sends what waits in its ring and keeps the error to itself.
       for (const path of port.paths) if (!path.backlog) idle.watch(path.fd);
     }
-    idle.sleep(restless, quiet);
+    pool.announce();
+    idle.sleep(restless, mostSleep, quiet);
   }
-}
-
-function round(ports: readonly PortQueue[]): number {
-  let handled = 0;
-  for (const port of ports) handled += port.poll();
-  return handled;
-}
-
-/** Answers a wanted audit: where every frame is. True if there was one to answer. Asked at every sleep. */
-function audit(memory: Memory, queue: number, pool: FramePool, ports: readonly PortQueue[]): boolean {
-  const { words, layout } = memory;
-  const block = layout.worker(queue);
-  const wanted = Atomics.load(words, (block + WorkerBlock.auditWanted) >> 2);
-  if (words[(block + WorkerBlock.auditDone) >> 2] === wanted) return false;
-  // NB: a function of its own: the closures in it would cost this one a context at every call.
-  answer(memory, queue, pool, ports);
-  Atomics.store(words, (block + WorkerBlock.auditDone) >> 2, wanted);
-  return true;
-}
-
-function answer(memory: Memory, queue: number, pool: FramePool, ports: readonly PortQueue[]): void {
-  const { words, layout } = memory;
-  const block = layout.worker(queue);
-  const paths = ports.flatMap((port) => port.paths);
-  const ledger = {
-    total: pool.total,
-    accounted: 0,
-    free: pool.count,
-    ...pool.leaving(paths),
-    rx: 0,
-    completing: 0,
-    inHand: 0,
-    duplicates: 0,
-  };
-  for (const path of paths) {
-    const share = path.ledger();
-    ledger.fill += share.fill;
-    ledger.rx += share.rx;
-    ledger.tx += share.tx;
-    ledger.completing += share.completing;
-  }
-  ledger.accounted = ledger.free + ledger.fill + ledger.rx + ledger.tx + ledger.completing + ledger.inHand;
-  ledger.duplicates = pool.duplicates(paths);
-  LEDGER_FIELDS.forEach((field, i) => {
-    words[((block + WorkerBlock.ledger) >> 2) + i] = ledger[field];
-  });
 }

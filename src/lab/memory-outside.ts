@@ -7,7 +7,7 @@
  * Frames for a path that is gone are lost, as on a switch that has not noticed; a queue without an empty
  * frame refuses, and the generator offers again. Belongs to the traffic thread.
  */
-import { Path, SLOT_PATHS } from '../memory/layout.ts';
+import { Path } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { MemoryPeer } from '../paths/memory/device.ts';
 import { monotonicNanos } from './clock.ts';
@@ -51,7 +51,7 @@ export class MemoryOutside {
       ...options,
       ...{ firstPort: options.firstPort || EPHEMERAL, mac: MAC, from: ADDRESS },
     });
-    for (const path of SLOT_PATHS) this.#peers.set(path, []);
+    for (const path of [Path.SYNTHETIC, Path.VF] as const) this.#peers.set(path, []);
     this.udp = {
       refused: 0,
       send: (flow, first, count) => this.#send(flow, first, count),

@@ -2,10 +2,11 @@
  * The frame pool of one worker, and the ledger that always adds up.
  *
  * A frame is named by its address: bytes from the start of the frames, the way the kernel's
- * descriptors name it. Free frames lie on a stack. Every frame has a holder byte that says to whom it
- * was given: NONE while it is free, FILL or TX of a path from the moment it is offered to that path
- * until it is freed or offered elsewhere, HAND while a handler builds a packet in it. Whoever takes a
- * frame passes it on or frees it.
+ * descriptors name it. Free frames lie on a stack. Every frame has a holder that says to whom it was
+ * given, see holder.ts. Whoever takes a frame passes it on or frees it.
+ *
+ * Each frame is of one worker's pool for good. A packet may be handed to another worker and leave by
+ * that one's path; then its frame comes back by a home lane. So `put` of a foreign frame sends it home.
  *
  * A worker may die between any two statements. So frames leave the stack after they were published
  * elsewhere, and rings are released after the frames read from them were passed on: a death in between
@@ -13,19 +14,10 @@
  *
  * Belongs to the worker thread.
  */
-import { type PathId, WorkerBlock } from './layout.ts';
+import { codeOf, Holder, handHolder, purposeOf, tagOf, tagQueue, workerOf } from './holder.ts';
+import { HomeLanes } from './home-lanes.ts';
+import { WorkerBlock } from './layout.ts';
 import type { Memory } from './shared.ts';
-
-/** To whom a frame was given: NONE, HAND, or FILL or TX of a path, see {@link holderTag}. */
-export const Holder = { NONE: 0, HAND: 1, FILL: 4, TX: 8 } as const;
-
-/** FILL and TX together: the bits of a holder byte that say for what a path has the frame. */
-const PURPOSE = Holder.FILL | Holder.TX;
-
-/** Names one path of one port in a holder byte, beside FILL or TX: `port << 4 | path`. */
-export function holderTag(port: number, path: PathId): number {
-  return (port << 4) | path;
-}
 
 /** A path queue's share of the frames, by place; computed from ring cursors alone. */
 export interface PathLedger {
@@ -39,8 +31,13 @@ export interface PathLedger {
   completing: number;
 }
 
-/** What can name the frames that lie in its rings: a path queue. */
-export interface FrameHolder {
+/** What can name the frames that lie in its rings. */
+export interface Enumerable {
+  enumerate(visit: (address: number) => void): void;
+}
+
+/** A path queue, as the pool sees it. */
+export interface FrameHolder extends Enumerable {
   /** See {@link holderTag}. */
   readonly tag: number;
   /**
@@ -54,15 +51,26 @@ export interface FrameHolder {
 /** Looks at rings of which the other side may be between two stores. */
 const LOOKS = 8;
 
+/** Free frames below which a sleeping worker wants to be woken when some come home. */
+const HUNGRY = 512;
+
 export class FramePool {
+  /** Frames of this worker. */
   readonly total: number;
   readonly frameSize: number;
+  /** What a frame is given to while this worker has it in hand. */
+  readonly hand: number;
   readonly #words: Int32Array;
-  readonly #holders: Uint8Array;
+  readonly #holders: Uint16Array;
   readonly #stack: number;
   readonly #countAt: number;
+  readonly #hungryAt: number;
+  readonly #queue: number;
+  /** Number of this worker's first frame among all. */
   readonly #first: number;
   readonly #shift: number;
+  readonly #home: HomeLanes | undefined;
+  readonly #free = (address: number): void => this.put(address);
   #count: number;
 
   constructor(memory: Memory, queue: number) {
@@ -70,12 +78,16 @@ export class FramePool {
     const { frameSize, framesPerWorker, queues } = layout.geometry;
     this.total = framesPerWorker;
     this.frameSize = frameSize;
+    this.hand = handHolder(queue);
     this.#words = words;
-    this.#holders = new Uint8Array(buffer, layout.holders, queues * framesPerWorker);
+    this.#holders = new Uint16Array(buffer, layout.holders, queues * framesPerWorker);
     this.#stack = layout.poolStack(queue) >> 2;
     this.#countAt = (layout.worker(queue) + WorkerBlock.poolCount) >> 2;
-    this.#first = queue * framesPerWorker * frameSize;
+    this.#hungryAt = (layout.worker(queue) + WorkerBlock.hungry) >> 2;
+    this.#queue = queue;
+    this.#first = queue * framesPerWorker;
     this.#shift = 31 - Math.clz32(frameSize);
+    this.#home = queues > 1 ? new HomeLanes(memory, this.#holders, queue) : undefined;
     this.#count = words[this.#countAt]!;
   }
 
@@ -95,9 +107,13 @@ export class FramePool {
     this.#words[this.#countAt] = this.#count;
   }
 
-  /** Frees the frame that holds `address`. */
+  /** Frees the frame that holds `address`; a frame of another worker is sent home. */
   put(address: number): void {
     const index = address >>> this.#shift;
+    if ((index - this.#first) >>> 0 >= this.total) {
+      this.#home!.send(index, (index / this.total) | 0);
+      return;
+    }
     const count = this.#count;
     this.#holders[index] = Holder.NONE;
     this.#words[this.#stack + count] = index << this.#shift;
@@ -114,20 +130,36 @@ export class FramePool {
     return this.#holders[address >>> this.#shift]!;
   }
 
+  /** Takes back the frames that other workers have sent home. */
+  collect(): void {
+    this.#home?.collect(this.#free);
+  }
+
+  /**
+   * Sends foreign frames home that were freed since the last call: once the rings they came by are released,
+   * or a frame could be in one lane twice. Returns the workers that got some; undefined for none.
+   */
+  flush(): readonly number[] | undefined {
+    return this.#home?.flush() ? this.#home.served : undefined;
+  }
+
+  /** Says whether frames that come home should wake this worker. Before it sleeps. */
+  announce(): void {
+    this.#words[this.#hungryAt] = this.#count < HUNGRY ? 1 : 0;
+  }
+
   /**
    * Frees every frame the path `tag` still held when its kernel objects went: empty ones, and those that
    * were to be sent, of which nobody knows whether they were. For path changes only: looks at all.
    */
   reclaim(tag: number): { fill: number; tx: number } {
     const found = { fill: 0, tx: 0 };
-    for (let i = 0; i < this.total; i++) {
-      const address = this.#first + (i << this.#shift);
-      const holder = this.holder(address);
+    this.#each((address, holder) => {
       if (holder === (Holder.FILL | tag)) found.fill++;
       else if (holder === (Holder.TX | tag)) found.tx++;
-      else continue;
+      else return;
       this.put(address);
-    }
+    });
     return found;
   }
 
@@ -135,12 +167,26 @@ export class FramePool {
   leaving(paths: readonly FrameHolder[]): { fill: number; tx: number } {
     const polled = new Set(paths.map((path) => path.tag));
     const found = { fill: 0, tx: 0 };
-    for (let i = 0; i < this.total; i++) {
-      const holder = this.holder(this.#first + (i << this.#shift));
-      if (polled.has(holder & ~PURPOSE)) continue;
-      if ((holder & PURPOSE) === Holder.FILL) found.fill++;
-      else if ((holder & PURPOSE) === Holder.TX) found.tx++;
-    }
+    this.#each((_, holder) => {
+      const purpose = purposeOf(holder);
+      if (purpose === 0 || tagQueue(tagOf(holder)) !== this.#queue || polled.has(tagOf(holder))) return;
+      if (purpose === Holder.FILL) found.fill++;
+      else found.tx++;
+    });
+    return found;
+  }
+
+  /**
+   * Frames of this worker that others have, and frames of others at this worker's paths. Others move theirs
+   * meanwhile, but only this worker can change whether a frame counts. Looks at all: for audits only.
+   */
+  exchanged(): { lent: number; borrowed: number } {
+    const found = { lent: 0, borrowed: 0 };
+    this.#each((_, holder, own) => {
+      const here = purposeOf(holder) !== 0 && tagQueue(tagOf(holder)) === this.#queue;
+      if (own && this.#isLent(holder)) found.lent++;
+      else if (!own && here) found.borrowed++;
+    });
     return found;
   }
 
@@ -150,24 +196,39 @@ export class FramePool {
    *
    * @param paths the attached path queues, whose rings can be read
    * @param held tags of paths whose kernel objects live although their rings are no longer read
+   * @param lanes the lanes out of this worker
    */
-  recover(paths: readonly FrameHolder[], held: readonly number[] = []): void {
+  recover(
+    paths: readonly FrameHolder[],
+    held: readonly number[] = [],
+    lanes: readonly Enumerable[] = [],
+  ): void {
     const stacked = new Uint8Array(this.total);
-    for (let i = 0; i < this.#count; i++) stacked[this.#index(this.peek(i))] = 1;
+    for (let i = 0; i < this.#count; i++) stacked[(this.peek(i) >>> this.#shift) - this.#first] = 1;
     const ringed = this.#ringed(paths);
     this.#ringed(paths).forEach((times, i) => {
       ringed[i]! += times; // the second look finds what moved during the first
     });
+    const laned = this.#ringed(this.#home === undefined ? lanes : [...lanes, this.#home]);
     const alive = new Set([...paths.map((path) => path.tag), ...held]);
+    this.#home?.passOver();
     this.#count = 0;
-    for (let i = 0; i < this.total; i++) {
-      if (ringed[i]) continue;
-      const address = this.#first + (i << this.#shift);
-      const holder = this.holder(address);
-      const away = (holder & PURPOSE) !== 0 && alive.has(holder & ~PURPOSE);
-      if (away && !stacked[i]) continue; // inside the kernel; on the stack it was never published
+    this.#each((address, holder, own) => {
+      const index = address >>> this.#shift;
+      if (ringed[index]) return;
+      if (purposeOf(holder) !== 0) {
+        const tag = tagOf(holder);
+        if (tagQueue(tag) !== this.#queue) return;
+        // Inside the kernel; but on the stack it was never published.
+        if (alive.has(tag) && !(own && stacked[index - this.#first])) return;
+      } else {
+        const code = codeOf(holder);
+        const mine = workerOf(holder) === this.#queue;
+        if (code === Holder.NONE ? !own : !mine) return;
+        if (laned[index]) return; // else it was put into a lane and never published there
+      }
       this.put(address);
-    }
+    });
     this.#words[this.#countAt] = this.#count;
   }
 
@@ -182,17 +243,28 @@ export class FramePool {
     const ringed = this.#ringed(paths);
     let twice = 0;
     for (const times of ringed) if (times > 1) twice++;
-    for (let i = 0; i < this.#count; i++) if (ringed[this.#index(this.peek(i))]!++) twice++;
+    for (let i = 0; i < this.#count; i++) if (ringed[this.peek(i) >>> this.#shift]!++) twice++;
     return twice;
   }
 
-  #ringed(paths: readonly FrameHolder[]): Uint8Array {
-    const times = new Uint8Array(this.total);
-    for (const path of paths) path.enumerate((address) => times[this.#index(address)]!++);
+  #ringed(places: readonly Enumerable[]): Uint8Array {
+    const times = new Uint8Array(this.#holders.length);
+    for (const place of places) place.enumerate((address) => times[address >>> this.#shift]!++);
     return times;
   }
 
-  #index(address: number): number {
-    return (address - this.#first) >> this.#shift;
+  /** A frame of ours that another worker has, or that is in a lane. */
+  #isLent(holder: number): boolean {
+    if (purposeOf(holder) !== 0) return tagQueue(tagOf(holder)) !== this.#queue;
+    const code = codeOf(holder);
+    if (code === Holder.HAND) return workerOf(holder) !== this.#queue;
+    return code === Holder.LANE || code === Holder.HOME;
+  }
+
+  #each(visit: (address: number, holder: number, own: boolean) => void): void {
+    for (let index = 0; index < this.#holders.length; index++) {
+      const own = (index - this.#first) >>> 0 < this.total;
+      visit(index << this.#shift, this.#holders[index]!, own);
+    }
   }
 }

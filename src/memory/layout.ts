@@ -11,14 +11,20 @@
  *   worker blocks   one per queue number: pool, sleep, audit                  (w)
  *   queue blocks    one per (port, queue): ownership (c), answer (w), counters (w)
  *   path slots      one per (port, queue, path): descriptors (c), counters (w)
+ *   redirection     one table a port: hash to queue                           (c)
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
- *   pool stacks     one per worker: free frames; one holder byte per frame    (w)
+ *   pool stacks     one per worker: free frames; one holder per frame         (w)
+ *   lanes           packets from worker to worker, per port and pair          (w)(w')
+ *   home lanes      frames on their way back to their worker, per pair        (w)(w')
+ *   deliveries      copies of packets for the application, per port and queue (w)(a)
+ *   relays          copies of packets from ports of other memories, per queue (other)(w)
  *   rings           four per path slot, page aligned; mapped by the kernel    (w)(k)
  *   frames          the packets                                               (w)(k)
+ *   host buffers    what the machine's own stack sends, up to 64 KiB each     (w)(k)
  * ```
  *
- * Owner tags: (a) application thread, (c) coordinator, (w) the one worker of that queue, (k) kernel.
- * A word has one writer. Words of different writers never share a cache line ({@link LINE} bytes:
+ * Owner tags: (a) application thread, (c) coordinator, (w) the one worker of that queue, (w') another
+ * worker, (k) kernel. A word has one writer, but for words that count up, which are added to. Words of different writers never share a cache line ({@link LINE} bytes:
  * two lines, because x86 fetches pairs).
  */
 
@@ -31,6 +37,9 @@ export const BURST = 64;
 /** Bytes the kernel keeps free before each packet (XDP_PACKET_HEADROOM, include/uapi/linux/bpf.h). */
 export const HEADROOM = 256;
 
+/** Of these, bytes at a frame's start that paths need for a header of their own (struct virtio_net_hdr). */
+export const RESERVED = 16;
+
 /** What a queue transmits on. HOST is the machine's own stack. */
 export const Path = { NONE: 0, SYNTHETIC: 1, VF: 2, HOST: 3 } as const;
 export type PathId = (typeof Path)[keyof typeof Path];
@@ -38,7 +47,10 @@ export const PATH_NAMES = ['none', 'synthetic', 'vf', 'host'] as const;
 export type PathName = (typeof PATH_NAMES)[number];
 
 /** The paths a queue has slots for. */
-export const SLOT_PATHS = [Path.SYNTHETIC, Path.VF] as const;
+export const SLOT_PATHS = [Path.SYNTHETIC, Path.VF, Path.HOST] as const;
+
+/** Entries of a port's redirection table: a power of two, and the most that Windows gives a device. */
+export const RETA_ENTRIES = 128;
 
 export interface Geometry {
   readonly pageSize: number;
@@ -76,12 +88,16 @@ export const Control = {
 export const WorkerBlock = {
   /** Free frames on the stack. (w) */
   poolCount: 0,
-  /** 1 while the worker sleeps on the doorbell word. (w) */
-  sleeping: 64,
+  /** Counts up with the worker's rounds: one that stands still is stuck in its handler. (w) */
+  beat: 64,
+  /** Which packets the handler has been given: {@link handlingWord}; 0 while it is not running. (w) */
+  handling: 68,
+  /** 1 while free frames are few: whoever returns some wakes the worker. (w) */
+  hungry: 72,
   /** An audit's answer: equals `auditWanted` once the words below belong to it. (w) */
-  auditDone: 16,
+  auditDone: 4,
   /** Int32 × {@link LEDGER_FIELDS}. (w) */
-  ledger: 20,
+  ledger: 8,
   /** Asks for an audit by counting up. (c) */
   auditWanted: LINE,
   /** Doorbell for workers without a descriptor to sleep on: counted up by (c) and memory peers. */
@@ -90,7 +106,15 @@ export const WorkerBlock = {
   doorbellFd: 2 * LINE + 4,
   /** eventfd that wakes the coordinator. (c) */
   attentionFd: 2 * LINE + 8,
-  bytes: 3 * LINE,
+  /** 1: the last worker was ended because its handler did not return; what it had in hand is dropped. (c) */
+  stuck: 2 * LINE + 12,
+  /** 1 while the worker sleeps. (w) sets it; who wakes the worker takes it back to 0. */
+  sleeping: 3 * LINE,
+  /** Counted up by other workers when they have published something for this one. */
+  inbox: 4 * LINE,
+  /** One word a relay: who writes to it, 0 nobody. Claimed by compare-exchange. */
+  relays: 4 * LINE + 64,
+  bytes: 5 * LINE,
 } as const;
 
 /** The frame ledger, in the order it is stored. `accounted` must equal `total`. */
@@ -103,6 +127,8 @@ export const LEDGER_FIELDS = [
   'tx',
   'completing',
   'inHand',
+  'lent', // to other workers, or on the way from or to them
+  'borrowed', // of other workers, in the places above: counts against the sum
   'duplicates',
 ] as const;
 
@@ -122,7 +148,7 @@ export const QueueBlock = {
   switchEnded: LINE + 48,
   /** Float64 × QUEUE_COUNTERS. (w) */
   counters: 2 * LINE,
-  bytes: 4 * LINE,
+  bytes: 5 * LINE,
 } as const;
 
 /** Byte offsets inside a path slot. */
@@ -161,7 +187,7 @@ export const PathSlot = {
 } as const;
 
 /** Which driver a path slot belongs to. */
-export const Driver = { CLOSED: 0, AF_XDP: 1, TAP: 2, MEMORY: 3, HOST: 4 } as const;
+export const Driver = { CLOSED: 0, AF_XDP: 1, TAP: 2, MEMORY: 3, HOST: 4, PROXY: 5 } as const;
 
 /** Counters of a (port, queue). A drop reason is a counter; `DROP_REASONS` names them. */
 export const QUEUE_COUNTERS = [
@@ -174,6 +200,22 @@ export const QUEUE_COUNTERS = [
   'dropNoPath',
   'dropTxFull',
   'dropBadLength',
+  'dropStuck', // in hand when the handler did not return
+  'dropHandoffFull', // the lane to the queue that owns the flow was full
+  'dropHostFull', // the host path was full
+  'dropNoHost', // there is no host path
+  'dropDeliverFull', // the application does not read fast enough
+  'dropNoPort', // forwarded to a port that is not there
+  'dropNoFrame', // no free frame to copy it to
+  'dropUncut', // too long to be sent, and of a kind that cannot be cut
+  'handedOver', // to another worker
+  'takenOver', // from another worker
+  'forwarded', // to another port
+  'forwardedCopies', // of those: copied, because that port has another memory
+  'accepted', // from another port
+  'delivered', // to the application
+  'segments', // made by cutting a longer packet, beyond the first of each
+  'ticks', // calls of the handler's tick
   'sleeps',
 ] as const;
 export type QueueCounter = (typeof QUEUE_COUNTERS)[number];
@@ -189,6 +231,7 @@ export const PATH_COUNTERS = [
   'txRetried', // dropped by the device and given to it again
   'txRescued', // taken back unsent when the path went away
   'txUnknown', // neither completed nor taken back: inside the device when it went
+  'txChains', // host path: writes, each of one or more of the packets
   'kicks',
   'kickErrors',
   'rxErrors', // the path answered a receive with an error
@@ -246,10 +289,53 @@ export interface Layout {
   poolStack(queue: number): number;
   ring(port: number, queue: number, path: PathId, ring: RingId): number;
   ringRoom(ring: RingId): number;
+  readonly laneEntries: number;
+  readonly homeEntries: number;
+  readonly deliveryEntries: number;
+  /** Bytes of a copy's slot: what a frame holds, and {@link COPY_HEAD}. */
+  readonly copyBytes: number;
+  redirection(port: number): number;
+  lane(port: number, from: number, to: number): number;
+  homeLane(from: number, to: number): number;
+  delivery(port: number, queue: number): number;
+  /** Word that counts up when something was delivered, for the application to wait on. */
+  deliveryBell(port: number): number;
+  relay(queue: number, relay: number): number;
+  hostBuffers(port: number, queue: number): number;
 }
 
-/** Bytes of a burst: four Int32 arrays and four byte arrays of {@link BURST} entries. */
-export const BURST_BYTES = 4 * 4 * BURST + 4 * BURST;
+/** A lane between two workers: the two cursors on lines of their own, then the entries. */
+export const LANE = { producer: 0, consumer: LINE, entries: 2 * LINE } as const;
+
+/** A lane's entry: four words, address of the frame's packet, length, {@link laneMeta}, hash. */
+const LANE_ENTRY = 16;
+/** All lanes together may take this many entries; each has a power of two from 64 to 2048. */
+const LANE_BUDGET = 2 ** 21;
+
+/** A copy of a packet: four words (length, meta, hash, spare), then the bytes. */
+export const COPY_HEAD = 16;
+/** All deliveries together, in copies; each ring has a power of two from 32 to 512. */
+const DELIVERY_BUDGET = 2 ** 13;
+/** Other memories that may forward to a queue, and the copies that each may be ahead. */
+export const RELAYS = 4;
+export const RELAY_ENTRIES = 256;
+
+/** The longest packet of the machine's own stack: an IP packet, Ethernet header, two VLAN tags; in whole pages. */
+export const HOST_BUFFER_BYTES = 17 * 4096;
+export const HOST_BUFFERS = 16;
+
+/** Where the arrays of a burst lie, from its start: four of Int32 and four of bytes, {@link BURST} entries each. */
+export const BurstArray = {
+  offset: 0,
+  bytes: 4 * BURST,
+  hash: 8 * BURST,
+  offload: 12 * BURST,
+  port: 16 * BURST,
+  path: 17 * BURST,
+  verdict: 18 * BURST,
+  target: 19 * BURST,
+} as const;
+export const BURST_BYTES = 20 * BURST;
 
 export function layOut(geometry: Geometry): Layout {
   const { pageSize, ports, queues, frameSize, framesPerWorker, ringEntries } = geometry;
@@ -270,7 +356,25 @@ export function layOut(geometry: Geometry): Layout {
   const slots = reserve(ports * queues * SLOT_PATHS.length * PathSlot.bytes);
   const bursts = reserve(queues * lines(BURST_BYTES));
   const stacks = reserve(queues * lines(framesPerWorker * 4));
-  const holders = reserve(queues * lines(framesPerWorker));
+  const holders = reserve(queues * framesPerWorker * 2);
+  const tables = reserve(ports * RETA_ENTRIES);
+
+  const powerOfTwo = (wanted: number, least: number, most: number): number =>
+    Math.min(most, Math.max(least, 2 ** Math.floor(Math.log2(wanted))));
+  const pairs = queues * queues;
+  const laneEntries = powerOfTwo(LANE_BUDGET / (ports * pairs), 64, 2048);
+  const laneBytes = LANE.entries + laneEntries * LANE_ENTRY;
+  const homeEntries = 2 ** Math.ceil(Math.log2(framesPerWorker));
+  const homeBytes = LANE.entries + lines(homeEntries * 4);
+  // One queue has nobody to hand anything to.
+  const lanes = reserve(queues === 1 ? 0 : ports * pairs * laneBytes);
+  const homes = reserve(queues === 1 ? 0 : pairs * homeBytes);
+  const deliveryEntries = powerOfTwo(DELIVERY_BUDGET / (ports * queues), 32, 512);
+  const deliveryBytes = LANE.entries + deliveryEntries * frameSize;
+  const bells = reserve(ports * LINE);
+  const deliveries = reserve(ports * queues * deliveryBytes);
+  const relayBytes = LANE.entries + RELAY_ENTRIES * frameSize;
+  const relays = reserve(queues * RELAYS * relayBytes);
 
   // Descriptors are 8 bytes in FILL and COMPLETION, 16 in RX and TX. The tap's buffer ring (16 bytes
   // an entry), CQ (16) and SQEs (64) take half, all and a quarter as many entries: the same room.
@@ -283,6 +387,7 @@ export function layOut(geometry: Geometry): Layout {
   const frames = end;
   const framesBytes = queues * framesPerWorker * frameSize;
   end += framesBytes;
+  const hosts = reserve(ports * queues * HOST_BUFFERS * HOST_BUFFER_BYTES);
 
   const slotNumber = (port: number, queue: number, path: PathId): number =>
     (port * queues + queue) * SLOT_PATHS.length + (path - 1);
@@ -303,8 +408,34 @@ export function layOut(geometry: Geometry): Layout {
     poolStack: (queue) => stacks + queue * lines(framesPerWorker * 4),
     ring: (port, queue, path, ring) => rings + slotNumber(port, queue, path) * slotRings + ringOffsets[ring]!,
     ringRoom: (ring) => rooms[ring]!,
+    ...{ laneEntries, homeEntries, deliveryEntries, copyBytes: frameSize },
+    redirection: (port) => tables + port * RETA_ENTRIES,
+    lane: (port, from, to) => lanes + ((port * queues + from) * queues + to) * laneBytes,
+    homeLane: (from, to) => homes + (from * queues + to) * homeBytes,
+    delivery: (port, queue) => deliveries + (port * queues + queue) * deliveryBytes,
+    deliveryBell: (port) => bells + port * LINE,
+    relay: (queue, relay) => relays + (queue * RELAYS + relay) * relayBytes,
+    hostBuffers: (port, queue) => hosts + (port * queues + queue) * HOST_BUFFERS * HOST_BUFFER_BYTES,
   };
 }
+
+/** What lies in a lane: a packet for the handler of the queue that owns its flow, or one to be sent. */
+export const LaneKind = { PACKET: 0, SEND: 1 } as const;
+
+/** The third word of a lane's entry and the second of a copy: kind or port, and the path it came by. */
+export const laneMeta = (kind: number, path: number): number => (kind << 8) | path;
+export const laneKind = (meta: number): number => meta >>> 8;
+export const lanePath = (meta: number): PathId => (meta & 3) as PathId;
+
+/** What a handler has been given: `1 << 31 | port << 16 | source << 8 | packets`. */
+export const handlingWord = (port: number, source: number, packets: number): number =>
+  (1 << 31) | (port << 16) | (source << 8) | packets;
+/** The source of packets that lie in a lane; paths are 1 to 3. */
+export const laneSource = (from: number): number => 64 + from;
+
+export const handlingPort = (word: number): number => (word >>> 16) & 0xff;
+export const handlingSource = (word: number): number => (word >>> 8) & 0xff;
+export const handlingPackets = (word: number): number => word & 0xff;
 
 /**
  * The owner word: `epoch << 8 | reclaim << 5 | attached << 2 | path`.

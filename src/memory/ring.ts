@@ -15,6 +15,7 @@
  *
  * Each object belongs to one thread.
  */
+import { LANE } from './layout.ts';
 
 /** Where a ring lies: word (Int32) indices into the shared memory. */
 export interface RingPlace {
@@ -29,6 +30,16 @@ export interface RingPlace {
   /** A power of two. */
   readonly entries: number;
 }
+
+/** A ring of our own, its two cursors on lines of their own: see `LANE` in layout.ts. */
+export const placeAt = (at: number, entries: number, slotWords: number): RingPlace => ({
+  producer: (at + LANE.producer) >> 2,
+  consumer: (at + LANE.consumer) >> 2,
+  flags: -1,
+  slots: (at + LANE.entries) >> 2,
+  slotWords,
+  entries,
+});
 
 /** XDP_RING_NEED_WAKEUP and IORING_SQ_NEED_WAKEUP are both bit 0. */
 const NEED_WAKEUP = 1;

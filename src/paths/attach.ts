@@ -3,6 +3,7 @@ import type { Shim } from '../kernel/shim.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { Driver, PathSlot } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { HostQueue } from './host/queue.ts';
 import type { PathQueue, QueueAddress } from './path.ts';
 import { RingQueue } from './ring-queue.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
@@ -25,6 +26,8 @@ export function attach(
       return new RingQueue(memory, pool, port, queue, path, shim.xskKick);
     case Driver.MEMORY:
       return new RingQueue(memory, pool, port, queue, path, () => 0);
+    case Driver.HOST:
+      return new HostQueue(shim, memory, pool, { port, queue, path });
     case Driver.TAP:
       return openTap(shim, memory, pool, { port, queue, path });
     default:

@@ -22,8 +22,13 @@ export interface QueueAddress {
 /** The worker's end. Belongs to the worker thread of its queue. */
 export interface PathQueue extends FrameHolder {
   readonly path: PathId;
-  /** What poll(2) wakes on when packets are there; -1 if nothing does. */
+  /** What poll(2) wakes on when packets are there; -1 if nothing does; {@link NO_ARRIVALS} if none ever are. */
   readonly fd: number;
+  /**
+   * Whether received packets lie in buffers of the path's own, which it takes back with `release`. Such a path
+   * also says in the burst's `offload` array what is to be done for each.
+   */
+  readonly borrowed?: boolean;
   /** Entries ready to be received, `max` at most. Looks at the kernel's cursor first. */
   ready(max: number): number;
   /**
@@ -60,6 +65,9 @@ export interface PathQueue extends FrameHolder {
   detach(): void;
 }
 
+/** The descriptor of a path queue that only sends. */
+export const NO_ARRIVALS = -2;
+
 /** The coordinator's end. Its calls may take long. */
 export interface PathDevice {
   readonly description: PathDescription;
@@ -69,6 +77,10 @@ export interface PathDevice {
   arm(): void;
   /** Lets no more packets in. Never throws; the device may be gone. */
   disarm(): void;
+  /** Host path only: what the machine's own stack sends comes here from now on. @throws TwinpathError */
+  engage?(): void;
+  /** The opposite; nothing if it was not engaged. Never throws. */
+  disengage?(): void;
   /** Disarms if need be and closes everything: after every worker has let go. Never throws. */
   close(): void;
   /** What the kernel has dropped since `open`, per queue. */
@@ -77,7 +89,7 @@ export interface PathDevice {
 
 /** What a path turned out to be, for people. */
 export interface PathDescription {
-  readonly driver: 'af-xdp' | 'tap' | 'memory' | 'host';
+  readonly driver: 'af-xdp' | 'tap' | 'host' | 'memory';
   /** Name of the network device, or what stands in for it. */
   readonly device: string;
   /** How it runs: 'native zero-copy', 'native copy', 'generic copy', 'io_uring', 'read/write'… */

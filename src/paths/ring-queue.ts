@@ -6,8 +6,9 @@
 import { Errno } from '../errors.ts';
 import { Xsk } from '../kernel/abi.ts';
 import { type CounterIndex, pathCounters } from '../memory/counters.ts';
-import { type FramePool, Holder, holderTag, type PathLedger } from '../memory/frames.ts';
-import { type PathCounter, type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
+import type { FramePool, PathLedger } from '../memory/frames.ts';
+import { Holder, holderTag } from '../memory/holder.ts';
+import { BURST, type PathCounter, type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
 import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathQueue } from './path.ts';
@@ -79,7 +80,7 @@ export class RingQueue implements PathQueue {
     const place = (ring: RingId): RingPlace =>
       ringPlace(memory, slot, layout.ring(port, queue, path, ring), ring);
     this.path = path;
-    this.tag = holderTag(port, path);
+    this.tag = holderTag(queue, port, path);
     this.fd = words[(slot + PathSlot.fd) >> 2]!;
     this.#words = words;
     this.#bytes = bytes;
@@ -333,8 +334,29 @@ export class RingQueue implements PathQueue {
       words[this.#consumedAt] = (this.#firstUnsent + 1) | 0;
     }
     this.backlog = this.#unsent() > 0;
-    this.#passOver(this.#rx, Holder.FILL | this.tag);
+    this.#keepUnhandled();
     this.#passOver(this.#completion, Holder.TX | this.tag);
+  }
+
+  /**
+   * Of the burst in hand, packets for other queues were handed over before those of this one were handled: so
+   * what is left may lie between what is not. It is moved to the end, and the rest released. A worker that dies
+   * in this leaves entries doubled, of which the last one counts.
+   */
+  #keepUnhandled(): void {
+    const words = this.#words;
+    const rx = this.#rx;
+    const seen = new Set<number>();
+    const burst = rx.peek(BURST);
+    let kept = burst;
+    for (let i = burst - 1; i >= 0; i--) {
+      const slot = rx.slot(i);
+      const address = words[slot]!;
+      if (this.#pool.holder(address) !== (Holder.FILL | this.tag) || seen.has(address)) continue;
+      seen.add(address);
+      words.copyWithin(rx.slot(--kept), slot, slot + 4);
+    }
+    if (kept > 0) rx.release(kept);
   }
 
   #passOver(ring: Consumer, holder: number): void {

@@ -3,9 +3,7 @@
  *
  * Pure functions; any thread. The table has {@link RETA_ENTRIES} entries, one byte each: a queue number.
  */
-
-/** A power of two, and the most that Windows gives a device. 64 queues still get two entries each. */
-export const RETA_ENTRIES = 128;
+import { RETA_ENTRIES } from '../memory/layout.ts';
 
 /** The entry of a hash: its low bits (Microsoft, "RSS Hashing Functions"). */
 export function retaIndex(hash: number): number {

@@ -128,7 +128,7 @@ describe('a port in memory', () => {
 
   it('keeps ports that were opened together apart', async () => {
     const ports = await openPorts({
-      ...{ network: 'memory', queues: 2, handler: REFLECT, ports: [{}, {}, {}] },
+      ...{ network: 'memory', queues: 2, rss: 'device', handler: REFLECT, ports: [{}, {}, {}] },
     });
     onTestFinished(() => ports[0]!.close());
     const traffic = ports.map((port, number) => new NumberedTraffic(port, number % 2, number));

@@ -59,7 +59,7 @@ describe('a handler that cannot be used', () => {
     ['is no function', 'not-a-function', {}, 'ERR_HANDLER', /neither a default function nor create/],
     ['exports something else', 'empty', {}, 'ERR_HANDLER', /export default \(burst\)/],
     ['is not JavaScript', '../no-io-uring.c', {}, 'ERR_HANDLER', /no-io-uring/],
-    ['makes no function', 'picky', { what: 'nothing' }, 'ERR_HANDLER', /create\(\) returns no function/],
+    ['makes no function', 'picky', { what: 'nothing' }, 'ERR_HANDLER', /create\(\) returns neither/],
     ['throws when it is made', 'picky', { what: 'other' }, 'ERR_HANDLER', /out of sorts/],
     ['refuses its options', 'picky', { what: 'twinpath' }, 'ERR_OPTION_INVALID', /what: as told/],
     ['ends its thread when it is made', 'picky', { what: 'exit' }, 'ERR_WORKER', /exited with code: 3/],

@@ -172,7 +172,7 @@ describe('a handler that ends its thread, on the memory network', () => {
 
   it('leaves the other queues alone', async () => {
     const deaths = orders();
-    const watched = await Watched.open({ queues: 2, handlerOptions: { orders: deaths } });
+    const watched = await Watched.open({ queues: 2, rss: 'device', handlerOptions: { orders: deaths } });
     const [first, second] = [0, 1].map((queue) => new NumberedTraffic(watched.port, queue));
     await first!.until(() => first!.received > 500);
     Atomics.store(deaths, 0, 1);

@@ -42,8 +42,8 @@ function evidence(given: Partial<Evidence> = {}): Evidence {
   const statistics = {
     ...{ received: 2000, transmitted: 2000, sent: 0, handlerErrors: 0, queues: [] },
     dropped: { verdict: 0, handlerError: 0, noPath: 0, txFull: 0, badLength: 0 },
-    paths: { vf: path(1000), synthetic: path(1000) },
-  } as PortStatistics;
+    paths: { vf: path(1000), synthetic: path(1000), host: path(0) },
+  } as unknown as PortStatistics;
   return {
     ...{ network: 'kernel', privileged: true, seconds: SECONDS, cycles: CYCLES, errors: [], statistics },
     windows: [{ name: 'surprise', from: SURPRISE_AT, to: NOTICED_AT }],
@@ -65,7 +65,10 @@ function evidence(given: Partial<Evidence> = {}): Evidence {
       },
     ]),
     frames: [
-      { total: 8, accounted: 8, free: 4, fill: 4, rx: 0, tx: 0, completing: 0, inHand: 0, duplicates: 0 },
+      {
+        ...{ total: 8, accounted: 8, free: 4, fill: 4, rx: 0, tx: 0, completing: 0, inHand: 0 },
+        ...{ lent: 0, borrowed: 0, duplicates: 0 },
+      },
     ],
     ...given,
   };
@@ -121,7 +124,7 @@ describe('the ledger of a demo', () => {
   it('objects to a failover that did not happen, a path without packets, a demo cut short, an error', () => {
     const { failovers, statistics } = evidence();
     expect(problems({ failovers: failovers.slice(0, -2) })[0]).toMatch(/to the path synthetic 2 times/);
-    const idle = { ...statistics, paths: { vf: path(0), synthetic: path(9) } };
+    const idle = { ...statistics, paths: { vf: path(0), synthetic: path(9), host: path(0) } };
     expect(problems({ statistics: idle })).toContain('no packets went by the path vf');
     expect(problems({ cycles: 1 })[0]).toMatch(/only 1 of/);
     expect(problems({ errors: ['it burnt'] })).toEqual(['it burnt']);

@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type FrameHolder, FramePool, Holder, holderTag } from '../../src/memory/frames.ts';
+import { type FrameHolder, FramePool } from '../../src/memory/frames.ts';
+import { Holder, holderTag } from '../../src/memory/holder.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 const FRAMES = 64;
 const FRAME_SIZE = 2048;
-const [ALIVE, DEAD] = [holderTag(0, 1), holderTag(1, 2)];
+const [ALIVE, DEAD] = [holderTag(0, 0, 1), holderTag(0, 1, 2)];
 
 function memory(queues = 1): Memory {
   return Memory.create({

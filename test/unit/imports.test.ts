@@ -8,15 +8,16 @@ const source = join(import.meta.dirname, '../../src');
 /** A file imports only from folders (or single files) at or above its own place here. */
 const ORDER = [
   'errors.ts',
-  'options.ts',
   'memory',
   'rss',
+  'options.ts',
   'kernel',
   'offload',
   'paths',
   'datapath',
   'coordinator',
   'statistics.ts',
+  'delivery.ts',
   'port.ts',
   'handlers',
   'lab',

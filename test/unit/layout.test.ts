@@ -3,9 +3,12 @@ import { describe, expect, test } from 'vitest';
 import {
   BURST_BYTES,
   type Geometry,
+  HOST_BUFFER_BYTES,
+  HOST_BUFFERS,
   JOURNAL_FIELDS,
   JOURNAL_RECORDS,
   KERNEL_COUNTERS,
+  LANE,
   LEDGER_FIELDS,
   LINE,
   layOut,
@@ -20,6 +23,9 @@ import {
   PathSlot,
   QUEUE_COUNTERS,
   QueueBlock,
+  RELAY_ENTRIES,
+  RELAYS,
+  RETA_ENTRIES,
   Ring,
   SLOT_PATHS,
   WorkerBlock,
@@ -42,7 +48,7 @@ function sections(geometry: Geometry): [number, number][] {
     [0, geometry.pageSize],
     [layout.journalHead, layout.journalHead + LINE],
     [layout.journal, layout.journal + JOURNAL_RECORDS * layout.journalRecordBytes],
-    [layout.holders, layout.holders + queues * framesPerWorker],
+    [layout.holders, layout.holders + 2 * queues * framesPerWorker],
     [layout.frames, layout.frames + layout.framesBytes],
   ];
   const add = (start: number, bytes: number): void => void found.push([start, start + bytes]);
@@ -50,8 +56,19 @@ function sections(geometry: Geometry): [number, number][] {
     add(layout.worker(queue), WorkerBlock.bytes);
     add(layout.burst(queue), BURST_BYTES);
     add(layout.poolStack(queue), framesPerWorker * 4);
+    for (let relay = 0; relay < RELAYS; relay++) {
+      add(layout.relay(queue, relay), LANE.entries + RELAY_ENTRIES * layout.copyBytes);
+    }
+    for (let to = 0; to < queues; to++) {
+      if (queues > 1) add(layout.homeLane(queue, to), LANE.entries + layout.homeEntries * 4);
+    }
     for (let port = 0; port < ports; port++) {
       add(layout.queue(port, queue), QueueBlock.bytes);
+      add(layout.delivery(port, queue), LANE.entries + layout.deliveryEntries * layout.copyBytes);
+      add(layout.hostBuffers(port, queue), HOST_BUFFERS * HOST_BUFFER_BYTES);
+      for (let to = 0; to < queues; to++) {
+        if (queues > 1) add(layout.lane(port, queue, to), LANE.entries + layout.laneEntries * 16);
+      }
       for (const path of SLOT_PATHS) {
         add(layout.slot(port, queue, path), PathSlot.bytes);
         for (const ring of Object.values(Ring))
@@ -59,11 +76,15 @@ function sections(geometry: Geometry): [number, number][] {
       }
     }
   }
+  for (let port = 0; port < ports; port++) {
+    add(layout.redirection(port), RETA_ENTRIES);
+    add(layout.deliveryBell(port), 4);
+  }
   return found.sort((a, b) => a[0] - b[0]);
 }
 
 describe('the layout of the shared memory', () => {
-  test('has no two sections that overlap, and ends where the frames end', () => {
+  test('has no two sections that overlap, and nothing behind the last', () => {
     fc.assert(
       fc.property(geometries, (geometry) => {
         const all = sections(geometry);
@@ -108,11 +129,19 @@ describe('the layout of the shared memory', () => {
     const line = (offset: number): number => Math.floor(offset / LINE);
     const worker = [
       WorkerBlock.poolCount,
-      WorkerBlock.sleeping,
+      WorkerBlock.beat,
+      WorkerBlock.hungry,
       WorkerBlock.ledger + LEDGER_FIELDS.length * 4 - 1,
     ];
-    const coordinator = [WorkerBlock.auditWanted, WorkerBlock.doorbell, WorkerBlock.attentionFd];
-    for (const offset of worker) expect(coordinator.map(line)).not.toContain(line(offset));
+    const coordinator = [
+      WorkerBlock.auditWanted,
+      WorkerBlock.doorbell,
+      WorkerBlock.attentionFd,
+      WorkerBlock.stuck,
+    ];
+    const anybody = [WorkerBlock.sleeping, WorkerBlock.inbox, WorkerBlock.relays + 4 * RELAYS - 1];
+    for (const offset of worker) expect([...coordinator, ...anybody].map(line)).not.toContain(line(offset));
+    for (const offset of coordinator) expect(anybody.map(line)).not.toContain(line(offset));
 
     expect(line(QueueBlock.owner)).not.toBe(line(QueueBlock.ack));
     expect(line(QueueBlock.counters)).not.toBe(line(QueueBlock.owner));
@@ -130,7 +159,7 @@ describe('the layout of the shared memory', () => {
     expect(QueueBlock.counters + QUEUE_COUNTERS.length * 8).toBeLessThanOrEqual(QueueBlock.bytes);
     expect(PathSlot.counters + PATH_COUNTERS.length * 8).toBeLessThanOrEqual(PathSlot.kernel);
     expect(PathSlot.kernel + KERNEL_COUNTERS.length * 8).toBeLessThanOrEqual(PathSlot.bytes);
-    expect(WorkerBlock.ledger + LEDGER_FIELDS.length * 4).toBeLessThanOrEqual(WorkerBlock.sleeping);
+    expect(WorkerBlock.ledger + LEDGER_FIELDS.length * 4).toBeLessThanOrEqual(WorkerBlock.beat);
     expect(JOURNAL_FIELDS.length * 8).toBeLessThanOrEqual(layOut(tiny).journalRecordBytes);
   });
 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { HEADROOM } from '../../src/memory/layout.ts';
+import { HEADROOM, RESERVED } from '../../src/memory/layout.ts';
 import { ethernet, FRAME_SIZE, loaded, OUR_MAC, PEER_MAC, smallMemory } from '../fixtures/frames.ts';
 
 const counting = (length: number) => Array.from({ length }, (_, i) => i & 255);
@@ -88,11 +88,11 @@ describe('a packet', () => {
     const memory = smallMemory();
     const burst = loaded([counting(60), counting(60)], memory);
     const packet = burst.packet(1);
-    expect(packet.headroom).toBe(HEADROOM);
-    packet.prepend(HEADROOM);
-    expect(burst.offset[1]).toBe(memory.layout.frames + FRAME_SIZE);
-    expect(burst.bytes[1]).toBe(60 + HEADROOM);
-    expect(packet.u8(HEADROOM + 5)).toBe(5);
+    expect(packet.headroom).toBe(HEADROOM - RESERVED);
+    packet.prepend(HEADROOM - RESERVED);
+    expect(burst.offset[1]).toBe(memory.layout.frames + FRAME_SIZE + RESERVED);
+    expect(burst.bytes[1]).toBe(60 + HEADROOM - RESERVED);
+    expect(packet.u8(HEADROOM - RESERVED + 5)).toBe(5);
     expect(() => packet.prepend(1)).toThrow(RangeError);
     expect(() => packet.prepend(-1)).toThrow(RangeError);
     expect(packet.headroom).toBe(0);
@@ -102,7 +102,7 @@ describe('a packet', () => {
     const burst = loaded([counting(60)]);
     const packet = burst.packet(0).trimFront(14);
     expect(packet.u8(0)).toBe(14);
-    expect(packet.headroom).toBe(HEADROOM + 14);
+    expect(packet.headroom).toBe(HEADROOM - RESERVED + 14);
     expect(burst.bytes[0]).toBe(46);
     expect(() => packet.trimFront(47)).toThrow(RangeError);
     expect(packet.trimFront(46).length).toBe(0);

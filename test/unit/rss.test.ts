@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { RETA_ENTRIES } from '../../src/memory/layout.ts';
 import { DEFAULT_KEY, keyOf, SYMMETRIC_KEY } from '../../src/rss/key.ts';
-import { RETA_ENTRIES, respread, retaIndex, spread } from '../../src/rss/redirection.ts';
+import { respread, retaIndex, spread } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';
 import { be16, ethernet, type Ipv4Fields, ipv4 } from '../fixtures/frames.ts';
 

@@ -16,10 +16,19 @@ import { type Channels, channels, setChannels } from '../../kernel/ethtool.ts';
 import { xdpRedirect } from '../../kernel/programs.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
-import { Driver, type KernelCounter, type PathId, PathSlot, Ring } from '../../memory/layout.ts';
+import {
+  Driver,
+  type KernelCounter,
+  type PathId,
+  PathSlot,
+  RETA_ENTRIES,
+  Ring,
+} from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import type { RssMode } from '../../options.ts';
 import { refuseLongPackets } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
+import { type DeviceSpread, spreadDevice } from './spread.ts';
 
 const SOL_XDP = 283;
 const XDP_STATISTICS = 7;
@@ -27,6 +36,12 @@ const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
+
+/** What the device is to agree with, if it may be asked to. */
+export interface DeviceRss {
+  readonly rss: RssMode;
+  readonly rssKey: Uint8Array;
+}
 
 export class AfXdpDevice implements PathDevice {
   readonly description: PathDescription;
@@ -36,22 +51,27 @@ export class AfXdpDevice implements PathDevice {
   readonly #port: number;
   readonly #path: PathId;
   readonly #link: Link;
+  readonly #rss: DeviceRss;
   #channels: Channels | undefined;
+  #spread: DeviceSpread | undefined;
+  /** Hardware queues in use: at most as many as the port has. */
+  #serving = 0;
   #map = -1;
   #program = -1;
   #attached = -1;
 
-  constructor(shim: Shim, memory: Memory, port: number, path: PathId, link: Link) {
+  constructor(shim: Shim, memory: Memory, port: number, path: PathId, link: Link, rss: DeviceRss) {
     this.#shim = shim;
     this.#bpf = new Bpf(shim);
     this.#memory = memory;
     this.#port = port;
     this.#path = path;
     this.#link = link;
+    this.#rss = rss;
     this.description = { driver: 'af-xdp', device: link.name, mode: '', tie: 'xdp link' };
   }
 
-  /** Queues this device can serve: at most its hardware queues. */
+  /** The port's. */
   get #queues(): number {
     return this.#memory.layout.geometry.queues;
   }
@@ -59,10 +79,12 @@ export class AfXdpDevice implements PathDevice {
   open(): void {
     this.#refuseWhatCannotWork();
     try {
-      this.#map = this.#bpf.xskMap(this.#queues);
+      this.#spreadFlows();
+      this.#map = this.#bpf.xskMap(this.#serving);
       this.#program = this.#bpf.load('xdp', 'twinpath', xdpRedirect(this.#map));
       const hook = this.#attach();
       const zeroCopy = this.#bindAll(hook);
+      this.#delegate();
       this.description.mode = `${hook} ${zeroCopy ? 'zero-copy' : 'copy'}`;
     } catch (error) {
       this.close();
@@ -71,7 +93,7 @@ export class AfXdpDevice implements PathDevice {
   }
 
   arm(): void {
-    for (let queue = 0; queue < this.#queues; queue++) {
+    for (let queue = 0; queue < this.#serving; queue++) {
       this.#bpf.updateMap(this.#map, queue, this.#memory.words[(this.#slot(queue) + PathSlot.fd) >> 2]!);
     }
   }
@@ -80,7 +102,7 @@ export class AfXdpDevice implements PathDevice {
     // A dead socket in the map swallows packets (bpf_redirect_map falls back for empty slots only): take each
     // out before it dies.
     if (this.#map >= 0) {
-      for (let queue = 0; queue < this.#queues; queue++) this.#bpf.deleteMap(this.#map, queue);
+      for (let queue = 0; queue < this.#serving; queue++) this.#bpf.deleteMap(this.#map, queue);
     }
   }
 
@@ -90,13 +112,16 @@ export class AfXdpDevice implements PathDevice {
     for (let queue = 0; queue < this.#queues; queue++) {
       const { words, bytes } = this.#memory;
       const slot = this.#slot(queue);
-      if (words[(slot + PathSlot.driver) >> 2] !== Driver.AF_XDP) continue;
-      this.#shim.xskClose(bytes.subarray(slot + PathSlot.xsk, slot + PathSlot.xsk + Xsk.bytes));
+      if (words[(slot + PathSlot.driver) >> 2] === Driver.AF_XDP) {
+        this.#shim.xskClose(bytes.subarray(slot + PathSlot.xsk, slot + PathSlot.xsk + Xsk.bytes));
+      }
       words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
     }
     if (this.#program >= 0) this.#shim.close(this.#program);
     if (this.#map >= 0) this.#shim.close(this.#map);
     this.#attached = this.#program = this.#map = -1;
+    this.#spread?.restore();
+    this.#spread = undefined;
     this.#restoreChannels();
   }
 
@@ -136,19 +161,44 @@ export class AfXdpDevice implements PathDevice {
     if (xdpProgram !== 0) this.#busy(`XDP program ${xdpProgram} is attached`);
     const have = channels(this.#shim, name);
     const serving = have === undefined ? this.#link.numRxQueues : have.combined + have.rx;
+    this.#serving = serving;
     if (serving === this.#queues) return;
     const wanted =
       have !== undefined && have.maxCombined > 0
         ? { combined: this.#queues }
         : { rx: this.#queues, tx: this.#queues };
     const changed = setChannels(this.#shim, name, wanted);
+    if (changed >= 0) this.#serving = this.#queues;
     if (changed >= 0 && have !== undefined) this.#channels = have;
-    if (changed < 0) {
+    // With fewer than the port has, workers hand over what they receive and are handed what is to be sent.
+    if (changed < 0 && (serving > this.#queues || this.#rss.rss === 'device')) {
       throw new TwinpathError('ERR_OPTION_INVALID', {
         device: name,
         detail: `it receives on ${serving} queues, the port has ${this.#queues}, and it refuses to change`,
         hint: `Open the port with queues: ${serving}.`,
       });
+    }
+  }
+
+  #spreadFlows(): void {
+    if (this.#rss.rss !== 'auto') return;
+    const { bytes, layout } = this.#memory;
+    const at = layout.redirection(this.#port);
+    this.#spread = spreadDevice(this.#shim, this.#link.name, {
+      key: this.#rss.rssKey,
+      table: bytes.slice(at, at + RETA_ENTRIES),
+      queues: this.#serving,
+    });
+  }
+
+  /** Queues that the device does not have send by the worker of one that it has. */
+  #delegate(): void {
+    const { words } = this.#memory;
+    for (let queue = this.#serving; queue < this.#queues; queue++) {
+      const slot = this.#slot(queue);
+      words[(slot + PathSlot.fd) >> 2] = queue % this.#serving;
+      words[(slot + PathSlot.rescuable) >> 2] = 0;
+      words[(slot + PathSlot.driver) >> 2] = Driver.PROXY;
     }
   }
 
@@ -179,7 +229,7 @@ export class AfXdpDevice implements PathDevice {
   /** Opens and binds a socket per queue; whether all of them got zero-copy. */
   #bindAll(hook: XdpMode): boolean {
     let zeroCopy = true;
-    for (let queue = 0; queue < this.#queues; queue++) {
+    for (let queue = 0; queue < this.#serving; queue++) {
       const slot = this.#slot(queue);
       const fd = this.#openSocket(slot, queue);
       // One mode for all queues: after the first had to copy, do not let a later one differ.
@@ -191,7 +241,7 @@ export class AfXdpDevice implements PathDevice {
       check(this.#shim.getsockopt(fd, SOL_XDP, XDP_OPTIONS, options, 4), 'getsockopt(XDP_OPTIONS)');
       zeroCopy &&= (options[0]! & OPTION_ZEROCOPY) !== 0;
     }
-    for (let queue = 0; queue < this.#queues; queue++) {
+    for (let queue = 0; queue < this.#serving; queue++) {
       // Copy mode sends only inside our own kick, so what is left in the ring is ours to take back at
       // any time. A zero-copy driver reads the ring by itself until the device is down.
       this.#memory.words[(this.#slot(queue) + PathSlot.rescuable) >> 2] = zeroCopy ? 0 : 1;

@@ -23,8 +23,8 @@ import {
   setRss,
 } from '../../kernel/ethtool-rss.ts';
 import type { Shim } from '../../kernel/shim.ts';
+import { RETA_ENTRIES } from '../../memory/layout.ts';
 import { KEY_BYTES } from '../../rss/key.ts';
-import { RETA_ENTRIES } from '../../rss/redirection.ts';
 
 export interface Wanted {
   /** At least 40 bytes. */

@@ -17,6 +17,12 @@ import { awaitVanishing } from '../tap/open.ts';
 import { openHostTap } from './tap.ts';
 import { HostTie } from './tie.ts';
 
+export interface HostOptions {
+  readonly tie?: TieKind;
+  /** Whether what the machine's own stack sends is to come here at all. Default false. */
+  readonly inline?: boolean;
+}
+
 export class HostDevice implements PathDevice {
   readonly description: PathDescription;
   readonly #shim: Shim;
@@ -25,6 +31,7 @@ export class HostDevice implements PathDevice {
   readonly #port: number;
   readonly #link: Link;
   readonly #kind: TieKind;
+  readonly #inline: boolean;
   #fds: readonly number[] = [];
   #ifindex = 0;
   #tie: HostTie | undefined;
@@ -36,7 +43,7 @@ export class HostDevice implements PathDevice {
     memory: Memory,
     port: number,
     link: Link,
-    { tie = 'tcx' }: { readonly tie?: TieKind } = {},
+    { tie = 'tcx', inline = false }: HostOptions = {},
   ) {
     this.#shim = shim;
     this.#netlink = netlink;
@@ -44,6 +51,7 @@ export class HostDevice implements PathDevice {
     this.#port = port;
     this.#link = link;
     this.#kind = tie;
+    this.#inline = inline;
     this.description = { driver: 'host', device: link.name, mode: '', tie: '' };
   }
 
@@ -80,7 +88,7 @@ export class HostDevice implements PathDevice {
 
   /** Inline mode begins; only while armed, and only while workers read. May be called twice. @throws ERR_KERNEL */
   engage(): void {
-    this.#tie?.engage();
+    if (this.#inline) this.#tie?.engage();
   }
 
   /** Inline mode ends, between two packets. Never throws. */

@@ -11,7 +11,8 @@ import { SPAN_BYTES } from '../../kernel/abi.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { addressOf } from '../../kernel/shim.ts';
 import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
-import { type FramePool, Holder, holderTag, type PathLedger } from '../../memory/frames.ts';
+import type { FramePool, PathLedger } from '../../memory/frames.ts';
+import { Holder, holderTag } from '../../memory/holder.ts';
 import { BURST, HEADROOM, type PathCounter, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
@@ -39,7 +40,7 @@ export class PlainQueue implements PathQueue {
   constructor(shim: Shim, memory: Memory, pool: FramePool, port: number, queue: number, path: PathId) {
     const { layout, words, bytes, doubles } = memory;
     this.path = path;
-    this.tag = holderTag(port, path);
+    this.tag = holderTag(queue, port, path);
     this.fd = words[(layout.slot(port, queue, path) + PathSlot.fd) >> 2]!;
     this.#shim = shim;
     this.#doubles = doubles;

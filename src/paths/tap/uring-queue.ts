@@ -18,7 +18,8 @@
 import { Errno } from '../../errors.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
-import { type FramePool, Holder, holderTag, type PathLedger } from '../../memory/frames.ts';
+import type { FramePool, PathLedger } from '../../memory/frames.ts';
+import { Holder, holderTag } from '../../memory/holder.ts';
 import { HEADROOM, type PathCounter, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
@@ -68,7 +69,7 @@ export class UringQueue implements PathQueue {
     const { layout, words, doubles } = memory;
     const { framesPerWorker, frameSize } = layout.geometry;
     this.path = path;
-    this.tag = holderTag(port, path);
+    this.tag = holderTag(queue, port, path);
     this.fd = words[(layout.slot(port, queue, path) + PathSlot.fd) >> 2]!;
     this.#ring = ring;
     this.#words = words;
@@ -94,9 +95,7 @@ export class UringQueue implements PathQueue {
 
   /** The ring a dead worker left behind: to be read out, not to be submitted to. */
   static adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): UringQueue {
-    const orphan = new UringQueue(new UringRing(shim, memory, address), memory, pool, address, true);
-    orphan.#passOver();
-    return orphan;
+    return new UringQueue(new UringRing(shim, memory, address), memory, pool, address, true);
   }
 
   ready(max: number): number {
@@ -117,10 +116,7 @@ export class UringQueue implements PathQueue {
       const slot = cq.slot(i);
       const result = words[slot + 2]!;
       if (UringRing.isWrite(words, slot)) {
-        // A dead worker may have counted it, and died before it released the entry.
-        const counted = this.#orphan && !this.#sends(words[slot]!);
-        if (counted) this.#pool.put(words[slot]!);
-        else this.#finish(words[slot]!, result);
+        if (this.#isOurs(true, words[slot]!)) this.#finish(words[slot]!, result);
         continue;
       }
       const flags = words[slot + 3]!;
@@ -131,6 +127,7 @@ export class UringQueue implements PathQueue {
         if (result < 0 && !expected) this.#doubles[this.#counter.rxErrors]!++;
         continue;
       }
+      if (!this.#isOurs(false, this.#addressOf(flags >>> 16))) continue;
       if (result >= this.#room) {
         this.#pool.put(this.#addressOf(flags >>> 16));
         this.#ring.used(1);
@@ -262,6 +259,11 @@ export class UringQueue implements PathQueue {
     this.#ring.close();
   }
 
+  /** Whether an entry still says where its frame is: a dead worker may have passed it on, and not released it. */
+  #isOurs(write: boolean, address: number): boolean {
+    return !this.#orphan || this.#pool.holder(address) === ((write ? Holder.TX : Holder.FILL) | this.tag);
+  }
+
   /** Whether the frame is still this path's to send: a worker that died may have taken it back. */
   #sends(address: number): boolean {
     return this.#pool.holder(address) === (Holder.TX | this.tag);
@@ -294,23 +296,10 @@ export class UringQueue implements PathQueue {
     for (let i = this.#scanned; i < count; i++) {
       const slot = cq.slot(i);
       const flags = words[slot + 3]!;
-      if (UringRing.isWrite(words, slot)) visit('completing', words[slot]! & -this.#pool.frameSize);
-      else if (UringRing.hasBuffer(flags)) visit('rx', this.#addressOf(flags >>> 16));
-    }
-  }
-
-  /** After a worker's death: releases the completions whose frames it had already passed on. */
-  #passOver(): void {
-    const words = this.#words;
-    const { cq } = this.#ring;
-    while (cq.peek(1) === 1) {
-      const slot = cq.slot(0);
       const write = UringRing.isWrite(words, slot);
-      const flags = words[slot + 3]!;
-      if (!write && !UringRing.hasBuffer(flags)) break;
-      const address = write ? words[slot]! : this.#addressOf(flags >>> 16);
-      if (this.#pool.holder(address) === ((write ? Holder.TX : Holder.FILL) | this.tag)) break;
-      cq.release(1);
+      if (!write && !UringRing.hasBuffer(flags)) continue;
+      const address = write ? words[slot]! & -this.#pool.frameSize : this.#addressOf(flags >>> 16);
+      if (this.#isOurs(write, address)) visit(write ? 'completing' : 'rx', address);
     }
   }
 }

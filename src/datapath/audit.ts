@@ -1,0 +1,52 @@
+/** Answers the coordinator's question where every frame of a worker's pool is. Worker only. */
+import type { FramePool } from '../memory/frames.ts';
+import { LEDGER_FIELDS, WorkerBlock } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+import type { PortQueue } from './port-queue.ts';
+
+/** True if there was a question. Asked at every sleep. */
+export function answerAudit(
+  memory: Memory,
+  queue: number,
+  pool: FramePool,
+  ports: readonly PortQueue[],
+): boolean {
+  const { words, layout } = memory;
+  const block = layout.worker(queue);
+  const wanted = Atomics.load(words, (block + WorkerBlock.auditWanted) >> 2);
+  if (words[(block + WorkerBlock.auditDone) >> 2] === wanted) return false;
+  // NB: a function of its own: the closures in it would cost this one a context at every call.
+  answer(memory, queue, pool, ports);
+  Atomics.store(words, (block + WorkerBlock.auditDone) >> 2, wanted);
+  return true;
+}
+
+function answer(memory: Memory, queue: number, pool: FramePool, ports: readonly PortQueue[]): void {
+  const { words, layout } = memory;
+  const block = layout.worker(queue);
+  const paths = ports.flatMap((port) => port.paths);
+  const ledger = {
+    total: pool.total,
+    accounted: 0,
+    free: pool.count,
+    ...pool.leaving(paths),
+    rx: 0,
+    completing: 0,
+    inHand: 0,
+    ...pool.exchanged(),
+    duplicates: 0,
+  };
+  for (const path of paths) {
+    const share = path.ledger();
+    ledger.fill += share.fill;
+    ledger.rx += share.rx;
+    ledger.tx += share.tx;
+    ledger.completing += share.completing;
+  }
+  const { free, fill, rx, tx, completing, inHand, lent, borrowed } = ledger;
+  ledger.accounted = free + fill + rx + tx + completing + inHand + lent - borrowed;
+  ledger.duplicates = pool.duplicates(paths);
+  LEDGER_FIELDS.forEach((field, i) => {
+    words[((block + WorkerBlock.ledger) >> 2) + i] = ledger[field];
+  });
+}

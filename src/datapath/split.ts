@@ -1,0 +1,133 @@
+/**
+ * RSS in software: which queue owns a flow, and the lanes that lead there.
+ *
+ * The hash is Toeplitz with the port's key, the queue what the port's redirection table says: both are the
+ * port's, so a flow has the same worker on either path, before, during and after a failover. The worker
+ * that polled a packet keeps it if the flow is its own, and hands its descriptor over if not. Where a device
+ * already spreads as the table says, nothing is ever handed over, and this only checks that it does.
+ *
+ * One object for each (port, worker). Belongs to the worker thread.
+ */
+
+import { announce } from '../kernel/doorbell.ts';
+import type { Shim } from '../kernel/shim.ts';
+import { type CounterIndex, queueCounters } from '../memory/counters.ts';
+import type { Enumerable, FramePool } from '../memory/frames.ts';
+import { LaneReceiver, LaneSender } from '../memory/lane.ts';
+import { LaneKind, type PathId, type QueueCounter } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+import { retaIndex } from '../rss/redirection.ts';
+import type { RssHash } from '../rss/toeplitz.ts';
+import type { Burst } from './burst.ts';
+
+export interface SplitContext {
+  readonly shim: Shim;
+  readonly memory: Memory;
+  readonly pool: FramePool;
+  readonly burst: Burst;
+  readonly port: number;
+  readonly queue: number;
+  /** Undefined: the devices' own spreading is taken as it is. */
+  readonly rss: RssHash | undefined;
+}
+
+export class Split {
+  /** To the other workers, by number; none to oneself. */
+  readonly lanes: readonly (LaneSender | undefined)[];
+  readonly #shim: Shim;
+  readonly #memory: Memory;
+  readonly #pool: FramePool;
+  readonly #burst: Burst;
+  readonly #rss: RssHash | undefined;
+  readonly #queue: number;
+  readonly #table: number;
+  readonly #counter: CounterIndex<QueueCounter>;
+  #receivers: readonly LaneReceiver[] = [];
+  readonly #port: number;
+
+  constructor({ shim, memory, pool, burst, port, queue, rss }: SplitContext) {
+    const { layout } = memory;
+    const queues = Array.from({ length: layout.geometry.queues }, (_, other) => other);
+    this.lanes = queues.map((to) =>
+      to === queue ? undefined : new LaneSender(memory, pool, port, queue, to),
+    );
+    this.#shim = shim;
+    this.#memory = memory;
+    this.#pool = pool;
+    this.#burst = burst;
+    this.#rss = rss;
+    this.#queue = queue;
+    this.#port = port;
+    this.#table = layout.redirection(port);
+    this.#counter = queueCounters(memory, port, queue);
+  }
+
+  /** The lanes into this worker: made once its pool is whole, since what was dealt with is passed over. */
+  get receivers(): readonly LaneReceiver[] {
+    return this.#receivers;
+  }
+
+  /** For the pool: the frames in the lanes out of here. */
+  get outgoing(): Enumerable[] {
+    return this.lanes.filter((lane) => lane !== undefined);
+  }
+
+  listen(): void {
+    const { queues } = this.#memory.layout.geometry;
+    this.#receivers = Array.from({ length: queues }, (_, from) => from)
+      .filter((from) => from !== this.#queue)
+      .map((from) => new LaneReceiver(this.#memory, this.#pool, this.#port, from, this.#queue));
+  }
+
+  /** Computes the hashes of the first `count` packets of the burst. */
+  hash(count: number): void {
+    const rss = this.#rss;
+    const { offset, bytes, hash } = this.#burst;
+    if (rss === undefined) hash.fill(0, 0, count);
+    else for (let i = 0; i < count; i++) hash[i] = rss.of(offset[i]!, bytes[i]!);
+  }
+
+  /**
+   * Hands the packets over that belong to other queues, and moves the others together at the front of the
+   * burst. Returns how many stay.
+   */
+  divide(count: number, path: PathId): number {
+    this.hash(count);
+    if (this.#rss === undefined) return count;
+    const { offset, bytes, hash } = this.#burst;
+    const table = this.#memory.bytes;
+    let kept = 0;
+    let handed = 0;
+    for (let i = 0; i < count; i++) {
+      const at = offset[i]!;
+      const to = table[this.#table + retaIndex(hash[i]!)]!;
+      if (to === this.#queue) {
+        offset[kept] = at;
+        bytes[kept] = bytes[i]!;
+        hash[kept++] = hash[i]!;
+        continue;
+      }
+      const lane = this.lanes[to]!;
+      if (lane.room(1) === 1) {
+        lane.push(at, bytes[i]!, LaneKind.PACKET, path, hash[i]!);
+        handed++;
+      } else {
+        this.#memory.doubles[this.#counter.dropHandoffFull]!++;
+        this.#pool.put(at - this.#memory.layout.frames);
+      }
+    }
+    if (handed > 0) {
+      this.#memory.doubles[this.#counter.handedOver]! += handed;
+      this.commit();
+    }
+    return kept;
+  }
+
+  /** Publishes what lies staged in the lanes and tells the receivers. */
+  commit(): void {
+    for (const lane of this.lanes) {
+      if (lane === undefined || lane.commit() === 0) continue;
+      announce(this.#shim, this.#memory, lane.to);
+    }
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Packets on the application's thread: what handlers gave the verdict DELIVER, copied out of the shared
+ * memory one queue after the other. Belongs to the thread that opened the port.
+ *
+ * Workers never wait for the application: each queue's ring holds some hundred copies, and what finds it
+ * full is dropped there (`dropped.deliverFull`). Order is kept within a queue, and so within a flow.
+ */
+import { Readable } from 'node:stream';
+import { TwinpathError } from './errors.ts';
+import { CopyReceiver } from './memory/copies.ts';
+import { PATH_NAMES } from './memory/layout.ts';
+import type { Memory } from './memory/shared.ts';
+import type { PathKey } from './statistics.ts';
+
+/** A packet that a handler delivered. It is the application's: nothing of it is shared. */
+export interface DeliveredPacket {
+  /** From the Ethernet header on, without frame check sequence. */
+  readonly data: Buffer;
+  readonly queue: number;
+  /** Path it came by; 'host' is the machine's own stack. */
+  readonly path: PathKey;
+  /** RSS hash, 0 if none was computed. */
+  readonly hash: number;
+}
+
+export interface DeliveryOptions {
+  /** Ends the iteration with an AbortError. */
+  readonly signal?: AbortSignal;
+  /** Packets of one batch at most. Default 64. */
+  readonly most?: number;
+}
+
+/** Nobody else rings when the ports are closed by a coordinator that died. */
+const LONGEST_WAIT = 1_000;
+
+export class Deliveries {
+  readonly #memory: Memory;
+  readonly #receivers: readonly CopyReceiver[];
+  readonly #bellAt: number;
+  #reading = false;
+  #closed = false;
+  #next = 0;
+
+  constructor(memory: Memory, port: number) {
+    const { layout } = memory;
+    this.#memory = memory;
+    this.#receivers = Array.from(
+      { length: layout.geometry.queues },
+      (_, queue) => new CopyReceiver(memory, layout.delivery(port, queue), layout.deliveryEntries),
+    );
+    this.#bellAt = layout.deliveryBell(port) >> 2;
+  }
+
+  /** What was delivered is still read; then the iterations end. */
+  close(): void {
+    this.#closed = true;
+    this.#ring();
+  }
+
+  /**
+   * Arrays of packets, as many as are there, never empty. One iteration at a time.
+   *
+   * @throws ERR_OPTION_INVALID if another one is under way; the signal's reason
+   */
+  async *batches({ signal, most = 64 }: DeliveryOptions = {}): AsyncGenerator<DeliveredPacket[], void> {
+    if (!Number.isInteger(most) || most < 1) {
+      const detail = `it must be a whole number from 1 on, not ${String(most)}`;
+      throw new TwinpathError('ERR_OPTION_INVALID', { device: 'most', detail });
+    }
+    if (this.#reading) {
+      throw new TwinpathError('ERR_OPTION_INVALID', {
+        device: 'packets',
+        detail: 'the packets of this port are being read already',
+        hint: 'A port has one reader: share its packets behind it.',
+      });
+    }
+    this.#reading = true;
+    const ring = (): void => this.#ring();
+    signal?.addEventListener('abort', ring);
+    try {
+      for (;;) {
+        signal?.throwIfAborted();
+        // Closed, and the bell, before the last look: what is delivered after it rings.
+        const closed = this.#closed;
+        const bell = Atomics.load(this.#memory.words, this.#bellAt);
+        const batch = this.#take(most);
+        if (batch.length > 0) yield batch;
+        else if (closed) return;
+        else await Atomics.waitAsync(this.#memory.words, this.#bellAt, bell, LONGEST_WAIT).value;
+      }
+    } finally {
+      this.#reading = false;
+      signal?.removeEventListener('abort', ring);
+    }
+  }
+
+  /** One packet after the other. As {@link batches}. */
+  async *packets(options: DeliveryOptions = {}): AsyncGenerator<DeliveredPacket, void> {
+    for await (const batch of this.batches(options)) yield* batch;
+  }
+
+  /** The packets as a stream of objects; destroying it ends the reading. */
+  readable(options: DeliveryOptions = {}): Readable {
+    const stopped = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, stopped.signal]) : stopped.signal;
+    const stream = Readable.from(this.packets({ ...options, signal }));
+    stream.once('close', () => stopped.abort());
+    return stream;
+  }
+
+  #ring(): void {
+    Atomics.add(this.#memory.words, this.#bellAt, 1);
+    Atomics.notify(this.#memory.words, this.#bellAt);
+  }
+
+  #take(most: number): DeliveredPacket[] {
+    const { bytes } = this.#memory;
+    const batch: DeliveredPacket[] = [];
+    const count = this.#receivers.length;
+    for (let turn = 0; turn < count && batch.length < most; turn++) {
+      const queue = (this.#next + turn) % count;
+      const receiver = this.#receivers[queue]!;
+      const ready = receiver.ready(most - batch.length);
+      for (let i = 0; i < ready; i++) {
+        const at = receiver.offset(i);
+        batch.push({
+          data: Buffer.from(bytes.subarray(at, at + receiver.bytes(i))),
+          queue,
+          path: PATH_NAMES[receiver.path(i)] as PathKey,
+          hash: receiver.hash(i),
+        });
+      }
+      receiver.release(ready);
+    }
+    this.#next = (this.#next + 1) % count;
+    return batch;
+  }
+}

@@ -1,0 +1,28 @@
+/** Wakes a worker that sleeps, on whatever it sleeps: its eventfd, or the doorbell word. Any thread. */
+import { WorkerBlock } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+import type { Shim } from './shim.ts';
+
+const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
+
+export function ringDoorbell(shim: Shim, memory: Memory, queue: number): void {
+  const { words, layout } = memory;
+  const block = layout.worker(queue);
+  Atomics.add(words, (block + WorkerBlock.doorbell) >> 2, 1);
+  Atomics.notify(words, (block + WorkerBlock.doorbell) >> 2);
+  shim.write(words[(block + WorkerBlock.doorbellFd) >> 2]!, ONE, 8);
+}
+
+/**
+ * Tells a worker that something was published for it, and wakes it if it sleeps. Two Atomics when it is
+ * awake. It says "asleep" before it looks at its inbox for the last time, and we count the inbox up before
+ * we look whether it sleeps: at least one of us sees the other.
+ */
+export function announce(shim: Shim, memory: Memory, queue: number): void {
+  const { words, layout } = memory;
+  const block = layout.worker(queue);
+  Atomics.add(words, (block + WorkerBlock.inbox) >> 2, 1);
+  const sleeping = (block + WorkerBlock.sleeping) >> 2;
+  if (Atomics.load(words, sleeping) === 0) return;
+  if (Atomics.exchange(words, sleeping, 0) === 1) ringDoorbell(shim, memory, queue);
+}

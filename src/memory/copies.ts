@@ -1,0 +1,90 @@
+/**
+ * Rings of packet copies: what a worker delivers to the application, or forwards to a port of another
+ * memory. A slot holds a head of four words and the packet's bytes, so neither side ever waits for the
+ * other or keeps a frame of its pool. One sender, one receiver.
+ */
+import { COPY_HEAD, laneMeta, lanePath, type PathId } from './layout.ts';
+import { Consumer, Producer, placeAt } from './ring.ts';
+import type { Memory } from './shared.ts';
+
+/** The sending end: copies from any memory into the ring's. Belongs to one worker thread. */
+export class CopySender {
+  /** The longest packet that fits. */
+  readonly longest: number;
+  readonly #ring: Producer;
+  readonly #to: Memory;
+  readonly #from: Memory;
+  #staged = 0;
+
+  /** @param at where the ring lies in `to`; `from` is the memory of the packets */
+  constructor(to: Memory, at: number, entries: number, from: Memory) {
+    this.longest = to.layout.copyBytes - COPY_HEAD;
+    this.#ring = new Producer(to.words, placeAt(at, entries, to.layout.copyBytes >> 2));
+    this.#to = to;
+    this.#from = from;
+  }
+
+  /** Stages a copy. False if there is no room, or the packet is too long. */
+  push(offset: number, bytes: number, kind: number, path: number, hash: number): boolean {
+    if (bytes > this.longest || this.#ring.reserve(this.#staged + 1) <= this.#staged) return false;
+    const { words, bytes: target } = this.#to;
+    const slot = this.#ring.slot(this.#staged++);
+    words[slot] = bytes;
+    words[slot + 1] = laneMeta(kind, path);
+    words[slot + 2] = hash;
+    const at = (slot << 2) + COPY_HEAD;
+    if (this.#to === this.#from) target.copyWithin(at, offset, offset + bytes);
+    else target.set(this.#from.bytes.subarray(offset, offset + bytes), at);
+    return true;
+  }
+
+  /** Publishes what was staged. Returns how many. */
+  commit(): number {
+    const count = this.#staged;
+    if (count > 0) this.#ring.commit(count);
+    this.#staged = 0;
+    return count;
+  }
+}
+
+/** The receiving end. Belongs to one thread. */
+export class CopyReceiver {
+  readonly #ring: Consumer;
+  readonly #words: Int32Array;
+
+  constructor(memory: Memory, at: number, entries: number) {
+    this.#ring = new Consumer(memory.words, placeAt(at, entries, memory.layout.copyBytes >> 2));
+    this.#words = memory.words;
+  }
+
+  /** Copies that can be read now, `max` at most. */
+  ready(max: number): number {
+    return this.#ring.peek(max);
+  }
+
+  /** Offset of the i-th copy's bytes. */
+  offset(i: number): number {
+    return (this.#ring.slot(i) << 2) + COPY_HEAD;
+  }
+
+  bytes(i: number): number {
+    return this.#words[this.#ring.slot(i)]!;
+  }
+
+  /** For a delivery the port's number, for a relay that of the port to send it by. */
+  port(i: number): number {
+    return this.#words[this.#ring.slot(i) + 1]! >>> 8;
+  }
+
+  path(i: number): PathId {
+    return lanePath(this.#words[this.#ring.slot(i) + 1]!);
+  }
+
+  hash(i: number): number {
+    return this.#words[this.#ring.slot(i) + 2]!;
+  }
+
+  release(count: number): void {
+    this.#ring.release(count);
+  }
+}

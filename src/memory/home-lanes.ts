@@ -1,0 +1,98 @@
+/**
+ * Home lanes: frames on their way back to the worker whose pool they are of. One lane for each ordered pair
+ * of workers, which holds all the frames of the receiver: so it is never full. Belongs to one worker thread.
+ *
+ * The rule of lanes about death holds here too, see lane.ts.
+ */
+import { codeOf, Holder, homeHolder } from './holder.ts';
+import { Consumer, Producer, placeAt } from './ring.ts';
+import type { Memory } from './shared.ts';
+
+/** Both ends of the home lanes of one worker. */
+export class HomeLanes {
+  /** Workers to which frames were published since the last look at this. */
+  readonly served: number[] = [];
+  readonly #words: Int32Array;
+  readonly #holders: Uint16Array;
+  readonly #shift: number;
+  readonly #from: number;
+  readonly #out: (Producer | undefined)[] = [];
+  readonly #in: Consumer[] = [];
+  readonly #staged: Int32Array;
+  #dirty = false;
+
+  constructor(memory: Memory, holders: Uint16Array, queue: number) {
+    const { layout, words } = memory;
+    const { queues, frameSize } = layout.geometry;
+    this.#words = words;
+    this.#holders = holders;
+    this.#shift = 31 - Math.clz32(frameSize);
+    this.#from = queue;
+    this.#staged = new Int32Array(queues);
+    for (let other = 0; other < queues; other++) {
+      const mine = other === queue;
+      const to = mine ? undefined : placeAt(layout.homeLane(queue, other), layout.homeEntries, 1);
+      this.#out.push(to && new Producer(words, to));
+      if (!mine) {
+        this.#in.push(new Consumer(words, placeAt(layout.homeLane(other, queue), layout.homeEntries, 1)));
+      }
+    }
+  }
+
+  /** Stages a frame for the worker `to`. There is always room: a lane holds all the frames of a worker. */
+  send(index: number, to: number): void {
+    const ring = this.#out[to]!;
+    const staged = this.#staged[to]!;
+    this.#words[ring.slot(staged)] = index << this.#shift;
+    this.#holders[index] = homeHolder(this.#from, to);
+    this.#staged[to] = staged + 1;
+    this.#dirty = true;
+  }
+
+  /** Publishes what was staged. Returns whether there was anything; {@link served} then names the workers. */
+  flush(): boolean {
+    if (!this.#dirty) return false;
+    this.#dirty = false;
+    this.served.length = 0;
+    for (let to = 0; to < this.#staged.length; to++) {
+      const count = this.#staged[to]!;
+      if (count === 0) continue;
+      const ring = this.#out[to]!;
+      ring.reserve(count); // never fails; keeps the cached cursor honest
+      ring.commit(count);
+      this.#staged[to] = 0;
+      this.served.push(to);
+    }
+    return true;
+  }
+
+  /** Frees each frame that has come home. */
+  collect(free: (address: number) => void): void {
+    for (const ring of this.#in) {
+      const count = ring.peek(ring.entries);
+      if (count === 0) continue;
+      for (let i = 0; i < count; i++) free(this.#words[ring.slot(i)]!);
+      ring.release(count);
+    }
+  }
+
+  /** Passes over entries that a dead worker had already freed, whose holder says so. */
+  passOver(): void {
+    for (const ring of this.#in) {
+      while (ring.peek(1) === 1) {
+        const holder = this.#holders[this.#words[ring.slot(0)]! >>> this.#shift]!;
+        if (codeOf(holder) === Holder.HOME) break;
+        ring.release(1);
+      }
+    }
+  }
+
+  /** Names every frame published for others. */
+  enumerate(visit: (address: number) => void): void {
+    for (const ring of this.#out) {
+      if (ring === undefined) continue;
+      const count = ring.pending();
+      for (let i = 0; i < count; i++) visit(this.#words[ring.pendingSlot(i)]!);
+    }
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * Lanes: what one worker hands to another, descriptors and never bytes. One sender, one receiver.
+ *
+ * A lane leads from the worker that polled a packet to the one that owns its flow; or, for sending, to the
+ * one whose path queue must be used.
+ *
+ * A sender may die between any two statements. Each frame says in its holder in which lane it is, and says
+ * so before it is published; who takes it out of a lane gives it another holder before the entry is
+ * released. So a frame whose holder names a lane and that no published entry names was never published:
+ * see `FramePool.recover`. What a receiver had passed on before it died is passed over by its successor.
+ */
+import type { FramePool } from './frames.ts';
+import { laneHolder } from './holder.ts';
+import { laneMeta, type PathId } from './layout.ts';
+import { Consumer, Producer, placeAt, type RingPlace } from './ring.ts';
+import type { Memory } from './shared.ts';
+
+const ENTRY_WORDS = 4;
+
+const lanePlace = ({ layout }: Memory, port: number, from: number, to: number): RingPlace =>
+  placeAt(layout.lane(port, from, to), layout.laneEntries, ENTRY_WORDS);
+
+/** The sending end of the lane of one port from one worker to another. Belongs to `from`'s thread. */
+export class LaneSender {
+  readonly to: number;
+  readonly #words: Int32Array;
+  readonly #ring: Producer;
+  readonly #pool: FramePool;
+  readonly #frames: number;
+  readonly #holder: number;
+  #staged = 0;
+
+  constructor(memory: Memory, pool: FramePool, port: number, from: number, to: number) {
+    this.to = to;
+    this.#words = memory.words;
+    this.#ring = new Producer(memory.words, lanePlace(memory, port, from, to));
+    this.#pool = pool;
+    this.#frames = memory.layout.frames;
+    this.#holder = laneHolder(from, to);
+  }
+
+  get staged(): number {
+    return this.#staged;
+  }
+
+  /** How many of `wanted` packets can be pushed now. */
+  room(wanted: number): number {
+    return this.#ring.reserve(wanted + this.#staged) - this.#staged;
+  }
+
+  /** Stages one packet; only after `room` said so. */
+  push(offset: number, bytes: number, kind: number, path: PathId, hash: number): void {
+    const words = this.#words;
+    const address = offset - this.#frames;
+    const slot = this.#ring.slot(this.#staged);
+    words[slot] = address;
+    words[slot + 1] = bytes;
+    words[slot + 2] = laneMeta(kind, path);
+    words[slot + 3] = hash;
+    this.#pool.give(address, this.#holder);
+    this.#staged++;
+  }
+
+  /** Publishes what was pushed. Returns how many packets. */
+  commit(): number {
+    const count = this.#staged;
+    if (count > 0) this.#ring.commit(count);
+    this.#staged = 0;
+    return count;
+  }
+
+  /** Packets pushed that the receiver has not taken. */
+  pending(): number {
+    return this.#ring.pending() + this.#staged;
+  }
+
+  /** Names every published frame. */
+  enumerate(visit: (address: number) => void): void {
+    const count = this.#ring.pending();
+    for (let i = 0; i < count; i++) visit(this.#words[this.#ring.pendingSlot(i)]!);
+  }
+}
+
+/** The receiving end. Belongs to `to`'s thread. */
+export class LaneReceiver {
+  readonly from: number;
+  readonly #words: Int32Array;
+  readonly #ring: Consumer;
+  readonly #frames: number;
+
+  constructor(memory: Memory, pool: FramePool, port: number, from: number, to: number) {
+    this.from = from;
+    this.#words = memory.words;
+    this.#ring = new Consumer(memory.words, lanePlace(memory, port, from, to));
+    this.#frames = memory.layout.frames;
+    const holder = laneHolder(from, to);
+    // What a worker that died had passed on already.
+    while (this.#ring.peek(1) === 1 && pool.holder(this.#words[this.#ring.slot(0)]!) !== holder) {
+      this.#ring.release(1);
+    }
+  }
+
+  /** Entries that can be read now, `max` at most. */
+  ready(max: number): number {
+    return this.#ring.peek(max);
+  }
+
+  /** Kind and path of the oldest entry, as {@link laneMeta} made it. Only if there is one. */
+  get meta(): number {
+    return this.#words[this.#ring.slot(0) + 2]!;
+  }
+
+  /** Reads the oldest entries that are all of the same kind and path, `max` at most. Returns how many. */
+  receive(offset: Int32Array, bytes: Int32Array, hash: Int32Array, max: number): number {
+    const words = this.#words;
+    const ring = this.#ring;
+    const count = ring.peek(max);
+    const { meta } = this;
+    for (let i = 0; i < count; i++) {
+      const slot = ring.slot(i);
+      if (words[slot + 2] !== meta) return i;
+      offset[i] = this.#frames + words[slot]!;
+      bytes[i] = words[slot + 1]!;
+      hash[i] = words[slot + 3]!;
+    }
+    return count;
+  }
+
+  /** Gives back `count` entries, once every frame of them was passed on. */
+  release(count: number): void {
+    this.#ring.release(count);
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * One queue of the host path. Worker only.
+ *
+ * **Towards the machine's own stack**, packets are gathered until `flush`, merged where the kernel's GRO would
+ * merge them (offload/coalesce.ts), and written with one native call a burst, a chain a writev. Writes are done
+ * when they return, so this path never holds a frame between two bursts.
+ *
+ * **From it**, packets come whole, up to 64 KiB each, into buffers of this queue's own that the next read uses
+ * again: what is to last is copied out of them. Each says in the burst's `offload` array what the stack has left
+ * to be done: a segment to be cut, a checksum to be finished.
+ */
+
+import { SPAN_BYTES } from '../../kernel/abi.ts';
+import type { Shim } from '../../kernel/shim.ts';
+import { addressOf } from '../../kernel/shim.ts';
+import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
+import type { FramePool, PathLedger } from '../../memory/frames.ts';
+import { Holder, holderTag } from '../../memory/holder.ts';
+import {
+  BURST,
+  BurstArray,
+  HEADROOM,
+  HOST_BUFFER_BYTES,
+  HOST_BUFFERS,
+  type PathCounter,
+  type PathId,
+  PathSlot,
+} from '../../memory/layout.ts';
+import type { Memory } from '../../memory/shared.ts';
+import { Coalescer } from '../../offload/coalesce.ts';
+import { Headers } from '../../offload/headers.ts';
+import { readHeader, VIRTIO_HEADER_BYTES } from '../../offload/virtio.ts';
+import type { PathQueue, QueueAddress } from '../path.ts';
+
+/** Packets gathered between two writes: a few bursts, and many times what one chain takes. */
+const GATHERED = 512;
+
+/** Where a read begins in its buffer: the packet itself starts as far in as in a frame. */
+const READ_AT = HEADROOM - VIRTIO_HEADER_BYTES;
+
+/** Rounds without a read after one that found nothing: a read costs as much as ten looks at a ring. */
+const PAUSE = 8;
+
+export class HostQueue implements PathQueue {
+  readonly path: PathId;
+  readonly tag: number;
+  readonly fd: number;
+  readonly backlog = false;
+  readonly borrowed = true;
+
+  readonly #shim: Shim;
+  readonly #memory: Memory;
+  readonly #doubles: Float64Array;
+  readonly #counter: CounterIndex<PathCounter>;
+  readonly #pool: FramePool;
+  readonly #frames: number;
+  /** Address of the shared memory; `#memory` keeps it alive. */
+  readonly #base: number;
+  readonly #buffers: number;
+  readonly #offload: Int32Array;
+  readonly #headers = new Headers();
+  readonly #coalescer: Coalescer;
+  readonly #reads = new Int32Array((HOST_BUFFERS * SPAN_BYTES) / 4);
+  readonly #writes = new Int32Array((GATHERED * SPAN_BYTES) / 4);
+  readonly #counts = new Int32Array(GATHERED);
+  readonly #staged = new Int32Array(GATHERED);
+  #gathered = 0;
+  /** Packets read and not received yet: those from `#next` on. */
+  #held = 0;
+  #next = 0;
+  #pause = 0;
+
+  constructor(shim: Shim, memory: Memory, pool: FramePool, { port, queue, path }: QueueAddress) {
+    const { layout, words, bytes, doubles, buffer } = memory;
+    this.path = path;
+    this.tag = holderTag(queue, port, path);
+    this.fd = words[(layout.slot(port, queue, path) + PathSlot.fd) >> 2]!;
+    this.#shim = shim;
+    this.#memory = memory;
+    this.#doubles = doubles;
+    this.#counter = pathCounters(memory, port, queue, path);
+    this.#pool = pool;
+    this.#frames = layout.frames;
+    this.#base = addressOf(bytes);
+    this.#buffers = layout.hostBuffers(port, queue);
+    this.#offload = new Int32Array(buffer, layout.burst(queue) + BurstArray.offload, BURST);
+    this.#coalescer = new Coalescer(memory, GATHERED);
+  }
+
+  ready(max: number): number {
+    if (this.#held === 0) this.#read();
+    return Math.min(this.#held, max);
+  }
+
+  receive(offset: Int32Array, bytes: Int32Array, max: number): number {
+    const { view } = this.#memory;
+    let packets = 0;
+    let total = 0;
+    let wrong = 0;
+    const count = Math.min(this.#held, max);
+    for (let i = this.#next; i < this.#next + count; i++) {
+      const at = this.#buffers + i * HOST_BUFFER_BYTES + HEADROOM;
+      const length = this.#reads[2 * i + 1]! - VIRTIO_HEADER_BYTES;
+      const offload = length > 0 ? readHeader(view, at - VIRTIO_HEADER_BYTES, at, length, this.#headers) : -1;
+      if (offload < 0) {
+        wrong++;
+        continue;
+      }
+      offset[packets] = at;
+      bytes[packets] = length;
+      this.#offload[packets++] = offload;
+      total += length;
+    }
+    this.#next += count;
+    this.#held -= count;
+    this.#doubles[this.#counter.rxErrors]! += wrong;
+    this.#doubles[this.#counter.rxPackets]! += packets;
+    this.#doubles[this.#counter.rxBytes]! += total;
+    return packets;
+  }
+
+  release(): void {}
+
+  room(wanted: number): number {
+    return Math.min(wanted, GATHERED - this.#gathered);
+  }
+
+  push(offset: number, bytes: number): void {
+    this.#coalescer.add(offset, bytes, 0);
+    const address = offset - this.#frames;
+    this.#pool.give(address, Holder.TX | this.tag);
+    this.#staged[this.#gathered++] = address;
+    this.#doubles[this.#counter.txBytes]! += bytes;
+  }
+
+  flush(): number {
+    const packets = this.#gathered;
+    if (packets === 0) return 0;
+    this.#doubles[this.#counter.txPosted]! += packets;
+    const { first, entryOffset, entryBytes } = this.#coalescer;
+    const chains = this.#coalescer.close();
+    for (let i = 0; i < packets; i++) {
+      this.#writes[2 * i] = entryOffset[i]!;
+      this.#writes[2 * i + 1] = entryBytes[i]!;
+    }
+    for (let c = 0; c < chains; c++) this.#counts[c] = first[c + 1]! - first[c]!;
+    this.#write(chains);
+    for (let i = 0; i < packets; i++) this.#pool.put(this.#staged[i]!);
+    this.#gathered = 0;
+    return 0;
+  }
+
+  complete(): void {}
+
+  refill(): void {}
+
+  inFlight(): number {
+    return this.#gathered;
+  }
+
+  takeBack(): number {
+    return 0;
+  }
+
+  ledger(): PathLedger {
+    return { fill: 0, rx: 0, tx: this.#gathered, completing: 0 };
+  }
+
+  enumerate(visit: (address: number) => void): void {
+    for (let i = 0; i < this.#gathered; i++) visit(this.#staged[i]! & -this.#pool.frameSize);
+  }
+
+  detach(): void {}
+
+  /** What the kernel refuses, a chain with a damaged checksum say, costs that chain. */
+  #write(chains: number): void {
+    const { first } = this.#coalescer;
+    const doubles = this.#doubles;
+    const counter = this.#counter;
+    let done = 0;
+    while (done < chains) {
+      doubles[counter.kicks]!++;
+      const spans = done === 0 ? this.#writes : this.#writes.subarray(2 * first[done]!);
+      const counts = done === 0 ? this.#counts : this.#counts.subarray(done);
+      const written = this.#shim.writeChains(this.fd, this.#base, spans, counts, chains - done);
+      if (written > 0) {
+        doubles[counter.txPackets]! += first[done + written]! - first[done]!;
+        doubles[counter.txChains]! += written;
+        done += written;
+        continue;
+      }
+      doubles[counter.txErrors]! += this.#counts[done]!;
+      done++;
+    }
+  }
+
+  #read(): void {
+    if (this.#pause > 0) {
+      this.#pause--;
+      return;
+    }
+    const spans = this.#reads;
+    for (let i = 0; i < HOST_BUFFERS; i++) {
+      spans[2 * i] = this.#buffers + i * HOST_BUFFER_BYTES + READ_AT;
+      spans[2 * i + 1] = HOST_BUFFER_BYTES - READ_AT;
+    }
+    const count = this.#shim.readBurst(this.fd, this.#base, spans, HOST_BUFFERS);
+    if (count < 0) this.#doubles[this.#counter.rxErrors]!++;
+    this.#next = 0;
+    this.#held = Math.max(count, 0);
+    if (this.#held < HOST_BUFFERS) this.#pause = PAUSE;
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * The sending half of a path that has fewer queues than the port: hands each packet to the worker whose
+ * path queue sends it. Nothing arrives by it; what the path receives is handed over by that worker.
+ *
+ * Its frames are in the lane, and afterwards that worker's: so this counts none. Worker only.
+ */
+import { queueCounters } from '../memory/counters.ts';
+import type { PathLedger } from '../memory/frames.ts';
+import { holderTag } from '../memory/holder.ts';
+import type { LaneSender } from '../memory/lane.ts';
+import { LaneKind, type PathId } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+import { NO_ARRIVALS, type PathQueue, type QueueAddress } from './path.ts';
+
+export class ProxyQueue implements PathQueue {
+  readonly path: PathId;
+  readonly tag: number;
+  readonly fd = NO_ARRIVALS;
+  readonly backlog = false;
+  readonly #lane: LaneSender;
+  readonly #publish: () => void;
+  readonly #doubles: Float64Array;
+  readonly #handedOver: number;
+
+  /** @param publish commits the lane and wakes its receiver */
+  constructor(memory: Memory, { port, queue, path }: QueueAddress, lane: LaneSender, publish: () => void) {
+    this.path = path;
+    this.tag = holderTag(queue, port, path);
+    this.#lane = lane;
+    this.#publish = publish;
+    this.#doubles = memory.doubles;
+    this.#handedOver = queueCounters(memory, port, queue).handedOver;
+  }
+
+  /** The worker that sends. */
+  get server(): number {
+    return this.#lane.to;
+  }
+
+  /** Whether packets lie in the lane. */
+  get waiting(): boolean {
+    return this.#lane.pending() > 0;
+  }
+
+  ready(): number {
+    return 0;
+  }
+
+  receive(): number {
+    return 0;
+  }
+
+  release(): void {}
+
+  room(wanted: number): number {
+    return this.#lane.room(wanted);
+  }
+
+  push(offset: number, bytes: number): void {
+    this.#lane.push(offset, bytes, LaneKind.SEND, this.path, 0);
+    this.#doubles[this.#handedOver]!++;
+  }
+
+  flush(): number {
+    if (this.#lane.staged > 0) this.#publish();
+    return 0;
+  }
+
+  complete(): void {}
+
+  refill(): void {}
+
+  inFlight(): number {
+    return this.#lane.pending();
+  }
+
+  takeBack(): number {
+    return 0;
+  }
+
+  ledger(): PathLedger {
+    return { fill: 0, rx: 0, tx: 0, completing: 0 };
+  }
+
+  enumerate(): void {}
+
+  detach(): void {}
+}
