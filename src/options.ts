@@ -56,7 +56,7 @@ export interface RelayRoute {
 
 /** What the ports opened together share. */
 export interface SharedOptions {
-  /** The handler module: a URL, a `file:` string or an absolute path. */
+  /** The handler module, JavaScript or WebAssembly: a URL, a `file:` string or an absolute path. */
   handler: string | URL;
   /** Passed to the module's `create`; structured-cloneable. */
   handlerOptions?: Record<string, unknown>;

@@ -21,7 +21,7 @@ export default async function queueWorker({
     const memory = Memory.attach(shared);
     shim.threadName(`twinpath-q${queue}`);
     if (settings.pin) shim.affinity(queue % availableParallelism());
-    const context = { queue, queues: settings.queues, macs };
+    const context = { queue, queues: settings.queues, macs, memory };
     const handler = await loadHandler(settings.handler, settings.handlerOptions, context);
     tell({ kind: 'started' });
     const failed = (error: unknown, times: number): void =>

@@ -14,7 +14,7 @@ export function handlerUrl(name: string, folder = process.cwd()): URL {
     return new URL(`../handlers/${name}${extension}`, import.meta.url);
   }
   const file = resolve(folder, name);
-  const isPath = name.includes('/') || /\.[cm]?[jt]s$/.test(name);
+  const isPath = name.includes('/') || /\.([cm]?[jt]s|wasm)$/.test(name);
   if (isPath && existsSync(file)) return pathToFileURL(file);
   const near = isPath ? undefined : nearest(name, BUILT_IN);
   throw new TwinpathError('ERR_HANDLER', {

@@ -38,7 +38,7 @@ export const run: Command = {
       seconds: { value: 'N', help: 'end after so long, 1 to 1000000', otherwise: 'never' },
     },
     notes: [
-      `HANDLER is ${BUILT_IN.join(', ')}, or the path of a JavaScript module.`,
+      `HANDLER is ${BUILT_IN.join(', ')}, or the path of a JavaScript or WebAssembly module.`,
       'A value of --option that is JSON (7, true, ["a","b"]) is passed as such, every other as text.',
       'Events go to standard error. At the end the statistics go to standard output; a second Ctrl-C\n' +
         'ends at once, without them. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF.',

@@ -94,6 +94,11 @@ export class Burst {
     this.#source = source;
   }
 
+  /** Where its packets and frames go; undefined before the first {@link bind}. Not for handlers. */
+  get source(): FrameSource | undefined {
+    return this.#source;
+  }
+
   /** The packet a handler looked at last, -1 none: how an exception finds its packet. Not for handlers. */
   get cursor(): number {
     return this.#cursor;

@@ -1,11 +1,17 @@
-/** Imports a handler module and makes the handler of one worker. */
+/** Loads a handler module, JavaScript or WebAssembly, and makes the handler of one worker. */
+import { readFileSync } from 'node:fs';
 import { TwinpathError } from '../errors.ts';
+import type { Memory } from '../memory/shared.ts';
 import type { Handler, HandlerContext, HandlerModule, TickingHandler } from './handler.ts';
+import { wasmHandler } from './wasm-handler.ts';
+import { isWasm } from './wasm-module.ts';
 
 export interface LoadContext {
   readonly queue: number;
   readonly queues: number;
   readonly macs: readonly string[];
+  /** The port's: what a WebAssembly module imports. */
+  readonly memory: Memory;
 }
 
 /** The handler of one worker, as the datapath calls it. */
@@ -17,12 +23,49 @@ export interface LoadedHandler {
 
 const TICK_MILLIS = 10;
 
-/** @throws ERR_HANDLER if the module cannot be imported, is none, or its `create` throws; a TwinpathError of `create` as it is */
+/**
+ * @throws ERR_HANDLER if the module cannot be loaded, is none, or its `create` throws; a TwinpathError of `create`
+ *   as it is
+ */
 export async function loadHandler(
   url: string,
   options: Record<string, unknown>,
-  { queue, queues, macs }: LoadContext,
+  { queue, queues, macs, memory }: LoadContext,
 ): Promise<LoadedHandler> {
+  const bytes = macs.map((mac) => Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)));
+  const context = { queue, queues, macs: bytes };
+  const wasm = wasmBytes(url);
+  const handler = wasm
+    ? wasmHandler(url, wasm, options, context, memory)
+    : await imported(url, options, context);
+  if (typeof handler === 'function') return { handle: handler, tick: undefined, tickMillis: TICK_MILLIS };
+  const { handle, tick, tickMillis = TICK_MILLIS } = handler;
+  if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
+  const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
+  throw new TwinpathError('ERR_HANDLER', { device: url, detail });
+}
+
+/** The file, if it is WebAssembly by its name or its first bytes. A file that cannot be read is for `import` to tell. */
+function wasmBytes(url: string): Uint8Array | undefined {
+  if (!url.startsWith('file:')) return undefined;
+  const location = new URL(url);
+  const named = location.pathname.endsWith('.wasm');
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(location);
+  } catch (error) {
+    if (!named) return undefined;
+    const detail = (error as Error).message;
+    throw new TwinpathError('ERR_HANDLER', { device: url, detail });
+  }
+  return named || isWasm(bytes) ? bytes : undefined;
+}
+
+async function imported(
+  url: string,
+  options: Record<string, unknown>,
+  context: HandlerContext,
+): Promise<Handler | TickingHandler> {
   let module: HandlerModule;
   try {
     module = (await import(url)) as HandlerModule;
@@ -33,17 +76,9 @@ export async function loadHandler(
       hint: url.endsWith('.ts') ? 'Node before 22.18 imports JavaScript only: compile it first.' : undefined,
     });
   }
-  const bytes = macs.map((mac) => Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)));
-  const handler = module.create
-    ? made(module.create, url, options, { queue, queues, macs: bytes })
-    : module.default;
-  if (typeof handler === 'function') return { handle: handler, tick: undefined, tickMillis: TICK_MILLIS };
-  if (typeof handler?.handle === 'function' && typeof handler.tick === 'function') {
-    const { handle, tick, tickMillis = TICK_MILLIS } = handler;
-    if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
-    const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
-    throw new TwinpathError('ERR_HANDLER', { device: url, detail });
-  }
+  const handler = module.create ? made(module.create, url, options, context) : module.default;
+  if (typeof handler === 'function') return handler;
+  if (typeof handler?.handle === 'function' && typeof handler.tick === 'function') return handler;
   throw new TwinpathError('ERR_HANDLER', {
     device: url,
     detail: module.create

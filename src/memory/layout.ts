@@ -6,6 +6,7 @@
  * computes the same offsets for itself.
  *
  * ```
+ *   module statics  data of a handler in WebAssembly, one for all workers     (w)
  *   control page    magic, size, stop word                                    (a)
  *   journal         what happened to which queue, when                        (c)
  *   worker blocks   one per queue number: pool, sleep, audit                  (w)
@@ -18,14 +19,15 @@
  *   home lanes      frames on their way back to their worker, per pair        (w)(w')
  *   deliveries      copies of packets for the application, per port and queue (w)(a)
  *   relays          copies of packets from ports of other memories, per queue (other)(w)
+  const areas = reserve(queues * MODULE_AREA_BYTES);
  *   rings           four per path slot, page aligned; mapped by the kernel    (w)(k)
  *   frames          the packets                                               (w)(k)
  *   host buffers    what the machine's own stack sends, up to 64 KiB each     (w)(k)
  * ```
  *
  * Owner tags: (a) application thread, (c) coordinator, (w) the one worker of that queue, (w') another
- * worker, (k) kernel. A word has one writer, but for words that count up, which are added to. Words of different writers never share a cache line ({@link LINE} bytes:
- * two lines, because x86 fetches pairs).
+ * worker, (k) kernel. A word has one writer, but for words that count up, which are added to. Words of
+ * different writers never share a cache line ({@link LINE} bytes: two lines, because x86 fetches pairs).
  */
 
 export const MAGIC = 0x54575031; // TWP1
@@ -75,13 +77,22 @@ export interface SharedMemory {
   readonly geometry: Geometry;
 }
 
-/** Byte offsets inside the control page. */
+/**
+ * The first page of WebAssembly: compilers place a module's static data at low addresses, known when it is
+ * linked. The workers' instances of a handler share it, as threads do. Part of the WASM ABI.
+ */
+export const MODULE_STATIC_BYTES = 65_536;
+
+/** What each worker's instance has for itself: context, thread-local data, state, stack. Part of the WASM ABI. */
+export const MODULE_AREA_BYTES = 262_144;
+
+/** Byte offsets of the control page's words in the memory. */
 export const Control = {
-  magic: 0,
+  magic: MODULE_STATIC_BYTES,
   /** Bytes of the whole memory; a reader with another layout notices. */
-  bytes: 4,
+  bytes: MODULE_STATIC_BYTES + 4,
   /** 0 run, 1 stop. (c) */
-  stop: LINE,
+  stop: MODULE_STATIC_BYTES + LINE,
 } as const;
 
 /** Byte offsets inside a worker block. */
@@ -286,6 +297,8 @@ export interface Layout {
   queue(port: number, queue: number): number;
   slot(port: number, queue: number, path: PathId): number;
   burst(queue: number): number;
+  /** {@link MODULE_AREA_BYTES} for a WASM handler. */
+  moduleArea(queue: number): number;
   poolStack(queue: number): number;
   ring(port: number, queue: number, path: PathId, ring: RingId): number;
   ringRoom(ring: RingId): number;
@@ -348,6 +361,7 @@ export function layOut(geometry: Geometry): Layout {
     return at;
   };
 
+  reserve(MODULE_STATIC_BYTES);
   reserve(pageSize); // control
   const journalHead = reserve(LINE);
   const journal = reserve(JOURNAL_RECORDS * JOURNAL_RECORD_BYTES);
@@ -375,6 +389,7 @@ export function layOut(geometry: Geometry): Layout {
   const deliveries = reserve(ports * queues * deliveryBytes);
   const relayBytes = LANE.entries + RELAY_ENTRIES * frameSize;
   const relays = reserve(queues * RELAYS * relayBytes);
+  const areas = reserve(queues * MODULE_AREA_BYTES);
 
   // Descriptors are 8 bytes in FILL and COMPLETION, 16 in RX and TX. The tap's buffer ring (16 bytes
   // an entry), CQ (16) and SQEs (64) take half, all and a quarter as many entries: the same room.
@@ -405,6 +420,7 @@ export function layOut(geometry: Geometry): Layout {
     queue: (port, queue) => blocks + (port * queues + queue) * QueueBlock.bytes,
     slot: (port, queue, path) => slots + slotNumber(port, queue, path) * PathSlot.bytes,
     burst: (queue) => bursts + queue * lines(BURST_BYTES),
+    moduleArea: (queue) => areas + queue * MODULE_AREA_BYTES,
     poolStack: (queue) => stacks + queue * lines(framesPerWorker * 4),
     ring: (port, queue, path, ring) => rings + slotNumber(port, queue, path) * slotRings + ringOffsets[ring]!,
     ringRoom: (ring) => rooms[ring]!,

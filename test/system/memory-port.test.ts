@@ -7,11 +7,13 @@ import { type Failover, type OpenPortOptions, openPort, openPorts, type Port } f
 import { loadShim } from '../../src/kernel/shim.ts';
 import { LEDGER_FIELDS, ownerWord, Path, pathBit, QueueBlock, WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { MemoryDevice } from '../../src/paths/memory/device.ts';
+import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
 import { NumberedTraffic } from '../fixtures/memory-network.ts';
 import { addsUp, expectNoDrops, owners, until } from './harness.ts';
 
 const REFLECT = new URL('../../dist/src/handlers/reflect.js', import.meta.url);
+const REFLECT_WASM = new URL('../../dist/src/handlers/reflect.wasm', import.meta.url);
+const TRAP_WASM = new URL('../../dist/test/fixtures/wasm/trap.wasm', import.meta.url);
 
 async function open(options: Partial<OpenPortOptions> = {}): Promise<Port> {
   const port = await openPort({ network: 'memory', queues: 1, handler: REFLECT, ...options });
@@ -44,6 +46,48 @@ describe('a port in memory', () => {
     await addsUp(port);
     expectNoDrops(port);
     expect(port.stats()).toMatchObject({ received: traffic.sent, transmitted: traffic.sent });
+  });
+
+  it('sends every packet back by a handler in WebAssembly, in workers that share its memory', async () => {
+    const port = await open({ handler: REFLECT_WASM, queues: 2 });
+    const traffic = [0, 1].map((queue) => new NumberedTraffic(port, queue));
+    for (const one of traffic) {
+      await one.until(() => one.received >= 20_000);
+      await one.settle();
+      expect(one.summary).toMatchObject({ ...unharmed, received: one.sent });
+    }
+    await whole(port);
+    await addsUp(port);
+    expectNoDrops(port);
+  });
+
+  it('loses only the bursts at which a handler in WebAssembly traps', async () => {
+    const port = await open({ handler: TRAP_WASM });
+    const errors: Error[] = [];
+    port.on('error', (error) => errors.push(error));
+    const before = new NumberedTraffic(port);
+    await before.until(() => before.received >= 1_000);
+    await before.settle();
+    const peer = MemoryPeer.attach(before.memory, 0, 0, Path.SYNTHETIC)!;
+    peer.deliver(1, (offset) => {
+      before.memory.bytes[offset] = 0xfe;
+      return 60;
+    });
+    await until('the trap is told', () => errors.length > 0);
+    expect(errors[0]).toMatchObject({ code: 'ERR_HANDLER_THREW', detail: 'queue 0: unreachable (1 so far)' });
+    const after = new NumberedTraffic(port);
+    await after.until(() => after.received >= 1_000);
+    await after.settle();
+    expect(after.summary).toMatchObject(unharmed);
+    expect(port.stats()).toMatchObject({ handlerErrors: 1, transmitted: before.sent + after.sent });
+    await whole(port);
+    await addsUp(port);
+  });
+
+  it('is not opened by a module in WebAssembly that refuses its options', async () => {
+    const handler = new URL('../../dist/src/handlers/echo.wasm', import.meta.url);
+    const opened = openPort({ network: 'memory', queues: 2, handler, handlerOptions: { address: '::1' } });
+    await expect(opened).rejects.toMatchObject({ code: 'ERR_OPTION_INVALID' });
   });
 
   it('wakes from its sleep for one packet', async () => {

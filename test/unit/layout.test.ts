@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   BURST_BYTES,
+  Control,
   type Geometry,
   HOST_BUFFER_BYTES,
   HOST_BUFFERS,
@@ -12,6 +13,8 @@ import {
   LEDGER_FIELDS,
   LINE,
   layOut,
+  MODULE_AREA_BYTES,
+  MODULE_STATIC_BYTES,
   OWN_RING,
   ownerAttached,
   ownerEpoch,
@@ -45,7 +48,8 @@ function sections(geometry: Geometry): [number, number][] {
   const layout = layOut(geometry);
   const { ports, queues, framesPerWorker } = geometry;
   const found: [number, number][] = [
-    [0, geometry.pageSize],
+    [0, MODULE_STATIC_BYTES],
+    [Control.magic, Control.magic + geometry.pageSize],
     [layout.journalHead, layout.journalHead + LINE],
     [layout.journal, layout.journal + JOURNAL_RECORDS * layout.journalRecordBytes],
     [layout.holders, layout.holders + 2 * queues * framesPerWorker],
@@ -55,6 +59,7 @@ function sections(geometry: Geometry): [number, number][] {
   for (let queue = 0; queue < queues; queue++) {
     add(layout.worker(queue), WorkerBlock.bytes);
     add(layout.burst(queue), BURST_BYTES);
+    add(layout.moduleArea(queue), MODULE_AREA_BYTES);
     add(layout.poolStack(queue), framesPerWorker * 4);
     for (let relay = 0; relay < RELAYS; relay++) {
       add(layout.relay(queue, relay), LANE.entries + RELAY_ENTRIES * layout.copyBytes);

@@ -37,6 +37,10 @@ describe('the package', () => {
     }
   });
 
+  test('has what a handler in WebAssembly is written with', () => {
+    expect(manifest.files).toEqual(expect.arrayContaining(['wasm/include', 'docs/wasm-abi.md']));
+  });
+
   test('depends on nothing but koffi and piscina', () => {
     expect(Object.keys(manifest.dependencies)).toEqual(['koffi', 'piscina']);
   });

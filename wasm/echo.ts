@@ -1,0 +1,260 @@
+/**
+ * src/handlers/echo.ts in AssemblyScript: answers ARP requests, ICMP echo and UDP echo for its addresses, and
+ * drops the same packets for the same reasons. Options: `address` and `port`, as there.
+ *
+ * Loads are not checked: each is behind a lower bound on the packet's length. Addresses are compared and moved
+ * as they lie in memory; what is counted with is turned over by `be16`.
+ */
+import {
+  context,
+  DROP,
+  macOf,
+  packetAt,
+  packetBytes,
+  packetPort,
+  refuse,
+  setVerdict,
+  TX,
+} from './include/twinpath';
+
+export { twinpath_abi } from './include/twinpath';
+
+const ETHERNET_BYTES = 14;
+/** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header with either ICMP echo or UDP behind it. */
+const SHORTEST = 28;
+const IPV4_BYTES = 20;
+const L4_BYTES = 8;
+const TTL: u32 = 64;
+
+const ARP: u32 = 0x0806;
+const IPV4: u32 = 0x0800;
+const VLAN: u32 = 0x8100;
+const SERVICE_VLAN: u32 = 0x88a8;
+const ICMP: u32 = 1;
+const UDP: u32 = 17;
+
+/** The IPv4 addresses to answer for, four bytes each. */
+let addresses: usize = 0;
+let count: i32 = 0;
+let echoPort: u32 = 7;
+
+const here = context();
+
+export function burst(at: usize, length: i32): void {
+  for (let i = 0; i < length; i++) {
+    const mac = macOf(here, packetPort(at, i));
+    setVerdict(at, i, answer(packetAt(at, i), packetBytes(at, i), mac));
+  }
+}
+
+function answer(packet: usize, length: i32, mac: usize): u8 {
+  if (length < ETHERNET_BYTES + SHORTEST) return DROP;
+  let header = ETHERNET_BYTES;
+  for (let tags = 0; tags < 2; tags++) {
+    const tag = be16(packet + header - 2);
+    if (tag != VLAN && tag != SERVICE_VLAN) break;
+    header += 4; // the lower bound has room for two
+  }
+  if (length < header + SHORTEST) return DROP;
+  if ((load<u8>(packet, 6) & 1) != 0) return DROP; // a group cannot have sent it
+  const l3 = packet + header;
+  const type = be16(l3 - 2);
+  const toUs = load<u32>(packet) == load<u32>(mac) && load<u16>(packet, 4) == load<u16>(mac, 4);
+  if (type == ARP) return toUs || (load<u8>(packet) & 1) != 0 ? answerArp(packet, l3, mac) : DROP;
+  return type == IPV4 && toUs ? answerIpv4(packet, l3, length - header) : DROP;
+}
+
+/** RFC 826: "who has target, tell sender" becomes "sender is at mac, tell target". */
+function answerArp(packet: usize, l3: usize, mac: usize): u8 {
+  const forIpv4OverEthernet = be16(l3) == 1 && be16(l3 + 2) == IPV4 && be16(l3 + 4) == 0x0604;
+  if (!forIpv4OverEthernet || be16(l3 + 6) != 1) return DROP;
+  const sender = load<u32>(l3, 14);
+  const target = load<u32>(l3, 24);
+  // Another host that announces the address as its own is not asking.
+  if (sender == target || !has(target)) return DROP;
+
+  store16(l3 + 6, 2);
+  copyMac(l3 + 18, l3 + 8);
+  store<u32>(l3, sender, 24);
+  copyMac(l3 + 8, mac);
+  store<u32>(l3, target, 14);
+  copyMac(packet, packet + 6);
+  copyMac(packet + 6, mac); // the request was to everybody
+  return TX;
+}
+
+function answerIpv4(packet: usize, l3: usize, room: i32): u8 {
+  const total = <i32>be16(l3 + 2);
+  if (load<u8>(l3) != 0x45) return DROP; // version 4, no options
+  if (total < IPV4_BYTES + L4_BYTES || total > room) return DROP;
+  if ((be16(l3 + 6) & 0x3fff) != 0) return DROP; // a fragment: more follow, or some came before
+  const source = load<u32>(l3, 12);
+  const target = load<u32>(l3, 16);
+  if (!has(target) || !isHost(load<u8>(l3, 12)) || has(source)) return DROP;
+  if (checksum(sumOfHeader(l3)) != 0) return DROP;
+
+  const protocol = <u32>load<u8>(l3, 9);
+  const l4 = l3 + IPV4_BYTES;
+  if (protocol == ICMP) {
+    if (!turnEcho(l4)) return DROP;
+  } else if (protocol != UDP || !turnUdp(l4, total - IPV4_BYTES)) return DROP;
+
+  // Exchanging the addresses leaves the sum as it is; a new time to live does not.
+  store<u32>(l3, target, 12);
+  store<u32>(l3, source, 16);
+  const before = be16(l3 + 8);
+  const after = (TTL << 8) | protocol;
+  store16(l3 + 8, after);
+  store16(l3 + 10, update16(be16(l3 + 10), before, after));
+  swapMacs(packet);
+  return TX;
+}
+
+/** Echo request (type 8, code 0) to echo reply (type 0, code 0). */
+function turnEcho(l4: usize): bool {
+  if (be16(l4) != 0x0800) return false;
+  store16(l4, 0);
+  store16(l4 + 2, update16(be16(l4 + 2), 0x0800, 0));
+  return true;
+}
+
+/** Exchanges the ports: the checksum stays what it was, 0 (none) included. */
+function turnUdp(l4: usize, room: i32): bool {
+  const from = be16(l4);
+  const bytes = <i32>be16(l4 + 4);
+  // Two echo ports would play for ever, and nobody can answer port 0.
+  if (be16(l4 + 2) != echoPort || from == echoPort || from == 0) return false;
+  if (bytes < L4_BYTES || bytes > room) return false;
+  store16(l4, echoPort);
+  store16(l4 + 2, from);
+  return true;
+}
+
+function swapMacs(packet: usize): void {
+  const high = load<u32>(packet);
+  const low = load<u16>(packet, 4);
+  copyMac(packet, packet + 6);
+  store<u32>(packet, high, 6);
+  store<u16>(packet, low, 10);
+}
+
+function copyMac(to: usize, from: usize): void {
+  store<u32>(to, load<u32>(from));
+  store<u16>(to, load<u16>(from, 4), 4);
+}
+
+function sumOfHeader(l3: usize): u32 {
+  let total: u32 = 0;
+  for (let i = 0; i < IPV4_BYTES; i += 2) total += be16(l3 + i);
+  return total;
+}
+
+/** Of a sum: folded to 16 bits and complemented (RFC 1071). */
+function checksum(total: u32): u32 {
+  const once = (total & 0xffff) + (total >> 16);
+  return ~(once + (once >> 16)) & 0xffff;
+}
+
+/** `old`, after a field changed from `before` to `after`: equation 3 of RFC 1624. */
+function update16(old: u32, before: u32, after: u32): u32 {
+  return checksum((~old & 0xffff) + (~before & 0xffff) + after);
+}
+
+function be16(at: usize): u32 {
+  return bswap<u16>(load<u16>(at));
+}
+
+function store16(at: usize, value: u32): void {
+  store<u16>(at, bswap<u16>(<u16>value));
+}
+
+/** Whether one host may have an address of this first byte: not 0/8, 127/8, multicast or above. */
+function isHost(first: u32): bool {
+  return first != 0 && first != 127 && first < 224;
+}
+
+function has(address: u32): bool {
+  for (let i = 0; i < count; i++) if (load<u32>(addresses + (<usize>i << 2)) == address) return true;
+  return false;
+}
+
+/** The options being read: what is left of the JSON, which has no white space. */
+let at: usize = 0;
+let end: usize = 0;
+
+export function init(): void {
+  at = here.options;
+  end = at + here.optionsBytes;
+  addresses = heap.alloc(here.optionsBytes); // no address takes less in text
+  skip(0x7b); // {
+  while (!skip(0x7d)) {
+    if (isKey('address')) readAddresses();
+    else if (isKey('port')) readPort();
+    else refuse("echo has 'address' and 'port'");
+    skip(0x2c); // ,
+  }
+  if (count == 0) refuse("echo answers for no address: give { address: '10.77.0.2' }");
+}
+
+function isKey(name: string): bool {
+  if (at + name.length + 3 > end) return false;
+  for (let i = 0; i < name.length; i++) {
+    if (load<u8>(at + i, 1) != <u8>name.charCodeAt(i)) return false;
+  }
+  if (load<u8>(at + name.length, 1) != 0x22) return false;
+  at += name.length + 3; // quotes and colon
+  return true;
+}
+
+function readAddresses(): void {
+  const several = skip(0x5b); // [
+  while (!(several && skip(0x5d))) {
+    if (!skip(0x22)) refuseAddress();
+    let address: u32 = 0;
+    for (let i = 0; i < 4; i++) {
+      if (i > 0 && !skip(0x2e)) refuseAddress(); // .
+      address |= readNumber(255) << (i << 3);
+    }
+    if (!skip(0x22) || !isHost(address & 255)) refuseAddress();
+    store<u32>(addresses + (<usize>count << 2), address);
+    count++;
+    skip(0x2c);
+    if (!several) return;
+  }
+}
+
+function readPort(): void {
+  echoPort = readNumber(0xffff);
+  const next = load<u8>(at);
+  if (echoPort == 0 || (next != 0x2c && next != 0x7d)) refusePort();
+}
+
+/** Decimal digits without a leading zero. Refuses what is above `most`. */
+function readNumber(most: u32): u32 {
+  const first = at;
+  let value: u32 = 0;
+  for (; at < end; at++) {
+    const digit = <u32>load<u8>(at) - 0x30;
+    if (digit > 9 || value > most || (at > first && value == 0)) break;
+    value = value * 10 + digit;
+  }
+  if (at == first || value > most) {
+    if (most == 255) refuseAddress();
+    refusePort();
+  }
+  return value;
+}
+
+function refuseAddress(): void {
+  refuse("an address of echo is not the IPv4 address of a host: give it as '10.77.0.2'");
+}
+
+function refusePort(): void {
+  refuse('the port of echo is not a UDP port: give a number from 1 to 65535');
+}
+
+function skip(character: u8): bool {
+  if (at >= end || load<u8>(at) != character) return false;
+  at++;
+  return true;
+}

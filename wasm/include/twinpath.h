@@ -1,0 +1,95 @@
+/**
+ * Twinpath's WebAssembly ABI, version 1, for C. docs/wasm-abi.md explains it.
+ *
+ *     clang --target=wasm32 -nostdlib -O2 -matomics -mbulk-memory -mmutable-globals -ftls-model=local-exec \
+ *         -Ipath/to/twinpath/wasm/include \
+ *         -Wl,--no-entry,--shared-memory,--import-memory,--initial-memory=65536,--max-memory=4294967296 \
+ *         -Wl,-z,stack-size=1024,--export=__stack_pointer \
+ *         -Wl,--export=__wasm_init_tls,--export=__tls_size,--export=__tls_align \
+ *         handler.c -o handler.wasm
+ *
+ * Include it in one file of the module. Static variables are shared by all workers, as threads share them: constants
+ * only, or atomics. `_Thread_local` variables and the stack are each worker's own.
+ */
+#ifndef TWINPATH_H
+#define TWINPATH_H
+
+#include <stdint.h>
+
+#define TWINPATH_ABI 1
+#define TWINPATH_BURST 64
+
+#define TWINPATH_EXPORT(name) __attribute__((export_name(name), used))
+#define TWINPATH_IMPORT(name) __attribute__((import_module("env"), import_name(name)))
+
+/** Verdicts; DROP is what every packet has before the call. */
+enum twinpath_verdict {
+  TWINPATH_DROP = 0,
+  TWINPATH_TX = 1,
+  TWINPATH_FORWARD = 2,
+  TWINPATH_PASS = 3,
+  TWINPATH_DELIVER = 4,
+};
+
+/** The packets in hand: the first `length` entries of each array. */
+struct twinpath_burst {
+  /** Where each packet starts. May be moved inside its frame. */
+  uint8_t *packet[TWINPATH_BURST];
+  /** Its bytes, without the frame check sequence. */
+  int32_t bytes[TWINPATH_BURST];
+  /** RSS hash, 0 where none was computed. */
+  uint32_t hash[TWINPATH_BURST];
+  /** What its path leaves to be done: segment bytes, kind << 16, unfinished checksum << 24. */
+  uint32_t offload[TWINPATH_BURST];
+  /** Number of the port it came from. */
+  uint8_t port[TWINPATH_BURST];
+  /** 1 synthetic, 2 VF, 3 the machine's own stack. */
+  uint8_t path[TWINPATH_BURST];
+  /** enum twinpath_verdict. */
+  uint8_t verdict[TWINPATH_BURST];
+  /** For FORWARD: the port to send it by. */
+  uint8_t target[TWINPATH_BURST];
+};
+
+/** What the worker tells the module about where it runs. */
+struct twinpath_context {
+  /** This worker's queue, from 0, and how many there are. */
+  int32_t queue;
+  int32_t queues;
+  /** Ports, and their MAC addresses: six bytes of each eight. */
+  int32_t ports;
+  const uint8_t (*macs)[8];
+  /** The port's `handlerOptions` as JSON, in UTF-8, no NUL at its end. */
+  const char *options;
+  int32_t options_bytes;
+  /** This worker's own memory, zeroed. */
+  uint8_t *area;
+  int32_t area_bytes;
+};
+
+_Static_assert(sizeof(void *) == 4, "compile with --target=wasm32");
+_Static_assert(__builtin_offsetof(struct twinpath_burst, port) == 1024, "the burst is part of the ABI");
+_Static_assert(sizeof(struct twinpath_burst) == 1280, "the burst is part of the ABI");
+_Static_assert(sizeof(struct twinpath_context) == 32, "the context is part of the ABI");
+
+/** The same at every call. */
+TWINPATH_IMPORT("context") const struct twinpath_context *twinpath_context(void);
+/** A free frame: where its packet starts, or -1 if none is free. One at a time; post or put it in the same call. */
+TWINPATH_IMPORT("take") int32_t twinpath_take(void);
+/** Sends the frame that was taken. 0, and the frame is free again, if the path is full. */
+TWINPATH_IMPORT("post") int32_t twinpath_post(uint8_t *packet, int32_t bytes);
+/** Frees the frame that was taken. */
+TWINPATH_IMPORT("put") void twinpath_put(uint8_t *packet);
+/** Ends the call with an error: in `init` openPort rejects with this text (UTF-8), later it costs the burst. */
+TWINPATH_IMPORT("fail") _Noreturn void twinpath_fail(const char *text, int32_t bytes);
+
+TWINPATH_EXPORT("twinpath_abi") int32_t twinpath_abi(void) {
+  return TWINPATH_ABI;
+}
+
+/** What the module defines: the first, and the others if it wants them. */
+TWINPATH_EXPORT("burst") void burst(struct twinpath_burst *burst, int32_t length);
+TWINPATH_EXPORT("init") void init(void) __attribute__((weak));
+TWINPATH_EXPORT("tick") void tick(int32_t port) __attribute__((weak));
+
+#endif
