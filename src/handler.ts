@@ -13,3 +13,4 @@ export {
 export type { Handler, HandlerContext, HandlerModule, TickingHandler } from './datapath/handler.ts';
 export { ETHERNET_BYTES, EtherType, Packet, Protocol } from './datapath/packet.ts';
 export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './datapath/verdict.ts';
+export { Path } from './memory/layout.ts';

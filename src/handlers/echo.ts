@@ -16,12 +16,13 @@
  * import { checksum, DROP, EtherType, Protocol, sumOf, TX, update16 } from 'twinpath/handler';
  * ```
  */
-import { isIPv4 } from 'node:net';
 import { checksum, sumOf, update16 } from '../datapath/checksum.ts';
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
 import { ETHERNET_BYTES, EtherType, type Packet, Protocol } from '../datapath/packet.ts';
 import { DROP, TX, type Verdict } from '../datapath/verdict.ts';
-import { TwinpathError } from '../errors.ts';
+import { has, hostAddresses, isHost } from './addresses.ts';
+import { answersArp } from './arp.ts';
+import { invalid, list, onlyKnown, wholeNumber } from './options.ts';
 
 /** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header with either ICMP echo or UDP behind it. */
 const SHORTEST = 28;
@@ -35,22 +36,12 @@ const TTL = 64;
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
-  const { address, port = 7, ...rest } = options;
-  const [unknown] = Object.keys(rest);
-  if (unknown !== undefined) {
-    throw new TwinpathError('ERR_OPTION_UNKNOWN', {
-      device: unknown,
-      hint: "echo has 'address' and 'port'.",
-    });
+  onlyKnown('echo', options, ['address', 'port']);
+  const port = wholeNumber(options, 'port', { least: 1, most: 0xffff, otherwise: 7, what: 'a UDP port' });
+  const addresses = hostAddresses('address', list(options.address));
+  if (addresses.length === 0) {
+    invalid('address', 'echo answers for no address', "Give it: { address: '10.77.0.2' }.");
   }
-  if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 0xffff) {
-    throw new TwinpathError('ERR_OPTION_INVALID', {
-      device: 'port',
-      detail: `${String(port)} is not a UDP port`,
-      hint: 'Give a number from 1 to 65535.',
-    });
-  }
-  const addresses = addressesOf(address);
 
   return (burst) => {
     for (let i = 0; i < burst.length; i++) {
@@ -65,31 +56,9 @@ function answer(packet: Packet, mac: Uint8Array, addresses: Int32Array, port: nu
   if (packet.length < l3 + SHORTEST) return DROP;
   if ((packet.u8(6) & 1) !== 0) return DROP; // a group cannot have sent it
   const type = packet.u16(l3 - 2);
-  if (type === EtherType.ARP) {
-    return packet.isGroup || packet.dstEquals(mac) ? answerArp(packet, l3, mac, addresses) : DROP;
-  }
+  if (type === EtherType.ARP) return answersArp(packet, l3, mac, addresses) ? TX : DROP;
   if (type === EtherType.IPV4 && packet.dstEquals(mac)) return answerIpv4(packet, l3, addresses, port);
   return DROP;
-}
-
-/** RFC 826: "who has target, tell sender" becomes "sender is at mac, tell target". */
-function answerArp(packet: Packet, l3: number, mac: Uint8Array, addresses: Int32Array): Verdict {
-  const forIpv4OverEthernet = packet.u32(l3) === 0x0001_0800 && packet.u16(l3 + 4) === 0x0604;
-  if (!forIpv4OverEthernet || packet.u16(l3 + 6) !== 1) return DROP;
-  const sender = packet.u32(l3 + 14);
-  const target = packet.u32(l3 + 24);
-  // Another host that announces the address as its own is not asking.
-  if (sender === target || !has(addresses, target)) return DROP;
-
-  packet.setU16(l3 + 6, 2);
-  packet.setU32(l3 + 18, packet.u32(l3 + 8));
-  packet.setU16(l3 + 22, packet.u16(l3 + 12));
-  packet.setU32(l3 + 24, sender);
-  packet.write(l3 + 8, mac);
-  packet.setU32(l3 + 14, target);
-  packet.swapMacs();
-  packet.write(6, mac); // the request was to everybody
-  return TX;
 }
 
 function answerIpv4(packet: Packet, l3: number, addresses: Int32Array, port: number): Verdict {
@@ -137,41 +106,4 @@ function turnUdp(packet: Packet, l4: number, room: number, port: number): boolea
   packet.setU16(l4, port);
   packet.setU16(l4 + 2, from);
   return true;
-}
-
-/** Whether one host may have this address: not 0/8, 127/8, multicast or above. */
-function isHost(address: number): boolean {
-  const first = address >>> 24;
-  return first !== 0 && first !== 127 && first < 224;
-}
-
-/** A loop, as there are few: a Set would box addresses above 2^31. */
-function has(addresses: Int32Array, address: number): boolean {
-  for (let i = 0; i < addresses.length; i++) if (addresses[i] === (address | 0)) return true;
-  return false;
-}
-
-function addressesOf(option: unknown): Int32Array {
-  const texts: unknown = typeof option === 'string' ? [option] : option;
-  if (!Array.isArray(texts) || texts.length === 0) {
-    throw new TwinpathError('ERR_OPTION_INVALID', {
-      device: 'address',
-      detail: 'echo answers for no address',
-      hint: "Give the address to answer for: { address: '10.77.0.2' }.",
-    });
-  }
-  return Int32Array.from(texts, addressOf);
-}
-
-function addressOf(text: unknown): number {
-  const address = typeof text === 'string' && isIPv4(text) ? text.split('.') : [];
-  const number = address.reduce((high, byte) => (high << 8) | Number(byte), 0);
-  if (address.length === 0 || !isHost(number)) {
-    throw new TwinpathError('ERR_OPTION_INVALID', {
-      device: 'address',
-      detail: `${String(text)} is not the IPv4 address of a host`,
-      hint: "Give it as '10.77.0.2'.",
-    });
-  }
-  return number;
 }
