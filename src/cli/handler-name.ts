@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { TwinpathError } from '../errors.ts';
 import { nearest } from '../options.ts';
 
-export const BUILT_IN = ['reflect', 'echo', 'count', 'drop'] as const;
+export const BUILT_IN = ['reflect', 'echo', 'host', 'dns', 'balance', 'firewall', 'count', 'drop'] as const;
 
 /** @throws ERR_HANDLER when it is neither */
 export function handlerUrl(name: string, folder = process.cwd()): URL {

@@ -1,57 +1,65 @@
 /**
- * Counts what arrives by EtherType and IP protocol, drops it, and now and then says what it saw.
+ * Counts what arrives by EtherType, IP protocol and flow, drops it, and now and then says what it saw.
  *
- * Each worker counts for itself and writes its own line to stderr: the first after `every` packets,
- * the next after `every` more. Totals over the workers are the port's statistics. Copy from it: a
- * handler with options and with state, made by `create` once per worker; state in typed arrays.
+ * Each worker counts for itself and writes to stderr: the first time after `every` packets, the next after
+ * `every` more: one line, and one for each of the flows that sent the most. Totals over the workers are the
+ * port's statistics. Copy from it: a handler with options and with state, made by `create` once per worker;
+ * state in typed arrays, of a size that no traffic can change.
  *
- * NB: the line goes out by a write(2) of its own, because a worker that polls never returns to the
- * event loop that `process.stderr` and `console` wait for. A slow reader stops the worker meanwhile,
- * so keep `every` large.
+ * NB: it goes out by a write(2) of its own, because a worker that polls never returns to the event loop that
+ * `process.stderr` and `console` wait for. A slow reader stops the worker meanwhile, so keep `every` large.
  *
  * ```ts
  * import type { Handler, HandlerContext } from 'twinpath/handler';
+ * import { ETHERNET_BYTES, EtherType, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
 import { writeSync } from 'node:fs';
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
 import { ETHERNET_BYTES, EtherType, Protocol } from '../datapath/packet.ts';
-import { TwinpathError } from '../errors.ts';
+import { PASS, TX } from '../datapath/verdict.ts';
+import { Path } from '../memory/layout.ts';
+import { Flow } from './flow.ts';
+import { FlowTable } from './flow-table.ts';
+import { onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
 
 const STDERR = 2;
 const ETHER_TYPE_NAMES = named(EtherType);
 const PROTOCOL_NAMES = named(Protocol);
 /** Smaller values of the type field are lengths (IEEE 802.3). */
 const LOWEST_TYPE = 0x600;
+/** Lines of some 130 bytes that still fit a pipe of 64 KiB. */
+const MOST_FLOWS = 500;
 
 /**
- * @param options `every`: packets of one worker from line to line; 0 never says anything; default
- *   1,000,000
+ * @param options `every`: packets of one worker from report to report; 0 never says anything; default
+ *   1,000,000.
+ *   `top`: flows to name in a report, up to 500; 0 names and counts none; default 10.
+ *   `otherwise`: 'drop', the default, drops every packet; 'pass' gives it to the machine, and lets what the
+ *   machine sends go out
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>, context: HandlerContext): Handler {
-  const { every = 1_000_000, ...rest } = options;
-  const [unknown] = Object.keys(rest);
-  if (unknown !== undefined) {
-    throw new TwinpathError('ERR_OPTION_UNKNOWN', { device: unknown, hint: "count has only 'every'." });
-  }
-  if (typeof every !== 'number' || !Number.isSafeInteger(every) || every < 0) {
-    throw new TwinpathError('ERR_OPTION_INVALID', {
-      device: 'every',
-      detail: `${String(every)} is not a number of packets`,
-      hint: 'Give a whole number, or 0 for silence.',
-    });
-  }
+  onlyKnown('count', options, ['every', 'top', 'otherwise']);
+  const most = Number.MAX_SAFE_INTEGER;
+  const packets = { least: 0, most, otherwise: 1_000_000, what: 'a number of packets' };
+  const every = wholeNumber(options, 'every', packets);
+  const flowsNamed = { least: 0, most: MOST_FLOWS, otherwise: 10, what: 'a number of flows' };
+  const top = wholeNumber(options, 'top', flowsNamed);
+  const passes = otherwiseOf(options, 'drop') === PASS;
 
   // Float64: a Uint32 is full after five minutes at 14 Mpps.
   const types = new Float64Array(0x10000);
   const protocols = new Float64Array(0x100);
+  const flow = new Flow();
+  const flows = top === 0 ? undefined : new FlowTable();
   let runts = 0;
   let seen = 0;
   let next = every;
 
   return (burst) => {
     for (let i = 0; i < burst.length; i++) {
+      if (passes) burst.verdict[i] = burst.path[i] === Path.HOST ? TX : PASS;
       const packet = burst.packet(i);
       if (packet.length < ETHERNET_BYTES) {
         runts++;
@@ -63,12 +71,22 @@ export function create(options: Record<string, unknown>, context: HandlerContext
       // Where the two IP headers say what they carry; one cut off before that is counted by type only.
       const at = type === EtherType.IPV4 ? l3 + 9 : type === EtherType.IPV6 ? l3 + 6 : packet.length;
       if (at < packet.length) protocols[packet.u8(at)]!++;
+      if (flows !== undefined && flow.read(packet)) flows.add(packet, flow);
     }
     seen += burst.length;
     if (every === 0 || seen < next) return;
     next += every * Math.ceil((seen - next + 1) / every);
-    say(`queue ${context.queue}: ${seen} packets${summary(types, protocols, runts)}\n`);
+    const line = `queue ${context.queue}: ${seen} packets${summary(types, protocols, runts)}\n`;
+    say(line + (flows === undefined ? '' : talkers(flows, top)));
   };
+}
+
+function talkers(flows: FlowTable, top: number): string {
+  const lines = flows.top(top).map(({ name, packets, inherited, bytes }) => {
+    const least = inherited === 0 ? '' : `${packets - inherited} to `;
+    return `  ${name}: packets ${least}${packets}, bytes ${bytes}\n`;
+  });
+  return lines.join('');
 }
 
 function summary(types: Float64Array, protocols: Float64Array, runts: number): string {
@@ -87,7 +105,7 @@ function summary(types: Float64Array, protocols: Float64Array, runts: number): s
   return text;
 }
 
-/** A full pipe (EAGAIN) or a closed one costs the line, not the packets: this is not worth a throw. */
+/** A full pipe (EAGAIN) or a closed one costs the report, not the packets: this is not worth a throw. */
 function say(line: string): void {
   try {
     writeSync(STDERR, line);

@@ -1,12 +1,17 @@
 import { writeSync } from 'node:fs';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { BUILT_IN, handlerUrl } from '../../src/cli/handler-name.ts';
 import type { HandlerContext, HandlerModule } from '../../src/datapath/handler.ts';
-import { DROP, TX } from '../../src/datapath/verdict.ts';
+import { DROP, PASS, TX } from '../../src/datapath/verdict.ts';
 import * as countModule from '../../src/handlers/count.ts';
 import drop from '../../src/handlers/drop.ts';
 import * as echoModule from '../../src/handlers/echo.ts';
+import { Flow } from '../../src/handlers/flow.ts';
+import { FlowTable } from '../../src/handlers/flow-table.ts';
+import host from '../../src/handlers/host.ts';
 import reflect from '../../src/handlers/reflect.ts';
+import { Path } from '../../src/memory/layout.ts';
 import {
   arp,
   BROADCAST,
@@ -15,6 +20,7 @@ import {
   handled,
   icmpEcho,
   ipv4,
+  ipv6,
   loaded,
   naiveChecksum,
   OUR_IP,
@@ -36,9 +42,20 @@ const ping = (payload = data(30)) => ethernet(ipv4(icmpEcho(payload)));
 const datagram = (payload = data(30)) => ethernet(ipv4(udp(payload), { protocol: 17 }));
 const question = () => ethernet(arp(), { dst: BROADCAST, type: 0x0806 });
 
-it('echo and count are handler modules as a port loads them', () => {
-  const modules: HandlerModule[] = [echoModule, countModule, { default: drop }, { default: reflect }];
-  expect(modules.every((module) => module.create ?? module.default)).toBe(true);
+it('every built-in handler is a module as a port loads it', async () => {
+  for (const name of BUILT_IN) {
+    const module: HandlerModule = await import(`../../src/handlers/${name}.ts`);
+    expect(typeof (module.create ?? module.default)).toBe('function');
+    expect(handlerUrl(name).pathname).toContain(`/handlers/${name}.`);
+  }
+});
+
+it('host gives what arrives to the machine and sends what the machine sends, unchanged', () => {
+  for (const frame of [[], [1, 2, 3], ping(), question()]) {
+    expect(handled(host, frame, Path.SYNTHETIC)).toEqual([PASS, frame]);
+    expect(handled(host, frame, Path.VF)).toEqual([PASS, frame]);
+    expect(handled(host, frame, Path.HOST)).toEqual([TX, frame]);
+  }
 });
 
 describe('reflect', () => {
@@ -69,7 +86,7 @@ describe('count', () => {
   const lines = () => written.mock.calls.map(([, line]) => line);
 
   it('says what it saw after so many packets, and drops them', () => {
-    const count = countModule.create({ every: 4 }, context);
+    const count = countModule.create({ every: 4, top: 0 }, context);
     const six = ethernet([0x60, 0, 0, 0, 0, 0, 58], { type: 0x86dd });
     const burst = loaded([ping(), question(), [1, 2], ethernet([], { type: 64 })]);
     count(burst);
@@ -101,6 +118,28 @@ describe('count', () => {
     expect(() => count(loaded([ping()]))).not.toThrow();
   });
 
+  it('names the flows with the most packets, most first, and no more than asked for', () => {
+    const count = countModule.create({ every: 10, top: 3 }, context);
+    const six = ethernet(ipv6(udp([1], { from: 5, to: 6 })), { type: 0x86dd });
+    const other = ethernet(ipv4(data(8), { protocol: 99 }));
+    count(loaded([ping(), six, ping(), six, datagram(), ping(), other, other, six, ping()]));
+    expect(lines()).toEqual([
+      'queue 3: 10 packets, ipv4 7, ipv6 3, icmp 4, udp 4, protocol 99 2\n' +
+        '  10.77.0.1 > 10.77.0.2 icmp: packets 4, bytes 288\n' +
+        '  [2001:db8::1]:5 > [2001:db8::2]:6 udp: packets 3, bytes 189\n' +
+        '  10.77.0.1 > 10.77.0.2 protocol 99: packets 2, bytes 84\n',
+    ]);
+  });
+
+  it("passes everything both ways with otherwise: 'pass'", () => {
+    const count = countModule.create({ otherwise: 'pass' }, context);
+    for (const frame of [[1, 2], ping(), question()]) {
+      expect(handled(count, frame)).toEqual([PASS, frame]);
+      expect(handled(count, frame, Path.HOST)).toEqual([TX, frame]);
+    }
+    expect(handled(countModule.create({}, context), ping(), Path.HOST)).toEqual([DROP, ping()]);
+  });
+
   it('takes frames of any length', () => {
     const count = countModule.create({ every: 1 }, context);
     for (let length = 0; length <= 80; length++) count(loaded([data(length), ping().slice(0, length)]));
@@ -111,8 +150,69 @@ describe('count', () => {
     [{ every: -1 }, 'ERR_OPTION_INVALID'],
     [{ every: 1.5 }, 'ERR_OPTION_INVALID'],
     [{ every: '9' }, 'ERR_OPTION_INVALID'],
+    [{ top: -1 }, 'ERR_OPTION_INVALID'],
+    [{ top: 501 }, 'ERR_OPTION_INVALID'],
+    [{ otherwise: 'reflect' }, 'ERR_OPTION_INVALID'],
   ])('refuses %o', (options, code) => {
     expect(() => countModule.create(options, context)).toThrow(expect.objectContaining({ code }));
+  });
+});
+
+describe('a table of flows', () => {
+  const frameOf = (source: number, port: number) =>
+    ethernet(
+      ipv4(udp([], { from: port, src: [10, 0, source >> 8, source & 255] }), {
+        protocol: 17,
+        src: [10, 0, source >> 8, source & 255],
+      }),
+    );
+  const flow = new Flow();
+  const add = (table: FlowTable, frame: number[]) => {
+    const packet = loaded([frame]).packet(0);
+    expect(flow.read(packet)).toBe(true);
+    table.add(packet, flow);
+  };
+
+  it('counts as a map does while there is room', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(20), fc.nat(3)), { maxLength: 200 }), (packets) => {
+        const table = new FlowTable(4096);
+        const model = new Map<string, number>();
+        for (const [source, port] of packets) {
+          add(table, frameOf(source, port));
+          const name = `10.0.0.${source}:${port} > 10.77.0.2:7 udp`;
+          model.set(name, (model.get(name) ?? 0) + 1);
+        }
+        const top = table.top(4096);
+        expect(top.map(({ packets }) => packets)).toEqual([...model.values()].sort((a, b) => b - a));
+        expect(new Map(top.map(({ name, packets }) => [name, packets]))).toEqual(model);
+        for (const { packets, bytes, inherited } of top)
+          expect([bytes, inherited]).toEqual([packets * 42, 0]);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  it('keeps the flow that sends most when far more flows come than it holds, and never counts too little', () => {
+    const table = new FlowTable(16);
+    for (let i = 0; i < 1000; i++) {
+      add(table, frameOf(i, 9));
+      add(table, frameOf(5000, 1));
+    }
+    const top = table.top(3);
+    expect(top).toHaveLength(3);
+    expect(top[0]!.name).toBe('10.0.19.136:1 > 10.77.0.2:7 udp');
+    expect(top[0]!.packets).toBeGreaterThanOrEqual(1000);
+    expect(top[0]!.packets - top[0]!.inherited).toBeLessThanOrEqual(1000);
+    expect(table.top(100).reduce((sum, { packets }) => sum + packets, 0)).toBe(2000);
+  });
+
+  it('says how many packets of a flow may be those of another', () => {
+    const table = new FlowTable(8);
+    for (let i = 0; i < 9; i++) add(table, frameOf(i, 9));
+    expect(table.top(1)).toEqual([
+      { name: '10.0.0.8:9 > 10.77.0.2:7 udp', packets: 2, inherited: 1, bytes: 42 },
+    ]);
   });
 });
 

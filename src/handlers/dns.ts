@@ -1,0 +1,199 @@
+/**
+ * A name server: answers for one zone from a small zone file, over UDP, and leaves the machine the rest.
+ *
+ * It answers for A, AAAA and CNAME with authority: NXDOMAIN and empty answers with the zone's SOA record (made
+ * up, there is none in the file), REFUSED outside of the zone. It does no recursion, DNSSEC, TCP or zone
+ * transfer; an answer too long for its asker comes empty and says that it was cut. ANY gets the addresses (RFC 8482). A response never goes to port 53, 0 or our own, where another
+ * server could answer it in turn. What the file says is in zone.ts.
+ *
+ * The UDP checksum of a query is not looked at: a sender on the same Hyper-V host leaves it to a device that
+ * there is none of, and a query damaged on the way is noticed by its question, which the answer repeats.
+ *
+ * Copy from it: an answer that is longer than its question; work done in `create` so that a packet costs a
+ * hash, a comparison and a copy; two versions of IP behind one `Flow`.
+ *
+ * ```ts
+ * import type { Handler, HandlerContext, Packet, Verdict } from 'twinpath/handler';
+ * import { checksum, DROP, ipv4Checksum, PASS, Path, Protocol, sumOf, TX, udpChecksum } from 'twinpath/handler';
+ * ```
+ */
+import { readFileSync } from 'node:fs';
+import { checksum, ipv4Checksum, sumOf, udpChecksum } from '../datapath/checksum.ts';
+import type { Handler, HandlerContext } from '../datapath/handler.ts';
+import { type Packet, Protocol } from '../datapath/packet.ts';
+import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
+import { Path } from '../memory/layout.ts';
+import { has, hostAddresses, ipv6Bytes, isHost, wordsOf } from './addresses.ts';
+import { answersArp } from './arp.ts';
+import { DnsAnswers } from './dns-answers.ts';
+import { NOT_A_QUERY, respond } from './dns-message.ts';
+import { Flow, word } from './flow.ts';
+import { invalid, list, onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
+import { parseZone, type Zone } from './zone.ts';
+
+const DNS_PORT = 53;
+const UDP_BYTES = 8;
+const IPV4_BYTES = 20;
+const IPV6_BYTES = 40;
+const IPV6_WORDS = 4;
+const TTL = 64;
+
+/**
+ * @param options `zone`: path of a zone file, or its text (which has line breaks).
+ *   `address`: the IPv4 and IPv6 addresses to answer for, one or several.
+ *   `port`: UDP port, default 53.
+ *   `otherwise`: what becomes of other packets: 'pass', the default, gives them to the machine, which has the
+ *   addresses itself then and answers ARP and neighbour discovery for them; 'drop' drops them but for ARP
+ *   requests, which are answered here. What the machine sends goes out either way.
+ * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID; for a line of the zone, too
+ */
+export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
+  onlyKnown('dns', options, ['zone', 'address', 'port', 'otherwise']);
+  const port = wholeNumber(options, 'port', {
+    least: 1,
+    most: 0xffff,
+    otherwise: DNS_PORT,
+    what: 'a UDP port',
+  });
+  const otherwise = otherwiseOf(options, 'pass');
+  const server = new Server(options.address, port, otherwise, zoneOf(options.zone));
+
+  return (burst) => {
+    for (let i = 0; i < burst.length; i++) {
+      burst.verdict[i] =
+        burst.path[i] === Path.HOST ? TX : server.answer(burst.packet(i), macs[burst.port[i]!]!);
+    }
+  };
+}
+
+class Server {
+  readonly #ipv4: Int32Array;
+  /** Four words each. */
+  readonly #ipv6: Int32Array;
+  readonly #port: number;
+  readonly #otherwise: Verdict;
+  readonly #answers: DnsAnswers;
+  readonly #flow = new Flow();
+
+  constructor(address: unknown, port: number, otherwise: Verdict, zone: Zone) {
+    const texts = list(address);
+    const six = texts.map((text) => (typeof text === 'string' ? ipv6Bytes(text) : undefined));
+    this.#ipv4 = hostAddresses(
+      'address',
+      texts.filter((_, i) => six[i] === undefined),
+    );
+    this.#ipv6 = Int32Array.from(six.flatMap((bytes) => (bytes === undefined ? [] : [...wordsOf(bytes)])));
+    this.#port = port;
+    this.#otherwise = otherwise;
+    this.#answers = new DnsAnswers(zone);
+    if (texts.length === 0) {
+      invalid('address', 'dns answers for no address', "Give it: { address: '10.77.0.2' }.");
+    }
+    if (this.#ipv6.length > 0 && otherwise !== PASS) {
+      const detail = 'nobody would answer neighbour discovery for an IPv6 address';
+      invalid('address', detail, "Give otherwise: 'pass', and the address to the machine.");
+    }
+  }
+
+  answer(packet: Packet, mac: Uint8Array): Verdict {
+    const flow = this.#flow;
+    if (!flow.read(packet)) {
+      const isAsked = this.#otherwise !== PASS && flow.type >= 0;
+      return isAsked && answersArp(packet, flow.l3, mac, this.#ipv4) ? TX : this.#otherwise;
+    }
+    if (!this.#isForUs(packet, mac)) return this.#otherwise;
+    const { l3, l4, from, addressBytes } = flow;
+    const bytes = packet.u16(l4 + 4);
+    if (from === 0 || from === DNS_PORT || from === this.#port || !this.#canReply(packet)) return DROP;
+    if (bytes < UDP_BYTES || l4 + bytes > flow.end) return DROP;
+    const count = respond(packet, l4 + UDP_BYTES, bytes - UDP_BYTES, this.#answers);
+    if (count === NOT_A_QUERY) return this.#otherwise;
+    if (count === 0) return DROP;
+
+    packet.swapMacs();
+    packet.setU16(l4, this.#port);
+    packet.setU16(l4 + 2, from);
+    packet.setU16(l4 + 4, UDP_BYTES + count);
+    if (addressBytes === 4) finishIpv4(packet, l3);
+    else finishIpv6(packet, l3);
+    return TX;
+  }
+
+  /** Whether it is a whole UDP datagram to our port, directly behind an IP header. */
+  #isForUs(packet: Packet, mac: Uint8Array): boolean {
+    const { l3, l4, end, addresses, addressBytes } = this.#flow;
+    if (this.#flow.protocol !== Protocol.UDP || this.#flow.to !== this.#port || this.#flow.fragment)
+      return false;
+    if (!packet.dstEquals(mac) || l4 + UDP_BYTES > end) return false;
+    if (addressBytes === 4) return l4 === l3 + IPV4_BYTES && has(this.#ipv4, word(packet, addresses + 4));
+    return l4 === l3 + IPV6_BYTES && this.#hasIpv6(packet, addresses + 16);
+  }
+
+  /** Whether the sender is one other host, and an IPv4 header is undamaged. */
+  #canReply(packet: Packet): boolean {
+    const { l3, addresses, addressBytes } = this.#flow;
+    const first = word(packet, addresses);
+    if ((packet.u8(6) & 1) !== 0) return false; // a group cannot have sent it
+    if (addressBytes === 4) {
+      if (!isHost(first) || has(this.#ipv4, first)) return false;
+      return checksum(sumOf(packet, l3, IPV4_BYTES)) === 0;
+    }
+    const isLocal =
+      first === 0 &&
+      word(packet, addresses + 4) === 0 &&
+      word(packet, addresses + 8) === 0 &&
+      word(packet, addresses + 12) >>> 0 <= 1;
+    return first >>> 24 !== 0xff && !isLocal && !this.#hasIpv6(packet, addresses);
+  }
+
+  #hasIpv6(packet: Packet, at: number): boolean {
+    const words = this.#ipv6;
+    for (let i = 0; i < words.length; i += IPV6_WORDS) {
+      let same = 0;
+      while (same < IPV6_WORDS && words[i + same] === word(packet, at + 4 * same)) same++;
+      if (same === IPV6_WORDS) return true;
+    }
+    return false;
+  }
+}
+
+/** Exchanges the addresses and makes lengths and checksums fit the packet's new length. */
+function finishIpv4(packet: Packet, l3: number): void {
+  const source = word(packet, l3 + 12);
+  packet.setU32(l3 + 12, word(packet, l3 + 16));
+  packet.setU32(l3 + 16, source);
+  packet.setU16(l3 + 2, packet.length - l3);
+  packet.setU8(l3 + 8, TTL);
+  packet.setU16(l3 + 10, ipv4Checksum(packet, l3));
+  packet.setU16(l3 + IPV4_BYTES + 6, udpChecksum(packet, l3));
+}
+
+function finishIpv6(packet: Packet, l3: number): void {
+  for (let at = l3 + 8; at < l3 + 24; at += 4) {
+    const source = word(packet, at);
+    packet.setU32(at, word(packet, at + 16));
+    packet.setU32(at + 16, source);
+  }
+  const l4 = l3 + IPV6_BYTES;
+  const bytes = packet.length - l4;
+  packet.setU16(l3 + 4, bytes);
+  packet.setU8(l3 + 7, TTL);
+  // RFC 8200, 8.1: both addresses, the length and the protocol are summed, too, and 0 is not allowed.
+  packet.setU16(l4 + 6, 0);
+  const sum = checksum(sumOf(packet, l3 + 8, 32, Protocol.UDP + bytes) + sumOf(packet, l4, bytes));
+  packet.setU16(l4 + 6, sum === 0 ? 0xffff : sum);
+}
+
+function zoneOf(option: unknown): Zone {
+  if (typeof option !== 'string' || option === '') {
+    return invalid('zone', 'dns has no zone', "Give the path of a zone file: { zone: './example.zone' }.");
+  }
+  if (option.includes('\n')) return parseZone(option, 'zone');
+  let text = '';
+  try {
+    text = readFileSync(option, 'utf8');
+  } catch (error) {
+    invalid('zone', (error as Error).message, 'Give the path of a zone file.');
+  }
+  return parseZone(text, option);
+}

@@ -1,0 +1,41 @@
+/**
+ * The lookup table of Maglev (Eisenbud et al., NSDI 2016, section 3.4): hash to backend, evenly and steadily.
+ *
+ * Every backend has its own order of preference over the slots, made of its name alone, and they take turns
+ * in choosing the next free one. So each gets its share to within one slot, and when the set of backends
+ * changes, most slots of those that stay are theirs again. Any thread; allocates.
+ */
+import { finish, mix } from './flow.ts';
+
+/** A prime, so that every step visits every slot; a hundred slots or more for each backend, as the paper asks. */
+export const SLOTS = 65_537;
+export const MOST_BACKENDS = 512;
+
+/**
+ * @param names of the backends, all different
+ * @returns for each slot the index of its backend in `names`; the order of names matters to nothing else
+ */
+export function maglevTable(names: readonly string[]): Uint16Array {
+  const table = new Uint16Array(SLOTS);
+  const isTaken = new Uint8Array(SLOTS);
+  const turns = names.map((_, i) => i).sort((a, b) => (names[a]! < names[b]! ? -1 : 1));
+  const next = Uint32Array.from(names, (name) => hashOfText(name, 1) % SLOTS);
+  const step = Uint32Array.from(names, (name) => (hashOfText(name, 2) % (SLOTS - 1)) + 1);
+  let taken = 0;
+  for (;;) {
+    for (const backend of turns) {
+      let slot = next[backend]!;
+      while (isTaken[slot] === 1) slot = (slot + step[backend]!) % SLOTS;
+      isTaken[slot] = 1;
+      table[slot] = backend;
+      next[backend] = (slot + step[backend]!) % SLOTS;
+      if (++taken === SLOTS) return table;
+    }
+  }
+}
+
+function hashOfText(text: string, seed: number): number {
+  let hash = seed;
+  for (let i = 0; i < text.length; i++) hash = mix(hash, text.charCodeAt(i));
+  return finish(hash) >>> 0;
+}
