@@ -49,7 +49,7 @@ describe('a port in memory', () => {
   });
 
   it('sends every packet back by a handler in WebAssembly, in workers that share its memory', async () => {
-    const port = await open({ handler: REFLECT_WASM, queues: 2 });
+    const port = await open({ handler: REFLECT_WASM, queues: 2, rss: 'device' });
     const traffic = [0, 1].map((queue) => new NumberedTraffic(port, queue));
     for (const one of traffic) {
       await one.until(() => one.received >= 20_000);
