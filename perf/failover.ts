@@ -8,11 +8,11 @@
  * - switch: from there until a queue's worker transmits on the other path,
  * and the packet ledger of the whole run. Needs root. The figures are those of the machine it runs on.
  */
-import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { type Failover, openPort } from '../src/index.ts';
 import { Lab } from '../src/lab/host.ts';
 import { Traffic } from '../src/lab/traffic.ts';
+import { machine } from './measure.ts';
 
 const { values } = parseArgs({
   options: {
@@ -76,7 +76,7 @@ try {
   const away = failovers.filter(({ from }) => from === 'vf');
   const back = failovers.filter(({ to, from }) => to === 'vf' && from === 'synthetic');
   const result = {
-    machine: `${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}, Node ${process.version}`,
+    machine: machine(),
     cycles: Number(values.cycles),
     queues,
     packets,

@@ -8,7 +8,6 @@
  * the next burst; for other handlers they are written anew each time. What the loop costs without a handler is in every
  * figure, and alone in `loop`. The kinds take turns; the median and the extremes of the runs are printed.
  */
-import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Burst } from '../src/datapath/burst.ts';
 import type { Handler } from '../src/datapath/handler.ts';
@@ -16,6 +15,7 @@ import { loadHandler } from '../src/datapath/load-handler.ts';
 import { TX } from '../src/datapath/verdict.ts';
 import { BURST, HEADROOM } from '../src/memory/layout.ts';
 import { Memory } from '../src/memory/shared.ts';
+import { machine } from './measure.ts';
 
 const { values } = parseArgs({
   options: {
@@ -109,7 +109,7 @@ for (const kind of ['typescript', 'wasm']) {
 }
 const tenths = (nanos: number): number => Math.round(nanos * 10) / 10;
 const result = {
-  machine: `${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}, Node ${process.version}`,
+  machine: machine(),
   handler: values.handler,
   nanosPerPacket: Object.fromEntries(
     Object.entries(found).map(([kind, runs]) => {

@@ -6,12 +6,12 @@
  * One worker runs the handler; this thread plays the network on the other core, and is the slower of the two
  * as long as it fills each frame. Prints packets a second and the CPU time the process spent per packet.
  */
-import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { openPort } from '../src/index.ts';
 import { Path } from '../src/memory/layout.ts';
 import { Memory } from '../src/memory/shared.ts';
 import { MemoryPeer } from '../src/paths/memory/device.ts';
+import { machine } from './measure.ts';
 
 const { values } = parseArgs({
   options: {
@@ -44,7 +44,7 @@ run(wanted);
 const seconds = Number(process.hrtime.bigint() - began) / 1e9;
 const used = process.cpuUsage(cpu);
 const result = {
-  machine: `${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}, Node ${process.version}`,
+  machine: machine(),
   handler: values.handler,
   packets: wanted,
   packetsPerSecond: Math.round(wanted / seconds),

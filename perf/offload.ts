@@ -7,13 +7,13 @@
  * one flow, of eight flows in turn, and UDP datagrams that pass alone. Prints nanoseconds per frame, the best of
  * five runs. The frames stay in the cache: what memory costs is not in the figures.
  */
-import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { offloadWord, Segmentation } from '../src/memory/offload.ts';
 import { Memory } from '../src/memory/shared.ts';
 import { Coalescer } from '../src/offload/coalesce.ts';
 import { Segmenter } from '../src/offload/segment.ts';
 import { sum } from '../src/offload/sum.ts';
+import { machine } from './measure.ts';
 
 const { values } = parseArgs({
   options: {
@@ -107,7 +107,7 @@ function merging(flows: number): { nanosPerPacket: number; chains: number } {
 }
 
 const result = {
-  machine: `${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}, Node ${process.version}`,
+  machine: machine(),
   payload,
   sumNanos: nanos(1, () => void sum(view, large + HEADERS, payload)),
   copyNanos: nanos(1, () => void memory.bytes.copyWithin(target(0), large, large + payload)),

@@ -6,12 +6,12 @@
  * The packets lie in 256 frames, each with a port of its own, and stay in the second-level cache, as if the
  * kernel had just written them. Prints the median of 15 runs, and the fastest.
  */
-import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { BURST, HEADROOM } from '../src/memory/layout.ts';
 import { DEFAULT_KEY } from '../src/rss/key.ts';
 import { retaIndex } from '../src/rss/redirection.ts';
 import { RssHash } from '../src/rss/toeplitz.ts';
+import { machine } from './measure.ts';
 
 const { values } = parseArgs({
   options: {
@@ -77,7 +77,7 @@ const figures = [...nanos].map(([name, all]) => {
   return [name, { median, fastest }];
 });
 const result = {
-  machine: `${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}, Node ${process.version}`,
+  machine: machine(),
   packets: bursts * BURST * RUNS,
   nanosPerHash: Object.fromEntries(figures),
 };

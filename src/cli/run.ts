@@ -35,6 +35,23 @@ export const run: Command = {
       netns: { value: 'NAME', help: 'network namespace of the devices', otherwise: "the process's" },
       tap: { value: 'WAY', help: 'how the tap is driven: io_uring or read/write', otherwise: 'io_uring' },
       tie: { value: 'WAY', help: 'how it is tied to the NetVSC: tcx or clsact', otherwise: 'tcx' },
+      host: {
+        value: 'MODE',
+        help: "the machine's own stack: ingress, inline (what it sends is handled too) or off",
+        otherwise: 'ingress',
+      },
+      'cut-host': { help: 'with --host off: take even the interface that has the default route' },
+      rss: { value: 'WHO', help: 'spreads flows over queues: auto, software or device', otherwise: 'auto' },
+      'rss-key': {
+        value: 'KEY',
+        help: 'of the RSS hash: default, symmetric, or 80 hexadecimal digits',
+        otherwise: 'default',
+      },
+      'stuck-millis': {
+        value: 'N',
+        help: 'a handler that has not returned for so long has its worker replaced',
+        otherwise: '2000',
+      },
       seconds: { value: 'N', help: 'end after so long, 1 to 1000000', otherwise: 'never' },
     },
     notes: [
@@ -45,6 +62,7 @@ export const run: Command = {
     ],
     examples: [
       ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],
+      ['twinpath run host --host inline', "all the machine's own traffic, both ways, with failover"],
       ['twinpath run ./handler.js --netvsc eth1 --queues 4', 'a handler of your own, on that device'],
       ['twinpath run count --netvsc veth0 --force --seconds 10', 'look at any Ethernet device for a while'],
     ],
@@ -73,6 +91,11 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
     netns: text(args, 'netns'),
     tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
     tie: oneOf(args, 'tie', ['tcx', 'clsact']),
+    host: oneOf(args, 'host', ['ingress', 'inline', 'off']),
+    cutHost: args.flags.has('cut-host'),
+    rss: oneOf(args, 'rss', ['auto', 'software', 'device']),
+    rssKey: text(args, 'rss-key'),
+    stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
   });
   const started = nowNanos();
   const problems: string[] = [];
@@ -164,14 +187,20 @@ function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLed
   return found;
 }
 
-function summary(
-  { received, transmitted, sent, dropped, paths, queues }: PortStatistics,
-  frames: FrameLedger[],
-): string {
+function summary(statistics: PortStatistics, frames: FrameLedger[]): string {
+  const { received, transmitted, sent, dropped, paths, queues } = statistics;
+  const { passed, fromHost, delivered, forwarded, handedOver } = statistics;
+  const elsewhere = [
+    [passed + fromHost, `${count(passed)} passed to the machine's own stack, ${count(fromHost)} from it`],
+    [delivered, `${count(delivered)} delivered to the application`],
+    [forwarded, `${count(forwarded)} forwarded to other ports`],
+    [handedOver, `${count(handedOver)} handed from worker to worker`],
+  ] as const;
   const drops = Object.entries(dropped).filter(([, packets]) => packets > 0);
   const whole = frames.filter(({ total, accounted, duplicates }) => total === accounted && duplicates === 0);
   return [
     `${count(received)} packets in, ${count(transmitted)} out, ${count(sent)} of them the handler's own`,
+    ...elsewhere.filter(([packets]) => packets > 0).map(([, line]) => `  ${line}`),
     ...(['vf', 'synthetic'] as const).map((name) => {
       const { rxPackets, txPackets, kernel } = paths[name];
       const lost = Object.entries(kernel).filter(([, packets]) => packets > 0);
