@@ -89,7 +89,8 @@ export class Coordinator {
       const vigil = new Vigil(this.#memory, this.#settings.stuckMillis, (queue) =>
         this.#workers?.endStuck(queue),
       );
-      this.#vigil = setInterval(() => vigil.look(), vigil.periodMillis);
+      const polls = (queue: number): boolean => this.#workers?.polls(queue) === true;
+      this.#vigil = setInterval(() => vigil.look(polls), vigil.periodMillis);
       this.#tell({
         kind: 'ready',
         ports: this.#ports.map(({ network, paths }) => ({ device: network.device, mac: network.mac, paths })),

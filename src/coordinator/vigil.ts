@@ -27,13 +27,14 @@ export class Vigil {
     this.#still = new Int32Array(queues);
   }
 
-  look(): void {
+  /** @param polls whether the queue has a worker that has started: what a dead one left behind is no sign */
+  look(polls: (queue: number) => boolean): void {
     const { words, layout } = this.#memory;
     for (let queue = 0; queue < this.#beats.length; queue++) {
       const block = layout.worker(queue);
       const beat = Atomics.load(words, (block + WorkerBlock.beat) >> 2);
       const handling = Atomics.load(words, (block + WorkerBlock.handling) >> 2) !== 0;
-      const still = handling && beat === this.#beats[queue];
+      const still = handling && beat === this.#beats[queue] && polls(queue);
       this.#beats[queue] = beat;
       this.#still[queue] = still ? this.#still[queue]! + 1 : 0;
       if (this.#still[queue]! < LOOKS) continue;
