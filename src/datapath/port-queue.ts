@@ -193,8 +193,10 @@ export class PortQueue {
     const most = Math.floor(room / PIECES);
     if (most === 0 || host.ready(most) === 0) return 0;
     const count = host.receive(this.#burst.offset, this.#burst.bytes, most);
-    this.#split?.hash(count);
-    this.#dispatch.run(count, host.path, host.path, host.borrowed);
+    if (count > 0) {
+      this.#split?.hash(count);
+      this.#dispatch.run(count, host.path, host.path, host.borrowed);
+    }
     host.release();
     return count;
   }
