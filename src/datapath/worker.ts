@@ -81,7 +81,7 @@ export function runWorker(context: WorkerContext): void {
     deliveries.forEach(ringIfDelivered);
     for (const relay of exits.relays) relay.flush();
     const served = pool.flush();
-    if (served !== undefined) for (const other of served) wakeIfHungry(other);
+    for (let i = 0; i < served; i++) wakeIfHungry(pool.served![i]!);
     return handled;
   };
   const ringIfDelivered = (delivery: CopySender, port: number): void => {

@@ -137,10 +137,15 @@ export class FramePool {
 
   /**
    * Sends foreign frames home that were freed since the last call: once the rings they came by are released,
-   * or a frame could be in one lane twice. Returns the workers that got some; undefined for none.
+   * or a frame could be in one lane twice. Returns how many workers got some: see {@link served}.
    */
-  flush(): readonly number[] | undefined {
-    return this.#home?.flush() ? this.#home.served : undefined;
+  flush(): number {
+    return this.#home === undefined ? 0 : this.#home.flush();
+  }
+
+  /** The workers to which the last {@link flush} sent frames. */
+  get served(): Int32Array | undefined {
+    return this.#home?.served;
   }
 
   /** Says whether frames that come home should wake this worker. Before it sleeps. */

@@ -10,8 +10,8 @@ import type { Memory } from './shared.ts';
 
 /** Both ends of the home lanes of one worker. */
 export class HomeLanes {
-  /** Workers to which frames were published since the last look at this. */
-  readonly served: number[] = [];
+  /** Workers to which the last `flush` published frames, as many as it answered. */
+  readonly served: Int32Array;
   readonly #words: Int32Array;
   readonly #holders: Uint16Array;
   readonly #shift: number;
@@ -29,6 +29,7 @@ export class HomeLanes {
     this.#shift = 31 - Math.clz32(frameSize);
     this.#from = queue;
     this.#staged = new Int32Array(queues);
+    this.served = new Int32Array(queues);
     for (let other = 0; other < queues; other++) {
       const mine = other === queue;
       const to = mine ? undefined : placeAt(layout.homeLane(queue, other), layout.homeEntries, 1);
@@ -49,11 +50,11 @@ export class HomeLanes {
     this.#dirty = true;
   }
 
-  /** Publishes what was staged. Returns whether there was anything; {@link served} then names the workers. */
-  flush(): boolean {
-    if (!this.#dirty) return false;
+  /** Publishes what was staged. Returns how many workers got some: the first of {@link served}. */
+  flush(): number {
+    if (!this.#dirty) return 0;
     this.#dirty = false;
-    this.served.length = 0;
+    let served = 0;
     for (let to = 0; to < this.#staged.length; to++) {
       const count = this.#staged[to]!;
       if (count === 0) continue;
@@ -61,9 +62,9 @@ export class HomeLanes {
       ring.reserve(count); // never fails; keeps the cached cursor honest
       ring.commit(count);
       this.#staged[to] = 0;
-      this.served.push(to);
+      this.served[served++] = to;
     }
-    return true;
+    return served;
   }
 
   /** Frees each frame that has come home. */
