@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { TwinpathError } from './errors.ts';
-import type { SharedMemory } from './memory/layout.ts';
+import { Control, type SharedMemory } from './memory/layout.ts';
 import { keyOf } from './rss/key.ts';
 
 /** One port. Give none of `netvsc`, `mac` and `vf` to take the one NetVSC that carries no address. */
@@ -119,7 +119,7 @@ export interface Settings {
   readonly network: 'kernel' | 'memory';
 }
 
-/** Ports that can be opened together: a frame's holder byte has four bits for them. */
+/** Ports that can be opened together: a frame's holder has four bits for them. */
 const MOST_PORTS = 16;
 
 /** Frames of a worker: io_uring names a provided buffer by 16 bits. */
@@ -179,7 +179,7 @@ export function validate(options: OpenPortsOptions): Settings {
   return {
     ports: ports.map(({ netvsc, mac, vf, force }) => ({ netvsc, mac, vf, force })),
     handler: handlerUrl(options.handler),
-    handlerOptions: plainObject('handlerOptions', options.handlerOptions ?? {}),
+    handlerOptions: cloneable('handlerOptions', plainObject('handlerOptions', options.handlerOptions ?? {})),
     queues,
     mode: oneOf('mode', options.mode ?? 'adaptive', ['poll', 'adaptive', 'interrupt']),
     frameSize,
@@ -284,16 +284,31 @@ function plainObject(option: string, value: unknown): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-/** Numbers the memories that forward; the first is 1. */
-let forwarders = 0;
-
 function routes(targets: readonly ForwardTarget[]): RelayRoute[] {
   if (!Array.isArray(targets)) invalid('forwardTo', 'it must be a list of ports');
-  const from = ++forwarders;
+  const numbers = new Map<unknown, number>();
   return targets.map((target) => {
-    if (target?.route === undefined) return invalid('forwardTo', 'it must be a list of open ports');
-    return { ...target.route, from };
+    const { shared, port } = target?.route ?? {};
+    const buffer = shared?.memory?.buffer;
+    if (!(buffer instanceof SharedArrayBuffer))
+      return invalid('forwardTo', 'it must be a list of open ports');
+    const words = new Int32Array(buffer);
+    if (Atomics.load(words, Control.stop >> 2) !== 0)
+      return invalid('forwardTo', 'one of its ports is closed');
+    // One number for each memory there, also when other threads of the process ask for theirs.
+    const from = numbers.get(buffer) ?? Atomics.add(words, Control.forwarders >> 2, 1) + 1;
+    numbers.set(buffer, from);
+    return { shared, port, from };
   });
+}
+
+function cloneable(option: string, value: Record<string, unknown>): Record<string, unknown> {
+  try {
+    structuredClone(value);
+    return value;
+  } catch (error) {
+    return invalid(option, `it must survive a structured clone: ${(error as Error).message}`);
+  }
 }
 
 function handlerUrl(handler: unknown): string {

@@ -362,9 +362,9 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
       const detail = 'a port needs a queue: this is the last one';
       throw new TwinpathError('ERR_OPTION_INVALID', { device: 'queue', detail });
     }
+    this.#group.order({ kind: 'redirect', port: this.#number, queues: [...new Set(queues)] });
     this.#active.clear();
     for (const queue of queues) this.#active.add(queue);
-    this.#group.order({ kind: 'redirect', port: this.#number, queues: this.activeQueues });
     await this.#group.audit(); // answered at a burst boundary behind the change
   }
 
@@ -395,11 +395,15 @@ export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
   signal?.throwIfAborted();
   loadShim(); // built here, once, if it must be; and an error thrown here keeps its class
   const group = new Group(settings);
-  await group.ready();
+  // Also while it opens: a handler's module may never come to its end.
+  signal?.addEventListener('abort', () => void group.close(), { once: true });
+  await group.ready().catch((error) => {
+    signal?.throwIfAborted();
+    throw error;
+  });
   if (signal?.aborted) {
     await group.close();
     signal.throwIfAborted();
   }
-  signal?.addEventListener('abort', () => void group.close(), { once: true });
   return group.ports;
 }

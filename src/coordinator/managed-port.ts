@@ -297,7 +297,11 @@ export class ManagedPort {
   /** Lets what the machine's own stack sends come in, once there is a path to send it by. */
   #engage(): void {
     const host = this.#slots.find(({ path }) => path === Path.HOST)!;
-    if (!host.ready || host.broken !== undefined || this.#ownership.owner === Path.NONE) return;
+    if (!host.ready || host.broken !== undefined) return;
+    if (this.#ownership.owner === Path.NONE) {
+      host.device!.disengage?.(); // the kernel may still reach somebody by itself
+      return;
+    }
     try {
       host.device!.engage?.();
     } catch (error) {

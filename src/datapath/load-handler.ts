@@ -39,7 +39,9 @@ export async function loadHandler(
     ? wasmHandler(url, wasm, options, context, memory)
     : await imported(url, options, context);
   if (typeof handler === 'function') return { handle: handler, tick: undefined, tickMillis: TICK_MILLIS };
-  const { handle, tick, tickMillis = TICK_MILLIS } = handler;
+  const { tickMillis = TICK_MILLIS } = handler;
+  // Bound: it may be an object with a state of its own.
+  const [handle, tick] = [handler.handle.bind(handler), handler.tick.bind(handler)];
   if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
   const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });

@@ -12,14 +12,14 @@
  *   worker blocks   one per queue number: pool, sleep, audit                  (w)
  *   queue blocks    one per (port, queue): ownership (c), answer (w), counters (w)
  *   path slots      one per (port, queue, path): descriptors (c), counters (w)
- *   redirection     one table a port: hash to queue                           (c)
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
  *   pool stacks     one per worker: free frames; one holder per frame         (w)
+ *   redirection     one table a port: hash to queue                           (c)
  *   lanes           packets from worker to worker, per port and pair          (w)(w')
  *   home lanes      frames on their way back to their worker, per pair        (w)(w')
  *   deliveries      copies of packets for the application, per port and queue (w)(a)
  *   relays          copies of packets from ports of other memories, per queue (other)(w)
-  const areas = reserve(queues * MODULE_AREA_BYTES);
+ *   module areas    one per worker: context, state and stack of a WASM handler (w)
  *   rings           four per path slot, page aligned; mapped by the kernel    (w)(k)
  *   frames          the packets                                               (w)(k)
  *   host buffers    what the machine's own stack sends, up to 64 KiB each     (w)(k)
@@ -91,6 +91,8 @@ export const Control = {
   magic: MODULE_STATIC_BYTES,
   /** Bytes of the whole memory; a reader with another layout notices. */
   bytes: MODULE_STATIC_BYTES + 4,
+  /** How many memories have asked for a relay here: each gets a number. Counted up by application threads. */
+  forwarders: MODULE_STATIC_BYTES + 64,
   /** 0 run, 1 stop. (c) */
   stop: MODULE_STATIC_BYTES + LINE,
 } as const;
@@ -174,6 +176,8 @@ export const PathSlot = {
   rescuable: 12,
   /** Tap only: 1 io_uring, 0 plain reads and writes. (c) asks, (w) answers in `uringFd`. */
   useUring: 16,
+  /** Host path only: 1 if what the machine's own stack sends comes up. (c) */
+  inline: 20,
   /** `struct tp_xsk`. (c) */
   xsk: LINE,
   /** Cursor behind the last transmit slot written, published or not. (w) */

@@ -52,7 +52,7 @@ function parsed(text: unknown): Uint8Array {
 
 function invalid(detail: string): TwinpathError {
   return new TwinpathError('ERR_OPTION_INVALID', {
-    device: 'RSS key',
+    device: 'rssKey',
     detail,
     hint: `Give 'default', 'symmetric', or ${KEY_BYTES} to ${MAX_KEY_BYTES} bytes, as in 6d:5a:56:da…`,
   });

@@ -1,5 +1,8 @@
 /** Opening and closing: what is in the way, what is not there, and that nothing is left. */
-import { describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { openPort, openPorts } from '../../dist/src/port.js';
 import { Bpf } from '../../src/kernel/bpf.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
@@ -106,6 +109,17 @@ describe('opening', () => {
     const opening = openPorts({ ports, handler: ECHO, netns: lab.guest, queues: 2 });
     await expect(opening).rejects.toMatchObject({ code: 'ERR_DEVICE_NOT_FOUND' });
     expect(attachments(lab.guest)).toEqual([]);
+  });
+
+  it('gives up opening when its signal aborts, although the handler never comes to its end', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tp-endless-'));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    const file = join(folder, 'endless.mjs');
+    writeFileSync(file, 'await new Promise(() => setInterval(() => {}, 1000)); export default () => {};');
+    const controller = new AbortController();
+    const opening = openPort({ network: 'memory', queues: 1, handler: file, signal: controller.signal });
+    setTimeout(() => controller.abort(), 300);
+    await expect(opening).rejects.toMatchObject({ name: 'AbortError' });
   });
 
   it('with a signal that has aborted opens nothing', async () => {

@@ -15,6 +15,19 @@ function refusal(options: Record<string, unknown>): TwinpathError {
 }
 
 describe('options', () => {
+  test.each([
+    ['forwardTo', { forwardTo: 7 }, /a list of ports/],
+    ['forwardTo', { forwardTo: [{}] }, /a list of open ports/],
+    ['forwardTo', { forwardTo: [{ route: {} }] }, /a list of open ports/],
+    ['handlerOptions', { handlerOptions: { call: () => {} } }, /structured clone/],
+    ['rssKey', { rssKey: 'short' }, /rssKey/],
+    ['host', { host: 'in-line' }, /Did you mean "inline"/],
+    ['stuckMillis', { stuckMillis: 5 }, /100 to 60000/],
+  ])('refuse a %s that cannot be meant: %j', (_option, options, text) => {
+    expect(refusal(options)).toMatchObject({ code: 'ERR_OPTION_INVALID' });
+    expect(refusal(options).message).toMatch(text);
+  });
+
   test('are complete after validation', () => {
     const settings = validate(single(good));
     expect(settings).toMatchObject({

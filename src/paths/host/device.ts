@@ -70,6 +70,7 @@ export class HostDevice implements PathDevice {
     this.#fds.forEach((fd, queue) => {
       const slot = layout.slot(this.#port, queue, Path.HOST);
       words[(slot + PathSlot.fd) >> 2] = fd;
+      words[(slot + PathSlot.inline) >> 2] = this.#inline ? 1 : 0;
       words[(slot + PathSlot.rescuable) >> 2] = 0; // a write is done when it returns
       words[(slot + PathSlot.driver) >> 2] = Driver.HOST;
     });

@@ -30,7 +30,7 @@ import type { Memory } from '../../memory/shared.ts';
 import { Coalescer } from '../../offload/coalesce.ts';
 import { Headers } from '../../offload/headers.ts';
 import { readHeader, VIRTIO_HEADER_BYTES } from '../../offload/virtio.ts';
-import type { PathQueue, QueueAddress } from '../path.ts';
+import { NO_ARRIVALS, type PathQueue, type QueueAddress } from '../path.ts';
 
 /** Packets gathered between two writes: a few bursts, and many times what one chain takes. */
 const GATHERED = 512;
@@ -48,6 +48,8 @@ export class HostQueue implements PathQueue {
   readonly backlog = false;
   readonly borrowed = true;
 
+  readonly #writeFd: number;
+  readonly #inline: boolean;
   readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #doubles: Float64Array;
@@ -74,7 +76,10 @@ export class HostQueue implements PathQueue {
     const { layout, words, bytes, doubles, buffer } = memory;
     this.path = path;
     this.tag = holderTag(queue, port, path);
-    this.fd = words[(layout.slot(port, queue, path) + PathSlot.fd) >> 2]!;
+    const slot = layout.slot(port, queue, path);
+    this.#writeFd = words[(slot + PathSlot.fd) >> 2]!;
+    this.#inline = words[(slot + PathSlot.inline) >> 2] === 1;
+    this.fd = this.#inline ? this.#writeFd : NO_ARRIVALS;
     this.#shim = shim;
     this.#memory = memory;
     this.#doubles = doubles;
@@ -88,7 +93,7 @@ export class HostQueue implements PathQueue {
   }
 
   ready(max: number): number {
-    if (this.#held === 0) this.#read();
+    if (this.#held === 0 && this.#inline) this.#read();
     return Math.min(this.#held, max);
   }
 
@@ -182,7 +187,7 @@ export class HostQueue implements PathQueue {
       doubles[counter.kicks]!++;
       const spans = done === 0 ? this.#writes : this.#writes.subarray(2 * first[done]!);
       const counts = done === 0 ? this.#counts : this.#counts.subarray(done);
-      const written = this.#shim.writeChains(this.fd, this.#base, spans, counts, chains - done);
+      const written = this.#shim.writeChains(this.#writeFd, this.#base, spans, counts, chains - done);
       if (written > 0) {
         doubles[counter.txPackets]! += first[done + written]! - first[done]!;
         doubles[counter.txChains]! += written;

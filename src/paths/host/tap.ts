@@ -1,6 +1,6 @@
 /**
  * The host tap: where packets meet the machine's own stack. Each is preceded by a `struct
- * virtio_net_hdr` of {@link VNET_HEADER} bytes (include/uapi/linux/virtio_net.h), and may be a TCP or UDP
+ * virtio_net_hdr` of ten bytes (include/uapi/linux/virtio_net.h, offload/virtio.ts), and may be a TCP or UDP
  * segment of 64 KiB that is still to be cut, with a checksum that is still to be finished.
  *
  * No steering program: the tap remembers by which queue a flow was last written (tun_flow_update, for
@@ -11,9 +11,6 @@ import { check, Errno } from '../../errors.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { type OpenTap, openTap } from '../tap/open.ts';
-
-/** The kernel's default for a tap with IFF_VNET_HDR, in the machine's byte order. */
-export const VNET_HEADER = 10;
 
 const IFF_VNET_HDR = 0x4000;
 const TUNSETOFFLOAD = 0x400454d0;

@@ -8,9 +8,10 @@
  *   write to the capture tap ── mark ──► NetVSC egress ── mark cleared ──► out                (engaged)
  * ```
  *
- * NB: the mark is cleared at the NetVSC's ingress by the capture tie (paths/tap/tie.ts). Without that one
- * the kernel receives marked packets; so the capture tie is attached before this one and released after
- * it. And once engaged, the kernel's packets go nowhere but to us: disengage before nobody reads any more.
+ * NB: the mark is cleared at the NetVSC's ingress by the capture tie (paths/tap/tie.ts). While that one is not
+ * there, at the drain of a closing port say, the kernel receives passed packets with their mark on: they arrive,
+ * but a rule of the machine about just this mark would see them. And once engaged, the kernel's packets go
+ * nowhere but to us: disengage before nobody reads any more.
  */
 import type { Bpf } from '../../kernel/bpf.ts';
 import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect } from '../../kernel/programs.ts';
