@@ -112,7 +112,7 @@ export function oneOf<const T extends string>(
 
 /**
  * `key=value` pairs as an object. A value that is JSON (7, true, ["a","b"]) is taken as such, every other
- * as text.
+ * as text. A key that is there twice is an error: the second list of rules would silently replace the first.
  *
  * @throws ERR_OPTION_INVALID
  */
@@ -121,7 +121,11 @@ export function pairs({ texts }: Arguments, name: string): Record<string, unknow
   for (const given of texts.get(name) ?? []) {
     const equals = given.indexOf('=');
     if (equals < 1) invalid(`--${name}`, `${given} is not of the form key=value`);
-    result[given.slice(0, equals)] = jsonOrText(given.slice(equals + 1));
+    const key = given.slice(0, equals);
+    if (Object.hasOwn(result, key)) {
+      invalid(`--${name}`, `${key} is there twice`, `Give several values as a list: ${key}=A,B.`);
+    }
+    result[key] = jsonOrText(given.slice(equals + 1));
   }
   return result;
 }

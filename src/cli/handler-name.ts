@@ -5,11 +5,37 @@ import { pathToFileURL } from 'node:url';
 import { TwinpathError } from '../errors.ts';
 import { nearest } from '../options.ts';
 
-export const BUILT_IN = ['reflect', 'echo', 'host', 'dns', 'balance', 'firewall', 'count', 'drop'] as const;
+interface BuiltIn {
+  readonly summary: string;
+  /** Names of its options, the needed ones first. */
+  readonly options: readonly string[];
+}
 
-/** @throws ERR_HANDLER when it is neither */
+const HANDLERS: Readonly<Record<string, BuiltIn>> = {
+  reflect: { summary: 'sends every packet back', options: [] },
+  echo: { summary: 'answers ARP, ping and UDP echo', options: ['address', 'port'] },
+  host: { summary: 'leaves everything to the machine', options: [] },
+  dns: { summary: 'answers from a zone file', options: ['zone', 'address', 'port', 'otherwise'] },
+  balance: {
+    summary: 'spreads connections over backends',
+    options: ['vip', 'backends', 'ports', 'arp', 'otherwise'],
+  },
+  firewall: { summary: 'filters for the machine', options: ['allow', 'deny', 'out', 'otherwise'] },
+  count: { summary: 'counts flows, and drops them', options: ['every', 'top', 'otherwise'] },
+  drop: { summary: 'drops every packet', options: [] },
+};
+
+export const BUILT_IN: readonly string[] = Object.keys(HANDLERS);
+
+/** The built-in handlers for `--help`: name and what it does, with the names of its options. */
+export const BUILT_IN_HELP = Object.entries(HANDLERS).map(([name, { summary, options }]) => {
+  const named = options.length === 0 ? '' : `: ${options.join(', ')}`;
+  return [name, `${summary}${named}`] as const;
+});
+
+/** @throws ERR_OPTION_INVALID when it is neither: the command line is wrong, no module was looked into */
 export function handlerUrl(name: string, folder = process.cwd()): URL {
-  if ((BUILT_IN as readonly string[]).includes(name)) {
+  if (BUILT_IN.includes(name)) {
     const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
     return new URL(`../handlers/${name}${extension}`, import.meta.url);
   }
@@ -17,12 +43,23 @@ export function handlerUrl(name: string, folder = process.cwd()): URL {
   const isPath = name.includes('/') || /\.([cm]?[jt]s|wasm)$/.test(name);
   if (isPath && existsSync(file)) return pathToFileURL(file);
   const near = isPath ? undefined : nearest(name, BUILT_IN);
-  throw new TwinpathError('ERR_HANDLER', {
-    device: name,
-    detail: isPath ? 'there is no such file' : 'there is no built-in handler of that name',
+  throw new TwinpathError('ERR_OPTION_INVALID', {
+    device: 'HANDLER',
+    detail: isPath ? `there is no file ${name}` : `no built-in handler has the name ${name}`,
     hint:
       near === undefined
         ? `Give ${BUILT_IN.join(', ')}, or the path of a module such as ./handler.js.`
         : `Did you mean "${near}"?`,
   });
+}
+
+/**
+ * A handler without options does not look at them: here is where a person hears of it.
+ *
+ * @throws ERR_OPTION_UNKNOWN
+ */
+export function checkOptionless(name: string, options: Readonly<Record<string, unknown>>): void {
+  const [first] = Object.keys(options);
+  if (first === undefined || HANDLERS[name]?.options.length !== 0) return;
+  throw new TwinpathError('ERR_OPTION_UNKNOWN', { device: first, hint: `${name} has no options.` });
 }

@@ -36,7 +36,8 @@ function optionLine([name, { value, help, otherwise, repeatable }]: [string, Opt
   return [`--${name}${value === undefined ? '' : ` ${value}`}`, suffix === '' ? help : `${help} (${suffix})`];
 }
 
-function columns(rows: readonly (readonly [string, string])[]): string {
+/** Rows of two columns, indented. */
+export function columns(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(...rows.map(([left]) => left.length));
   return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join('\n');
 }

@@ -61,6 +61,7 @@ async function explain(error: unknown, json: boolean, terminal: Terminal): Promi
 
 const args = process.argv.slice(2);
 const terminal = new Terminal();
+if (args.includes('--json')) terminal.keepOutput();
 try {
   process.exitCode = await main(args, terminal);
 } catch (error) {

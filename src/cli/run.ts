@@ -9,7 +9,8 @@ import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
 import { audited } from './audit.ts';
 import { type Command, EXIT, type Surroundings } from './command.ts';
 import { failoverLine, mergeFailovers } from './failovers.ts';
-import { BUILT_IN, handlerUrl } from './handler-name.ts';
+import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
+import { columns } from './help.ts';
 import type { Terminal } from './terminal.ts';
 
 export const run: Command = {
@@ -55,7 +56,8 @@ export const run: Command = {
       seconds: { value: 'N', help: 'end after so long, 1 to 1000000', otherwise: 'never' },
     },
     notes: [
-      `HANDLER is ${BUILT_IN.join(', ')}, or the path of a JavaScript or WebAssembly module.`,
+      'HANDLER is the path of a JavaScript or WebAssembly module, or one of these, each with the names of\n' +
+        `its options:\n${columns(BUILT_IN_HELP)}`,
       'A value of --option that is JSON (7, true, ["a","b"]) is passed as such, every other as text.',
       'Events go to standard error. At the end the statistics go to standard output; a second Ctrl-C\n' +
         'ends at once, without them. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF.',
@@ -77,12 +79,15 @@ export const run: Command = {
 };
 
 async function runPort(args: Arguments, { terminal, interruption }: Surroundings): Promise<number> {
-  const handler = handlerUrl(args.positionals[0]!);
+  const [name] = args.positionals;
+  const handler = handlerUrl(name!);
+  const handlerOptions = pairs(args, 'option');
+  checkOptionless(name!, handlerOptions);
   const seconds = whole(args, 'seconds', 1, 1_000_000);
   const port = await openPort({
     ...{ netvsc: text(args, 'netvsc'), mac: text(args, 'mac'), vf: text(args, 'vf') },
     force: args.flags.has('force'),
-    ...{ handler, handlerOptions: pairs(args, 'option') },
+    ...{ handler, handlerOptions },
     queues: whole(args, 'queues', 1, 64),
     mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
     frameSize: whole(args, 'frame-size', 0, 65_536),

@@ -14,6 +14,7 @@ export class Terminal {
   /** Whether a person watches standard error. */
   readonly live: boolean = process.stderr.isTTY === true;
   readonly #colourful: boolean;
+  readonly #write = process.stdout.write.bind(process.stdout);
   #panel: readonly string[] = [];
 
   constructor() {
@@ -22,10 +23,22 @@ export class Terminal {
     this.#colourful = this.live && !process.env.NO_COLOR && process.stderr.hasColors();
   }
 
+  /**
+   * Keeps standard output for results: what a handler writes there by `console.log`, in whatever thread, goes
+   * to standard error from now on.
+   */
+  keepOutput(): void {
+    // Always true: the streams of worker threads would wait for a 'drain' here that comes at stderr.
+    process.stdout.write = (chunk: string | Uint8Array, ...rest: unknown[]): boolean => {
+      process.stderr.write(chunk, ...(rest as []));
+      return true;
+    };
+  }
+
   /** Prints a result. @throws ERR_OUTPUT */
   async print(text: string): Promise<void> {
     const error = await new Promise<NodeJS.ErrnoException | null | undefined>((resolve) => {
-      process.stdout.write(text.endsWith('\n') ? text : `${text}\n`, (failure) => resolve(failure));
+      this.#write(text.endsWith('\n') ? text : `${text}\n`, (failure) => resolve(failure));
     });
     if (!error || error.code === 'EPIPE') return;
     throw new TwinpathError('ERR_OUTPUT', { detail: error.message });

@@ -201,6 +201,33 @@ describe('twinpath run', () => {
     expect(attachments(lab.guest)).toEqual([]);
   });
 
+  it('prints one JSON document on SIGTERM, whatever the handler prints', async () => {
+    const lab = await buildLab();
+    const handler = join(temporary(), 'talker.mjs');
+    writeFileSync(
+      handler,
+      `import { writeSync } from 'node:fs';
+      console.log('imported');
+      export function create() {
+        console.log('x'.repeat(300_000));
+        console.log('created');
+        let seen = 0;
+        return () => void (seen++ === 0 && writeSync(2, 'first\\n'));
+      }`,
+    );
+    const args = ['run', handler, '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force'];
+    const run = new Run([...args, '--json', '--queues', '2']);
+    await run.said('is open');
+    await drive(lab, lab.nic, { rate: 1000 });
+    await run.said('first');
+    run.child.kill('SIGTERM');
+    const { code, stdout, stderr } = await run.outcome;
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ ok: true, statistics: { handlerErrors: 0 } });
+    expect(JSON.parse(stdout).statistics.received).toBeGreaterThan(0);
+    expect(stderr.match(/created/g)).toHaveLength(2);
+  });
+
   it('does not call it well when the handler throws', async () => {
     const lab = await buildLab();
     const handler = join(temporary(), 'thrower.mjs');
@@ -216,8 +243,8 @@ describe('twinpath run', () => {
   });
 
   it.each([
-    ['a handler nobody knows', ['run', 'ehco'], 1, 'Did you mean "echo"?'],
-    ['a handler that is not there', ['run', './missing.js'], 1, 'there is no such file'],
+    ['a handler nobody knows', ['run', 'ehco'], 2, 'Did you mean "echo"?'],
+    ['a handler that is not there', ['run', './missing.js'], 2, 'there is no file ./missing.js'],
     [
       'a device that is not there',
       ['run', 'drop', '--netvsc', 'nix0', '--force'],
@@ -227,7 +254,13 @@ describe('twinpath run', () => {
     ['a namespace that is not there', ['run', 'drop', '--netns', 'tp-nix'], 2, 'tp-nix'],
     ['an unknown option', ['run', 'drop', '--quues', '2'], 2, 'Did you mean --queues?'],
     ['an unknown command', ['rnu', 'drop'], 2, 'Did you mean "run"?'],
-    ['a wrong option of the handler', ['run', 'echo', '--netvsc', 'lo', '--force'], 1, 'twinpath: '],
+    [
+      'an option of a handler that has none',
+      ['run', 'drop', '--option', 'every=1'],
+      2,
+      'drop has no options',
+    ],
+    ['an option that is there twice', ['run', 'firewall', '--option', 'a=1', '--option', 'a=2'], 2, 'a=A,B'],
   ])('answers %s with one clear sentence', async (_, args, code, words) => {
     const outcome = await twinpath(args);
     expect(outcome).toMatchObject({ code, stdout: '' });

@@ -9,10 +9,11 @@ import {
   whole,
 } from '../../src/cli/arguments.ts';
 import { demo } from '../../src/cli/demo.ts';
-import { handlerUrl } from '../../src/cli/handler-name.ts';
+import { BUILT_IN_HELP, checkOptionless, handlerUrl } from '../../src/cli/handler-name.ts';
 import { commandHelp, generalHelp } from '../../src/cli/help.ts';
 import { list } from '../../src/cli/list.ts';
 import { run } from '../../src/cli/run.ts';
+import type { HandlerModule } from '../../src/datapath/handler.ts';
 import { TwinpathError } from '../../src/errors.ts';
 
 const TABLE: CommandTable = {
@@ -108,6 +109,8 @@ describe('a command line', () => {
       empty: '',
     });
     expect(() => pairs(parse(TABLE, ['home', '--option', 'port']), 'option')).toThrow(/key=value/);
+    const twice = parse(TABLE, ['home', '--option', 'deny=tcp/22', '--option', 'deny=tcp/23']);
+    expect(() => pairs(twice, 'option')).toThrow(/deny is there twice.*deny=A,B/);
   });
 
   it('names the nearest command', () => {
@@ -134,8 +137,25 @@ describe('a handler', () => {
     expect(handlerUrl('./arguments.test.ts', import.meta.dirname).href).toBe(import.meta.url);
   });
 
+  it('has the options that the help names, and no others', async () => {
+    for (const [name, text] of BUILT_IN_HELP) {
+      const named = text.split(': ')[1]?.split(', ') ?? [];
+      const { create }: HandlerModule = await import(handlerUrl(name).href);
+      if (create === undefined) {
+        expect(named).toEqual([]);
+        expect(() => checkOptionless(name, { zone: 1 })).toThrow(`zone. ${name} has no options.`);
+        continue;
+      }
+      const context = { queue: 0, queues: 1, macs: [] };
+      const list = named.map((option) => `'${option}'`).join(', ');
+      expect(() => create({ xyzzyplugh: 1 }, context)).toThrow(`${name} has ${list}.`);
+      checkOptionless(name, { xyzzyplugh: 1 });
+    }
+    checkOptionless('./handler.js', { zone: 1 });
+  });
+
   it('that nobody knows is an error that names the nearest', () => {
     expect(() => handlerUrl('refelct')).toThrow(/Did you mean "reflect"\?/);
-    expect(() => handlerUrl('./missing.js')).toThrow(/there is no such file/);
+    expect(() => handlerUrl('./missing.js')).toThrow(/there is no file \.\/missing\.js/);
   });
 });
