@@ -2,10 +2,13 @@
  * A load balancer: spreads the connections to a virtual IPv4 address over backends in the same Ethernet.
  *
  * Direct return: a packet goes on with the backend's MAC address and everything above Ethernet untouched. The
- * backend has the virtual address on its loopback, must not answer ARP for it, and replies to the client
- * itself. No state is kept: the backend follows from addresses, protocol and ports by a Maglev table, which is
- * the same in every worker and on both paths. So a connection keeps its backend over a failover, a worker that
- * dies and a restart, and nearly always when another backend comes or goes.
+ * backend has the virtual address on its loopback and replies to the client itself. It must neither answer ARP
+ * for the address nor ask in its name, or clients go there directly: on Linux `net.ipv4.conf.all.arp_ignore` is
+ * 1 and `arp_announce` 2.
+ *
+ * No state is kept: the backend follows from addresses, protocol and ports by a Maglev table, which is the same
+ * in every worker and on both paths. So a connection keeps its backend over a failover, a worker that dies and a
+ * restart, and nearly always when another backend comes or goes.
  *
  * - Fragments have no ports but in the first, so all of them go by addresses and protocol alone: to one
  *   backend, though not the one that whole packets of the same ports go to.
@@ -150,12 +153,13 @@ function slotOf(source: number, target: number, protocol: number, ports: number)
 }
 
 function portsOf(option: unknown): Uint8Array | undefined {
-  const ports = list(option).map(Number);
+  const ports = list(option);
   if (ports.length === 0) return undefined;
   const isServed = new Uint8Array(0x10000);
-  for (const port of ports) {
+  for (const text of ports) {
+    const port = Number(text);
     if (!Number.isInteger(port) || port < 1 || port > 0xffff) {
-      invalid('ports', `${port} is not a port`, "Give numbers from 1 to 65535: '80,443'.");
+      invalid('ports', `${String(text)} is not a port`, "Give numbers from 1 to 65535: '80,443'.");
     }
     isServed[port] = 1;
   }

@@ -3,8 +3,9 @@
  *
  * It answers for A, AAAA and CNAME with authority: NXDOMAIN and empty answers with the zone's SOA record (made
  * up, there is none in the file), REFUSED outside of the zone. It does no recursion, DNSSEC, TCP or zone
- * transfer; an answer too long for its asker comes empty and says that it was cut. ANY gets the addresses (RFC 8482). A response never goes to port 53, 0 or our own, where another
- * server could answer it in turn. What the file says is in zone.ts.
+ * transfer; an answer too long for its asker comes empty and says that it was cut. ANY gets the addresses
+ * (RFC 8482). A response never goes to port 53, 0 or our own, where another server could answer it in turn. What
+ * the file says is in zone.ts.
  *
  * The UDP checksum of a query is not looked at: a sender on the same Hyper-V host leaves it to a device that
  * there is none of, and a query damaged on the way is noticed by its question, which the answer repeats.

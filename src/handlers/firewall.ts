@@ -14,6 +14,7 @@
  *
  * - It keeps no state: a reply to the machine's own connection is a packet like any other. With an `allow`
  *   list, allow replies by the range of local ports: 'tcp/32768-60999', 'udp/32768-60999' and 'icmp'.
+ *   A machine that has its address by DHCP needs 'udp/68' as well, or loses it.
  * - ARP and IPv6 neighbour discovery always pass: without them there is nobody to talk to.
  * - A later fragment has no ports, and an IPv6 packet may hide its protocol: `deny` and `out` then drop what
  *   they might mean, `allow` passes only what it means for certain.

@@ -245,7 +245,7 @@ describe('balance', () => {
     [{ backends: ['01:00:00:00:00:01'] }, 'ERR_OPTION_INVALID', /is not a backend/],
     [{ backends: ['a@02:00:00:00:00:01', 'a@02:00:00:00:00:02'] }, 'ERR_OPTION_INVALID', /a is there twice/],
     [{ ports: [0] }, 'ERR_OPTION_INVALID', /0 is not a port/],
-    [{ ports: 'http' }, 'ERR_OPTION_INVALID', /is not a port/],
+    [{ ports: 'http' }, 'ERR_OPTION_INVALID', /http is not a port/],
     [{ arp: 'yes' }, 'ERR_OPTION_INVALID', /true or false/],
     [{ otherwise: 1 }, 'ERR_OPTION_INVALID', /'pass' or 'drop'/],
     [{ vips: '10.0.0.1' }, 'ERR_OPTION_UNKNOWN', /Did you mean "vip"/],
