@@ -13,7 +13,7 @@ import { inNamespace } from '../kernel/namespace.ts';
 import type { Shim } from '../kernel/shim.ts';
 
 const FOLDER = '/run/netns';
-const LAB = /^tp-(\d+)-\d+-(?:out|host|guest)$/;
+const LAB = /^tp-(\d+)-\d+-\w+$/;
 /** Labs of one thread; worker threads of a process number theirs apart without asking each other. */
 const LABS_PER_THREAD = 1000;
 /** USER_HZ, the unit of times in /proc/PID/stat, on every architecture Node runs on. */

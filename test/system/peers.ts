@@ -1,0 +1,130 @@
+/**
+ * Programs with plain kernel sockets in a lab's namespaces (fixtures/peer.mjs), and further hosts for them.
+ *
+ * Start them before the ports are opened: what a scene finds open in this process at its end must be what it
+ * found at its beginning.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
+import { loadShim } from '../../src/kernel/shim.ts';
+import { deleteNamespaces, ip, sysctl } from '../../src/lab/namespaces.ts';
+import type { Lab } from './harness.ts';
+
+const PEER = fileURLToPath(new URL('../fixtures/peer.mjs', import.meta.url));
+
+export interface Said {
+  readonly lines: number;
+  /** Who answered: more than one is a conversation that was moved. */
+  readonly names: string[];
+  /** '' while it goes on. */
+  readonly failure: string;
+}
+
+/** What a peer can be asked to do: the functions of fixtures/peer.mjs. */
+interface Calls {
+  listen(name: string, port: number): void;
+  accepted(): number;
+  talk(address: string, port: number, localPorts: number[]): void;
+  said(): Said[];
+  hangUp(): void;
+  ask(address: string, port: number, localPorts: number[]): string[];
+  askUdp(address: string, port: number, localPorts: number[]): string[];
+  attempt(address: string, port: number): void;
+  attempted(): string[];
+  giveUp(): void;
+  send(address: string, port: number, localPort: number, first: number, count: number, bytes: number): void;
+  resolve(server: string, name: string, type: string): unknown;
+}
+
+export class Peer {
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
+  #calls = 0;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    child.on('message', ({ id, result, error }: { id: number; result: never; error?: string }) => {
+      const waiting = this.#waiting.get(id)!;
+      this.#waiting.delete(id);
+      if (error === undefined) waiting.resolve(result);
+      else waiting.reject(new Error(error));
+    });
+    child.on('exit', (code) => {
+      for (const { reject } of this.#waiting.values()) reject(new Error(`the peer ended with ${code}`));
+    });
+  }
+
+  /** A process in that namespace, until the test is over. */
+  static async start(namespace: string): Promise<Peer> {
+    const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, PEER], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const peer = new Peer(child);
+    await peer.#answer(0);
+    return peer;
+  }
+
+  async call<K extends keyof Calls>(call: K, ...args: Parameters<Calls[K]>): Promise<ReturnType<Calls[K]>> {
+    const id = ++this.#calls;
+    const answer = this.#answer<ReturnType<Calls[K]>>(id);
+    this.#child.send({ id, call, args });
+    return answer;
+  }
+
+  #answer<T>(id: number): Promise<T> {
+    return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+  }
+}
+
+export interface Station {
+  readonly namespace: string;
+  readonly address: string;
+  readonly mac: string;
+}
+
+/**
+ * Further hosts on the outside's Ethernet, from 10.77.0.10 on, behind a bridge of which the outside's own
+ * device becomes a port: its address is of no use from then on.
+ *
+ * @param vip an address that all but the first have on their loopback, and keep to themselves
+ */
+export function addStations(lab: Lab, count: number, vip: string): Station[] {
+  const shim = loadShim();
+  const stations = Array.from({ length: count }, (_, i) => ({
+    namespace: `${lab.name}-st${i}`,
+    address: `10.77.0.${10 + i}`,
+    mac: `02:15:5d:77:00:${10 + i}`,
+  }));
+  onTestFinished(() => deleteNamespaces(stations.map(({ namespace }) => namespace)));
+  ip(
+    ['link add lan type bridge stp_state 0 mcast_snooping 0', 'link set u0 master lan', 'link set lan up'],
+    lab.outside,
+  );
+  for (const [i, { namespace, address, mac }] of stations.entries()) {
+    ip([`netns add ${namespace}`]);
+    for (const scope of ['all', 'default']) sysctl(shim, namespace, `ipv6/conf/${scope}/disable_ipv6`, '1');
+    // Neither answer ARP for the address nor ask in its name: Linux's ip-sysctl.rst.
+    sysctl(shim, namespace, 'ipv4/conf/all/arp_ignore', '1');
+    sysctl(shim, namespace, 'ipv4/conf/all/arp_announce', '2');
+    ip(
+      [
+        `link add st${i} type veth peer name eth0 address ${mac} netns ${namespace}`,
+        `link set st${i} master lan`,
+        `link set st${i} up`,
+      ],
+      lab.outside,
+    );
+    ip(
+      [
+        'link set lo up',
+        ...(i > 0 ? [`addr add ${vip}/32 dev lo`] : []),
+        'link set eth0 up',
+        `addr add ${address}/24 dev eth0`,
+      ],
+      namespace,
+    );
+  }
+  return stations;
+}
