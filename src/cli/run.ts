@@ -196,7 +196,6 @@ function summary(statistics: PortStatistics, frames: FrameLedger[]): string {
   const { received, transmitted, sent, dropped, paths, queues } = statistics;
   const { passed, fromHost, delivered, forwarded, handedOver } = statistics;
   const elsewhere = [
-    [passed + fromHost, `${count(passed)} passed to the machine's own stack, ${count(fromHost)} from it`],
     [delivered, `${count(delivered)} delivered to the application`],
     [forwarded, `${count(forwarded)} forwarded to other ports`],
     [handedOver, `${count(handedOver)} handed from worker to worker`],
@@ -205,13 +204,16 @@ function summary(statistics: PortStatistics, frames: FrameLedger[]): string {
   const whole = frames.filter(({ total, accounted, duplicates }) => total === accounted && duplicates === 0);
   return [
     `${count(received)} packets in, ${count(transmitted)} out, ${count(sent)} of them the handler's own`,
-    ...elsewhere.filter(([packets]) => packets > 0).map(([, line]) => `  ${line}`),
     ...(['vf', 'synthetic'] as const).map((name) => {
       const { rxPackets, txPackets, kernel } = paths[name];
       const lost = Object.entries(kernel).filter(([, packets]) => packets > 0);
       const missed = lost.map(([counter, packets]) => `, ${counter} ${count(packets)}`).join('');
       return `  ${name.padEnd(9)} ${count(rxPackets)} in, ${count(txPackets)} out${missed}`;
     }),
+    ...(passed + fromHost > 0
+      ? [`  machine   ${count(passed)} passed to it, ${count(fromHost)} from it`]
+      : []),
+    ...elsewhere.filter(([packets]) => packets > 0).map(([, line]) => `  ${line}`),
     `dropped: ${drops.map(([reason, packets]) => `${reason} ${count(packets)}`).join(', ') || 'none'}`,
     `frames: every one accounted for in ${whole.length} of ${queues.length} queues`,
   ].join('\n');

@@ -8,6 +8,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { DemoLedger } from '../../src/cli/demo-ledger.ts';
 import { buildLab, drive, passed, until } from './harness.ts';
 import { attachments, linkIn } from './machine-state.ts';
+import { Peer } from './peers.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
 const NOBODY = 65_534;
@@ -226,6 +227,52 @@ describe('twinpath run', () => {
     expect(JSON.parse(stdout)).toMatchObject({ ok: true, statistics: { handlerErrors: 0 } });
     expect(JSON.parse(stdout).statistics.received).toBeGreaterThan(0);
     expect(stderr.match(/created/g)).toHaveLength(2);
+  });
+
+  it("names the busiest flow first in count's report", async () => {
+    const lab = await buildLab();
+    const peer = await Peer.start(lab.outside);
+    const run = new Run([
+      ...['run', 'count', '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force', '--queues', '1'],
+      ...['--option', 'every=400', '--option', 'top=2'],
+    ]);
+    await run.said('is open');
+    const flows = [
+      [5001, 100],
+      [5002, 250],
+      [5003, 50],
+    ] as const;
+    for (const [port, packets] of flows) {
+      await peer.call('send', lab.nic.guestAddress, 9, port, 0, packets, 32);
+    }
+    await run.said('queue 0: 400 packets');
+    run.child.kill('SIGINT');
+    const { code, stdout, stderr } = await run.outcome;
+    expect(code, stderr).toBe(0);
+    const name = (port: number): string => `  10.77.0.1:${port} > 10.77.0.2:9 udp`;
+    expect(stderr).toContain(
+      [
+        'queue 0: 400 packets, ipv4 400, udp 400',
+        `${name(5002)}: packets 250, bytes 18500`,
+        `${name(5001)}: packets 100, bytes 7400`,
+        '',
+      ].join('\n'),
+    );
+    expect(stderr).not.toContain(name(5003));
+    expect(stdout).toContain('dropped: verdict 400');
+  });
+
+  it('says what went to the machine and came from it', async () => {
+    const lab = await buildLab();
+    const [outside, guest] = [await Peer.start(lab.outside), await Peer.start(lab.guest)];
+    await guest.call('listen', 'guest', 8000);
+    const run = new Run(['run', 'host', '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force']);
+    await run.said('is open');
+    expect(await outside.call('askUdp', lab.nic.guestAddress, 8000, [0, 0, 0])).toHaveLength(3);
+    run.child.kill('SIGINT');
+    const { code, stdout, stderr } = await run.outcome;
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/^3 packets in, 0 out.*\n[\s\S]*^ {2}machine {3}3 passed to it, 0 from it$/m);
   });
 
   it('does not call it well when the handler throws', async () => {
