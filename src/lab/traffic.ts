@@ -3,13 +3,14 @@
  *
  * Any thread may own one. Nothing here touches a packet, so the owner may be as slow as it likes.
  */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { TwinpathError } from '../errors.ts';
 import type { Gap } from './arrivals.ts';
 import type { MemorySenderOrder } from './memory-sender.ts';
 import { Progress, type TrafficProgress } from './progress.ts';
 import type { SenderAccount, SenderMessage, SenderOrder, TrafficOrder } from './sender.ts';
 import { attribute, type Tally, type Window } from './sequence.ts';
+import { startThread, told } from './thread.ts';
 import { UDP_PAYLOAD_MIN } from './udp.ts';
 
 export interface TrafficOptions {
@@ -71,8 +72,8 @@ export class Traffic {
   private constructor(worker: Worker, progress: Progress) {
     this.#worker = worker;
     this.#progress = progress;
-    this.#ready = told(worker, 'ready').then(() => {});
-    this.#account = told(worker, 'account').then(({ account }) => account);
+    this.#ready = told<SenderMessage, 'ready'>(worker, 'ready').then(() => {});
+    this.#account = told<SenderMessage, 'account'>(worker, 'account').then(({ account }) => account);
     // Nobody may be waiting when it fails; whoever stops it later meets the error all the same.
     this.#account.catch(() => {});
   }
@@ -114,12 +115,7 @@ export class Traffic {
 
   static async #start(name: string, order: (progress: Progress) => TrafficOrder): Promise<Traffic> {
     const progress = new Progress();
-    const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
-    const entry = new URL(`../../workers/${name}${extension}`, import.meta.url);
-    const traffic = new Traffic(
-      new Worker(entry, { workerData: order(progress), name: 'tp-traffic' }),
-      progress,
-    );
+    const traffic = new Traffic(startThread(name, order(progress)), progress);
     await traffic.#ready;
     return traffic;
   }
@@ -158,22 +154,6 @@ export class Traffic {
       await this.#worker.terminate();
     }
   }
-}
-
-/** The thread's exit after its account comes too late to change anything: a promise settles once. */
-function told<K extends SenderMessage['kind']>(
-  worker: Worker,
-  kind: K,
-): Promise<Extract<SenderMessage, { kind: K }>> {
-  return new Promise((resolve, reject) => {
-    worker.on('message', (message: SenderMessage) => {
-      if (message.kind === kind) resolve(message as Extract<SenderMessage, { kind: K }>);
-    });
-    worker.on('error', reject);
-    worker.on('exit', () => {
-      reject(new TwinpathError('ERR_WORKER', { detail: 'the traffic thread ended too early' }));
-    });
-  });
 }
 
 function report(account: SenderAccount, windows: readonly Window[]): TrafficReport {
