@@ -39,7 +39,7 @@ export function cyclesIn(seconds: number): number {
  * @throws ERR_TIMEOUT when the port does not follow
  */
 export async function perform(
-  { port, nic }: Stage,
+  { port, nic }: Pick<Stage, 'port' | 'nic'>,
   seconds: number,
   signal: AbortSignal,
   tell: (step: string) => void,

@@ -3,6 +3,7 @@
  * kernel devices in network namespaces, without it threads of this process; the port is the same.
  */
 
+import { Download } from '../lab/download.ts';
 import { Lab } from '../lab/host.ts';
 import type { HostNic } from '../lab/memory-nic.ts';
 import { MemoryNic } from '../lab/memory-nic.ts';
@@ -11,68 +12,116 @@ import type { SharedOptions } from '../options.ts';
 import { openPort, type Port } from '../port.ts';
 import { handlerUrl } from './handler-name.ts';
 
+/** How port and lab are made. */
 export interface StageOptions extends Pick<SharedOptions, 'mode' | 'tap' | 'tie'> {
-  readonly network: 'kernel' | 'memory';
   readonly queues: number;
   readonly standIn: 'veth' | 'bridge';
+}
+
+export interface TrafficStageOptions extends StageOptions {
+  readonly network: 'kernel' | 'memory';
   readonly traffic: TrafficOptions;
 }
 
 export interface Stage extends AsyncDisposable {
   readonly port: Port;
   readonly nic: HostNic;
+}
+
+/** A port that answers, and numbered packets for it. */
+export interface TrafficStage extends Stage {
   readonly traffic: Traffic;
 }
 
+/** A port that stands between the guest's own stack and the network, and a download through it. */
+export interface DownloadStage extends Stage {
+  readonly download: Download;
+}
+
 /** @throws what Lab, openPort and Traffic throw; nothing is left then */
-export async function openStage(options: StageOptions): Promise<Stage> {
+export async function openTrafficStage(options: TrafficStageOptions): Promise<TrafficStage> {
   return options.network === 'kernel' ? openKernelStage(options) : openMemoryStage(options);
 }
 
-async function openKernelStage({ queues, standIn, traffic, mode, tap, tie }: StageOptions): Promise<Stage> {
-  const opened: AsyncDisposable[] = [];
-  return orNothing(opened, async () => {
-    const lab = await Lab.create({ queues, standIn });
-    opened.push(lab);
+/** Kernel devices only. @throws what Lab, openPort and Download throw; nothing is left then */
+export async function openDownloadStage({
+  queues,
+  standIn,
+  ...options
+}: StageOptions): Promise<DownloadStage> {
+  return opening(async (opened) => {
+    const lab = opened(await Lab.create({ queues, standIn }));
     const { nic } = lab;
-    const port = await openPort({
-      ...{ netns: lab.guest, netvsc: nic.netvsc, force: true, queues, mode, tap, tie },
-      ...{ handler: handlerUrl('echo'), handlerOptions: { address: nic.guestAddress } },
-    });
-    opened.push(port);
-    const started = await Traffic.start(lab, nic, traffic);
-    opened.push(started);
-    return { port, nic, traffic: started };
+    const port = opened(
+      await openPort({
+        ...{ netns: lab.guest, netvsc: nic.netvsc, force: true, queues, ...options },
+        ...{ host: 'inline', handler: handlerUrl('host') },
+      }),
+    );
+    return { port, nic, download: opened(await Download.start(lab, nic)) };
   });
 }
 
-async function openMemoryStage({ queues, traffic, mode }: StageOptions): Promise<Stage> {
-  const opened: AsyncDisposable[] = [];
-  return orNothing(opened, async () => {
-    const port = await openPort({
-      ...{ network: 'memory', queues, mode },
-      ...{ handler: handlerUrl('echo'), handlerOptions: { address: MemoryNic.guestAddress } },
-    });
-    opened.push(port);
+/** What the port will say went wrong, as it comes. */
+export function troubles(port: Port): readonly string[] {
+  const told: string[] = [];
+  port.on('error', ({ message }) => told.push(message));
+  port.on('worker', ({ state, queue, detail }) => {
+    if (state === 'died') told.push(`the worker of queue ${queue} died: ${detail}`);
+  });
+  return told;
+}
+
+async function openKernelStage({
+  queues,
+  standIn,
+  traffic,
+  mode,
+  tap,
+  tie,
+}: TrafficStageOptions): Promise<TrafficStage> {
+  return opening(async (opened) => {
+    const lab = opened(await Lab.create({ queues, standIn }));
+    const { nic } = lab;
+    const port = opened(
+      await openPort({
+        ...{ netns: lab.guest, netvsc: nic.netvsc, force: true, queues, mode, tap, tie },
+        ...{ handler: handlerUrl('echo'), handlerOptions: { address: nic.guestAddress } },
+      }),
+    );
+    return { port, nic, traffic: opened(await Traffic.start(lab, nic, traffic)) };
+  });
+}
+
+async function openMemoryStage({ queues, traffic, mode }: TrafficStageOptions): Promise<TrafficStage> {
+  return opening(async (opened) => {
+    const port = opened(
+      await openPort({
+        ...{ network: 'memory', queues, mode },
+        ...{ handler: handlerUrl('echo'), handlerOptions: { address: MemoryNic.guestAddress } },
+      }),
+    );
     const nic = new MemoryNic(port);
     const { shared, mac: guestMac } = port;
     const network = { shared, guestMac, switchboard: nic.switchboard.buffer };
-    const started = await Traffic.startInMemory(network, nic, traffic);
-    opened.push(started);
-    return { port, nic, traffic: started };
+    return { port, nic, traffic: opened(await Traffic.startInMemory(network, nic, traffic)) };
   });
 }
 
 /** Disposes what was opened in reverse order: at the end, or when opening the rest failed. */
-async function orNothing(
-  opened: readonly AsyncDisposable[],
-  open: () => Promise<Omit<Stage, typeof Symbol.asyncDispose>>,
-): Promise<Stage> {
+async function opening<T>(
+  open: (opened: <One extends AsyncDisposable>(one: One) => One) => Promise<T>,
+): Promise<T & AsyncDisposable> {
+  const all: AsyncDisposable[] = [];
   const dispose = async (): Promise<void> => {
-    for (const one of opened.toReversed()) await one[Symbol.asyncDispose]();
+    for (const one of all.toReversed()) await one[Symbol.asyncDispose]();
   };
   try {
-    return { ...(await open()), [Symbol.asyncDispose]: dispose };
+    const parts = await open((one) => {
+      all.push(one);
+      return one;
+    });
+    return { ...parts, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await dispose();
     throw error;

@@ -2,7 +2,8 @@
 import type { TrafficProgress } from '../lab/progress.ts';
 import type { PortStatistics } from '../statistics.ts';
 import type { DemoLedger } from './demo-ledger.ts';
-import { failoverLine } from './failovers.ts';
+import { downloadText } from './download-text.ts';
+import { failoverTable } from './failovers.ts';
 import type { Terminal } from './terminal.ts';
 
 /** What a panel shows. */
@@ -14,10 +15,9 @@ export interface Moment {
   readonly statistics: PortStatistics;
   /** Packets a second, by queue. */
   readonly rates: readonly number[];
-  readonly failovers: number;
 }
 
-export function panelLines(moment: Moment, terminal: Terminal): string[] {
+export function panelLines(moment: Moment & { failovers: number }, terminal: Terminal): string[] {
   const { seconds, of, vf, progress, statistics, rates, failovers } = moment;
   const { sent, received, outstanding, icmpSent, icmpReceived } = progress;
   const queues = statistics.queues.map(({ queue, owner }) => {
@@ -60,12 +60,12 @@ export function ledgerText(ledger: DemoLedger): string {
     `  on the way to the port ${count(lostWhere.beforePort)}, in it ${count(lostWhere.inPort)}, on the way back ${count(lostWhere.afterPort)}`,
     `  counters: ${named.map(([name, packets]) => `${name} ${count(packets)}`).join(', ') || 'all 0'}`,
     '',
-    'Failovers',
-    ...ledger.failovers.map((failover) => `  ${failoverLine(failover)}`),
+    ...failoverTable(ledger.failovers),
     '',
     `By path: VF ${count(paths.vf.rx)} in, ${count(paths.vf.tx)} out; synthetic ${count(paths.synthetic.rx)} in, ${count(paths.synthetic.tx)} out`,
     `Frames: ${count(frames.accounted)} of ${count(frames.total)} accounted for, ${frames.duplicates} twice`,
     `Round trip: median ${count(latencyMicros.p50)} µs, 99% within ${count(latencyMicros.p99)} µs; longest silence ${count(ledger.longestGapMicros)} µs`,
+    ...(ledger.tcp ? ['', ...downloadText(ledger.tcp)] : []),
     ...(ledger.network === 'memory'
       ? ['', 'This was the memory path. As root the same runs on kernel devices: AF_XDP, tap, rtnetlink.']
       : []),

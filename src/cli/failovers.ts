@@ -52,8 +52,8 @@ function entry(queues: readonly Failover[], events: readonly NicEvent[]): Failov
   return {
     ...{ from, to, reason },
     surprise: cause?.kind === 'surprise' && from === 'vf',
-    detectMicros: cause === undefined ? null : micros(detectedNanos - cause.atNanos),
-    switchMicros: micros(Math.max(...queues.map(({ endedNanos }) => endedNanos)) - detectedNanos),
+    detectMicros: cause === undefined ? null : inMicros(detectedNanos - cause.atNanos),
+    switchMicros: inMicros(Math.max(...queues.map(({ endedNanos }) => endedNanos)) - detectedNanos),
     rescued: sum(({ rescued }) => rescued),
     drained: sum(({ drained }) => drained),
     queues: queues.length,
@@ -61,26 +61,51 @@ function entry(queues: readonly Failover[], events: readonly NicEvent[]): Failov
   };
 }
 
-function micros(nanos: number): number {
+function inMicros(nanos: number): number {
   return Math.round(nanos / 100) / 10;
 }
 
+/** For a running commentary; with an indent of ten it fits into 80 columns. */
 export function failoverLine({ from, to, reason, surprise, detectMicros, ...rest }: FailoverEntry): string {
   const { switchMicros, rescued, drained } = rest;
+  const took = `${detectMicros === null ? 'switched in' : 'took'} ${millis((detectMicros ?? 0) + switchMicros)}`;
+  const saved = [rescued > 0 ? `rescued ${rescued}` : '', drained > 0 ? `drained ${drained}` : ''];
   const parts = [
-    `${from} → ${to}`.padEnd(16),
-    (surprise ? `${reason} (surprise)` : reason).padEnd(23),
-    detectMicros === null ? '' : `detected ${time(detectMicros)}`.padEnd(20),
-    `switched ${time(switchMicros)}`.padEnd(20),
-    rescued > 0 ? `rescued ${rescued}` : '',
-    drained > 0 ? `drained ${drained}` : '',
+    `${from} → ${to}`.padEnd(15),
+    cause(reason, surprise).padEnd(21),
+    took.padEnd(14),
+    saved.filter((part) => part !== '').join(', '),
   ];
-  return parts
-    .filter((part) => part !== '')
-    .join(' ')
-    .trimEnd();
+  return parts.join(' ').trimEnd();
 }
 
-function time(micros: number): string {
-  return `${micros.toLocaleString('en', { maximumFractionDigits: 0 })} µs`;
+/** For a ledger: 79 columns. Nobody who reads it has failovers of which no cause is known. */
+export function failoverTable(entries: readonly FailoverEntry[]): string[] {
+  const row = (what: string, why: string, ...numbers: readonly string[]): string => {
+    const [detected, switched, ...counts] = numbers.map((number, i) => number.padStart(i < 2 ? 11 : 8));
+    return `${what.padEnd(16)}  ${why.padEnd(23)}${detected}${switched}${counts.join('')}`.trimEnd();
+  };
+  return [
+    row('Failovers', '', 'detected', 'switched', 'rescued', 'drained'),
+    ...entries.map(({ from, to, reason, surprise, detectMicros, switchMicros, rescued, drained }) =>
+      row(
+        `  ${from} → ${to}`,
+        cause(reason, surprise),
+        ...[detectMicros ?? 0, switchMicros].map(micros),
+        ...[rescued, drained].map((count) => (count === 0 ? '' : count.toLocaleString('en'))),
+      ),
+    ),
+  ];
+}
+
+function cause(reason: string, surprise: boolean): string {
+  return surprise ? `${reason} (surprise)` : reason;
+}
+
+function micros(value: number): string {
+  return `${value.toLocaleString('en', { maximumFractionDigits: 0 })} µs`;
+}
+
+function millis(value: number): string {
+  return `${(value / 1000).toLocaleString('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 })} ms`;
 }

@@ -5,7 +5,7 @@
  * A reader who has seen enough (EPIPE) ends no command: what is left to print is not printed. A full disk
  * does end it. What standard error cannot take is dropped.
  */
-import { styleText } from 'node:util';
+import { stripVTControlCharacters, styleText } from 'node:util';
 import { TwinpathError } from '../errors.ts';
 
 type Style = Parameters<typeof styleText>[0];
@@ -57,7 +57,10 @@ export class Terminal {
     this.#erase();
     const width = process.stderr.columns || 80;
     // A wrapped line would take two rows, and the next erasure one too few.
-    this.#panel = lines.map((line) => (line.length < width ? line : line.slice(0, width - 1)));
+    this.#panel = lines.map((line) => {
+      const bare = stripVTControlCharacters(line);
+      return bare.length < width ? line : bare.slice(0, width - 1);
+    });
     this.#draw();
   }
 

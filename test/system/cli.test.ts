@@ -99,14 +99,35 @@ function expectKept({ code, stdout, stderr }: Outcome): DemoLedger {
 
 describe('twinpath demo', () => {
   it('keeps its promises on kernel devices, and prints one JSON object and nothing else', async () => {
-    const ledger = expectKept(await twinpath(['demo', '--seconds', '4', '--json']));
+    const ledger = expectKept(await twinpath(['demo', '--seconds', '4', '--json', '--no-tcp']));
     expect(ledger).toMatchObject({ privileged: true, network: 'kernel', seconds: 4 });
+    expect(ledger.tcp).toBeUndefined();
+  });
+
+  it('carries a download by the guest’s own stack over both paths and through a surprise', async () => {
+    const { tcp, seconds } = expectKept(await twinpath(['demo', '--seconds', '3', '--json']));
+    expect(seconds).toBe(3);
+    expect(tcp).toMatchObject({ survived: true, retransmits: expect.any(Number) });
+    expect(tcp!.bytes).toBeGreaterThan(1e6);
+    expect(tcp!.longestStallMillis).toBeGreaterThan(0);
+    const { vf, synthetic } = tcp!.paths;
+    for (const path of [vf, synthetic]) {
+      expect(path.rxBytes).toBeGreaterThan(1e5);
+      expect(path.txBytes).toBeGreaterThan(1000);
+    }
+    expect(vf.rxBytes + synthetic.rxBytes).toBeGreaterThan(tcp!.bytes);
+    expect(tcp!.frames.accounted).toBe(tcp!.frames.total);
+    expect(tcp!.failovers.length).toBeGreaterThanOrEqual(6);
+    expect(tcp!.failovers.filter(({ surprise }) => surprise)).toHaveLength(1);
+    expect(new Set(tcp!.samples.map(({ path }) => path))).toContain('vf');
   });
 
   it('keeps them on the memory path', async () => {
     const outcome = await twinpath(['demo', '--memory', '--seconds', '3', '--json', '--rate', '50000']);
     expect(expectKept(outcome)).toMatchObject({ privileged: false, network: 'memory' });
     expect(outcome.stderr).toContain('memory path');
+    expect(outcome.stderr).toContain('No TCP download');
+    expect(JSON.parse(outcome.stdout)).not.toHaveProperty('tcp');
   });
 
   it('needs no root, says what root would add, and ends with a ledger for people', async () => {
@@ -127,7 +148,7 @@ describe('twinpath demo', () => {
   });
 
   it('takes everything down when it is interrupted', async () => {
-    const run = new Run(['demo', '--seconds', '60']);
+    const run = new Run(['demo', '--seconds', '60', '--no-tcp']);
     await run.said('synthetic → vf');
     run.child.kill('SIGINT');
     const { code, stdout } = await run.outcome;

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import { downloadSeconds } from '../../src/cli/demo-download.ts';
 import { drawUp, type Evidence } from '../../src/cli/demo-ledger.ts';
 import { cyclesIn } from '../../src/cli/demo-script.ts';
-import { mergeFailovers } from '../../src/cli/failovers.ts';
+import type { DownloadEvidence } from '../../src/cli/download-ledger.ts';
+import { failoverLine, failoverTable, mergeFailovers } from '../../src/cli/failovers.ts';
 import type { Tally } from '../../src/lab/sequence.ts';
 import type { Failover } from '../../src/memory/journal.ts';
 import { KERNEL_COUNTERS, PATH_COUNTERS } from '../../src/memory/layout.ts';
@@ -74,6 +76,22 @@ function evidence(given: Partial<Evidence> = {}): Evidence {
   };
 }
 
+/** A second act in which all was well: the same cycles on a port of its own. */
+function download(given: Partial<DownloadEvidence> = {}): DownloadEvidence {
+  const { cycles, seconds, windows, failovers, events, frames, errors, statistics } = evidence();
+  const carried = (rxBytes: number): PathStatistics => ({ ...path(10), txPosted: 10, rxBytes, txBytes: 500 });
+  return {
+    ...{ cycles, seconds, windows, failovers, events, frames, errors },
+    statistics: { ...statistics, paths: { ...statistics.paths, vf: carried(9e6), synthetic: carried(2e6) } },
+    download: {
+      ...{ bytes: 10e6, seconds: 3.001, gbitPerSecond: 0.0267, longestStallMillis: 231.456 },
+      ...{ longestStallAtNanos: 1e9, retransmits: 9, survived: true, failure: undefined },
+    },
+    samples: [{ millis: 100, bytes: 10e6, path: 'vf' }],
+    ...given,
+  };
+}
+
 function problems(given: Partial<Evidence>): readonly string[] {
   return drawUp(evidence(given)).problems;
 }
@@ -131,6 +149,51 @@ describe('the ledger of a demo', () => {
   });
 });
 
+describe('a second act', () => {
+  it('takes half of the first one’s time, four seconds at least and thirty at most', () => {
+    expect([3, 8, 12, 60, 61, 3600].map(downloadSeconds)).toEqual([4, 4, 6, 30, 30, 30]);
+  });
+});
+
+describe('the ledger of a second act', () => {
+  it('is part of the whole, and is not there without one', () => {
+    const ledger = drawUp(evidence({ download: download() }));
+    expect(ledger).toMatchObject({ ok: true, problems: [] });
+    expect(ledger.tcp).toMatchObject({
+      ...{ seconds: 3, bytes: 10e6, gbitPerSecond: 0.03, longestStallMillis: 231.46, retransmits: 9 },
+      ...{ survived: true, frames: { total: 8, accounted: 8 }, samples: [{ bytes: 10e6 }] },
+      paths: { vf: { rxBytes: 9e6, txBytes: 500 }, synthetic: { rxBytes: 2e6, txBytes: 500 } },
+    });
+    expect(ledger.tcp?.failovers).toHaveLength(2 * CYCLES);
+    expect(Object.keys(drawUp(evidence()))).not.toContain('tcp');
+  });
+
+  it('counts: whatever was not well in it was not well', () => {
+    const { download: report, statistics, frames, failovers } = download();
+    const broken = { ...report, survived: false, failure: 'ECONNRESET' };
+    const idle = { ...statistics.paths, synthetic: path(0) };
+    const lopsided = { ...statistics.paths, vf: { ...statistics.paths.vf, txPosted: 11 } };
+    for (const [given, sentence] of [
+      [{ download: broken }, 'TCP: the connection did not survive: ECONNRESET'],
+      [{ statistics: { ...statistics, paths: idle } }, 'TCP: no packets went by the path synthetic'],
+      [
+        { statistics: { ...statistics, paths: idle } },
+        'TCP: of 10000000 bytes only 9000000 came through the port',
+      ],
+      [{ statistics: { ...statistics, paths: lopsided } }, /TCP: the path vf was given 11 packets .* 10$/],
+      [{ frames: [{ ...frames[0]!, accounted: 7 }] }, 'TCP: queue 0 accounts for 7 of its 8 frames'],
+      [{ failovers: failovers.slice(2) }, /TCP: the port moved to the path vf 2 times/],
+      [{ errors: ['it burnt'] }, 'TCP: it burnt'],
+    ] as const) {
+      const ledger = drawUp(evidence({ download: download(given as Partial<DownloadEvidence>) }));
+      expect(ledger.ok).toBe(false);
+      expect(ledger.problems).toContainEqual(
+        typeof sentence === 'string' ? sentence : expect.stringMatching(sentence),
+      );
+    }
+  });
+});
+
 describe('a failover for people', () => {
   it('is one entry for all queues, as slow as the slowest, with the sums of what they saved', () => {
     const merged = mergeFailovers(
@@ -144,5 +207,23 @@ describe('a failover for people', () => {
 
   it('does not claim to know when it began if nobody saw the host', () => {
     expect(mergeFailovers([failover(0, 'vf', 2e9)])).toMatchObject([{ detectMicros: null, surprise: false }]);
+  });
+
+  it('fits into 80 columns, in a commentary with an indent of ten and in a ledger', () => {
+    const [slow] = mergeFailovers(
+      [failover(0, 'vf', 2e9, { endedNanos: 2.999e9, rescued: 999, reason: 'carrier lost', drained: 0 })],
+      [{ kind: 'surprise', atNanos: 1.001e9, device: 'vf0' }],
+    );
+    expect(`          ${failoverLine(slow!)}`.length).toBeLessThan(80);
+    const [header, row] = failoverTable([{ ...slow!, drained: 9999 }]);
+    expect(header!.length).toBe(79);
+    expect(row!.length).toBe(79);
+    expect(row).toMatch(/vf → synthetic +carrier lost \(surprise\) +999,000 µs +999,000 µs +999 +9,999/);
+  });
+
+  it('says how long the switch alone took when nobody knows more', () => {
+    expect(failoverLine(mergeFailovers([failover(0, 'vf', 2e9)])[0]!)).toMatch(
+      /switched in 0\.0 ms +rescued 2/,
+    );
   });
 });
