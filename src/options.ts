@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { TwinpathError } from './errors.ts';
-import { Control, type SharedMemory } from './memory/layout.ts';
+import { Control, type Geometry, layOut, type SharedMemory } from './memory/layout.ts';
 import { keyOf } from './rss/key.ts';
 
 /** One port. Give none of `netvsc`, `mac` and `vf` to take the one NetVSC that carries no address. */
@@ -122,11 +122,16 @@ export interface Settings {
 /** Ports that can be opened together: a frame's holder has four bits for them. */
 const MOST_PORTS = 16;
 
+const LEAST_FRAMES = 4096;
+
 /** Frames of a worker: io_uring names a provided buffer by 16 bits. */
 const MOST_FRAMES = 65536;
 
-/** Offsets into the shared memory are positive 32-bit integers; the rings need some of it too. */
-const MOST_BYTES = 1.5 * 2 ** 30;
+/** Offsets into the shared memory are positive 32-bit integers. */
+const MOST_BYTES = 2 ** 31;
+
+/** Entries of the rings: descriptors the kernel may be ahead or behind of us, a few ms of traffic. */
+const RING_ENTRIES = 2048;
 
 const PORT_KEYS = ['netvsc', 'mac', 'vf', 'force'] as const;
 const SHARED_KEYS = [
@@ -165,12 +170,9 @@ export function validate(options: OpenPortsOptions): Settings {
   }
   const queues = whole('queues', options.queues ?? Math.min(availableParallelism(), 8), 1, 64);
   const frameSize = among('frameSize', options.frameSize ?? 2048, [2048, 4096]);
-  const frames = among('frames', options.frames ?? 8192, [4096, 8192, 16384, 32768, 65536]);
+  const frames = among('frames', options.frames ?? 8192, [LEAST_FRAMES, 8192, 16384, 32768, 65536]);
   if (frames * ports.length > MOST_FRAMES) {
     invalid('frames', `${ports.length} ports of ${frames} frames a queue: together at most ${MOST_FRAMES}`);
-  }
-  if (queues * ports.length * frames * frameSize > MOST_BYTES) {
-    invalid('frames', `${queues} queues of ${ports.length} ports: all frames together may take 1.5 GiB`);
   }
   text('netns', options.netns);
   const signal = options.signal;
@@ -196,6 +198,28 @@ export function validate(options: OpenPortsOptions): Settings {
     stuckMillis: whole('stuckMillis', options.stuckMillis ?? 2000, 100, 60_000),
     network: oneOf('network', options.network ?? 'kernel', ['kernel', 'memory']),
   };
+}
+
+/**
+ * The shape of the memory that these ports share.
+ *
+ * @throws ERR_OPTION_INVALID if it would be too large: frames are most of it, and rings between queues the rest
+ */
+export function geometryOf(
+  { ports, queues, frameSize, frames }: Pick<Settings, 'ports' | 'queues' | 'frameSize' | 'frames'>,
+  pageSize: number,
+): Geometry {
+  const framesPerWorker = frames * ports.length;
+  const geometry = {
+    ...{ pageSize, ports: ports.length, queues, frameSize, framesPerWorker, ringEntries: RING_ENTRIES },
+  };
+  const { bytes } = layOut(geometry);
+  if (bytes < MOST_BYTES) return geometry;
+  throw new TwinpathError('ERR_OPTION_INVALID', {
+    device: frames > LEAST_FRAMES ? 'frames' : 'queues',
+    detail: `${queues} queues of ${ports.length} ports with ${frames} frames of ${frameSize} bytes need ${(bytes / 2 ** 30).toFixed(1)} GiB; 2 GiB is the most`,
+    hint: frames > LEAST_FRAMES ? 'Ask for fewer frames, or fewer queues.' : 'Ask for fewer queues.',
+  });
 }
 
 /** `openPort`'s options as `openPorts` takes them. */

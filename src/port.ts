@@ -28,6 +28,7 @@ import { LEDGER_FIELDS, type SharedMemory, WorkerBlock } from './memory/layout.t
 import { Memory } from './memory/shared.ts';
 import {
   type ForwardTarget,
+  geometryOf,
   type OpenPortOptions,
   type OpenPortsOptions,
   type RssMode,
@@ -42,9 +43,6 @@ import { type PortStatistics, portStatistics } from './statistics.ts';
  * equals `total`, always, or a frame was lost; `duplicates` is how many were found twice: 0, always.
  */
 export type FrameLedger = Record<(typeof LEDGER_FIELDS)[number], number>;
-
-/** Entries of the rings: descriptors the kernel may be ahead or behind of us, a few ms of traffic. */
-const RING_ENTRIES = 2048;
 
 /** Events come on the thread that opened the port, after the fact: a failover never waits for them. */
 interface PortEvents {
@@ -74,14 +72,7 @@ class Group {
   #ended = false;
 
   constructor(settings: Settings) {
-    this.memory = Memory.create({
-      pageSize: pageSize(),
-      ports: settings.ports.length,
-      queues: settings.queues,
-      frameSize: settings.frameSize,
-      framesPerWorker: settings.frames * settings.ports.length,
-      ringEntries: RING_ENTRIES,
-    });
+    this.memory = Memory.create(geometryOf(settings, pageSize()));
     this.rss = settings.rss;
     this.journal = new Journal(this.memory);
     const workerData: CoordinatorData = { shared: this.memory.shared, settings };

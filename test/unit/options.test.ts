@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { TwinpathError } from '../../src/errors.ts';
-import { nearest, type OpenPortOptions, single, validate } from '../../src/options.ts';
+import { layOut } from '../../src/memory/layout.ts';
+import { geometryOf, nearest, type OpenPortOptions, single, validate } from '../../src/options.ts';
 
 const good: OpenPortOptions = { handler: '/tmp/handler.js' };
 
@@ -97,8 +98,26 @@ describe('options', () => {
     expect(() => validate({ ...good, ports, frames: 65536 })).toThrow('65536');
   });
 
-  test('that would need more memory than offsets reach are refused', () => {
-    expect(refusal({ queues: 64, frames: 65536 }).message).toContain('1.5 GiB');
+  test('that would need more memory than offsets reach are refused, with what to lower', () => {
+    let refused = 0;
+    for (const pageSize of [4096, 65536]) {
+      for (let ports = 1; ports <= 16; ports++) {
+        for (const queues of [1, 2, 8, 31, 38, 48, 60, 63, 64]) {
+          for (const frames of [4096, 8192, 65536].filter((each) => each * ports <= 65536)) {
+            const wanted = { ports: Array.from({ length: ports }, () => ({})), queues, frameSize: 2048, frames };
+            try {
+              expect(layOut(geometryOf(wanted, pageSize)).bytes).toBeLessThan(2 ** 31);
+            } catch (error) {
+              if (!(error instanceof TwinpathError)) throw error;
+              refused++;
+              expect(error).toMatchObject({ code: 'ERR_OPTION_INVALID' });
+              expect(error.message).toContain(frames > 4096 ? 'fewer frames' : 'fewer queues');
+            }
+          }
+        }
+      }
+    }
+    expect(refused).toBeGreaterThan(0);
   });
 
   test('want between one and sixteen ports', () => {
