@@ -51,7 +51,7 @@ export interface Relay {
   readonly port: number;
   /** False once those ports are closed. */
   readonly open: boolean;
-  /** Publishes and wakes. */
+  /** Wakes the receiver if copies were made. */
   flush(): void;
   /** Gives the relay up; another memory's worker may go on in it. */
   close(): void;
@@ -224,6 +224,11 @@ export class Dispatch implements FrameSource {
   /** A copy that has come from a port of another memory. */
   acceptCopy(at: number, length: number): void {
     this.#doubles[this.#counter.accepted]!++;
+    // That memory's frames may be larger than these.
+    if (length > this.#longest) {
+      this.#doubles[this.#counter.dropBadLength]!++;
+      return;
+    }
     if (this.#pool.count === 0) {
       this.#doubles[this.#counter.dropNoFrame]!++;
       return;
@@ -406,6 +411,10 @@ export class Dispatch implements FrameSource {
     const relay = relays[target - ports.length];
     if (relay === undefined || !relay.open) {
       this.#drop(at, counter.dropNoPort);
+      return;
+    }
+    if (length > relay.sender.longest) {
+      this.#drop(at, counter.dropBadLength);
       return;
     }
     if (relay.sender.push(at, length, relay.port, 0, 0)) {

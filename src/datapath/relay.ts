@@ -1,6 +1,6 @@
 /**
  * Forwarding to a port of another memory: copies, through a ring that lies there. Each worker of this memory
- * claims one of the few relays of the worker there that serves the same queue number, or the next.
+ * claims one of the relays of the worker there that serves the same queue number, or of the next that has one.
  *
  * The sender's side needs the other memory and nothing else of it; it never waits for the other, and drops
  * when the ring is full or those ports are closed. Belongs to the worker threads.
@@ -16,33 +16,70 @@ import type { Dispatch, Relay } from './dispatch.ts';
 const relayWord = ({ layout }: Memory, queue: number, relay: number): number =>
   ((layout.worker(queue) + WorkerBlock.relays) >> 2) + relay;
 
-/** The sending end for worker `queue` of `memory`. If every relay there is taken, it drops. */
-export function relayTo(shim: Shim, memory: Memory, queue: number, route: RelayRoute): Relay {
-  const to = Memory.attach(route.shared);
-  const { queues } = to.layout.geometry;
-  const target = queue % queues;
-  const claim = route.from * 64 + queue + 1;
-  let number = 0;
-  while (number < RELAYS) {
-    const before = Atomics.compareExchange(to.words, relayWord(to, target, number), 0, claim);
-    if (before === 0 || before === claim) break; // free, or a dead worker's of this queue
-    number++;
-  }
-  const claimed = number < RELAYS;
-  const sender = new CopySender(to, to.layout.relay(target, claimed ? number : 0), RELAY_ENTRIES, memory);
+/** The sending ends for worker `queue` of `memory`: one relay to each other memory, whichever port of it is meant. */
+export function relaysTo(
+  shim: Shim,
+  memory: Memory,
+  queue: number,
+  routes: readonly RelayRoute[],
+): readonly Relay[] {
+  const ways = new Map<unknown, Omit<Relay, 'port'>>();
+  return routes.map(({ shared, port, from }) => {
+    const known = ways.get(shared.memory);
+    const way = known ?? wayTo(shim, memory, queue, { to: Memory.attach(shared), from });
+    ways.set(shared.memory, way);
+    const { sender, flush, close } = way;
+    return {
+      ...{ sender, port, flush, close },
+      get open() {
+        return way.open;
+      },
+    };
+  });
+}
+
+/** If every relay there is taken, it drops. */
+function wayTo(
+  shim: Shim,
+  memory: Memory,
+  queue: number,
+  { to, from }: { to: Memory; from: number },
+): Omit<Relay, 'port'> {
+  const claim = from * 64 + queue + 1;
+  const claimed = claimRelay(to, queue, claim);
+  const { target, number } = claimed ?? { target: 0, number: 0 };
+  const word = relayWord(to, target, number);
+  const sender = new CopySender(to, to.layout.relay(target, number), RELAY_ENTRIES, memory);
   return {
     sender,
-    port: route.port,
     get open() {
-      return claimed && Atomics.load(to.words, Control.stop >> 2) === 0;
+      return claimed !== undefined && Atomics.load(to.words, Control.stop >> 2) === 0;
     },
     flush() {
-      if (sender.commit() > 0) announce(shim, to, target);
+      if (sender.madeAny()) announce(shim, to, target);
     },
     close() {
-      if (claimed) Atomics.compareExchange(to.words, relayWord(to, target, number), claim, 0);
+      if (claimed) Atomics.compareExchange(to.words, word, claim, 0);
     },
   };
+}
+
+/** The relay that a dead worker of this queue had; or a free one, of the worker with the same number if it can be. */
+function claimRelay(
+  to: Memory,
+  queue: number,
+  claim: number,
+): { target: number; number: number } | undefined {
+  const { queues } = to.layout.geometry;
+  for (const wanted of [claim, 0]) {
+    for (let step = 0; step < queues * RELAYS; step++) {
+      const target = (queue + Math.floor(step / RELAYS)) % queues;
+      const number = step % RELAYS;
+      const word = relayWord(to, target, number);
+      if (Atomics.compareExchange(to.words, word, wanted, claim) === wanted) return { target, number };
+    }
+  }
+  return undefined;
 }
 
 /** The receiving ends of one worker. */

@@ -19,7 +19,7 @@ import type { Exits, HandlerFailure } from './dispatch.ts';
 import { Idle, type IdleMode } from './idle.ts';
 import type { LoadedHandler } from './load-handler.ts';
 import { PortQueue } from './port-queue.ts';
-import { RelayReceivers, relayTo } from './relay.ts';
+import { RelayReceivers, relaysTo } from './relay.ts';
 import { takeOver } from './takeover.ts';
 
 export interface WorkerContext {
@@ -62,7 +62,7 @@ export function runWorker(context: WorkerContext): void {
       }),
   );
   exits.ports = ports.map(({ dispatch }) => dispatch);
-  exits.relays = routes.map((route) => relayTo(shim, memory, queue, route));
+  exits.relays = relaysTo(shim, memory, queue, routes);
   takeOver({ shim, memory, pool, burst, queue }, ports);
 
   const relays = new RelayReceivers(memory, queue, exits.ports);
@@ -85,7 +85,7 @@ export function runWorker(context: WorkerContext): void {
     return handled;
   };
   const ringIfDelivered = (delivery: CopySender, port: number): void => {
-    if (delivery.commit() === 0) return;
+    if (!delivery.madeAny()) return;
     const bell = layout.deliveryBell(port) >> 2;
     Atomics.add(words, bell, 1);
     Atomics.notify(words, bell);

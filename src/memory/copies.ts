@@ -14,7 +14,7 @@ export class CopySender {
   readonly #ring: Producer;
   readonly #to: Memory;
   readonly #from: Memory;
-  #staged = 0;
+  #made = false;
 
   /** @param at where the ring lies in `to`; `from` is the memory of the packets */
   constructor(to: Memory, at: number, entries: number, from: Memory) {
@@ -24,26 +24,30 @@ export class CopySender {
     this.#from = from;
   }
 
-  /** Stages a copy. False if there is no room, or the packet is too long. */
+  /**
+   * Makes a copy and publishes it at once, so that a worker that ends takes none along: 7 ns beside the copy's
+   * fifty. False if there is no room, or the packet is too long.
+   */
   push(offset: number, bytes: number, kind: number, path: number, hash: number): boolean {
-    if (bytes > this.longest || this.#ring.reserve(this.#staged + 1) <= this.#staged) return false;
+    if (bytes > this.longest || this.#ring.reserve(1) < 1) return false;
     const { words, bytes: target } = this.#to;
-    const slot = this.#ring.slot(this.#staged++);
+    const slot = this.#ring.slot(0);
     words[slot] = bytes;
     words[slot + 1] = laneMeta(kind, path);
     words[slot + 2] = hash;
     const at = (slot << 2) + COPY_HEAD;
     if (this.#to === this.#from) target.copyWithin(at, offset, offset + bytes);
     else target.set(this.#from.bytes.subarray(offset, offset + bytes), at);
+    this.#ring.commit(1);
+    this.#made = true;
     return true;
   }
 
-  /** Publishes what was staged. Returns how many. */
-  commit(): number {
-    const count = this.#staged;
-    if (count > 0) this.#ring.commit(count);
-    this.#staged = 0;
-    return count;
+  /** Whether any were made since the last call: then the receiver is to be told. */
+  madeAny(): boolean {
+    const any = this.#made;
+    this.#made = false;
+    return any;
   }
 }
 

@@ -333,9 +333,9 @@ const LANE_BUDGET = 2 ** 21;
 export const COPY_HEAD = 16;
 /** All deliveries together, in copies; each ring has a power of two from 32 to 512. */
 const DELIVERY_BUDGET = 2 ** 13;
-/** Other memories that may forward to a queue, and the copies that each may be ahead. */
-export const RELAYS = 4;
-export const RELAY_ENTRIES = 256;
+/** Workers of other memories that may forward to a worker, and the copies that each may be ahead: two bursts. */
+export const RELAYS = 16;
+export const RELAY_ENTRIES = 128;
 
 /** The longest packet of the machine's own stack: an IP packet, Ethernet header, two VLAN tags; in whole pages. */
 export const HOST_BUFFER_BYTES = 17 * 4096;
