@@ -75,22 +75,25 @@ export class Coordinator {
           error: (error) => this.#tell({ kind: 'error', error }),
         });
       });
+      const vigil = new Vigil(this.#memory, this.#settings.stuckMillis, (queue) =>
+        this.#workers?.endStuck(queue),
+      );
       const macs = this.#ports.map(({ network }) => network.mac);
       this.#workers = new QueueWorkers(this.#memory.shared, this.#settings, macs, {
-        worker: (news) => this.#tell({ kind: 'worker', news }),
+        worker: (news) => {
+          if (news.state === 'died') vigil.died(news.queue);
+          this.#tell({ kind: 'worker', news });
+        },
         error: (error) => this.#tell({ kind: 'error', error }),
         left: (queue) => {
           for (const port of this.#ports) port.abandon(queue);
         },
       });
       await this.#workers.start();
+      // Packets come as soon as the first path is open, and orders wait for workers.
+      this.#vigil = setInterval(() => vigil.look(), vigil.periodMillis);
       for (const port of this.#ports) await port.start();
       this.#timer = setInterval(() => this.#count(), COUNT_MILLIS);
-      const vigil = new Vigil(this.#memory, this.#settings.stuckMillis, (queue) =>
-        this.#workers?.endStuck(queue),
-      );
-      const polls = (queue: number): boolean => this.#workers?.polls(queue) === true;
-      this.#vigil = setInterval(() => vigil.look(polls), vigil.periodMillis);
       this.#tell({
         kind: 'ready',
         ports: this.#ports.map(({ network, paths }) => ({ device: network.device, mac: network.mac, paths })),

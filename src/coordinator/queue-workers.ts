@@ -90,12 +90,6 @@ export class QueueWorkers {
     this.#grace ??= setTimeout(() => this.#end(new Error('its handler does not return')), GRACE_MILLIS);
   }
 
-  /** Whether the queue has a worker now that has started. */
-  polls(queue: number): boolean {
-    for (const life of this.#lives) if (life.queue === queue && life.polls) return true;
-    return false;
-  }
-
   /** Ends a worker whose handler does not return; another follows. */
   endStuck(queue: number): void {
     this.#end(new Error('its handler does not return'), (life) => life.queue === queue);

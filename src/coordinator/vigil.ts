@@ -1,5 +1,5 @@
 /**
- * Looks after handlers that do not return: a worker whose beat stands still while it is in its handler.
+ * Looks after handlers that do not return: one whose call goes on over several looks.
  *
  * Coordinator thread only. The thread is ended and the next worker drops what that one had in hand, since it
  * would not return from it either; see datapath/takeover.ts.
@@ -7,7 +7,7 @@
 import { WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 
-/** Looks in the time after which a worker counts as stuck. */
+/** Looks in the time after which a handler counts as stuck. */
 const LOOKS = 4;
 
 export class Vigil {
@@ -17,6 +17,8 @@ export class Vigil {
   /** Per queue: the beat seen last, and how many looks it has stood still in a handler. */
   readonly #beats: Int32Array;
   readonly #still: Int32Array;
+  /** Queues whose words are a dead worker's: a new one may take longer to load than a handler may to return. */
+  readonly #dead = new Set<number>();
 
   constructor(memory: Memory, stuckMillis: number, stuck: (queue: number) => void) {
     const { queues } = memory.layout.geometry;
@@ -27,20 +29,35 @@ export class Vigil {
     this.#still = new Int32Array(queues);
   }
 
-  /** @param polls whether the queue has a worker that has started: what a dead one left behind is no sign */
-  look(polls: (queue: number) => boolean): void {
-    const { words, layout } = this.#memory;
+  /** The queue's worker has died: its call goes on in the memory alone, until the next one takes over. */
+  died(queue: number): void {
+    this.#dead.add(queue);
+    this.#beats[queue] = this.#beat(queue);
+    this.#still[queue] = 0;
+  }
+
+  look(): void {
     for (let queue = 0; queue < this.#beats.length; queue++) {
-      const block = layout.worker(queue);
-      const beat = Atomics.load(words, (block + WorkerBlock.beat) >> 2);
-      const handling = Atomics.load(words, (block + WorkerBlock.handling) >> 2) !== 0;
-      const still = handling && beat === this.#beats[queue] && polls(queue);
+      const beat = this.#beat(queue);
+      const still = this.#handling(queue) && beat === this.#beats[queue];
+      if (!still) this.#dead.delete(queue);
       this.#beats[queue] = beat;
-      this.#still[queue] = still ? this.#still[queue]! + 1 : 0;
+      this.#still[queue] = still && !this.#dead.has(queue) ? this.#still[queue]! + 1 : 0;
       if (this.#still[queue]! < LOOKS) continue;
-      this.#still[queue] = 0;
-      Atomics.store(words, (block + WorkerBlock.stuck) >> 2, 1);
+      this.died(queue);
+      const { words, layout } = this.#memory;
+      Atomics.store(words, (layout.worker(queue) + WorkerBlock.stuck) >> 2, 1);
       this.#stuck(queue);
     }
+  }
+
+  #beat(queue: number): number {
+    const { words, layout } = this.#memory;
+    return Atomics.load(words, (layout.worker(queue) + WorkerBlock.beat) >> 2);
+  }
+
+  #handling(queue: number): boolean {
+    const { words, layout } = this.#memory;
+    return Atomics.load(words, (layout.worker(queue) + WorkerBlock.handling) >> 2) !== 0;
   }
 }

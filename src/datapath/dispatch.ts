@@ -90,6 +90,7 @@ export class Dispatch implements FrameSource {
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<QueueCounter>;
   readonly #handlingAt: number;
+  readonly #beatAt: number;
   readonly #stuckAt: number;
   readonly #frames: number;
   readonly #longest: number;
@@ -112,6 +113,7 @@ export class Dispatch implements FrameSource {
     this.#doubles = memory.doubles;
     this.#counter = queueCounters(memory, port, queue);
     this.#handlingAt = (layout.worker(queue) + WorkerBlock.handling) >> 2;
+    this.#beatAt = (layout.worker(queue) + WorkerBlock.beat) >> 2;
     this.#stuckAt = (layout.worker(queue) + WorkerBlock.stuck) >> 2;
     this.#frames = layout.frames;
     this.#longest = layout.geometry.frameSize - HEADROOM;
@@ -133,7 +135,7 @@ export class Dispatch implements FrameSource {
     burst.begin(count);
     this.#doubles[this.#counter.bursts]!++;
     for (;;) {
-      this.#words[this.#handlingAt] = handlingWord(this.#port, source, burst.length);
+      this.#handling(source, burst.length);
       const done = this.#handle();
       if (this.#words[this.#stuckAt] !== 0) this.#park();
       this.#words[this.#handlingAt] = 0;
@@ -150,7 +152,7 @@ export class Dispatch implements FrameSource {
     burst.bind(this);
     burst.begin(0);
     this.#doubles[this.#counter.ticks]!++;
-    this.#words[this.#handlingAt] = handlingWord(this.#port, 0, 0);
+    this.#handling(0, 0);
     try {
       call(burst, this.#port);
     } catch (error) {
@@ -241,6 +243,18 @@ export class Dispatch implements FrameSource {
   /** Drops packets that were in hand when a handler did not return. */
   discard(offset: number): void {
     this.#drop(offset, this.#counter.dropStuck);
+  }
+
+  /** Counts such packets of which nothing is left to drop. */
+  lost(packets: number): void {
+    this.#doubles[this.#counter.dropStuck]! += packets;
+  }
+
+  /** Says that the handler is called, and with what. */
+  #handling(source: number, packets: number): void {
+    const words = this.#words;
+    words[this.#beatAt] = (words[this.#beatAt]! + 1) | 0;
+    words[this.#handlingAt] = handlingWord(this.#port, source, packets);
   }
 
   #takeFrame(): number {

@@ -68,7 +68,6 @@ export function runWorker(context: WorkerContext): void {
   const relays = new RelayReceivers(memory, queue, exits.ports);
   const idle = new Idle(shim, memory, queue, mode);
   const stop = Control.stop >> 2;
-  const beatAt = (block + WorkerBlock.beat) >> 2;
   const audited = (): boolean => answerAudit(memory, queue, pool, ports);
   const { tick, tickMillis } = handler;
   const mostSleep = tick === undefined ? Number.POSITIVE_INFINITY : tickMillis;
@@ -95,11 +94,10 @@ export function runWorker(context: WorkerContext): void {
   };
   const quiet = (): boolean => round() === 0 && Atomics.load(words, stop) === 0 && !audited();
 
-  for (let beat = 0; ; beat = (beat + 1) | 0) {
-    words[beatAt] = beat;
+  for (let rounds = 0; ; rounds = (rounds + 1) | 0) {
     const handled = round();
     const tired = idle.tired(handled);
-    if (!tired && beat % HOUSEKEEPING !== 0) continue;
+    if (!tired && rounds % HOUSEKEEPING !== 0) continue;
     if (Atomics.load(words, stop) !== 0) {
       for (const relay of exits.relays) relay.close();
       return;

@@ -101,7 +101,7 @@ export const Control = {
 export const WorkerBlock = {
   /** Free frames on the stack. (w) */
   poolCount: 0,
-  /** Counts up with the worker's rounds: one that stands still is stuck in its handler. (w) */
+  /** Counts up with the handler's calls: while one goes on and this stands still, it does not return. (w) */
   beat: 64,
   /** Which packets the handler has been given: {@link handlingWord}; 0 while it is not running. (w) */
   handling: 68,
