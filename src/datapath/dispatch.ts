@@ -309,7 +309,10 @@ export class Dispatch implements FrameSource {
       } else if (verdict[i] === 0) {
         this.put(at);
         dropped++;
-      } else this.#carryOut(i, verdict[i]!, target[i]!, at, bytes[i]!);
+      } else {
+        this.#carryOut(i, verdict[i]!, target[i]!, at, bytes[i]!);
+        if (verdict[i] === FORWARD && out !== undefined) room = out.room(count - i - 1); // it may have gone there
+      }
     }
     if (dropped > 0) this.#doubles[this.#counter.dropVerdict]! += dropped;
   }
