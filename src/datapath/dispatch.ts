@@ -240,7 +240,7 @@ export class Dispatch implements FrameSource {
     this.transmit(frame, length);
   }
 
-  /** Drops packets that were in hand when a handler did not return. */
+  /** Drops a packet that was in hand when a handler did not return. */
   discard(offset: number): void {
     this.#drop(offset, this.#counter.dropStuck);
   }

@@ -36,6 +36,13 @@ interface Site {
   readonly queue: number;
 }
 
+/** A ring that died with its thread. */
+interface Orphan {
+  readonly port: PortQueue;
+  readonly address: QueueAddress;
+  readonly left: PathQueue;
+}
+
 /** A packet that waits, outside any ring, for the new ring to be there. */
 interface Waiting {
   readonly offset: number;
@@ -44,7 +51,7 @@ interface Waiting {
 
 export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   const { shim, memory, pool, queue } = site;
-  const orphans: { port: PortQueue; address: QueueAddress; left: PathQueue }[] = [];
+  const orphans: Orphan[] = [];
   const found: PathQueue[] = [];
   const later: { port: PortQueue; address: QueueAddress }[] = [];
   const held: number[] = [];
@@ -77,7 +84,9 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   );
   for (const { split } of ports) split?.listen();
   const culprits = inHand(site);
-  if (culprits !== undefined) discard(site, ports, culprits);
+  const isTheirs = ({ address, left }: Orphan): boolean =>
+    culprits?.source === left.path && culprits.port === address.port;
+  if (culprits !== undefined && !orphans.some(isTheirs)) discard(site, ports, culprits);
 
   // Opened in a switch that was never acknowledged: the order that is still there opens another.
   for (const { address, left } of unfinished) {
@@ -92,14 +101,17 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     if (attached !== undefined) port.adopt(attached);
   }
 
-  for (const { port, address, left } of orphans) {
+  for (const orphan of orphans) {
+    const { port, address, left } = orphan;
     const unsent: Waiting[] = [];
     left.takeBack((offset, bytes) => unsent.push({ offset, bytes }));
     const received = readOut(site, left);
     // In hand: reclaim must not take these for frames the dead ring still held.
     for (const { offset } of [...unsent, ...received]) pool.give(offset - memory.layout.frames, pool.hand);
-    if (culprits?.source === left.path && ports[culprits.port] === port) {
-      for (const { offset } of received.splice(0, culprits.packets)) port.dispatch.discard(offset);
+    if (isTheirs(orphan)) {
+      const again = received.splice(0, culprits!.packets);
+      for (const { offset } of again) port.dispatch.discard(offset);
+      uncount(memory, address, again);
     }
     left.detach();
     const lost = pool.reclaim(left.tag);
@@ -137,21 +149,32 @@ function inHand({ memory, queue }: Site): Culprits | undefined {
   };
 }
 
-/** Drops them where they lie in rings that outlive a worker, or in a lane. */
-function discard({ burst }: Site, ports: readonly PortQueue[], { port, source, packets }: Culprits): void {
+/** The dead worker had counted them when it received them. */
+function uncount(memory: Memory, { port, queue, path }: QueueAddress, packets: readonly Waiting[]): void {
+  const counter = pathCounters(memory, port, queue, path);
+  memory.doubles[counter.rxPackets]! -= packets.length;
+  memory.doubles[counter.rxBytes]! -= packets.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+/** Drops them where they lie in rings that outlive a worker, or in a lane; what lay in its own buffers is gone. */
+function discard(site: Site, ports: readonly PortQueue[], { port, source, packets }: Culprits): void {
+  const { memory, queue, burst } = site;
   const { dispatch, paths, split } = ports[port]!;
   const { offset, bytes, hash } = burst;
   const path = paths.find((one) => one.path === source);
   const lane = split?.receivers.find(({ from }) => laneSource(from) === source);
   if (path !== undefined) {
+    const again: Waiting[] = [];
     const count = path.receive(offset, bytes, packets);
-    for (let i = 0; i < count; i++) dispatch.discard(offset[i]!);
+    for (let i = 0; i < count; i++) again.push({ offset: offset[i]!, bytes: bytes[i]! });
+    for (const { offset: at } of again) dispatch.discard(at);
     path.release();
+    uncount(memory, { port, queue, path: path.path }, again);
   } else if (lane !== undefined && lane.ready(packets) > 0) {
     const count = lane.receive(offset, bytes, hash, packets);
     for (let i = 0; i < count; i++) dispatch.discard(offset[i]!);
     lane.release(count);
-  }
+  } else dispatch.lost(packets);
 }
 
 /** What the dead worker's ring had received, oldest first. */
@@ -172,7 +195,8 @@ function handle({ burst }: Site, port: PortQueue, packets: readonly Waiting[], f
       burst.offset[i] = offset;
       burst.bytes[i] = bytes;
     });
-    port.dispatch.run(some.length, from.path);
+    const own = port.split?.divide(some.length, from.path) ?? some.length;
+    if (own > 0) port.dispatch.run(own, from.path);
     port.dispatch.out?.flush();
   }
 }

@@ -50,8 +50,6 @@ export class UringQueue implements PathQueue {
   readonly #orphan: boolean;
   /** Completions looked at by the last receive, given back by release. */
   #scanned = 0;
-  #staged = 0;
-  #stagedBytes = 0;
   #writes = 0;
   #completed = 0;
   #armed = false;
@@ -155,32 +153,29 @@ export class UringQueue implements PathQueue {
 
   /** One entry is kept for the read itself. */
   room(wanted: number): number {
-    return this.#ring.sq.reserve(wanted + this.#staged + 1) - this.#staged - 1;
+    return this.#ring.sq.reserve(wanted + 1) - 1;
   }
 
+  /** Published at once, lest a worker that ends before it flushes takes packets along: the kernel reads in our enter. */
   push(offset: number, bytes: number): void {
     const address = offset - this.#frames;
-    this.#ring.write(this.#staged, this.fd, offset, bytes, address);
+    this.#ring.write(this.fd, offset, bytes, address);
     this.#pool.give(address, Holder.TX | this.tag);
-    this.#staged++;
+    this.#doubles[this.#counter.txPosted]!++;
+    this.#doubles[this.#counter.txBytes]! += bytes;
+    this.#ring.sq.commit(1);
     this.#writes++;
-    this.#stagedBytes += bytes;
+    this.backlog = true;
   }
 
   flush(): number {
-    if (this.#staged > 0) {
-      this.#doubles[this.#counter.txPosted]! += this.#staged;
-      this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
-      this.#stagedBytes = 0;
-    }
     if (!this.#armed && this.#ring.buffers.pending() > 0) {
-      this.#ring.readMany(this.#staged++, this.fd);
+      this.#ring.readMany(this.fd);
+      this.#ring.sq.commit(1);
       this.#armed = true;
+      this.backlog = true;
     }
-    if (this.#staged === 0 && !this.backlog) return 0;
-    this.#ring.sq.commit(this.#staged);
-    this.#staged = 0;
-    return this.#enter();
+    return this.backlog ? this.#enter() : 0;
   }
 
   /** Nothing to do: receive meets the completions of writes on its way. */

@@ -139,10 +139,10 @@ export class UringRing {
     return this.#shim.uringEnter(this.#fd, submit);
   }
 
-  /** Stages a write as the `staged`-th entry; `offset` counts from the start of the shared memory. */
-  write(staged: number, fd: number, offset: number, bytes: number, address: number): void {
+  /** Writes the next entry: a write. `offset` counts from the start of the shared memory. */
+  write(fd: number, offset: number, bytes: number, address: number): void {
     const words = this.#words;
-    const slot = this.sq.slot(staged);
+    const slot = this.sq.slot(0);
     const low = this.#baseLow + offset;
     words[slot] = OP_WRITE;
     words[slot + 1] = fd;
@@ -157,10 +157,10 @@ export class UringRing {
     words[slot + 10] = 0;
   }
 
-  /** Stages a read that fills a provided buffer for each packet until buffers run out. */
-  readMany(staged: number, fd: number): void {
+  /** Writes the next entry: a read that fills a provided buffer for each packet until buffers run out. */
+  readMany(fd: number): void {
     const words = this.#words;
-    const slot = this.sq.slot(staged);
+    const slot = this.sq.slot(0);
     words.fill(0, slot, slot + 16);
     words[slot] = OP_READ_MULTISHOT | (SQE_BUFFER_SELECT << 8);
     words[slot + 1] = fd;
