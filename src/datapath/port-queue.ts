@@ -294,7 +294,10 @@ export class PortQueue {
   #rescue(path: PathQueue): number {
     const { memory, port, queue } = this.#context;
     const slot = memory.layout.slot(port, queue, path.path);
-    if (this.#words[(slot + PathSlot.rescuable) >> 2] === 0) return 0;
+    if (this.#words[(slot + PathSlot.rescuable) >> 2] === 0) {
+      path.flush(); // what was forwarded or made since the last round
+      return 0;
+    }
     const count = path.takeBack((offset, bytes) => this.#dispatch.resend(offset, bytes));
     this.#dispatch.out?.flush();
     return count;

@@ -147,14 +147,7 @@ export class RingQueue implements PathQueue {
   }
 
   flush(): number {
-    if (this.#staged > 0) {
-      this.#tx.commit(this.#staged);
-      this.#doubles[this.#counter.txPosted]! += this.#staged;
-      this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
-      this.#staged = 0;
-      this.#stagedBytes = 0;
-      this.backlog = true;
-    }
+    this.#publish();
     if (this.#dead < 0) return this.#dead;
     if (!this.backlog) return 0;
     if (this.#tx.needWakeup) {
@@ -209,6 +202,7 @@ export class RingQueue implements PathQueue {
   }
 
   takeBack(visit: (offset: number, bytes: number) => void): number {
+    this.#publish(); // another port may have forwarded packets since the last flush
     const words = this.#words;
     const count = this.#unsent();
     const first = this.#firstUnsent;
@@ -246,6 +240,16 @@ export class RingQueue implements PathQueue {
   }
 
   detach(): void {}
+
+  #publish(): void {
+    if (this.#staged === 0) return;
+    this.#tx.commit(this.#staged);
+    this.#doubles[this.#counter.txPosted]! += this.#staged;
+    this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
+    this.#staged = 0;
+    this.#stagedBytes = 0;
+    this.backlog = true;
+  }
 
   /** Published packets the kernel has not taken. */
   #unsent(): number {

@@ -395,3 +395,27 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
     { numRuns: 150 },
   );
 });
+
+it('gives back what was staged and never flushed as well, when the path goes', () => {
+  const shared = opened();
+  const pool = new FramePool(shared, 0);
+  const queue = new RingQueue(shared, pool, 0, 0, Path.VF, () => 0);
+  pool.recover([queue]);
+  const take = (): number => {
+    const address = pool.peek(0);
+    pool.give(address, pool.hand);
+    pool.remove(1);
+    return shared.layout.frames + address + HEADROOM;
+  };
+  const offsets = [take(), take(), take()];
+  queue.push(offsets[0]!, BYTES);
+  queue.flush();
+  // Another port of the same worker forwards, and then the order comes.
+  queue.push(offsets[1]!, BYTES);
+  queue.push(offsets[2]!, BYTES);
+  const back: number[] = [];
+  expect(queue.takeBack((offset) => back.push(offset))).toBe(3);
+  expect(back).toEqual(offsets);
+  const counter = pathCounters(shared, 0, 0, Path.VF);
+  expect([shared.doubles[counter.txPosted], shared.doubles[counter.txRescued]]).toEqual([3, 3]);
+});

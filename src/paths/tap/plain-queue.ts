@@ -147,8 +147,14 @@ export class PlainQueue implements PathQueue {
     return this.#staged;
   }
 
-  takeBack(): number {
-    return 0;
+  /** What was pushed since the last flush: nothing else ever waits. */
+  takeBack(visit: (offset: number, bytes: number) => void): number {
+    const count = this.#staged;
+    this.#staged = 0;
+    this.#doubles[this.#counter.txPosted]! += count;
+    this.#doubles[this.#counter.txRescued]! += count;
+    for (let i = 0; i < count; i++) visit(this.#frames + this.#writes[2 * i]!, this.#writes[2 * i + 1]!);
+    return count;
   }
 
   ledger(): PathLedger {
