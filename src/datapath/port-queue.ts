@@ -54,6 +54,12 @@ const PATIENCE = 32 * BURST;
  */
 const SILENCE = 4;
 
+/**
+ * How long a switch waits for what was given to a path that stays: other ports of this worker may forward to it
+ * all the while, and a path that sends nothing must not keep the queue. Nanoseconds.
+ */
+const LONGEST_WAIT = 1e9;
+
 /** Pieces that one packet of the host may be cut into, roughly: 64 KiB by 1448 bytes. */
 const PIECES = 48;
 
@@ -236,9 +242,12 @@ export class PortQueue {
 
   /** Carries an order out. False while it has to wait for transmissions on the old path. */
   #change(word: number): boolean {
-    if (this.#began === 0) this.#began = nowNanos();
-    const began = this.#began;
     const before = this.#dispatch.out;
+    if (this.#began === 0) {
+      this.#began = nowNanos();
+      if (before instanceof ProxyQueue) before.mark();
+    }
+    const began = this.#began;
     const staying = ownerAttached(word);
     this.#reclaim(ownerReclaim(word));
     this.#attachNew(staying);
@@ -248,7 +257,7 @@ export class PortQueue {
     if (before !== undefined && before !== after && staying & pathBit(before.path)) {
       before.flush();
       before.complete();
-      if (before.ledger().tx > 0) return false;
+      if (before.ledger().tx > 0 && nowNanos() - began < LONGEST_WAIT) return false;
     }
     if (before instanceof ProxyQueue && before !== after && !this.#handedOn(before, word)) return false;
     this.#dispatch.out = after;

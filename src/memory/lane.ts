@@ -74,6 +74,17 @@ export class LaneSender {
     return this.#ring.pending() + this.#staged;
   }
 
+  /** Everything pushed so far, wrapping. */
+  get cursor(): number {
+    return (this.#ring.cursor + this.#staged) | 0;
+  }
+
+  /** Whether the receiver has taken all that was pushed before the cursor was there. */
+  hasPassed(cursor: number): boolean {
+    this.#ring.pending();
+    return ((this.#ring.consumed - cursor) | 0) >= 0;
+  }
+
   /** Names every published frame. */
   enumerate(visit: (address: number) => void): void {
     const count = this.#ring.pending();

@@ -21,6 +21,7 @@ export class ProxyQueue implements PathQueue {
   readonly #publish: () => void;
   readonly #doubles: Float64Array;
   readonly #handedOver: number;
+  #marked = 0;
 
   /** @param publish commits the lane and wakes its receiver */
   constructor(memory: Memory, { port, queue, path }: QueueAddress, lane: LaneSender, publish: () => void) {
@@ -37,9 +38,14 @@ export class ProxyQueue implements PathQueue {
     return this.#lane.to;
   }
 
-  /** Whether packets lie in the lane. */
+  /** This path is to be left: what has been pushed until now is waited for. */
+  mark(): void {
+    this.#marked = this.#lane.cursor;
+  }
+
+  /** Whether packets from before the mark lie in the lane. What other ports forward meanwhile is not waited for. */
   get waiting(): boolean {
-    return this.#lane.pending() > 0;
+    return !this.#lane.hasPassed(this.#marked);
   }
 
   ready(): number {
