@@ -40,6 +40,8 @@ export class Deliveries {
   #reading = false;
   #closed = false;
   #next = 0;
+  /** Taken out of the rings, and not read yet: somebody stopped in the middle of a batch. */
+  #left: DeliveredPacket[] = [];
 
   constructor(memory: Memory, port: number) {
     const { layout } = memory;
@@ -83,7 +85,7 @@ export class Deliveries {
         // Closed, and the bell, before the last look: what is delivered after it rings.
         const closed = this.#closed;
         const bell = Atomics.load(this.#memory.words, this.#bellAt);
-        const batch = this.#take(most);
+        const batch = this.#left.length > 0 ? this.#left.splice(0, most) : this.#take(most);
         if (batch.length > 0) yield batch;
         else if (closed) return;
         else await Atomics.waitAsync(this.#memory.words, this.#bellAt, bell, LONGEST_WAIT).value;
@@ -96,16 +98,41 @@ export class Deliveries {
 
   /** One packet after the other. As {@link batches}. */
   async *packets(options: DeliveryOptions = {}): AsyncGenerator<DeliveredPacket, void> {
-    for await (const batch of this.batches(options)) yield* batch;
+    for await (const batch of this.batches(options)) {
+      let next = 0;
+      try {
+        while (next < batch.length) {
+          options.signal?.throwIfAborted();
+          yield batch[next++]!;
+        }
+      } finally {
+        if (next < batch.length) this.#left = [...batch.slice(next), ...this.#left];
+      }
+    }
   }
 
   /** The packets as a stream of objects; destroying it ends the reading. */
   readable(options: DeliveryOptions = {}): Readable {
     const stopped = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, stopped.signal]) : stopped.signal;
-    const stream = Readable.from(this.packets({ ...options, signal }));
-    stream.once('close', () => stopped.abort());
-    return stream;
+    const packets = this.packets({ ...options, signal });
+    // NB: not Readable.from: destroying that waits for the packet that is being waited for.
+    return new Readable({
+      objectMode: true,
+      read() {
+        packets.next().then(
+          ({ done, value }) => this.push(done ? null : value),
+          (error: Error) => this.destroy(error),
+        );
+      },
+      destroy(error, done) {
+        stopped.abort();
+        packets.return().then(
+          () => done(error),
+          () => done(error),
+        );
+      },
+    });
   }
 
   #ring(): void {
