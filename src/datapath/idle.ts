@@ -71,7 +71,7 @@ export class Idle {
    * @param quiet looks once more, after others can see that this worker sleeps
    */
   sleep(restless: boolean, most: number, quiet: () => boolean): void {
-    const millis = restless ? RESTLESS_SLEEP : Math.min(LONGEST_SLEEP, most);
+    const millis = restless ? RESTLESS_SLEEP : Math.min(LONGEST_SLEEP, Math.ceil(most));
     const pollfds = this.#pollfds;
     const blind = this.#blind;
     let count = this.#watched;
