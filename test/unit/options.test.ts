@@ -104,7 +104,12 @@ describe('options', () => {
       for (let ports = 1; ports <= 16; ports++) {
         for (const queues of [1, 2, 8, 31, 38, 48, 60, 63, 64]) {
           for (const frames of [4096, 8192, 65536].filter((each) => each * ports <= 65536)) {
-            const wanted = { ports: Array.from({ length: ports }, () => ({})), queues, frameSize: 2048, frames };
+            const wanted = {
+              ports: Array.from({ length: ports }, () => ({})),
+              queues,
+              frameSize: 2048,
+              frames,
+            };
             try {
               expect(layOut(geometryOf(wanted, pageSize)).bytes).toBeLessThan(2 ** 31);
             } catch (error) {

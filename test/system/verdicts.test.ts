@@ -1,0 +1,538 @@
+/** What a handler may decide, on every path and through failovers, and handlers that do not come to an end. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it, onTestFinished } from 'vitest';
+// Built, not source: Node 20 starts no worker from a .ts file.
+import { type OpenPortsOptions, openPorts, type Port } from '../../dist/src/index.js';
+import { Deed, VerdictNetwork } from '../fixtures/verdict-network.ts';
+import { addsUp, owners, until } from './harness.ts';
+
+const VERDICTS = new URL('../fixtures/handlers/verdicts.mjs', import.meta.url);
+const [DROP, TX, FORWARD, PASS, DELIVER, UNKNOWN] = [0, 1, 2, 3, 4, 77];
+
+async function open(count: number, options: Partial<OpenPortsOptions> = {}): Promise<Port[]> {
+  const ports = await openPorts({
+    ...{ network: 'memory', queues: 2, handler: VERDICTS, ...options },
+    ports: Array.from({ length: count }, () => ({})),
+  });
+  onTestFinished(() => ports[0]!.close());
+  for (const port of ports) port.on('error', () => {}); // what handlers throw is counted
+  return ports;
+}
+
+async function whole(port: Port): Promise<void> {
+  for (const { total, accounted, duplicates } of await port.audit()) {
+    expect({ accounted, duplicates }).toEqual({ accounted: total, duplicates: 0 });
+  }
+}
+
+/** Both ledgers of ports opened together. */
+async function ledgers(ports: readonly Port[]): Promise<void> {
+  await whole(ports[0]!);
+  for (const port of ports) await addsUp(port);
+}
+
+function drops(port: Port): Record<string, number> {
+  return Object.fromEntries(Object.entries(port.stats().dropped).filter(([, packets]) => packets > 0));
+}
+
+/** Notes what the application reads of port 0, until the port closes. */
+function read(port: Port, network: VerdictNetwork): Promise<void> {
+  return (async () => {
+    for await (const { data } of port.packets()) network.note(data, 'application');
+  })();
+}
+
+describe('in memory, a verdict', () => {
+  it('is carried out on every path, through failovers of the port and of the one forwarded to', async () => {
+    const ports = await open(2);
+    const [from, to] = ports;
+    const network = new VerdictNetwork([ports]);
+    from!.plug('host');
+    await until('the host path', () => from!.paths.host !== undefined);
+    const reading = read(from!, network);
+    let turns = 0;
+    const turn = (path: 1 | 2) => () => {
+      const queue = turns++ & 1;
+      for (const verdict of [TX, FORWARD, DROP, UNKNOWN])
+        network.give(8, verdict, { queue, path, target: 1 });
+      for (const verdict of [PASS, DELIVER, Deed.THROW]) network.give(2, verdict, { queue, path });
+      // What the machine's own stack sends may go every way as well.
+      if (turns % 8 === 0)
+        for (const verdict of [TX, FORWARD, PASS, DELIVER])
+          network.give(1, verdict, { queue, path: 3, target: 1 });
+    };
+    const enough = (port: Port, path: 'vf' | 'synthetic') => () =>
+      owners(port).every((owner) => owner === path);
+    for (let cycle = 0; cycle < 3; cycle++) {
+      for (const port of ports) {
+        port.plug('vf');
+        await network.until('the VF owns', enough(port, 'vf'), turn(1));
+        await network.settle(); // the host moves the data path when nothing is under way
+      }
+      const sent = network.sent.length + 2_000;
+      await network.until('traffic on the VF', () => network.sent.length > sent, turn(2));
+      await network.settle();
+      for (const port of ports) {
+        port.unplug('vf');
+        await network.until('the synthetic path owns', enough(port, 'synthetic'), turn(1));
+      }
+      await whole(from!);
+    }
+    await network.settle();
+    await ledgers(ports);
+    for (const verdict of [DROP, UNKNOWN, Deed.THROW])
+      expect(Object.keys(network.places(verdict))).toEqual(['']);
+    expect(Object.keys(network.places(TX)).sort()).toEqual(['0/1', '0/2']);
+    expect(Object.keys(network.places(FORWARD)).sort()).toEqual(['1/1', '1/2']);
+    expect(Object.keys(network.places(PASS))).toEqual(['0/3']);
+    expect(Object.keys(network.places(DELIVER))).toEqual(['application']);
+    expect(network.reordered).toBe(0);
+    expect(drops(from!)).toEqual({
+      verdict: network.count(DROP) + network.count(UNKNOWN),
+      handlerError: network.count(Deed.THROW),
+    });
+    expect(drops(to!)).toEqual({});
+    expect(from!.stats()).toMatchObject({
+      forwarded: network.count(FORWARD),
+      forwardedCopies: 0,
+      passed: network.count(PASS),
+      delivered: network.count(DELIVER),
+      handlerErrors: network.count(Deed.THROW),
+    });
+    await from!.close();
+    await reading;
+  });
+
+  it('PASS without a host path drops, and so does FORWARD to a port that is not there', async () => {
+    const [port] = await open(1);
+    const network = new VerdictNetwork([[port!]]);
+    network.give(10, PASS);
+    network.give(20, FORWARD, { target: 1 });
+    network.give(30, FORWARD, { target: 255 });
+    await until('all of them', () => port!.stats().received === 60);
+    await network.settle();
+    expect(drops(port!)).toEqual({ noHost: 10, noPort: 50 });
+    await ledgers([port!]);
+  });
+
+  it('FORWARD to the port itself is TX', async () => {
+    const [port] = await open(1);
+    const network = new VerdictNetwork([[port!]]);
+    await network.until(
+      'enough',
+      () => network.sent.length > 5_000,
+      () => {
+        network.give(20, FORWARD);
+        network.give(20, TX);
+      },
+    );
+    await network.settle();
+    expect(network.places(FORWARD)).toEqual({ '0/1': network.count(FORWARD) });
+    expect(network.places(TX)).toEqual({ '0/1': network.count(TX) });
+    await ledgers([port!]);
+  });
+});
+
+describe('FORWARD to a port of another openPort', () => {
+  it('copies, from many workers to one, to each of its ports', async () => {
+    const targets = await open(2, { queues: 1 });
+    const sources = await open(1, { queues: 6, forwardTo: targets });
+    const network = new VerdictNetwork([sources, targets]);
+    let turns = 0;
+    await network.until(
+      'enough',
+      () => network.sent.length > 6_000,
+      () => {
+        network.give(8, FORWARD, { queue: turns++ % 6, target: 1, flows: 64 });
+        network.give(8, FORWARD, { queue: turns++ % 6, target: 2, flows: 64 });
+      },
+    );
+    await network.settle();
+    const { forwarded, forwardedCopies, dropped } = sources[0]!.stats();
+    expect(dropped.noPort).toBe(0);
+    const places = network.places(FORWARD);
+    expect(
+      Object.keys(places)
+        .filter((place) => place !== '')
+        .sort(),
+    ).toEqual(['1/1', '2/1']);
+    expect(places['1/1']! + places['2/1']!).toBe(forwarded);
+    expect(forwardedCopies).toBe(forwarded);
+    expect(forwarded + dropped.txFull).toBe(network.sent.length);
+    expect(network.reordered).toBe(0);
+    await ledgers(sources);
+    await ledgers(targets);
+  });
+
+  it('goes on through a failover there, and ends when it closes', async () => {
+    const targets = await open(1, { queues: 1 });
+    const sources = await open(1, { queues: 1, forwardTo: targets });
+    const network = new VerdictNetwork([sources, targets]);
+    const give = (): void => void network.give(16, FORWARD, { target: 1 });
+    for (let cycle = 0; cycle < 2; cycle++) {
+      targets[0]!.plug('vf');
+      await network.until('the VF owns', () => owners(targets[0]!)[0] === 'vf', give);
+      targets[0]!.unplug('vf');
+      await network.until('the synthetic path owns', () => owners(targets[0]!)[0] === 'synthetic', give);
+    }
+    await network.settle();
+    const { forwardedCopies, dropped } = sources[0]!.stats();
+    expect(forwardedCopies + dropped.txFull).toBe(network.sent.length);
+    expect(network.places(FORWARD)['']).toBe(dropped.txFull || undefined);
+    await ledgers(targets);
+    await targets[0]!.close();
+    network.give(10, FORWARD, { target: 1 });
+    await until('dropped', () => sources[0]!.stats().dropped.noPort === 10);
+    await ledgers(sources);
+  });
+
+  it('drops what is longer than the frames there, and harms no other packet', async () => {
+    const targets = await open(1, { queues: 1 });
+    const sources = await open(1, { queues: 1, frameSize: 4096, frames: 4096, forwardTo: targets });
+    const network = new VerdictNetwork([sources, targets]);
+    const { memory, peer } = network.peer(0);
+    for (const length of [1792, 1793, 2032, 2033, 3840]) {
+      peer.deliver(1, (at) => {
+        memory.bytes.fill(0, at, at + length);
+        memory.bytes[at + 46] = FORWARD;
+        memory.bytes[at + 47] = 1;
+        return length;
+      });
+    }
+    const lengths: number[] = [];
+    await until('all of them', () => {
+      network.peer(1).peer.collect(8, (_, length) => lengths.push(length));
+      return lengths.length === 1 && sources[0]!.stats().received === 5;
+    });
+    expect(lengths).toEqual([1792]);
+    const [there, here] = [targets, sources].map(([port]) => port!.stats().dropped.badLength);
+    expect(there! + here!).toBe(4);
+    expect(there).toBe(2);
+    await ledgers(sources);
+    await ledgers(targets);
+  });
+});
+
+describe('the application', () => {
+  const give = (network: VerdictNetwork, count: number): void => {
+    for (let left = count; left > 0; left -= 32) network.give(Math.min(32, left), DELIVER, { flows: 8 });
+  };
+
+  it('reads what was delivered once and in order, whichever way it reads', async () => {
+    const [port] = await open(1);
+    const network = new VerdictNetwork([[port!]]);
+    let seen = 0;
+    const note = ({ data }: { data: Buffer }): void => {
+      network.note(data, 'application');
+      seen++;
+    };
+    // Each reader stops in the middle, and the next one goes on from there.
+    give(network, 200);
+    await until('delivered', () => port!.stats().delivered === 200);
+    for await (const packet of port!.packets()) {
+      note(packet);
+      if (seen === 33) break;
+    }
+    for await (const packet of port!.packets({ most: 5 })) {
+      note(packet);
+      if (seen === 40) break;
+    }
+    for await (const batch of port!.batches({ most: 10 })) {
+      expect(batch.length).toBeLessThanOrEqual(10);
+      batch.forEach(note);
+      if (seen >= 100) break;
+    }
+    const stop = new AbortController();
+    const aborted = (async () => {
+      for await (const packet of port!.packets({ signal: stop.signal })) {
+        note(packet);
+        if (seen === 150) stop.abort();
+      }
+    })();
+    await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
+    expect(seen).toBe(150);
+    const stream = port!.readable();
+    for await (const packet of stream) {
+      note(packet);
+      if (seen === 200) break;
+    }
+    expect(stream.destroyed).toBe(true);
+    expect(network.places(DELIVER)).toEqual({ application: 200 });
+    expect(network.reordered).toBe(0);
+  });
+
+  it('has one reader at a time, which a stream that is destroyed while it waits is no longer', async () => {
+    const [port] = await open(1);
+    const stream = port!.readable();
+    stream.resume();
+    await sleep(10);
+    await expect(port!.packets().next()).rejects.toMatchObject({ code: 'ERR_OPTION_INVALID' });
+    await expect(port!.batches({ most: 0 }).next()).rejects.toMatchObject({ code: 'ERR_OPTION_INVALID' });
+    const closed = new Promise((resolve) => stream.once('close', resolve));
+    stream.destroy();
+    await closed;
+    const network = new VerdictNetwork([[port!]]);
+    give(network, 1);
+    const { value } = await port!.packets().next();
+    network.note((value as { data: Buffer }).data, 'application');
+    expect(network.places(DELIVER)).toEqual({ application: 1 });
+  });
+
+  it('ends a wait with an AbortError, also one that was aborted before it began', async () => {
+    const [port] = await open(1);
+    const stop = new AbortController();
+    const waiting = port!.batches({ signal: stop.signal }).next();
+    await sleep(10);
+    stop.abort();
+    await expect(waiting).rejects.toMatchObject({ name: 'AbortError' });
+    await expect(port!.packets({ signal: stop.signal }).next()).rejects.toMatchObject({ name: 'AbortError' });
+    const stream = port!.readable({ signal: stop.signal });
+    const error = await new Promise((resolve) => stream.resume().once('error', resolve));
+    expect(error).toMatchObject({ name: 'AbortError' });
+  });
+
+  it('that does not read costs what it does not read, counted, and nothing else', async () => {
+    const [port] = await open(1);
+    const network = new VerdictNetwork([[port!]]);
+    await network.until(
+      'enough',
+      () => network.sent.length > 20_000,
+      () => {
+        network.give(32, DELIVER);
+        network.give(32, TX);
+      },
+    );
+    await network.until('all received', () => port!.stats().received === network.sent.length);
+    await network.settle();
+    const { delivered, dropped } = port!.stats();
+    expect(dropped.deliverFull).toBeGreaterThan(0);
+    expect(delivered + dropped.deliverFull).toBe(network.count(DELIVER));
+    expect(network.places(TX)).toEqual({ '0/1': network.count(TX) });
+    await ledgers([port!]);
+    // After the port is closed what was delivered is read, and then the iteration ends.
+    const waiting = read(port!, network);
+    await port!.close();
+    await waiting;
+    expect(network.places(DELIVER)).toEqual({ application: delivered, '': dropped.deliverFull });
+    expect(network.reordered).toBe(0);
+    for await (const _ of port!.packets()) throw new Error('there is none left');
+  });
+});
+
+describe('a handler that ticks', () => {
+  it.each([
+    ['poll', 5],
+    ['adaptive', 5],
+    ['interrupt', 2.5],
+  ] as const)(
+    'sends packets of its own out of each port, whether any come or not: %s, every %d ms',
+    async (mode, tickMillis) => {
+      const handler = new URL('../fixtures/handlers/ticking.mjs', import.meta.url);
+      const ports = await open(2, { queues: 1, mode, handler, handlerOptions: { tickMillis } });
+      const network = new VerdictNetwork([ports]);
+      const made = [0, 0];
+      const collect = (): void => {
+        for (const port of [0, 1]) {
+          const { memory, peer } = network.peer(port);
+          peer.collect(64, (at, length) => {
+            expect([length, memory.bytes[at], memory.bytes[at + 59]]).toEqual([60, 0xe0 + port, 0xe0 + port]);
+            made[port]!++;
+          });
+        }
+      };
+      const more = async (turn: () => void): Promise<void> => {
+        const before = [...made];
+        await until('more', () => {
+          turn();
+          collect();
+          return made.every((all, port) => all > before[port]! + 5);
+        });
+      };
+      await more(() => {});
+      await more(() => network.give(32, DROP));
+      // A tick comes as soon as the port is there, before there is a path: then there is nowhere to send it.
+      for (const port of ports) {
+        const { sent, queues } = port.stats();
+        expect(queues[0]!.ticks).toBe(sent + queues[0]!.sendRefused);
+      }
+      await whole(ports[0]!);
+    },
+  );
+
+  it('has exceptions of its ticks counted, and goes on', async () => {
+    const handler = new URL('../fixtures/handlers/ticking.mjs', import.meta.url);
+    const [port] = await open(1, { queues: 1, handler, handlerOptions: { tickMillis: 1, angry: 2 } });
+    await until('angry', () => port!.stats().handlerErrors > 5);
+    const { handlerErrors, queues } = port!.stats();
+    expect(queues[0]!.ticks).toBeGreaterThanOrEqual(2 * handlerErrors - 1);
+    expect(port!.stats().sent).toBeGreaterThan(0);
+    await whole(port!);
+  });
+});
+
+/** Counts the lives of workers. */
+function lives(port: Port): { died: number; details: (string | undefined)[]; replaced: number } {
+  const seen = { died: 0, details: [] as (string | undefined)[], replaced: 0 };
+  port.on('worker', ({ state, detail }) => {
+    if (state === 'died') {
+      seen.died++;
+      seen.details.push(detail);
+    } else if (seen.died > 0) seen.replaced++;
+  });
+  return seen;
+}
+
+describe('a handler that does not return, in memory', () => {
+  const stuck = { stuckMillis: 200 };
+
+  it('has its worker replaced and its burst dropped, and the queue goes on', async () => {
+    const [port] = await open(1, { ...stuck, queues: 1 });
+    const seen = lives(port!);
+    const network = new VerdictNetwork([[port!]]);
+    for (let time = 1; time <= 2; time++) {
+      const before = network.count(TX) + 500;
+      await network.until(
+        'traffic',
+        () => network.count(TX) > before,
+        () => void network.give(16, TX),
+      );
+      network.give(1, Deed.SPIN);
+      await network.until(
+        'a new worker',
+        () => seen.replaced === time,
+        () => {
+          if (network.sent.length < 3_000) network.give(1, TX);
+        },
+      );
+    }
+    await network.settle();
+    await ledgers([port!]);
+    const { dropped } = port!.stats();
+    expect(seen.details).toEqual(Array(2).fill('its handler does not return'));
+    expect(dropped.stuck).toBeGreaterThanOrEqual(2);
+    expect(dropped.stuck).toBeLessThanOrEqual(2 * 64);
+    expect(network.places(Deed.SPIN)).toEqual({ '': 2 });
+    expect(network.places(TX)['']! + 2).toBe(dropped.stuck);
+    expect(network.places(TX)['0/1']).toBe(network.count(TX) - (dropped.stuck - 2));
+  });
+
+  it('keeps what was decided before an exception in the same burst', async () => {
+    const [port] = await open(1, { ...stuck, queues: 1 });
+    const seen = lives(port!);
+    const network = new VerdictNetwork([[port!]]);
+    const { peer, memory } = network.peer(0);
+    const verdicts = [TX, DELIVER, Deed.THROW, TX, Deed.SPIN, TX];
+    peer.deliver(6, (at) => {
+      memory.bytes.fill(0, at, at + 64);
+      memory.bytes[at + 46] = verdicts.shift()!;
+      return 64;
+    });
+    await until('a new worker', () => seen.replaced === 1);
+    let sent = 0;
+    await until('the one before', () => {
+      peer.collect(8, () => sent++);
+      return sent === 1;
+    });
+    await ledgers([port!]);
+    expect(port!.stats().dropped).toMatchObject({ handlerError: 1, stuck: 3 });
+    const { value } = await port!.packets().next();
+    expect((value as { data: Buffer }).data[46]).toBe(DELIVER);
+  });
+
+  it('is told of a packet that another worker handed over as well', async () => {
+    const [port] = await open(1, stuck);
+    const seen = lives(port!);
+    const network = new VerdictNetwork([[port!]]);
+    // Every flow comes by queue 0; half of them are worker 1's.
+    const give = (verdict: number): void => void network.give(16, verdict, { flows: 16 });
+    await network.until(
+      'handed over',
+      () => port!.stats().handedOver > 200,
+      () => give(TX),
+    );
+    await network.settle();
+    give(Deed.SPIN);
+    await network.until(
+      'both replaced',
+      () => seen.replaced >= 2,
+      () => {
+        if (network.sent.length < 3_000) give(TX);
+      },
+    );
+    await network.settle();
+    await ledgers([port!]);
+    const { dropped, queues } = port!.stats();
+    expect(queues.map(({ dropStuck }) => dropStuck > 0)).toEqual([true, true]);
+    expect(network.places(TX)['0/1']! + (network.places(TX)[''] ?? 0)).toBe(network.count(TX));
+    expect((network.places(TX)[''] ?? 0) + 16).toBe(dropped.stuck);
+  });
+
+  it('does not keep a failover that is ordered meanwhile, nor the host path from being whole', async () => {
+    const [port] = await open(1, { ...stuck, queues: 1 });
+    const seen = lives(port!);
+    const network = new VerdictNetwork([[port!]]);
+    port!.plug('vf');
+    port!.plug('host');
+    await until('the VF owns', () => owners(port!)[0] === 'vf' && port!.paths.host !== undefined);
+    network.give(40, TX, { path: 2 });
+    await until('received', () => port!.stats().received === 40);
+    network.give(1, Deed.SPIN, { path: 2 });
+    network.give(5, TX, { path: 2 });
+    network.give(5, TX, { path: 3 });
+    port!.unplug('vf');
+    await network.until('the synthetic path owns', () => owners(port!)[0] === 'synthetic');
+    network.give(1, Deed.SPIN, { path: 3 });
+    await network.until('the host packet too', () => seen.replaced === 2);
+    await network.settle();
+    await ledgers([port!]);
+    expect(network.places(Deed.SPIN)).toEqual({ '': 2 });
+    expect((network.places(TX)[''] ?? 0) + 2).toBe(port!.stats().dropped.stuck);
+  });
+
+  it('is a module in WebAssembly', async () => {
+    const handler = new URL('../../dist/test/fixtures/wasm/spin.wasm', import.meta.url);
+    const [port] = await open(1, { ...stuck, queues: 1, handler });
+    const seen = lives(port!);
+    const { peer, memory } = new VerdictNetwork([[port!]]).peer(0);
+    let returned = 0;
+    const send = (first: number) =>
+      peer.deliver(1, (at) => {
+        memory.bytes.fill(first, at, at + 60);
+        return 60;
+      });
+    send(1);
+    await until('sent back', () => peer.collect(8, () => returned++) > 0);
+    send(0xff);
+    await until('a new worker', () => seen.replaced === 1);
+    send(2);
+    await until('sent back again', () => peer.collect(8, () => returned++) > 0);
+    expect(returned).toBe(2);
+    expect(port!.stats().dropped.stuck).toBe(1);
+    await ledgers([port!]);
+  });
+
+  it('that is merely slow is left alone, and so is one that is slow to load', async () => {
+    const deaths = new Int32Array(new SharedArrayBuffer(4)).fill(1);
+    const [port] = await open(1, {
+      ...{ queues: 2, stuckMillis: 400 },
+      handlerOptions: { slowMillis: 150, loadMillis: 900, deaths },
+    });
+    const seen = lives(port!);
+    const network = new VerdictNetwork([[port!]]);
+    // Each call is slow, and a round of the worker makes several: from the path, and from the other worker.
+    const give = (): void => {
+      for (const queue of [0, 1]) network.give(4, Deed.SLOW, { queue, flows: 16 });
+    };
+    for (let times = 0; times < 4; times++) give();
+    await network.until('all of them', () => port!.stats().transmitted === 32);
+    expect(seen.died).toBe(0);
+    // A worker that died in its handler leaves it called, and the next one takes its time.
+    network.give(1, Deed.DIE);
+    await network.until('a new worker', () => seen.replaced === 1);
+    const sent = network.count(TX);
+    network.give(10, TX);
+    await network.until('traffic', () => network.places(TX)['0/1'] === sent + 10);
+    expect(seen.details).toEqual([expect.not.stringContaining('does not return')]);
+    await whole(port!);
+  });
+});
