@@ -1,46 +1,16 @@
 /** The process dies by SIGKILL under load: the kernel has its interfaces back, and the next start works. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import { buildLab, drive, expectUnharmed, type Lab, nothingLeft, passed, Scene, until } from './harness.ts';
+import { buildLab, drive, expectUnharmed, nothingLeft, passed, Scene, until } from './harness.ts';
+import { hold, kill } from './held.ts';
 import { attachments, linkIn } from './machine-state.ts';
-
-const FIXTURE = fileURLToPath(new URL('../fixtures/held-port.mjs', import.meta.url));
-
-/** A port in a process of its own, and what that said. */
-interface Held {
-  readonly child: ChildProcess;
-  readonly said: () => string;
-}
-
-async function hold(lab: Lab, tie: 'tcx' | 'clsact'): Promise<Held> {
-  const { netvsc, guestAddress } = lab.nic;
-  const child = spawn(process.execPath, [FIXTURE, lab.guest, netvsc, guestAddress, tie], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  onTestFinished(() => void child.kill('SIGKILL'));
-  let text = '';
-  child.stdout!.on('data', (data) => {
-    text += data;
-  });
-  await until('the port open', () => text.includes('open\n'));
-  return { child, said: () => text };
-}
-
-async function kill({ child }: Held): Promise<void> {
-  const gone = once(child, 'exit');
-  child.kill('SIGKILL');
-  await gone;
-}
 
 describe.each(['veth', 'bridge'] as const)('a killed process with a port over a %s', (standIn) => {
   it('leaves nothing, the kernel answers at once, and the next port opens', async () => {
     const lab = await buildLab({ standIn });
-    const held = await hold(lab, 'tcx');
+    const held = await hold(lab);
     await lab.nic.plug();
     await until('the VF in use', () => held.said().endsWith('vf vf\n'));
     await lab.nic.moveDataPath('vf');
@@ -75,7 +45,7 @@ describe('a killed process that had tc filters', () => {
   it('leaves a filter, which the next start takes away, whatever tie that uses', async () => {
     for (const tie of ['clsact', 'tcx'] as const) {
       const lab = await buildLab();
-      await kill(await hold(lab, 'clsact'));
+      await kill(await hold(lab, { tie: 'clsact' }));
       const left = ['clsact on eth0', 'filter twinpath at ingress of eth0'];
       await until('the tap gone', () => attachments(lab.guest).length === left.length);
       expect(attachments(lab.guest)).toEqual(left);

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { choose, discover, nearest, type Snapshot, type Wanted } from '../../src/coordinator/discovery.ts';
+import {
+  choose,
+  discover,
+  nearest,
+  refuseToCut,
+  type Snapshot,
+  type Wanted,
+} from '../../src/coordinator/discovery.ts';
 import { isNetvsc } from '../../src/coordinator/netvsc.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { azure, azureSysfs, link } from '../fixtures/machine.ts';
@@ -208,6 +215,33 @@ describe('force', () => {
 
   it('does not make Ethernet of the loopback device', () => {
     expect(refusal(lab, { netvsc: 'lo', force: true }).code).toBe('ERR_DEVICE_NOT_NETVSC');
+  });
+});
+
+describe('a port that leaves the machine nothing', () => {
+  const cut = (snapshot: Snapshot, netvsc: string) => () =>
+    refuseToCut(snapshot, choose(snapshot, { netvsc }));
+
+  it('is refused on the NetVSC of the default route, with a way out', () => {
+    expect(cut(machine, 'eth0')).toThrow(
+      expect.objectContaining({
+        ...{ code: 'ERR_DEVICE_IN_USE', device: 'eth0' },
+        hint: expect.stringMatching(/ingress.*cutHost/),
+      }),
+    );
+    expect(cut({ ...machine, defaultRoutes: [2, 3] }, 'eth1')).toThrow(/default route/);
+  });
+
+  it('is refused where the route leads through its VF, or through what stands on it', () => {
+    expect(cut({ ...machine, defaultRoutes: [4] }, 'eth1')).toThrow(/default route/);
+    const vlan = link({ ifindex: 30, name: 'eth1.7', kind: 'vlan', peer: 3 });
+    const onVlan = { ...machine, links: [...machine.links, vlan], defaultRoutes: [30] };
+    expect(cut(onVlan, 'eth1')).toThrow(/default route/);
+  });
+
+  it('is allowed where only addresses are, and beside the default route', () => {
+    expect(cut(machine, 'eth1')).not.toThrow();
+    expect(cut({ ...machine, defaultRoutes: [] }, 'eth0')).not.toThrow();
   });
 });
 

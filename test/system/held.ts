@@ -1,0 +1,37 @@
+/** A port in a process of its own, to be killed: fixtures/held-port.mjs. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
+import { type Lab, until } from './harness.ts';
+
+const FIXTURE = fileURLToPath(new URL('../fixtures/held-port.mjs', import.meta.url));
+
+/** The port's process, and what that said. */
+export interface Held {
+  readonly child: ChildProcess;
+  readonly said: () => string;
+}
+
+/** With the echo handler, or in that host mode with the one that leaves everything to the machine. */
+export async function hold(
+  lab: Lab,
+  { tie = 'tcx', host }: { tie?: 'tcx' | 'clsact'; host?: 'ingress' | 'inline' } = {},
+): Promise<Held> {
+  const { netvsc, guestAddress } = lab.nic;
+  const parameters = [lab.guest, netvsc, guestAddress, tie, ...(host === undefined ? [] : [host])];
+  const child = spawn(process.execPath, [FIXTURE, ...parameters], { stdio: ['ignore', 'pipe', 'inherit'] });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  let text = '';
+  child.stdout!.on('data', (data) => {
+    text += data;
+  });
+  await until('the port open', () => text.includes('open\n'));
+  return { child, said: () => text };
+}
+
+export async function kill({ child }: Held): Promise<void> {
+  const gone = once(child, 'exit');
+  child.kill('SIGKILL');
+  await gone;
+}
