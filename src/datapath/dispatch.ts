@@ -322,6 +322,7 @@ export class Dispatch implements FrameSource {
     const { offset, bytes, offload, verdict, target } = this.#burst;
     const doubles = this.#doubles;
     const counter = this.#counter;
+    const { out } = this;
     for (let i = 0; i < count; i++) {
       const decided = verdict[i]!;
       if (decided === 0 || decided > DELIVER) {
@@ -332,6 +333,7 @@ export class Dispatch implements FrameSource {
         this.#copyOut(i, decided, target[i]!);
         continue;
       }
+      if (decided === TX && out?.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
       const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#longest);
       if (pieces === 0) doubles[counter.dropUncut]!++;
       for (let piece = 0; piece < pieces; piece++) {

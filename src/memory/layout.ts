@@ -178,6 +178,8 @@ export const PathSlot = {
   useUring: 16,
   /** Host path only: 1 if what the machine's own stack sends comes up. (c) */
   inline: 20,
+  /** Tap only: the packet socket for large segments, see paths/tap/segments.ts; 0 none. (c) */
+  segmentsFd: 24,
   /** `struct tp_xsk`. (c) */
   xsk: LINE,
   /** Cursor behind the last transmit slot written, published or not. (w) */

@@ -132,7 +132,8 @@ export class Segmenter {
   }
 }
 
-function isKind(kind: number, { version, protocol }: Headers): boolean {
+/** Whether a packet with these headers is what that kind of segmentation, of {@link Segmentation}, cuts. */
+export function isKind(kind: number, { version, protocol }: Headers): boolean {
   if (kind === Segmentation.UDP) return protocol === UDP;
   if (protocol !== TCP) return false;
   return kind === (version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6);

@@ -26,7 +26,8 @@ import type { Headers } from './headers.ts';
 export const VIRTIO_HEADER_BYTES = 10;
 
 const NEEDS_CSUM = 1;
-const GSO_ECN = 0x80;
+/** In the type of segmentation: CWR is set, and is for the first frame alone. */
+export const GSO_ECN = 0x80;
 const IPV4_BYTES = 20;
 
 /**

@@ -43,6 +43,11 @@ export interface PathQueue extends FrameHolder {
   /** Stages one packet; only after `room` said so. */
   push(offset: number, bytes: number): void;
   /**
+   * Sends a large segment of the machine's own stack uncut, at once, and behind what was pushed before; its offload
+   * word says how it is to be cut. False: it is to be cut and pushed. Absent where that is always so.
+   */
+  sendSegment?(offset: number, bytes: number, offload: number): boolean;
+  /**
    * Publishes what was pushed and wakes the kernel if it must be. 0, or the negative errno of a kick that
    * says the device is gone: again at every call, and from then on packets only wait to be taken back.
    */

@@ -17,6 +17,7 @@ import { refuseLongPackets } from '../frame-room.ts';
 import type { TieKind } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { awaitVanishing, openTap } from './open.ts';
+import { openSegmentSocket } from './segments.ts';
 import { Tie } from './tie.ts';
 
 const TUNSETSTEERINGEBPF = 0x800454e0;
@@ -39,6 +40,7 @@ export class TapDevice implements PathDevice {
   readonly #link: Link;
   readonly #options: TapOptions;
   #fds: readonly number[] = [];
+  readonly #segmentFds: number[] = [];
   #ifindex = 0;
   #tie: Tie | undefined;
 
@@ -76,6 +78,9 @@ export class TapDevice implements PathDevice {
       this.#fds = tap.fds;
       this.#ifindex = tap.ifindex;
       this.#steer();
+      if (this.#options.inline) {
+        for (const _ of tap.fds) this.#segmentFds.push(openSegmentSocket(this.#shim, this.#link.ifindex));
+      }
     } catch (error) {
       this.close();
       throw error;
@@ -86,6 +91,7 @@ export class TapDevice implements PathDevice {
       words[(slot + PathSlot.uringFd) >> 2] = 0;
       words[(slot + PathSlot.useUring) >> 2] = this.#options.plain ? 0 : 1;
       words[(slot + PathSlot.rescuable) >> 2] = 1;
+      words[(slot + PathSlot.segmentsFd) >> 2] = this.#segmentFds[queue] ?? 0;
       words[(slot + PathSlot.driver) >> 2] = Driver.TAP;
     });
   }
@@ -118,6 +124,7 @@ export class TapDevice implements PathDevice {
       words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
       this.#shim.close(fd);
     });
+    for (const fd of this.#segmentFds.splice(0)) if (fd > 0) this.#shim.close(fd);
     if (this.#fds.length > 0) awaitVanishing(this.#netlink, this.#ifindex);
     this.#fds = [];
     this.#ifindex = 0; // that its link goes is our own doing

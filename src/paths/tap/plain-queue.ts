@@ -17,6 +17,7 @@ import { BURST, HEADROOM, type PathCounter, type PathId, PathSlot } from '../../
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
 import type { PathQueue } from '../path.ts';
+import { SegmentSender } from './segments.ts';
 
 export class PlainQueue implements PathQueue {
   readonly path: PathId;
@@ -32,6 +33,7 @@ export class PlainQueue implements PathQueue {
   /** The address of the frames; `#bytes` keeps them alive. */
   readonly #base: number;
   readonly #bytes: Uint8Array;
+  readonly #segments: SegmentSender | undefined;
   readonly #reads = new Int32Array((BURST * SPAN_BYTES) / 4);
   readonly #writes = new Int32Array((BURST * SPAN_BYTES) / 4);
   #held = 0;
@@ -48,6 +50,7 @@ export class PlainQueue implements PathQueue {
     this.#pool = pool;
     this.#frames = layout.frames;
     this.#bytes = bytes;
+    this.#segments = SegmentSender.of(shim, memory, { port, queue, path });
     this.#base = addressOf(this.#bytes) + layout.frames;
   }
 
@@ -110,6 +113,16 @@ export class PlainQueue implements PathQueue {
     this.#writes[at + 1] = bytes;
     this.#pool.give(offset - this.#frames, Holder.TX | this.tag);
     this.#doubles[this.#counter.txBytes]! += bytes;
+  }
+
+  sendSegment(offset: number, bytes: number, offload: number): boolean {
+    if (this.#segments === undefined) return false;
+    this.flush();
+    if (!this.#segments.send(offset, bytes, offload)) return false;
+    this.#doubles[this.#counter.txPosted]!++;
+    this.#doubles[this.#counter.txPackets]!++;
+    this.#doubles[this.#counter.txBytes]! += bytes;
+    return true;
   }
 
   flush(): number {

@@ -24,6 +24,7 @@ import { HEADROOM, type PathCounter, type PathId, PathSlot } from '../../memory/
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
 import type { PathQueue, QueueAddress } from '../path.ts';
+import { SegmentSender } from './segments.ts';
 import { isBenign, UringRing } from './uring.ts';
 
 const REFILL = 32;
@@ -48,6 +49,7 @@ export class UringQueue implements PathQueue {
   readonly #shift: number;
   readonly #room: number;
   readonly #orphan: boolean;
+  readonly #segments: SegmentSender | undefined;
   /** Completions looked at by the last receive, given back by release. */
   #scanned = 0;
   #writes = 0;
@@ -57,6 +59,7 @@ export class UringQueue implements PathQueue {
   #taken = false;
 
   private constructor(
+    shim: Shim,
     ring: UringRing,
     memory: Memory,
     pool: FramePool,
@@ -79,13 +82,14 @@ export class UringQueue implements PathQueue {
     this.#shift = 31 - Math.clz32(frameSize);
     this.#room = roomOf(frameSize);
     this.#orphan = orphan;
+    this.#segments = SegmentSender.of(shim, memory, address);
   }
 
   /** Opens a ring for the calling thread; the negative errno where the kernel refuses io_uring. */
   static open(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): UringQueue | number {
     const ring = UringRing.open(shim, memory, address);
     if (typeof ring === 'number') return ring;
-    const opened = new UringQueue(ring, memory, pool, address, false);
+    const opened = new UringQueue(shim, ring, memory, pool, address, false);
     opened.refill();
     opened.flush();
     return opened;
@@ -93,7 +97,7 @@ export class UringQueue implements PathQueue {
 
   /** The ring a dead worker left behind: to be read out, not to be submitted to. */
   static adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): UringQueue {
-    return new UringQueue(new UringRing(shim, memory, address), memory, pool, address, true);
+    return new UringQueue(shim, new UringRing(shim, memory, address), memory, pool, address, true);
   }
 
   ready(max: number): number {
@@ -166,6 +170,16 @@ export class UringQueue implements PathQueue {
     this.#ring.sq.commit(1);
     this.#writes++;
     this.backlog = true;
+  }
+
+  sendSegment(offset: number, bytes: number, offload: number): boolean {
+    if (this.#segments === undefined) return false;
+    if (this.backlog) this.flush(); // writes to a tap are done when they are submitted
+    if (this.backlog || !this.#segments.send(offset, bytes, offload)) return false;
+    this.#doubles[this.#counter.txPosted]!++;
+    this.#doubles[this.#counter.txPackets]!++;
+    this.#doubles[this.#counter.txBytes]! += bytes;
+    return true;
   }
 
   flush(): number {

@@ -1,0 +1,96 @@
+/** What a large segment looks like to the kernel when it is sent uncut: written to a file instead of a socket. */
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { check } from '../../src/errors.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
+import { Path, PathSlot } from '../../src/memory/layout.ts';
+import { offloadWord, Segmentation } from '../../src/memory/offload.ts';
+import { SegmentSender } from '../../src/paths/tap/segments.ts';
+import { ACK, CWR, frameOf, headersArbitrary, noise, roomyMemory, segment } from '../fixtures/segments.ts';
+
+const O_WRONLY_APPEND = 1 | 0o2000;
+const address = { port: 0, queue: 0, path: Path.SYNTHETIC };
+
+const shim = loadShim();
+const { memory, large } = roomyMemory();
+const folder = mkdtempSync(join(tmpdir(), 'twinpath-'));
+const file = join(folder, 'sent');
+writeFileSync(file, '');
+const fd = check(shim.open(file, O_WRONLY_APPEND), 'open');
+const word = (memory.layout.slot(0, 0, Path.SYNTHETIC) + PathSlot.segmentsFd) >> 2;
+
+beforeEach(() => truncateSync(file));
+afterAll(() => {
+  shim.close(fd);
+  rmSync(folder, { recursive: true });
+});
+
+/** The bytes that went, or undefined if none did. */
+function sent(packet: readonly number[], offload: number, socket = fd): number[] | undefined {
+  memory.words[word] = socket;
+  memory.bytes.set(packet, large);
+  truncateSync(file);
+  const went = SegmentSender.of(shim, memory, address)!.send(large, packet.length, offload);
+  const bytes = [...readFileSync(file)];
+  expect(bytes.length > 0).toBe(went);
+  return went ? bytes : undefined;
+}
+
+const le16 = (value: number): number[] => [value & 255, value >> 8];
+
+describe('a large segment that is sent uncut', () => {
+  it('goes behind a header that says where its checksum is and how it is to be cut', () => {
+    fc.assert(
+      fc.property(headersArbitrary, fc.constantFrom(6 as const, 17 as const), (fields, protocol) => {
+        const s = { ...fields, protocol, payload: noise(300, 1), unfinished: true };
+        const packet = frameOf(s);
+        const tcp = s.version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6;
+        const kind = protocol === 6 ? tcp : Segmentation.UDP;
+        const l4 = 14 + 4 * s.vlans.length + (s.version === 4 ? 20 : 40);
+        const payload = l4 + (protocol === 6 ? 20 + s.options.length : 8);
+        const header = [
+          1,
+          kind,
+          ...le16(payload),
+          ...le16(100),
+          ...le16(l4),
+          ...le16(protocol === 6 ? 16 : 6),
+        ];
+        expect(sent(packet, offloadWord(100, kind, true))).toEqual([...header, ...packet]);
+      }),
+    );
+  });
+
+  it('has the sum of the addresses it has now, whatever its checksum was', () => {
+    const offload = offloadWord(100, Segmentation.TCP_V4, true);
+    const fields = { payload: noise(300, 1), src: [10, 77, 0, 200] };
+    const expected = frameOf(segment({ ...fields, unfinished: true }));
+    const readdressed = frameOf(segment({ payload: fields.payload, unfinished: true }));
+    readdressed.splice(26, 4, ...fields.src);
+    expect(sent(readdressed, offload)!.slice(10 + 34)).toEqual(expected.slice(34));
+    const whole = frameOf(segment(fields));
+    expect(sent(whole, offloadWord(100, Segmentation.TCP_V4, false))!.slice(10)).toEqual(expected);
+  });
+
+  it('says so if it announces a smaller congestion window, once for all its frames', () => {
+    const packet = frameOf(segment({ flags: ACK | CWR, payload: noise(300, 1), unfinished: true }));
+    expect(sent(packet, offloadWord(100, Segmentation.TCP_V4, true))!.slice(0, 2)).toEqual([1, 0x81]);
+  });
+
+  it('is left to be cut if it is not what its offload word says, or the kernel does not take it', () => {
+    const packet = frameOf(segment({ payload: noise(300, 1), unfinished: true }));
+    const offload = offloadWord(100, Segmentation.TCP_V4, true);
+    expect(sent(packet, offloadWord(100, Segmentation.TCP_V6, true))).toBeUndefined();
+    expect(sent(packet, offloadWord(100, Segmentation.UDP, true))).toBeUndefined();
+    expect(sent(packet.slice(0, 60), offload)).toBeUndefined();
+    expect(sent(packet, offload, 999)).toBeUndefined();
+  });
+
+  it('has no sender where there is no socket', () => {
+    memory.words[word] = 0;
+    expect(SegmentSender.of(shim, memory, address)).toBeUndefined();
+  });
+});
