@@ -8,6 +8,8 @@
  *   write to the capture tap ── mark ──► NetVSC egress ── mark cleared ──► out                (engaged)
  * ```
  *
+ * Large segments of the kernel's take the same way out from a socket that marks them (paths/tap/segments.ts).
+ *
  * NB: the mark is cleared at the NetVSC's ingress by the capture tie (paths/tap/tie.ts). While that one is not
  * there, at the drain of a closing port say, the kernel receives passed packets with their mark on: they arrive,
  * but a rule of the machine about just this mark would see them. And once engaged, the kernel's packets go
