@@ -7,12 +7,12 @@
  */
 import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpus, release } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Lab } from '../src/lab/host.ts';
 import { type Stream, stream } from './iperf.ts';
+import { machine, median } from './measure.ts';
 
 const HELP = `What the machine's own TCP gets through a port, beside what it gets without one.
 
@@ -169,8 +169,6 @@ async function kill(_: Lab, { child }: Holder): Promise<void> {
 
 const MEANWHILE = { steady: undefined, failovers, kill };
 
-const median = (numbers: readonly number[]): number =>
-  numbers.toSorted((a, b) => a - b)[Math.floor((numbers.length - 1) / 2)] ?? Number.NaN;
 const mean = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0) / numbers.length;
 
 interface Figures {
@@ -271,14 +269,15 @@ const without = DIRECTIONS.map((direction): Figures => {
   return { ...key, ...medians(plain.get(direction)!), ofPlain: 1 };
 });
 const of = (what: Figures['what']): Figures[] => figures.filter((one) => one.what === what);
-const machine = `${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}, Node ${process.version}`;
 if (values.json) {
   const settings = { seconds, rounds, queues: Number(values.queues), standIn: values['stand-in'] };
-  process.stdout.write(`${JSON.stringify({ machine, ...settings, figures: [...without, ...figures] })}\n`);
+  process.stdout.write(
+    `${JSON.stringify({ machine: machine(), ...settings, figures: [...without, ...figures] })}\n`,
+  );
 } else {
   process.stdout.write(
     [
-      `${machine}\n${values.queues} queues, ${values['stand-in']} as NetVSC, medians of ${rounds}; stalls in ms\n`,
+      `${machine()}\n${values.queues} queues, ${values['stand-in']} as NetVSC, medians of ${rounds}; stalls in ms\n`,
       table(`Steady, ${seconds / 4} s`, [...without, ...of('steady')]),
       table(
         `The VF plugged and unplugged ${CYCLES} times, once by surprise, in ${seconds} s`,

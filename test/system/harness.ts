@@ -8,6 +8,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
+import { imbalances } from '../../dist/src/cli/imbalances.js';
 import type { LinkNews, PortDescription } from '../../dist/src/coordinator/messages.js';
 import type { TwinpathError } from '../../dist/src/errors.js';
 import { Lab, type LabOptions } from '../../dist/src/lab/host.js';
@@ -15,7 +16,6 @@ import type { Nic } from '../../dist/src/lab/nic.js';
 import { Traffic, type TrafficOptions, type TrafficReport } from '../../dist/src/lab/traffic.js';
 import type { OpenPortsOptions } from '../../dist/src/options.js';
 import { openPorts, type Port } from '../../dist/src/port.js';
-import { DROP_REASONS, type PathStatistics, type PortStatistics } from '../../dist/src/statistics.js';
 import { attachments, descriptors, ringMappings } from './machine-state.ts';
 
 export { Lab, type Nic, type Port, Traffic, type TrafficReport };
@@ -230,48 +230,11 @@ export async function nothingLeft(lab: Lab, before?: Holdings): Promise<void> {
   expect(left()).toEqual(nothing);
 }
 
-/**
- * Each packet is in one counter, once nothing is under way. For the port:
- *
- *     received + sent + taken over + accepted + segments
- *         = dropped (by reason) + handed over + forwarded + delivered + given to paths
- *     given to paths = Σ posted − retried − rescued
- *
- * since a packet that its path gave back (rescued) or dropped and got again (retried) is posted anew. And for
- * each path, what it was given it has sent, refused, given back, or taken with it when its device went:
- *
- *     posted = sent + errors + retried + rescued + unknown
- */
+/** Each packet is in one counter, once nothing is under way: see imbalances.ts for the equations. */
 export async function addsUp(port: Port): Promise<void> {
   await until('the counters settle', () => imbalances(port.stats()).length === 0, 2_000).catch(() => {});
   expect(imbalances(port.stats())).toEqual([]);
 }
-
-function imbalances(stats: PortStatistics): string[] {
-  const wrong: string[] = [];
-  const equal = (what: string, left: number, right: number): void => {
-    if (left !== right) wrong.push(`${what}: ${left} ≠ ${right}`);
-  };
-  for (const { queue, paths, ...counters } of stats.queues) {
-    const all = Object.values(paths);
-    const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
-    const { sent, takenOver, accepted, segments, handedOver, forwarded, delivered } = counters;
-    const dropped = Object.values(DROP_REASONS).map((reason) => counters[reason]);
-    equal(
-      `queue ${queue}`,
-      sum(all.map(({ rxPackets }) => rxPackets)) + sent + takenOver + accepted + segments,
-      sum(dropped) + handedOver + forwarded + delivered + sum(all.map(given)),
-    );
-  }
-  for (const [name, path] of Object.entries(stats.paths)) {
-    const { txPosted, txPackets, txErrors, txRetried, txRescued, txUnknown } = path;
-    equal(name, txPosted, txPackets + txErrors + txRetried + txRescued + txUnknown);
-  }
-  return wrong;
-}
-
-const given = ({ txPosted, txRetried, txRescued }: PathStatistics): number =>
-  txPosted - txRetried - txRescued;
 
 /** Nothing lost, twice or out of order. */
 export function expectUnharmed({ packets, icmp }: TrafficReport): void {
