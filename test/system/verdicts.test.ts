@@ -31,6 +31,22 @@ async function ledgers(ports: readonly Port[]): Promise<void> {
   for (const port of ports) await addsUp(port);
 }
 
+/**
+ * Until everything is out: not after a time of silence alone, since a worker that is replaced, or gets no CPU,
+ * may be silent for longer.
+ */
+async function settled(network: VerdictNetwork): Promise<void> {
+  await network.until('everything out', () => !network.waiting && network.ports.every(isQuiet));
+  await network.settle();
+}
+
+function isQuiet(port: Port): boolean {
+  return Object.values(port.stats().paths).every(
+    ({ txPosted, txPackets, txErrors, txRetried, txRescued, txUnknown }) =>
+      txPosted === txPackets + txErrors + txRetried + txRescued + txUnknown,
+  );
+}
+
 function drops(port: Port): Record<string, number> {
   return Object.fromEntries(Object.entries(port.stats().dropped).filter(([, packets]) => packets > 0));
 }
@@ -67,18 +83,18 @@ describe('in memory, a verdict', () => {
       for (const port of ports) {
         port.plug('vf');
         await network.until('the VF owns', enough(port, 'vf'), turn(1));
-        await network.settle(); // the host moves the data path when nothing is under way
+        await settled(network); // the host moves the data path when nothing is under way
       }
       const sent = network.sent.length + 2_000;
       await network.until('traffic on the VF', () => network.sent.length > sent, turn(2));
-      await network.settle();
+      await settled(network);
       for (const port of ports) {
         port.unplug('vf');
         await network.until('the synthetic path owns', enough(port, 'synthetic'), turn(1));
       }
       await whole(from!);
     }
-    await network.settle();
+    await settled(network);
     await ledgers(ports);
     for (const verdict of [DROP, UNKNOWN, Deed.THROW])
       expect(Object.keys(network.places(verdict))).toEqual(['']);
@@ -110,7 +126,7 @@ describe('in memory, a verdict', () => {
     network.give(20, FORWARD, { target: 1 });
     network.give(30, FORWARD, { target: 255 });
     await until('all of them', () => port!.stats().received === 60);
-    await network.settle();
+    await settled(network);
     expect(drops(port!)).toEqual({ noHost: 10, noPort: 50 });
     await ledgers([port!]);
   });
@@ -126,7 +142,7 @@ describe('in memory, a verdict', () => {
         network.give(20, TX);
       },
     );
-    await network.settle();
+    await settled(network);
     expect(network.places(FORWARD)).toEqual({ '0/1': network.count(FORWARD) });
     expect(network.places(TX)).toEqual({ '0/1': network.count(TX) });
     await ledgers([port!]);
@@ -147,7 +163,7 @@ describe('FORWARD to a port of another openPort', () => {
         network.give(8, FORWARD, { queue: turns++ % 6, target: 2, flows: 64 });
       },
     );
-    await network.settle();
+    await settled(network);
     const { forwarded, forwardedCopies, dropped } = sources[0]!.stats();
     expect(dropped.noPort).toBe(0);
     const places = network.places(FORWARD);
@@ -175,7 +191,7 @@ describe('FORWARD to a port of another openPort', () => {
       targets[0]!.unplug('vf');
       await network.until('the synthetic path owns', () => owners(targets[0]!)[0] === 'synthetic', give);
     }
-    await network.settle();
+    await settled(network);
     const { forwardedCopies, dropped } = sources[0]!.stats();
     expect(forwardedCopies + dropped.txFull).toBe(network.sent.length);
     expect(network.places(FORWARD)['']).toBe(dropped.txFull || undefined);
@@ -302,8 +318,7 @@ describe('the application', () => {
         network.give(32, TX);
       },
     );
-    await network.until('all received', () => port!.stats().received === network.sent.length);
-    await network.settle();
+    await settled(network);
     const { delivered, dropped } = port!.stats();
     expect(dropped.deliverFull).toBeGreaterThan(0);
     expect(delivered + dropped.deliverFull).toBe(network.count(DELIVER));
@@ -405,7 +420,7 @@ describe('a handler that does not return, in memory', () => {
         },
       );
     }
-    await network.settle();
+    await settled(network);
     await ledgers([port!]);
     const { dropped } = port!.stats();
     expect(seen.details).toEqual(Array(2).fill('its handler does not return'));
@@ -450,7 +465,7 @@ describe('a handler that does not return, in memory', () => {
       () => port!.stats().handedOver > 200,
       () => give(TX),
     );
-    await network.settle();
+    await settled(network);
     give(Deed.SPIN);
     await network.until(
       'both replaced',
@@ -459,7 +474,7 @@ describe('a handler that does not return, in memory', () => {
         if (network.sent.length < 3_000) give(TX);
       },
     );
-    await network.settle();
+    await settled(network);
     await ledgers([port!]);
     const { dropped, queues } = port!.stats();
     expect(queues.map(({ dropStuck }) => dropStuck > 0)).toEqual([true, true]);
@@ -483,7 +498,7 @@ describe('a handler that does not return, in memory', () => {
     await network.until('the synthetic path owns', () => owners(port!)[0] === 'synthetic');
     network.give(1, Deed.SPIN, { path: 3 });
     await network.until('the host packet too', () => seen.replaced === 2);
-    await network.settle();
+    await settled(network);
     await ledgers([port!]);
     expect(network.places(Deed.SPIN)).toEqual({ '': 2 });
     expect((network.places(TX)[''] ?? 0) + 2).toBe(port!.stats().dropped.stuck);

@@ -21,7 +21,8 @@ function echoed(form: FrameForm, flow: number, sequence: number): { view: DataVi
   if (flow < OPTIONS.flows) swap(34, 36, 2);
   else {
     view.setUint16(34, 0); // echo reply
-    view.setUint16(36, view.getUint16(36) + 0x0800);
+    const sum = view.getUint16(36) + 0x0800;
+    view.setUint16(36, (sum & 0xffff) + (sum >>> 16)); // the carry comes round: RFC 1624
   }
   return { view, length };
 }
