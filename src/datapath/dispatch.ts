@@ -158,6 +158,7 @@ export class Dispatch implements FrameSource {
     } catch (error) {
       this.#blame(error);
     }
+    if (this.#words[this.#stuckAt] !== 0) this.#park();
     this.#words[this.#handlingAt] = 0;
   }
 
@@ -203,24 +204,29 @@ export class Dispatch implements FrameSource {
   }
 
   /** Sends a packet whose frame is passed on or freed, whatever happens, and counts why it was not. */
-  transmit(offset: number, length: number): boolean {
+  transmit(offset: number, length: number): void {
     const { out } = this;
-    if (length < SHORTEST || length > this.#longest) return this.#drop(offset, this.#counter.dropBadLength);
-    if (out === undefined) return this.#drop(offset, this.#counter.dropNoPath);
+    if (length < SHORTEST || length > this.#longest) {
+      this.#drop(offset, this.#counter.dropBadLength);
+      return;
+    }
+    if (out === undefined) {
+      this.#drop(offset, this.#counter.dropNoPath);
+      return;
+    }
     if (out.room(1) < 1) {
       // Several packets may be made of one, more than there was room for when the burst began.
       out.flush();
       out.complete();
-      if (out.room(1) < 1) return this.#drop(offset, this.#counter.dropTxFull);
     }
-    out.push(offset, length);
-    return true;
+    if (out.room(1) < 1) this.#drop(offset, this.#counter.dropTxFull);
+    else out.push(offset, length);
   }
 
   /** A packet that has come to this port from another one. */
-  accept(offset: number, length: number): boolean {
+  accept(offset: number, length: number): void {
     this.#doubles[this.#counter.accepted]!++;
-    return this.transmit(offset, length);
+    this.transmit(offset, length);
   }
 
   /** A copy that has come from a port of another memory. */
@@ -443,10 +449,9 @@ export class Dispatch implements FrameSource {
     } else this.#drop(at, counter.dropTxFull);
   }
 
-  #drop(at: number, why: number): false {
+  #drop(at: number, why: number): void {
     this.#doubles[why]!++;
     this.put(at);
-    return false;
   }
 }
 
