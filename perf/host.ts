@@ -12,7 +12,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Lab } from '../src/lab/host.ts';
 import { type Stream, stream } from './iperf.ts';
-import { machine, median } from './measure.ts';
+import { machine } from './measure.ts';
+import { median } from './statistics.ts';
 
 const HELP = `What the machine's own TCP gets through a port, beside what it gets without one.
 

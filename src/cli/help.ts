@@ -1,11 +1,12 @@
 /** The text of `--help`, from a command's table. */
 import { COMMON, type CommandTable, type OptionRow } from './arguments.ts';
 
-export function commandHelp(table: CommandTable): string {
+/** `program`: what is typed before the command's name; that name is left out if it is empty. */
+export function commandHelp(table: CommandTable, program = 'twinpath'): string {
   const { name, summary, positionals, options, notes, examples, exits } = table;
   const rows = { ...options, ...COMMON };
   const sections = [
-    `Usage: ${['twinpath', name, ...positionals, '[options]'].join(' ')}\n\n${capital(summary)}.`,
+    `Usage: ${[program, name, ...positionals, '[options]'].filter(Boolean).join(' ')}\n\n${capital(summary)}.`,
     `Options:\n${columns(Object.entries(rows).map(optionLine))}`,
     ...notes,
     `Examples:\n${columns(examples)}`,

@@ -1,0 +1,66 @@
+/** What a run leaves: one JSON file under perf/results/, with every sample, the machine and the versions. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+import { join, relative } from 'node:path';
+import { packageRoot } from '../src/kernel/shim.ts';
+import type { Line, Run } from './verdict.ts';
+
+export interface Results {
+  readonly began: string;
+  readonly seconds: number;
+  readonly quick: boolean;
+  readonly machine: Machine;
+  readonly rows: readonly Line[];
+  readonly runs: Readonly<Record<string, readonly Run[]>>;
+}
+
+export interface Machine {
+  readonly cpus: string;
+  readonly memoryGiB: number;
+  readonly kernel: string;
+  readonly node: string;
+  readonly v8: string;
+  /** Of the working copy; empty outside of one. */
+  readonly commit: string;
+  readonly dpdk: string;
+  readonly iperf3: string;
+}
+
+export function describeMachine(): Machine {
+  return {
+    cpus: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}`,
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    kernel: release(),
+    node: process.version,
+    v8: process.versions.v8,
+    commit: firstLine('git', '-C', packageRoot, 'describe', '--always', '--dirty'),
+    dpdk: firstLine('dpkg-query', '--show', 'dpdk').split('\t')[1] ?? '',
+    iperf3: firstLine('iperf3', '--version'),
+  };
+}
+
+export function inWords({ cpus, memoryGiB, kernel, node, dpdk, iperf3 }: Machine): string {
+  const peers = [dpdk && `DPDK ${dpdk}`, iperf3].filter((peer) => peer !== '');
+  return [cpus, `${memoryGiB} GiB`, `Linux ${kernel}`, `Node ${node}`, ...peers].join(', ');
+}
+
+/** @returns where it lies, from the working directory */
+export function writeResults(results: Results): string {
+  const folder = join(packageRoot, 'perf', 'results');
+  mkdirSync(folder, { recursive: true });
+  const path = join(folder, `${results.began.replaceAll(':', '-').slice(0, 19)}.json`);
+  writeFileSync(path, `${JSON.stringify(results, null, 1)}\n`);
+  return relative(process.cwd(), path);
+}
+
+/** Empty when the program is not there. */
+function firstLine(program: string, ...args: string[]): string {
+  try {
+    return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).split(
+      '\n',
+    )[0]!;
+  } catch {
+    return '';
+  }
+}

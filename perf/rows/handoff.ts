@@ -1,0 +1,147 @@
+/**
+ * What handing a packet to another worker costs: software RSS over the memory path, no kernel in it.
+ *
+ * `lane1` and `lane32`: one thread pushes descriptors into a lane, publishes them by so many at a time, takes them
+ * out at the other end and sends the frames home: the whole way, without waiting for anybody. `kept` and
+ * `handed`: one receiving queue and two working ones, with all flows owned by the receiving queue, and with every
+ * second packet handed over.
+ */
+import { openPort } from '../../src/index.ts';
+import { FramePool } from '../../src/memory/frames.ts';
+import { LaneReceiver, LaneSender } from '../../src/memory/lane.ts';
+import { HEADROOM, LaneKind, Path } from '../../src/memory/layout.ts';
+import { Memory } from '../../src/memory/shared.ts';
+import { MemoryPeer } from '../../src/paths/memory/device.ts';
+import type { Row, Sample } from '../row.ts';
+
+/** Packets between looks at the clock. */
+const PORTION = 1_000_000;
+
+export const row: Row = {
+  name: 'handoff',
+  about:
+    'a packet handed to the worker that owns its flow; memory path, the network played on the other core',
+  sides: {
+    lane1: ({ seconds }) => ({ ns: laneNanos(1, seconds) }),
+    lane32: ({ seconds }) => ({ ns: laneNanos(32, seconds) }),
+    kept: ({ seconds }) => portRun(false, seconds),
+    handed: ({ seconds }) => portRun(true, seconds),
+  },
+  comparisons: [
+    {
+      name: 'handoff',
+      about: 'work of both workers to hand a packet over, 32 at a time',
+      ...{ ours: 'lane32.ns', unit: 'ns', better: 'lower' },
+    },
+    {
+      name: 'handoff:batch-1',
+      about: 'the same, one at a time',
+      ...{ ours: 'lane1.ns', unit: 'ns', better: 'lower' },
+    },
+    {
+      name: 'handoff:port',
+      about:
+        'one receiving queue, two working ones, every second packet handed over; beside none handed over',
+      ...{ ours: 'handed.mpps', peer: 'kept.mpps', unit: 'Mpps', better: 'higher' },
+    },
+    {
+      name: 'handoff:lost',
+      about: 'packets lost meanwhile',
+      ...{ ours: 'handed.lost', unit: 'packets', better: 'lower', goal: 0 },
+    },
+  ],
+  full: { runs: 5, seconds: 1 },
+  quick: { runs: 2, seconds: 0.5 },
+};
+
+/** Both ends on one thread: the work, without the wait. */
+function laneNanos(batch: number, seconds: number): number {
+  const memory = Memory.create({
+    ...{ pageSize: 4096, ports: 1, queues: 2, frameSize: 2048, framesPerWorker: 4096, ringEntries: 64 },
+  });
+  const [from, to] = [0, 1].map((queue) => {
+    const pool = new FramePool(memory, queue);
+    pool.recover([]);
+    return pool;
+  }) as [FramePool, FramePool];
+  const sender = new LaneSender(memory, from, 0, 0, 1);
+  const receiver = new LaneReceiver(memory, to, 0, 0, 1);
+  const offset = new Int32Array(64);
+  const bytes = new Int32Array(64);
+  const hash = new Int32Array(64);
+  const { frames } = memory.layout;
+  const pass = (count: number): void => {
+    for (let done = 0; done < count; done += batch) {
+      for (let i = 0; i < batch; i++) {
+        sender.push(frames + from.peek(i) + HEADROOM, 60, LaneKind.PACKET, Path.VF, i);
+      }
+      sender.commit();
+      from.remove(batch);
+      const came = receiver.receive(offset, bytes, hash, 64);
+      for (let i = 0; i < came; i++) to.put(offset[i]! - frames);
+      receiver.release(came);
+      to.flush();
+      from.collect();
+    }
+  };
+  pass(PORTION); // V8 has compiled everything after this
+  const began = process.hrtime.bigint();
+  let passed = 0;
+  let nanos = 0;
+  while (nanos < seconds * 1e9) {
+    pass(PORTION);
+    passed += PORTION;
+    nanos = Number(process.hrtime.bigint() - began);
+  }
+  return nanos / passed;
+}
+
+/** UDP over IPv4 to one queue; with `both`, flows of both queues in turn. */
+async function portRun(both: boolean, seconds: number): Promise<Sample> {
+  const handler = new URL('../../src/handlers/reflect.js', import.meta.url);
+  const port = await openPort({ network: 'memory', queues: 2, mode: 'adaptive', handler });
+  if (!both) await port.stopQueue(1);
+  const memory = Memory.attach(port.shared);
+  const peers = [0, 1].map((queue) => MemoryPeer.attach(memory, 0, queue, Path.SYNTHETIC)!);
+  let flow = 0;
+  const write = (at: number): number => {
+    const { view } = memory;
+    view.setUint32(at + 12, 0x0800_4500);
+    view.setUint16(at + 20, 0);
+    view.setUint8(at + 23, 17);
+    view.setUint32(at + 26, 0x0a00_0001);
+    view.setUint32(at + 30, 0x0a00_0002);
+    view.setUint16(at + 34, 1024 + (flow++ & 255));
+    view.setUint16(at + 36, 7);
+    return 60;
+  };
+  const discard = (): void => {};
+  const run = (wanted: number): number => {
+    let delivered = 0;
+    let collected = 0;
+    const deadline = Date.now() + 60_000;
+    while (collected < wanted && Date.now() < deadline) {
+      delivered += peers[0]!.deliver(Math.min(64, wanted - delivered, 2048 - (delivered - collected)), write);
+      for (const peer of peers) collected += peer.collect(64, discard);
+    }
+    return wanted - collected;
+  };
+  run(PORTION);
+  const before = port.stats();
+  const cpu = process.cpuUsage();
+  const began = process.hrtime.bigint();
+  let lost = 0;
+  let count = 0;
+  let nanos = 0;
+  while (nanos < seconds * 1e9) {
+    lost += run(PORTION);
+    count += PORTION;
+    nanos = Number(process.hrtime.bigint() - began);
+  }
+  const used = process.cpuUsage(cpu);
+  const after = port.stats();
+  await port.close();
+  const handedOver = after.handedOver - before.handedOver;
+  if (both !== handedOver > 0) throw new Error(`${handedOver} packets of ${count} were handed over`);
+  return { mpps: (count * 1e3) / nanos, cpu: ((used.user + used.system) * 1000) / count, lost };
+}

@@ -1,0 +1,101 @@
+/**
+ * `npm run perf`: measures the rows of rows.ts, prints what they say, and writes every sample down.
+ *
+ * Read on in row.ts (what a row is), sampling.ts (how runs take turns), verdict.ts (what they come to).
+ */
+import { type Arguments, parse } from '../src/cli/arguments.ts';
+import { EXIT } from '../src/cli/command.ts';
+import { commandHelp } from '../src/cli/help.ts';
+import { Interruption } from '../src/cli/interruption.ts';
+import { Terminal } from '../src/cli/terminal.ts';
+import { TwinpathError } from '../src/errors.ts';
+import { cleanUpStaleLabs } from '../src/lab/namespaces.ts';
+import { nearest } from '../src/options.ts';
+import { table } from './arguments.ts';
+import { holdMachine } from './machine-lock.ts';
+import { HugePages } from './peers/huge-pages.ts';
+import { type Shown, textTable } from './report.ts';
+import { describeMachine, inWords, writeResults } from './results.ts';
+import type { Row } from './row.ts';
+import { loadRow, ROWS } from './rows.ts';
+import { sample } from './sampling.ts';
+import type { Run } from './verdict.ts';
+
+async function chosen(only: readonly string[]): Promise<Row[]> {
+  const known: readonly string[] = ROWS;
+  for (const name of only) {
+    if (known.includes(name)) continue;
+    const near = nearest(name, known);
+    throw new TwinpathError('ERR_OPTION_INVALID', {
+      device: '--only',
+      detail: `there is no row ${name}`,
+      hint: near === undefined ? `The rows are: ${known.join(', ')}.` : `Did you mean ${near}?`,
+    });
+  }
+  const rows = await Promise.all(known.map(loadRow));
+  return rows.filter(({ name, onRequest }) => (only.length === 0 ? !onRequest : only.includes(name)));
+}
+
+async function main(args: Arguments, terminal: Terminal): Promise<number> {
+  const rows = await chosen(args.texts.get('only') ?? []);
+  if (process.getuid?.() !== 0) {
+    throw new TwinpathError('ERR_PERMISSION', {
+      device: 'npm run perf',
+      hint: 'It builds network namespaces and drives kernel rings: run it as root.',
+    });
+  }
+  const machineLock = await holdMachine();
+  const pages = new HugePages();
+  try {
+    return await measure(rows, args, terminal, new Interruption());
+  } finally {
+    cleanUpStaleLabs(); // of a side that had to be stopped
+    pages.restore();
+    machineLock.close();
+  }
+}
+
+async function measure(
+  rows: readonly Row[],
+  args: Arguments,
+  terminal: Terminal,
+  interruption: Interruption,
+): Promise<number> {
+  const { signal } = interruption;
+  cleanUpStaleLabs();
+  const quick = args.flags.has('quick');
+  const machine = describeMachine();
+  terminal.say(inWords(machine));
+  const began = new Date();
+  const shown: Shown[] = [];
+  const runs: Record<string, Run[]> = {};
+  for (const row of rows) {
+    terminal.say(`\n${row.name}: ${row.about}`);
+    const progress = (side: string, turn: number, turns: number): void =>
+      terminal.panel([`  run ${turn + 1} of ${turns}: ${side}`]);
+    const result = await sample(row, { quick, signal, progress });
+    terminal.panel([]);
+    if (signal.aborted) return interruption.exitCode;
+    runs[row.name] = result.runs;
+    shown.push({ row, lines: result.lines });
+    terminal.say(textTable(shown.slice(-1)));
+  }
+  const lines = shown.flatMap((one) => one.lines);
+  const seconds = Math.round((Date.now() - began.getTime()) / 1000);
+  const results = { began: began.toISOString(), seconds, quick, machine, rows: lines, runs };
+  const path = writeResults(results);
+  await terminal.print(args.flags.has('json') ? JSON.stringify({ rows: lines }) : textTable(shown));
+  terminal.say(`\n${seconds} s. Every sample: ${path}`);
+  return lines.some(({ note }) => note !== undefined) ? EXIT.NOT_WELL : EXIT.WELL;
+}
+
+const terminal = new Terminal();
+try {
+  const args = parse(table, process.argv.slice(2));
+  if (args.flags.has('help')) await terminal.print(commandHelp(table, 'npm run perf --'));
+  else process.exitCode = await main(args, terminal);
+} catch (error) {
+  if (!(error instanceof TwinpathError)) throw error;
+  terminal.say(`perf: ${error.message}`);
+  process.exitCode = error.code.startsWith('ERR_OPTION') ? EXIT.USAGE : EXIT.NOT_WELL;
+}
