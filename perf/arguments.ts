@@ -8,7 +8,7 @@ export const table: CommandTable = {
   options: {
     quick: { help: 'under three minutes: fewer and shorter runs' },
     only: { value: 'NAME', help: 'this row alone', otherwise: 'all but soak', repeatable: true },
-    publish: { help: 'put the table into README.md and perf/README.md, and draw the plots they show' },
+    publish: { help: 'put the table into perf/README.md, and draw the plots that the READMEs show' },
   },
   notes: [
     'Sides take turns, A B A B, each in a process of its own. The ratio is the median of the ratios of\n' +

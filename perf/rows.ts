@@ -3,7 +3,10 @@ import type { Row } from './row.ts';
 
 export const ROWS = ['handoff'] as const;
 
+/** Tests run the sources. */
+const extension = import.meta.url.slice(-3);
+
 export async function loadRow(name: string): Promise<Row> {
-  const { row } = (await import(new URL(`./rows/${name}.js`, import.meta.url).href)) as { row: Row };
+  const { row } = (await import(new URL(`./rows/${name}${extension}`, import.meta.url).href)) as { row: Row };
   return row;
 }

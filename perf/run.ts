@@ -14,6 +14,7 @@ import { nearest } from '../src/options.ts';
 import { table } from './arguments.ts';
 import { holdMachine } from './machine-lock.ts';
 import { HugePages } from './peers/huge-pages.ts';
+import { publish } from './publish.ts';
 import { type Shown, textTable } from './report.ts';
 import { describeMachine, inWords, writeResults } from './results.ts';
 import type { Row } from './row.ts';
@@ -85,6 +86,9 @@ async function measure(
   const results = { began: began.toISOString(), seconds, quick, machine, rows: lines, runs };
   const path = writeResults(results);
   await terminal.print(args.flags.has('json') ? JSON.stringify({ rows: lines }) : textTable(shown));
+  if (args.flags.has('publish')) {
+    for (const file of publish({ shown, runs, machine, began: results.began })) terminal.say(`wrote ${file}`);
+  }
   terminal.say(`\n${seconds} s. Every sample: ${path}`);
   return lines.some(({ note }) => note !== undefined) ? EXIT.NOT_WELL : EXIT.WELL;
 }

@@ -1,0 +1,81 @@
+/**
+ * The plots: SVG files that stand alone, readable on a white and on a black page.
+ *
+ * Drawn by Observable Plot over linkedom's document: no browser, no script in the file.
+ */
+import * as Plot from '@observablehq/plot';
+import { parseHTML } from 'linkedom';
+import type { Line } from './verdict.ts';
+
+export const COLOURS = { met: '#2e7d4f', missed: '#c0392b', ours: '#2463a6', peer: '#9a7d0a' } as const;
+const INK = '#808890';
+
+/** A plot as the text of an SVG file. */
+export function svg(options: Plot.PlotOptions): string {
+  const { document } = parseHTML('<html><body></body></html>');
+  const drawn = Plot.plot({
+    ...{ width: 760, document: document as unknown as NonNullable<Plot.PlotOptions['document']> },
+    ...options,
+    style: { background: 'none', color: INK, fontFamily: 'system-ui, sans-serif', fontSize: '12px' },
+    figure: false,
+  });
+  drawn.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
+  return `${drawn.outerHTML}\n`;
+}
+
+interface Mark {
+  readonly name: string;
+  /** How far the result is beyond its goal: 1 is the goal itself, more is better. */
+  readonly beyond: number;
+  readonly low: number;
+  readonly high: number;
+  readonly met: boolean;
+}
+
+/** All plots of a run, by file name without the extension. */
+export function plots({
+  shown,
+}: {
+  readonly shown: readonly { readonly lines: readonly Line[] }[];
+}): Record<string, string> {
+  return { goals: goalsPlot(shown.flatMap(({ lines }) => lines)) };
+}
+
+/** Every ratio that has a goal, as multiples of that goal; the bar is the middle half of the runs. */
+export function goalsPlot(lines: readonly Line[]): string {
+  const marks = lines.map(mark).filter((one) => one !== undefined);
+  const name = (one: Mark): string => one.name;
+  return svg({
+    height: 60 + 22 * marks.length,
+    marginLeft: 190,
+    x: {
+      type: 'log',
+      label: 'times the goal (1 = the goal; right of it is better) →',
+      tickFormat: '~g',
+      grid: true,
+    },
+    y: { label: null, domain: marks.map(name) },
+    marks: [
+      Plot.ruleX([1], { stroke: INK, strokeWidth: 1.5 }),
+      Plot.ruleY(marks, {
+        y: name,
+        x1: 'low',
+        x2: 'high',
+        stroke: colour,
+        strokeWidth: 3,
+        strokeOpacity: 0.45,
+      }),
+      Plot.dot(marks, { y: name, x: 'beyond', fill: colour, r: 5 }),
+    ],
+  });
+}
+
+const colour = (one: Mark): string => (one.met ? COLOURS.met : COLOURS.missed);
+
+function mark({ name, ratio, goal, met, spread }: Line): Mark | undefined {
+  const bound = Number(goal?.slice(2));
+  if (ratio === null || met === null || !(bound > 0)) return undefined;
+  const beyond = goal?.startsWith('≥') ? ratio / bound : bound / ratio;
+  const half = (spread ?? 0) / 2;
+  return { name, met, beyond, low: beyond * (1 - half), high: beyond * (1 + half) };
+}
