@@ -9,6 +9,7 @@ import type { Line } from './verdict.ts';
 
 export const COLOURS = { met: '#2e7d4f', missed: '#c0392b', ours: '#2463a6', peer: '#9a7d0a' } as const;
 const INK = '#808890';
+const TICKS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 50, 100];
 
 /** A plot as the text of an SVG file. */
 export function svg(options: Plot.PlotOptions): string {
@@ -51,6 +52,7 @@ export function goalsPlot(lines: readonly Line[]): string {
     x: {
       type: 'log',
       label: 'times the goal (1 = the goal; right of it is better) →',
+      ticks: TICKS,
       tickFormat: '~g',
       grid: true,
     },

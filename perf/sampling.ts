@@ -14,6 +14,8 @@ export interface SamplingOptions {
   readonly signal: AbortSignal;
   /** Told what begins. */
   readonly progress: (side: string, turn: number, turns: number) => void;
+  /** What runs a side; for tests another than side.js. */
+  readonly program?: URL;
 }
 
 /** A run during which the hypervisor gave away more than this is set aside. */
@@ -55,10 +57,10 @@ async function runSide(
   row: string,
   side: string,
   seconds: number,
-  { quick, signal }: SamplingOptions,
+  { quick, signal, program = new URL('./side.js', import.meta.url) }: SamplingOptions,
 ): Promise<{ sample?: Sample; failure?: string }> {
   const before = weather();
-  const args = [fileURLToPath(new URL('./side.js', import.meta.url)), row, side, String(seconds)];
+  const args = [fileURLToPath(program), row, side, String(seconds)];
   // A process group of its own: Ctrl-C reaches this program alone, and what the side started ends with it.
   const child = spawn(process.execPath, quick ? [...args, 'quick'] : args, {
     stdio: ['ignore', 'pipe', 'pipe'],
