@@ -47,11 +47,13 @@ export function goalsPlot(lines: readonly Line[]): string {
   const marks = lines.map(mark).filter((one) => one !== undefined);
   const name = (one: Mark): string => one.name;
   return svg({
-    height: 60 + 22 * marks.length,
+    height: 70 + 22 * marks.length,
+    marginBottom: 46,
     marginLeft: 190,
     x: {
       type: 'log',
       label: 'times the goal (1 = the goal; right of it is better) →',
+      labelOffset: 42,
       ticks: TICKS,
       tickFormat: '~g',
       grid: true,
