@@ -1,71 +1,19 @@
-/** The command line as a person has it: `dist/src/cli/main.js` in processes of its own. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { openSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { DemoLedger } from '../../src/cli/demo-ledger.ts';
-import { buildLab, drive, passed, until } from './harness.ts';
+import { buildLab, drive, passed } from './harness.ts';
 import { attachments, linkIn } from './machine-state.ts';
 import { Peer } from './peers.ts';
+import { type Outcome, Run, type RunOptions, temporary } from './process.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
-const NOBODY = 65_534;
+const start = (args: readonly string[], options?: RunOptions): Run =>
+  new Run([process.execPath, MAIN, ...args], options);
 
-interface Options {
-  readonly nobody?: boolean;
-  readonly stdout?: number;
-}
-
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** A running command, ended with the test; `outcome` settles when it has exited. */
-class Run {
-  readonly child: ChildProcess;
-  readonly outcome: Promise<Outcome>;
-  stdout = '';
-  stderr = '';
-
-  constructor(args: readonly string[], { nobody = false, stdout }: Options = {}) {
-    const home = nobody ? temporary() : undefined;
-    this.child = spawn(process.execPath, [MAIN, ...args], {
-      stdio: ['ignore', stdout ?? 'pipe', 'pipe'],
-      ...(nobody ? { uid: NOBODY, gid: NOBODY, env: { PATH: process.env.PATH, HOME: home } } : {}),
-    });
-    this.child.stdout?.on('data', (data) => {
-      this.stdout += data;
-    });
-    this.child.stderr?.on('data', (data) => {
-      this.stderr += data;
-    });
-    this.outcome = new Promise((resolve) => {
-      this.child.on('close', (code) => resolve({ code, stdout: this.stdout, stderr: this.stderr }));
-    });
-    onTestFinished(() => void this.child.kill('SIGKILL'));
-  }
-
-  /** Until standard error has said so. */
-  said(words: string): Promise<void> {
-    return until(`"${words}"`, () => {
-      if (this.child.exitCode !== null) throw new Error(`it ended: ${this.stderr}`);
-      return this.stderr.includes(words);
-    });
-  }
-}
-
-const twinpath = (args: readonly string[], options?: Options): Promise<Outcome> =>
-  new Run(args, options).outcome;
-
-function temporary(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'tp-cli-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
+const twinpath = (args: readonly string[], options?: RunOptions): Promise<Outcome> =>
+  start(args, options).outcome;
 
 /** What every demo promises, whatever network it ran on. */
 function expectKept({ code, stdout, stderr }: Outcome): DemoLedger {
@@ -148,7 +96,7 @@ describe('twinpath demo', () => {
   });
 
   it('takes everything down when it is interrupted', async () => {
-    const run = new Run(['demo', '--seconds', '60', '--no-tcp']);
+    const run = start(['demo', '--seconds', '60', '--no-tcp']);
     await run.said('synthetic → vf');
     run.child.kill('SIGINT');
     const { code, stdout } = await run.outcome;
@@ -177,7 +125,7 @@ describe('twinpath run', () => {
   it('runs a handler through failovers until Ctrl-C, and leaves nothing behind', async () => {
     const lab = await buildLab();
     const { nic } = lab;
-    const run = new Run([
+    const run = start([
       ...['run', 'echo', '--json', '--netns', lab.guest, '--netvsc', nic.netvsc, '--force'],
       ...['--option', `address=${nic.guestAddress}`, '--queues', '2'],
     ]);
@@ -216,7 +164,7 @@ describe('twinpath run', () => {
     const { code, stdout } = await twinpath([...args, '--seconds', '1']);
     expect(code).toBe(0);
     expect(stdout).toMatch(/packets in[\s\S]*every one accounted for/);
-    const run = new Run(args);
+    const run = start(args);
     await run.said('is open');
     run.child.kill('SIGTERM');
     expect((await run.outcome).code).toBe(0);
@@ -238,7 +186,7 @@ describe('twinpath run', () => {
       }`,
     );
     const args = ['run', handler, '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force'];
-    const run = new Run([...args, '--json', '--queues', '2']);
+    const run = start([...args, '--json', '--queues', '2']);
     await run.said('is open');
     await drive(lab, lab.nic, { rate: 1000 });
     await run.said('first');
@@ -253,7 +201,7 @@ describe('twinpath run', () => {
   it("names the busiest flow first in count's report", async () => {
     const lab = await buildLab();
     const peer = await Peer.start(lab.outside);
-    const run = new Run([
+    const run = start([
       ...['run', 'count', '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force', '--queues', '1'],
       ...['--option', 'every=400', '--option', 'top=2'],
     ]);
@@ -287,7 +235,7 @@ describe('twinpath run', () => {
     const lab = await buildLab();
     const [outside, guest] = [await Peer.start(lab.outside), await Peer.start(lab.guest)];
     await guest.call('listen', 'guest', 8000);
-    const run = new Run(['run', 'host', '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force']);
+    const run = start(['run', 'host', '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force']);
     await run.said('is open');
     expect(await outside.call('askUdp', lab.nic.guestAddress, 8000, [0, 0, 0])).toHaveLength(3);
     run.child.kill('SIGINT');
@@ -300,7 +248,7 @@ describe('twinpath run', () => {
     const lab = await buildLab();
     const handler = join(temporary(), 'thrower.mjs');
     writeFileSync(handler, "export default () => { throw new Error('not today'); };");
-    const run = new Run(['run', handler, '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force']);
+    const run = start(['run', handler, '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force']);
     await run.said('is open');
     await drive(lab, lab.nic, { rate: 1000 });
     await run.said('not today');
@@ -365,7 +313,7 @@ describe('any command', () => {
     const full = await twinpath(['list', '--json'], { stdout: openSync('/dev/full', 'w') });
     expect(full.code).toBe(1);
     expect(full.stderr).toContain('Standard output could not be written');
-    const run = new Run(['list']);
+    const run = start(['list']);
     run.child.stdout?.destroy();
     expect(await run.outcome).toMatchObject({ code: 0, stderr: '' });
   });

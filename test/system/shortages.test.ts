@@ -2,69 +2,23 @@
  * What a process may lack: a capability, io_uring, a compiler, a place for the shim. Twinpath does without, or
  * says what is missing in one sentence and changes nothing. The plain refusals are in refusals.test.ts.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import {
-  chmodSync,
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { openPort } from '../../dist/src/port.js';
 import { buildLab, drive, ECHO, expectUnharmed, type Lab, nothingLeft, passed, until } from './harness.ts';
 import { linkIn } from './machine-state.ts';
+import { type Outcome, Run, temporary } from './process.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 const OPEN = join(ROOT, 'test/fixtures/refusals/open.mjs');
 const NODE = process.execPath;
 const MEMORY = { network: 'memory', queues: 2, handler: ECHO.href, handlerOptions: { address: '10.0.0.1' } };
 
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-class Run {
-  readonly child: ChildProcess;
-  readonly outcome: Promise<Outcome>;
-  stdout = '';
-  stderr = '';
-
-  constructor(command: readonly string[], env: NodeJS.ProcessEnv = process.env) {
-    this.child = spawn(command[0]!, command.slice(1), { env });
-    this.child.stdout!.on('data', (data) => {
-      this.stdout += data;
-    });
-    this.child.stderr!.on('data', (data) => {
-      this.stderr += data;
-    });
-    this.outcome = new Promise((resolve) => {
-      this.child.on('close', (code) => resolve({ code, stdout: this.stdout, stderr: this.stderr }));
-    });
-    onTestFinished(() => void this.child.kill('SIGKILL'));
-  }
-}
-
-function outcome(command: readonly string[], env?: NodeJS.ProcessEnv): Promise<Outcome> {
-  const run = new Run(command, env);
-  run.child.stdin!.end();
-  return run.outcome;
-}
-
-function temporary(): string {
-  const folder = mkdtempSync(join(tmpdir(), `tp-${process.pid}-`));
-  chmodSync(folder, 0o755);
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
+const outcome = (command: readonly string[], env?: NodeJS.ProcessEnv): Promise<Outcome> =>
+  new Run(command, { env }).outcome;
 
 /** The fixture's command line, for a port on the lab's NIC. */
 function opening(lab: Lab, options: object = {}): string[] {
@@ -104,7 +58,7 @@ describe('a port without io_uring', () => {
     const lab = await buildLab();
     const jail = join(temporary(), 'no-io-uring');
     execFileSync('cc', ['-o', jail, join(ROOT, 'test/fixtures/no-io-uring.c')]);
-    const run = new Run([jail, ...opening(lab, { netns: lab.guest })]);
+    const run = new Run([jail, ...opening(lab, { netns: lab.guest })], { input: true });
     await until('the port open', () => run.stdout.includes('\n') || run.child.exitCode !== null);
     expect(JSON.parse(run.stdout).paths.synthetic).toMatchObject({
       driver: 'tap',

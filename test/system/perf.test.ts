@@ -1,0 +1,51 @@
+/** `npm run perf` as a person has it, but for the long part. */
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { holdMachine } from '../../perf/machine-lock.ts';
+import { ROWS } from '../../perf/rows.ts';
+import type { Line } from '../../perf/verdict.ts';
+import { type Outcome, Run, type RunOptions } from './process.ts';
+
+const program = (name: string): string =>
+  fileURLToPath(new URL(`../../dist/perf/${name}.js`, import.meta.url));
+const perf = (args: readonly string[], options?: RunOptions): Promise<Outcome> =>
+  new Run([process.execPath, program('run'), ...args], options).outcome;
+
+describe('npm run perf', () => {
+  it('measures one row, and prints one JSON object and nothing else', async () => {
+    const { code, stdout, stderr } = await perf(['--only', 'handoff', '--quick', '--json']);
+    expect([0, 1], stderr).toContain(code); // 1: too noisy here, which it says
+    const { rows } = JSON.parse(stdout) as { rows: Line[] };
+    expect(rows.map(({ name }) => name.split(':')[0])).toEqual(rows.map(() => 'handoff'));
+    const lost = rows.find(({ name }) => name === 'handoff:lost');
+    expect(lost).toMatchObject({ ours: 0, peer: null, ratio: null, unit: 'packets', goal: '≤ 0', met: true });
+    for (const row of rows) {
+      if (row.note === undefined)
+        expect(row).toMatchObject({ ours: expect.any(Number), runs: expect.any(Number) });
+      else expect(row).toMatchObject({ ours: null, peer: null, ratio: null, met: null });
+    }
+  });
+
+  it('says which row a wrong name may mean, and which there are', async () => {
+    const near = await perf(['--only', 'handof']);
+    expect(near).toMatchObject({ code: 2, stdout: '' });
+    expect(near.stderr).toContain('Did you mean handoff?');
+    const far = await perf(['--only', 'nothing-like-it']);
+    expect(far.code).toBe(2);
+    for (const row of ROWS) expect(far.stderr).toContain(row);
+  });
+
+  it('is refused to others than root in one sentence', async () => {
+    const { code, stderr } = await perf(['--only', 'handoff'], { nobody: true });
+    expect(code).toBe(1);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+    expect(stderr).toMatch(/root/);
+  });
+
+  it('does not measure while another one does', async () => {
+    const held = await holdMachine();
+    const { code, stderr } = await perf(['--only', 'handoff']).finally(() => held.close());
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/another measurement is running/);
+  });
+});

@@ -1,0 +1,67 @@
+/** A program that a test runs as a person would: ended with the test, its words kept. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import { until } from './harness.ts';
+
+const NOBODY = 65_534;
+
+export interface RunOptions {
+  readonly env?: NodeJS.ProcessEnv;
+  /** As a user who may do nothing. */
+  readonly nobody?: boolean;
+  /** Keeps standard input open, until the test ends it. */
+  readonly input?: boolean;
+  /** A descriptor for standard output instead of a pipe. */
+  readonly stdout?: number;
+}
+
+export interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A running program; `outcome` settles when it has exited. */
+export class Run {
+  readonly child: ChildProcess;
+  readonly outcome: Promise<Outcome>;
+  stdout = '';
+  stderr = '';
+
+  constructor([program = '', ...args]: readonly string[], { env, nobody, input, stdout }: RunOptions = {}) {
+    const home = nobody ? temporary() : undefined;
+    this.child = spawn(program, args, {
+      stdio: [input ? 'pipe' : 'ignore', stdout ?? 'pipe', 'pipe'],
+      ...(nobody ? { uid: NOBODY, gid: NOBODY, env: { PATH: process.env.PATH, HOME: home } } : { env }),
+    });
+    this.child.stdout?.on('data', (data) => {
+      this.stdout += data;
+    });
+    this.child.stderr?.on('data', (data) => {
+      this.stderr += data;
+    });
+    this.outcome = new Promise((resolve) => {
+      this.child.on('close', (code) => resolve({ code, stdout: this.stdout, stderr: this.stderr }));
+    });
+    onTestFinished(() => void this.child.kill('SIGKILL'));
+  }
+
+  /** Until standard error has said so. */
+  said(words: string): Promise<void> {
+    return until(`"${words}"`, () => {
+      if (this.child.exitCode !== null) throw new Error(`it ended: ${this.stderr}`);
+      return this.stderr.includes(words);
+    });
+  }
+}
+
+/** A folder that goes with the test, and that every user may read. */
+export function temporary(): string {
+  const folder = mkdtempSync(join(tmpdir(), `tp-${process.pid}-`));
+  chmodSync(folder, 0o755);
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
