@@ -19,6 +19,7 @@ import type {
   WorkerNews,
 } from './coordinator/messages.ts';
 import { workerFile } from './coordinator/queue-workers.ts';
+import { threadEnvironment } from './coordinator/thread-environment.ts';
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
 import { pageSize } from './kernel/page-size.ts';
@@ -76,7 +77,9 @@ class Group {
     this.rss = settings.rss;
     this.journal = new Journal(this.memory);
     const workerData: CoordinatorData = { shared: this.memory.shared, settings };
-    this.#coordinator = new Worker(workerFile('coordinator'), { workerData, name: 'twinpath coordinator' });
+    this.#coordinator = new Worker(workerFile('coordinator'), {
+      ...{ workerData, name: 'twinpath coordinator', env: threadEnvironment() },
+    });
   }
 
   /** Waits for the ports. @throws TwinpathError, after everything was undone */

@@ -1,12 +1,13 @@
 /** Threads of a lab as their owner has them: one worker, started from `workers/`, that tells a few things. */
 import { Worker } from 'node:worker_threads';
+import { threadEnvironment } from '../coordinator/thread-environment.ts';
 import { TwinpathError } from '../errors.ts';
 
 /** @param name of the thread entry, a file of `workers/` without its ending */
 export function startThread(name: string, workerData: unknown): Worker {
   const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
   const entry = new URL(`../../workers/${name}${extension}`, import.meta.url);
-  return new Worker(entry, { workerData, name: `tp-${name}` });
+  return new Worker(entry, { workerData, name: `tp-${name}`, env: threadEnvironment() });
 }
 
 /**

@@ -28,6 +28,22 @@ describe('the lock file', () => {
   });
 });
 
+describe('the tools of perf/', () => {
+  const tools: typeof lock = read('perf/package-lock.json');
+
+  test('are locked, and their lock file names no registry', () => {
+    const resolved = Object.entries(tools.packages).filter(([, entry]) => entry.resolved !== undefined);
+    expect(resolved).toEqual([]);
+    expect(tools.packages['node_modules/clinic']?.version).toBe(
+      read('perf/package.json').dependencies.clinic,
+    );
+  });
+
+  test('are not what an ordinary install brings', () => {
+    expect(entries.filter(([at]) => /clinic/.test(at))).toEqual([]);
+  });
+});
+
 describe('the package', () => {
   const manifest = read('package.json');
 

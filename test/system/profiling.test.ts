@@ -1,0 +1,142 @@
+/** The profiling programs as a person starts them. What clinic itself draws is tested where it is installed. */
+import { spawn } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, onTestFinished, test } from 'vitest';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const installed = existsSync(join(root, 'perf/node_modules/clinic/bin.js'));
+
+function scratch(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'tp-profiling-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+function start(program: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env) {
+  const file = join(root, 'dist/perf', `${program}.js`);
+  const child = spawn(process.execPath, [file, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const output = { out: '', err: '' };
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    output.out += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    output.err += text;
+  });
+  const exited = new Promise<number | null>((resolve) => child.once('close', resolve));
+  onTestFinished(() => void child.kill('SIGKILL'));
+  return { child, output, exited };
+}
+
+/** A folder in which something that is not clinic is installed in its place. */
+function standIn(text: string): string {
+  const folder = scratch();
+  mkdirSync(join(folder, 'node_modules/clinic'), { recursive: true });
+  writeFileSync(join(folder, 'node_modules/clinic/package.json'), '{}');
+  writeFileSync(join(folder, 'node_modules/clinic/bin.js'), text);
+  return folder;
+}
+
+const ENDED = `console.log('{"kind":"ended","seconds":1,"packets":7}');`;
+const page = (tool: string, text: string) =>
+  `${ENDED} require('fs').writeFileSync('report.clinic-${tool}.html', ${JSON.stringify(text)});`;
+
+describe('perf:clinic', () => {
+  test('says what to run when clinic is not installed', async () => {
+    const folder = scratch();
+    const { output, exited } = start('clinic', ['flame', '--prefix', folder]);
+    expect(await exited).toBe(1);
+    expect(output.err).toContain(`Run "npm ci --prefix ${folder}"`);
+    expect(output.err).toContain('--install');
+    expect(output.out).toBe('');
+  });
+
+  test('refuses a wrong command line with 2, and explains itself', async () => {
+    const wrong = start('clinic', ['flaem']);
+    expect(await wrong.exited).toBe(2);
+    expect(wrong.output.err).toContain('did you mean flame?');
+    const help = start('clinic', ['--help']);
+    expect(await help.exited).toBe(0);
+    expect(help.output.out).toContain('heapprofiler');
+  });
+
+  test.each([
+    ['writes no page', ENDED, 'wrote no page'],
+    ['writes a page without data', page('flame', '<html></html>'), 'holds no data'],
+    [
+      'profiles nothing',
+      `require('fs').writeFileSync('report.clinic-flame.html', '')`,
+      'did not run to its end',
+    ],
+    ['fails', 'process.exit(3)', 'Clinic failed (3)'],
+    [
+      'floods the disk',
+      `require('fs').writeFileSync('big', 'x'.repeat(3e6)); setInterval(() => {}, 1000)`,
+      'more than 2 MB',
+    ],
+    ['never ends', 'setInterval(() => {}, 1000)', 'not ended after 2 s'],
+  ])('fails, and leaves nothing, when clinic %s', async (_, text, why) => {
+    const out = scratch();
+    const options = ['--seconds', '1', '--timeout', '2', '--disk', '2', '--out', out];
+    const { output, exited } = start('clinic', ['flame', '--prefix', standIn(text), ...options]);
+    expect(await exited).toBe(1);
+    expect(output.err).toContain(why);
+    expect(readdirSync(out)).toEqual([]);
+  });
+
+  test('passes Ctrl-C on once, and ends everything at the second', async () => {
+    const out = scratch();
+    const deaf = `process.on('SIGINT', () => console.log('heard')); setInterval(() => {}, 1000); require('fs').writeFileSync('here', '')`;
+    const { child, output, exited } = start('clinic', ['flame', '--prefix', standIn(deaf), '--out', out]);
+    const begun = () => readdirSync(out).some((name) => existsSync(join(out, name, 'here')));
+    while (!begun() && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill('SIGINT');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    child.kill('SIGINT');
+    expect(await exited).toBe(130);
+    expect(output.err).toContain('interrupted twice');
+    expect(output.err.split('heard').length - 1).toBe(1);
+    expect(readdirSync(out)).toEqual([]);
+  });
+
+  test.skipIf(!installed).each(['flame', 'doctor'])('%s shows what ran', async (tool) => {
+    const out = scratch();
+    const { output, exited } = start('clinic', [tool, '--seconds', '1', '--json', '--out', out]);
+    expect(await exited).toBe(0);
+    const { report, evidence, load } = JSON.parse(output.out);
+    expect(evidence.count).toBeGreaterThan(10);
+    expect(load.packets).toBeGreaterThan(0);
+    expect(readdirSync(out)).toEqual([report.slice(out.length + 1)]);
+    if (tool === 'flame') expect(readFileSync(report, 'utf8')).toContain('datapath/port-queue.js');
+  });
+});
+
+test('perf:profile leaves a profile of each thread, and says so when Linux perf is not there', async () => {
+  const out = scratch();
+  // Nothing is found by this PATH: no perf.
+  const env = { ...process.env, PATH: out };
+  const { output, exited } = start('profile', ['--seconds', '1', '--json', '--out', out], env);
+  expect(await exited).toBe(0);
+  expect(output.err).toContain('Linux perf is not installed');
+  const { threads, load, flame } = JSON.parse(output.out);
+  expect(load.packets).toBeGreaterThan(0);
+  expect(flame).toBeUndefined();
+  const names = threads.map(({ thread }: { thread: string }) => thread);
+  expect(names).toEqual(['main', 'coordinator', 'queue-worker', 'network']);
+  const worker = threads.find(({ thread }: { thread: string }) => thread === 'queue-worker');
+  expect(worker.functions.map(({ name }: { name: string }) => name).join()).toContain('port-queue.js');
+  const [folder] = readdirSync(out);
+  expect(readdirSync(join(out, folder!)).sort()).toEqual(
+    names.map((name: string) => `${name}.cpuprofile`).sort(),
+  );
+});
