@@ -108,7 +108,7 @@ const guard = (folder: string, timeoutSeconds: number, output: Guard['output']):
 });
 
 function judge({ code, ended, interrupted }: Outcome, who: string, said: string): void {
-  if (interrupted !== 0) throw new Failure('Interrupted: nothing was written.', interrupted);
+  if (interrupted !== 0) throw new Failure('Interrupted.', interrupted);
   if (ended !== undefined) throw new Failure(`${who} was ended: ${ended}.`);
   if (code !== 0) throw new Failure(`${who} failed (${code ?? 'a signal'}).\n${said.trimEnd()}`);
 }
@@ -262,7 +262,6 @@ async function run({ workload, json, out, top, full }: ProfileOptions): Promise<
       flame = { file, samples: sumOf(stacks), shares: shares(stacks) };
       print(`\n${rate(watched)} while perf looked on\n${kindTable(stacks)}`);
     }
-    print(`\n${results}\n`);
     if (json) {
       const shown = threads.map((thread) => ({ ...thread, functions: thread.functions.slice(0, top) }));
       process.stdout.write(
@@ -271,7 +270,9 @@ async function run({ workload, json, out, top, full }: ProfileOptions): Promise<
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
+    // Also of a run that failed half-way: what is there is good.
     if (readdirSync(results).length === 0) rmdirSync(results);
+    else print(`\n${results}\n`);
     if (workload.network === 'veth') cleanUpStaleLabs(); // of a load that was ended by force
   }
 }
