@@ -122,7 +122,11 @@ async function run(options: ClinicOptions): Promise<{ report: Report; interrupte
       throw new Failure('The load did not run to its end.');
     }
     const evidence = evidenceIn(tool, html);
-    if (evidence.count === 0) throw new Failure(`Clinic's page holds no data: no ${evidence.what}.`);
+    if (evidence.count === 0) {
+      const known =
+        tool === 'bubbleprof' ? ' It reads what Node 20 traces, and finds nothing in what Node 24 does.' : '';
+      throw new Failure(`Clinic's page holds no data: no ${evidence.what}.${known}`);
+    }
     const report = join(out, `clinic-${tool}-${stamp(new Date())}.html`);
     renameSync(page, report);
     const bytes = Buffer.byteLength(html);
