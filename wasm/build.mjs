@@ -8,9 +8,9 @@ const FOLDERS = [
   ['wasm', 'dist/src/handlers'],
   ['test/fixtures/wasm', 'dist/test/fixtures/wasm'],
 ];
-// As docs/wasm-abi.md tells everybody.
+// As docs/wasm-abi.md tells everybody, and with vectors.
 const FLAGS = [
-  ...['--enable', 'threads', '--sharedMemory', '--importMemory', '--noExportMemory'],
+  ...['--enable', 'threads', '--enable', 'simd', '--sharedMemory', '--importMemory', '--noExportMemory'],
   ...['--initialMemory', '1', '--maximumMemory', '65536'],
   ...['--runtime', './wasm/include/twinpath-runtime', '-Ospeed', '--baseDir', root],
 ];

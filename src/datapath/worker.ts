@@ -16,6 +16,7 @@ import { RssHash } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
 import { Burst } from './burst.ts';
 import type { Exits, HandlerFailure } from './dispatch.ts';
+import { bound } from './handler.ts';
 import { Idle, type IdleMode } from './idle.ts';
 import type { LoadedHandler } from './load-handler.ts';
 import { PortQueue } from './port-queue.ts';
@@ -49,6 +50,7 @@ export function runWorker(context: WorkerContext): void {
   const pool = new FramePool(memory, queue);
   const burst = new Burst(memory, queue);
   const rss = rssKey === undefined ? undefined : new RssHash(memory.view, rssKey);
+  const handle = bound(handler.handle, burst);
   const exits: { -readonly [K in keyof Exits]: Exits[K] } = { ports: [], relays: [] };
   const deliveries = Array.from(
     { length: layout.geometry.ports },
@@ -57,7 +59,7 @@ export function runWorker(context: WorkerContext): void {
   const ports = deliveries.map(
     (delivery, port) =>
       new PortQueue({
-        ...{ shim, memory, pool, burst, handler: handler.handle, failed, attention },
+        ...{ shim, memory, pool, burst, handler: handle, failed, attention },
         ...{ port, queue, exits, delivery, rss },
       }),
   );

@@ -127,6 +127,14 @@ describe('a packet', () => {
     expect(() => packet.swapMacs()).toThrow(RangeError);
   });
 
+  it.each([0, 1, 2, 3])('exchanges them wherever it starts: %d bytes behind a word', (by) => {
+    const packet = loaded([[...counting(by), ...ethernet(counting(50))]]).packet(0).trimFront(by);
+    packet.swapMacs();
+    expect([...packet.bytes()]).toEqual(ethernet(counting(50), { dst: PEER_MAC, src: OUR_MAC }));
+    packet.prepend(by);
+    expect([...packet.bytes().subarray(0, by)]).toEqual(counting(by));
+  });
+
   it('compares its destination in all six bytes', () => {
     const packet = loaded([ethernet([])]).packet(0);
     expect(packet.dstEquals(Uint8Array.from(OUR_MAC))).toBe(true);
