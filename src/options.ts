@@ -88,8 +88,11 @@ export interface SharedOptions {
   forwardTo?: readonly ForwardTarget[];
   /** A handler that has not returned after so many milliseconds has its worker replaced, 100 to 60000. Default 2000. */
   stuckMillis?: number;
-  /** 'kernel', or 'memory': no device at all, the network is a thread of this process. */
-  network?: 'kernel' | 'memory';
+  /**
+   * 'kernel', or no device at all: 'memory', whose network is a thread of this process, or 'loop', where each path
+   * hands back what it is sent.
+   */
+  network?: 'kernel' | 'memory' | 'loop';
   /** Closes the ports when it aborts. */
   signal?: AbortSignal;
 }
@@ -116,7 +119,7 @@ export interface Settings {
   readonly rssKey: Uint8Array;
   readonly forwardTo: readonly RelayRoute[];
   readonly stuckMillis: number;
-  readonly network: 'kernel' | 'memory';
+  readonly network: 'kernel' | 'memory' | 'loop';
 }
 
 /** Ports that can be opened together: a frame's holder has four bits for them. */
@@ -196,7 +199,7 @@ export function validate(options: OpenPortsOptions): Settings {
     rssKey: keyOf(options.rssKey),
     forwardTo: routes(options.forwardTo ?? []),
     stuckMillis: whole('stuckMillis', options.stuckMillis ?? 2000, 100, 60_000),
-    network: oneOf('network', options.network ?? 'kernel', ['kernel', 'memory']),
+    network: oneOf('network', options.network ?? 'kernel', ['kernel', 'memory', 'loop']),
   };
 }
 

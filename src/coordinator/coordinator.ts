@@ -136,7 +136,9 @@ export class Coordinator {
 
   #networks(): PortNetwork[] {
     const { ports, network, tap, tie, host, rss, rssKey } = this.#settings;
-    if (network === 'memory') return ports.map((_, port) => new MemoryNetwork(this.#memory, port));
+    if (network !== 'kernel') {
+      return ports.map((_, port) => new MemoryNetwork(this.#memory, port, network === 'loop'));
+    }
     const table = new LinkTable(this.#shim, (gone, downed) => {
       for (const port of this.#ports) void port.changed(gone, downed);
     });

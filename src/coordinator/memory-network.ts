@@ -5,6 +5,7 @@
 import { Path, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { MemoryDevice } from '../paths/memory/device.ts';
+import { LoopDevice } from '../paths/memory/loop.ts';
 import type { PathDevice } from '../paths/path.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
 
@@ -15,9 +16,12 @@ export class MemoryNetwork implements PortNetwork {
   readonly #port: number;
   readonly #endpoints = new Map<PathId, Endpoint>();
   readonly #devices = new Map<PathId, MemoryDevice>();
+  readonly #loop: boolean;
   #plugged = 0;
 
-  constructor(memory: Memory, port: number) {
+  /** @param loop whether what is sent by a path comes back by it, and there are no peers */
+  constructor(memory: Memory, port: number, loop = false) {
+    this.#loop = loop;
     this.#memory = memory;
     this.#port = port;
     this.device = `memory${port}`;
@@ -42,6 +46,7 @@ export class MemoryNetwork implements PortNetwork {
   }
 
   make(path: PathId, { name }: Endpoint): PathDevice {
+    if (this.#loop) return new LoopDevice(this.#memory, this.#port, path, name);
     const device = new MemoryDevice(this.#memory, this.#port, path, name);
     this.#devices.set(path, device);
     return device;

@@ -23,6 +23,8 @@ export interface FrameSource {
 }
 
 export class Burst {
+  /** Where it lies in the shared memory. Not for handlers. */
+  declare readonly at: number;
   /** Packets in this burst. */
   length = 0;
   /** Byte offset of each packet's first byte in the shared memory. */
@@ -49,6 +51,7 @@ export class Burst {
   constructor(memory: Memory, queue: number) {
     const { buffer, layout } = memory;
     const at = layout.burst(queue);
+    this.at = at;
     this.offset = new Int32Array(buffer, at + BurstArray.offset, BURST);
     this.bytes = new Int32Array(buffer, at + BurstArray.bytes, BURST);
     this.hash = new Int32Array(buffer, at + BurstArray.hash, BURST);
@@ -107,9 +110,14 @@ export class Burst {
 
   /** A fresh burst of `length` packets already written to the arrays. Not for handlers. */
   begin(length: number): void {
+    this.open(length);
+    this.verdict.fill(0, 0, length);
+  }
+
+  /** The same, with the verdicts written, too. Not for handlers. */
+  open(length: number): void {
     this.length = length;
     this.shown.leave();
-    this.verdict.fill(0, 0, length);
   }
 
   /** Forgets the first `count` packets: the rest is a burst of its own. Not for handlers. */

@@ -12,6 +12,7 @@
 import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
+import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import {
   HEADROOM,
   handlingWord,
@@ -93,6 +94,7 @@ export class Dispatch implements FrameSource {
   readonly #beatAt: number;
   readonly #stuckAt: number;
   readonly #frames: number;
+  readonly #kernels: Kernels;
   readonly #longest: number;
   readonly #port: number;
   #nextReport = 1;
@@ -116,6 +118,7 @@ export class Dispatch implements FrameSource {
     this.#beatAt = (layout.worker(queue) + WorkerBlock.beat) >> 2;
     this.#stuckAt = (layout.worker(queue) + WorkerBlock.stuck) >> 2;
     this.#frames = layout.frames;
+    this.#kernels = kernelsOf(memory);
     this.#longest = layout.geometry.frameSize - HEADROOM;
     this.#port = port;
   }
@@ -129,10 +132,8 @@ export class Dispatch implements FrameSource {
   run(count: number, path: PathId, source: number = path, borrowed = false): void {
     const burst = this.#burst;
     burst.bind(this);
-    burst.port.fill(this.#port, 0, count);
-    burst.path.fill(path, 0, count);
-    if (!borrowed) burst.offload.fill(0, 0, count);
-    burst.begin(count);
+    this.#kernels.begin(burst.at, this.#port, path, borrowed);
+    burst.open(count);
     this.#doubles[this.#counter.bursts]!++;
     for (;;) {
       this.#handling(source, burst.length);
@@ -303,22 +304,22 @@ export class Dispatch implements FrameSource {
 
   /** Carries out the verdicts of the first `count` packets. */
   #settle(count: number): void {
-    const { offset, bytes, verdict, target } = this.#burst;
+    const { offset, bytes, verdict, target, at } = this.#burst;
     const { out } = this;
-    let room = out === undefined ? 0 : out.room(count);
     let dropped = 0;
     for (let i = 0; i < count; i++) {
-      const at = offset[i]!;
-      if (verdict[i] === TX && room > 0 && bytes[i]! >= SHORTEST && bytes[i]! <= this.#longest) {
-        out!.push(at, bytes[i]!);
-        room--;
-      } else if (verdict[i] === 0) {
-        this.put(at);
-        dropped++;
-      } else {
-        this.#carryOut(i, verdict[i]!, target[i]!, at, bytes[i]!);
-        if (verdict[i] === FORWARD && out !== undefined) room = out.room(count - i - 1); // it may have gone there
+      const decided = verdict[i]!;
+      if (decided === TX && out?.pushBurst !== undefined) {
+        const pushed = out.pushBurst(at, i, count, this.#longest);
+        if (pushed > 0) {
+          i += pushed - 1;
+          continue;
+        }
       }
+      if (decided === 0) {
+        this.put(offset[i]!);
+        dropped++;
+      } else this.#carryOut(i, decided, target[i]!, offset[i]!, bytes[i]!);
     }
     if (dropped > 0) this.#doubles[this.#counter.dropVerdict]! += dropped;
   }

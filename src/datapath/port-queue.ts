@@ -225,7 +225,11 @@ export class PortQueue {
     // Back pressure: what is not received waits in the path's ring, where the kernel counts overflow.
     if (!this.#room(BURST) && !anyway) return -1;
     if (path.ready(max) === 0) return 0;
-    const count = path.receive(this.#burst.offset, this.#burst.bytes, max);
+    const burst = this.#burst;
+    const count =
+      path.receiveBurst === undefined
+        ? path.receive(burst.offset, burst.bytes, max)
+        : path.receiveBurst(burst.at, max);
     const own = this.#split === undefined ? count : this.#split.divide(count, path.path);
     if (own > 0) this.#dispatch.run(own, path.path);
     path.release();

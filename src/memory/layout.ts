@@ -204,7 +204,7 @@ export const PathSlot = {
 } as const;
 
 /** Which driver a path slot belongs to. */
-export const Driver = { CLOSED: 0, AF_XDP: 1, TAP: 2, MEMORY: 3, HOST: 4, PROXY: 5 } as const;
+export const Driver = { CLOSED: 0, AF_XDP: 1, TAP: 2, MEMORY: 3, HOST: 4, PROXY: 5, LOOP: 6 } as const;
 
 /** Counters of a (port, queue). A drop reason is a counter; `DROP_REASONS` names them. */
 export const QUEUE_COUNTERS = [

@@ -121,6 +121,15 @@ export class Producer {
     return this.#seen;
   }
 
+  /** Where the slots lie, in bytes, and what cursors are masked with: for the kernels. */
+  get slotsAt(): number {
+    return this.#slots << 2;
+  }
+
+  get mask(): number {
+    return this.#mask;
+  }
+
   /** Everything ever committed, wrapping. */
   get cursor(): number {
     return this.#cursor;
@@ -177,6 +186,15 @@ export class Consumer {
   release(count: number): void {
     this.#cursor = (this.#cursor + count) | 0;
     Atomics.store(this.#words, this.#consumer, this.#cursor);
+  }
+
+  /** Where the slots lie, in bytes, and what cursors are masked with: for the kernels. */
+  get slotsAt(): number {
+    return this.#slots << 2;
+  }
+
+  get mask(): number {
+    return this.#mask;
   }
 
   /** Everything ever released, wrapping. */

@@ -4,6 +4,7 @@ import type { FramePool } from '../memory/frames.ts';
 import { Driver, PathSlot } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { HostQueue } from './host/queue.ts';
+import { LoopQueue } from './memory/loop.ts';
 import type { PathQueue, QueueAddress } from './path.ts';
 import { RingQueue } from './ring-queue.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
@@ -26,6 +27,8 @@ export function attach(
       return new RingQueue(memory, pool, port, queue, path, shim.xskKick);
     case Driver.MEMORY:
       return new RingQueue(memory, pool, port, queue, path, () => 0);
+    case Driver.LOOP:
+      return new LoopQueue(memory, pool, { port, queue, path });
     case Driver.HOST:
       return new HostQueue(shim, memory, pool, { port, queue, path });
     case Driver.TAP:
@@ -38,7 +41,7 @@ export function attach(
 /** Whether attaching continues rings that outlive a worker, rather than making new ones. */
 export function resumes(memory: Memory, { port, queue, path }: QueueAddress): boolean {
   const driver = memory.words[(memory.layout.slot(port, queue, path) + PathSlot.driver) >> 2];
-  return driver === Driver.AF_XDP || driver === Driver.MEMORY;
+  return driver === Driver.AF_XDP || driver === Driver.MEMORY || driver === Driver.LOOP;
 }
 
 /** Whether the slot's last worker died and left an io_uring to be read out first. */

@@ -36,12 +36,20 @@ export interface PathQueue extends FrameHolder {
    * many. They stay in the ring until {@link release}.
    */
   receive(offset: Int32Array, bytes: Int32Array, max: number): number;
+  /** As `receive`, into the burst that lies at `burst` in the shared memory. Absent: there is no faster way. */
+  receiveBurst?(burst: number, max: number): number;
   /** Gives back what the last `receive` read, once every frame of it was passed on. */
   release(): void;
   /** How many of `wanted` packets can be pushed now. */
   room(wanted: number): number;
   /** Stages one packet; only after `room` said so. */
   push(offset: number, bytes: number): void;
+  /**
+   * Stages packets of the burst that lies at `burst`, from `from` on and before `to`, and returns how many: it ends
+   * before the first whose verdict is not TX, that is no frame or longer than `longest`, or that has no room. Absent:
+   * one by one.
+   */
+  pushBurst?(burst: number, from: number, to: number, longest: number): number;
   /**
    * Sends a large segment of the machine's own stack uncut, at once, and behind what was pushed before; its offload
    * word says how it is to be cut. False: it is to be cut and pushed. Absent where that is always so.

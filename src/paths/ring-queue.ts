@@ -8,19 +8,15 @@ import { Xsk } from '../kernel/abi.ts';
 import { type CounterIndex, pathCounters } from '../memory/counters.ts';
 import type { FramePool, PathLedger } from '../memory/frames.ts';
 import { Holder, holderTag } from '../memory/holder.ts';
-import { BURST, type PathCounter, type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
+import { type PathCounter, type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
 import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathQueue } from './path.ts';
+import { ReceiveRing } from './receive-ring.ts';
+import { TransmitRing } from './transmit-ring.ts';
 
 /** Refill in batches: one release per this many frames, and the kernel never runs dry meanwhile. */
 const REFILL = 32;
-
-/**
- * In the upper word of an address, which is 0: the packet is being staged. Its frame says so before the
- * cursor does, and a worker may die in between.
- */
-const PUSHING = -1;
 
 /** Completions taken back at once. */
 const COMPLETE = 256;
@@ -52,20 +48,18 @@ export class RingQueue implements PathQueue {
   readonly #counter: CounterIndex<PathCounter>;
   readonly #pool: FramePool;
   readonly #frames: number;
-  readonly #stagedAt: number;
   readonly #consumedAt: number;
   readonly #kick: () => number;
   readonly #fill: Producer;
+  readonly #in: ReceiveRing;
   readonly #rx: Consumer;
+  readonly #out: TransmitRing;
   readonly #tx: Producer;
   readonly #completion: Consumer;
-  #received = 0;
   /** The errno of a kick that failed for good: what is pushed waits to be taken back. */
   #dead = 0;
   /** Bounced packets whose frames have not come home. */
   #bounces = 0;
-  #staged = 0;
-  #stagedBytes = 0;
 
   constructor(
     memory: Memory,
@@ -77,6 +71,7 @@ export class RingQueue implements PathQueue {
   ) {
     const { layout, words, bytes, doubles } = memory;
     const slot = layout.slot(port, queue, path);
+    const address = { port, queue, path };
     const place = (ring: RingId): RingPlace =>
       ringPlace(memory, slot, layout.ring(port, queue, path, ring), ring);
     this.path = path;
@@ -88,12 +83,13 @@ export class RingQueue implements PathQueue {
     this.#counter = pathCounters(memory, port, queue, path);
     this.#pool = pool;
     this.#frames = layout.frames;
-    this.#stagedAt = (slot + PathSlot.staged) >> 2;
     this.#consumedAt = (slot + PathSlot.consumed) >> 2;
     this.#kick = () => kick(this.fd);
     this.#fill = new Producer(words, place(Ring.FILL));
-    this.#rx = new Consumer(words, place(Ring.RX));
-    this.#tx = new Producer(words, place(Ring.TX));
+    this.#in = new ReceiveRing(memory, address, place(Ring.RX));
+    this.#rx = this.#in.ring;
+    this.#out = new TransmitRing(memory, pool, address, this.tag, place(Ring.TX));
+    this.#tx = this.#out.ring;
     this.#completion = new Consumer(words, place(Ring.COMPLETION));
     this.#resume();
   }
@@ -103,47 +99,27 @@ export class RingQueue implements PathQueue {
   }
 
   receive(offset: Int32Array, bytes: Int32Array, max: number): number {
-    const words = this.#words;
-    const rx = this.#rx;
-    const count = rx.peek(max);
-    let total = 0;
-    for (let i = 0; i < count; i++) {
-      const slot = rx.slot(i);
-      const length = words[slot + 2]!;
-      offset[i] = this.#frames + words[slot]!;
-      bytes[i] = length;
-      total += length;
-    }
-    if (count > 0) {
-      this.#doubles[this.#counter.rxPackets]! += count;
-      this.#doubles[this.#counter.rxBytes]! += total;
-    }
-    this.#received = count;
-    return count;
+    return this.#in.receive(offset, bytes, max);
+  }
+
+  receiveBurst(burst: number, max: number): number {
+    return this.#in.receiveBurst(burst, max);
   }
 
   release(): void {
-    if (this.#received > 0) this.#rx.release(this.#received);
-    this.#received = 0;
+    this.#in.release();
   }
 
   room(wanted: number): number {
-    return this.#tx.reserve(wanted + this.#staged) - this.#staged;
+    return this.#out.room(wanted);
   }
 
   push(offset: number, bytes: number): void {
-    const words = this.#words;
-    const address = offset - this.#frames;
-    const slot = this.#tx.slot(this.#staged);
-    words[slot] = address;
-    words[slot + 1] = PUSHING;
-    words[slot + 2] = bytes;
-    words[slot + 3] = 0;
-    this.#pool.give(address, Holder.TX | this.tag);
-    this.#staged++;
-    words[this.#stagedAt] = (this.#tx.cursor + this.#staged) | 0;
-    words[slot + 1] = 0;
-    this.#stagedBytes += bytes;
+    this.#out.push(offset, bytes);
+  }
+
+  pushBurst(burst: number, from: number, to: number, longest: number): number {
+    return this.#out.pushBurst(burst, from, to, longest);
   }
 
   flush(): number {
@@ -198,7 +174,7 @@ export class RingQueue implements PathQueue {
   }
 
   inFlight(): number {
-    return (this.#tx.cursor + this.#staged - this.#completion.cursor) | 0;
+    return (this.#tx.cursor + this.#out.staged - this.#completion.cursor) | 0;
   }
 
   takeBack(visit: (offset: number, bytes: number) => void): number {
@@ -242,13 +218,7 @@ export class RingQueue implements PathQueue {
   detach(): void {}
 
   #publish(): void {
-    if (this.#staged === 0) return;
-    this.#tx.commit(this.#staged);
-    this.#doubles[this.#counter.txPosted]! += this.#staged;
-    this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
-    this.#staged = 0;
-    this.#stagedBytes = 0;
-    this.backlog = true;
+    if (this.#out.publish() > 0) this.backlog = true;
   }
 
   /** Published packets the kernel has not taken. */
@@ -305,7 +275,7 @@ export class RingQueue implements PathQueue {
     words[slot + 2] = length;
     words[slot + 3] = 0;
     pool.give(home, Holder.TX | this.tag);
-    words[this.#stagedAt] = (tx.cursor + 1) | 0;
+    this.#out.mark(tx.cursor + 1);
     tx.commit(1);
     pool.remove(1);
     this.#doubles[this.#counter.txRetried]!++;
@@ -318,49 +288,16 @@ export class RingQueue implements PathQueue {
    */
   #resume(): void {
     const words = this.#words;
-    const tx = this.#tx;
-    let staged = (words[this.#stagedAt]! - tx.cursor) | 0;
-    if (staged < 0 || staged > tx.entries) staged = 0;
-    const half = tx.slot(staged);
-    if (words[half + 1] === PUSHING && this.#pool.holder(words[half]!) === (Holder.TX | this.tag)) staged++;
-    // In this order, for this worker may die as well.
-    words[this.#stagedAt] = (tx.cursor + staged) | 0;
-    if (staged < tx.entries) words[tx.slot(staged) + 1] = 0;
-    for (let i = 0; i < staged; i++) words[tx.slot(i) + 1] = 0;
-    if (staged > 0) {
-      tx.commit(staged);
-      this.#doubles[this.#counter.txPosted]! += staged;
-    }
+    this.#out.resume();
     while (
       this.#unsent() > 0 &&
-      this.#pool.holder(words[tx.slotAt(this.#firstUnsent)]!) !== (Holder.TX | this.tag)
+      this.#pool.holder(words[this.#tx.slotAt(this.#firstUnsent)]!) !== (Holder.TX | this.tag)
     ) {
       words[this.#consumedAt] = (this.#firstUnsent + 1) | 0;
     }
     this.backlog = this.#unsent() > 0;
-    this.#keepUnhandled();
+    this.#in.keepUnhandled(this.#pool, Holder.FILL | this.tag);
     this.#passOver(this.#completion, Holder.TX | this.tag);
-  }
-
-  /**
-   * Of the burst in hand, packets for other queues were handed over before those of this one were handled: so
-   * what is left may lie between what is not. It is moved to the end, and the rest released. A worker that dies
-   * in this leaves entries doubled, of which the last one counts.
-   */
-  #keepUnhandled(): void {
-    const words = this.#words;
-    const rx = this.#rx;
-    const seen = new Set<number>();
-    const burst = rx.peek(BURST);
-    let kept = burst;
-    for (let i = burst - 1; i >= 0; i--) {
-      const slot = rx.slot(i);
-      const address = words[slot]!;
-      if (this.#pool.holder(address) !== (Holder.FILL | this.tag) || seen.has(address)) continue;
-      seen.add(address);
-      words.copyWithin(rx.slot(--kept), slot, slot + 4);
-    }
-    if (kept > 0) rx.release(kept);
   }
 
   #passOver(ring: Consumer, holder: number): void {

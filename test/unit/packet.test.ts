@@ -128,7 +128,9 @@ describe('a packet', () => {
   });
 
   it.each([0, 1, 2, 3])('exchanges them wherever it starts: %d bytes behind a word', (by) => {
-    const packet = loaded([[...counting(by), ...ethernet(counting(50))]]).packet(0).trimFront(by);
+    const packet = loaded([[...counting(by), ...ethernet(counting(50))]])
+      .packet(0)
+      .trimFront(by);
     packet.swapMacs();
     expect([...packet.bytes()]).toEqual(ethernet(counting(50), { dst: PEER_MAC, src: OUR_MAC }));
     packet.prepend(by);

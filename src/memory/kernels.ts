@@ -1,0 +1,60 @@
+/**
+ * The loops over a burst, in WebAssembly: wasm/kernels/rings.ts, one instance a thread over the shared memory.
+ *
+ * Everything is an address in bytes or a number; cursors are free-running, as in ring.ts, and published by whoever
+ * calls. A worker may die inside: the order in which they write is part of what they promise.
+ */
+import { readFileSync } from 'node:fs';
+import type { WasmMemory } from './layout.ts';
+import type { Memory } from './shared.ts';
+
+export interface Kernels {
+  /**
+   * Writes what every burst begins with over whole arrays: its port and path, DROP for each packet, and 0 as
+   * offload unless the path has said what it is.
+   */
+  begin(burst: number, port: number, path: number, keepOffload: boolean): void;
+  /** Reads descriptors into the burst's offsets and lengths. Returns their bytes together. */
+  receive(burst: number, slots: number, mask: number, cursor: number, count: number, frames: number): number;
+  /**
+   * Stages packets `from` … `to` of the burst up to the first whose verdict is not TX, or that is shorter than an
+   * Ethernet header or longer than `longest`. Of each the slot is written first, as one that is being staged, then
+   * its holder; then the cursor of what is staged, at `stagedAt`; then the slots lose their mark.
+   *
+   * @returns `bytes << 8 | packets`
+   */
+  stage(
+    burst: number,
+    from: number,
+    to: number,
+    longest: number,
+    slots: number,
+    mask: number,
+    cursor: number,
+    stagedAt: number,
+    frames: number,
+    holders: number,
+    frameShift: number,
+    holder: number,
+  ): number;
+}
+
+declare const WebAssembly: {
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object, imports: { env: { memory: WasmMemory } }) => { readonly exports: unknown };
+};
+
+const instances = new WeakMap<Memory, Kernels>();
+let module: object | undefined;
+
+/** The instance of the calling thread. Compiles the module when first called (a millisecond). */
+export function kernelsOf(memory: Memory): Kernels {
+  const known = instances.get(memory);
+  if (known !== undefined) return known;
+  const folder = import.meta.url.endsWith('.js') ? '.' : '../../dist/src/memory';
+  module ??= new WebAssembly.Module(readFileSync(new URL(`${folder}/rings.wasm`, import.meta.url)));
+  const instance = new WebAssembly.Instance(module, { env: { memory: memory.shared.memory } });
+  const kernels = instance.exports as Kernels;
+  instances.set(memory, kernels);
+  return kernels;
+}

@@ -1,0 +1,99 @@
+/**
+ * The way in of a path queue whose ring holds descriptors of AF_XDP's shape. What is received stays in the ring until it
+ * is released, so that a worker's death loses nothing. Belongs to the worker thread.
+ */
+import { type CounterIndex, pathCounters } from '../memory/counters.ts';
+import type { FramePool } from '../memory/frames.ts';
+import { type Kernels, kernelsOf } from '../memory/kernels.ts';
+import { BURST, type PathCounter } from '../memory/layout.ts';
+import { Consumer, type RingPlace } from '../memory/ring.ts';
+import type { Memory } from '../memory/shared.ts';
+import type { QueueAddress } from './path.ts';
+
+export class ReceiveRing {
+  readonly ring: Consumer;
+  readonly #words: Int32Array;
+  readonly #doubles: Float64Array;
+  readonly #counter: CounterIndex<PathCounter>;
+  readonly #kernels: Kernels;
+  readonly #frames: number;
+  #received = 0;
+
+  constructor(memory: Memory, { port, queue, path }: QueueAddress, place: RingPlace) {
+    this.ring = new Consumer(memory.words, place);
+    this.#words = memory.words;
+    this.#doubles = memory.doubles;
+    this.#counter = pathCounters(memory, port, queue, path);
+    this.#kernels = kernelsOf(memory);
+    this.#frames = memory.layout.frames;
+  }
+
+  /** As {@link PathQueue.receive}. */
+  receive(offset: Int32Array, bytes: Int32Array, max: number): number {
+    const words = this.#words;
+    const { ring } = this;
+    const count = ring.peek(max);
+    let total = 0;
+    for (let i = 0; i < count; i++) {
+      const slot = ring.slot(i);
+      const length = words[slot + 2]!;
+      offset[i] = this.#frames + words[slot]!;
+      bytes[i] = length;
+      total += length;
+    }
+    this.#note(count, total);
+    return count;
+  }
+
+  /** The same into the burst that lies at `burst`. */
+  receiveBurst(burst: number, max: number): number {
+    const { ring } = this;
+    const count = ring.peek(max);
+    if (count === 0) return 0;
+    const total = this.#kernels.receive(burst, ring.slotsAt, ring.mask, ring.cursor, count, this.#frames);
+    this.#note(count, total);
+    return count;
+  }
+
+  /** Gives back what the last receive read. */
+  release(): void {
+    if (this.#received > 0) this.ring.release(this.#received);
+    this.#received = 0;
+  }
+
+  /**
+   * After a worker's death, of the burst that it had in hand: keeps what it had not dealt with, and releases the rest.
+   *
+   * What is left may lie between what is not, since packets for other queues are handed over before those of this one
+   * are handled: so it is moved to the end. A worker that dies in this leaves entries doubled, of which the last one
+   * counts.
+   *
+   * @param holder of the frames that lie in the ring
+   * @param again whether frames that were dealt with may lie behind the burst, or in it, once more
+   */
+  keepUnhandled(pool: FramePool, holder: number, again = false): void {
+    const words = this.#words;
+    const { ring } = this;
+    const mask = -pool.frameSize;
+    const seen = new Set<number>();
+    const burst = ring.peek(BURST);
+    const behind = again ? ring.pending() : 0;
+    for (let i = burst; i < behind; i++) seen.add(words[ring.slot(i)]! & mask);
+    let kept = burst;
+    for (let i = burst - 1; i >= 0; i--) {
+      const slot = ring.slot(i);
+      const frame = words[slot]! & mask;
+      if (pool.holder(frame) !== holder || seen.has(frame)) continue;
+      seen.add(frame);
+      words.copyWithin(ring.slot(--kept), slot, slot + 4);
+    }
+    if (kept > 0) ring.release(kept);
+  }
+
+  #note(packets: number, bytes: number): void {
+    this.#received = packets;
+    if (packets === 0) return;
+    this.#doubles[this.#counter.rxPackets]! += packets;
+    this.#doubles[this.#counter.rxBytes]! += bytes;
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * The way out of a path queue whose ring holds descriptors of AF_XDP's shape: packets are staged, then published.
+ *
+ * A worker may die between any two statements. So each packet is staged in this order: its slot is written, marked as
+ * being pushed; its frame is given to the path; the cursor of what is staged moves behind it; the mark is taken away. A
+ * slot that is marked and whose frame the path holds is staged, whatever the cursor says: see {@link TransmitRing.resume}.
+ *
+ * Belongs to the worker thread.
+ */
+import { type CounterIndex, pathCounters } from '../memory/counters.ts';
+import type { FramePool } from '../memory/frames.ts';
+import { Holder } from '../memory/holder.ts';
+import { type Kernels, kernelsOf } from '../memory/kernels.ts';
+import { type PathCounter, PathSlot } from '../memory/layout.ts';
+import { Producer, type RingPlace } from '../memory/ring.ts';
+import type { Memory } from '../memory/shared.ts';
+import type { QueueAddress } from './path.ts';
+
+/** In the upper word of an address, which is 0: the packet is being staged. The kernels know it too. */
+const PUSHING = -1;
+
+export class TransmitRing {
+  readonly ring: Producer;
+  readonly #words: Int32Array;
+  readonly #doubles: Float64Array;
+  readonly #counter: CounterIndex<PathCounter>;
+  readonly #pool: FramePool;
+  readonly #kernels: Kernels;
+  readonly #frames: number;
+  readonly #holders: number;
+  readonly #frameShift: number;
+  readonly #holder: number;
+  readonly #stagedAt: number;
+  #staged = 0;
+  #stagedBytes = 0;
+
+  /** @param tag of the path queue, as {@link FramePool} knows it */
+  constructor(memory: Memory, pool: FramePool, address: QueueAddress, tag: number, place: RingPlace) {
+    const { layout, words, doubles } = memory;
+    const { port, queue, path } = address;
+    this.ring = new Producer(words, place);
+    this.#words = words;
+    this.#doubles = doubles;
+    this.#counter = pathCounters(memory, port, queue, path);
+    this.#pool = pool;
+    this.#kernels = kernelsOf(memory);
+    this.#frames = layout.frames;
+    this.#holders = layout.holders;
+    this.#frameShift = 31 - Math.clz32(layout.geometry.frameSize);
+    this.#holder = Holder.TX | tag;
+    this.#stagedAt = (layout.slot(port, queue, path) + PathSlot.staged) >> 2;
+  }
+
+  /** Packets pushed and not published. */
+  get staged(): number {
+    return this.#staged;
+  }
+
+  /** How many of `wanted` packets can be pushed now. */
+  room(wanted: number): number {
+    return this.ring.reserve(wanted + this.#staged) - this.#staged;
+  }
+
+  /** Stages one packet; only after `room` said so. */
+  push(offset: number, bytes: number): void {
+    const words = this.#words;
+    const address = offset - this.#frames;
+    const slot = this.ring.slot(this.#staged);
+    words[slot] = address;
+    words[slot + 1] = PUSHING;
+    words[slot + 2] = bytes;
+    words[slot + 3] = 0;
+    this.#pool.give(address, this.#holder);
+    this.#staged++;
+    words[this.#stagedAt] = (this.ring.cursor + this.#staged) | 0;
+    words[slot + 1] = 0;
+    this.#stagedBytes += bytes;
+  }
+
+  /**
+   * Stages packets `from` … `to` of the burst that lies at `burst`: up to the first that is not to be sent, or is not
+   * as long as a packet may be, or has no room. Returns how many.
+   */
+  pushBurst(burst: number, from: number, to: number, longest: number): number {
+    const room = this.room(to - from);
+    if (room <= 0) return 0;
+    const { ring } = this;
+    const packed = this.#kernels.stage(
+      burst,
+      from,
+      from + room,
+      longest,
+      ring.slotsAt,
+      ring.mask,
+      (ring.cursor + this.#staged) | 0,
+      this.#stagedAt << 2,
+      this.#frames,
+      this.#holders,
+      this.#frameShift,
+      this.#holder,
+    );
+    const count = packed & 0xff;
+    this.#staged += count;
+    this.#stagedBytes += packed >> 8;
+    return count;
+  }
+
+  /** Publishes what was pushed. Returns how many packets. */
+  publish(): number {
+    const count = this.#staged;
+    if (count === 0) return 0;
+    this.ring.commit(count);
+    this.#doubles[this.#counter.txPosted]! += count;
+    this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
+    this.#staged = 0;
+    this.#stagedBytes = 0;
+    return count;
+  }
+
+  /** Says that what is published is all there is staged: before a publication that is not this object's. */
+  mark(cursor: number): void {
+    this.#words[this.#stagedAt] = cursor | 0;
+  }
+
+  /** After a worker's death: publishes the packets it had staged, for they were decided. Returns how many. */
+  resume(): number {
+    const words = this.#words;
+    const { ring } = this;
+    let staged = (words[this.#stagedAt]! - ring.cursor) | 0;
+    if (staged < 0 || staged > ring.entries) staged = 0;
+    while (staged < ring.entries && this.#isPushed(ring.slot(staged))) staged++;
+    // In this order, for this worker may die as well.
+    this.mark(ring.cursor + staged);
+    if (staged < ring.entries) words[ring.slot(staged) + 1] = 0;
+    for (let i = 0; i < staged; i++) words[ring.slot(i) + 1] = 0;
+    if (staged > 0) {
+      ring.commit(staged);
+      this.#doubles[this.#counter.txPosted]! += staged;
+    }
+    return staged;
+  }
+
+  #isPushed(slot: number): boolean {
+    const words = this.#words;
+    return words[slot + 1] === PUSHING && this.#pool.holder(words[slot]!) === this.#holder;
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * What the datapath does with each packet of a burst beside its handler: descriptors out of a ring, and into one.
+ *
+ * JavaScript pays for every access to a shared array (kind, bounds, where it lies); here it is one instruction. Pure
+ * functions over addresses: no state, no stack, nothing in the first page, which is the handlers'. Cursors are
+ * published by whoever calls. src/memory/kernels.ts says what each one is for; test/fixtures/kernel-twin.ts is the
+ * same in TypeScript, and test/unit/kernels.test.ts compares the two.
+ */
+
+/** Where a burst's arrays lie: BurstArray in src/memory/layout.ts. */
+const BURST: i32 = 64;
+const BYTES: usize = 4 * BURST;
+const OFFLOAD: usize = 12 * BURST;
+const PORT: usize = 16 * BURST;
+const PATH: usize = 17 * BURST;
+const VERDICT: usize = 18 * BURST;
+
+const TX: u8 = 1;
+const FOUR_TX: u32 = 0x01010101;
+/** The shortest frame: an Ethernet header. */
+const SHORTEST: u32 = 14;
+/** Bytes of a descriptor, as a shift. */
+const DESCRIPTOR: u32 = 4;
+/** In a descriptor's second word: it is being staged. See src/paths/transmit-ring.ts. */
+const PUSHING: i32 = -1;
+
+export function begin(burst: usize, port: i32, path: i32, keepOffload: bool): void {
+  const zero = i64x2.splat(0);
+  const ports = i8x16.splat(<i8>port);
+  const paths = i8x16.splat(<i8>path);
+  for (let at = burst; at < burst + <usize>BURST; at += 16) {
+    v128.store(at, ports, PORT);
+    v128.store(at, paths, PATH);
+    v128.store(at, zero, VERDICT);
+  }
+  if (keepOffload) return;
+  for (let at = burst; at < burst + <usize>(4 * BURST); at += 16) v128.store(at, zero, OFFLOAD);
+}
+
+export function receive(burst: usize, slots: usize, mask: u32, cursor: u32, count: i32, frames: i32): i32 {
+  const base = i32x4.splat(frames);
+  let sums = i32x4.splat(0);
+  let total: i32 = 0;
+  let i: i32 = 0;
+  while (i < count) {
+    const first = (cursor + i) & mask;
+    const slot = slots + (<usize>first << DESCRIPTOR);
+    const to = burst + (<usize>i << 2);
+    if (i + 4 <= count && first + 3 <= mask) {
+      // Four descriptors are a square, of which two columns are wanted.
+      const ab = i8x16.shuffle(v128.load(slot), v128.load(slot, 16),
+        0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+      const cd = i8x16.shuffle(v128.load(slot, 32), v128.load(slot, 48),
+        0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+      const lengths = i8x16.shuffle(ab, cd, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+      v128.store(to, i32x4.add(base,
+        i8x16.shuffle(ab, cd, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)));
+      v128.store(to, lengths, BYTES);
+      sums = i32x4.add(sums, lengths);
+      i += 4;
+    } else {
+      const length = load<i32>(slot, 8);
+      store<i32>(to, frames + load<i32>(slot));
+      store<i32>(to, length, BYTES);
+      total += length;
+      i++;
+    }
+  }
+  return total + i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) +
+    i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
+}
+
+export function stage(
+  burst: usize, from: i32, to: i32, longest: u32,
+  slots: usize, mask: u32, cursor: u32, stagedAt: usize,
+  frames: u32, holders: usize, frameShift: u32, holder: u32,
+): i32 {
+  const base = i32x4.splat(<i32>frames);
+  const shortest = i32x4.splat(<i32>SHORTEST);
+  const range = i32x4.splat(<i32>(longest - SHORTEST));
+  const pushing = i32x4.splat(PUSHING);
+  const zero = i32x4.splat(0);
+  let sums = zero;
+  let total: u32 = 0;
+  let at = cursor;
+  let i = from;
+  while (i < to) {
+    const packet = burst + (<usize>i << 2);
+    const first = at & mask;
+    const slot = slots + (<usize>first << DESCRIPTOR);
+    if (i + 4 <= to && first + 3 <= mask && load<u32>(burst + <usize>i, VERDICT) == FOUR_TX) {
+      const lengths = v128.load(packet, BYTES);
+      if (i32x4.all_true(i32x4.le_u(i32x4.sub(lengths, shortest), range))) {
+        const addresses = i32x4.sub(v128.load(packet), base);
+        const low = i8x16.shuffle(addresses, pushing,
+          0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+        const lowLengths = i8x16.shuffle(lengths, zero,
+          0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+        v128.store(slot, i8x16.shuffle(low, lowLengths,
+          0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23));
+        hold(holders, i32x4.extract_lane(addresses, 0), frameShift, holder);
+        v128.store(slot, i8x16.shuffle(low, lowLengths,
+          8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31), 16);
+        hold(holders, i32x4.extract_lane(addresses, 1), frameShift, holder);
+        const high = i8x16.shuffle(addresses, pushing,
+          8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+        const highLengths = i8x16.shuffle(lengths, zero,
+          8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+        v128.store(slot, i8x16.shuffle(high, highLengths,
+          0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23), 32);
+        hold(holders, i32x4.extract_lane(addresses, 2), frameShift, holder);
+        v128.store(slot, i8x16.shuffle(high, highLengths,
+          8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31), 48);
+        hold(holders, i32x4.extract_lane(addresses, 3), frameShift, holder);
+        sums = i32x4.add(sums, lengths);
+        i += 4;
+        at += 4;
+        continue;
+      }
+    }
+    if (load<u8>(burst + <usize>i, VERDICT) != TX) break;
+    const length = load<u32>(packet, BYTES);
+    if (length - SHORTEST > longest - SHORTEST) break;
+    const address = load<u32>(packet) - frames;
+    store<u32>(slot, address);
+    store<i32>(slot, PUSHING, 4);
+    store<u32>(slot, length, 8);
+    store<i32>(slot, 0, 12);
+    hold(holders, address, frameShift, holder);
+    total += length;
+    i++;
+    at++;
+  }
+  store<u32>(stagedAt, at);
+  for (let done = cursor; done != at; done++) store<i32>(slots + (<usize>(done & mask) << DESCRIPTOR), 0, 4);
+  total += i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) +
+    i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
+  return (total << 8) | (i - from);
+}
+
+// @ts-ignore: decorator
+@inline
+function hold(holders: usize, address: u32, frameShift: u32, holder: u32): void {
+  store<u16>(holders + (<usize>(address >>> frameShift) << 1), <u16>holder);
+}
