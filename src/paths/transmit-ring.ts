@@ -35,7 +35,14 @@ export class TransmitRing {
   #stagedBytes = 0;
 
   /** @param tag of the path queue, as {@link FramePool} knows it */
-  constructor(memory: Memory, pool: FramePool, address: QueueAddress, tag: number, place: RingPlace) {
+  constructor(
+    memory: Memory,
+    pool: FramePool,
+    address: QueueAddress,
+    tag: number,
+    place: RingPlace,
+    kernels: Kernels = kernelsOf(memory),
+  ) {
     const { layout, words, doubles } = memory;
     const { port, queue, path } = address;
     this.ring = new Producer(words, place);
@@ -43,7 +50,7 @@ export class TransmitRing {
     this.#doubles = doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#pool = pool;
-    this.#kernels = kernelsOf(memory);
+    this.#kernels = kernels;
     this.#frames = layout.frames;
     this.#holders = layout.holders;
     this.#frameShift = 31 - Math.clz32(layout.geometry.frameSize);

@@ -10,6 +10,7 @@ import { Xsk } from '../../kernel/abi.ts';
 import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
+import { kernelsOf } from '../../memory/kernels.ts';
 import {
   Driver,
   type KernelCounter,
@@ -39,7 +40,8 @@ export class LoopQueue implements PathQueue {
   readonly #in: ReceiveRing;
   readonly #out: TransmitRing;
 
-  constructor(memory: Memory, pool: FramePool, address: QueueAddress) {
+  /** @param kernels other than the thread's: for tests */
+  constructor(memory: Memory, pool: FramePool, address: QueueAddress, kernels = kernelsOf(memory)) {
     const { port, queue, path } = address;
     const { layout, words, doubles } = memory;
     const slot = layout.slot(port, queue, path);
@@ -50,7 +52,7 @@ export class LoopQueue implements PathQueue {
     this.#doubles = doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#mask = -pool.frameSize;
-    this.#out = new TransmitRing(memory, pool, address, this.tag, place);
+    this.#out = new TransmitRing(memory, pool, address, this.tag, place, kernels);
     this.#doubles[this.#counter.txPackets]! += this.#out.resume();
     this.#in = new ReceiveRing(memory, address, place);
     this.#in.keepUnhandled(pool, Holder.TX | this.tag, true);

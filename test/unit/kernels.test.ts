@@ -1,0 +1,120 @@
+/** The loops in WebAssembly do what their slow twin does, to every byte of the memory. */
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { type Kernels, kernelsOf } from '../../src/memory/kernels.ts';
+import { BURST, BurstArray, LANE, Path, PathSlot, Ring } from '../../src/memory/layout.ts';
+import { Memory } from '../../src/memory/shared.ts';
+import { kernelTwin } from '../fixtures/kernel-twin.ts';
+
+const FRAMES = 128;
+const FRAME_SHIFT = 11;
+const LONGEST = 1792;
+
+function memory(): Memory {
+  return Memory.create({
+    ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: FRAMES, ringEntries: 64 },
+  });
+}
+
+/** One pair for all runs: what one run leaves behind is what the next one finds. */
+const [ours, theirs] = [memory(), memory()];
+const both = [ours, theirs];
+const { layout } = ours;
+const burst = layout.burst(0);
+const slots = layout.ring(0, 0, Path.VF, Ring.TX) + LANE.entries;
+const stagedAt = layout.slot(0, 0, Path.VF) + PathSlot.staged;
+const kernels: [Kernels, Kernels] = [kernelsOf(ours), kernelTwin(theirs)];
+
+const cursor = fc.oneof(
+  fc.integer(),
+  fc.integer({ min: 2 ** 31 - 70, max: 2 ** 31 - 1 }),
+  fc.integer({ min: -70, max: 70 }),
+);
+const entries = fc.constantFrom(1, 2, 4, 8, 16, 32, 64);
+const length = fc.oneof(
+  { weight: 8, arbitrary: fc.integer({ min: 14, max: LONGEST }) },
+  { weight: 1, arbitrary: fc.constantFrom(0, 13, 14, LONGEST, LONGEST + 1, 2048, -1) },
+);
+const verdict = fc.oneof({ weight: 20, arbitrary: fc.constant(1) }, fc.integer({ min: 0, max: 255 }));
+
+/** What lies before the frames: everything that a kernel may write to. */
+function same(): void {
+  const head = both.map(({ bytes }) => Buffer.from(bytes.buffer, 65_536, layout.frames - 65_536));
+  expect(head[0]!.equals(head[1]!)).toBe(true);
+}
+
+it('begin: every packet has its port, its path, no verdict, and no offload unless it is kept', () => {
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ minLength: 20 * BURST, maxLength: 20 * BURST }),
+      fc.nat(15),
+      fc.integer({ min: 1, max: 3 }),
+      fc.boolean(),
+      (before, port, path, keep) => {
+        for (const { bytes } of both) bytes.set(before, burst);
+        for (const one of kernels) one.begin(burst, port, path, keep);
+        same();
+      },
+    ),
+    { numRuns: 50 },
+  );
+});
+
+it('receive: offsets and lengths of the packets at the cursor, around the end of the ring, and their sum', () => {
+  const packet = fc.tuple(fc.nat(FRAMES * 2048), fc.nat(2048));
+  fc.assert(
+    fc.property(
+      fc.array(packet, { minLength: 64, maxLength: 64 }),
+      entries,
+      cursor,
+      fc.nat(BURST),
+      (packets, entries, cursor, wanted) => {
+        for (const { words } of both) {
+          packets.forEach(([address, length], i) => {
+            words.set([address, 0, length, 0], (slots >> 2) + 4 * i);
+          });
+        }
+        const count = Math.min(wanted, entries);
+        const sums = kernels.map((one) =>
+          one.receive(burst, slots, entries - 1, cursor, count, layout.frames),
+        );
+        expect(sums[0]).toBe(sums[1]);
+        same();
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
+it('stage: slots, holders and the cursor, up to the first packet that is not to be sent', () => {
+  const packet = fc.tuple(fc.nat(FRAMES - 1), fc.nat(2047), length, verdict);
+  fc.assert(
+    fc.property(
+      fc.array(packet, { minLength: BURST, maxLength: BURST }),
+      entries,
+      cursor,
+      fc.nat(BURST - 1),
+      fc.nat(BURST),
+      fc.nat(0xffff),
+      (packets, entries, cursor, from, room, holder) => {
+        for (const { words, bytes } of both) {
+          packets.forEach(([frame, at, length, verdict], i) => {
+            words[((burst + BurstArray.offset) >> 2) + i] = layout.frames + frame * 2048 + at;
+            words[((burst + BurstArray.bytes) >> 2) + i] = length;
+            bytes[burst + BurstArray.verdict + i] = verdict;
+          });
+        }
+        const to = Math.min(from + Math.min(room, entries), BURST);
+        const [staged, expected] = kernels.map((one) =>
+          one.stage(
+            ...([burst, from, to, LONGEST, slots, entries - 1, cursor, stagedAt] as const),
+            ...([layout.frames, layout.holders, FRAME_SHIFT, holder] as const),
+          ),
+        );
+        expect(staged).toBe(expected);
+        same();
+      },
+    ),
+    { numRuns: 1000 },
+  );
+});
