@@ -1,0 +1,75 @@
+/**
+ * wasm/perf/circulate.ts in TypeScript, for the row `garbage`: packets circulate, and after so many of them V8 is asked
+ * what it allocated and collected during so many more. The answer is a file, for a worker that polls hears nothing.
+ */
+import { writeFileSync } from 'node:fs';
+import { GCProfiler } from 'node:v8';
+import type { Burst } from '../../src/datapath/burst.ts';
+import type { TickingHandler } from '../../src/datapath/handler.ts';
+import { TX } from '../../src/datapath/verdict.ts';
+
+interface Options {
+  /** Packets to send at first, and their length. */
+  readonly packets: number;
+  readonly bytes: number;
+  readonly warm: number;
+  readonly measured: number;
+  readonly file: string;
+}
+
+/** What the file holds. */
+export interface Garbage {
+  readonly packets: number;
+  /** Bytes that V8 allocated. */
+  readonly allocated: number;
+  readonly collections: number;
+  /** Of a collection, in microseconds; 0 without any. */
+  readonly longestPause: number;
+}
+
+export function create(options: Record<string, unknown>): TickingHandler {
+  const { packets, bytes, warm, measured, file } = options as unknown as Options;
+  const profiler = new GCProfiler();
+  let toSend = packets;
+  let seen = 0;
+  let began = 0;
+  let heap = 0;
+
+  const start = (): void => {
+    began = seen;
+    heap = process.memoryUsage().heapUsed;
+    profiler.start();
+  };
+  const finish = (): void => {
+    const { statistics } = profiler.stop()!;
+    let allocated = 0;
+    for (const { beforeGC, afterGC } of statistics) {
+      allocated += beforeGC.heapStatistics.usedHeapSize - heap;
+      heap = afterGC.heapStatistics.usedHeapSize;
+    }
+    allocated += process.memoryUsage().heapUsed - heap;
+    const longestPause = Math.max(0, ...statistics.map(({ cost }) => cost));
+    const garbage: Garbage = {
+      packets: seen - began,
+      allocated,
+      collections: statistics.length,
+      longestPause,
+    };
+    writeFileSync(file, JSON.stringify(garbage));
+  };
+  return {
+    handle(burst: Burst): void {
+      const { length, verdict } = burst;
+      for (let i = 0; i < length; i++) {
+        burst.packet(i).swapMacs();
+        verdict[i] = TX;
+      }
+      if (seen < warm && seen + length >= warm) start();
+      else if (seen < warm + measured && seen + length >= warm + measured) finish();
+      seen += length;
+    },
+    tick(burst: Burst): void {
+      for (; toSend > 0; toSend--) if (!burst.send(bytes, (packet) => packet.setU8(0, 2))) return;
+    },
+  };
+}
