@@ -69,10 +69,10 @@ async function measure(file: string | undefined, seconds: number): Promise<Sampl
 }
 
 const KINDS = {
+  reflect: 'the built-in reflect: MAC addresses exchanged',
   verdict: 'a verdict and nothing else',
   header: 'EtherType and IP version read',
   checksum: 'a field changed and the IPv4 checksum updated',
-  reflect: 'the built-in reflect: MAC addresses exchanged',
 } as const;
 
 const sides: Record<string, Side> = { loop: ({ seconds }) => measure(undefined, seconds) };
@@ -82,17 +82,17 @@ for (const [kind, what] of Object.entries(KINDS)) {
   const js = `${folder ?? '../handlers'}/${kind}${import.meta.url.slice(-3)}`;
   sides[`${kind}Js`] = ({ seconds }) => measure(js, seconds);
   sides[`${kind}Wasm`] = ({ seconds }) => measure(`${folder ?? '../wasm'}/${kind}.wasm`, seconds);
-  for (const [language, side] of Object.entries({ TypeScript: `${kind}Js`, WebAssembly: `${kind}Wasm` })) {
-    comparisons.push({
-      name: `handler:${kind}-${language === 'TypeScript' ? 'js' : 'wasm'}`,
-      about: `${what}, in ${language}`,
-      ...{ ours: `${side}.ns`, unit: 'ns', better: 'lower' },
-    });
-    comparisons.push({
-      name: `handler:${kind}-${language === 'TypeScript' ? 'js' : 'wasm'}-garbage`,
-      about: `garbage collections meanwhile`,
-      ...{ ours: `${side}.collections`, unit: 'collections', better: 'lower', goal: 0 },
-    });
+  for (const [language, suffix] of Object.entries({ TypeScript: 'js', WebAssembly: 'wasm' })) {
+    const side = `${kind}${suffix === 'js' ? 'Js' : 'Wasm'}`;
+    const name = comparisons.length === 0 ? 'handler' : `handler:${kind}-${suffix}`;
+    comparisons.push(
+      { name, about: `${what}, in ${language}`, ...{ ours: `${side}.ns`, unit: 'ns', better: 'lower' } },
+      {
+        name: `handler:${kind}-${suffix}-garbage`,
+        about: 'garbage collections meanwhile',
+        ...{ ours: `${side}.collections`, unit: 'collections', better: 'lower', goal: 0 },
+      },
+    );
   }
 }
 

@@ -14,12 +14,19 @@ const peers = Object.fromEntries(
   ]),
 );
 
-const against = (language: 'wasm' | 'js', goal: number): Comparison[] =>
-  BURST_SIZES.map((burst) => ({
-    name: `ring:${language}-${burst}`,
-    about: `macswap in ${language === 'wasm' ? 'WebAssembly' : 'TypeScript'} over a ring, beside net_ring, burst ${burst}`,
+/** testpmd's best at 256 packets on the machines where this was looked at; the others show that it is. */
+const BEST = 64;
+
+const SHOWN = { wasm: 'WebAssembly', js: 'TypeScript' } as const;
+
+function against(language: 'wasm' | 'js', goal: number): Comparison[] {
+  const own = language === 'wasm' ? 'ring' : 'ring:js';
+  return [BEST, ...BURST_SIZES.filter((burst) => burst !== BEST)].map((burst) => ({
+    name: burst === BEST ? own : `ring:${language}-${burst}`,
+    about: `macswap in ${SHOWN[language]} over a ring, beside net_ring, burst ${burst}`,
     ...{ ours: `${language}.mpps`, peer: `testpmd${burst}.mpps`, unit: 'Mpps', better: 'higher', goal },
   }));
+}
 
 export const row: Row = {
   name: 'ring',

@@ -3,8 +3,7 @@
  *
  * Whoever takes a frame passes it on or frees it: after {@link Dispatch.run} every frame of the burst is
  * on its way out, staged on a path, or back in the pool; and each packet that went nowhere is in exactly
- * one counter. Packets of the host path lie in buffers of that path's own, which it wants back at once:
- * what is to happen to them happens to copies, cut to size where they are too long for a path.
+ * one counter. Packets of the host path are another matter: see borrowed.ts.
  *
  * One object for each (port, worker). Belongs to the worker thread.
  */
@@ -21,42 +20,19 @@ import {
   RESERVED,
   WorkerBlock,
 } from '../memory/layout.ts';
-import { isUnfinished, segmentBytes } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
-import { finishChecksum } from '../offload/finish.ts';
-import { Headers } from '../offload/headers.ts';
-import { Segmenter } from '../offload/segment.ts';
 import type { PathQueue } from '../paths/path.ts';
+import { Borrowed } from './borrowed.ts';
 import type { Burst, FrameSource } from './burst.ts';
+import type { Exits } from './exits.ts';
 import type { Handler } from './handler.ts';
-import { DELIVER, FORWARD, PASS, TX } from './verdict.ts';
+import { DELIVER, FAILED, FORWARD, PASS, TX } from './verdict.ts';
 
 /** Ethernet header: a shorter frame is none. */
 const SHORTEST = 14;
 
 /** What a worker tells about exceptions of its handler. Called rarely; may be slow. */
 export type HandlerFailure = (error: unknown, times: number) => void;
-
-/** Ports that packets may be forwarded to, by number: of this memory, then of others. */
-export interface Exits {
-  /** This worker's dispatch of a port of the same memory. */
-  readonly ports: readonly Dispatch[];
-  /** Relays to ports of other memories: the first is number `ports.length`. */
-  readonly relays: readonly Relay[];
-}
-
-/** Copies to a port of another memory. */
-export interface Relay {
-  readonly sender: CopySender;
-  /** Number of the port there. */
-  readonly port: number;
-  /** False once those ports are closed. */
-  readonly open: boolean;
-  /** Wakes the receiver if copies were made. */
-  flush(): void;
-  /** Gives the relay up; another memory's worker may go on in it. */
-  close(): void;
-}
 
 export interface DispatchContext {
   readonly memory: Memory;
@@ -83,9 +59,7 @@ export class Dispatch implements FrameSource {
   readonly #failed: HandlerFailure;
   readonly #exits: Exits;
   readonly #delivery: CopySender;
-  readonly #segmenter: Segmenter;
-  readonly #headers = new Headers();
-  readonly #view: DataView;
+  readonly #borrowed: Borrowed;
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
   readonly #doubles: Float64Array;
@@ -108,8 +82,7 @@ export class Dispatch implements FrameSource {
     this.#failed = context.failed;
     this.#exits = context.exits;
     this.#delivery = context.delivery;
-    this.#segmenter = new Segmenter(memory);
-    this.#view = memory.view;
+    this.#borrowed = new Borrowed(context, this);
     this.#words = memory.words;
     this.#bytes = memory.bytes;
     this.#doubles = memory.doubles;
@@ -140,7 +113,7 @@ export class Dispatch implements FrameSource {
       const done = this.#handle();
       if (this.#words[this.#stuckAt] !== 0) this.#park();
       this.#words[this.#handlingAt] = 0;
-      if (borrowed) this.#settleBorrowed(done);
+      if (borrowed) this.#borrowed.settle(done, this.out);
       else this.#settle(done);
       if (done >= burst.length) return;
       burst.shift(done);
@@ -169,7 +142,7 @@ export class Dispatch implements FrameSource {
       this.#doubles[this.#counter.sendRefused]!++;
       return -1;
     }
-    return this.#takeFrame();
+    return this.takeFrame();
   }
 
   post(offset: number, length: number): boolean {
@@ -242,7 +215,7 @@ export class Dispatch implements FrameSource {
       this.#doubles[this.#counter.dropNoFrame]!++;
       return;
     }
-    const frame = this.#takeFrame();
+    const frame = this.takeFrame();
     this.#bytes.copyWithin(frame, at, at + length);
     this.transmit(frame, length);
   }
@@ -264,7 +237,8 @@ export class Dispatch implements FrameSource {
     words[this.#handlingAt] = handlingWord(this.#port, source, packets);
   }
 
-  #takeFrame(): number {
+  /** A frame of the pool, in hand: offset of its first packet byte. Only if there is one. */
+  takeFrame(): number {
     const pool = this.#pool;
     const address = pool.peek(0);
     pool.give(address, pool.hand);
@@ -319,67 +293,13 @@ export class Dispatch implements FrameSource {
       if (decided === 0) {
         this.put(offset[i]!);
         dropped++;
-      } else this.#carryOut(i, decided, target[i]!, offset[i]!, bytes[i]!);
+      } else this.carryOut(i, decided, target[i]!, offset[i]!, bytes[i]!);
     }
     if (dropped > 0) this.#doubles[this.#counter.dropVerdict]! += dropped;
   }
 
-  /** The same for packets in the host path's own buffers: to copies, in pieces if they must be cut. */
-  #settleBorrowed(count: number): void {
-    const { offset, bytes, offload, verdict, target } = this.#burst;
-    const doubles = this.#doubles;
-    const counter = this.#counter;
-    const { out } = this;
-    for (let i = 0; i < count; i++) {
-      const decided = verdict[i]!;
-      if (decided === 0 || decided > DELIVER) {
-        doubles[decided === FAILED ? counter.dropHandlerError : counter.dropVerdict]!++;
-        continue;
-      }
-      if (segmentBytes(offload[i]!) === 0) {
-        this.#copyOut(i, decided, target[i]!);
-        continue;
-      }
-      if (decided === TX && out?.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
-      const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#longest);
-      if (pieces === 0) doubles[counter.dropUncut]!++;
-      for (let piece = 0; piece < pieces; piece++) {
-        if (piece > 0) doubles[counter.segments]!++;
-        if (this.#pool.count === 0) {
-          doubles[counter.dropNoFrame]!++;
-          break;
-        }
-        const frame = this.#takeFrame();
-        this.#carryOut(i, decided, target[i]!, frame, this.#segmenter.write(piece, frame));
-      }
-    }
-  }
-
-  /** A packet of the host that is a frame already. */
-  #copyOut(i: number, verdict: number, target: number): void {
-    const { offset, bytes, offload } = this.#burst;
-    const at = offset[i]!;
-    const length = bytes[i]!;
-    const counter = this.#counter;
-    if (length > this.#longest) {
-      this.#doubles[counter.dropUncut]!++;
-      return;
-    }
-    if (this.#pool.count === 0) {
-      this.#doubles[counter.dropNoFrame]!++;
-      return;
-    }
-    const headers = this.#headers;
-    if (isUnfinished(offload[i]!) && headers.parse(this.#view, at, length)) {
-      finishChecksum(this.#view, at, headers);
-    }
-    const frame = this.#takeFrame();
-    this.#bytes.copyWithin(frame, at, at + length);
-    this.#carryOut(i, verdict, target, frame, length);
-  }
-
   /** One verdict on one packet in a frame of a pool, which is passed on or freed. */
-  #carryOut(i: number, verdict: number, target: number, at: number, length: number): void {
+  carryOut(i: number, verdict: number, target: number, at: number, length: number): void {
     const doubles = this.#doubles;
     const counter = this.#counter;
     switch (verdict) {
@@ -455,6 +375,3 @@ export class Dispatch implements FrameSource {
     this.put(at);
   }
 }
-
-/** The verdict of a packet whose handler threw. Not a handler's to give. */
-const FAILED = 255;

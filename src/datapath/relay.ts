@@ -11,7 +11,7 @@ import { CopyReceiver, CopySender } from '../memory/copies.ts';
 import { BURST, Control, RELAY_ENTRIES, RELAYS, WorkerBlock } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
-import type { Dispatch, Relay } from './dispatch.ts';
+import type { Accepting, Relay } from './exits.ts';
 
 const relayWord = ({ layout }: Memory, queue: number, relay: number): number =>
   ((layout.worker(queue) + WorkerBlock.relays) >> 2) + relay;
@@ -86,13 +86,13 @@ function claimRelay(
 export class RelayReceivers {
   readonly #memory: Memory;
   readonly #queue: number;
-  readonly #ports: readonly Dispatch[];
+  readonly #ports: readonly Accepting[];
   readonly #inboxAt: number;
   readonly #receivers: (CopyReceiver | undefined)[] = [];
   /** Last known count of the inbox; nothing was relayed while it stands still. */
   #seen = -1;
 
-  constructor(memory: Memory, queue: number, ports: readonly Dispatch[]) {
+  constructor(memory: Memory, queue: number, ports: readonly Accepting[]) {
     this.#memory = memory;
     this.#queue = queue;
     this.#ports = ports;

@@ -12,3 +12,6 @@ export const PASS = 3;
 export const DELIVER = 4;
 
 export type Verdict = typeof DROP | typeof TX | typeof FORWARD | typeof PASS | typeof DELIVER;
+
+/** The verdict of a packet whose handler threw. Not a handler's to give. */
+export const FAILED = 255;

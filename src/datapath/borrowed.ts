@@ -1,0 +1,112 @@
+/**
+ * Packets of the host path, which lie in buffers of that path's own and go back to it at once: what is to happen to
+ * them happens to copies, cut to size where they are too long for a path. Belongs to the worker thread.
+ */
+import { type CounterIndex, queueCounters } from '../memory/counters.ts';
+import type { FramePool } from '../memory/frames.ts';
+import { HEADROOM, type QueueCounter } from '../memory/layout.ts';
+import { isUnfinished, segmentBytes } from '../memory/offload.ts';
+import type { Memory } from '../memory/shared.ts';
+import { finishChecksum } from '../offload/finish.ts';
+import { Headers } from '../offload/headers.ts';
+import { Segmenter } from '../offload/segment.ts';
+import type { PathQueue } from '../paths/path.ts';
+import type { Burst } from './burst.ts';
+import { DELIVER, FAILED, TX } from './verdict.ts';
+
+interface Site {
+  readonly memory: Memory;
+  readonly pool: FramePool;
+  readonly burst: Burst;
+  readonly port: number;
+  readonly queue: number;
+}
+
+/** Who takes the copies. */
+interface Carrier {
+  takeFrame(): number;
+  /** One verdict on one packet in a frame of a pool, which is passed on or freed. */
+  carryOut(i: number, verdict: number, target: number, at: number, length: number): void;
+}
+
+export class Borrowed {
+  readonly #burst: Burst;
+  readonly #pool: FramePool;
+  readonly #carrier: Carrier;
+  readonly #segmenter: Segmenter;
+  readonly #headers = new Headers();
+  readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  readonly #doubles: Float64Array;
+  readonly #counter: CounterIndex<QueueCounter>;
+  readonly #longest: number;
+
+  constructor({ memory, pool, burst, port, queue }: Site, carrier: Carrier) {
+    this.#burst = burst;
+    this.#pool = pool;
+    this.#carrier = carrier;
+    this.#segmenter = new Segmenter(memory);
+    this.#view = memory.view;
+    this.#bytes = memory.bytes;
+    this.#doubles = memory.doubles;
+    this.#counter = queueCounters(memory, port, queue);
+    this.#longest = memory.layout.geometry.frameSize - HEADROOM;
+  }
+
+  /**
+   * Carries out the verdicts of the first `count` packets.
+   *
+   * @param out the path that owns the queue: it may take a large segment uncut
+   */
+  settle(count: number, out: PathQueue | undefined): void {
+    const { offset, bytes, offload, verdict, target } = this.#burst;
+    const doubles = this.#doubles;
+    const counter = this.#counter;
+    for (let i = 0; i < count; i++) {
+      const decided = verdict[i]!;
+      if (decided === 0 || decided > DELIVER) {
+        doubles[decided === FAILED ? counter.dropHandlerError : counter.dropVerdict]!++;
+        continue;
+      }
+      if (segmentBytes(offload[i]!) === 0) {
+        this.#copyOut(i, decided, target[i]!);
+        continue;
+      }
+      if (decided === TX && out?.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
+      const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#longest);
+      if (pieces === 0) doubles[counter.dropUncut]!++;
+      for (let piece = 0; piece < pieces; piece++) {
+        if (piece > 0) doubles[counter.segments]!++;
+        if (this.#pool.count === 0) {
+          doubles[counter.dropNoFrame]!++;
+          break;
+        }
+        const frame = this.#carrier.takeFrame();
+        this.#carrier.carryOut(i, decided, target[i]!, frame, this.#segmenter.write(piece, frame));
+      }
+    }
+  }
+
+  /** A packet of the host that is a frame already. */
+  #copyOut(i: number, verdict: number, target: number): void {
+    const { offset, bytes, offload } = this.#burst;
+    const at = offset[i]!;
+    const length = bytes[i]!;
+    const counter = this.#counter;
+    if (length > this.#longest) {
+      this.#doubles[counter.dropUncut]!++;
+      return;
+    }
+    if (this.#pool.count === 0) {
+      this.#doubles[counter.dropNoFrame]!++;
+      return;
+    }
+    const headers = this.#headers;
+    if (isUnfinished(offload[i]!) && headers.parse(this.#view, at, length)) {
+      finishChecksum(this.#view, at, headers);
+    }
+    const frame = this.#carrier.takeFrame();
+    this.#bytes.copyWithin(frame, at, at + length);
+    this.#carrier.carryOut(i, verdict, target, frame, length);
+  }
+}
