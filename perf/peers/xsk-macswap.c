@@ -1,0 +1,308 @@
+/*
+ * A macswap loop over AF_XDP in C: what the kernel's rings cost with as little as possible around them.
+ *
+ *     xsk-macswap CPU SECONDS BURST PACKETS BUSY DEVICE...
+ *
+ * One thread on one CPU; for each device one socket on queue 0 with its own UMEM, native XDP where there is one,
+ * copy mode. Sends PACKETS frames by each device at the start, and from then on sends back what comes: by the
+ * two ends of a veth pair they circulate for ever. BUSY is the budget of preferred busy polling (af_xdp.rst), 0 for
+ * none. After a warm-up of a quarter of SECONDS it counts for SECONDS and prints packets received a second.
+ *
+ * SECONDS 0: goes on until it is killed, and sends again what does not come back within 10 ms: a generator that
+ * never offers more than is taken. Plain system calls; the numbers are those of include/uapi/linux.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/bpf.h>
+#include <linux/if_link.h>
+#include <linux/if_xdp.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef XDP_MAX_TX_SKB_BUDGET
+#define XDP_MAX_TX_SKB_BUDGET 9
+#endif
+#ifndef SO_PREFER_BUSY_POLL
+#define SO_PREFER_BUSY_POLL 69
+#define SO_BUSY_POLL_BUDGET 70
+#endif
+
+enum { ENTRIES = 2048, FRAMES = 4096, FRAME = 2048, BYTES = 60, MOST = 8 };
+
+struct ring {
+	uint32_t *producer, *consumer;
+	void *slots;
+	uint32_t cursor, seen; /* ours, and the other side's as of the last look */
+};
+
+struct port {
+	int fd, link, busy;
+	uint8_t *frames;
+	struct ring fill, rx, tx, completion;
+	uint64_t received, sent, unsent;
+};
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "xsk-macswap: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static long bpf(int command, union bpf_attr *attr)
+{
+	return syscall(SYS_bpf, command, attr, sizeof(*attr));
+}
+
+/* The program: to the socket of the packet's queue, and to the kernel where there is none. */
+static int attach(int ifindex, int fd)
+{
+	union bpf_attr map = { .map_type = BPF_MAP_TYPE_XSKMAP, .key_size = 4, .value_size = 4, .max_entries = 1 };
+	int mapFd = bpf(BPF_MAP_CREATE, &map);
+	if (mapFd < 0)
+		fail("bpf(MAP_CREATE)");
+	const struct bpf_insn code[] = {
+		{ .code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = 2, .src_reg = 1, .off = 16 },
+		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = mapFd },
+		{ 0 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 3, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect_map },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr load = {
+		.prog_type = BPF_PROG_TYPE_XDP,
+		.insns = (uint64_t)code,
+		.insn_cnt = sizeof(code) / sizeof(code[0]),
+		.license = (uint64_t) "Apache-2.0",
+	};
+	int program = bpf(BPF_PROG_LOAD, &load);
+	if (program < 0)
+		fail("bpf(PROG_LOAD)");
+	union bpf_attr link = { .link_create = { .prog_fd = program, .target_ifindex = ifindex, .attach_type = BPF_XDP } };
+	link.link_create.flags = getenv("SKB") ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
+	int linkFd = bpf(BPF_LINK_CREATE, &link);
+	if (linkFd < 0)
+		fail("bpf(LINK_CREATE)");
+	uint32_t key = 0;
+	union bpf_attr update = { .map_fd = mapFd, .key = (uint64_t)&key, .value = (uint64_t)&fd };
+	if (bpf(BPF_MAP_UPDATE_ELEM, &update) < 0)
+		fail("bpf(MAP_UPDATE_ELEM)");
+	return linkFd;
+}
+
+static void map(struct ring *ring, int fd, off_t at, const struct xdp_ring_offset *offset, size_t slot)
+{
+	size_t bytes = offset->desc + ENTRIES * slot;
+	uint8_t *base = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, at);
+	if (base == MAP_FAILED)
+		fail("mmap");
+	ring->producer = (uint32_t *)(base + offset->producer);
+	ring->consumer = (uint32_t *)(base + offset->consumer);
+	ring->slots = base + offset->desc;
+}
+
+static void option(int fd, int level, int name, int value, const char *what)
+{
+	if (setsockopt(fd, level, name, &value, sizeof(value)) < 0)
+		fail(what);
+}
+
+static void openPort(struct port *p, const char *device, int busy)
+{
+	memset(p, 0, sizeof(*p));
+	p->busy = busy;
+	p->fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (p->fd < 0)
+		fail("socket(AF_XDP)");
+	p->frames = mmap(0, (size_t)FRAMES * FRAME, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (p->frames == MAP_FAILED)
+		fail("mmap of the frames");
+	struct xdp_umem_reg umem = { .addr = (uint64_t)p->frames, .len = (uint64_t)FRAMES * FRAME, .chunk_size = FRAME };
+	if (setsockopt(p->fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof(umem)) < 0)
+		fail("XDP_UMEM_REG");
+	option(p->fd, SOL_XDP, XDP_UMEM_FILL_RING, ENTRIES, "XDP_UMEM_FILL_RING");
+	option(p->fd, SOL_XDP, XDP_UMEM_COMPLETION_RING, ENTRIES, "XDP_UMEM_COMPLETION_RING");
+	option(p->fd, SOL_XDP, XDP_RX_RING, ENTRIES, "XDP_RX_RING");
+	option(p->fd, SOL_XDP, XDP_TX_RING, ENTRIES, "XDP_TX_RING");
+	int budget = ENTRIES; /* kernels before 6.17 refuse, and send 32 a call */
+	setsockopt(p->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof(budget));
+	if (busy > 0) {
+		option(p->fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, 1, "SO_PREFER_BUSY_POLL");
+		option(p->fd, SOL_SOCKET, SO_BUSY_POLL, 20, "SO_BUSY_POLL");
+		option(p->fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, busy, "SO_BUSY_POLL_BUDGET");
+	}
+	struct xdp_mmap_offsets offsets;
+	socklen_t length = sizeof(offsets);
+	if (getsockopt(p->fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length) < 0)
+		fail("XDP_MMAP_OFFSETS");
+	map(&p->fill, p->fd, XDP_UMEM_PGOFF_FILL_RING, &offsets.fr, 8);
+	map(&p->completion, p->fd, XDP_UMEM_PGOFF_COMPLETION_RING, &offsets.cr, 8);
+	map(&p->rx, p->fd, XDP_PGOFF_RX_RING, &offsets.rx, 16);
+	map(&p->tx, p->fd, XDP_PGOFF_TX_RING, &offsets.tx, 16);
+	int ifindex = if_nametoindex(device);
+	if (ifindex == 0)
+		fail(device);
+	struct sockaddr_xdp name = { .sxdp_family = AF_XDP, .sxdp_ifindex = ifindex };
+	name.sxdp_flags = XDP_COPY | XDP_USE_NEED_WAKEUP;
+	if (bind(p->fd, (struct sockaddr *)&name, sizeof(name)) < 0)
+		fail("bind(AF_XDP)");
+	for (uint32_t i = 0; i < ENTRIES; i++)
+		((uint64_t *)p->fill.slots)[i] = (uint64_t)i * FRAME;
+	p->fill.cursor = ENTRIES;
+	__atomic_store_n(p->fill.producer, ENTRIES, __ATOMIC_RELEASE);
+	p->link = attach(ifindex, p->fd);
+}
+
+/* Wakes the kernel; with busy polling it receives first, then sends. */
+static void kick(struct port *p)
+{
+	if (sendto(p->fd, 0, 0, MSG_DONTWAIT, 0, 0) < 0 && errno != EAGAIN && errno != EBUSY && errno != ENOBUFS)
+		fail("sendto(AF_XDP)");
+	p->unsent = p->tx.cursor - __atomic_load_n(p->tx.consumer, __ATOMIC_ACQUIRE);
+}
+
+/* What was sent is free again, and goes into the fill ring: at most as many as came out of it. */
+static void recycle(struct port *p)
+{
+	struct ring *from = &p->completion, *to = &p->fill;
+	uint32_t count = __atomic_load_n(from->producer, __ATOMIC_ACQUIRE) - from->cursor;
+	if (count == 0)
+		return;
+	const uint64_t *in = from->slots;
+	uint64_t *out = to->slots;
+	uint32_t room = ENTRIES - (to->cursor - __atomic_load_n(to->consumer, __ATOMIC_ACQUIRE));
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t frame = in[from->cursor++ & (ENTRIES - 1)] & ~(uint64_t)(FRAME - 1);
+		if (i < room)
+			out[to->cursor++ & (ENTRIES - 1)] = frame;
+	}
+	__atomic_store_n(from->consumer, from->cursor, __ATOMIC_RELEASE);
+	__atomic_store_n(to->producer, to->cursor, __ATOMIC_RELEASE);
+}
+
+static uint32_t poll(struct port *p, uint32_t burst)
+{
+	struct ring *rx = &p->rx, *tx = &p->tx;
+	if (rx->seen - rx->cursor < burst)
+		rx->seen = __atomic_load_n(rx->producer, __ATOMIC_ACQUIRE);
+	uint32_t count = rx->seen - rx->cursor;
+	if (count > burst)
+		count = burst;
+	uint32_t room = ENTRIES - (tx->cursor - tx->seen);
+	if (room < count) {
+		tx->seen = __atomic_load_n(tx->consumer, __ATOMIC_ACQUIRE);
+		room = ENTRIES - (tx->cursor - tx->seen);
+		if (room < count)
+			count = room;
+	}
+	const struct xdp_desc *in = rx->slots;
+	struct xdp_desc *out = tx->slots;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct xdp_desc *from = &in[rx->cursor++ & (ENTRIES - 1)];
+		uint8_t *packet = p->frames + from->addr, mac[6];
+		memcpy(mac, packet, 6);
+		memcpy(packet, packet + 6, 6);
+		memcpy(packet + 6, mac, 6);
+		out[tx->cursor++ & (ENTRIES - 1)] = (struct xdp_desc){ .addr = from->addr, .len = from->len };
+	}
+	if (count > 0) {
+		__atomic_store_n(rx->consumer, rx->cursor, __ATOMIC_RELEASE);
+		__atomic_store_n(tx->producer, tx->cursor, __ATOMIC_RELEASE);
+	}
+	if (count > 0 || p->unsent > 0 || p->busy > 0)
+		kick(p);
+	recycle(p);
+	p->received += count;
+	p->sent += count;
+	return count;
+}
+
+/* Frames that are in no ring yet: the upper half, once each. */
+static void inject(struct port *p, uint32_t packets, uint32_t first)
+{
+	static const uint8_t header[14] = { 2, 0x15, 0x5d, 0x77, 0, 2, 2, 0x15, 0x5d, 0x77, 0, 1, 0x88, 0xb5 };
+	for (uint32_t i = 0; i < packets; i++) {
+		uint64_t address = (uint64_t)(ENTRIES + (first + i) % (FRAMES - ENTRIES)) * FRAME + 256;
+		memset(p->frames + address, 0, BYTES);
+		memcpy(p->frames + address, header, sizeof(header));
+		((struct xdp_desc *)p->tx.slots)[p->tx.cursor++ & (ENTRIES - 1)] = (struct xdp_desc){ .addr = address, .len = BYTES };
+	}
+	__atomic_store_n(p->tx.producer, p->tx.cursor, __ATOMIC_RELEASE);
+	p->sent += packets;
+	kick(p);
+}
+
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static uint64_t total(const struct port *ports, int count)
+{
+	uint64_t sum = 0;
+	for (int i = 0; i < count; i++)
+		sum += ports[i].received;
+	return sum;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 7 || argc > 6 + MOST) {
+		fprintf(stderr, "xsk-macswap CPU SECONDS BURST PACKETS BUSY DEVICE...\n");
+		return 2;
+	}
+	static struct port ports[MOST];
+	double seconds = atof(argv[2]);
+	uint32_t burst = atoi(argv[3]), packets = atoi(argv[4]);
+	int count = argc - 6;
+	cpu_set_t cpus;
+	CPU_ZERO(&cpus);
+	CPU_SET(atoi(argv[1]), &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus) < 0)
+		fail("sched_setaffinity");
+	prctl(PR_SET_PDEATHSIG, 15);
+	for (int i = 0; i < count; i++)
+		openPort(&ports[i], argv[6 + i], atoi(argv[5]));
+	for (int i = 0; i < count; i++)
+		inject(&ports[i], packets, 0);
+
+	double began = now(), lastReceived = began, from = 0;
+	uint64_t before = 0, seen = 0;
+	for (uint32_t round = 0;; round++) {
+		for (int i = 0; i < count; i++)
+			poll(&ports[i], burst);
+		if (round % 64)
+			continue;
+		double at = now();
+		uint64_t received = total(ports, count);
+		if (received != seen)
+			lastReceived = at;
+		seen = received;
+		if (seconds == 0) {
+			if (at - lastReceived > 0.01) {
+				inject(&ports[0], packets, 0);
+				lastReceived = at;
+			}
+			continue;
+		}
+		if (from == 0 && at - began > seconds / 4) {
+			from = at;
+			before = received;
+		}
+		if (from != 0 && at - from > seconds) {
+			printf("%.0f\n", (received - before) / (at - from));
+			return 0;
+		}
+	}
+}
