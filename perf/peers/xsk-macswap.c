@@ -1,15 +1,15 @@
 /*
  * A macswap loop over AF_XDP in C: what the kernel's rings cost with as little as possible around them.
  *
- *     xsk-macswap CPU SECONDS BURST PACKETS BUSY DEVICE...
+ *     xsk-macswap CPU SECONDS BURST PACKETS DEVICE...
  *
- * One thread on one CPU; for each device one socket on queue 0 with its own UMEM, native XDP where there is one,
- * copy mode. Sends PACKETS frames by each device at the start, and from then on sends back what comes: by the
- * two ends of a veth pair they circulate for ever. BUSY is the budget of preferred busy polling (af_xdp.rst), 0 for
- * none. After a warm-up of a quarter of SECONDS it counts for SECONDS and prints packets received a second.
+ * One thread on one CPU; for each device one socket on queue 0 with its own UMEM, native XDP, copy mode. Sends PACKETS
+ * frames by each device at the start, and from then on sends back what comes. By the two ends of a veth pair they
+ * circulate for ever; by one device whose other end sends them back it is a generator that never offers more than
+ * is taken. When nothing has come for 10 ms they are lost, and PACKETS are sent anew.
  *
- * SECONDS 0: goes on until it is killed, and sends again what does not come back within 10 ms: a generator that
- * never offers more than is taken. Plain system calls; the numbers are those of include/uapi/linux.
+ * After a warm-up of a quarter of SECONDS it counts for SECONDS, and prints how many packets it received a second and
+ * how often it had to begin anew meanwhile. Plain system calls; numbers of include/uapi/linux.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,10 +32,6 @@
 #ifndef XDP_MAX_TX_SKB_BUDGET
 #define XDP_MAX_TX_SKB_BUDGET 9
 #endif
-#ifndef SO_PREFER_BUSY_POLL
-#define SO_PREFER_BUSY_POLL 69
-#define SO_BUSY_POLL_BUDGET 70
-#endif
 
 enum { ENTRIES = 2048, FRAMES = 4096, FRAME = 2048, BYTES = 60, MOST = 8 };
 
@@ -46,10 +42,11 @@ struct ring {
 };
 
 struct port {
-	int fd, link, busy;
+	int fd, link;
 	uint8_t *frames;
 	struct ring fill, rx, tx, completion;
-	uint64_t received, sent, unsent;
+	uint64_t received;
+	uint32_t unsent, injected;
 };
 
 static void fail(const char *what)
@@ -87,8 +84,14 @@ static int attach(int ifindex, int fd)
 	int program = bpf(BPF_PROG_LOAD, &load);
 	if (program < 0)
 		fail("bpf(PROG_LOAD)");
-	union bpf_attr link = { .link_create = { .prog_fd = program, .target_ifindex = ifindex, .attach_type = BPF_XDP } };
-	link.link_create.flags = getenv("SKB") ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
+	union bpf_attr link = {
+		.link_create = {
+			.prog_fd = program,
+			.target_ifindex = ifindex,
+			.attach_type = BPF_XDP,
+			.flags = XDP_FLAGS_DRV_MODE,
+		},
+	};
 	int linkFd = bpf(BPF_LINK_CREATE, &link);
 	if (linkFd < 0)
 		fail("bpf(LINK_CREATE)");
@@ -110,16 +113,15 @@ static void map(struct ring *ring, int fd, off_t at, const struct xdp_ring_offse
 	ring->slots = base + offset->desc;
 }
 
-static void option(int fd, int level, int name, int value, const char *what)
+static void option(int fd, int name, int value, const char *what)
 {
-	if (setsockopt(fd, level, name, &value, sizeof(value)) < 0)
+	if (setsockopt(fd, SOL_XDP, name, &value, sizeof(value)) < 0)
 		fail(what);
 }
 
-static void openPort(struct port *p, const char *device, int busy)
+static void openPort(struct port *p, const char *device)
 {
 	memset(p, 0, sizeof(*p));
-	p->busy = busy;
 	p->fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (p->fd < 0)
 		fail("socket(AF_XDP)");
@@ -129,17 +131,12 @@ static void openPort(struct port *p, const char *device, int busy)
 	struct xdp_umem_reg umem = { .addr = (uint64_t)p->frames, .len = (uint64_t)FRAMES * FRAME, .chunk_size = FRAME };
 	if (setsockopt(p->fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof(umem)) < 0)
 		fail("XDP_UMEM_REG");
-	option(p->fd, SOL_XDP, XDP_UMEM_FILL_RING, ENTRIES, "XDP_UMEM_FILL_RING");
-	option(p->fd, SOL_XDP, XDP_UMEM_COMPLETION_RING, ENTRIES, "XDP_UMEM_COMPLETION_RING");
-	option(p->fd, SOL_XDP, XDP_RX_RING, ENTRIES, "XDP_RX_RING");
-	option(p->fd, SOL_XDP, XDP_TX_RING, ENTRIES, "XDP_TX_RING");
+	option(p->fd, XDP_UMEM_FILL_RING, ENTRIES, "XDP_UMEM_FILL_RING");
+	option(p->fd, XDP_UMEM_COMPLETION_RING, ENTRIES, "XDP_UMEM_COMPLETION_RING");
+	option(p->fd, XDP_RX_RING, ENTRIES, "XDP_RX_RING");
+	option(p->fd, XDP_TX_RING, ENTRIES, "XDP_TX_RING");
 	int budget = ENTRIES; /* kernels before 6.17 refuse, and send 32 a call */
 	setsockopt(p->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof(budget));
-	if (busy > 0) {
-		option(p->fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, 1, "SO_PREFER_BUSY_POLL");
-		option(p->fd, SOL_SOCKET, SO_BUSY_POLL, 20, "SO_BUSY_POLL");
-		option(p->fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, busy, "SO_BUSY_POLL_BUDGET");
-	}
 	struct xdp_mmap_offsets offsets;
 	socklen_t length = sizeof(offsets);
 	if (getsockopt(p->fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length) < 0)
@@ -162,7 +159,7 @@ static void openPort(struct port *p, const char *device, int busy)
 	p->link = attach(ifindex, p->fd);
 }
 
-/* Wakes the kernel; with busy polling it receives first, then sends. */
+/* Has the kernel send what is in the ring. */
 static void kick(struct port *p)
 {
 	if (sendto(p->fd, 0, 0, MSG_DONTWAIT, 0, 0) < 0 && errno != EAGAIN && errno != EBUSY && errno != ENOBUFS)
@@ -218,26 +215,24 @@ static uint32_t poll(struct port *p, uint32_t burst)
 		__atomic_store_n(rx->consumer, rx->cursor, __ATOMIC_RELEASE);
 		__atomic_store_n(tx->producer, tx->cursor, __ATOMIC_RELEASE);
 	}
-	if (count > 0 || p->unsent > 0 || p->busy > 0)
+	if (count > 0 || p->unsent > 0)
 		kick(p);
 	recycle(p);
 	p->received += count;
-	p->sent += count;
 	return count;
 }
 
-/* Frames that are in no ring yet: the upper half, once each. */
-static void inject(struct port *p, uint32_t packets, uint32_t first)
+/* From a device as the host of a lab is called to its guest. Frames of the upper half, which are in no ring at first. */
+static void inject(struct port *p, uint32_t packets)
 {
 	static const uint8_t header[14] = { 2, 0x15, 0x5d, 0x77, 0, 2, 2, 0x15, 0x5d, 0x77, 0, 1, 0x88, 0xb5 };
 	for (uint32_t i = 0; i < packets; i++) {
-		uint64_t address = (uint64_t)(ENTRIES + (first + i) % (FRAMES - ENTRIES)) * FRAME + 256;
+		uint64_t address = (uint64_t)(ENTRIES + p->injected++ % (FRAMES - ENTRIES)) * FRAME + 256;
 		memset(p->frames + address, 0, BYTES);
 		memcpy(p->frames + address, header, sizeof(header));
 		((struct xdp_desc *)p->tx.slots)[p->tx.cursor++ & (ENTRIES - 1)] = (struct xdp_desc){ .addr = address, .len = BYTES };
 	}
 	__atomic_store_n(p->tx.producer, p->tx.cursor, __ATOMIC_RELEASE);
-	p->sent += packets;
 	kick(p);
 }
 
@@ -258,14 +253,14 @@ static uint64_t total(const struct port *ports, int count)
 
 int main(int argc, char **argv)
 {
-	if (argc < 7 || argc > 6 + MOST) {
-		fprintf(stderr, "xsk-macswap CPU SECONDS BURST PACKETS BUSY DEVICE...\n");
+	if (argc < 6 || argc > 5 + MOST) {
+		fprintf(stderr, "xsk-macswap CPU SECONDS BURST PACKETS DEVICE...\n");
 		return 2;
 	}
 	static struct port ports[MOST];
 	double seconds = atof(argv[2]);
 	uint32_t burst = atoi(argv[3]), packets = atoi(argv[4]);
-	int count = argc - 6;
+	int count = argc - 5;
 	cpu_set_t cpus;
 	CPU_ZERO(&cpus);
 	CPU_SET(atoi(argv[1]), &cpus);
@@ -273,12 +268,12 @@ int main(int argc, char **argv)
 		fail("sched_setaffinity");
 	prctl(PR_SET_PDEATHSIG, 15);
 	for (int i = 0; i < count; i++)
-		openPort(&ports[i], argv[6 + i], atoi(argv[5]));
+		openPort(&ports[i], argv[5 + i]);
 	for (int i = 0; i < count; i++)
-		inject(&ports[i], packets, 0);
+		inject(&ports[i], packets);
 
-	double began = now(), lastReceived = began, from = 0;
-	uint64_t before = 0, seen = 0;
+	double began = now(), heard = began, from = 0;
+	uint64_t before = 0, seen = 0, restarts = 0;
 	for (uint32_t round = 0;; round++) {
 		for (int i = 0; i < count; i++)
 			poll(&ports[i], burst);
@@ -287,21 +282,20 @@ int main(int argc, char **argv)
 		double at = now();
 		uint64_t received = total(ports, count);
 		if (received != seen)
-			lastReceived = at;
+			heard = at;
 		seen = received;
-		if (seconds == 0) {
-			if (at - lastReceived > 0.01) {
-				inject(&ports[0], packets, 0);
-				lastReceived = at;
-			}
-			continue;
+		if (at - heard > 0.01) {
+			inject(&ports[0], packets);
+			restarts++;
+			heard = at;
 		}
 		if (from == 0 && at - began > seconds / 4) {
 			from = at;
 			before = received;
+			restarts = 0;
 		}
 		if (from != 0 && at - from > seconds) {
-			printf("%.0f\n", (received - before) / (at - from));
+			printf("%.0f %llu\n", (received - before) / (at - from), (unsigned long long)restarts);
 			return 0;
 		}
 	}

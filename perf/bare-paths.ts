@@ -1,0 +1,107 @@
+/**
+ * AF_XDP path queues without a port around them: what a worker does for a path that carries the traffic, on the
+ * calling thread, with the reflect handler. What the port adds to it is what it costs.
+ */
+import { setImmediate as breathe } from 'node:timers/promises';
+import { Burst } from '../src/datapath/burst.ts';
+import { TX } from '../src/datapath/verdict.ts';
+import reflect from '../src/handlers/reflect.ts';
+import type { Link } from '../src/kernel/rtnetlink.ts';
+import type { Shim } from '../src/kernel/shim.ts';
+import { FramePool } from '../src/memory/frames.ts';
+import { BURST, HEADROOM, Path } from '../src/memory/layout.ts';
+import { Memory } from '../src/memory/shared.ts';
+import { AfXdpDevice } from '../src/paths/af-xdp/device.ts';
+import { attach } from '../src/paths/attach.ts';
+import type { PathQueue } from '../src/paths/path.ts';
+
+const BYTES = 60;
+const PATHS = [Path.VF, Path.SYNTHETIC] as const;
+const rss = { rss: 'device', rssKey: new Uint8Array(40) } as const;
+/** Rounds between looks at the clock. */
+const ROUNDS = 256;
+/** How long the thread's other callbacks wait at most. */
+const BREATH_MILLIS = 50;
+
+export class BarePaths {
+  readonly #memory: Memory;
+  readonly #pool: FramePool;
+  readonly #burst: Burst;
+  readonly #devices: AfXdpDevice[];
+  readonly #queues: PathQueue[];
+
+  /** The calling thread is in the namespace of the links, one or two; rings and frames are as many as a port's. */
+  constructor(shim: Shim, links: readonly Link[]) {
+    const geometry = { pageSize: 4096, ports: 1, queues: 1, frameSize: 2048 };
+    const memory = Memory.create({ ...geometry, framesPerWorker: 8192, ringEntries: 2048 });
+    this.#memory = memory;
+    this.#devices = links.map((link, i) => new AfXdpDevice(shim, memory, 0, PATHS[i]!, link, rss));
+    for (const device of this.#devices) device.open();
+    this.#pool = new FramePool(memory, 0);
+    this.#pool.recover([]);
+    this.#burst = new Burst(memory, 0);
+    this.#queues = links.map(
+      (_, i) => attach(shim, memory, this.#pool, { port: 0, queue: 0, path: PATHS[i]! })!,
+    );
+    for (const queue of this.#queues) queue.refill();
+    for (const device of this.#devices) device.arm();
+  }
+
+  /** Sends so many frames by each path. */
+  inject(packets: number): void {
+    const { bytes, view, layout } = this.#memory;
+    for (const queue of this.#queues) {
+      for (let i = 0; i < packets; i++) {
+        const at = layout.frames + this.#pool.peek(0) + HEADROOM;
+        bytes.fill(0, at, at + BYTES);
+        bytes.set([2, 0x15, 0x5d, 0x77, 0, 2, 2, 0x15, 0x5d, 0x77, 0, 1], at);
+        view.setUint16(at + 12, 0x88b5);
+        queue.push(at, BYTES);
+        this.#pool.remove(1);
+      }
+      queue.flush();
+    }
+  }
+
+  /** Goes on until it is told to stop, which it looks at every 50 ms. Returns packets handled a second. */
+  async run(stop: (millis: number) => boolean): Promise<number> {
+    const began = performance.now();
+    let handled = 0;
+    for (let now = began; !stop(now - began); ) {
+      const next = now + BREATH_MILLIS;
+      while (now < next) {
+        for (let rounds = 0; rounds < ROUNDS; rounds++) handled += this.#round();
+        now = performance.now();
+      }
+      await breathe();
+    }
+    return (handled * 1000) / (performance.now() - began);
+  }
+
+  close(): void {
+    for (const device of this.#devices) device.close();
+  }
+
+  #round(): number {
+    let handled = 0;
+    for (const queue of this.#queues) {
+      if (queue.room(BURST) === BURST && queue.ready(BURST) > 0) handled += this.#pump(queue);
+      queue.complete();
+      queue.refill();
+      const result = queue.flush();
+      if (result < 0) throw new Error(`the kernel refuses to send: errno ${-result}`);
+    }
+    return handled;
+  }
+
+  #pump(queue: PathQueue): number {
+    const burst = this.#burst;
+    const { offset, bytes, verdict } = burst;
+    const count = queue.receive(offset, bytes, BURST);
+    burst.begin(count);
+    reflect(burst);
+    for (let i = 0; i < count; i++) if (verdict[i] === TX) queue.push(offset[i]!, bytes[i]!);
+    queue.release();
+    return count;
+  }
+}
