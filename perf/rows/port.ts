@@ -4,7 +4,7 @@
  * In a lab the guest's port sends back, with the MAC addresses exchanged, what comes by its VF, from CPU 0; there the
  * kernel's part of sending happens too. On CPU 1 the host puts frames into the VF as fast as it goes
  * (peers/xdp-generator.c): several times what anybody takes, so that it never is what limits. Counted is what leaves the
- * VF. The host then throws it away: its end of the VF is taken off the switch, whose work would be on CPU 0 as well.
+ * VF. The host then throws it away: its uplink is down, as its further work would be done on CPU 0 as well.
  *
  * `ours`: openPort in poll mode. `bare`: the VF's path queue and the handler, no port (bare-paths.ts). `testpmd`:
  * net_failsafe over net_af_xdp on the same VF and a net_tap nobody uses.
@@ -132,7 +132,7 @@ async function testpmd({ seconds }: Budget): Promise<Sample> {
 async function reflected(lab: Lab, seconds: number): Promise<Sample> {
   const shim = loadShim();
   const far = `v${lab.nic.number}`;
-  ip([`link set ${far} nomaster`], lab.host);
+  ip([`link set p${lab.nic.number} down`], lab.host);
   const netlink = inNamespace(shim, lab.host, () => RtNetlink.open(shim));
   const longest = Math.ceil(2 * seconds + 5);
   const args = [GENERATOR_CORE, longest, far].map(String);
