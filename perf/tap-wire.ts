@@ -1,0 +1,144 @@
+/**
+ * The kernel's side of a tap that is measured: what makes packets for it, and what counts them.
+ *
+ * Whoever drives the tap, the figures are the kernel's own counters of it, so that every side is counted in the
+ * same way: a packet was read when the tap says `tx_packets`. The tap lies in a network namespace of a lab.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { cpus } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Bpf } from '../src/kernel/bpf.ts';
+import type { Link, LinkStatistics } from '../src/kernel/link.ts';
+import { inNamespace } from '../src/kernel/namespace.ts';
+import { tcRedirect } from '../src/kernel/programs.ts';
+import { RtNetlink } from '../src/kernel/rtnetlink.ts';
+import { loadShim, type Shim } from '../src/kernel/shim.ts';
+import { Lab } from '../src/lab/host.ts';
+import { peerProgram } from './peers/program.ts';
+
+/** Packets that circulate, or wait in the tap: four bursts of the largest kind, and fewer than any tap holds. */
+const CIRCULATING = 256;
+/** V8 has compiled what matters after this, and the queues are as full as they become. */
+const WARM_UP_MILLIS = 500;
+const PATIENCE_MILLIS = 5000;
+
+/** The CPU of whoever drives the tap, as testpmd.ts has it; packets are made on the first. */
+export const DRIVING_CPU = cpus().length - 1;
+const FEEDING_CPU = 0;
+
+export class TapWire {
+  readonly lab: Lab;
+  readonly shim: Shim;
+  readonly netlink: RtNetlink;
+  readonly #children: ChildProcess[] = [];
+  readonly #links: number[] = [];
+
+  private constructor(lab: Lab, shim: Shim) {
+    this.lab = lab;
+    this.shim = shim;
+    this.netlink = this.inside(() => RtNetlink.open(shim));
+  }
+
+  /** Builds a lab around `work`, and takes everything down. */
+  static async around<T>(work: (wire: TapWire) => Promise<T>): Promise<T> {
+    const lab = await Lab.create({ queues: 1 });
+    const wire = new TapWire(lab, loadShim());
+    try {
+      return await work(wire);
+    } finally {
+      await wire.#close();
+    }
+  }
+
+  /** In the namespace where the taps are. */
+  inside<T>(work: () => T): T {
+    return inNamespace(this.shim, this.lab.guest, work);
+  }
+
+  /** The tap of that name, once it is there and up. */
+  async tap(name: string): Promise<Link> {
+    const deadline = performance.now() + PATIENCE_MILLIS;
+    for (;;) {
+      const link = this.netlink.link(name);
+      if (link?.carrier) return link;
+      if (performance.now() > deadline) throw new Error(`the tap ${name} did not come up`);
+      await sleep(10);
+    }
+  }
+
+  /** Starts a program of perf/peers in the namespace; it ends with this wire. */
+  start(program: string, args: readonly string[]): ChildProcess {
+    const command = ['netns', 'exec', this.lab.guest, peerProgram(program), ...args];
+    const child = spawn('ip', command, { stdio: ['pipe', 'ignore', 'inherit'] });
+    this.#children.push(child);
+    return child;
+  }
+
+  /**
+   * Packets read from the tap a second when what is written to it comes straight back up, and packets circulate. One
+   * core does all of it: nobody generates, nobody waits, nothing is lost.
+   */
+  async echoed(name: string, seconds: number): Promise<number> {
+    const { ifindex } = await this.tap(name);
+    this.#redirect(ifindex, ifindex);
+    const feed = ['netns', 'exec', this.lab.guest, peerProgram('tap-feed'), String(FEEDING_CPU), name];
+    const { status, stderr } = spawnSync('ip', [...feed, 'once', String(CIRCULATING)], { encoding: 'utf8' });
+    if (status !== 0) throw new Error(stderr.trim());
+    const { read, written, dropped } = await this.#measure(ifindex, seconds);
+    if (dropped > 0)
+      throw new Error(`${dropped} packets of the loop were dropped: it no longer is what it was`);
+    if (Math.abs(read - written) > 2 * CIRCULATING) throw new Error(`${read} read, but ${written} written`);
+    return (read / seconds) * 1e-6;
+  }
+
+  /** Packets read from the tap a second while some always wait, made on the other core. */
+  async received(name: string, seconds: number): Promise<number> {
+    const { ifindex } = await this.tap(name);
+    this.start('tap-feed', [String(FEEDING_CPU), name, 'keep']);
+    const { read } = await this.#measure(ifindex, seconds);
+    return (read / seconds) * 1e-6;
+  }
+
+  async #measure(
+    ifindex: number,
+    seconds: number,
+  ): Promise<{ read: number; written: number; dropped: number }> {
+    const look = (): LinkStatistics => {
+      const found = this.netlink.link(ifindex)?.statistics;
+      if (found === undefined) throw new Error('the tap has gone, or has no counters');
+      return found;
+    };
+    await sleep(WARM_UP_MILLIS);
+    const before = look();
+    const began = process.hrtime.bigint();
+    await sleep(seconds * 1000);
+    const after = look();
+    const scale = (seconds * 1e9) / Number(process.hrtime.bigint() - began);
+    const read = (after.txPackets - before.txPackets) * scale;
+    if (read === 0) throw new Error('nothing was read from the tap');
+    return {
+      read,
+      written: (after.rxPackets - before.rxPackets) * scale,
+      dropped: after.txDropped - before.txDropped,
+    };
+  }
+
+  /** What arrives at one device leaves by another. */
+  #redirect(from: number, to: number): void {
+    const bpf = new Bpf(this.shim);
+    const program = bpf.load('sched_cls', 'perf_redirect', tcRedirect(to));
+    this.#links.push(this.inside(() => bpf.attachTcx(program, from, 'ingress')));
+    this.shim.close(program);
+  }
+
+  async #close(): Promise<void> {
+    for (const child of this.#children) child.stdin?.end();
+    for (const child of this.#children) {
+      for (let tries = 0; child.exitCode === null && tries < 100; tries++) await sleep(10);
+      child.kill('SIGKILL');
+    }
+    for (const link of this.#links) this.shim.close(link);
+    this.netlink.close();
+    await this.lab.close();
+  }
+}
