@@ -15,7 +15,7 @@ typedef int s32;
 typedef unsigned long long u64;
 typedef long long s64;
 
-#define TP_ABI 2
+#define TP_ABI 3
 
 /* The four rings of an AF_XDP socket, in the order of every array below. */
 enum { TP_FILL, TP_RX, TP_TX, TP_COMPLETION, TP_RINGS };
@@ -46,26 +46,29 @@ struct tp_xsk {
 	struct tp_ring ring[TP_RINGS];
 };
 
-/* tp_uring_open: an io_uring whose rings, SQEs and provided-buffer ring lie there too. */
+/* tp_uring_open: an io_uring whose rings and SQEs lie there too, for one file and one range of frames. */
 struct tp_uring {
 	/* in */
 	u64 rings_addr;
 	u64 sqes_addr;
-	u64 bufs_addr;
+	u64 frames_addr;
+	u32 frames_bytes;
 	u32 rings_room;
 	u32 sqes_room;
 	u32 sq_entries;
 	u32 cq_entries;
-	u32 buf_entries;
-	u32 buf_group;
+	s32 file;
 	/* out: byte offsets from rings_addr */
 	s32 fd;
 	u32 step;
 	u32 sq_head, sq_tail, sq_flags, sq_array;
 	u32 cq_head, cq_tail, cq_overflow, cqes;
 	u32 setup_flags;
-	u32 pad;
+	u32 registered; /* TP_FILE and TP_FRAMES, where the kernel took them */
 };
+
+/* The file is number 0 of the registered ones, the frames are registered buffer 0. */
+enum { TP_FILE = 1, TP_FRAMES = 2 };
 
 enum {
 	TP_STEP_SOCKET = 1,
@@ -75,7 +78,6 @@ enum {
 	TP_STEP_ROOM,
 	TP_STEP_MAP,
 	TP_STEP_SETUP,
-	TP_STEP_BUFFERS,
 };
 
 /* One frame of a plain tap burst, or one piece of a chain: read into, or written from, base + offset. */

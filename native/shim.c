@@ -13,6 +13,8 @@
 #define API __attribute__((visibility("default")))
 #define PTR(address) ((void *)(unsigned long)(address))
 
+struct iovec { u64 base, length; };
+
 enum { EINTR = 4, EAGAIN = 11, EINVAL = 22, ENOSPC = 28 };
 enum { POLL_LIMIT_MILLIS = 50 };
 
@@ -44,18 +46,19 @@ API int tp_offset(int field)
 		sizeof(struct tp_xsk),
 		__builtin_offsetof(struct tp_uring, rings_addr),
 		__builtin_offsetof(struct tp_uring, sqes_addr),
-		__builtin_offsetof(struct tp_uring, bufs_addr),
+		__builtin_offsetof(struct tp_uring, frames_addr),
+		__builtin_offsetof(struct tp_uring, frames_bytes),
 		__builtin_offsetof(struct tp_uring, rings_room),
 		__builtin_offsetof(struct tp_uring, sqes_room),
 		__builtin_offsetof(struct tp_uring, sq_entries),
 		__builtin_offsetof(struct tp_uring, cq_entries),
-		__builtin_offsetof(struct tp_uring, buf_entries),
-		__builtin_offsetof(struct tp_uring, buf_group),
+		__builtin_offsetof(struct tp_uring, file),
 		__builtin_offsetof(struct tp_uring, fd),
 		__builtin_offsetof(struct tp_uring, step),
 		__builtin_offsetof(struct tp_uring, sq_head),
 		__builtin_offsetof(struct tp_uring, cq_head),
 		__builtin_offsetof(struct tp_uring, setup_flags),
+		__builtin_offsetof(struct tp_uring, registered),
 		sizeof(struct tp_uring),
 		sizeof(struct tp_span),
 	};
@@ -272,10 +275,8 @@ struct io_uring_params {
 	struct io_sqring_offsets sq_off;
 	struct io_cqring_offsets cq_off;
 };
-struct io_uring_buf_reg { u64 ring_addr; u32 ring_entries; u16 bgid, flags; u64 resv[3]; };
 
 _Static_assert(sizeof(struct io_uring_params) == 120, "io_uring_params");
-_Static_assert(sizeof(struct io_uring_buf_reg) == 40, "io_uring_buf_reg");
 
 enum {
 	SETUP_CQSIZE = 1 << 3,
@@ -284,13 +285,17 @@ enum {
 	SETUP_DEFER_TASKRUN = 1 << 13,
 	SETUP_NO_MMAP = 1 << 14,
 	SETUP_NO_SQARRAY = 1 << 16,
-	REGISTER_PBUF_RING = 22,
+	REGISTER_BUFFERS = 0,
+	REGISTER_FILES = 2,
 };
 
 /*
  * Sets a ring up for the calling thread alone. The kernel pins the pages of the request;
  * kernels before 6.10 want them physically contiguous and answer EINVAL, which the caller
  * takes as "no io_uring here". Returns the descriptor.
+ *
+ * The file and the frames are registered, which spares the kernel a look-up and a walk through
+ * the page tables for each packet; where it refuses (RLIMIT_MEMLOCK), they are used by name.
  *
  * NB: a closed ring lives on in a kernel work item for a while and still stores its cursors
  * (io_uring.c, io_ring_exit_work). So each ring gets pages of its own, zeroed by the kernel: the
@@ -300,14 +305,14 @@ API int tp_uring_open(u64 request)
 {
 	struct tp_uring *u = PTR(request);
 	struct io_uring_params p;
-	struct io_uring_buf_reg bufs;
+	struct iovec frames = { u->frames_addr, u->frames_bytes };
 	long ret;
 
 	u->fd = -1;
+	u->registered = 0;
 	u->step = TP_STEP_MAP;
 	if ((ret = unmap_over(u->rings_addr, u->rings_room)) < 0 ||
-	    (ret = unmap_over(u->sqes_addr, u->sqes_room)) < 0 ||
-	    (ret = unmap_over(u->bufs_addr, u->buf_entries * 16)) < 0)
+	    (ret = unmap_over(u->sqes_addr, u->sqes_room)) < 0)
 		return ret;
 	memset(&p, 0, sizeof(p));
 	p.sq_entries = u->sq_entries;
@@ -321,18 +326,10 @@ API int tp_uring_open(u64 request)
 		u->step = TP_STEP_SETUP;
 		return ret;
 	}
-
-	memset(&bufs, 0, sizeof(bufs));
-	bufs.ring_addr = u->bufs_addr;
-	bufs.ring_entries = u->buf_entries;
-	bufs.bgid = u->buf_group;
-	ret = SYS4(NR_io_uring_register, u->fd, REGISTER_PBUF_RING, &bufs, 1);
-	if (ret < 0) {
-		SYS1(NR_close, u->fd);
-		u->fd = -1;
-		u->step = TP_STEP_BUFFERS;
-		return ret;
-	}
+	if (SYS4(NR_io_uring_register, u->fd, REGISTER_FILES, &u->file, 1) >= 0)
+		u->registered |= TP_FILE;
+	if (SYS4(NR_io_uring_register, u->fd, REGISTER_BUFFERS, &frames, 1) >= 0)
+		u->registered |= TP_FRAMES;
 	u->sq_head = p.sq_off.head;
 	u->sq_tail = p.sq_off.tail;
 	u->sq_flags = p.sq_off.flags;
@@ -382,7 +379,6 @@ API int tp_write_burst(int fd, u64 base, u64 spans, u32 count)
 }
 
 enum { CHAIN_LIMIT = 64 };
-struct iovec { u64 base, length; };
 
 /*
  * Writes packets that lie in pieces, in order: packet i is the next counts[i] spans (1 to 64), one

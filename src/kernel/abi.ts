@@ -5,7 +5,7 @@
  * reports through `tp_offset`. Change both and bump `ABI` in the same commit.
  */
 
-export const ABI = 2;
+export const ABI = 3;
 
 /** `struct tp_xsk`: how an AF_XDP socket is opened, and where the kernel put its rings. */
 export const Xsk = {
@@ -30,13 +30,13 @@ export const Xsk = {
 export const Uring = {
   ringsAddr: 0,
   sqesAddr: 8,
-  bufsAddr: 16,
-  ringsRoom: 24,
-  sqesRoom: 28,
-  sqEntries: 32,
-  cqEntries: 36,
-  bufEntries: 40,
-  bufGroup: 44,
+  framesAddr: 16,
+  framesBytes: 24,
+  ringsRoom: 28,
+  sqesRoom: 32,
+  sqEntries: 36,
+  cqEntries: 40,
+  file: 44,
   fd: 48,
   step: 52,
   /** sqHead, sqTail, sqFlags, sqArray; u32 each. */
@@ -44,8 +44,13 @@ export const Uring = {
   /** cqHead, cqTail, cqOverflow, cqes; u32 each. */
   cqHead: 72,
   setupFlags: 88,
+  /** {@link Registered} bits. */
+  registered: 92,
   bytes: 96,
 } as const;
+
+/** What the kernel took for its own: TP_FILE, TP_FRAMES. */
+export const Registered = { file: 1, frames: 2 } as const;
 
 /** `struct tp_span`: u32 offset, s32 length. */
 export const SPAN_BYTES = 8;
@@ -54,9 +59,9 @@ export const SPAN_BYTES = 8;
 export const OFFSETS: readonly number[] = [
   ...[Xsk.umemAddr, Xsk.umemLen, Xsk.frameSize, Xsk.headroom, Xsk.ringAddr, Xsk.ringRoom],
   ...[Xsk.ringEntries, Xsk.fd, Xsk.step, Xsk.ring, Xsk.bytes],
-  ...[Uring.ringsAddr, Uring.sqesAddr, Uring.bufsAddr, Uring.ringsRoom, Uring.sqesRoom],
-  ...[Uring.sqEntries, Uring.cqEntries, Uring.bufEntries, Uring.bufGroup, Uring.fd, Uring.step],
-  ...[Uring.sqHead, Uring.cqHead, Uring.setupFlags, Uring.bytes, SPAN_BYTES],
+  ...[Uring.ringsAddr, Uring.sqesAddr, Uring.framesAddr, Uring.framesBytes, Uring.ringsRoom],
+  ...[Uring.sqesRoom, Uring.sqEntries, Uring.cqEntries, Uring.file, Uring.fd, Uring.step],
+  ...[Uring.sqHead, Uring.cqHead, Uring.setupFlags, Uring.registered, Uring.bytes, SPAN_BYTES],
 ];
 
 /** What `step` in a failed request means: the system call to name in the error. */
@@ -69,5 +74,4 @@ export const STEPS: readonly string[] = [
   'ring layout',
   'mmap(AF_XDP ring)',
   'io_uring_setup',
-  'io_uring_register(PBUF_RING)',
 ];

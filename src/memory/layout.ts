@@ -190,8 +190,6 @@ export const PathSlot = {
   uringFd: 3 * LINE,
   /** errno with which io_uring was refused; 0 none. (w) */
   uringErrno: 3 * LINE + 4,
-  /** Buffers the kernel took from the provided-buffer ring, counted by completions. (w) */
-  buffersUsed: 3 * LINE + 8,
   /** `struct tp_uring`. (w) */
   uring: 3 * LINE + 16,
   /** Float64 × PATH_COUNTERS. (w) */

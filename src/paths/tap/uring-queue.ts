@@ -2,40 +2,40 @@
  * A tap queue driven through io_uring. Worker only.
  *
  * ```
- *   fill        provided buffers: frames for packets to come
- *   receive     completions of one multishot read, a frame each
- *   transmit    submission entries, one write a packet
- *   complete    completions of those writes, in the same ring
+ *   transmit    submission entries: a write for each packet, then reads, as many as packets may be there
+ *   receive     completions of the reads, a frame each
+ *   complete    completions of the writes, in the same ring
  * ```
  *
- * One io_uring_enter per burst submits the writes and runs the deferred work of the read; an idle queue
- * makes none, because the kernel raises a flag when there is something to run.
+ * One io_uring_enter per burst submits the last burst's writes and the next one's reads; both are done when it
+ * returns, the reads without a packet with EAGAIN. So frames wait for packets on the pool's own stack. When a read
+ * finds nothing the queue asks to be told (IORING_OP_POLL_ADD), and reads no more until the kernel raises a flag in
+ * shared memory: an idle queue makes no system call, and while packets flow nobody is told of each.
  *
- * When a worker dies the kernel cancels its requests, and the ring is of no use to another thread. Its
- * successor reads what the dead one left in the completion ring, takes back what was not submitted,
- * closes it, and opens a ring of its own: see datapath/takeover.ts.
+ * When a worker dies its ring is of no use to another thread. Its successor reads what the dead one left in the
+ * completion ring, takes back what was not submitted, closes it, and opens a ring of its own: see
+ * datapath/takeover.ts. Completions of writes are released before their frames can be used again, so that each
+ * entry there still tells the truth.
  */
 import { Errno } from '../../errors.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
-import { HEADROOM, type PathCounter, type PathId, PathSlot } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type PathCounter, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
 import type { PathQueue, QueueAddress } from '../path.ts';
 import { SegmentSender } from './segments.ts';
-import { isBenign, UringRing } from './uring.ts';
+import { isBenign, Kind, UringRing } from './uring.ts';
 
-const REFILL = 32;
+/** Reads asked for when hardly anything came last time: one that finds nothing costs a quarter of one that does. */
+const FEWEST_READS = 4;
 
 export class UringQueue implements PathQueue {
   readonly path: PathId;
   readonly tag: number;
-  /**
-   * The tap itself: what arrives stays in its queue until our enter. Polling the ring's descriptor would
-   * miss it, since deferred work wakes nobody but a waiting enter (io_uring.c, io_req_local_work_add).
-   */
+  /** The tap itself: poll(2) sees at once what is there, also between two looks at the ring. */
   readonly fd: number;
   backlog = false;
 
@@ -45,18 +45,26 @@ export class UringQueue implements PathQueue {
   readonly #counter: CounterIndex<PathCounter>;
   readonly #pool: FramePool;
   readonly #frames: number;
-  readonly #first: number;
-  readonly #shift: number;
   readonly #room: number;
   readonly #orphan: boolean;
+  readonly #stagedAt: number;
   readonly #segments: SegmentSender | undefined;
-  /** Completions looked at by the last receive, given back by release. */
+  /** Completions looked at by the last receive, given back by release: reads that brought a packet, all of them. */
   #scanned = 0;
   #writes = 0;
   #completed = 0;
+  #staged = 0;
+  #stagedBytes = 0;
+  /** Reads submitted whose completions have not been looked at, and how many of the same lot have brought packets. */
+  #asked = 0;
+  #brought = 0;
+  #nextReads = FEWEST_READS;
+  /** Whether there may be packets, as far as is known. */
+  #hungry = false;
+  /** Whether the kernel will tell of packets. */
   #armed = false;
-  /** What was published and not submitted has another owner now. */
-  #taken = false;
+  /** Whether a read has found nothing since it was asked to tell: then what it tells is old. */
+  #dry = false;
 
   private constructor(
     shim: Shim,
@@ -68,20 +76,19 @@ export class UringQueue implements PathQueue {
   ) {
     const { port, queue, path } = address;
     const { layout, words, doubles } = memory;
-    const { framesPerWorker, frameSize } = layout.geometry;
+    const slot = layout.slot(port, queue, path);
     this.path = path;
     this.tag = holderTag(queue, port, path);
-    this.fd = words[(layout.slot(port, queue, path) + PathSlot.fd) >> 2]!;
+    this.fd = words[(slot + PathSlot.fd) >> 2]!;
     this.#ring = ring;
     this.#words = words;
     this.#doubles = doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#pool = pool;
     this.#frames = layout.frames;
-    this.#first = queue * framesPerWorker * frameSize;
-    this.#shift = 31 - Math.clz32(frameSize);
-    this.#room = roomOf(frameSize);
+    this.#room = roomOf(layout.geometry.frameSize);
     this.#orphan = orphan;
+    this.#stagedAt = (slot + PathSlot.staged) >> 2;
     this.#segments = SegmentSender.of(shim, memory, address);
   }
 
@@ -90,21 +97,30 @@ export class UringQueue implements PathQueue {
     const ring = UringRing.open(shim, memory, address);
     if (typeof ring === 'number') return ring;
     const opened = new UringQueue(shim, ring, memory, pool, address, false);
-    opened.refill();
     opened.flush();
     return opened;
   }
 
   /** The ring a dead worker left behind: to be read out, not to be submitted to. */
   static adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): UringQueue {
-    return new UringQueue(shim, new UringRing(shim, memory, address), memory, pool, address, true);
+    const ring = new UringRing(shim, memory, address);
+    const left = new UringQueue(shim, ring, memory, pool, address, true);
+    left.#resume();
+    return left;
   }
 
   ready(max: number): number {
+    this.#reap();
     const { cq } = this.#ring;
     const pending = cq.peek(max);
-    if (pending > 0 || this.#orphan || !this.#ring.calls) return pending;
+    if (pending > 0 || this.#orphan) return pending;
+    const { calls } = this.#ring;
+    if (!calls && !this.#hungry) return 0;
+    this.#publish();
+    this.#ask();
+    if (!calls && this.#asked === 0 && !this.backlog) return 0; // no frame is free
     this.#enter();
+    this.#reap();
     return cq.peek(max);
   }
 
@@ -114,39 +130,25 @@ export class UringQueue implements PathQueue {
     const count = cq.peek(max);
     let packets = 0;
     let total = 0;
-    for (let i = 0; i < count; i++) {
-      const slot = cq.slot(i);
-      const result = words[slot + 2]!;
-      if (UringRing.isWrite(words, slot)) {
-        if (this.#isOurs(true, words[slot]!)) this.#finish(words[slot]!, result);
-        continue;
-      }
-      const flags = words[slot + 3]!;
-      if (!UringRing.hasMore(flags)) this.#armed = false;
-      if (!UringRing.hasBuffer(flags)) {
-        // The read ended: no buffers (flush arms it again), cancelled with its worker, or an error.
-        const expected = result === Errno.ENOBUFS || result === Errno.ECANCELED;
-        if (result < 0 && !expected) this.#doubles[this.#counter.rxErrors]!++;
-        continue;
-      }
-      if (!this.#isOurs(false, this.#addressOf(flags >>> 16))) continue;
-      if (result >= this.#room) {
-        this.#pool.put(this.#addressOf(flags >>> 16));
-        this.#ring.used(1);
-        this.#doubles[this.#counter.rxTooLong]!++;
-        continue;
-      }
-      offset[packets] = this.#frames + this.#addressOf(flags >>> 16) + HEADROOM;
-      bytes[packets] = result;
+    let scanned = 0;
+    for (; scanned < count; scanned++) {
+      const slot = cq.slot(scanned);
+      const length = words[slot + 2]!;
+      if (words[slot + 1] !== Kind.READ || length <= 0 || length >= this.#room) break;
+      const address = words[slot]!;
+      if (this.#orphan && !this.#isOurs(Kind.READ, address)) continue;
+      offset[packets] = this.#frames + address + HEADROOM;
+      bytes[packets] = length;
       packets++;
-      total += result;
+      total += length;
     }
     if (packets > 0) {
-      this.#ring.used(packets);
       this.#doubles[this.#counter.rxPackets]! += packets;
       this.#doubles[this.#counter.rxBytes]! += total;
     }
-    this.#scanned = count;
+    this.#asked -= scanned;
+    this.#brought += scanned;
+    this.#scanned = scanned;
     return packets;
   }
 
@@ -155,26 +157,25 @@ export class UringQueue implements PathQueue {
     this.#scanned = 0;
   }
 
-  /** One entry is kept for the read itself. */
+  /** One entry is kept for the question whether there are packets. */
   room(wanted: number): number {
-    return this.#ring.sq.reserve(wanted + 1) - 1;
+    return this.#ring.sq.reserve(wanted + this.#staged + 1) - this.#staged - 1;
   }
 
-  /** Published at once, lest a worker that ends before it flushes takes packets along: the kernel reads in our enter. */
+  /** A worker that dies takes nothing along: the mark says what is staged, and an entry that it is about to be. */
   push(offset: number, bytes: number): void {
     const address = offset - this.#frames;
-    this.#ring.write(this.fd, offset, bytes, address);
+    const entry = this.#ring.write(this.#staged, offset, bytes, address);
     this.#pool.give(address, Holder.TX | this.tag);
-    this.#doubles[this.#counter.txPosted]!++;
-    this.#doubles[this.#counter.txBytes]! += bytes;
-    this.#ring.sq.commit(1);
-    this.#writes++;
-    this.backlog = true;
+    this.#staged++;
+    this.#words[this.#stagedAt] = (this.#ring.sq.cursor + this.#staged) | 0;
+    this.#ring.settle(entry);
+    this.#stagedBytes += bytes;
   }
 
   sendSegment(offset: number, bytes: number, offload: number): boolean {
     if (this.#segments === undefined) return false;
-    if (this.backlog) this.flush(); // writes to a tap are done when they are submitted
+    if (this.#staged > 0 || this.backlog) this.flush(); // writes to a tap are done when they are submitted
     if (this.backlog || !this.#segments.send(offset, bytes, offload)) return false;
     this.#doubles[this.#counter.txPosted]!++;
     this.#doubles[this.#counter.txPackets]!++;
@@ -183,54 +184,47 @@ export class UringQueue implements PathQueue {
   }
 
   flush(): number {
-    if (!this.#armed && this.#ring.buffers.pending() > 0) {
-      this.#ring.readMany(this.fd);
+    this.#publish();
+    if (!this.#armed && !this.#hungry && this.#ring.sq.reserve(1) === 1) {
+      this.#ring.poll(0);
       this.#ring.sq.commit(1);
       this.#armed = true;
+      this.#dry = false;
       this.backlog = true;
     }
-    return this.backlog ? this.#enter() : 0;
+    if (!this.backlog) return 0;
+    if (this.#hungry) this.#ask();
+    return this.#enter();
   }
 
-  /** Nothing to do: receive meets the completions of writes on its way. */
-  complete(): void {}
-
-  refill(): void {
-    const { buffers } = this.#ring;
-    const pool = this.#pool;
-    const lacking = buffers.entries - buffers.pending();
-    if (lacking < REFILL) return;
-    const count = Math.min(lacking, pool.count);
-    if (count <= 0) return;
-    for (let i = 0; i < count; i++) {
-      const address = pool.peek(i);
-      const id = (address - this.#first) >> this.#shift;
-      this.#ring.offer(i, this.#frames + address + HEADROOM, this.#room, id);
-      pool.give(address, Holder.FILL | this.tag);
-    }
-    buffers.commit(count);
-    pool.remove(count);
+  complete(): void {
+    this.#reap();
   }
+
+  /** Nothing to do: frames wait on the stack. */
+  refill(): void {}
 
   inFlight(): number {
-    return this.#writes - this.#completed;
+    return this.#writes + this.#staged - this.#completed;
   }
 
   takeBack(visit: (offset: number, bytes: number) => void): number {
-    const words = this.#words;
-    const { sq } = this.#ring;
-    const count = sq.pending();
+    this.#publish();
+    const ring = this.#ring;
+    const count = ring.sq.pending();
     let packets = 0;
     for (let i = 0; i < count; i++) {
-      const slot = sq.pendingSlot(i);
-      if (!UringRing.isWrite(words, slot + 8) || !this.#sends(words[slot + 8]!)) continue;
-      visit(this.#frames + words[slot + 8]!, words[slot + 6]!);
-      packets++;
+      const slot = ring.sq.pendingSlot(i);
+      const address = ring.addressAt(slot);
+      if (ring.kindAt(slot) !== Kind.WRITE) continue;
+      if (this.#isOurs(Kind.WRITE, address)) {
+        visit(this.#frames + address, ring.bytesAt(slot));
+        packets++;
+      }
+      ring.cancel(slot); // what has arrived is still to be read, by entries behind this one
     }
     this.#doubles[this.#counter.txRescued]! += packets;
     this.#completed += packets;
-    this.#taken = true;
-    this.backlog = false;
     return packets;
   }
 
@@ -238,7 +232,7 @@ export class UringQueue implements PathQueue {
     const waiting = { rx: 0, completing: 0 };
     this.#eachCompletion((kind) => waiting[kind]++);
     return {
-      fill: this.#ring.buffers.pending() - waiting.rx,
+      fill: this.#asked - waiting.rx,
       rx: waiting.rx,
       tx: this.inFlight() - waiting.completing,
       completing: waiting.completing,
@@ -246,56 +240,121 @@ export class UringQueue implements PathQueue {
   }
 
   enumerate(visit: (address: number) => void): void {
-    let received = 0;
-    this.#eachCompletion((kind, address) => {
-      if (kind === 'rx') received++;
-      visit(address);
-    });
-    const { sq, buffers } = this.#ring;
-    const unsent = sq.pending();
+    const mask = -this.#pool.frameSize;
+    this.#eachCompletion((_, address) => visit(address & mask));
+    const ring = this.#ring;
+    const unsent = ring.sq.pending();
     for (let i = 0; i < unsent; i++) {
-      const slot = sq.pendingSlot(i);
-      const address = this.#words[slot + 8]!;
-      if (UringRing.isWrite(this.#words, slot + 8) && this.#sends(address))
-        visit(address & -this.#pool.frameSize);
+      const slot = ring.sq.pendingSlot(i);
+      const address = ring.addressAt(slot);
+      if (ring.kindAt(slot) === Kind.WRITE && this.#isOurs(Kind.WRITE, address)) visit(address & mask);
     }
-    // The oldest buffers that count as pending are those whose packets wait in the completion ring.
-    const offered = buffers.pending();
-    for (let i = received; i < offered; i++) visit(this.#addressOf(this.#ring.bufferId(i)));
+    for (let i = 0; i < this.#staged; i++) visit(ring.addressAt(ring.sq.slot(i)) & mask);
   }
 
   detach(): void {
     this.#ring.close();
   }
 
-  /** Whether an entry still says where its frame is: a dead worker may have passed it on, and not released it. */
-  #isOurs(write: boolean, address: number): boolean {
-    return !this.#orphan || this.#pool.holder(address) === ((write ? Holder.TX : Holder.FILL) | this.tag);
+  #publish(): void {
+    if (this.#staged === 0) return;
+    this.#ring.sq.commit(this.#staged);
+    this.#doubles[this.#counter.txPosted]! += this.#staged;
+    this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
+    this.#writes += this.#staged;
+    this.#staged = 0;
+    this.#stagedBytes = 0;
+    this.backlog = true;
   }
 
-  /** Whether the frame is still this path's to send: a worker that died may have taken it back. */
-  #sends(address: number): boolean {
-    return this.#pool.holder(address) === (Holder.TX | this.tag);
-  }
-
-  #addressOf(id: number): number {
-    return this.#first + (id << this.#shift);
+  /**
+   * Publishes reads for the packets that may be there: one lot at a time, and none while a burst is in hand, since
+   * the frame of a read that failed must not be in two completions.
+   */
+  #ask(): void {
+    if (this.#asked > 0 || this.#scanned > 0) return;
+    const pool = this.#pool;
+    const { sq } = this.#ring;
+    const count = sq.reserve(Math.min(this.#nextReads, pool.count));
+    if (count <= 0) return;
+    for (let i = 0; i < count; i++) {
+      const address = pool.peek(i);
+      this.#ring.read(i, this.#frames + address + HEADROOM, this.#room, address);
+      pool.give(address, Holder.FILL | this.tag);
+    }
+    pool.remove(count);
+    sq.commit(count);
+    this.#asked = count;
+    this.#brought = 0;
+    this.#nextReads = Math.min(count * 4, BURST);
   }
 
   #enter(): number {
+    const { sq } = this.#ring;
     this.#doubles[this.#counter.kicks]!++;
-    const result = this.#ring.enter(this.#taken ? 0 : this.#ring.sq.pending());
-    this.backlog = !this.#taken && this.#ring.sq.pending() > 0;
+    const result = this.#ring.enter(sq.pending());
+    this.backlog = sq.pending() > 0;
     if (isBenign(result)) return 0;
     this.#doubles[this.#counter.kickErrors]!++;
     return result;
   }
 
-  #finish(address: number, result: number): void {
-    this.#pool.put(address);
-    this.#completed++;
-    if (result < 0) this.#doubles[this.#counter.txErrors]!++;
-    else this.#doubles[this.#counter.txPackets]!++;
+  /** Takes in the oldest completions up to the first that brings a packet. */
+  #reap(): void {
+    const { cq } = this.#ring;
+    for (;;) {
+      const count = cq.peek(BURST);
+      let done = 0;
+      while (done < count && this.#settle(cq.slot(done))) done++;
+      if (done > 0) cq.release(done);
+      if (done < count || count === 0) return;
+    }
+  }
+
+  /** False if it brings a packet, for {@link receive}. */
+  #settle(slot: number): boolean {
+    const words = this.#words;
+    const address = words[slot]!;
+    const result = words[slot + 2]!;
+    switch (words[slot + 1]) {
+      case Kind.WRITE:
+        if (this.#orphan && !this.#isOurs(Kind.WRITE, address)) return true;
+        this.#pool.put(address);
+        this.#completed++;
+        this.#doubles[result < 0 ? this.#counter.txErrors : this.#counter.txPackets]!++;
+        return true;
+      case Kind.READ:
+        if (result > 0 && result < this.#room) return false;
+        this.#failed(address, result);
+        return true;
+      case Kind.POLL:
+        this.#armed = false;
+        if (!this.#dry) this.#hungry = true;
+        return true;
+      default:
+        return true;
+    }
+  }
+
+  /** A read without a packet: there is none, or it is too long, or the device is gone. */
+  #failed(address: number, result: number): void {
+    if (!this.#orphan || this.#isOurs(Kind.READ, address)) {
+      this.#pool.put(address);
+      if (result >= this.#room) this.#doubles[this.#counter.rxTooLong]!++;
+      else if (result !== Errno.EAGAIN && result !== Errno.ECANCELED)
+        this.#doubles[this.#counter.rxErrors]!++;
+    }
+    this.#asked--;
+    if (result > 0) return;
+    this.#hungry = false;
+    this.#dry = true;
+    this.#nextReads = Math.max(this.#brought, FEWEST_READS);
+  }
+
+  /** Whether an entry still says where its frame is: a dead worker may have passed it on, and not released it. */
+  #isOurs(kind: number, address: number): boolean {
+    const purpose = kind === Kind.WRITE ? Holder.TX : Holder.FILL;
+    return this.#pool.holder(address) === (purpose | this.tag);
   }
 
   #eachCompletion(visit: (kind: 'rx' | 'completing', address: number) => void): void {
@@ -304,11 +363,29 @@ export class UringQueue implements PathQueue {
     const count = cq.pending();
     for (let i = this.#scanned; i < count; i++) {
       const slot = cq.slot(i);
-      const flags = words[slot + 3]!;
-      const write = UringRing.isWrite(words, slot);
-      if (!write && !UringRing.hasBuffer(flags)) continue;
-      const address = write ? words[slot]! & -this.#pool.frameSize : this.#addressOf(flags >>> 16);
-      if (this.#isOurs(write, address)) visit(write ? 'completing' : 'rx', address);
+      const kind = words[slot + 1]!;
+      if (kind !== Kind.READ && kind !== Kind.WRITE) continue;
+      if (this.#isOurs(kind, words[slot]!)) visit(kind === Kind.READ ? 'rx' : 'completing', words[slot]!);
     }
+  }
+
+  /** Publishes, for {@link takeBack}, what a dead worker had staged: it was decided. */
+  #resume(): void {
+    const ring = this.#ring;
+    const { sq } = ring;
+    let staged = (this.#words[this.#stagedAt]! - sq.cursor) | 0;
+    if (staged < 0 || staged > sq.entries) staged = 0;
+    for (let i = 0; i <= staged && i < sq.entries; i++) {
+      const slot = sq.slot(i);
+      if (ring.kindAt(slot) !== Kind.PUSHING) continue;
+      // The mark comes before the entry is settled, the holder before the mark.
+      if (i === staged && !this.#isOurs(Kind.WRITE, ring.addressAt(slot))) continue;
+      ring.settle(slot);
+      staged = Math.max(staged, i + 1);
+    }
+    for (let i = 0; i < staged; i++) this.#stagedBytes += ring.bytesAt(sq.slot(i));
+    this.#staged = staged;
+    this.#words[this.#stagedAt] = (sq.cursor + staged) | 0; // for this worker may die as well
+    this.#publish();
   }
 }
