@@ -1,0 +1,418 @@
+/**
+ * The queue of a tap, over a real io_uring: its file is a datagram socket here, of which a read and a write move one
+ * packet just as they do at a tap. Needs a kernel that has io_uring and lets us use it.
+ */
+import fc from 'fast-check';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Errno } from '../../src/errors.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
+import { pathCounters } from '../../src/memory/counters.ts';
+import { FramePool } from '../../src/memory/frames.ts';
+import { BURST, HEADROOM, Path, PathSlot } from '../../src/memory/layout.ts';
+import { Memory } from '../../src/memory/shared.ts';
+import { UringQueue } from '../../src/paths/tap/uring-queue.ts';
+
+const FRAMES = 256;
+const FRAME_SIZE = 2048;
+const BYTES = 60;
+const ADDRESS = { port: 0, queue: 0, path: Path.SYNTHETIC } as const;
+
+const shim = loadShim();
+const open: number[] = [];
+afterEach(() => {
+  for (const fd of open.splice(0)) shim.close(fd);
+});
+
+/** Two connected sockets: what is sent by one is read from the other. The second does not block. */
+function pair(): [number, number] {
+  const AF_INET = 2;
+  const SOCK_DGRAM = 2;
+  const make = (flags: number): number => {
+    const fd = shim.socket(AF_INET, SOCK_DGRAM | flags, 0);
+    open.push(fd);
+    return fd;
+  };
+  const fds: [number, number] = [make(0), make(0o4000)];
+  const names = fds.map((fd) => {
+    for (;;) {
+      const name = new DataView(new ArrayBuffer(16));
+      name.setUint16(0, AF_INET, true);
+      name.setUint16(2, 20_000 + Math.floor(Math.random() * 12_000));
+      name.setUint32(4, 0x7f00_0001);
+      if (shim.bind(fd, name, 16) === 0) return name;
+    }
+  });
+  expect(shim.connect(fds[0], names[1]!, 16)).toBe(0);
+  expect(shim.connect(fds[1], names[0]!, 16)).toBe(0);
+  return fds;
+}
+
+class Death extends Error {
+  /** Whether what was being done to the frame is done. */
+  readonly late: boolean;
+  constructor(late: boolean) {
+    super('the worker dies');
+    this.late = late;
+  }
+}
+
+/** One worker after another with their queue, and the network at the other end. */
+class Life {
+  readonly memory = Memory.create({
+    ...{
+      pageSize: 4096,
+      ports: 1,
+      queues: 1,
+      frameSize: FRAME_SIZE,
+      framesPerWorker: FRAMES,
+      ringEntries: 2048,
+    },
+  });
+  readonly peer: number;
+  pool!: FramePool;
+  queue!: UringQueue;
+  /** Numbers of packets as each end got them. */
+  readonly received: number[] = [];
+  readonly arrived: number[] = [];
+  /** What a worker had pushed, oldest first. */
+  readonly pushed: number[] = [];
+  deaths = 0;
+  readonly #offset = new Int32Array(BURST);
+  readonly #bytes = new Int32Array(BURST);
+  readonly #slot: number;
+  #given = 0;
+  #made = 1000;
+
+  constructor() {
+    const [tap, peer] = pair();
+    this.peer = peer;
+    this.#slot = this.memory.layout.slot(0, 0, Path.SYNTHETIC);
+    this.memory.words[(this.#slot + PathSlot.fd) >> 2] = tap;
+    this.pool = new FramePool(this.memory, 0);
+    this.pool.recover([]);
+    this.#open();
+  }
+
+  #open(): void {
+    const opened = UringQueue.open(shim, this.memory, this.pool, ADDRESS);
+    if (typeof opened === 'number') throw new Error(`this kernel refuses io_uring: errno ${-opened}`);
+    this.queue = opened;
+  }
+
+  get ringFd(): number {
+    return this.memory.words[(this.#slot + PathSlot.uringFd) >> 2]!;
+  }
+
+  give(count: number): void {
+    const packet = new DataView(new ArrayBuffer(BYTES));
+    for (let i = 0; i < count; i++) {
+      packet.setUint32(0, this.#given++);
+      expect(shim.send(this.peer, packet, BYTES, 0)).toBe(BYTES);
+    }
+  }
+
+  take(): void {
+    const packet = new DataView(new ArrayBuffer(FRAME_SIZE));
+    while (shim.recv(this.peer, packet, FRAME_SIZE, 0) === BYTES) this.arrived.push(packet.getUint32(0));
+  }
+
+  /**
+   * A burst as a worker does it: every second packet is sent back. With `flushAt` the queue is flushed in the middle
+   * of it, as is done where packets go out that have no room.
+   */
+  receive(max: number, flushAt = -1): void {
+    const { queue, memory, pool } = this;
+    if (queue.ready(max) === 0) return;
+    const count = queue.receive(this.#offset, this.#bytes, max);
+    let room = queue.room(count);
+    for (let i = 0; i < count; i++) {
+      const at = this.#offset[i]!;
+      expect(this.#bytes[i]).toBe(BYTES);
+      const number = memory.view.getUint32(at);
+      const goes = number % 2 === 0 && room-- > 0;
+      this.#decide(number, goes, () => {
+        if (goes) queue.push(at, BYTES);
+        else pool.put(at - memory.layout.frames);
+      });
+      if (i === flushAt) {
+        this.flush();
+        queue.complete();
+      }
+    }
+    queue.release();
+  }
+
+  /** What is done to a packet is decided once its frame says so. */
+  #decide(number: number, goes: boolean, work: () => void): void {
+    const done = (): void => {
+      this.received.push(number);
+      if (goes) this.pushed.push(number);
+    };
+    try {
+      work();
+    } catch (error) {
+      if (error instanceof Death && error.late) done();
+      throw error;
+    }
+    done();
+  }
+
+  /** Sends packets of its own making, from free frames. */
+  make(count: number): void {
+    const { queue, memory, pool } = this;
+    for (let i = 0; i < count && pool.count > 0 && queue.room(1) === 1; i++) {
+      const address = pool.peek(0);
+      pool.give(address, pool.hand);
+      pool.remove(1);
+      const at = memory.layout.frames + address + HEADROOM;
+      const number = this.#made++;
+      memory.view.setUint32(at, number);
+      queue.push(at, BYTES);
+      this.pushed.push(number);
+    }
+  }
+
+  flush(): void {
+    expect(this.queue.flush()).toBe(0);
+  }
+
+  /** The worker ends after so many more points at which frames change hands, in whatever it does; another takes over. */
+  dieIn(work: () => void, after: number): void {
+    const { pool } = this;
+    let left = after;
+    const mortal = <T extends unknown[]>(call: (...args: T) => void) => {
+      return (...args: T): void => {
+        if (left-- === 0) throw new Death(false);
+        call(...args);
+        if (left-- === 0) throw new Death(true);
+      };
+    };
+    pool.put = mortal(pool.put.bind(pool));
+    pool.give = mortal(pool.give.bind(pool));
+    pool.remove = mortal(pool.remove.bind(pool));
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof Death)) throw error;
+    }
+    this.takeOver();
+  }
+
+  /** As datapath/takeover.ts does for one queue of one port. */
+  takeOver(): void {
+    const { memory } = this;
+    this.deaths++;
+    this.pool = new FramePool(memory, 0);
+    const left = UringQueue.adopt(shim, memory, this.pool, ADDRESS);
+    this.pool.recover([left]);
+    const unsent: { at: number; bytes: number }[] = [];
+    left.takeBack((at, bytes) => unsent.push({ at, bytes }));
+    const received: { at: number; bytes: number }[] = [];
+    while (left.ready(BURST) > 0) {
+      const count = left.receive(this.#offset, this.#bytes, BURST);
+      for (let i = 0; i < count; i++) received.push({ at: this.#offset[i]!, bytes: this.#bytes[i]! });
+      left.release();
+    }
+    for (const { at } of [...unsent, ...received]) this.pool.give(at - memory.layout.frames, this.pool.hand);
+    left.detach();
+    this.pool.reclaim(left.tag);
+    this.#open();
+    for (const { at, bytes } of unsent) {
+      if (this.queue.room(1) < 1) this.flush();
+      this.queue.push(at, bytes);
+    }
+    for (const { at } of received) {
+      this.received.push(memory.view.getUint32(at));
+      this.pool.put(at - memory.layout.frames);
+    }
+  }
+
+  /** Every frame is in one place. */
+  audit(): void {
+    const { fill, rx, tx, completing } = this.queue.ledger();
+    expect([fill, rx, tx, completing].every((count) => count >= 0)).toBe(true);
+    expect(this.pool.count + fill + rx + tx + completing).toBe(FRAMES);
+    expect(this.pool.duplicates([this.queue])).toBe(0);
+  }
+
+  /** Until nothing moves any more. */
+  settle(): void {
+    for (let quiet = 0; quiet < 3; ) {
+      const before = this.received.length;
+      this.receive(BURST);
+      this.queue.complete();
+      this.flush();
+      this.take();
+      quiet = this.received.length === before ? quiet + 1 : 0;
+    }
+  }
+
+  get given(): number {
+    return this.#given;
+  }
+
+  close(): void {
+    this.queue.detach();
+  }
+}
+
+const counted = (life: Life) => {
+  const counter = pathCounters(life.memory, 0, 0, Path.SYNTHETIC);
+  return (name: keyof typeof counter): number => life.memory.doubles[counter[name]]!;
+};
+
+describe('a tap queue over io_uring', () => {
+  it('makes no system call while nothing comes', () => {
+    const life = new Life();
+    const count = counted(life);
+    life.settle();
+    const before = count('kicks');
+    for (let i = 0; i < 100; i++) {
+      expect(life.queue.ready(BURST)).toBe(0);
+      life.flush();
+    }
+    expect(count('kicks')).toBe(before);
+    life.give(1);
+    life.settle();
+    expect(life.received).toEqual([0]);
+    life.close();
+  });
+
+  it('submits a burst of writes and the next burst of reads in one enter', () => {
+    const life = new Life();
+    const count = counted(life);
+    life.give(200);
+    while (life.received.length < 4 + 16) {
+      life.receive(BURST); // the lots grow: 4, 16, 64
+      life.flush();
+    }
+    const before = count('kicks');
+    life.receive(BURST);
+    life.flush();
+    life.receive(BURST);
+    life.flush();
+    expect(count('kicks') - before).toBe(2);
+    expect(life.received).toHaveLength(4 + 16 + 2 * BURST);
+    life.close();
+  });
+
+  it('publishes staged packets at the flush alone', () => {
+    const life = new Life();
+    life.make(5);
+    life.take();
+    expect(life.arrived).toEqual([]);
+    expect(life.queue.inFlight()).toBe(5);
+    life.audit();
+    life.flush();
+    life.take();
+    expect(life.arrived).toHaveLength(5);
+    life.close();
+  });
+
+  it('takes back what is staged, and goes on receiving', () => {
+    const life = new Life();
+    life.settle();
+    life.make(3);
+    life.give(2);
+    const back: number[] = [];
+    expect(
+      life.queue.takeBack((at) => {
+        back.push(life.memory.view.getUint32(at));
+        life.pool.put(at - life.memory.layout.frames);
+      }),
+    ).toBe(3);
+    expect(back).toEqual([1000, 1001, 1002]);
+    life.settle();
+    expect(life.received).toEqual([0, 1]);
+    expect(life.arrived).toEqual([0]);
+    life.audit();
+    life.close();
+  });
+
+  it('drops and counts a packet that is longer than a frame', () => {
+    const life = new Life();
+    expect(shim.send(life.peer, new Uint8Array(FRAME_SIZE), FRAME_SIZE, 0)).toBe(FRAME_SIZE);
+    life.give(1);
+    life.settle();
+    expect(life.received).toEqual([0]);
+    expect(counted(life)('rxTooLong')).toBe(1);
+    expect(counted(life)('rxErrors')).toBe(0);
+    life.audit();
+    life.close();
+  });
+
+  it('sends frames of another worker, which are not registered', () => {
+    const life = new Life();
+    const { memory } = life;
+    // Beyond this worker's frames, inside the memory.
+    const at = memory.layout.frames + FRAMES * FRAME_SIZE - FRAME_SIZE + HEADROOM;
+    memory.words[(memory.layout.slot(0, 0, Path.SYNTHETIC) + PathSlot.uring + 24) >> 2]! -= FRAME_SIZE;
+    const again = UringQueue.adopt(shim, memory, life.pool, ADDRESS); // sees a range that ends before the last frame
+    memory.view.setUint32(at, 77);
+    again.push(at, BYTES);
+    expect(again.flush()).toBe(0);
+    life.take();
+    expect(life.arrived).toEqual([77]);
+    life.close();
+  });
+
+  it('tells of a file that is gone', () => {
+    const life = new Life();
+    life.settle();
+    shim.close(life.ringFd);
+    life.make(1);
+    expect(life.queue.flush()).toBe(Errno.EBADF);
+    expect(counted(life)('kickErrors')).toBe(1);
+  });
+
+  const step = fc.record({
+    what: fc.constantFrom('give', 'receive', 'make', 'flush', 'complete', 'audit', 'die' as const),
+    count: fc.integer({ min: 1, max: 80 }),
+    after: fc.integer({ min: 0, max: 200 }),
+    victim: fc.constantFrom('receive', 'make', 'flush', 'complete' as const),
+  });
+
+  type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+  const make = (what: Step['what'], count: number, after = 0): Step => ({
+    ...{ what, count, after, victim: 'receive' },
+  });
+  /** Deaths that random ones seldom are: in a burst after a flush in the middle of it, and in the middle of a push. */
+  const rare: [Step[]][] = [
+    [[make('give', 4), make('receive', 4), make('give', 16), make('die', 16, 45)]],
+    [[make('give', 17), make('receive', 4), make('die', 13, 63)]],
+  ];
+
+  it('loses and doubles neither packets nor frames, whatever workers die of', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const life = new Life();
+        const act = (what: string, count: number): void => {
+          if (what === 'receive') life.receive(count % BURST || BURST, count >> 3);
+          else if (what === 'make') life.make(count);
+          else if (what === 'complete') life.queue.complete();
+          else life.flush();
+        };
+        for (const { what, count, after, victim } of steps) {
+          if (what === 'give') {
+            if (life.given - life.received.length < 100) life.give(count); // what the socket holds
+          } else if (what === 'audit') life.audit();
+          else if (what === 'die') life.dieIn(() => act(victim, count), after);
+          else act(what, count);
+          life.take();
+        }
+        life.settle();
+        life.audit();
+        life.close();
+        for (const fd of open.splice(0)) shim.close(fd);
+        const given = Array.from({ length: life.given }, (_, i) => i);
+        expect(life.received).toEqual(given);
+        // In order and once each. A worker may die before it knows that its last push has come about.
+        const known = new Set(life.pushed);
+        expect(life.arrived.filter((number) => known.has(number))).toEqual(life.pushed);
+        expect(new Set(life.arrived).size).toBe(life.arrived.length);
+        expect(life.arrived.length - life.pushed.length).toBeLessThanOrEqual(life.deaths);
+      }),
+      { numRuns: 500, examples: rare },
+    );
+  });
+});
