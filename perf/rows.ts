@@ -1,7 +1,17 @@
 /** The rows, in the order in which they are measured and shown. Each is a file in rows/ that exports `row`. */
 import type { Row } from './row.ts';
 
-export const ROWS = ['ring', 'failsafe-tax', 'veth', 'tap', 'port', 'handoff', 'handler', 'garbage'] as const;
+export const ROWS = [
+  'ring',
+  'failsafe-tax',
+  'veth',
+  'tap',
+  'port',
+  'fallback',
+  'handoff',
+  'handler',
+  'garbage',
+] as const;
 
 /** Tests run the sources. */
 const extension = import.meta.url.slice(-3);

@@ -7,6 +7,8 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { check } from '../src/errors.ts';
+import { Assembler } from '../src/kernel/assembler.ts';
 import { Bpf } from '../src/kernel/bpf.ts';
 import type { Link, LinkStatistics } from '../src/kernel/link.ts';
 import { inNamespace } from '../src/kernel/namespace.ts';
@@ -25,6 +27,9 @@ const PATIENCE_MILLIS = 5000;
 /** The CPU of whoever drives the tap, as testpmd.ts has it; packets are made on the first. */
 export const DRIVING_CPU = cpus().length - 1;
 const FEEDING_CPU = 0;
+
+/** TC_ACT_SHOT */
+const dropAll = (): Uint8Array => new Assembler().movImm(0, 2).exit().assemble();
 
 export class TapWire {
   readonly lab: Lab;
@@ -55,13 +60,13 @@ export class TapWire {
     return inNamespace(this.shim, this.lab.guest, work);
   }
 
-  /** The tap of that name, once it is there and up. */
+  /** The device of that name, once it is there and up. */
   async tap(name: string): Promise<Link> {
     const deadline = performance.now() + PATIENCE_MILLIS;
     for (;;) {
       const link = this.netlink.link(name);
       if (link?.carrier) return link;
-      if (performance.now() > deadline) throw new Error(`the tap ${name} did not come up`);
+      if (performance.now() > deadline) throw new Error(`the device ${name} did not come up`);
       await sleep(10);
     }
   }
@@ -80,7 +85,7 @@ export class TapWire {
    */
   async echoed(name: string, seconds: number): Promise<number> {
     const { ifindex } = await this.tap(name);
-    this.#redirect(ifindex, ifindex);
+    this.#attach(ifindex, 'perf_loop', tcRedirect(ifindex), this.lab.guest);
     const feed = ['netns', 'exec', this.lab.guest, peerProgram('tap-feed'), String(FEEDING_CPU), name];
     const { status, stderr } = spawnSync('ip', [...feed, 'once', String(CIRCULATING)], { encoding: 'utf8' });
     if (status !== 0) throw new Error(stderr.trim());
@@ -99,13 +104,33 @@ export class TapWire {
     return (read / seconds) * 1e-6;
   }
 
+  /**
+   * Packets a second that come back to the host's end of the NetVSC, behind which the tap lies: they are made there on
+   * the other core, some always waiting in the tap, and dropped there when they are back.
+   */
+  async reflected(name: string, seconds: number): Promise<number> {
+    await this.tap(name);
+    const { host } = this.lab;
+    const end = inNamespace(this.shim, host, () => RtNetlink.open(this.shim));
+    try {
+      const { ifindex } = end.link('s0')!;
+      this.#attach(ifindex, 'perf_drop', dropAll(), host);
+      this.start('tap-feed', [String(FEEDING_CPU), name, 'keep', host, String(ifindex)]);
+      const { written } = await this.#measure(ifindex, seconds, end);
+      return (written / seconds) * 1e-6;
+    } finally {
+      end.close();
+    }
+  }
+
   async #measure(
     ifindex: number,
     seconds: number,
+    netlink = this.netlink,
   ): Promise<{ read: number; written: number; dropped: number }> {
     const look = (): LinkStatistics => {
-      const found = this.netlink.link(ifindex)?.statistics;
-      if (found === undefined) throw new Error('the tap has gone, or has no counters');
+      const found = netlink.link(ifindex)?.statistics;
+      if (found === undefined) throw new Error('the device has gone, or has no counters');
       return found;
     };
     await sleep(WARM_UP_MILLIS);
@@ -115,7 +140,7 @@ export class TapWire {
     const after = look();
     const scale = (seconds * 1e9) / Number(process.hrtime.bigint() - began);
     const read = (after.txPackets - before.txPackets) * scale;
-    if (read === 0) throw new Error('nothing was read from the tap');
+    if (read === 0) throw new Error('no packets came');
     return {
       read,
       written: (after.rxPackets - before.rxPackets) * scale,
@@ -123,12 +148,13 @@ export class TapWire {
     };
   }
 
-  /** What arrives at one device leaves by another. */
-  #redirect(from: number, to: number): void {
+  /** A program for what arrives at a device, until this wire closes. */
+  #attach(ifindex: number, name: string, code: Uint8Array, namespace: string): void {
     const bpf = new Bpf(this.shim);
-    const program = bpf.load('sched_cls', 'perf_redirect', tcRedirect(to));
-    this.#links.push(this.inside(() => bpf.attachTcx(program, from, 'ingress')));
+    const program = bpf.load('sched_cls', name, code);
+    const link = inNamespace(this.shim, namespace, () => bpf.attachTcx(program, ifindex, 'ingress'));
     this.shim.close(program);
+    this.#links.push(check(link, 'bpf(LINK_CREATE, tcx)'));
   }
 
   async #close(): Promise<void> {
