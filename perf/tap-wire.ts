@@ -4,9 +4,10 @@
  * Whoever drives the tap, the figures are the kernel's own counters of it, so that every side is counted in the
  * same way: a packet was read when the tap says `tx_packets`. The tap lies in a network namespace of a lab.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { check } from '../src/errors.ts';
 import { Assembler } from '../src/kernel/assembler.ts';
 import { Bpf } from '../src/kernel/bpf.ts';
@@ -23,10 +24,14 @@ const CIRCULATING = 256;
 /** V8 has compiled what matters after this, and the queues are as full as they become. */
 const WARM_UP_MILLIS = 500;
 const PATIENCE_MILLIS = 5000;
+/** What the taps hold whose reader is timed: twice what tap-feed puts there. */
+const QUEUE_LENGTH = 4096;
 
 /** The CPU of whoever drives the tap, as testpmd.ts has it; packets are made on the first. */
 export const DRIVING_CPU = cpus().length - 1;
 const FEEDING_CPU = 0;
+
+const run = promisify(execFile);
 
 /** TC_ACT_SHOT */
 const dropAll = (): Uint8Array => new Assembler().movImm(0, 2).exit().assemble();
@@ -86,9 +91,7 @@ export class TapWire {
   async echoed(name: string, seconds: number): Promise<number> {
     const { ifindex } = await this.tap(name);
     this.#attach(ifindex, 'perf_loop', tcRedirect(ifindex), this.lab.guest);
-    const feed = ['netns', 'exec', this.lab.guest, peerProgram('tap-feed'), String(FEEDING_CPU), name];
-    const { status, stderr } = spawnSync('ip', [...feed, 'once', String(CIRCULATING)], { encoding: 'utf8' });
-    if (status !== 0) throw new Error(stderr.trim());
+    await this.#feed(name, 'once', String(CIRCULATING));
     const { read, written, dropped } = await this.#measure(ifindex, seconds);
     if (dropped > 0)
       throw new Error(`${dropped} packets of the loop were dropped: it no longer is what it was`);
@@ -96,12 +99,14 @@ export class TapWire {
     return (read / seconds) * 1e-6;
   }
 
-  /** Packets read from the tap a second while some always wait, made on the other core. */
+  /** Packets read from the tap a second out of a full queue, while nobody else works: see peers/tap-feed.c. */
   async received(name: string, seconds: number): Promise<number> {
     const { ifindex } = await this.tap(name);
-    this.start('tap-feed', [String(FEEDING_CPU), name, 'keep']);
-    const { read } = await this.#measure(ifindex, seconds);
-    return (read / seconds) * 1e-6;
+    this.netlink.setLink(ifindex, { txQueueLength: QUEUE_LENGTH });
+    await this.#feed(name, 'drain', String(DRIVING_CPU), String(WARM_UP_MILLIS));
+    const told = await this.#feed(name, 'drain', String(DRIVING_CPU), String(seconds * 1000));
+    const [packets = 0, nanos = 0] = told.split(' ').map(Number);
+    return (packets / nanos) * 1e3;
   }
 
   /**
@@ -121,6 +126,13 @@ export class TapWire {
     } finally {
       end.close();
     }
+  }
+
+  /** What tap-feed prints. */
+  async #feed(name: string, ...task: readonly string[]): Promise<string> {
+    const command = ['netns', 'exec', this.lab.guest, peerProgram('tap-feed'), String(FEEDING_CPU), name];
+    const { stdout } = await run('ip', [...command, ...task]);
+    return stdout;
   }
 
   async #measure(

@@ -3,8 +3,14 @@
  * is run as a test, so many times a call (BPF_PROG_TEST_RUN), which makes sk_buffs several times as fast as a packet
  * socket sends them: the reader of the tap is what is measured.
  *
- *     tap-feed CPU TAP once COUNT            so many packets, for a loop in which they circulate
- *     tap-feed CPU TAP keep [NAMESPACE IFINDEX]    keeps packets waiting in the tap's queue, until standard input ends
+ *     tap-feed CPU TAP once COUNT                so many packets, for a loop in which they circulate
+ *     tap-feed CPU TAP drain READER_CPU MILLIS   fills the tap and times how long its reader takes, again and again
+ *     tap-feed CPU TAP keep [NAMESPACE IFINDEX]  keeps packets waiting in the tap, until standard input ends
+ *
+ * `drain` fills the tap on the reader's own core, where it preempts the reader (SCHED_FIFO), moves to CPU, and looks
+ * at the tap's counter until all has been read. So nobody else works while the reader does, and no generator can be
+ * too slow. Prints the packets of a lot, and the nanoseconds of the median one: in some the scheduler gave the core
+ * to somebody else for milliseconds.
  *
  * `keep` looks at the tap's own counters: those that are underway are those sent, less those read and dropped, and
  * there are never more than WINDOW of them. So nobody waits for this program, and its packets are not dropped
@@ -23,10 +29,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A device that hands over to the backlog of its CPU takes 1000 (netdev_max_backlog); a tap holds 500 at least. */
 enum { WINDOW = 384, PORTION = 64, BYTES = 64 };
+/* What the reader drains at a time: half of what the taps hold that are measured. */
+enum { LOT = 2048, LOTS = 65536 };
 
 static void check(long result, const char *what)
 {
@@ -97,6 +106,53 @@ static uint64_t value(int file)
 	return strtoull(text, NULL, 10);
 }
 
+static void run_on(int cpu)
+{
+	cpu_set_t cpus;
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	check(sched_setaffinity(0, sizeof(cpus), &cpus), "sched_setaffinity");
+}
+
+static uint64_t nanos(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	const uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+	return left < right ? -1 : left > right;
+}
+
+static void drain(int program, int read, int dropped, int cpu, int reader, uint64_t millis)
+{
+	const struct sched_param first = { .sched_priority = 1 };
+	check(sched_setscheduler(0, SCHED_FIFO, &first), "sched_setscheduler");
+	const uint64_t lost = value(dropped);
+	const uint64_t end = nanos() + millis * 1000000;
+	static uint64_t spent[LOTS];
+	unsigned lots = 0;
+	while (nanos() < end && lots < LOTS) {
+		run_on(reader);
+		const uint64_t before = value(read);
+		send_packets(program, LOT);
+		const uint64_t began = nanos();
+		run_on(cpu);
+		while (value(read) - before < LOT && nanos() < end + 1000000000)
+			;
+		spent[lots++] = nanos() - began;
+	}
+	if (value(dropped) != lost) {
+		fprintf(stderr, "tap-feed: the tap dropped %llu packets\n", (unsigned long long)(value(dropped) - lost));
+		exit(1);
+	}
+	qsort(spent, lots, sizeof(spent[0]), by_size);
+	printf("%d %llu\n", LOT, (unsigned long long)spent[lots / 2]);
+}
+
 static void keep(int program, int read, int dropped)
 {
 	struct pollfd input = { .fd = 0, .events = POLLIN };
@@ -112,13 +168,10 @@ static void keep(int program, int read, int dropped)
 int main(int count, char **argument)
 {
 	if (count < 4) {
-		fprintf(stderr, "tap-feed CPU TAP once COUNT | keep [NAMESPACE IFINDEX]\n");
+		fprintf(stderr, "tap-feed CPU TAP once COUNT | drain READER_CPU MILLIS | keep [NAMESPACE IFINDEX]\n");
 		return 2;
 	}
-	cpu_set_t cpus;
-	CPU_ZERO(&cpus);
-	CPU_SET(atoi(argument[1]), &cpus);
-	check(sched_setaffinity(0, sizeof(cpus), &cpus), "sched_setaffinity");
+	run_on(atoi(argument[1]));
 	int ifindex = if_nametoindex(argument[2]);
 	check(ifindex > 0 ? 0 : -1, argument[2]);
 	if (strcmp(argument[3], "once") == 0) {
@@ -127,6 +180,10 @@ int main(int count, char **argument)
 	}
 	const int read = counter(argument[2], "tx_packets");
 	const int dropped = counter(argument[2], "tx_dropped");
+	if (strcmp(argument[3], "drain") == 0) {
+		drain(load(ifindex), read, dropped, atoi(argument[1]), atoi(argument[4]), atoi(argument[5]));
+		return 0;
+	}
 	if (count == 6) {
 		char path[64];
 		snprintf(path, sizeof(path), "/run/netns/%s", argument[4]);

@@ -4,8 +4,9 @@
  * Echo is a closed loop on one core: a BPF program sends what is written to the tap straight back up, 256 packets
  * circulate, and whoever drives the tap exchanges their MAC addresses. Nobody generates, so nobody can be the
  * bottleneck but the one who is measured; the way through the kernel is the same for all, and in every figure.
- * For receiving there must be a generator: on the other core, inside the kernel, and paced by what is read
- * (peers/tap-feed.c), so that packets always wait and none is dropped. All are counted by the kernel.
+ * For receiving, the tap's queue is filled while its reader is preempted, and what is timed is how fast the reader
+ * empties it, alone on the machine (peers/tap-feed.c): no generator is as fast as the readers are.
+ * All are counted by the kernel. The peers' taps have its default qdisc, as they come.
  */
 
 import { withLoneTap } from '../lone-tap.ts';
