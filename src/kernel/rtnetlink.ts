@@ -157,6 +157,11 @@ export class RtNetlink {
     this.#socket.demand({ syscall: 'RTM_DELLINK', device: `ifindex ${ifindex}` });
   }
 
+  /** Has the device send without a queue of the kernel's in front of it. @throws ERR_KERNEL, ERR_PERMISSION */
+  setNoqueue(ifindex: number): void {
+    tc.setNoqueue(this.#socket, ifindex);
+  }
+
   /** @returns false when clsact already was there */
   addClsact(ifindex: number): boolean {
     const added = tc.addClsact(this.#socket, ifindex);

@@ -1,7 +1,8 @@
 /**
- * clsact and cls_bpf: how a program stands at a device's ingress or egress on kernels without tcx.
+ * clsact and cls_bpf: how a program stands at a device's ingress or egress on kernels without tcx. And the qdisc
+ * in front of a device's queues.
  *
- * NB: unlike links, what is put here outlives the process. So every verb is idempotent, names its own
+ * NB: unlike links, what is put here outlives the process, if the device does. So every verb is idempotent, names its own
  * handle and priority, and is meant to be undone by the next start as well as by an orderly end.
  * Format: include/uapi/linux/rtnetlink.h, pkt_sched.h, pkt_cls.h.
  */
@@ -27,6 +28,7 @@ const RTM_GETTFILTER = 46;
 
 /** Bytes of struct tcmsg: family, pad, ifindex, handle, parent, info. */
 const TCMSG = 20;
+const ROOT_PARENT = 0xffffffff;
 const CLSACT_PARENT = 0xfffffff1;
 const CLSACT_HANDLE = 0xffff0000;
 const HOOK_PARENT: Readonly<Record<Hook, number>> = { ingress: 0xfffffff2, egress: 0xfffffff3 };
@@ -38,6 +40,15 @@ const TCA_BPF_FD = 6;
 const TCA_BPF_NAME = 7;
 const TCA_BPF_FLAGS = 8;
 const TCA_BPF_FLAG_ACT_DIRECT = 1;
+
+/** What the device is to send goes to its driver at once, without a queue of the kernel's in front of it. */
+export function setNoqueue(socket: NetlinkSocket, ifindex: number): void {
+  const header = tcmsg(ifindex, 0, ROOT_PARENT);
+  socket.builder.begin(RTM_NEWQDISC, NLM_F.REQUEST | NLM_F.ACK | NLM_F.CREATE | NLM_F.REPLACE, header);
+  socket.builder.string(TCA_KIND, 'noqueue');
+  const subject = { syscall: 'RTM_NEWQDISC(noqueue)', device: `ifindex ${ifindex}` };
+  accept(socket.request(subject), subject);
+}
 
 /** @returns false when clsact already was there */
 export function addClsact(socket: NetlinkSocket, ifindex: number): boolean {

@@ -202,6 +202,19 @@ describe.skipIf(!root)('in a network namespace (needs root)', () => {
     expect(rtnetlink.defaultRoutes()).toEqual([index('one')]);
   });
 
+  it('the qdisc of a device gives way to none, on every queue', () => {
+    ip('-n', HERE, 'tuntap', 'add', 'tap0', 'mode', 'tap', 'multi_queue');
+    ip('-n', HERE, 'link', 'set', 'tap0', 'up');
+    const qdisc = (): string => / qdisc (\w+)/.exec(ip('-n', HERE, '-o', 'link', 'show', 'tap0'))![1]!;
+    expect(qdisc()).not.toBe('noqueue');
+    for (let times = 0; times < 2; times++) {
+      rtnetlink.setNoqueue(index('tap0'));
+      expect(qdisc()).toBe('noqueue');
+    }
+    ip('-n', HERE, 'link', 'del', 'tap0');
+    expect(() => rtnetlink.setNoqueue(9999)).toThrow(/9999/);
+  });
+
   it('clsact and its filters come and go as often as they are asked to', () => {
     ip('-n', HERE, 'link', 'add', 'one', 'type', 'veth', 'peer', 'name', 'two');
     const one = index('one');

@@ -44,6 +44,7 @@ export function openTap(shim: Shim, netlink: RtNetlink, request: TapRequest): Op
     silence(name);
     const { mtu } = request;
     netlink.setLink(tap.ifindex, { mtu, txQueueLength: QUEUE_LENGTH, noArp: true, addrGenMode: 1 });
+    netlink.setNoqueue(tap.ifindex); // it has a queue of its own, drops what that cannot take, and never asks to wait
     netlink.setLink(tap.ifindex, { up: true });
     return { fds, ifindex: tap.ifindex };
   } catch (error) {
