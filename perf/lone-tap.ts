@@ -18,7 +18,7 @@ import {
 import { Memory } from '../src/memory/shared.ts';
 import { geometryOf, single, validate } from '../src/options.ts';
 import { openTap } from '../src/paths/tap/open.ts';
-import { DRIVING_CPU, type TapWire } from './tap-wire.ts';
+import type { TapWire } from './tap-wire.ts';
 
 const MTU = 1500;
 const MAC = '02:00:00:00:00:01';
@@ -33,7 +33,7 @@ export async function withLoneTap<T>(
   const settings = validate(
     single({
       handler: new URL(`../src/handlers/${handler}.js`, import.meta.url),
-      ...{ network: 'memory', queues: 1, mode: 'poll', rss: 'device' },
+      ...{ network: 'memory', queues: 1, mode: 'poll', rss: 'device', pin: true },
     }),
   );
   const memory = Memory.create(geometryOf(settings, pageSize()));
@@ -59,7 +59,6 @@ export async function withLoneTap<T>(
     },
     left: () => {},
   });
-  shim.affinity(DRIVING_CPU); // for the threads that this one starts
   await workers.start();
   try {
     const result = await work('twinpath0');

@@ -27,9 +27,9 @@ const PATIENCE_MILLIS = 5000;
 /** What the taps hold whose reader is timed: twice what tap-feed puts there. */
 const QUEUE_LENGTH = 4096;
 
-/** The CPU of whoever drives the tap, as testpmd.ts has it; packets are made on the first. */
-export const DRIVING_CPU = cpus().length - 1;
-const FEEDING_CPU = 0;
+/** The CPU of whoever drives the tap: where a port with `pin` has its first worker. Packets are made on the last. */
+export const DRIVING_CPU = 0;
+const FEEDING_CPU = cpus().length - 1;
 
 const run = promisify(execFile);
 

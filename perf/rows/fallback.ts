@@ -32,9 +32,15 @@ export const row: Row = {
 };
 
 async function ours(wire: TapWire, seconds: number): Promise<Sample> {
-  wire.shim.affinity(DRIVING_CPU); // for the threads that this one starts
   const port = await openPort({
-    ...{ netns: wire.lab.guest, netvsc: wire.lab.nic.netvsc, force: true, queues: 1, mode: 'poll' },
+    ...{
+      netns: wire.lab.guest,
+      netvsc: wire.lab.nic.netvsc,
+      force: true,
+      queues: 1,
+      mode: 'poll',
+      pin: true,
+    },
     handler: new URL('../../src/handlers/reflect.js', import.meta.url),
   });
   try {
