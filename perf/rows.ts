@@ -8,6 +8,7 @@ export const ROWS = [
   'tap',
   'port',
   'fallback',
+  'failover',
   'handoff',
   'handler',
   'garbage',

@@ -18,3 +18,15 @@ export function spread(values: readonly number[]): number {
   if (middle === 0) return values.every((value) => value === 0) ? 0 : Number.POSITIVE_INFINITY;
   return (quantile(values, 0.75) - quantile(values, 0.25)) / Math.abs(middle);
 }
+
+/** A distribution as figures of a sample: `nameP50`, `nameP90`, `nameP99` and `nameMax`. */
+export function percentiles(name: string, values: readonly number[]): Record<string, number> {
+  return Object.fromEntries(
+    [
+      ['P50', 0.5],
+      ['P90', 0.9],
+      ['P99', 0.99],
+      ['Max', 1],
+    ].map(([of, q]) => [`${name}${of}`, quantile(values, q as number)]),
+  );
+}
