@@ -10,6 +10,7 @@ export const ROWS = [
   'fallback',
   'failover',
   'handoff',
+  'latency',
   'handler',
   'garbage',
 ] as const;
