@@ -13,6 +13,7 @@ export const ROWS = [
   'latency',
   'handler',
   'garbage',
+  'idle',
 ] as const;
 
 /** Tests run the sources. */

@@ -273,7 +273,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
 
   /**
    * Counters of packets and bytes since the port was opened. Read from shared memory, so it asks nobody
-   * and may be called at any rate, and after close. What the kernel counts itself is up to 200 ms old.
+   * and may be called at any rate, and after close. What the kernel counts itself is up to 500 ms old.
    */
   stats(): PortStatistics {
     return portStatistics(this.#group.memory, this.#number);
