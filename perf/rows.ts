@@ -14,6 +14,7 @@ export const ROWS = [
   'handler',
   'garbage',
   'idle',
+  'start',
 ] as const;
 
 /** Tests run the sources. */
