@@ -8,6 +8,7 @@ export const table: CommandTable = {
   options: {
     quick: { help: 'under three minutes: fewer and shorter runs' },
     only: { value: 'NAME', help: 'this row alone', otherwise: 'all but soak', repeatable: true },
+    seconds: { value: 'N', help: 'with --only: how long a run measures', otherwise: 'as each row says' },
     publish: { help: 'put the table into perf/README.md, and draw the plots that the READMEs show' },
   },
   notes: [
@@ -19,6 +20,7 @@ export const table: CommandTable = {
     ['npm run perf', 'every row, under fifteen minutes'],
     ['npm run perf -- --only ring --only veth', 'two rows'],
     ['npm run perf -- --quick --json', 'a look, as JSON'],
+    ['npm run perf -- --only soak --seconds 7200', 'two hours under load'],
   ],
   exits: [
     [0, 'every row has a result, whether it meets its goal or not'],

@@ -11,6 +11,8 @@ export interface Budget {
   readonly seconds: number;
   /** A look, not a measurement: fewer cycles where there is a number of them. */
   readonly quick: boolean;
+  /** Tells whoever waits how far it is: for a side that takes long. */
+  readonly say: (text: string) => void;
 }
 
 /** Figures of one run of a side, by name. */

@@ -15,6 +15,7 @@ export const ROWS = [
   'garbage',
   'idle',
   'start',
+  'soak',
 ] as const;
 
 /** Tests run the sources. */

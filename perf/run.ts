@@ -3,7 +3,7 @@
  *
  * Read on in row.ts (what a row is), sampling.ts (how runs take turns), verdict.ts (what they come to).
  */
-import { type Arguments, parse } from '../src/cli/arguments.ts';
+import { type Arguments, parse, whole } from '../src/cli/arguments.ts';
 import { EXIT } from '../src/cli/command.ts';
 import { commandHelp } from '../src/cli/help.ts';
 import { Interruption } from '../src/cli/interruption.ts';
@@ -22,6 +22,9 @@ import { loadRow, ROWS } from './rows.ts';
 import { sample } from './sampling.ts';
 import type { Run } from './verdict.ts';
 
+/** A week. */
+const LONGEST_SECONDS = 604_800;
+
 async function chosen(only: readonly string[]): Promise<Row[]> {
   const known: readonly string[] = ROWS;
   for (const name of only) {
@@ -37,8 +40,21 @@ async function chosen(only: readonly string[]): Promise<Row[]> {
   return rows.filter(({ name, onRequest }) => (only.length === 0 ? !onRequest : only.includes(name)));
 }
 
+/** The row with runs of another length. */
+const lasting = (row: Row, seconds: number | undefined): Row =>
+  seconds === undefined ? row : { ...row, full: { ...row.full, seconds }, quick: { ...row.quick, seconds } };
+
 async function main(args: Arguments, terminal: Terminal): Promise<number> {
-  const rows = await chosen(args.texts.get('only') ?? []);
+  const only = args.texts.get('only') ?? [];
+  const seconds = whole(args, 'seconds', 1, LONGEST_SECONDS);
+  if (seconds !== undefined && only.length === 0) {
+    throw new TwinpathError('ERR_OPTION_INVALID', {
+      device: '--seconds',
+      detail: 'it is for rows that are named',
+      hint: 'Name one, for instance: --only soak --seconds 7200.',
+    });
+  }
+  const rows = (await chosen(only)).map((row) => lasting(row, seconds));
   if (process.getuid?.() !== 0) {
     throw new TwinpathError('ERR_PERMISSION', {
       device: 'npm run perf',
@@ -74,7 +90,8 @@ async function measure(
     terminal.say(`\n${row.name}: ${row.about}`);
     const progress = (side: string, turn: number, turns: number): void =>
       terminal.panel([`  run ${turn + 1} of ${turns}: ${side}`]);
-    const result = await sample(row, { quick, signal, progress });
+    const heard = (text: string): void => terminal.say(`  ${text}`);
+    const result = await sample(row, { quick, signal, progress, heard });
     terminal.panel([]);
     if (signal.aborted) return interruption.exitCode;
     runs[row.name] = result.runs;

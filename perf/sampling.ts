@@ -3,6 +3,7 @@
  * not become better.
  */
 import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Row, Sample } from './row.ts';
 import { judge, type Line, type Run, wantsMore } from './verdict.ts';
@@ -14,9 +15,14 @@ export interface SamplingOptions {
   readonly signal: AbortSignal;
   /** Told what begins. */
   readonly progress: (side: string, turn: number, turns: number) => void;
+  /** Told what a side says while it measures. */
+  readonly heard: (text: string) => void;
   /** What runs a side; for tests another than side.js. */
   readonly program?: URL;
 }
+
+/** Before what a side says on standard error that is no failure. */
+export const SAYS = '> ';
 
 /** A run during which the hypervisor gave away more than this is set aside. */
 const STOLEN = 0.05;
@@ -57,7 +63,7 @@ async function runSide(
   row: string,
   side: string,
   seconds: number,
-  { quick, signal, program = new URL('./side.js', import.meta.url) }: SamplingOptions,
+  { quick, signal, heard, program = new URL('./side.js', import.meta.url) }: SamplingOptions,
 ): Promise<{ sample?: Sample; failure?: string }> {
   const before = weather();
   const args = [fileURLToPath(program), row, side, String(seconds)];
@@ -71,8 +77,9 @@ async function runSide(
   child.stdout.on('data', (data) => {
     out += data;
   });
-  child.stderr.on('data', (data) => {
-    err = (err + data).slice(-4000);
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    if (line.startsWith(SAYS)) heard(line.slice(SAYS.length));
+    else err = `${err}${line}\n`.slice(-4000);
   });
   let late = false;
   const tell = (): void => {

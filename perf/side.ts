@@ -4,9 +4,10 @@
  *     node dist/perf/side.js ROW SIDE SECONDS [quick]
  *
  * Prints the figures as one line of JSON, the last on standard output. A failure goes to standard error, and
- * the exit code is 1.
+ * the exit code is 1. What a side says while it measures goes there too, behind a mark.
  */
 import { loadRow } from './rows.ts';
+import { SAYS } from './sampling.ts';
 
 const [name = '', side = '', seconds = '1', quick] = process.argv.slice(2);
 const row = await loadRow(name);
@@ -16,7 +17,8 @@ if (run === undefined) {
   process.exit(2);
 }
 try {
-  const sample = await run({ seconds: Number(seconds), quick: quick === 'quick' });
+  const say = (text: string): boolean => process.stderr.write(`${SAYS}${text}\n`);
+  const sample = await run({ seconds: Number(seconds), quick: quick === 'quick', say });
   for (const [figure, value] of Object.entries(sample)) {
     if (!Number.isFinite(value)) throw new Error(`${side}.${figure} is ${value}`);
   }

@@ -30,3 +30,37 @@ export function percentiles(name: string, values: readonly number[]): Record<str
     ].map(([of, q]) => [`${name}${of}`, quantile(values, q as number)]),
   );
 }
+
+/** A straight line through points. */
+export interface Slope {
+  /** Of y by x. */
+  readonly slope: number;
+  /**
+   * Standard error of the slope. Neighbours that err to the same side (a shared machine is busy for seconds on end)
+   * count as fewer points: n (1 - r) / (1 + r) of them, r being the correlation of neighbours' distances to the line.
+   */
+  readonly error: number;
+  /** The slope in standard errors; 0 where there is no slope at all. Within ± 3 it is noise. */
+  readonly t: number;
+}
+
+/** Beyond it there would be no points left. */
+const MOST_RELATED = 0.95;
+
+/** Least squares, points in their order. @throws RangeError of fewer than three points, or points that share one x */
+export function slope(xs: readonly number[], ys: readonly number[]): Slope {
+  const count = xs.length;
+  if (count < 3 || ys.length !== count) throw new RangeError(`${count} x and ${ys.length} y`);
+  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / count;
+  const sum = (of: (i: number) => number): number => xs.reduce((all, _, i) => all + of(i), 0);
+  const [meanX, meanY] = [mean(xs), mean(ys)];
+  const across = sum((i) => (xs[i]! - meanX) ** 2);
+  if (across === 0) throw new RangeError('all points share one x');
+  const rise = sum((i) => (xs[i]! - meanX) * (ys[i]! - meanY)) / across;
+  const off = xs.map((x, i) => ys[i]! - meanY - rise * (x - meanX));
+  const left = sum((i) => off[i]! ** 2);
+  const together = sum((i) => (i === 0 ? 0 : off[i]! * off[i - 1]!));
+  const r = left === 0 ? 0 : Math.min(MOST_RELATED, Math.max(0, together / left));
+  const error = Math.sqrt(((left / (count - 2) / across) * (1 + r)) / (1 - r));
+  return { slope: rise, error, t: rise === 0 ? 0 : rise / error };
+}

@@ -6,14 +6,13 @@
  *
  * Weight is the resident set, all of it: Node's own, its threads', and the shared memory with every packet frame.
  */
-import { execFile, fork, spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { monotonicNanos } from '../../src/lab/clock.ts';
 import { Lab } from '../../src/lab/host.ts';
+import { EchoProcess, residentKib } from '../echo-process.ts';
 import { peerProgram } from '../peers/program.ts';
 import type { Row, Sample } from '../row.ts';
 
@@ -102,21 +101,14 @@ async function start({ queues, frames, vf }: Shape): Promise<{ millis: number; k
   }
   const asking = run('ip', ['netns', 'exec', lab.outside, peerProgram('first-answer'), nic.guestAddress]);
   asking.catch(() => {}); // awaited below
-  const program = fileURLToPath(new URL('../echo-port.js', import.meta.url));
   const began = monotonicNanos();
-  const child = fork(program, [lab.guest, nic.netvsc, nic.guestAddress, String(queues), String(frames)]);
+  const port = new EchoProcess(lab, { queues, frames });
   try {
     const { stdout } = await asking;
     const millis = (Number(stdout) - began) / 1e6;
     await sleep(SETTLE_MILLIS);
-    return { millis, kib: residentKib(child.pid!) };
+    return { millis, kib: residentKib(port.pid) };
   } finally {
-    const gone = once(child, 'exit');
-    if (child.connected) child.disconnect();
-    if (child.exitCode === null) await gone;
+    await port.close();
   }
-}
-
-function residentKib(pid: number): number {
-  return Number(/^VmRSS:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
 }

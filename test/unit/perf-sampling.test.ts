@@ -24,7 +24,7 @@ function row(sides: readonly string[], comparisons: readonly Comparison[]): Row 
 }
 
 const run = (of: Row, quick = false, signal = new AbortController().signal) =>
-  sample(of, { quick, signal, program, progress: () => {} });
+  sample(of, { quick, signal, program, progress: () => {}, heard: () => {} });
 const order = (): string => readFileSync(join(folder, 'order'), 'utf8').replaceAll('\n', ' ').trim();
 
 describe('the runs of a row', () => {
