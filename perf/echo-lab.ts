@@ -1,5 +1,6 @@
 /** A lab whose guest echoes: by a port, or by its own kernel, on either path. */
 import type { ChildProcess } from 'node:child_process';
+import { cpus } from 'node:os';
 import { openPort, type Port } from '../src/index.ts';
 import { inNamespace } from '../src/kernel/namespace.ts';
 import { RtNetlink } from '../src/kernel/rtnetlink.ts';
@@ -12,6 +13,9 @@ import { udpEcho } from './peers/ping-pong.ts';
 
 /** For a change of path. */
 export const PATIENCE_MILLIS = 10_000;
+
+/** Queues of a port under load: busy threads that share a CPU get more or less of it for seconds on end. */
+export const QUEUES_BESIDE_TRAFFIC = Math.max(1, Math.min(2, cpus().length - 1));
 
 /** A port that echoes, its worker pinned, one queue if not told otherwise. The caller closes it before the lab. */
 export function openEchoPort(lab: Lab, options: Partial<OpenPortOptions> = {}): Promise<Port> {

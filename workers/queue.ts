@@ -5,6 +5,7 @@ import type { QueueReport, QueueTask } from '../src/coordinator/queue-workers.ts
 import { loadHandler } from '../src/datapath/load-handler.ts';
 import { runWorker } from '../src/datapath/worker.ts';
 import { TwinpathError } from '../src/errors.ts';
+import { waivePrecedence } from '../src/kernel/niceness.ts';
 import { loadShim } from '../src/kernel/shim.ts';
 import { Memory } from '../src/memory/shared.ts';
 
@@ -20,6 +21,7 @@ export default async function queueWorker({
     const shim = loadShim();
     const memory = Memory.attach(shared);
     shim.threadName(`twinpath-q${queue}`);
+    waivePrecedence(); // the coordinator's, whose thread made this one
     if (settings.pin) shim.affinity(queue % availableParallelism());
     const context = { queue, queues: settings.queues, macs, memory };
     const handler = await loadHandler(settings.handler, settings.handlerOptions, context);

@@ -9,10 +9,10 @@
  * What is judged is the slope of a straight line through the intervals, in its standard errors: within ± 3 it is
  * noise. A short run sees a steep decay only.
  */
-import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lab } from '../../src/lab/host.ts';
 import { Traffic } from '../../src/lab/traffic.ts';
+import { QUEUES_BESIDE_TRAFFIC } from '../echo-lab.ts';
 import { EchoProcess, openDescriptors, residentKib } from '../echo-process.ts';
 import type { Budget, Row, Sample } from '../row.ts';
 import { median, slope } from '../statistics.ts';
@@ -25,8 +25,6 @@ const LONGEST_MILLIS = 60_000;
 const WARM = 0.2;
 /** More than the lab can carry: the window of unanswered packets is what limits it. */
 const RATE = 1_000_000;
-/** Beside the traffic: busy threads that share a CPU get more or less of it for seconds on end. */
-const QUEUES = Math.max(1, Math.min(2, cpus().length - 1));
 /** After a change of path, before packets are counted again. */
 const SETTLE_MILLIS = 50;
 /** Of standard errors. */
@@ -34,7 +32,7 @@ const NOISE = 3;
 
 export const row: Row = {
   name: 'soak',
-  about: `a port under load, its VF comes and goes in every interval; queues: ${QUEUES}`,
+  about: `a port under load, its VF comes and goes in every interval; queues: ${QUEUES_BESIDE_TRAFFIC}`,
   sides: { port: soak },
   comparisons: [
     {
@@ -90,9 +88,9 @@ interface Interval {
 
 async function soak({ seconds, say }: Budget): Promise<Sample> {
   const millis = Math.min(LONGEST_MILLIS, Math.max(SHORTEST_MILLIS, (seconds * 1000) / INTERVALS));
-  await using lab = await Lab.create({ queues: QUEUES });
+  await using lab = await Lab.create({ queues: QUEUES_BESIDE_TRAFFIC });
   const { nic } = lab;
-  const port = new EchoProcess(lab, { queues: QUEUES, frames: 8192 });
+  const port = new EchoProcess(lab, { queues: QUEUES_BESIDE_TRAFFIC, frames: 8192 });
   await port.ownedBy('synthetic');
   const traffic = await Traffic.start(lab, nic, { rate: RATE });
   const rate = async (): Promise<number> => {

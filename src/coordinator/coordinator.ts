@@ -9,6 +9,7 @@ import { check } from '../errors.ts';
 import { claim } from '../kernel/claim.ts';
 import { ringDoorbell } from '../kernel/doorbell.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
+import { takePrecedence } from '../kernel/niceness.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Sysfs } from '../kernel/sysfs.ts';
@@ -58,6 +59,7 @@ export class Coordinator {
   async start(): Promise<void> {
     try {
       this.#shim.threadName('twinpath-coord');
+      takePrecedence();
       if (this.#settings.netns !== undefined) enterNamespace(this.#shim, this.#settings.netns);
       this.#openDoorbells();
       const journal = new Journal(this.#memory);

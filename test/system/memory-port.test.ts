@@ -1,5 +1,7 @@
 /** Ports whose network is a thread of the process: the whole of Twinpath but the kernel's devices. */
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
@@ -39,9 +41,33 @@ async function whole(port: Port): Promise<void> {
   }
 }
 
+/** Nice values of this process's threads by their names: the 17th field behind the name in /proc/PID/stat. */
+function niceness(): Map<string, number> {
+  const stats = readdirSync('/proc/self/task').map((thread) =>
+    readFileSync(`/proc/self/task/${thread}/stat`, 'utf8'),
+  );
+  return new Map(
+    stats.map((stat) => [
+      /\((.*)\)/.exec(stat)![1]!,
+      Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]),
+    ]),
+  );
+}
+
 const unharmed = { missing: 0, repeated: 0, reordered: 0 };
 
 describe('a port in memory', () => {
+  it.runIf(process.getuid?.() === 0)(
+    'lets its coordinator before its workers, which are as nice as the process',
+    async () => {
+      await whole(await open());
+      const own = getPriority(process.pid);
+      const nice = niceness();
+      expect(nice.get('twinpath-q0')).toBe(own);
+      expect(nice.get('twinpath-coord')).toBe(-10);
+    },
+  );
+
   it.each([
     { mode: 'poll' },
     { mode: 'adaptive' },
