@@ -1,8 +1,9 @@
 /** One TCP stream of iperf3 between two namespaces, and how steadily it arrived. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { TwinpathError } from '../src/errors.ts';
 
 export interface Stream {
   readonly gigabits: number;
@@ -18,13 +19,14 @@ export interface StreamRequest {
   readonly to: string;
   /** Of the receiver. */
   readonly address: string;
+  /** iperf3 takes whole ones: this is rounded, to 1 at least. */
   readonly seconds: number;
   /** Called when bytes flow; its end is not waited for. */
   readonly flowing?: () => void;
 }
 
 /** What iperf3 --json says, as far as it is used. */
-interface Report {
+export interface Report {
   readonly error?: string;
   readonly intervals: readonly { readonly sum: { readonly bits_per_second: number } }[];
   readonly end: {
@@ -42,21 +44,31 @@ const iperf = (namespace: string, ...parameters: string[]): ChildProcess =>
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 
-/** @throws Error with what iperf3 complains of */
+/** @throws ERR_DEVICE_NOT_FOUND without iperf3; Error with what it complains of */
 export async function stream({ from, to, address, seconds, flowing }: StreamRequest): Promise<Stream> {
+  if (spawnSync('iperf3', ['--version']).error !== undefined) {
+    throw new TwinpathError('ERR_DEVICE_NOT_FOUND', {
+      device: 'iperf3',
+      detail: 'it is not installed',
+      hint: 'perf/peers/install installs the peers on Debian and Ubuntu.',
+    });
+  }
   const server = iperf(to, '--server', '--one-off');
   const received = report(server);
   const snmp = `/proc/${server.pid}/net/snmp`; // the network namespace that process is in
   await listening(server.pid!);
-  const client = iperf(from, '--client', address, '--time', `${seconds}`);
+  const client = iperf(from, '--client', address, '--time', `${Math.max(1, Math.round(seconds))}`);
   const sent = report(client);
   const stallMillis = await watch(snmp, client, flowing);
-  const [{ intervals, end }, { end: sentEnd }] = await Promise.all([received, sent]);
+  return { ...figures(await received, await sent), stallMillis };
+}
+
+/** What the server and the client of a stream say. */
+export function figures(received: Report, sent: Report): Omit<Stream, 'stallMillis'> {
   return {
-    gigabits: end.sum_received.bits_per_second / 1e9,
-    retransmissions: sentEnd.sum_sent.retransmits ?? 0,
-    stallMillis,
-    tenths: intervals.map(({ sum }) => sum.bits_per_second / 1e9),
+    gigabits: received.end.sum_received.bits_per_second / 1e9,
+    retransmissions: sent.end.sum_sent.retransmits ?? 0,
+    tenths: received.intervals.map(({ sum }) => sum.bits_per_second / 1e9),
   };
 }
 
@@ -66,7 +78,17 @@ async function report(child: ChildProcess): Promise<Report> {
     text += data;
   });
   await once(child, 'close');
-  const said: Report = JSON.parse(text);
+  return parse(text);
+}
+
+/** @throws Error with what iperf3 complains of */
+export function parse(text: string): Report {
+  let said: Report;
+  try {
+    said = JSON.parse(text);
+  } catch {
+    throw new Error(`iperf3 printed no report: ${JSON.stringify(text.slice(0, 200))}`);
+  }
   if (said.error !== undefined) throw new Error(`iperf3: ${said.error}`);
   return said;
 }

@@ -9,6 +9,8 @@ export const ROWS = [
   'port',
   'fallback',
   'failover',
+  'tcp',
+  'tcp-failover',
   'handoff',
   'latency',
   'handler',

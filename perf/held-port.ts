@@ -1,5 +1,5 @@
 /**
- * The process that perf/host.ts has hold the port, so that it can be killed. Arguments: namespace, NetVSC, host
+ * The process that tcp.ts has hold the port, so that it can be killed. Arguments: namespace, NetVSC, host
  * mode, queues. Tells its parent 'open' and the owner of its queues whenever that changes; closes the port when
  * the parent disconnects.
  */
