@@ -13,6 +13,7 @@ export const ROWS = [
   'tcp-failover',
   'handoff',
   'latency',
+  'scaling',
   'handler',
   'garbage',
   'idle',
