@@ -18,6 +18,7 @@ export const ROWS = [
   'garbage',
   'idle',
   'start',
+  'node-libs',
   'soak',
 ] as const;
 

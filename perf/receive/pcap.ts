@@ -1,0 +1,40 @@
+/**
+ * Counts the packets that node_pcap delivers: `pcap.js IFNAME SECONDS`, in the namespace of the device.
+ *
+ * Looks at each packet's EtherType, as the count handler does. Prints what it received.
+ */
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { loadShim, packageRoot } from '../../src/kernel/shim.ts';
+import { counting, WARM_MILLIS } from './veth.ts';
+
+interface Session {
+  on(event: 'packet', listener: (packet: { buf: Buffer }) => void): void;
+}
+
+const [device = '', seconds = '1'] = process.argv.slice(2);
+const require = createRequire(join(packageRoot, 'perf', 'package.json'));
+let pcap: { createSession(device: string, options: object): Session };
+try {
+  pcap = require('pcap');
+} catch {
+  process.stderr.write(
+    'The package pcap is not installed: run perf/peers/install, then npm ci --prefix perf.\n',
+  );
+  process.exit(1);
+}
+loadShim().affinity(0);
+const session = pcap.createSession(device, { promiscuous: true, buffer_size: 64 * 2 ** 20 });
+const types = new Float64Array(65_536);
+let packets = 0;
+session.on('packet', ({ buf }) => {
+  types[buf.readUInt16BE(12)]!++;
+  packets++;
+});
+setTimeout(() => {
+  const received = counting(packets);
+  setTimeout(
+    () => process.stdout.write(`${JSON.stringify(received(packets))}\n`, () => process.exit(0)),
+    Number(seconds) * 1000,
+  );
+}, WARM_MILLIS);
