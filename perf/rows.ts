@@ -15,6 +15,7 @@ export const ROWS = [
   'latency',
   'scaling',
   'handler',
+  'kernels',
   'garbage',
   'idle',
   'start',
