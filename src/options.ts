@@ -127,7 +127,7 @@ const MOST_PORTS = 16;
 
 const LEAST_FRAMES = 4096;
 
-/** Frames of a worker: io_uring names a provided buffer by 16 bits. */
+/** Frames of a worker: many times what the rings of all its paths hold. */
 const MOST_FRAMES = 65536;
 
 /** Offsets into the shared memory are positive 32-bit integers. */

@@ -4,7 +4,8 @@
  * The peer is testpmd with `net_tap` in the same lab. DPDK would tie that tap to the NetVSC with `remote=`, by tc
  * filters of flower that redirect; here both taps are tied by the same BPF programs, which are faster and which
  * kernels without flower have too. Packets are made at the host's end of the NetVSC on the other core, paced by
- * what the tap's reader takes, and counted and dropped there when they are back.
+ * what the tap's reader takes, and counted and dropped there when they are back. A reader that is faster than they
+ * can be made waits for them: then the figure, and the ratio, are what it does at least.
  */
 import { openPort } from '../../src/index.ts';
 import { Bpf } from '../../src/kernel/bpf.ts';
