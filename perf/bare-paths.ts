@@ -4,7 +4,6 @@
  */
 import { setImmediate as breathe } from 'node:timers/promises';
 import { Burst } from '../src/datapath/burst.ts';
-import { TX } from '../src/datapath/verdict.ts';
 import reflect from '../src/handlers/reflect.ts';
 import type { Link } from '../src/kernel/rtnetlink.ts';
 import type { Shim } from '../src/kernel/shim.ts';
@@ -16,6 +15,7 @@ import { attach } from '../src/paths/attach.ts';
 import type { PathQueue } from '../src/paths/path.ts';
 
 const BYTES = 60;
+const LONGEST = 2048 - HEADROOM;
 const PATHS = [Path.VF, Path.SYNTHETIC] as const;
 const rss = { rss: 'device', rssKey: new Uint8Array(40) } as const;
 /** Rounds between looks at the clock. */
@@ -96,11 +96,11 @@ export class BarePaths {
 
   #pump(queue: PathQueue): number {
     const burst = this.#burst;
-    const { offset, bytes, verdict } = burst;
-    const count = queue.receive(offset, bytes, BURST);
+    const count = queue.receiveBurst!(burst.at, BURST);
     burst.begin(count);
     reflect(burst);
-    for (let i = 0; i < count; i++) if (verdict[i] === TX) queue.push(offset[i]!, bytes[i]!);
+    const pushed = queue.pushBurst!(burst.at, 0, count, LONGEST);
+    if (pushed !== count) throw new Error(`${count - pushed} of ${count} packets could not be sent`);
     queue.release();
     return count;
   }
