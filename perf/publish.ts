@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../src/kernel/shim.ts';
-import { plots } from './plots.ts';
+import { plots } from './plot/all.ts';
 import { markdownTable, type Shown } from './report.ts';
 import { inWords, type Machine } from './results.ts';
 import type { Run } from './verdict.ts';

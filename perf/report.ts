@@ -31,8 +31,8 @@ function textCells(line: Line): string[] {
   const { name, ours, peer, unit, ratio, goal, met, runs, spread, note } = line;
   if (note !== undefined) return [name, '-', '-', unit, '-', goal ?? '', 'no result', '', ''];
   return [
-    ...[name, figure(ours), figure(peer), unit, ratio === null ? '' : ratio.toFixed(2), goal ?? ''],
-    ...[met === null ? '' : met ? 'met' : 'MISSED', String(runs), `${Math.round(spread! * 100)} %`],
+    ...[name, figure(ours), figure(peer), unit, figure(ratio), goal ?? ''],
+    ...[met === null ? '' : met ? 'met' : 'MISSED', String(runs), share(spread)],
   ];
 }
 
@@ -47,11 +47,13 @@ export function markdownTable(shown: readonly Shown[]): string {
       if (note !== undefined) return `| \`${name}\`: ${about} | | | | ${goal ?? ''} | ${note} |`;
       const outcome = met === null ? (goal ?? '') : `${goal} ${met ? 'met' : '**missed**'}`;
       const both = [ours, peer].map((value) => (value === null ? '' : `${figure(value)} ${unit}`));
-      return `| \`${name}\`: ${about} | ${both.join(' | ')} | ${ratio?.toFixed(2) ?? ''} | ${outcome} | ${runs}, ${Math.round(spread! * 100)} % |`;
+      return `| \`${name}\`: ${about} | ${both.join(' | ')} | ${figure(ratio)} | ${outcome} | ${[runs, share(spread)].filter(Boolean).join(', ')} |`;
     }),
   );
   return [head, ...rows].join('\n');
 }
+
+const share = (spread: number | null): string => (spread === null ? '' : `${Math.round(spread * 100)} %`);
 
 const aboutOf = (row: Row, name: string): string =>
   row.comparisons.find((comparison: Comparison) => comparison.name === name)?.about ?? '';

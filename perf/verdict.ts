@@ -31,7 +31,7 @@ export interface Line {
   readonly met: boolean | null;
   /** Turns that count. */
   readonly runs: number;
-  /** Width of the middle half of the turns' ratios (figures without a peer), as a share of their median. */
+  /** Width of the middle half of the turns' ratios (figures without a peer), as a share of their median; null: one run. */
   readonly spread: number | null;
   /** Why there is no result. Only then. */
   readonly note?: string;
@@ -79,7 +79,7 @@ export function judge(comparison: Comparison, runs: readonly Run[]): Line {
     goal: shown,
     met: goal === undefined ? null : better === 'higher' ? result >= goal : result <= goal,
     runs: turns.length,
-    spread: width,
+    spread: turns.length > 1 ? width : null,
   };
 }
 

@@ -24,7 +24,8 @@ function against(language: 'wasm' | 'js', goal: number): Comparison[] {
   return [BEST, ...BURST_SIZES.filter((burst) => burst !== BEST)].map((burst) => ({
     name: burst === BEST ? own : `ring:${language}-${burst}`,
     about: `macswap in ${SHOWN[language]} over a ring, beside net_ring, burst ${burst}`,
-    ...{ ours: `${language}.mpps`, peer: `testpmd${burst}.mpps`, unit: 'Mpps', better: 'higher', goal },
+    ...{ ours: `${language}.mpps`, peer: `testpmd${burst}.mpps`, unit: 'Mpps', better: 'higher' },
+    ...(burst === BEST && { goal }),
   }));
 }
 

@@ -46,11 +46,17 @@ export function create(options: Record<string, unknown>, context: HandlerContext
     peer = MemoryPeer.attach(memory, 0, queue, Path.SYNTHETIC);
   };
 
+  /** The network of this queue: what was sent comes back. */
+  const carry = (): void => {
+    if (peer !== undefined) peer.deliver(peer.collect(BURST, discard), first);
+  };
+
   return {
     tickMillis: 5,
     tick(burst, port) {
-      if (wanted === 0 || port !== 0) return;
+      if (port !== 0) return;
       if (geometry === undefined) {
+        if (wanted === 0) return;
         const fill = (packet: Packet): void => {
           for (let at = 0; at < BYTES; at += 4) packet.setU32(at, 0);
           writeHeaders((offset, value) => packet.setU32(offset, value), sourcePorts[flow++ & (FLOWS - 1)]!);
@@ -59,9 +65,10 @@ export function create(options: Record<string, unknown>, context: HandlerContext
         if (!goesRound) burst.send(BYTES, fill);
         else while (wanted > 0 && burst.send(BYTES, fill)) wanted--;
       } else {
-        if (peer === undefined) attach(burst, geometry);
+        if (wanted > 0 && peer === undefined) attach(burst, geometry);
         // Frames are used in turn: each has to have been a packet once, with these headers.
-        wanted -= peer?.deliver(wanted, first) ?? 0;
+        if (wanted > 0) wanted -= peer?.deliver(wanted, first) ?? 0;
+        carry(); // or they all wait to be taken, and no burst comes that would
       }
     },
     handle(burst) {
@@ -70,7 +77,7 @@ export function create(options: Record<string, unknown>, context: HandlerContext
         burst.packet(i).swapMacs();
         burst.verdict[i] = TX;
       }
-      if (peer !== undefined) peer.deliver(peer.collect(BURST, discard), first);
+      carry();
     },
   };
 }

@@ -276,7 +276,7 @@ export const JOURNAL_FIELDS = [
 export const JOURNAL_RECORDS = 1024;
 const JOURNAL_RECORD_BYTES = LINE;
 
-/** Rings of a path slot. The tap keeps its buffer ring, CQ and SQEs in FILL, RX and TX. */
+/** Rings of a path slot. The tap keeps its CQ and SQEs in RX and TX. */
 export const Ring = { FILL: 0, RX: 1, TX: 2, COMPLETION: 3 } as const;
 export type RingId = (typeof Ring)[keyof typeof Ring];
 
@@ -395,8 +395,8 @@ export function layOut(geometry: Geometry): Layout {
   const relays = reserve(queues * RELAYS * relayBytes);
   const areas = reserve(queues * MODULE_AREA_BYTES);
 
-  // Descriptors are 8 bytes in FILL and COMPLETION, 16 in RX and TX. The tap's buffer ring (16 bytes
-  // an entry), CQ (16) and SQEs (64) take half, all and a quarter as many entries: the same room.
+  // Descriptors are 8 bytes in FILL and COMPLETION, 16 in RX and TX. The tap's CQ (16 bytes an entry) and SQEs (64)
+  // take all and a quarter as many entries: the same room.
   const rooms = [8, 16, 16, 8].map((stride) => pages(RING_HEAD + ringEntries * stride));
   const ringOffsets = rooms.map((_, ring) => rooms.slice(0, ring).reduce((a, b) => a + b, 0));
   const slotRings = rooms.reduce((a, b) => a + b, 0);

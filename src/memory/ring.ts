@@ -1,8 +1,8 @@
 /**
  * The two ends of a single-producer single-consumer ring, the only ring code there is.
  *
- * The same two classes drive AF_XDP's four rings, io_uring's submission and completion rings, its
- * provided-buffer ring, and our own rings in memory. They differ only in where the words lie.
+ * The same two classes drive AF_XDP's four rings, io_uring's submission and completion rings, and our own rings in
+ * memory. They differ only in where the words lie.
  *
  * - Cursors run freely through 32 bits (`| 0`) and are masked only to index: no slot is wasted.
  * - Stage, then publish: `reserve` and write slots, then `commit` once; `peek` and read slots, then
@@ -47,7 +47,6 @@ const NEED_WAKEUP = 1;
 export class Producer {
   readonly entries: number;
   readonly #words: Int32Array;
-  readonly #narrow: Uint16Array | undefined;
   readonly #producer: number;
   readonly #consumer: number;
   readonly #flags: number;
@@ -57,14 +56,9 @@ export class Producer {
   #cursor: number;
   #seen: number;
 
-  /**
-   * @param narrow io_uring's buffer ring publishes a 16-bit tail: then `place.producer` is an index
-   *   into this array.
-   */
-  constructor(words: Int32Array, place: RingPlace, narrow?: Uint16Array) {
+  constructor(words: Int32Array, place: RingPlace) {
     this.entries = place.entries;
     this.#words = words;
-    this.#narrow = narrow;
     this.#producer = place.producer;
     this.#consumer = place.consumer;
     this.#flags = place.flags;
@@ -72,10 +66,7 @@ export class Producer {
     this.#shift = 31 - Math.clz32(place.slotWords);
     this.#mask = place.entries - 1;
     this.#seen = Atomics.load(words, place.consumer);
-    // A 16-bit tail says the rest of the cursor only together with the consumer's, which is never far.
-    this.#cursor = narrow
-      ? (this.#seen + ((Atomics.load(narrow, place.producer) - this.#seen) & 0xffff)) | 0
-      : Atomics.load(words, place.producer);
+    this.#cursor = Atomics.load(words, place.producer);
   }
 
   /** How many of `wanted` slots may be written now. */
@@ -96,8 +87,7 @@ export class Producer {
   /** Publishes `count` written slots. */
   commit(count: number): void {
     this.#cursor = (this.#cursor + count) | 0;
-    if (this.#narrow === undefined) Atomics.store(this.#words, this.#producer, this.#cursor);
-    else Atomics.store(this.#narrow, this.#producer, this.#cursor);
+    Atomics.store(this.#words, this.#producer, this.#cursor);
   }
 
   /** Published slots the other side has not consumed; reloads its cursor. */

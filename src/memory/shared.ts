@@ -24,7 +24,6 @@ export class Memory {
   readonly layout: Layout;
   readonly buffer: SharedArrayBuffer;
   readonly words: Int32Array;
-  readonly halves: Uint16Array;
   readonly bytes: Uint8Array;
   readonly doubles: Float64Array;
   readonly view: DataView;
@@ -34,7 +33,6 @@ export class Memory {
     this.layout = layOut(shared.geometry);
     this.buffer = shared.memory.buffer as SharedArrayBuffer;
     this.words = new Int32Array(this.buffer);
-    this.halves = new Uint16Array(this.buffer);
     this.bytes = new Uint8Array(this.buffer);
     this.doubles = new Float64Array(this.buffer);
     this.view = new DataView(this.buffer);

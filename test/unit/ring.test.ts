@@ -12,27 +12,22 @@ const STARTS = [0, 1, 0x7fff_fffd, 0xffff_fffc, 0xfffd];
 
 interface Ends {
   words: Int32Array;
-  halves: Uint16Array;
   place: RingPlace;
-  narrow: boolean;
   producer: Producer;
   consumer: Consumer;
 }
 
-function ends(start: number, entries: number, slotWords: number, narrow = false): Ends {
+function ends(start: number, entries: number, slotWords: number): Ends {
   const buffer = new SharedArrayBuffer(4 * (PLACE.slots + entries * slotWords + 8));
   const words = new Int32Array(buffer).fill(GUARD);
-  const halves = new Uint16Array(buffer);
   const place = { ...PLACE, entries, slotWords };
   words[PLACE.flags] = 0;
   words[PLACE.consumer] = start | 0;
   words[PLACE.producer] = start | 0;
   return {
     words,
-    halves,
     place,
-    narrow,
-    producer: new Producer(words, place, narrow ? halves : undefined),
+    producer: new Producer(words, place),
     consumer: new Consumer(words, place),
   };
 }
@@ -91,8 +86,8 @@ const look: Step = {
 const takeOver: Step = {
   check: () => true,
   run(_, ring) {
-    const { words, halves, place, narrow } = ring;
-    ring.producer = new Producer(words, place, narrow ? halves : undefined);
+    const { words, place } = ring;
+    ring.producer = new Producer(words, place);
     ring.consumer = new Consumer(words, place);
   },
   toString: () => 'take over',
@@ -185,38 +180,6 @@ describe('a ring', () => {
     expect(producer.needWakeup).toBe(false);
     words[PLACE.flags] = 1;
     expect(producer.needWakeup).toBe(true);
-  });
-});
-
-describe('a ring with a tail of 16 bits', () => {
-  it('is a queue too, and leaves the other half of the word alone', () => {
-    fc.assert(
-      fc.property(
-        fc.constantFrom(0, 0x7ffd, 0xfffc),
-        fc.commands([playing], { maxCommands: 60 }),
-        (start, steps) => {
-          // Its consumer's word is ours and counts in 32 bits, so here the model's consumer is a count.
-          const ring = ends(start, 16, 4, true);
-          ring.halves[1] = 0xbeef;
-          let consumed = start;
-          ring.consumer = {
-            peek: (wanted: number) => Math.min(wanted, (ring.halves[0]! - consumed) & 0xffff),
-            slot: (i: number) => PLACE.slots + ((consumed + i) & 15) * 4,
-            release: (count: number) => {
-              consumed += count;
-              ring.words[PLACE.consumer] = consumed;
-            },
-            pending: () => (ring.halves[0]! - consumed) & 0xffff,
-            get cursor() {
-              return consumed;
-            },
-          } as Consumer;
-          fc.modelRun(() => ({ model: { inside: [], next: 0, taken: 0 }, real: ring }), steps);
-          expect(ring.halves[1]).toBe(0xbeef);
-          expect(ring.halves[0]).toBe(ring.producer.cursor & 0xffff);
-        },
-      ),
-    );
   });
 });
 

@@ -1,28 +1,9 @@
-/**
- * The plots: SVG files that stand alone, readable on a white and on a black page.
- *
- * Drawn by Observable Plot over linkedom's document: no browser, no script in the file.
- */
+/** How far each result is from its goal. */
 import * as Plot from '@observablehq/plot';
-import { parseHTML } from 'linkedom';
-import type { Line } from './verdict.ts';
+import type { Line } from '../verdict.ts';
+import { COLOURS, INK, svg } from './svg.ts';
 
-export const COLOURS = { met: '#2e7d4f', missed: '#c0392b', ours: '#2463a6', peer: '#9a7d0a' } as const;
-const INK = '#808890';
 const TICKS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 50, 100];
-
-/** A plot as the text of an SVG file. */
-export function svg(options: Plot.PlotOptions): string {
-  const { document } = parseHTML('<html><body></body></html>');
-  const drawn = Plot.plot({
-    ...{ width: 760, document: document as unknown as NonNullable<Plot.PlotOptions['document']> },
-    ...options,
-    style: { background: 'none', color: INK, fontFamily: 'system-ui, sans-serif', fontSize: '12px' },
-    figure: false,
-  });
-  drawn.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
-  return `${drawn.outerHTML}\n`;
-}
 
 interface Mark {
   readonly name: string;
@@ -74,7 +55,7 @@ export function goalsPlot(lines: readonly Line[]): string {
   });
 }
 
-const colour = (one: Mark): string => (one.met ? COLOURS.met : COLOURS.missed);
+const colour = (one: Mark): string => (one.met ? COLOURS.good : COLOURS.bad);
 
 function mark({ name, ratio, goal, met, spread }: Line): Mark | undefined {
   const bound = Number(goal?.slice(2));
