@@ -9,6 +9,7 @@ export const table: CommandTable = {
     quick: { help: 'under three minutes: fewer and shorter runs' },
     only: { value: 'NAME', help: 'this row alone', otherwise: 'all but soak', repeatable: true },
     seconds: { value: 'N', help: 'with --only: how long a run measures', otherwise: 'as each row says' },
+    again: { value: 'FILE', help: 'measure nothing: judge the samples of a file of perf/results/ once more' },
     publish: { help: 'put the table into perf/README.md, and draw the plots that the READMEs show' },
   },
   notes: [
@@ -20,6 +21,7 @@ export const table: CommandTable = {
     ['npm run perf', 'every row, under fifteen minutes'],
     ['npm run perf -- --only ring --only veth', 'two rows'],
     ['npm run perf -- --quick --json', 'a look, as JSON'],
+    ['npm run perf -- --again perf/results/FILE', 'what a run came to'],
     ['npm run perf -- --only soak --seconds 7200', 'two hours under load'],
   ],
   exits: [

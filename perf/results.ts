@@ -1,8 +1,9 @@
 /** What a run leaves: one JSON file under perf/results/, with every sample, the machine and the versions. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join, relative } from 'node:path';
+import { TwinpathError } from '../src/errors.ts';
 import { packageRoot } from '../src/kernel/shim.ts';
 import type { Line, Run } from './verdict.ts';
 
@@ -38,6 +39,22 @@ export function describeMachine(): Machine {
     dpdk: firstLine('dpkg-query', '--show', 'dpdk').split('\t')[1] ?? '',
     iperf3: firstLine('iperf3', '--version'),
   };
+}
+
+/** @throws ERR_OPTION_INVALID of a file that is not there, or is no run's */
+export function readResults(path: string): Results {
+  try {
+    const results = JSON.parse(readFileSync(path, 'utf8')) as Results;
+    if (Array.isArray(results.rows) && results.machine.cpus !== '' && typeof results.runs === 'object')
+      return results;
+    throw new Error('it has no rows and runs');
+  } catch (error) {
+    throw new TwinpathError('ERR_OPTION_INVALID', {
+      device: path,
+      detail: (error as Error).message,
+      hint: 'Give a file that npm run perf has written in perf/results/.',
+    });
+  }
 }
 
 export function inWords({ cpus, memoryGiB, kernel, node, dpdk, iperf3 }: Machine): string {

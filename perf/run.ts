@@ -16,11 +16,11 @@ import { holdMachine } from './machine-lock.ts';
 import { HugePages } from './peers/huge-pages.ts';
 import { publish } from './publish.ts';
 import { type Shown, textTable } from './report.ts';
-import { describeMachine, inWords, writeResults } from './results.ts';
+import { describeMachine, inWords, type Results, readResults, writeResults } from './results.ts';
 import type { Row } from './row.ts';
 import { loadRow, ROWS } from './rows.ts';
 import { sample } from './sampling.ts';
-import type { Run } from './verdict.ts';
+import { judge, type Run } from './verdict.ts';
 
 /** A week. */
 const LONGEST_SECONDS = 604_800;
@@ -54,6 +54,8 @@ async function main(args: Arguments, terminal: Terminal): Promise<number> {
       hint: 'Name one, for instance: --only soak --seconds 7200.',
     });
   }
+  const [again] = args.texts.get('again') ?? [];
+  if (again !== undefined) return tell(await judgedAgain(readResults(again), only), args, terminal);
   const rows = (await chosen(only)).map((row) => lasting(row, seconds));
   if (process.getuid?.() !== 0) {
     throw new TwinpathError('ERR_PERMISSION', {
@@ -102,12 +104,34 @@ async function measure(
   const seconds = Math.round((Date.now() - began.getTime()) / 1000);
   const results = { began: began.toISOString(), seconds, quick, machine, rows: lines, runs };
   const path = writeResults(results);
-  await terminal.print(args.flags.has('json') ? JSON.stringify({ rows: lines }) : textTable(shown));
-  if (args.flags.has('publish')) {
-    for (const file of publish({ shown, runs, machine, began: results.began })) terminal.say(`wrote ${file}`);
-  }
+  const code = await tell({ shown, results }, args, terminal);
   terminal.say(`\n${seconds} s. Every sample: ${path}`);
-  return lines.some(({ note }) => note !== undefined) ? EXIT.NOT_WELL : EXIT.WELL;
+  return code;
+}
+
+interface Told {
+  readonly shown: readonly Shown[];
+  readonly results: Results;
+}
+
+/** What the samples of an earlier run come to. */
+async function judgedAgain(results: Results, only: readonly string[]): Promise<Told> {
+  const rows = (await chosen(only.length > 0 ? only : ROWS)).filter(({ name }) => name in results.runs);
+  const shown = rows.map((row) => ({
+    row,
+    lines: row.comparisons.map((comparison) => judge(comparison, results.runs[row.name]!)),
+  }));
+  return { shown, results: { ...results, rows: shown.flatMap(({ lines }) => lines) } };
+}
+
+/** Prints the results, and publishes them if that was asked for. */
+async function tell({ shown, results }: Told, args: Arguments, terminal: Terminal): Promise<number> {
+  const rows = shown.flatMap(({ lines }) => lines);
+  await terminal.print(args.flags.has('json') ? JSON.stringify({ rows }) : textTable(shown));
+  if (args.flags.has('publish')) {
+    for (const file of publish(shown, results)) terminal.say(`wrote ${file}`);
+  }
+  return rows.some(({ note }) => note !== undefined) ? EXIT.NOT_WELL : EXIT.WELL;
 }
 
 const terminal = new Terminal();

@@ -66,7 +66,7 @@ export function judge(comparison: Comparison, runs: readonly Run[]): Line {
   if (others?.includes(0)) return nothing('failed: the peer moved nothing');
   const compared = others === undefined ? values : values.map((value, i) => value / others[i]!);
   const width = spread(compared);
-  if (width > NOISY && compared.some((value) => Math.abs(value) > SMALL)) {
+  if (width > NOISY && !compared.every(isFew)) {
     return nothing(`noisy: the middle half of ${turns.length} runs is ${percent(width)} wide`);
   }
   const result = median(compared);
@@ -87,7 +87,7 @@ export function judge(comparison: Comparison, runs: readonly Run[]): Line {
 export const wantsMore = (line: Line): boolean => line.note?.startsWith('noisy') ?? false;
 
 /** Counts of a few are as they are: 0, 1 and 0 packets lost are no noise. */
-const SMALL = 2;
+const isFew = (value: number): boolean => Number.isInteger(value) && Math.abs(value) <= 2;
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`;
 

@@ -1,5 +1,6 @@
 /** Every plot for which a run has the rows, by file name without the extension. */
 import type { Row, Sample } from '../row.ts';
+import { median } from '../statistics.ts';
 import type { Line, Run } from '../verdict.ts';
 import { failoverPlot } from './failover.ts';
 import { goalsPlot } from './goals.ts';
@@ -11,13 +12,22 @@ export interface Drawn {
 }
 
 export function plots({ shown, runs }: Drawn): Record<string, string> {
-  const last = (row: string, side: string): Sample | undefined =>
-    runs[row]?.findLast((run) => run.side === side && run.sample !== undefined)?.sample;
-  const failover = last('failover', 'port');
-  const [memory, veth] = [last('scaling', 'memory'), last('scaling', 'veth')];
+  const middle = (row: string, side: string): Sample | undefined =>
+    medians((runs[row] ?? []).flatMap((run) => (run.side === side && run.sample ? [run.sample] : [])));
+  const failover = middle('failover', 'port');
+  const [memory, veth] = [middle('scaling', 'memory'), middle('scaling', 'veth')];
   return {
     goals: goalsPlot(shown.flatMap(({ lines }) => lines)),
     ...(failover && { failover: failoverPlot(failover) }),
     ...(memory && veth && { scaling: scalingPlot({ memory, veth }) }),
   };
+}
+
+/** Of each figure the median over the runs. Undefined of none. */
+function medians(samples: readonly Sample[]): Sample | undefined {
+  const [first] = samples;
+  if (first === undefined) return undefined;
+  return Object.fromEntries(
+    Object.keys(first).map((figure) => [figure, median(samples.map((sample) => sample[figure]!))]),
+  );
 }

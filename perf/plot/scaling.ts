@@ -22,11 +22,11 @@ export function scalingPlot(samples: Readonly<Record<string, Sample>>): string {
   const doubt = paths.map(([path, { manyLow, manyHigh }], i) => ({
     ...{ path, workers: MANY + i / 8, low: manyLow, high: manyHigh },
   }));
-  const ends = law.filter(({ workers }) => workers === MANY - 1);
   const of = { x: 'workers', y: 'speedup', stroke: 'path' };
   return svg({
-    height: 320,
-    x: { label: 'workers →', domain: [1, MANY + 0.4], ticks: MANY, tickFormat: 'd' },
+    height: 330,
+    marginBottom: 46,
+    x: { label: 'workers →', labelOffset: 42, domain: [1, MANY + 0.4], ticks: MANY, tickFormat: 'd' },
     y: { label: '↑ times the throughput of one', domain: [0, MANY], grid: true },
     color: { domain: paths.map(([path]) => path), range: [COLOURS.first, COLOURS.second] },
     marks: [
@@ -41,14 +41,11 @@ export function scalingPlot(samples: Readonly<Record<string, Sample>>): string {
         strokeOpacity: 0.5,
       }),
       Plot.dot(measured, { ...of, fill: 'path', r: 5 }),
-      Plot.text(ends, {
-        x: 'workers',
-        y: 'speedup',
-        text: 'path',
-        fill: 'path',
-        dy: 14,
-        textAnchor: 'start',
-      }),
+      ...paths.map(([path], i) =>
+        Plot.text([{ path }], {
+          ...{ text: 'path', fill: 'path', frameAnchor: 'top-left', dx: 16, dy: 16 + 18 * i },
+        }),
+      ),
     ],
   });
 }

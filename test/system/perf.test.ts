@@ -1,10 +1,12 @@
 /** `npm run perf` as a person has it, but for the long part. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { holdMachine } from '../../perf/machine-lock.ts';
 import { ROWS } from '../../perf/rows.ts';
 import type { Line } from '../../perf/verdict.ts';
-import { type Outcome, Run, type RunOptions } from './process.ts';
+import { type Outcome, Run, type RunOptions, temporary } from './process.ts';
 
 const program = (name: string): string =>
   fileURLToPath(new URL(`../../dist/perf/${name}.js`, import.meta.url));
@@ -33,6 +35,26 @@ describe('npm run perf', () => {
     const far = await perf(['--only', 'nothing-like-it']);
     expect(far.code).toBe(2);
     for (const row of ROWS) expect(far.stderr).toContain(row);
+  });
+
+  it('judges the samples of an earlier run once more, and refuses a file that is none', async () => {
+    const file = join(temporary(), 'run.json');
+    const sample = { ns: 40 };
+    const machine = { cpus: '2 × test' };
+    const runs = { handoff: [0, 1].map((turn) => ({ side: 'lane32', turn, sample })) };
+    writeFileSync(file, JSON.stringify({ rows: [], machine, runs }));
+    const { stdout } = await perf(['--again', file, '--json'], { nobody: true });
+    const { rows } = JSON.parse(stdout) as { rows: Line[] };
+    expect(rows[0]).toMatchObject({ name: 'handoff', ours: 40, runs: 2, spread: 0 });
+    expect(rows[1]).toMatchObject({
+      name: 'handoff:batch-1',
+      ours: null,
+      note: expect.stringMatching(/^failed/),
+    });
+    writeFileSync(file, '{}');
+    const wrong = await perf(['--again', file]);
+    expect(wrong).toMatchObject({ code: 2, stdout: '' });
+    expect(wrong.stderr).toContain('perf/results');
   });
 
   it('is refused to others than root in one sentence', async () => {

@@ -72,6 +72,10 @@ describe('what the runs come to', () => {
     expect(wantsMore(line)).toBe(true);
   });
 
+  it('is no number either when the ratios are small, and all over the place', () => {
+    expect(judge(comparison, runs([0.1, 1], [0.9, 1], [0.2, 1], [0.8, 1])).note).toMatch(/^noisy: /);
+  });
+
   it('is no number when the peer moved nothing', () => {
     expect(judge(comparison, runs([1, 0])).note).toBe('failed: the peer moved nothing');
   });
