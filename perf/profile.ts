@@ -19,7 +19,6 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cleanUpStaleLabs } from '../src/lab/namespaces.ts';
-import { machine } from './measure.ts';
 import {
   type CpuProfile,
   summarize,
@@ -39,6 +38,7 @@ import {
 import { Folder, type Kind, type Stack } from './profiling/perf-script.ts';
 import { profilesFolder, stamp, workloadProgram } from './profiling/place.ts';
 import { type Ended, messagesIn, type Started } from './profiling/said.ts';
+import { describeMachine, inWords } from './results.ts';
 
 const HELP = `Where the time goes in a port under load, thread by thread.
 
@@ -245,7 +245,7 @@ async function run({ workload, json, out, top, full }: ProfileOptions): Promise<
   const print = (text: string): void => void (json || process.stdout.write(text));
   try {
     const { ended, threads } = await profileThreads(workload, folder, results);
-    print(`${machine()}\n${titled(workload)}: ${rate(ended)} while V8 looked on\n`);
+    print(`${inWords(describeMachine())}\n${titled(workload)}: ${rate(ended)} while V8 looked on\n`);
     for (const thread of threads) print(table(thread, top));
     const perf = spawnSync('perf', ['--version'], { encoding: 'utf8' });
     let flame: { file: string; samples: number; shares: Readonly<Record<Kind, number>> } | undefined;
@@ -265,7 +265,7 @@ async function run({ workload, json, out, top, full }: ProfileOptions): Promise<
     if (json) {
       const shown = threads.map((thread) => ({ ...thread, functions: thread.functions.slice(0, top) }));
       process.stdout.write(
-        `${JSON.stringify({ machine: machine(), workload, load: ended, threads: shown, flame })}\n`,
+        `${JSON.stringify({ machine: inWords(describeMachine()), workload, load: ended, threads: shown, flame })}\n`,
       );
     }
   } finally {
