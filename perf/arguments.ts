@@ -7,7 +7,12 @@ export const table: CommandTable = {
   positionals: [],
   options: {
     quick: { help: 'under three minutes: fewer and shorter runs' },
-    only: { value: 'NAME', help: 'this row alone', otherwise: 'all but soak and tcp-failover', repeatable: true },
+    only: {
+      value: 'NAME',
+      help: 'this row alone',
+      otherwise: 'all but soak and tcp-failover',
+      repeatable: true,
+    },
     seconds: { value: 'N', help: 'with --only: how long a run measures', otherwise: 'as each row says' },
     again: { value: 'FILE', help: 'measure nothing: judge the samples of a file of perf/results/ once more' },
     publish: { help: 'put the table into perf/README.md, and draw the plots that the READMEs show' },
