@@ -11,13 +11,13 @@ import { TwinpathError } from '../../src/errors.ts';
 const RESERVED = '/proc/sys/vm/nr_hugepages';
 
 export class HugePages {
-  readonly #before = count('HugePages_Total');
+  readonly #before = reserved();
 
   /** Makes sure that this many pages of the default size are free. @throws ERR_KERNEL */
   reserve(pages: number): void {
     const lacking = pages - count('HugePages_Free');
     if (lacking <= 0) return;
-    writeFileSync(RESERVED, String(count('HugePages_Total') + lacking));
+    writeFileSync(RESERVED, String(reserved() + lacking));
     const free = count('HugePages_Free');
     if (free >= pages) return;
     throw new TwinpathError('ERR_KERNEL', {
@@ -29,9 +29,12 @@ export class HugePages {
 
   /** As many as there were before. */
   restore(): void {
-    if (count('HugePages_Total') !== this.#before) writeFileSync(RESERVED, String(this.#before));
+    if (reserved() !== this.#before) writeFileSync(RESERVED, String(this.#before));
   }
 }
+
+/** NB: not HugePages_Total, which has pages beyond it while a program that ends still holds them. */
+const reserved = (): number => Number(readFileSync(RESERVED, 'utf8'));
 
 function count(what: string): number {
   const found = new RegExp(`^${what}:\\s+(\\d+)`, 'm').exec(readFileSync('/proc/meminfo', 'utf8'));
