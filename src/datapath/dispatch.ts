@@ -192,9 +192,12 @@ export class Dispatch implements FrameSource {
       // Several packets may be made of one, more than there was room for when the burst began.
       out.flush();
       out.complete();
+      if (out.room(1) < 1) {
+        this.#drop(offset, this.#counter.dropTxFull);
+        return;
+      }
     }
-    if (out.room(1) < 1) this.#drop(offset, this.#counter.dropTxFull);
-    else out.push(offset, length);
+    out.push(offset, length);
   }
 
   /** A packet that has come to this port from another one. */
