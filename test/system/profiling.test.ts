@@ -98,12 +98,18 @@ describe('perf:clinic', () => {
 
   test('passes Ctrl-C on once, and ends everything at the second', async () => {
     const out = scratch();
-    const deaf = `process.on('SIGINT', () => console.log('heard')); setInterval(() => {}, 1000); require('fs').writeFileSync('here', '')`;
+    const deaf = `const { writeFileSync } = require('fs');
+      process.on('SIGINT', () => { console.log('heard'); writeFileSync('heard', ''); });
+      setInterval(() => {}, 1000);
+      writeFileSync('here', '');`;
     const { child, output, exited } = start('clinic', ['flame', '--prefix', standIn(deaf), '--out', out]);
-    const begun = () => readdirSync(out).some((name) => existsSync(join(out, name, 'here')));
-    while (!begun() && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 5));
+    const wrote = async (file: string): Promise<void> => {
+      const there = () => readdirSync(out).some((name) => existsSync(join(out, name, file)));
+      while (!there() && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    await wrote('here');
     child.kill('SIGINT');
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await wrote('heard');
     child.kill('SIGINT');
     expect(await exited).toBe(130);
     expect(output.err).toContain('interrupted twice');
