@@ -15,7 +15,9 @@ export const table: CommandTable = {
     },
     seconds: { value: 'N', help: 'with --only: how long a run measures', otherwise: 'as each row says' },
     again: { value: 'FILE', help: 'measure nothing: judge the samples of a file of perf/results/ once more' },
-    publish: { help: 'put the table into perf/README.md, and draw the plots that the READMEs show' },
+    publish: {
+      help: 'put the table into perf/README.md, draw the plots, and keep the samples in perf/published.json',
+    },
   },
   notes: [
     'Sides take turns, A B A B, each in a process of its own. The ratio is the median of the ratios of\n' +

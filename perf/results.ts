@@ -62,12 +62,15 @@ export function inWords({ cpus, memoryGiB, kernel, node, dpdk, iperf3 }: Machine
   return [cpus, `${memoryGiB} GiB`, `Linux ${kernel}`, `Node ${node}`, ...peers].join(', ');
 }
 
-/** @returns where it lies, from the working directory */
-export function writeResults(results: Results): string {
-  const folder = join(packageRoot, 'perf', 'results');
-  mkdirSync(folder, { recursive: true });
+/** @returns where it lies, from the working directory. @throws ERR_KERNEL, for instance when the disk is full */
+export function writeResults(results: Results, folder = join(packageRoot, 'perf', 'results')): string {
   const path = join(folder, `${results.began.replaceAll(':', '-').slice(0, 19)}.json`);
-  writeFileSync(path, `${JSON.stringify(results, null, 1)}\n`);
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(path, `${JSON.stringify(results, null, 1)}\n`);
+  } catch (error) {
+    throw new TwinpathError('ERR_KERNEL', { device: path, detail: (error as Error).message });
+  }
   return relative(process.cwd(), path);
 }
 

@@ -103,8 +103,8 @@ async function measure(
   const lines = shown.flatMap((one) => one.lines);
   const seconds = Math.round((Date.now() - began.getTime()) / 1000);
   const results = { began: began.toISOString(), seconds, quick, machine, rows: lines, runs };
-  const path = writeResults(results);
   const code = await tell({ shown, results }, args, terminal);
+  const path = writeResults(results); // last: a full disk must not cost what was measured
   terminal.say(`\n${seconds} s. Every sample: ${path}`);
   return code;
 }

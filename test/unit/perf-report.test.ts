@@ -4,6 +4,7 @@ import { holdMachine } from '../../perf/machine-lock.ts';
 import { goalsPlot } from '../../perf/plot/goals.ts';
 import { between } from '../../perf/publish.ts';
 import { figure, markdownTable, textTable } from '../../perf/report.ts';
+import { type Results, writeResults } from '../../perf/results.ts';
 import type { Row } from '../../perf/row.ts';
 import { loadRow, ROWS } from '../../perf/rows.ts';
 import type { Line } from '../../perf/verdict.ts';
@@ -68,6 +69,14 @@ describe('the report', () => {
     const goal = Number(document.querySelector('[aria-label=rule] line')?.getAttribute('x1'));
     expect(good).toBeGreaterThan(goal);
     expect(bad).toBeLessThan(goal);
+  });
+});
+
+describe('the results', () => {
+  it('say so when they cannot be written', () => {
+    const results = { began: '2026-01-02T03:04:05.678Z' } as Results;
+    const full = () => writeResults(results, '/dev/null/results');
+    expect(full).toThrow(expect.objectContaining({ code: 'ERR_KERNEL' }));
   });
 });
 
