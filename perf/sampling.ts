@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Row, Sample } from './row.ts';
 import { judge, type Line, type Run, wantsMore } from './verdict.ts';
-import { stolenShare, weather } from './weather.ts';
+import { stolenShare, type Weather, weather } from './weather.ts';
 
 export interface SamplingOptions {
   readonly quick: boolean;
@@ -19,6 +19,8 @@ export interface SamplingOptions {
   readonly heard: (text: string) => void;
   /** What runs a side; for tests another than side.js. */
   readonly program?: URL;
+  /** What the machine has done until now; for tests, which the machine's neighbours must not fail. */
+  readonly look?: () => Weather;
 }
 
 /** Before what a side says on standard error that is no failure. */
@@ -63,9 +65,9 @@ async function runSide(
   row: string,
   side: string,
   seconds: number,
-  { quick, signal, heard, program = new URL('./side.js', import.meta.url) }: SamplingOptions,
+  { quick, signal, heard, program = new URL('./side.js', import.meta.url), look = weather }: SamplingOptions,
 ): Promise<{ sample?: Sample; failure?: string }> {
-  const before = weather();
+  const before = look();
   const args = [fileURLToPath(program), row, side, String(seconds)];
   // A process group of its own: Ctrl-C reaches this program alone, and what the side started ends with it.
   const child = spawn(process.execPath, quick ? [...args, 'quick'] : args, {
@@ -104,13 +106,20 @@ async function runSide(
   if (signal.aborted) return { failure: 'interrupted' };
   if (late) return { failure: `not done ${GRACE_SECONDS} s after it should have been` };
   if (code !== 0) return { failure: lastLine(err) || `exit code ${code}` };
-  const stolen = stolenShare(before, weather());
-  if (stolen > STOLEN)
-    return { failure: `noisy: the hypervisor took ${Math.round(stolen * 100)} % of the CPUs` };
-  try {
-    return { sample: JSON.parse(lastLine(out)) as Sample };
-  } catch {
+  const measured = parsed(lastLine(out));
+  if (measured === undefined) {
     return { failure: `it printed ${JSON.stringify(lastLine(out))}, which is no result` };
+  }
+  const stolen = stolenShare(before, look());
+  if (stolen <= STOLEN) return { sample: measured };
+  return { failure: `noisy: the hypervisor took ${Math.round(stolen * 100)} % of the CPUs` };
+}
+
+function parsed(line: string): Sample | undefined {
+  try {
+    return JSON.parse(line) as Sample;
+  } catch {
+    return undefined;
   }
 }
 

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Comparison, Row } from '../../perf/row.ts';
 import { sample } from '../../perf/sampling.ts';
+import type { Weather } from '../../perf/weather.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -23,8 +24,9 @@ function row(sides: readonly string[], comparisons: readonly Comparison[]): Row 
   };
 }
 
-const run = (of: Row, quick = false, signal = new AbortController().signal) =>
-  sample(of, { quick, signal, program, progress: () => {}, heard: () => {} });
+const calm = (): Weather => ({ total: 0, stolen: 0 });
+const run = (of: Row, quick = false, signal = new AbortController().signal, look = calm) =>
+  sample(of, { quick, signal, program, look, progress: () => {}, heard: () => {} });
 const order = (): string => readFileSync(join(folder, 'order'), 'utf8').replaceAll('\n', ' ').trim();
 
 describe('the runs of a row', () => {
@@ -44,6 +46,15 @@ describe('the runs of a row', () => {
   it('take a side that prints no figures for a failure', async () => {
     const { lines } = await run(row(['mute'], [{ ...plain, ours: 'mute.rate' }]));
     expect(lines[0]?.note).toMatch(/^failed: mute: .*no result/);
+  });
+
+  it('are set aside while the hypervisor takes the CPUs away, but not those that failed', async () => {
+    let looks = 0;
+    const stormy = (): Weather => ({ total: 100 * looks, stolen: 7 * looks++ });
+    const sides = [plain, { ...plain, ours: 'mute.rate' }];
+    const { lines } = await run(row(['a', 'mute'], sides), false, undefined, stormy);
+    expect(lines[0]?.note).toMatch(/noisy: the hypervisor took 7 %/);
+    expect(lines[1]?.note).toMatch(/^failed: mute: .*no result/);
   });
 
   it('get half as many more when they are noisy, and then give up', async () => {
