@@ -2,6 +2,7 @@
 export type { LinkNews, PortDescription, WorkerNews } from './coordinator/messages.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, TwinpathError } from './errors.ts';
+export type { FrameLedger } from './group.ts';
 export type { Failover, Reason } from './memory/journal.ts';
 export type {
   ForwardTarget,
@@ -13,5 +14,5 @@ export type {
   SharedOptions,
 } from './options.ts';
 export type { PathDescription } from './paths/path.ts';
-export { type FrameLedger, openPort, openPorts, type Port } from './port.ts';
+export { openPort, openPorts, type Port } from './port.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

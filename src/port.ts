@@ -5,45 +5,23 @@
  * needed any more after that. It may block, be busy, or never look at the port again: packets flow and paths
  * fail over all the same. Everything here belongs to the thread that opened the port.
  */
-import { EventEmitter, once } from 'node:events';
+import { EventEmitter } from 'node:events';
 import type { Readable } from 'node:stream';
-import { Worker } from 'node:worker_threads';
-import type {
-  CoordinatorData,
-  LinkNews,
-  MemoryPath,
-  Order,
-  PlainError,
-  PortDescription,
-  Report,
-  WorkerNews,
-} from './coordinator/messages.ts';
-import { workerFile } from './coordinator/queue-workers.ts';
-import { threadEnvironment } from './coordinator/thread-environment.ts';
+import type { LinkNews, MemoryPath, PortDescription, WorkerNews } from './coordinator/messages.ts';
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
-import { pageSize } from './kernel/page-size.ts';
+import { type FrameLedger, Group } from './group.ts';
 import { loadShim } from './kernel/shim.ts';
-import { type Failover, Journal } from './memory/journal.ts';
-import { LEDGER_FIELDS, type SharedMemory, WorkerBlock } from './memory/layout.ts';
-import { Memory } from './memory/shared.ts';
+import type { Failover } from './memory/journal.ts';
+import type { SharedMemory } from './memory/layout.ts';
 import {
   type ForwardTarget,
-  geometryOf,
   type OpenPortOptions,
   type OpenPortsOptions,
-  type RssMode,
-  type Settings,
   single,
   validate,
 } from './options.ts';
 import { type PortStatistics, portStatistics } from './statistics.ts';
-
-/**
- * Where the packet frames of one worker are, counted in frames. `accounted` is the sum of the places and
- * equals `total`, always, or a frame was lost; `duplicates` is how many were found twice: 0, always.
- */
-export type FrameLedger = Record<(typeof LEDGER_FIELDS)[number], number>;
 
 /** Events come on the thread that opened the port, after the fact: a failover never waits for them. */
 interface PortEvents {
@@ -57,128 +35,6 @@ interface PortEvents {
   error: [TwinpathError];
   /** Everything has been let go of. */
   close: [];
-}
-
-/** Ports opened together: one memory, one coordinator, one set of workers. */
-class Group {
-  readonly memory: Memory;
-  readonly journal: Journal;
-  readonly ports: Port[] = [];
-  readonly rss: RssMode;
-  readonly #coordinator: Worker;
-  readonly #early: Report[] = [];
-  readonly #audits = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
-  #nextAudit = 1;
-  #closed: Promise<void> | undefined;
-  #ended = false;
-
-  constructor(settings: Settings) {
-    this.memory = Memory.create(geometryOf(settings, pageSize()));
-    this.rss = settings.rss;
-    this.journal = new Journal(this.memory);
-    const workerData: CoordinatorData = { shared: this.memory.shared, settings };
-    this.#coordinator = new Worker(workerFile('coordinator'), {
-      ...{ workerData, name: 'twinpath coordinator', env: threadEnvironment() },
-    });
-  }
-
-  /** Waits for the ports. @throws TwinpathError, after everything was undone */
-  async ready(): Promise<void> {
-    const worker = this.#coordinator;
-    const descriptions = await new Promise<PortDescription[]>((resolve, reject) => {
-      worker.once('error', reject);
-      worker.once('exit', () => reject(new TwinpathError('ERR_WORKER', { detail: 'the coordinator ended' })));
-      worker.on('message', (report: Report) => {
-        if (report.kind === 'ready') resolve(report.ports);
-        else if (report.kind === 'failed') reject(TwinpathError.from(report.error));
-        else if (this.ports.length === 0 || this.#early.length > 0) this.#early.push(report);
-        else this.#hear(report);
-      });
-    }).catch(async (error: unknown) => {
-      await worker.terminate();
-      throw error;
-    });
-    worker.removeAllListeners('error');
-    worker.removeAllListeners('exit');
-    worker.on('error', (error) =>
-      this.#fail({ code: 'ERR_WORKER', detail: `coordinator: ${error.message}` }),
-    );
-    worker.on('exit', () => this.#end());
-    for (const [number, description] of descriptions.entries()) {
-      this.ports.push(new Port(this, number, description));
-    }
-    // What happened while the ports were opened is told once somebody can have listened.
-    setImmediate(() => {
-      for (const report of this.#early.splice(0)) this.#hear(report);
-    });
-  }
-
-  order(order: Order): void {
-    if (this.#closed !== undefined || this.#ended) throw new TwinpathError('ERR_PORT_CLOSED');
-    this.#coordinator.postMessage(order);
-  }
-
-  async audit(): Promise<FrameLedger[]> {
-    const id = this.#nextAudit++;
-    await new Promise<void>((resolve, reject) => {
-      this.order({ kind: 'audit', id });
-      this.#audits.set(id, { resolve, reject });
-    });
-    const { words, layout } = this.memory;
-    return Array.from({ length: layout.geometry.queues }, (_, queue) => {
-      const at = (layout.worker(queue) + WorkerBlock.ledger) >> 2;
-      return Object.fromEntries(LEDGER_FIELDS.map((field, i) => [field, words[at + i]!])) as FrameLedger;
-    });
-  }
-
-  close(): Promise<void> {
-    this.#closed ??= (async () => {
-      if (this.#ended) return;
-      const exited = once(this.#coordinator, 'exit');
-      this.#coordinator.postMessage({ kind: 'close' } satisfies Order);
-      await exited;
-    })();
-    return this.#closed;
-  }
-
-  #hear(report: Report): void {
-    switch (report.kind) {
-      case 'path':
-        this.ports[report.failover.port]?.update(report.paths);
-        this.ports[report.failover.port]?.emit('path', report.failover);
-        return;
-      case 'link':
-        this.ports[report.news.port]?.update(report.paths);
-        this.ports[report.news.port]?.emit('link', report.news);
-        return;
-      case 'worker':
-        for (const port of this.ports) port.emit('worker', report.news);
-        return;
-      case 'error':
-        this.#fail(report.error);
-        return;
-      case 'audited':
-        this.#audits.get(report.id)?.resolve();
-        this.#audits.delete(report.id);
-        return;
-      default:
-    }
-  }
-
-  #fail(plain: PlainError): void {
-    const error = TwinpathError.from(plain);
-    for (const port of this.ports) {
-      if (port.listenerCount('error') > 0) port.emit('error', error);
-      else process.emitWarning(error);
-    }
-  }
-
-  #end(): void {
-    this.#ended = true;
-    for (const { reject } of this.#audits.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));
-    this.#audits.clear();
-    for (const port of this.ports) port.end();
-  }
 }
 
 /**
@@ -203,6 +59,25 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
     this.#deliveries = new Deliveries(group.memory, number);
     const { queues } = group.memory.layout.geometry;
     this.#active = new Set(Array.from({ length: queues }, (_, queue) => queue));
+    group.join({
+      path: (failover, paths) => {
+        this.#describe(paths);
+        this.emit('path', failover);
+      },
+      link: (news, paths) => {
+        this.#describe(paths);
+        this.emit('link', news);
+      },
+      worker: (news) => this.emit('worker', news),
+      error: (error) => {
+        if (this.listenerCount('error') > 0) this.emit('error', error);
+        else process.emitWarning(error);
+      },
+      ended: () => {
+        this.#deliveries.close();
+        this.emit('close');
+      },
+    });
   }
 
   /** Name of the NetVSC when the port was opened. */
@@ -331,12 +206,6 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
     return { shared: this.shared, port: this.#number, from: 0 };
   }
 
-  /** Not for applications: the group has ended. */
-  end(): void {
-    this.#deliveries.close();
-    this.emit('close');
-  }
-
   #known(queue: number): void {
     const { queues } = this.#group.memory.layout.geometry;
     if (Number.isInteger(queue) && queue >= 0 && queue < queues) return;
@@ -362,8 +231,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
     await this.#group.audit(); // answered at a burst boundary behind the change
   }
 
-  /** Not for applications. */
-  update(paths: PortDescription['paths']): void {
+  #describe(paths: PortDescription['paths']): void {
     this.#description = { ...this.#description, paths };
   }
 }
@@ -391,13 +259,14 @@ export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
   const group = new Group(settings);
   // Also while it opens: a handler's module may never come to its end.
   signal?.addEventListener('abort', () => void group.close(), { once: true });
-  await group.ready().catch((error) => {
+  const descriptions = await group.ready().catch((error) => {
     signal?.throwIfAborted();
     throw error;
   });
+  const ports = descriptions.map((description, number) => new Port(group, number, description));
   if (signal?.aborted) {
     await group.close();
     signal.throwIfAborted();
   }
-  return group.ports;
+  return ports;
 }

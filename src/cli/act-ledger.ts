@@ -2,10 +2,11 @@
  * What every act of a demo promises, whatever traffic it was played with: the port followed its host over both
  * paths, and each frame of it is in one place. Pure.
  */
+
+import type { FrameLedger } from '../group.ts';
 import type { NicEvent } from '../lab/plant.ts';
 import type { Window } from '../lab/sequence.ts';
 import type { Failover } from '../memory/journal.ts';
-import type { FrameLedger } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
 import { cyclesIn } from './demo-script.ts';
 import { type FailoverEntry, mergeFailovers } from './failovers.ts';

@@ -1,6 +1,7 @@
 /** The frame ledgers of a port, or none when a worker does not answer: it may never come back from its handler. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { FrameLedger, Port } from '../port.ts';
+import type { FrameLedger } from '../group.ts';
+import type { Port } from '../port.ts';
 
 const ANSWER_MILLIS = 3000;
 

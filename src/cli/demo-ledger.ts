@@ -2,9 +2,10 @@
  * The ledger at the end of a demo: what was sent and what became of it, and whether that is what Twinpath
  * promises. Pure; the fields are those of `twinpath demo --json`.
  */
+
+import type { FrameLedger } from '../group.ts';
 import { attribute, type Tally, UNEXPLAINED, type Window } from '../lab/sequence.ts';
 import type { TrafficReport } from '../lab/traffic.ts';
-import type { FrameLedger } from '../port.ts';
 import type { PathStatistics } from '../statistics.ts';
 import { type ActEvidence, actProblems, dropCounters, failoversOf, round, total } from './act-ledger.ts';
 import {

@@ -2,8 +2,9 @@
  * The ledger of a demo's second act: what became of a TCP connection while the VF under it came and went.
  * Pure; the fields are those of `tcp` in `twinpath demo --json`.
  */
+
+import type { FrameLedger } from '../group.ts';
 import type { DownloadReport } from '../lab/download-report.ts';
-import type { FrameLedger } from '../port.ts';
 import { type ActEvidence, actProblems, dropCounters, failoversOf, round, total } from './act-ledger.ts';
 import type { FailoverEntry } from './failovers.ts';
 import { imbalances } from './imbalances.ts';

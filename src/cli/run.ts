@@ -2,8 +2,9 @@
  * `twinpath run HANDLER`: a port with that handler until Ctrl-C, then its statistics.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { FrameLedger } from '../group.ts';
 import { nowNanos } from '../memory/shared.ts';
-import { type FrameLedger, openPort, type Port } from '../port.ts';
+import { openPort, type Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
 import { audited } from './audit.ts';

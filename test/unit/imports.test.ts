@@ -18,6 +18,7 @@ const ORDER = [
   'coordinator',
   'statistics.ts',
   'delivery.ts',
+  'group.ts',
   'port.ts',
   'handlers',
   'lab',
