@@ -89,8 +89,9 @@ export class KernelNetwork implements PortNetwork {
   make(path: PathId, { key }: Endpoint): PathDevice {
     if (path === Path.VF) {
       const link = this.#table.netlink.link(key) ?? this.#table.link(key)!;
-      const { rss, rssKey } = this.#options;
-      return new AfXdpDevice(this.#shim, this.#memory, this.#port, path, link, { rss, rssKey });
+      const { rss, rssKey, host } = this.#options;
+      const options = { rss, rssKey, segments: host === 'inline' };
+      return new AfXdpDevice(this.#shim, this.#memory, this.#port, path, link, options);
     }
     const { tap, tie, host } = this.#options;
     const place = [this.#shim, this.#table.netlink, this.#memory, this.#port] as const;

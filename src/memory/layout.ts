@@ -178,7 +178,7 @@ export const PathSlot = {
   useUring: 16,
   /** Host path only: 1 if what the machine's own stack sends comes up. (c) */
   inline: 20,
-  /** Tap only: the packet socket for large segments, see paths/tap/segments.ts; 0 none. (c) */
+  /** The packet socket for large segments, see paths/segments.ts; 0 none, or the errno it was refused with. (c) */
   segmentsFd: 24,
   /** `struct tp_xsk`. (c) */
   xsk: LINE,
@@ -242,6 +242,8 @@ export const PATH_COUNTERS = [
   'txPosted', // descriptors given to the path
   'txPackets', // completed
   'txBytes', // of what was posted
+  'txSegments', // of txPackets: large segments that went uncut
+  'txSegmentsRefused', // large segments that the device did not take uncut: they were cut then
   'txErrors', // completed with an error
   'txRetried', // dropped by the device and given to it again
   'txRescued', // taken back unsent when the path went away

@@ -7,6 +7,7 @@ import { HostQueue } from './host/queue.ts';
 import { LoopQueue } from './memory/loop.ts';
 import type { PathQueue, QueueAddress } from './path.ts';
 import { RingQueue } from './ring-queue.ts';
+import { SegmentSender } from './segments.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
 import { UringQueue } from './tap/uring-queue.ts';
 
@@ -24,7 +25,10 @@ export function attach(
   const slot = memory.layout.slot(port, queue, path);
   switch (memory.words[(slot + PathSlot.driver) >> 2]) {
     case Driver.AF_XDP:
-      return new RingQueue(memory, pool, port, queue, path, shim.xskKick);
+      return new RingQueue(
+        ...([memory, pool, port, queue, path, shim.xskKick] as const),
+        SegmentSender.of(shim, memory, { port, queue, path }),
+      );
     case Driver.MEMORY:
       return new RingQueue(memory, pool, port, queue, path, () => 0);
     case Driver.LOOP:

@@ -13,6 +13,7 @@ import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathQueue } from './path.ts';
 import { ReceiveRing } from './receive-ring.ts';
+import type { SegmentSender } from './segments.ts';
 import { TransmitRing } from './transmit-ring.ts';
 
 /** Refill in batches: one release per this many frames, and the kernel never runs dry meanwhile. */
@@ -56,6 +57,7 @@ export class RingQueue implements PathQueue {
   readonly #out: TransmitRing;
   readonly #tx: Producer;
   readonly #completion: Consumer;
+  readonly #segments: Pick<SegmentSender, 'send'> | undefined;
   /** The errno of a kick that failed for good: what is pushed waits to be taken back. */
   #dead = 0;
   /** Bounced packets whose frames have not come home. */
@@ -68,6 +70,7 @@ export class RingQueue implements PathQueue {
     queue: number,
     path: PathId,
     kick: (fd: number) => number,
+    segments?: Pick<SegmentSender, 'send'>,
   ) {
     const { layout, words, bytes, doubles } = memory;
     const slot = layout.slot(port, queue, path);
@@ -91,6 +94,7 @@ export class RingQueue implements PathQueue {
     this.#out = new TransmitRing(memory, pool, address, this.tag, place(Ring.TX));
     this.#tx = this.#out.ring;
     this.#completion = new Consumer(words, place(Ring.COMPLETION));
+    this.#segments = segments;
     this.#resume();
   }
 
@@ -120,6 +124,12 @@ export class RingQueue implements PathQueue {
 
   pushBurst(burst: number, from: number, to: number, longest: number): number {
     return this.#out.pushBurst(burst, from, to, longest);
+  }
+
+  /** Only once the kernel has taken what was pushed before: in copy mode that is with the device when a kick returns. */
+  sendSegment(offset: number, bytes: number, offload: number): boolean {
+    if (this.#segments === undefined) return false;
+    return this.#drained() && this.#segments.send(offset, bytes, offload);
   }
 
   flush(): number {
@@ -219,6 +229,18 @@ export class RingQueue implements PathQueue {
 
   #publish(): void {
     if (this.#out.publish() > 0) this.backlog = true;
+  }
+
+  /** Kicks until the kernel has taken everything, or takes no more: before Linux 6.17 it takes 32 packets a kick. */
+  #drained(): boolean {
+    if (this.#out.staged === 0 && !this.backlog) return true;
+    for (let before = -1; ; ) {
+      if (this.flush() < 0) return false;
+      const unsent = this.#unsent();
+      if (unsent === 0) return true;
+      if (unsent === before) return false;
+      before = unsent;
+    }
   }
 
   /** Published packets the kernel has not taken. */

@@ -43,6 +43,7 @@ type Fate = 'sent' | 'dropped' | 'busy' | 'no buffer';
  */
 class CopyMode {
   readonly sent: number[] = [];
+  gone = false;
   readonly #memory: Memory;
   readonly #fates: Iterator<Fate>;
   readonly #batch: number;
@@ -64,6 +65,7 @@ class CopyMode {
   }
 
   readonly kick = (): number => {
+    if (this.gone) return Errno.ENXIO!;
     let result = 0;
     let any = false;
     for (let left = this.#batch; this.#peek(); left--) {
@@ -132,6 +134,8 @@ class Bench {
   pool = new FramePool(this.memory, 0);
   queue: RingQueue;
   pushed = 0;
+  /** Whether the device takes no large segment now. */
+  refuses = false;
 
   constructor(fates: readonly Fate[] = [], batch = 32) {
     this.kernel = new CopyMode(this.memory, fates, batch);
@@ -140,7 +144,14 @@ class Bench {
   }
 
   attach(): RingQueue {
-    return new RingQueue(this.memory, this.pool, 0, 0, Path.VF, this.kernel.kick);
+    return new RingQueue(this.memory, this.pool, 0, 0, Path.VF, this.kernel.kick, {
+      send: (number) => {
+        if (this.refuses) return false;
+        this.kernel.sent.push(number);
+        this.pushed++;
+        return true;
+      },
+    });
   }
 
   push(count: number): void {
@@ -231,6 +242,39 @@ describe('against a kernel that drops, is busy or has no buffers, in a ring that
           expect(posted).toBe(bench.pushed + retried);
           expect(bench.queue.ledger()).toMatchObject({ tx: 0, completing: 0 });
           expect(packets).toBeGreaterThanOrEqual(bench.pushed);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it('a large segment goes uncut behind all that was pushed before, or is pushed itself', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fate, { maxLength: 100 }),
+        fc.array(fc.oneof(step, fc.record({ what: fc.constant('segment'), count: fc.nat({ max: 3 }) })), {
+          maxLength: 80,
+        }),
+        fc.integer({ min: 1, max: 8 }),
+        (fates, steps, batch) => {
+          const bench = new Bench(fates, batch);
+          let uncut = 0;
+          for (const { what, count } of steps) {
+            bench.refuses = count === 0;
+            if (what !== 'segment')
+              play(bench, { what, count: what === 'push' ? bench.spare(count) : count });
+            else if (bench.queue.sendSegment(bench.pushed, 0, 0)) uncut++;
+            else bench.push(bench.spare(1));
+            bench.whole();
+          }
+          for (let i = 0; bench.queue.inFlight() > 0; i++) {
+            expect(i).toBeLessThan(2000);
+            bench.queue.flush();
+            bench.kernel.land(ENTRIES, 0);
+            bench.queue.complete();
+          }
+          expect(bench.kernel.sent).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
+          expect(bench.counters.posted).toBe(bench.pushed - uncut + bench.counters.retried);
         },
       ),
       { numRuns: 150 },
@@ -418,4 +462,19 @@ it('gives back what was staged and never flushed as well, when the path goes', (
   expect(back).toEqual(offsets);
   const counter = pathCounters(shared, 0, 0, Path.VF);
   expect([shared.doubles[counter.txPosted], shared.doubles[counter.txRescued]]).toEqual([3, 3]);
+});
+
+it('kicks until all is taken before a large segment, however few packets the kernel takes at once', () => {
+  const bench = new Bench([], 4);
+  bench.push(ENTRIES / 2);
+  expect(bench.queue.sendSegment(bench.pushed, 0, 0)).toBe(true);
+  expect(bench.kernel.sent).toEqual(Array.from({ length: ENTRIES / 2 + 1 }, (_, i) => i));
+});
+
+it('gives a device that is gone no large segment while packets wait for it', () => {
+  const bench = new Bench();
+  bench.kernel.gone = true;
+  bench.push(1);
+  expect(bench.queue.sendSegment(bench.pushed, 0, 0)).toBe(false);
+  expect(bench.kernel.sent).toEqual([]);
 });

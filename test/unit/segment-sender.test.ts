@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
-import { check } from '../../src/errors.ts';
+import { check, Errno } from '../../src/errors.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
+import { pathCounters } from '../../src/memory/counters.ts';
 import { Path, PathSlot } from '../../src/memory/layout.ts';
 import { offloadWord, Segmentation } from '../../src/memory/offload.ts';
-import { SegmentSender } from '../../src/paths/tap/segments.ts';
+import { SegmentSender } from '../../src/paths/segments.ts';
 import { ACK, CWR, frameOf, headersArbitrary, noise, roomyMemory, segment } from '../fixtures/segments.ts';
 
 const O_WRONLY_APPEND = 1 | 0o2000;
@@ -90,7 +91,72 @@ describe('a large segment that is sent uncut', () => {
   });
 
   it('has no sender where there is no socket', () => {
-    memory.words[word] = 0;
-    expect(SegmentSender.of(shim, memory, address)).toBeUndefined();
+    for (const none of [0, -1]) {
+      memory.words[word] = none;
+      expect(SegmentSender.of(shim, memory, address)).toBeUndefined();
+    }
+  });
+});
+
+describe('a device that takes no large segments', () => {
+  const packet = frameOf(segment({ payload: noise(300, 1), unfinished: true }));
+  const offload = offloadWord(100, Segmentation.TCP_V4, true);
+  let asked = 0;
+  let takes = false;
+  const write = (_fd: number, _at: unknown, length: number): number => {
+    asked++;
+    return takes ? length : Errno.ENOBUFS!;
+  };
+
+  /** Which of so many segments the device was asked to take. */
+  function attempts(sender: SegmentSender, segments: number): number[] {
+    const all: number[] = [];
+    for (let i = 0; i < segments; i++) {
+      const before = asked;
+      memory.bytes.set(packet, large);
+      expect(sender.send(large, packet.length, offload)).toBe(takes && asked > before);
+      if (asked > before) all.push(i);
+    }
+    return all;
+  }
+
+  it('is asked ever more rarely, but for good; and each time again once it has taken one', () => {
+    memory.words[word] = fd;
+    const counter = pathCounters(memory, 0, 0, Path.SYNTHETIC);
+    const counted = (): number[] =>
+      (['txSegmentsRefused', 'txSegments', 'txPosted', 'txPackets', 'txBytes'] as const).map((name) => {
+        const value = memory.doubles[counter[name]]!;
+        memory.doubles[counter[name]] = 0;
+        return value;
+      });
+    counted();
+    const sender = SegmentSender.of({ ...shim, write }, memory, address)!;
+    expect(attempts(sender, 40)).toEqual([0, 2, 5, 10, 19, 36]);
+    expect(counted()).toEqual([6, 0, 0, 0, 0]);
+    const rarely = attempts(sender, 10_000);
+    expect(rarely.at(-1)! - rarely.at(-2)!).toBe(1025);
+    counted();
+
+    takes = true;
+    const again = attempts(sender, 1030);
+    const taken = 1030 - again[0]!;
+    expect(again).toHaveLength(taken);
+    expect(counted()).toEqual([0, taken, taken, taken, taken * packet.length]);
+    takes = false;
+    expect(attempts(sender, 5)).toEqual([0, 2]);
+  });
+
+  it('is given those of another kind all the same', () => {
+    memory.words[word] = fd;
+    const datagram = frameOf(segment({ protocol: 17, payload: noise(300, 1), unfinished: true }));
+    const cutsTcp = (_fd: number, _at: unknown, length: number): number =>
+      length === packet.length + 10 ? length : Errno.ENOBUFS!;
+    const sender = SegmentSender.of({ ...shim, write: cutsTcp }, memory, address)!;
+    for (let i = 0; i < 20; i++) {
+      memory.bytes.set(datagram, large);
+      expect(sender.send(large, datagram.length, offloadWord(100, Segmentation.UDP, true))).toBe(false);
+      memory.bytes.set(packet, large);
+      expect(sender.send(large, packet.length, offload)).toBe(true);
+    }
   });
 });

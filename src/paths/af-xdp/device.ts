@@ -28,6 +28,7 @@ import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
 import { refuseLongPackets } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
+import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import { type DeviceSpread, spreadDevice } from './spread.ts';
 
 const SOL_XDP = 283;
@@ -37,10 +38,12 @@ const OPTION_ZEROCOPY = 1;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
 
-/** What the device is to agree with, if it may be asked to. */
-export interface DeviceRss {
+export interface AfXdpOptions {
+  /** What the device is to agree with, if it may be asked to. */
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
+  /** Whether large segments of the machine's own stack may be sent here. */
+  readonly segments?: boolean;
 }
 
 export class AfXdpDevice implements PathDevice {
@@ -51,7 +54,7 @@ export class AfXdpDevice implements PathDevice {
   readonly #port: number;
   readonly #path: PathId;
   readonly #link: Link;
-  readonly #rss: DeviceRss;
+  readonly #options: AfXdpOptions;
   #channels: Channels | undefined;
   #spread: DeviceSpread | undefined;
   /** Hardware queues in use: at most as many as the port has. */
@@ -59,15 +62,17 @@ export class AfXdpDevice implements PathDevice {
   #map = -1;
   #program = -1;
   #attached = -1;
+  /** The packet socket for large segments, of all queues; 0 none. */
+  #segments = 0;
 
-  constructor(shim: Shim, memory: Memory, port: number, path: PathId, link: Link, rss: DeviceRss) {
+  constructor(shim: Shim, memory: Memory, port: number, path: PathId, link: Link, options: AfXdpOptions) {
     this.#shim = shim;
     this.#bpf = new Bpf(shim);
     this.#memory = memory;
     this.#port = port;
     this.#path = path;
     this.#link = link;
-    this.#rss = rss;
+    this.#options = options;
     this.description = { driver: 'af-xdp', device: link.name, mode: '', tie: 'xdp link' };
   }
 
@@ -85,7 +90,7 @@ export class AfXdpDevice implements PathDevice {
       const hook = this.#attach();
       const zeroCopy = this.#bindAll(hook);
       this.#delegate();
-      this.description.mode = `${hook} ${zeroCopy ? 'zero-copy' : 'copy'}`;
+      this.description.mode = `${hook} ${zeroCopy ? 'zero-copy' : 'copy'}${this.#openSegmentSocket(zeroCopy)}`;
     } catch (error) {
       this.close();
       throw error;
@@ -116,7 +121,10 @@ export class AfXdpDevice implements PathDevice {
         this.#shim.xskClose(bytes.subarray(slot + PathSlot.xsk, slot + PathSlot.xsk + Xsk.bytes));
       }
       words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
+      words[(slot + PathSlot.segmentsFd) >> 2] = 0;
     }
+    if (this.#segments > 0) this.#shim.close(this.#segments);
+    this.#segments = 0;
     if (this.#program >= 0) this.#shim.close(this.#program);
     if (this.#map >= 0) this.#shim.close(this.#map);
     this.#attached = this.#program = this.#map = -1;
@@ -171,7 +179,7 @@ export class AfXdpDevice implements PathDevice {
     if (changed >= 0) this.#serving = this.#queues;
     if (changed >= 0 && have !== undefined) this.#channels = have;
     // With fewer than the port has, workers hand over what they receive and are handed what is to be sent.
-    if (changed < 0 && (serving > this.#queues || this.#rss.rss === 'device')) {
+    if (changed < 0 && (serving > this.#queues || this.#options.rss === 'device')) {
       throw new TwinpathError('ERR_OPTION_INVALID', {
         device: name,
         detail: `it receives on ${serving} queues, the port has ${this.#queues}, and it refuses to change`,
@@ -181,11 +189,11 @@ export class AfXdpDevice implements PathDevice {
   }
 
   #spreadFlows(): void {
-    if (this.#rss.rss !== 'auto') return;
+    if (this.#options.rss !== 'auto') return;
     const { bytes, layout } = this.#memory;
     const at = layout.redirection(this.#port);
     this.#spread = spreadDevice(this.#shim, this.#link.name, {
-      key: this.#rss.rssKey,
+      key: this.#options.rssKey,
       table: bytes.slice(at, at + RETA_ENTRIES),
       queues: this.#serving,
     });
@@ -247,6 +255,21 @@ export class AfXdpDevice implements PathDevice {
       this.#memory.words[(this.#slot(queue) + PathSlot.rescuable) >> 2] = zeroCopy ? 0 : 1;
     }
     return zeroCopy;
+  }
+
+  /**
+   * Not beside zero-copy: the driver takes frames from the transmit ring when it likes, and a segment would overtake
+   * them. Returns what the description says of it.
+   */
+  #openSegmentSocket(zeroCopy: boolean): string {
+    if (!this.#options.segments) return '';
+    if (zeroCopy) return ', large segments cut';
+    const fd = openSegmentSocket(this.#shim, this.#link.ifindex, 'direct');
+    this.#segments = fd;
+    for (let queue = 0; queue < this.#serving; queue++) {
+      this.#memory.words[(this.#slot(queue) + PathSlot.segmentsFd) >> 2] = fd;
+    }
+    return segmentsNote(fd);
   }
 
   #openSocket(slot: number, queue: number): number {

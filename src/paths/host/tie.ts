@@ -8,7 +8,7 @@
  *   write to the capture tap ── mark ──► NetVSC egress ── mark cleared ──► out                (engaged)
  * ```
  *
- * Large segments of the kernel's take the same way out from a socket that marks them (paths/tap/segments.ts).
+ * Large segments of the kernel's take the same way out from a socket that marks them (paths/segments.ts).
  *
  * NB: the mark is cleared at the NetVSC's ingress by the capture tie (paths/tap/tie.ts). While that one is not
  * there, at the drain of a closing port say, the kernel receives passed packets with their mark on: they arrive,

@@ -16,8 +16,8 @@ import type { Memory } from '../../memory/shared.ts';
 import { refuseLongPackets } from '../frame-room.ts';
 import type { TieKind } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
+import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import { awaitVanishing, openTap } from './open.ts';
-import { openSegmentSocket } from './segments.ts';
 import { Tie } from './tie.ts';
 
 const TUNSETSTEERINGEBPF = 0x800454e0;
@@ -79,7 +79,8 @@ export class TapDevice implements PathDevice {
       this.#ifindex = tap.ifindex;
       this.#steer();
       if (this.#options.inline) {
-        for (const _ of tap.fds) this.#segmentFds.push(openSegmentSocket(this.#shim, this.#link.ifindex));
+        const { ifindex } = this.#link;
+        for (const _ of tap.fds) this.#segmentFds.push(openSegmentSocket(this.#shim, ifindex, 'marked'));
       }
     } catch (error) {
       this.close();
@@ -105,7 +106,7 @@ export class TapDevice implements PathDevice {
       marks: this.#options.inline ?? false,
     });
     this.description.tie = this.#tie.name;
-    this.description.mode = this.#mode();
+    this.description.mode = this.#mode() + segmentsNote(this.#segmentFds[0] ?? 0);
   }
 
   disarm(): void {

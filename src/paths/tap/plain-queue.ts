@@ -17,7 +17,7 @@ import { BURST, HEADROOM, type PathCounter, type PathId, PathSlot } from '../../
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
 import type { PathQueue } from '../path.ts';
-import { SegmentSender } from './segments.ts';
+import { SegmentSender } from '../segments.ts';
 
 export class PlainQueue implements PathQueue {
   readonly path: PathId;
@@ -118,11 +118,7 @@ export class PlainQueue implements PathQueue {
   sendSegment(offset: number, bytes: number, offload: number): boolean {
     if (this.#segments === undefined) return false;
     this.flush();
-    if (!this.#segments.send(offset, bytes, offload)) return false;
-    this.#doubles[this.#counter.txPosted]!++;
-    this.#doubles[this.#counter.txPackets]!++;
-    this.#doubles[this.#counter.txBytes]! += bytes;
-    return true;
+    return this.#segments.send(offset, bytes, offload);
   }
 
   flush(): number {

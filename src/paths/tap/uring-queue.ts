@@ -26,7 +26,7 @@ import { BURST, HEADROOM, type PathCounter, type PathId, PathSlot } from '../../
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
 import type { PathQueue, QueueAddress } from '../path.ts';
-import { SegmentSender } from './segments.ts';
+import { SegmentSender } from '../segments.ts';
 import { isBenign, Kind, UringRing } from './uring.ts';
 
 /** Reads asked for when hardly anything came last time: one that finds nothing costs a quarter of one that does. */
@@ -176,11 +176,7 @@ export class UringQueue implements PathQueue {
   sendSegment(offset: number, bytes: number, offload: number): boolean {
     if (this.#segments === undefined) return false;
     if (this.#staged > 0 || this.backlog) this.flush(); // writes to a tap are done when they are submitted
-    if (this.backlog || !this.#segments.send(offset, bytes, offload)) return false;
-    this.#doubles[this.#counter.txPosted]!++;
-    this.#doubles[this.#counter.txPackets]!++;
-    this.#doubles[this.#counter.txBytes]! += bytes;
-    return true;
+    return !this.backlog && this.#segments.send(offset, bytes, offload);
   }
 
   flush(): number {

@@ -1,0 +1,170 @@
+/**
+ * Large segments of the machine's own stack, sent by a device as they are: its driver cuts them (TSO), or the
+ * kernel does so for it. Cutting one of 64 KiB here costs 45 frames, each with its way through the kernel; this costs
+ * one.
+ *
+ * By a packet socket with PACKET_VNET_HDR (net/packet/af_packet.c, packet_snd), which is bound to the device, receives
+ * nothing, and is of one of two kinds:
+ *
+ * - **marked**, for the NetVSC: with our mark, which the egress program of inline mode lets pass (host/tie.ts). The tap
+ *   would do as well, but then every other packet of its had a header too.
+ * - **direct**, for a VF whose AF_XDP sockets copy: past the qdisc, as those do. Both then end in __dev_direct_xmit
+ *   (net/core/dev.c) before the system call returns, so that what was kicked before is with the driver before.
+ *
+ * Either way a segment that went is with the device, where nothing can be taken back: like a frame that the kernel has
+ * taken from a transmit ring in copy mode. One that did not is whole where it was, to be cut and sent as frames.
+ *
+ * NB: a direct socket has no queue of its own. packet_pick_tx_queue has the driver choose, or XPS, or takes the number
+ * of the CPU; an AF_XDP socket sends by the queue it is bound to. Where these are not the same, a device may put a
+ * frame on the wire before a segment that it was given earlier, or later.
+ */
+import { errnoName } from '../errors.ts';
+import { MARK } from '../kernel/programs.ts';
+import { addressOf, type Shim } from '../kernel/shim.ts';
+import { type CounterIndex, pathCounters } from '../memory/counters.ts';
+import { type PathCounter, PathSlot } from '../memory/layout.ts';
+import { CHECKSUM_UNFINISHED, segmentation } from '../memory/offload.ts';
+import type { Memory } from '../memory/shared.ts';
+import { Headers, pseudoSum, TCP, TcpFlag } from '../offload/headers.ts';
+import { isKind } from '../offload/segment.ts';
+import { fold } from '../offload/sum.ts';
+import { GSO_ECN, VIRTIO_HEADER_BYTES, writeHeader } from '../offload/virtio.ts';
+import type { QueueAddress } from './path.ts';
+
+/** include/uapi/linux/{socket,if_packet}.h, asm-generic/socket.h */
+const AF_PACKET = 17;
+const SOCK_RAW_NONBLOCK = 3 | 0o4000 | 0o2000000;
+const SOL_SOCKET = 1;
+const SO_SNDBUFFORCE = 32;
+const SO_MARK = 36;
+const SOL_PACKET = 263;
+const PACKET_VNET_HDR = 15;
+const PACKET_QDISC_BYPASS = 20;
+/** struct sockaddr_ll: family, protocol, ifindex, … */
+const SOCKADDR_LL = 20;
+
+/** What a device may have in hand before segments are cut here again: a socket's default is two of them. */
+const SEND_BYTES = 4 * 1024 * 1024;
+
+/** Segments that are cut at once after a refusal, at most: what a device refuses whole costs as much as sending it. */
+const LONGEST_PAUSE = 1024;
+
+/** More than any of Segmentation. */
+const KINDS = 8;
+
+/**
+ * A socket that sends by the device and receives nothing. Nonblocking. Coordinator only.
+ *
+ * @returns the descriptor, or the negative errno where the kernel has no packet sockets or keeps them from us:
+ *   segments are cut here then
+ */
+export function openSegmentSocket(shim: Shim, ifindex: number, kind: 'marked' | 'direct'): number {
+  const fd = shim.socket(AF_PACKET, SOCK_RAW_NONBLOCK, 0);
+  if (fd < 0) return fd;
+  const address = new DataView(new ArrayBuffer(SOCKADDR_LL));
+  address.setUint16(0, AF_PACKET, true);
+  address.setInt32(4, ifindex, true);
+  const set = (level: number, option: number, value: number) => (): number =>
+    shim.setsockopt(fd, level, option, new Int32Array([value]), 4);
+  for (const step of [
+    set(SOL_PACKET, PACKET_VNET_HDR, 1),
+    kind === 'marked' ? set(SOL_SOCKET, SO_MARK, MARK) : set(SOL_PACKET, PACKET_QDISC_BYPASS, 1),
+    set(SOL_SOCKET, SO_SNDBUFFORCE, SEND_BYTES),
+    () => shim.bind(fd, address, SOCKADDR_LL),
+  ]) {
+    const result = step();
+    if (result >= 0) continue;
+    shim.close(fd);
+    return result;
+  }
+  return fd;
+}
+
+/** For a path's description: what becomes of large segments by that answer of {@link openSegmentSocket}; 0 nothing. */
+export function segmentsNote(fd: number): string {
+  if (fd === 0) return '';
+  return fd > 0
+    ? ', packet socket for large segments'
+    : `, large segments cut (packet socket refused: ${errnoName(fd)})`;
+}
+
+/** The sending end. Worker only; allocates nothing. */
+export class SegmentSender {
+  readonly #shim: Shim;
+  readonly #fd: number;
+  readonly #view: DataView;
+  readonly #doubles: Float64Array;
+  readonly #counter: CounterIndex<PathCounter>;
+  /** Address of the shared memory; `#view` keeps it alive. */
+  readonly #base: number;
+  readonly #headers = new Headers();
+  /**
+   * Segments that are to be cut before another is tried, and how many that will be after the next refusal. By kind of
+   * segmentation: a device may cut TCP and not UDP.
+   */
+  readonly #pause = new Int32Array(KINDS);
+  readonly #nextPause = new Int32Array(KINDS).fill(1);
+
+  private constructor(shim: Shim, memory: Memory, { port, queue, path }: QueueAddress, fd: number) {
+    this.#shim = shim;
+    this.#fd = fd;
+    this.#view = memory.view;
+    this.#doubles = memory.doubles;
+    this.#counter = pathCounters(memory, port, queue, path);
+    this.#base = addressOf(memory.bytes);
+  }
+
+  /** By the socket that the path slot names; undefined if it names none. */
+  static of(shim: Shim, memory: Memory, address: QueueAddress): SegmentSender | undefined {
+    const { port, queue, path } = address;
+    const fd = memory.words[(memory.layout.slot(port, queue, path) + PathSlot.segmentsFd) >> 2]!;
+    return fd > 0 ? new SegmentSender(shim, memory, address, fd) : undefined;
+  }
+
+  /**
+   * Sends the segment, whose offload word says how it is to be cut, and counts it as a packet of the path's. The
+   * {@link VIRTIO_HEADER_BYTES} before it are overwritten.
+   *
+   * @returns whether it went. If not, nothing of it did: the device has too much in hand, or is gone, or does not take
+   *   it whole, or it is no segment that this knows. After a refusal the next one of its kind is not tried, after
+   *   another the next two, and so on
+   */
+  send(offset: number, bytes: number, offload: number): boolean {
+    const view = this.#view;
+    const headers = this.#headers;
+    const kind = segmentation(offload);
+    if (!headers.parse(view, offset, bytes) || !isKind(kind, headers)) return false;
+    if (this.#pause[kind]! > 0) {
+      this.#pause[kind]!--;
+      return false;
+    }
+    const { l4, check, payload, end, protocol } = headers;
+    // A handler may have changed an address since the stack summed the pseudo header.
+    view.setUint16(offset + check, fold(pseudoSum(view, offset, headers) + end - l4));
+    writeHeader(view, offset - VIRTIO_HEADER_BYTES, offload | CHECKSUM_UNFINISHED, l4, check, payload);
+    if (protocol === TCP && (view.getUint8(offset + l4 + 13) & TcpFlag.CWR) !== 0) {
+      view.setUint8(offset - VIRTIO_HEADER_BYTES + 1, kind | GSO_ECN);
+    }
+    const length = bytes + VIRTIO_HEADER_BYTES;
+    const sent = this.#shim.write(this.#fd, this.#base + offset - VIRTIO_HEADER_BYTES, length) === length;
+    this.#count(sent, kind, bytes);
+    return sent;
+  }
+
+  #count(sent: boolean, kind: number, bytes: number): void {
+    const doubles = this.#doubles;
+    const counter = this.#counter;
+    if (sent) {
+      doubles[counter.txPosted]!++;
+      doubles[counter.txPackets]!++;
+      doubles[counter.txBytes]! += bytes;
+      doubles[counter.txSegments]!++;
+      this.#nextPause[kind] = 1;
+    } else {
+      doubles[counter.txSegmentsRefused]!++;
+      const pause = this.#nextPause[kind]!;
+      this.#pause[kind] = pause;
+      this.#nextPause[kind] = Math.min(2 * pause, LONGEST_PAUSE);
+    }
+  }
+}
