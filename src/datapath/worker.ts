@@ -6,7 +6,7 @@
  * the shared memory; see takeover.ts for what it does first.
  */
 import { announce } from '../kernel/doorbell.ts';
-import type { Shim } from '../kernel/shim.ts';
+import { millisBetween, type Shim } from '../kernel/shim.ts';
 import { CopySender } from '../memory/copies.ts';
 import { FramePool } from '../memory/frames.ts';
 import { Control, WorkerBlock } from '../memory/layout.ts';
@@ -74,7 +74,7 @@ export function runWorker(context: WorkerContext): void {
   const audited = (): boolean => answerAudit(memory, queue, pool, ports);
   const { tick, tickMillis } = handler;
   const mostSleep = tick === undefined ? Number.POSITIVE_INFINITY : tickMillis;
-  let nextTick = 0;
+  let nextTick = shim.millis();
 
   const round = (): number => {
     pool.collect();
@@ -106,8 +106,8 @@ export function runWorker(context: WorkerContext): void {
       return;
     }
     audited();
-    if (tick !== undefined && performance.now() >= nextTick) {
-      nextTick = performance.now() + tickMillis;
+    if (tick !== undefined && millisBetween(nextTick, shim.millis()) >= 0) {
+      nextTick = shim.millis() + Math.ceil(tickMillis);
       for (const port of ports) port.dispatch.tick(tick);
     }
     if (!tired) continue;

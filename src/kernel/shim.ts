@@ -49,6 +49,8 @@ export interface Shim {
   getsockopt(fd: number, level: number, option: number, value: Pointer, room: number): number;
   /** Waits for any of `count` pollfds, at most 50 ms whatever `millis` says. */
   poll(pollfds: Pointer, count: number, millis: number): number;
+  /** Milliseconds of CLOCK_MONOTONIC, modulo 2^31: see {@link millisBetween}. Leaves no garbage behind, as a double would. */
+  millis(): number;
   xskOpen(request: Pointer): number;
   xskBind(fd: number, ifindex: number, queue: number, flags: number): number;
   xskClose(request: Pointer): number;
@@ -87,6 +89,7 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   setsockopt: ['tp_setsockopt', 'iiipu'],
   getsockopt: ['tp_getsockopt', 'iiipu'],
   poll: ['tp_poll', 'pui'],
+  millis: ['tp_millis', ''],
   xskOpen: ['tp_xsk_open', 'p'],
   xskBind: ['tp_xsk_bind', 'iuuu'],
   xskClose: ['tp_xsk_close', 'p'],
@@ -112,6 +115,9 @@ export function loadShim(): Shim {
   loaded ??= bind(locate());
   return loaded;
 }
+
+/** Milliseconds from one reading of `millis` to another, negative if `to` is the earlier; up to twelve days either way. */
+export const millisBetween = (from: number, to: number): number => ((to - from) << 1) >> 1;
 
 /** The address of a view's first byte, as the shim takes it. The caller keeps the view alive. */
 export function addressOf(view: ArrayBufferView): number {

@@ -128,7 +128,7 @@ class Workshop {
       }
       note();
     };
-    const shim = { write: () => 8, poll: asleep, read: () => 8 } as unknown as Shim;
+    const shim = { write: () => 8, poll: asleep, millis: () => 0, read: () => 8 } as unknown as Shim;
     Object.assign(Atomics, patched);
     try {
       runWorker({
