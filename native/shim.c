@@ -128,16 +128,27 @@ API int tp_getsockopt(int fd, int level, int option, u64 value, u32 room)
 	return ret < 0 ? ret : (int)length;
 }
 
+static long poll_for(u64 pollfds, u32 count, s64 nanos)
+{
+	struct timespec timeout = { 0, nanos };
+	long ret = SYS5(NR_ppoll, pollfds, count, &timeout, 0, 8);
+	return ret == -EINTR ? 0 : ret;
+}
+
 /* Waits at most 50 ms: a worker must come back to look at its stop word. 0 on EINTR. */
 API int tp_poll(u64 pollfds, u32 count, int millis)
 {
-	struct timespec timeout;
 	if (millis < 0 || millis > POLL_LIMIT_MILLIS)
 		millis = POLL_LIMIT_MILLIS;
-	timeout.seconds = 0;
-	timeout.nanos = (s64)millis * 1000000;
-	long ret = SYS5(NR_ppoll, pollfds, count, &timeout, 0, 8);
-	return ret == -EINTR ? 0 : ret;
+	return poll_for(pollfds, count, (s64)millis * 1000000);
+}
+
+/* The same by the microsecond, and the kernel's timer slack: 50 us unless the thread has another. */
+API int tp_poll_micros(u64 pollfds, u32 count, u32 micros)
+{
+	if (micros > POLL_LIMIT_MILLIS * 1000)
+		micros = POLL_LIMIT_MILLIS * 1000;
+	return poll_for(pollfds, count, (s64)micros * 1000);
 }
 
 /* Of whatever libc the process has: without a system call, in an eighth of the time. */

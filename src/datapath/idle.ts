@@ -4,11 +4,13 @@
  * - `poll`: goes on looking. Lowest latency, one core each.
  * - `adaptive`: looks {@link SPINS} more times, some tens of microseconds, then sleeps until a path has
  *   packets, the doorbell rings, or 200 ms are over. A packet resets the count.
- * - `interrupt`: sleeps at the first empty round.
+ * - `interrupt`: sleeps at the first empty round. While packets come in numbers it does not have each of them wake it,
+ *   but gathers them: it sleeps for a time by the clock, at most {@link LONGEST_GATHER} and the kernel's timer slack, as a
+ *   network card moderates its interrupts. The doorbell still wakes it.
  *
  * The sleep is poll(2) over the paths' descriptors and the doorbell; without any descriptor (memory paths)
- * it is `Atomics.wait` on the doorbell word. Everything is looked at once more after saying "asleep", so
- * nothing that arrives in between is slept through. No clock is read here.
+ * it is `Atomics.wait` on the doorbell word. Before a sleep that packets end everything is looked at once more after
+ * saying "asleep", so nothing that arrives in between is slept through.
  */
 import type { Shim } from '../kernel/shim.ts';
 import { Control, SLOT_PATHS, WorkerBlock } from '../memory/layout.ts';
@@ -25,6 +27,16 @@ const NAPS = 4;
 const RESTLESS_SLEEP = 1;
 const POLLIN = 1;
 
+/** Packets within one millisecond of the clock from which on they are gathered: several times what a lone ping-pong makes. */
+const MANY = 256;
+/** Packets that a gathering sleep should bring: a small part of a ring, and the price of a sleep is little for each. */
+const GATHERED = 256;
+/** Fewer than these from the longest of them, and each wakes the worker again: half of what began it. */
+const FEW = 24;
+/** Microseconds: what network cards take for high rates. */
+const LONGEST_GATHER = 200;
+const SHORTEST_GATHER = 25;
+
 export class Idle {
   readonly #mode: IdleMode;
   readonly #shim: Shim;
@@ -34,6 +46,11 @@ export class Idle {
   readonly #pollfds: Int32Array;
   readonly #scratch = new Uint8Array(8);
   #empty = 0;
+  /** Packets handled since the clock last changed, or since the last gathering sleep. */
+  #packets = 0;
+  #clock = 0;
+  /** Microseconds of the gathering sleeps; 0 while a packet ends a sleep. */
+  #gather = 0;
   /** For the next sleep: descriptors in `#pollfds`, and whether a path has none. Nothing is allocated for it. */
   #watched = 0;
   #blind = false;
@@ -55,11 +72,17 @@ export class Idle {
   /** Whether the worker should sleep, after a round that handled `packets`. */
   tired(packets: number): boolean {
     if (packets > 0) {
+      this.#packets += packets;
       this.#empty = 0;
       return false;
     }
     if (this.#mode === 'poll') return false;
     return this.#mode === 'interrupt' || ++this.#empty > SPINS;
+  }
+
+  /** Packets handled by a look that is not told to {@link tired}. */
+  also(packets: number): void {
+    this.#packets += packets;
   }
 
   /** One more descriptor to wake the next sleep, -1 of a path that has none. */
@@ -84,12 +107,15 @@ export class Idle {
       this.#wait(millis, quiet);
       return;
     }
+    const gather = this.#mode === 'interrupt' ? this.#pace() : 0;
+    if (gather > 0) count = 0;
     pollfds[2 * count++] = this.#doorbellFd;
     for (let i = 0; i < count; i++) pollfds[2 * i + 1] = POLLIN;
     const { sleeping } = this;
     Atomics.store(this.#words, sleeping, 1);
     let woken = 0;
-    if (quiet()) {
+    if (gather > 0) woken = this.#shim.pollMicros(pollfds, count, gather);
+    else if (quiet()) {
       for (let left = this.#naps(restless, most); left > 0 && woken === 0; left--) {
         woken = this.#shim.poll(pollfds, count, millis);
         if (Atomics.load(this.#words, Control.stop >> 2) !== 0) break;
@@ -98,6 +124,27 @@ export class Idle {
     Atomics.store(this.#words, sleeping, 0);
     if (woken <= 0) return;
     if (pollfds[2 * count - 1]! >>> 16) this.#shim.read(this.#doorbellFd, this.#scratch, 8);
+  }
+
+  /** Microseconds for which to gather packets now; 0: the next one ends the sleep. Adapts to how many come. */
+  #pace(): number {
+    const packets = this.#packets;
+    if (this.#gather === 0) {
+      const clock = this.#shim.millis();
+      if (clock !== this.#clock) {
+        this.#clock = clock;
+        this.#packets = 0;
+      } else if (packets >= MANY) {
+        this.#gather = LONGEST_GATHER;
+        this.#packets = 0;
+      }
+      return this.#gather;
+    }
+    this.#packets = 0;
+    if (packets > 2 * GATHERED) this.#gather = Math.max(SHORTEST_GATHER, this.#gather >> 1);
+    else if (this.#gather < LONGEST_GATHER && packets < GATHERED) this.#gather <<= 1;
+    else if (packets < FEW) this.#gather = 0;
+    return this.#gather;
   }
 
   /** How often it may go on sleeping: whatever gives a round something to do ends the sleep. */

@@ -95,7 +95,11 @@ export function runWorker(context: WorkerContext): void {
   const wakeIfHungry = (other: number): void => {
     if (words[(layout.worker(other) + WorkerBlock.hungry) >> 2] === 1) announce(shim, memory, other);
   };
-  const quiet = (): boolean => round() === 0 && Atomics.load(words, stop) === 0 && !audited();
+  const quiet = (): boolean => {
+    const handled = round();
+    idle.also(handled);
+    return handled === 0 && Atomics.load(words, stop) === 0 && !audited();
+  };
 
   for (let rounds = 0; ; rounds = (rounds + 1) | 0) {
     const handled = round();

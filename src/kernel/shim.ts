@@ -49,6 +49,8 @@ export interface Shim {
   getsockopt(fd: number, level: number, option: number, value: Pointer, room: number): number;
   /** Waits for any of `count` pollfds, at most 50 ms whatever `millis` says. */
   poll(pollfds: Pointer, count: number, millis: number): number;
+  /** The same by the microsecond, and up to the thread's timer slack longer: 50 µs if nobody has changed it. */
+  pollMicros(pollfds: Pointer, count: number, micros: number): number;
   /** Milliseconds of CLOCK_MONOTONIC, modulo 2^31: see {@link millisBetween}. Leaves no garbage behind, as a double would. */
   millis(): number;
   xskOpen(request: Pointer): number;
@@ -89,6 +91,7 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   setsockopt: ['tp_setsockopt', 'iiipu'],
   getsockopt: ['tp_getsockopt', 'iiipu'],
   poll: ['tp_poll', 'pui'],
+  pollMicros: ['tp_poll_micros', 'puu'],
   millis: ['tp_millis', ''],
   xskOpen: ['tp_xsk_open', 'p'],
   xskBind: ['tp_xsk_bind', 'iuuu'],

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Idle } from '../../src/datapath/idle.ts';
+import { Idle, type IdleMode } from '../../src/datapath/idle.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { Control, WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
@@ -9,24 +9,32 @@ const FD = 5;
 const POLLIN = 1;
 
 /** A worker whose poll(2) answers as told, one answer a call and 0 after the last. */
-function sleeper(answers: ((pollfds: Int32Array) => number)[] = []) {
+function sleeper(answers: ((pollfds: Int32Array) => number)[] = [], mode: IdleMode = 'interrupt') {
   const memory = Memory.create({
     ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
   });
   const { words, layout } = memory;
   words[(layout.worker(0) + WorkerBlock.doorbellFd) >> 2] = DOORBELL;
   const naps: { millis: number; watched: number[]; asleep: number }[] = [];
+  const gathers: { micros: number; watched: number[]; asleep: number }[] = [];
   const reads: number[] = [];
+  const clock = { millis: 0 };
   const shim = {
     poll(pollfds: Int32Array, count: number, millis: number): number {
       const watched = Array.from({ length: count }, (_, i) => pollfds[2 * i]!);
       naps.push({ millis, watched, asleep: words[idle.sleeping]! });
       return answers.shift()?.(pollfds) ?? 0;
     },
+    pollMicros(pollfds: Int32Array, count: number, micros: number): number {
+      const watched = Array.from({ length: count }, (_, i) => pollfds[2 * i]!);
+      gathers.push({ micros, watched, asleep: words[idle.sleeping]! });
+      return answers.shift()?.(pollfds) ?? 0;
+    },
+    millis: (): number => clock.millis,
     read: (fd: number): number => reads.push(fd),
   } as unknown as Shim;
-  const idle = new Idle(shim, memory, 0, 'interrupt');
-  return { idle, words, naps, reads };
+  const idle = new Idle(shim, memory, 0, mode);
+  return { idle, words, naps, gathers, reads, clock };
 }
 
 const FOREVER = Number.POSITIVE_INFINITY;
@@ -79,4 +87,64 @@ test('it does not sleep on what came in the last look, nor on a stop', () => {
   ]);
   stopped.idle.sleep(false, FOREVER, () => true);
   expect(stopped.naps).toHaveLength(1);
+});
+
+/** What a worker does that has handled `packets` in one round and finds nothing in the next. */
+function rest({ idle }: ReturnType<typeof sleeper>, packets: number, looked = () => true): void {
+  if (packets > 0) idle.tired(packets);
+  expect(idle.tired(0)).toBe(true);
+  idle.watch(FD);
+  idle.sleep(false, FOREVER, looked);
+}
+
+test('packets that come in numbers are gathered: the doorbell alone ends that sleep', () => {
+  const worker = sleeper([
+    ...Array.from({ length: 3 }, () => () => 1), // packets
+    (pollfds) => {
+      pollfds[1] = pollfds[1]! | (POLLIN << 16);
+      return 1;
+    },
+  ]);
+  worker.clock.millis = 7;
+  rest(worker, 1000); // the millisecond in which these came has ended
+  rest(worker, 200);
+  rest(worker, 55);
+  expect(worker.naps).toHaveLength(3);
+  expect(worker.gathers).toEqual([]);
+  rest(worker, 1, () => {
+    throw new Error('looks once more');
+  });
+  expect(worker.naps).toHaveLength(3);
+  expect(worker.gathers).toEqual([{ micros: 200, watched: [DOORBELL], asleep: 1 }]);
+  expect(worker.reads).toEqual([DOORBELL]);
+});
+
+test('it gathers for a shorter time when many come, for a longer one when few do, and not when hardly any', () => {
+  const worker = sleeper(Array.from({ length: 100 }, () => () => 1));
+  const { gathers, naps } = worker;
+  worker.clock.millis = 1;
+  rest(worker, 0);
+  for (const packets of [256, 600, 513, 5000, 5000, 512, 256, 255, 100, 2, 60, 24, 23]) rest(worker, packets);
+  expect(gathers.map(({ micros }) => micros)).toEqual([200, 100, 50, 25, 25, 25, 25, 50, 100, 200, 200, 200]);
+  expect(naps).toHaveLength(2);
+});
+
+test('a ping-pong of one packet after the other is never gathered, however long it lasts', () => {
+  const worker = sleeper(Array.from({ length: 100_000 }, () => () => 1));
+  for (let n = 0; n < 10_000; n++) {
+    if (n % 70 === 0) worker.clock.millis++;
+    rest(worker, 1);
+  }
+  expect(worker.gathers).toEqual([]);
+});
+
+test.each(['adaptive', 'poll'] as const)('mode %s gathers nothing', (mode) => {
+  const worker = sleeper([], mode);
+  const { idle } = worker;
+  for (let n = 0; n < 10; n++) {
+    idle.tired(1000);
+    idle.watch(FD);
+    idle.sleep(false, FOREVER, () => true);
+  }
+  expect(worker.gathers).toEqual([]);
 });
