@@ -74,6 +74,21 @@ API int tp_open(const char *path, int flags) { return SYS4(NR_openat, -100, path
 API int tp_close(int fd) { return SYS1(NR_close, fd); }
 API int tp_read(int fd, u64 at, u32 length) { return SYS3(NR_read, fd, at, length); }
 API int tp_write(int fd, u64 at, u32 length) { return SYS3(NR_write, fd, at, length); }
+
+/*
+ * The result is in memory before the call returns: a JavaScript thread may be ended as soon as it does, and whoever
+ * goes on from there has to know what was read or sent.
+ */
+API int tp_read_noted(int fd, u64 at, u32 length, u64 note)
+{
+	return *(volatile s32 *)PTR(note) = SYS3(NR_read, fd, at, length);
+}
+
+API int tp_write_noted(int fd, u64 at, u32 length, u64 note)
+{
+	return *(volatile s32 *)PTR(note) = SYS3(NR_write, fd, at, length);
+}
+
 API int tp_ioctl(int fd, u32 request, u64 argument) { return SYS3(NR_ioctl, fd, request, argument); }
 API int tp_eventfd(void) { return SYS2(NR_eventfd2, 0, 02000000 | 04000); }
 API int tp_setns(int fd, int kind) { return SYS2(NR_setns, fd, kind); }

@@ -11,7 +11,7 @@
  */
 import type { Shim } from '../kernel/shim.ts';
 import { pathCounters } from '../memory/counters.ts';
-import type { FramePool } from '../memory/frames.ts';
+import type { FrameHolder, FramePool } from '../memory/frames.ts';
 import { holderTag } from '../memory/holder.ts';
 import {
   BURST,
@@ -24,7 +24,7 @@ import {
 } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
-import type { PathQueue, QueueAddress } from '../paths/path.ts';
+import type { LeftQueue, QueueAddress } from '../paths/path.ts';
 import type { Burst } from './burst.ts';
 import type { PortQueue } from './port-queue.ts';
 
@@ -40,7 +40,7 @@ interface Site {
 interface Orphan {
   readonly port: PortQueue;
   readonly address: QueueAddress;
-  readonly left: PathQueue;
+  readonly left: LeftQueue;
 }
 
 /** A packet that waits, outside any ring, for the new ring to be there. */
@@ -52,10 +52,10 @@ interface Waiting {
 export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   const { shim, memory, pool, queue } = site;
   const orphans: Orphan[] = [];
-  const found: PathQueue[] = [];
+  const found: FrameHolder[] = [];
   const later: { port: PortQueue; address: QueueAddress }[] = [];
   const held: number[] = [];
-  const unfinished: { address: QueueAddress; left: PathQueue }[] = [];
+  const unfinished: { address: QueueAddress; left: LeftQueue }[] = [];
   ports.forEach((port, number) => {
     // Let go of, and perhaps not closed yet: the kernel may still write to its frames until the order to reclaim.
     for (const path of SLOT_PATHS) {
@@ -178,7 +178,7 @@ function discard(site: Site, ports: readonly PortQueue[], { port, source, packet
 }
 
 /** What the dead worker's ring had received, oldest first. */
-function readOut({ burst }: Site, left: PathQueue): Waiting[] {
+function readOut({ burst }: Site, left: LeftQueue): Waiting[] {
   const received: Waiting[] = [];
   while (left.ready(BURST) > 0) {
     const count = left.receive(burst.offset, burst.bytes, BURST);
@@ -188,7 +188,7 @@ function readOut({ burst }: Site, left: PathQueue): Waiting[] {
   return received;
 }
 
-function handle({ burst }: Site, port: PortQueue, packets: readonly Waiting[], from: PathQueue): void {
+function handle({ burst }: Site, port: PortQueue, packets: readonly Waiting[], from: LeftQueue): void {
   for (let at = 0; at < packets.length; at += BURST) {
     const some = packets.slice(at, at + BURST);
     some.forEach(({ offset, bytes }, i) => {

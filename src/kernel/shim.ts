@@ -28,6 +28,9 @@ export interface Shim {
   close(fd: number): number;
   read(fd: number, at: Pointer, length: number): number;
   write(fd: number, at: Pointer, length: number): number;
+  /** As `read` and `write`; what they return is also in the Int32 at the address `note` before they do. */
+  readNoted(fd: number, at: number, length: number, note: number): number;
+  writeNoted(fd: number, at: number, length: number, note: number): number;
   ioctl(fd: number, request: number, argument: Pointer): number;
   eventfd(): number;
   /** Moves the calling thread (only) into a namespace. */
@@ -75,6 +78,8 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   close: ['tp_close', 'i'],
   read: ['tp_read', 'ipu'],
   write: ['tp_write', 'ipu'],
+  readNoted: ['tp_read_noted', 'ipup'],
+  writeNoted: ['tp_write_noted', 'ipup'],
   ioctl: ['tp_ioctl', 'iup'],
   eventfd: ['tp_eventfd', ''],
   setns: ['tp_setns', 'ii'],

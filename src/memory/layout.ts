@@ -192,6 +192,10 @@ export const PathSlot = {
   uringErrno: 3 * LINE + 4,
   /** `struct tp_uring`. (w) */
   uring: 3 * LINE + 16,
+  /** Tap only: what single reads and writes did, see paths/tap/direct.ts. (w) */
+  readAddress: 3 * LINE + 116,
+  readResult: 3 * LINE + 120,
+  writeResult: 3 * LINE + 124,
   /** Float64 × PATH_COUNTERS. (w) */
   counters: 4 * LINE,
   /** Float64 × KERNEL_COUNTERS: what the kernel says it dropped. (c) */

@@ -5,11 +5,12 @@ import { Driver, PathSlot } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { HostQueue } from './host/queue.ts';
 import { LoopQueue } from './memory/loop.ts';
-import type { PathQueue, QueueAddress } from './path.ts';
+import type { LeftQueue, PathQueue, QueueAddress } from './path.ts';
 import { RingQueue } from './ring-queue.ts';
 import { SegmentSender } from './segments.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
 import { UringQueue } from './tap/uring-queue.ts';
+import { UringRemains } from './tap/uring-remains.ts';
 
 /**
  * Attaches to an open slot, continuing where another worker left it if there was one.
@@ -56,12 +57,9 @@ export function leftBehind(memory: Memory, { port, queue, path }: QueueAddress):
 }
 
 /** The io_uring a dead worker left, for reading out. Only if {@link leftBehind}. */
-export function adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): PathQueue {
-  return UringQueue.adopt(shim, memory, pool, address);
+export function adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): LeftQueue {
+  return new UringRemains(shim, memory, pool, address);
 }
-
-/** FIONBIO, include/uapi/asm-generic/ioctls.h. */
-const FIONBIO = 0x5421;
 
 function openTap(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): PathQueue {
   const { port, queue, path } = address;
@@ -70,7 +68,5 @@ function openTap(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddr
     const opened = UringQueue.open(shim, memory, pool, address);
     if (typeof opened !== 'number') return opened;
   }
-  // io_uring wants the descriptor blocking (it would answer EAGAIN instead of waiting), plain reads do not.
-  shim.ioctl(memory.words[(slot + PathSlot.fd) >> 2]!, FIONBIO, new Int32Array([1]));
   return new PlainQueue(shim, memory, pool, port, queue, path);
 }

@@ -78,6 +78,10 @@ export interface PathQueue extends FrameHolder {
   detach(): void;
 }
 
+/** What a dead worker left of a path queue that no other thread can go on with: it is read out, and detached. */
+export type LeftQueue = FrameHolder &
+  Pick<PathQueue, 'path' | 'ready' | 'receive' | 'release' | 'takeBack' | 'detach'>;
+
 /** The descriptor of a path queue that only sends. */
 export const NO_ARRIVALS = -2;
 

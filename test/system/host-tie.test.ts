@@ -35,7 +35,6 @@ const AF_INET = 2;
 const SOCK_DGRAM_NONBLOCK = 2 | 0o4000 | 0o2000000;
 const SOL_SOCKET = 1;
 const SO_ATTACH_BPF = 50;
-const FIONBIO = 0x5421;
 /** `struct __sk_buff` */
 const SKB_MARK = 8;
 
@@ -59,7 +58,6 @@ function rig(lab: Lab, { kind = 'tcx', queues = 1 }: { kind?: TieKind; queues?: 
     const netlink = RtNetlink.open(shim);
     const { ifindex: netvsc, mtu, name: device } = netlink.link(lab.nic.netvsc)!;
     const capture = openTap(shim, netlink, { template: 'twinpath%d', queues, mtu });
-    for (const fd of capture.fds) check(shim.ioctl(fd, FIONBIO, new Int32Array([1])), 'ioctl(FIONBIO)');
     const host = openHostTap(shim, netlink, { queues, mtu });
     const tie = Tie.attach(bpf, netlink, shim, { netvsc, tap: capture.ifindex, device, kind, marks: true });
     const hostTie = HostTie.attach(bpf, netlink, shim, { netvsc, tap: host.ifindex, device, kind });

@@ -152,7 +152,10 @@ describe('the layout of the shared memory', () => {
     expect(line(QueueBlock.counters)).not.toBe(line(QueueBlock.owner));
 
     const opened = [PathSlot.driver, PathSlot.rescuable, PathSlot.xsk];
-    const used = [PathSlot.uringFd, PathSlot.staged, PathSlot.consumed, PathSlot.counters];
+    const used = [
+      ...[PathSlot.uringFd, PathSlot.staged, PathSlot.consumed, PathSlot.counters],
+      ...[PathSlot.readAddress, PathSlot.readResult, PathSlot.writeResult],
+    ];
     for (const offset of used) expect([...opened, PathSlot.kernel].map(line)).not.toContain(line(offset));
 
     expect(

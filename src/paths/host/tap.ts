@@ -14,8 +14,6 @@ import { type OpenTap, openTap } from '../tap/open.ts';
 
 const IFF_VNET_HDR = 0x4000;
 const TUNSETOFFLOAD = 0x400454d0;
-/** include/uapi/linux/asm-generic/ioctls.h */
-const FIONBIO = 0x5421;
 
 const TUN_F_CSUM = 0x01;
 const TUN_F_TSO4 = 0x02;
@@ -32,7 +30,7 @@ export interface HostTap extends OpenTap {
   readonly segments: 'TCP' | 'TCP and UDP';
 }
 
-/** Descriptors are nonblocking. @throws what {@link openTap} throws */
+/** @throws what {@link openTap} throws */
 export function openHostTap(
   shim: Shim,
   netlink: RtNetlink,
@@ -40,7 +38,6 @@ export function openHostTap(
 ): HostTap {
   const tap = openTap(shim, netlink, { template: 'twinhost%d', flags: IFF_VNET_HDR, queues, mtu });
   try {
-    for (const fd of tap.fds) check(shim.ioctl(fd, FIONBIO, new Int32Array([1])), 'ioctl(FIONBIO)');
     return { ...tap, segments: offload(shim, tap.fds[0]!) };
   } catch (error) {
     for (const fd of tap.fds) shim.close(fd);

@@ -11,7 +11,7 @@ const TUNSETIFF = 0x400454ca;
 const IFF_TAP = 0x0002;
 const IFF_MULTI_QUEUE = 0x0100;
 const IFF_NO_PI = 0x1000;
-const O_RDWR_CLOEXEC = 0o2000002;
+const O_RDWR_NONBLOCK_CLOEXEC = 0o2004002;
 
 /** Packets the kernel keeps for a tap queue nobody reads for a moment; its own default is 1000. */
 const QUEUE_LENGTH = 4096;
@@ -29,7 +29,7 @@ export interface TapRequest {
 }
 
 export interface OpenTap {
-  /** One for each queue, blocking. */
+  /** One for each queue, nonblocking. */
   readonly fds: readonly number[];
   readonly ifindex: number;
 }
@@ -59,7 +59,7 @@ function openQueues(shim: Shim, { template, queues, flags = 0 }: TapRequest, fds
   new Uint8Array(request.buffer).set(new TextEncoder().encode(template));
   request.setUint16(16, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | flags, true);
   for (let queue = 0; queue < queues; queue++) {
-    const fd = shim.open('/dev/net/tun', O_RDWR_CLOEXEC);
+    const fd = shim.open('/dev/net/tun', O_RDWR_NONBLOCK_CLOEXEC);
     if (fd === Errno.ENOENT || fd === Errno.ENODEV || fd === Errno.ENXIO) {
       throw new TwinpathError('ERR_NO_TUN', {
         device: '/dev/net/tun',

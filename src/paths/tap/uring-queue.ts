@@ -7,30 +7,39 @@
  *   complete    completions of the writes, in the same ring
  * ```
  *
- * One io_uring_enter per burst submits the last burst's writes and the next one's reads; both are done when it
- * returns, the reads without a packet with EAGAIN. So frames wait for packets on the pool's own stack. When a read
- * finds nothing the queue asks to be told (IORING_OP_POLL_ADD), and reads no more until the kernel raises a flag in
- * shared memory: an idle queue makes no system call, and while packets flow nobody is told of each.
+ * **Bursts.** One io_uring_enter per burst submits the last burst's writes and the next one's reads; both are done
+ * when it returns, the reads without a packet with EAGAIN. So frames wait for packets on the pool's own stack.
  *
- * When a worker dies its ring is of no use to another thread. Its successor reads what the dead one left in the
- * completion ring, takes back what was not submitted, closes it, and opens a ring of its own: see
- * datapath/takeover.ts. Completions of writes are released before their frames can be used again, so that each
- * entry there still tells the truth.
+ * **Single packets.** When a lot of reads has brought one packet or none, packets are looked for one at a time and
+ * without the ring, {@link DirectTap}, until two come in a row; and a packet that is alone goes out that way.
+ *
+ * **Silence.** After {@link LOOKS} looks without a packet, the queue asks to be told (IORING_OP_POLL_ADD), and reads
+ * no more until the kernel raises a flag in shared memory: an idle queue makes no system call.
+ *
+ * When a worker dies its ring is of no use to another thread: see uring-remains.ts for what its successor does.
+ * Completions of writes are released before their frames can be used again, so that each entry there still tells
+ * the truth.
  */
 import { Errno } from '../../errors.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
-import { Holder, holderTag } from '../../memory/holder.ts';
-import { BURST, HEADROOM, type PathCounter, type PathId, PathSlot } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import { roomOf } from '../frame-room.ts';
 import type { PathQueue, QueueAddress } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
+import { DirectTap } from './direct.ts';
+import { TapFrames } from './tap-frames.ts';
 import { isBenign, Kind, UringRing } from './uring.ts';
+import { eachCompletion, eachUnsent, takeBack } from './uring-walk.ts';
 
 /** Reads asked for when hardly anything came last time: one that finds nothing costs a quarter of one that does. */
 const FEWEST_READS = 4;
+
+/**
+ * Looks for a single packet, a round each, before the kernel is asked to tell: some 25 µs, in which whoever has an
+ * answer sends the next question.
+ */
+const LOOKS = 64;
 
 export class UringQueue implements PathQueue {
   readonly path: PathId;
@@ -40,13 +49,10 @@ export class UringQueue implements PathQueue {
   backlog = false;
 
   readonly #ring: UringRing;
+  readonly #direct: DirectTap;
+  readonly #frames: TapFrames;
   readonly #words: Int32Array;
-  readonly #doubles: Float64Array;
-  readonly #counter: CounterIndex<PathCounter>;
   readonly #pool: FramePool;
-  readonly #frames: number;
-  readonly #room: number;
-  readonly #orphan: boolean;
   readonly #stagedAt: number;
   readonly #segments: SegmentSender | undefined;
   /** Completions looked at by the last receive, given back by release: reads that brought a packet, all of them. */
@@ -59,35 +65,28 @@ export class UringQueue implements PathQueue {
   #asked = 0;
   #brought = 0;
   #nextReads = FEWEST_READS;
-  /** Whether there may be packets, as far as is known. */
+  /** Whether there may be packets for a lot of reads, as far as is known. */
   #hungry = false;
   /** Whether the kernel will tell of packets. */
   #armed = false;
   /** Whether a read has found nothing since it was asked to tell: then what it tells is old. */
   #dry = false;
+  /** Looks for a single packet that are left, and whether the last one found one. */
+  #looks = 0;
+  #found = false;
 
-  private constructor(
-    shim: Shim,
-    ring: UringRing,
-    memory: Memory,
-    pool: FramePool,
-    address: QueueAddress,
-    orphan: boolean,
-  ) {
+  private constructor(shim: Shim, ring: UringRing, memory: Memory, pool: FramePool, address: QueueAddress) {
     const { port, queue, path } = address;
-    const { layout, words, doubles } = memory;
+    const { layout, words } = memory;
     const slot = layout.slot(port, queue, path);
     this.path = path;
-    this.tag = holderTag(queue, port, path);
     this.fd = words[(slot + PathSlot.fd) >> 2]!;
     this.#ring = ring;
+    this.#frames = new TapFrames(memory, pool, address);
+    this.tag = this.#frames.tag;
+    this.#direct = new DirectTap(shim, memory, this.#frames, address);
     this.#words = words;
-    this.#doubles = doubles;
-    this.#counter = pathCounters(memory, port, queue, path);
     this.#pool = pool;
-    this.#frames = layout.frames;
-    this.#room = roomOf(layout.geometry.frameSize);
-    this.#orphan = orphan;
     this.#stagedAt = (slot + PathSlot.staged) >> 2;
     this.#segments = SegmentSender.of(shim, memory, address);
   }
@@ -96,26 +95,21 @@ export class UringQueue implements PathQueue {
   static open(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): UringQueue | number {
     const ring = UringRing.open(shim, memory, address);
     if (typeof ring === 'number') return ring;
-    const opened = new UringQueue(shim, ring, memory, pool, address, false);
+    const opened = new UringQueue(shim, ring, memory, pool, address);
     opened.flush();
     return opened;
   }
 
-  /** The ring a dead worker left behind: to be read out, not to be submitted to. */
-  static adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): UringQueue {
-    const ring = new UringRing(shim, memory, address);
-    const left = new UringQueue(shim, ring, memory, pool, address, true);
-    left.#resume();
-    return left;
-  }
-
   ready(max: number): number {
+    if (this.#direct.held > 0) return 1;
     this.#reap();
-    const { cq } = this.#ring;
+    const { cq, calls } = this.#ring;
     const pending = cq.peek(max);
-    if (pending > 0 || this.#orphan) return pending;
-    const { calls } = this.#ring;
-    if (!calls && !this.#hungry) return 0;
+    if (pending > 0) return pending;
+    if (!calls) {
+      if (this.#looks > 0 && this.#asked === 0 && !this.backlog) return this.#look();
+      if (!this.#hungry) return 0;
+    }
     this.#publish();
     this.#ask();
     if (!calls && this.#asked === 0 && !this.backlog) return 0; // no frame is free
@@ -125,34 +119,30 @@ export class UringQueue implements PathQueue {
   }
 
   receive(offset: Int32Array, bytes: Int32Array, max: number): number {
-    const words = this.#words;
-    const { cq } = this.#ring;
+    if (this.#direct.held > 0) return this.#direct.receive(offset, bytes);
+    const ring = this.#ring;
+    const frames = this.#frames;
+    const { cq } = ring;
     const count = cq.peek(max);
     let packets = 0;
     let total = 0;
-    let scanned = 0;
-    for (; scanned < count; scanned++) {
-      const slot = cq.slot(scanned);
-      const length = words[slot + 2]!;
-      if (words[slot + 1] !== Kind.READ || length <= 0 || length >= this.#room) break;
-      const address = words[slot]!;
-      if (this.#orphan && !this.#isOurs(Kind.READ, address)) continue;
-      offset[packets] = this.#frames + address + HEADROOM;
+    for (; packets < count; packets++) {
+      const slot = cq.slot(packets);
+      const length = ring.doneResult(slot);
+      if (ring.doneKind(slot) !== Kind.READ || !frames.isPacket(length)) break;
+      offset[packets] = frames.at + ring.doneAddress(slot) + HEADROOM;
       bytes[packets] = length;
-      packets++;
       total += length;
     }
-    if (packets > 0) {
-      this.#doubles[this.#counter.rxPackets]! += packets;
-      this.#doubles[this.#counter.rxBytes]! += total;
-    }
-    this.#asked -= scanned;
-    this.#brought += scanned;
-    this.#scanned = scanned;
+    if (packets > 0) frames.received(packets, total);
+    this.#asked -= packets;
+    this.#brought += packets;
+    this.#scanned = packets;
     return packets;
   }
 
   release(): void {
+    if (this.#direct.inHand) this.#direct.release();
     if (this.#scanned > 0) this.#ring.cq.release(this.#scanned);
     this.#scanned = 0;
   }
@@ -164,9 +154,9 @@ export class UringQueue implements PathQueue {
 
   /** A worker that dies takes nothing along: the mark says what is staged, and an entry that it is about to be. */
   push(offset: number, bytes: number): void {
-    const address = offset - this.#frames;
+    const address = offset - this.#frames.at;
     const entry = this.#ring.write(this.#staged, offset, bytes, address);
-    this.#pool.give(address, Holder.TX | this.tag);
+    this.#frames.send(address);
     this.#staged++;
     this.#words[this.#stagedAt] = (this.#ring.sq.cursor + this.#staged) | 0;
     this.#ring.settle(entry);
@@ -180,8 +170,9 @@ export class UringQueue implements PathQueue {
   }
 
   flush(): number {
-    this.#publish();
-    if (!this.#armed && !this.#hungry && this.#ring.sq.reserve(1) === 1) {
+    if (this.#staged === 1 && !this.backlog && !this.#hungry) this.#writeDirectly();
+    else this.#publish();
+    if (!this.#armed && !this.#hungry && this.#looks === 0 && this.#ring.sq.reserve(1) === 1) {
       this.#ring.poll(0);
       this.#ring.sq.commit(1);
       this.#armed = true;
@@ -206,30 +197,21 @@ export class UringQueue implements PathQueue {
 
   takeBack(visit: (offset: number, bytes: number) => void): number {
     this.#publish();
-    const ring = this.#ring;
-    const count = ring.sq.pending();
-    let packets = 0;
-    for (let i = 0; i < count; i++) {
-      const slot = ring.sq.pendingSlot(i);
-      const address = ring.addressAt(slot);
-      if (ring.kindAt(slot) !== Kind.WRITE) continue;
-      if (this.#isOurs(Kind.WRITE, address)) {
-        visit(this.#frames + address, ring.bytesAt(slot));
-        packets++;
-      }
-      ring.cancel(slot); // what has arrived is still to be read, by entries behind this one
-    }
-    this.#doubles[this.#counter.txRescued]! += packets;
+    const packets = takeBack(this.#ring, this.#frames, visit);
     this.#completed += packets;
     return packets;
   }
 
   ledger(): PathLedger {
     const waiting = { rx: 0, completing: 0 };
-    this.#eachCompletion((kind) => waiting[kind]++);
+    eachCompletion(this.#ring, this.#frames, this.#scanned, (kind) => {
+      waiting[kind]++;
+    });
+    const single = this.#direct.frame < 0 ? 0 : 1;
+    const held = this.#direct.held > 0 ? 1 : 0;
     return {
-      fill: this.#asked - waiting.rx,
-      rx: waiting.rx,
+      fill: this.#asked - waiting.rx + single - held,
+      rx: waiting.rx + held,
       tx: this.inFlight() - waiting.completing,
       completing: waiting.completing,
     };
@@ -237,15 +219,11 @@ export class UringQueue implements PathQueue {
 
   enumerate(visit: (address: number) => void): void {
     const mask = -this.#pool.frameSize;
-    this.#eachCompletion((_, address) => visit(address & mask));
     const ring = this.#ring;
-    const unsent = ring.sq.pending();
-    for (let i = 0; i < unsent; i++) {
-      const slot = ring.sq.pendingSlot(i);
-      const address = ring.addressAt(slot);
-      if (ring.kindAt(slot) === Kind.WRITE && this.#isOurs(Kind.WRITE, address)) visit(address & mask);
-    }
+    eachCompletion(ring, this.#frames, this.#scanned, (_, address) => visit(address & mask));
+    eachUnsent(ring, this.#frames, (_, address) => visit(address & mask));
     for (let i = 0; i < this.#staged; i++) visit(ring.addressAt(ring.sq.slot(i)) & mask);
+    if (this.#direct.frame >= 0) visit(this.#direct.frame);
   }
 
   detach(): void {
@@ -255,12 +233,46 @@ export class UringQueue implements PathQueue {
   #publish(): void {
     if (this.#staged === 0) return;
     this.#ring.sq.commit(this.#staged);
-    this.#doubles[this.#counter.txPosted]! += this.#staged;
-    this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
+    this.#frames.posted(this.#staged, this.#stagedBytes);
     this.#writes += this.#staged;
     this.#staged = 0;
     this.#stagedBytes = 0;
     this.backlog = true;
+  }
+
+  /** Sends the one packet that is staged, behind all that was published before: a write is done when it is submitted. */
+  #writeDirectly(): void {
+    const { sq } = this.#ring;
+    const address = this.#ring.addressAt(sq.slot(0));
+    const result = this.#direct.write(address, this.#stagedBytes);
+    this.#frames.sent(address, result);
+    this.#frames.posted(1, this.#stagedBytes);
+    this.#staged = 0;
+    this.#stagedBytes = 0;
+    this.#words[this.#stagedAt] = sq.cursor;
+    this.#direct.written(); // after the mark: nothing is staged that it could be about
+  }
+
+  /** Looks for a single packet. Two in a row are no single ones: then lots of reads follow. */
+  #look(): number {
+    const result = this.#direct.read();
+    if (result > 0) {
+      this.#looks = LOOKS;
+      if (this.#found) this.#expectMore();
+      this.#found = true;
+      return this.#direct.held > 0 ? 1 : 0;
+    }
+    this.#found = false;
+    if (result === 0) return 0; // no frame is free
+    this.#looks = result === Errno.EAGAIN ? this.#looks - 1 : 0;
+    if (this.#looks === 0) this.#direct.stop();
+    return 0;
+  }
+
+  #expectMore(): void {
+    this.#looks = 0;
+    this.#hungry = true;
+    this.#nextReads = FEWEST_READS;
   }
 
   /**
@@ -268,15 +280,15 @@ export class UringQueue implements PathQueue {
    * the frame of a read that failed must not be in two completions.
    */
   #ask(): void {
-    if (this.#asked > 0 || this.#scanned > 0) return;
+    if (this.#asked > 0 || this.#scanned > 0 || this.#direct.inHand) return;
     const pool = this.#pool;
     const { sq } = this.#ring;
     const count = sq.reserve(Math.min(this.#nextReads, pool.count));
     if (count <= 0) return;
     for (let i = 0; i < count; i++) {
       const address = pool.peek(i);
-      this.#ring.read(i, this.#frames + address + HEADROOM, this.#room, address);
-      pool.give(address, Holder.FILL | this.tag);
+      this.#ring.read(i, this.#frames.at + address + HEADROOM, this.#frames.room, address);
+      this.#frames.fill(address);
     }
     pool.remove(count);
     sq.commit(count);
@@ -287,11 +299,11 @@ export class UringQueue implements PathQueue {
 
   #enter(): number {
     const { sq } = this.#ring;
-    this.#doubles[this.#counter.kicks]!++;
+    this.#frames.kicked();
     const result = this.#ring.enter(sq.pending());
     this.backlog = sq.pending() > 0;
     if (isBenign(result)) return 0;
-    this.#doubles[this.#counter.kickErrors]!++;
+    this.#frames.kickFailed();
     return result;
   }
 
@@ -309,19 +321,19 @@ export class UringQueue implements PathQueue {
 
   /** False if it brings a packet, for {@link receive}. */
   #settle(slot: number): boolean {
-    const words = this.#words;
-    const address = words[slot]!;
-    const result = words[slot + 2]!;
-    switch (words[slot + 1]) {
+    const ring = this.#ring;
+    const address = ring.doneAddress(slot);
+    const result = ring.doneResult(slot);
+    switch (ring.doneKind(slot)) {
       case Kind.WRITE:
-        if (this.#orphan && !this.#isOurs(Kind.WRITE, address)) return true;
-        this.#pool.put(address);
+        this.#frames.sent(address, result);
         this.#completed++;
-        this.#doubles[result < 0 ? this.#counter.txErrors : this.#counter.txPackets]!++;
         return true;
       case Kind.READ:
-        if (result > 0 && result < this.#room) return false;
-        this.#failed(address, result);
+        if (this.#frames.isPacket(result)) return false;
+        this.#frames.unfilled(address, result);
+        this.#asked--;
+        if (result <= 0) this.#foundNothing();
         return true;
       case Kind.POLL:
         this.#armed = false;
@@ -332,56 +344,12 @@ export class UringQueue implements PathQueue {
     }
   }
 
-  /** A read without a packet: there is none, or it is too long, or the device is gone. */
-  #failed(address: number, result: number): void {
-    if (!this.#orphan || this.#isOurs(Kind.READ, address)) {
-      this.#pool.put(address);
-      if (result >= this.#room) this.#doubles[this.#counter.rxTooLong]!++;
-      else if (result !== Errno.EAGAIN && result !== Errno.ECANCELED)
-        this.#doubles[this.#counter.rxErrors]!++;
-    }
-    this.#asked--;
-    if (result > 0) return;
+  /** A read of a lot has found no packet: what comes next may come alone. */
+  #foundNothing(): void {
     this.#hungry = false;
     this.#dry = true;
     this.#nextReads = Math.max(this.#brought, FEWEST_READS);
-  }
-
-  /** Whether an entry still says where its frame is: a dead worker may have passed it on, and not released it. */
-  #isOurs(kind: number, address: number): boolean {
-    const purpose = kind === Kind.WRITE ? Holder.TX : Holder.FILL;
-    return this.#pool.holder(address) === (purpose | this.tag);
-  }
-
-  #eachCompletion(visit: (kind: 'rx' | 'completing', address: number) => void): void {
-    const words = this.#words;
-    const { cq } = this.#ring;
-    const count = cq.pending();
-    for (let i = this.#scanned; i < count; i++) {
-      const slot = cq.slot(i);
-      const kind = words[slot + 1]!;
-      if (kind !== Kind.READ && kind !== Kind.WRITE) continue;
-      if (this.#isOurs(kind, words[slot]!)) visit(kind === Kind.READ ? 'rx' : 'completing', words[slot]!);
-    }
-  }
-
-  /** Publishes, for {@link takeBack}, what a dead worker had staged: it was decided. */
-  #resume(): void {
-    const ring = this.#ring;
-    const { sq } = ring;
-    let staged = (this.#words[this.#stagedAt]! - sq.cursor) | 0;
-    if (staged < 0 || staged > sq.entries) staged = 0;
-    for (let i = 0; i <= staged && i < sq.entries; i++) {
-      const slot = sq.slot(i);
-      if (ring.kindAt(slot) !== Kind.PUSHING) continue;
-      // The mark comes before the entry is settled, the holder before the mark.
-      if (i === staged && !this.#isOurs(Kind.WRITE, ring.addressAt(slot))) continue;
-      ring.settle(slot);
-      staged = Math.max(staged, i + 1);
-    }
-    for (let i = 0; i < staged; i++) this.#stagedBytes += ring.bytesAt(sq.slot(i));
-    this.#staged = staged;
-    this.#words[this.#stagedAt] = (sq.cursor + staged) | 0; // for this worker may die as well
-    this.#publish();
+    this.#looks = this.#brought > 1 ? 0 : LOOKS;
+    this.#found = false;
   }
 }

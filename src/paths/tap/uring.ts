@@ -190,6 +190,19 @@ export class UringRing {
     this.#words[slot + USER_DATA + 1] = Kind.NOTHING;
   }
 
+  /** Kind of the completion at this word index; its address, of a read or a write; and its result. */
+  doneKind(slot: number): number {
+    return this.#words[slot + 1]!;
+  }
+
+  doneAddress(slot: number): number {
+    return this.#words[slot]!;
+  }
+
+  doneResult(slot: number): number {
+    return this.#words[slot + 2]!;
+  }
+
   /** Kind of the submission entry at this word index. */
   kindAt(slot: number): number {
     return this.#words[slot + USER_DATA + 1]!;

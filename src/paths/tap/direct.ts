@@ -1,0 +1,125 @@
+/**
+ * One packet at a time through a tap, by read(2) and write(2): the quick way for a packet that comes alone. Worker only.
+ *
+ * An io_uring does a burst for less, but one packet for a third more: entries, completions, and a question whether
+ * there are packets that the sender of the next one has to answer.
+ *
+ * What a call did is noted in shared memory before it returns, since the worker may be ended as soon as it has:
+ *
+ * ```
+ *   readAddress    the frame that packets are read into
+ *   readResult     of the last read into it: > 0 it holds a packet, until all is done with that
+ *   writeResult    of a write of the entry that is staged: not 0, it is sent and need not be sent again
+ * ```
+ */
+import { addressOf, type Shim } from '../../kernel/shim.ts';
+import { HEADROOM, PathSlot } from '../../memory/layout.ts';
+import type { Memory } from '../../memory/shared.ts';
+import type { QueueAddress } from '../path.ts';
+import type { TapFrames } from './tap-frames.ts';
+
+export class DirectTap {
+  readonly #shim: Shim;
+  readonly #frames: TapFrames;
+  readonly #words: Int32Array;
+  readonly #fd: number;
+  /** Address of the shared memory; `#bytes` keeps it alive. */
+  readonly #base: number;
+  readonly #bytes: Uint8Array;
+  readonly #readAddress: number;
+  readonly #readResult: number;
+  readonly #writeResult: number;
+  /** The frame that packets are read into, -1 if none is. */
+  #frame = -1;
+  /** Bytes of the packet that was read into it, 0 if none was. */
+  #held = 0;
+  #inHand = false;
+
+  constructor(shim: Shim, memory: Memory, frames: TapFrames, { port, queue, path }: QueueAddress) {
+    const slot = memory.layout.slot(port, queue, path);
+    this.#shim = shim;
+    this.#frames = frames;
+    this.#words = memory.words;
+    this.#fd = memory.words[(slot + PathSlot.fd) >> 2]!;
+    this.#bytes = memory.bytes;
+    this.#base = addressOf(this.#bytes);
+    this.#readAddress = (slot + PathSlot.readAddress) >> 2;
+    this.#readResult = (slot + PathSlot.readResult) >> 2;
+    this.#writeResult = (slot + PathSlot.writeResult) >> 2;
+    this.#words[this.#readResult] = 0;
+    this.#words[this.#writeResult] = 0;
+  }
+
+  /** Bytes of the packet that was read and waits to be received, 0 if there is none. */
+  get held(): number {
+    return this.#held;
+  }
+
+  /** Whether a packet was received and not released. */
+  get inHand(): boolean {
+    return this.#inHand;
+  }
+
+  /** The frame that waits for a packet, or holds one that was not received; -1 if there is none. */
+  get frame(): number {
+    return this.#frame;
+  }
+
+  /** Reads a packet if there is one, and if a frame is free. A count of bytes, or negative errno, or 0 without a frame. */
+  read(): number {
+    if (this.#frame < 0 && !this.#take()) return 0;
+    const at = this.#base + this.#frames.at + this.#frame + HEADROOM;
+    const note = this.#base + 4 * this.#readResult;
+    this.#frames.kicked();
+    const result = this.#shim.readNoted(this.#fd, at, this.#frames.room, note);
+    if (this.#frames.isPacket(result)) this.#held = result;
+    else this.#frames.countUnfilled(result);
+    return result;
+  }
+
+  /** The packet that is held goes into the first place of the arrays. */
+  receive(offset: Int32Array, bytes: Int32Array): number {
+    offset[0] = this.#frames.at + this.#frame + HEADROOM;
+    bytes[0] = this.#held;
+    this.#frames.received(1, this.#held);
+    this.#frame = -1;
+    this.#held = 0;
+    this.#inHand = true;
+    return 1;
+  }
+
+  release(): void {
+    this.#words[this.#readResult] = 0;
+    this.#inHand = false;
+  }
+
+  /** Puts the frame back that waits for a packet. */
+  stop(): void {
+    if (this.#frame < 0) return;
+    this.#frames.pool.put(this.#frame);
+    this.#frame = -1;
+  }
+
+  /** Sends the packet at `address`, the only one that is staged. A count, or negative errno. */
+  write(address: number, bytes: number): number {
+    const at = this.#base + this.#frames.at + address;
+    this.#frames.kicked();
+    return this.#shim.writeNoted(this.#fd, at, bytes, this.#base + 4 * this.#writeResult);
+  }
+
+  /** What was written is no longer staged. */
+  written(): void {
+    this.#words[this.#writeResult] = 0;
+  }
+
+  #take(): boolean {
+    const { pool } = this.#frames;
+    if (pool.count === 0) return false;
+    const address = pool.peek(0);
+    this.#frames.fill(address);
+    pool.remove(1);
+    this.#words[this.#readAddress] = address;
+    this.#frame = address;
+    return true;
+  }
+}

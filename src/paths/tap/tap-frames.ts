@@ -1,0 +1,104 @@
+/**
+ * The frames and the counters of one tap queue: what becomes of a frame when the kernel is done with it. Worker only.
+ *
+ * A frame that the kernel fills or sends is held by the queue, `FILL | tag` or `TX | tag`, whichever way it was given
+ * to the kernel; whoever finds another holder has found out that the frame was passed on.
+ */
+import { Errno } from '../../errors.ts';
+import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
+import type { FramePool } from '../../memory/frames.ts';
+import { Holder, holderTag } from '../../memory/holder.ts';
+import type { PathCounter } from '../../memory/layout.ts';
+import type { Memory } from '../../memory/shared.ts';
+import { roomOf } from '../frame-room.ts';
+import type { QueueAddress } from '../path.ts';
+
+export class TapFrames {
+  readonly tag: number;
+  readonly pool: FramePool;
+  /** Offset of the frames in the shared memory. */
+  readonly at: number;
+  /** Bytes of a frame that a packet may be read into; one that fills them all is too long. */
+  readonly room: number;
+  readonly #doubles: Float64Array;
+  readonly #counter: CounterIndex<PathCounter>;
+
+  constructor(memory: Memory, pool: FramePool, { port, queue, path }: QueueAddress) {
+    this.tag = holderTag(queue, port, path);
+    this.pool = pool;
+    this.at = memory.layout.frames;
+    this.room = roomOf(memory.layout.geometry.frameSize);
+    this.#doubles = memory.doubles;
+    this.#counter = pathCounters(memory, port, queue, path);
+  }
+
+  /** Whether the frame is still here to be filled. */
+  isFilling(address: number): boolean {
+    return this.pool.holder(address) === (Holder.FILL | this.tag);
+  }
+
+  /** Whether the frame is still here to be sent. */
+  isSending(address: number): boolean {
+    return this.pool.holder(address) === (Holder.TX | this.tag);
+  }
+
+  /** The frame is to be filled: it leaves the pool's stack with the next `remove`. */
+  fill(address: number): void {
+    this.pool.give(address, Holder.FILL | this.tag);
+  }
+
+  send(address: number): void {
+    this.pool.give(address, Holder.TX | this.tag);
+  }
+
+  /** Frees the frame of a write that is done, with this result. */
+  sent(address: number, result: number): void {
+    this.pool.put(address);
+    this.countSent(result);
+  }
+
+  countSent(result: number): void {
+    this.#doubles[result < 0 ? this.#counter.txErrors : this.#counter.txPackets]!++;
+  }
+
+  /** Whether a read with this result brought a packet. */
+  isPacket(result: number): boolean {
+    return result > 0 && result < this.room;
+  }
+
+  /** Frees the frame of a read without a packet: there is none, or it is too long, or the device is gone. */
+  unfilled(address: number, result: number): void {
+    this.pool.put(address);
+    this.countUnfilled(result);
+  }
+
+  countUnfilled(result: number): void {
+    if (result >= this.room) this.#doubles[this.#counter.rxTooLong]!++;
+    else if (result !== Errno.EAGAIN && result !== Errno.ECANCELED) {
+      this.#doubles[this.#counter.rxErrors]!++;
+    }
+  }
+
+  received(packets: number, bytes: number): void {
+    this.#doubles[this.#counter.rxPackets]! += packets;
+    this.#doubles[this.#counter.rxBytes]! += bytes;
+  }
+
+  posted(packets: number, bytes: number): void {
+    this.#doubles[this.#counter.txPosted]! += packets;
+    this.#doubles[this.#counter.txBytes]! += bytes;
+  }
+
+  rescued(packets: number): void {
+    this.#doubles[this.#counter.txRescued]! += packets;
+  }
+
+  /** A system call. */
+  kicked(): void {
+    this.#doubles[this.#counter.kicks]!++;
+  }
+
+  kickFailed(): void {
+    this.#doubles[this.#counter.kickErrors]!++;
+  }
+}

@@ -1,0 +1,179 @@
+/**
+ * What a dead worker left of a tap queue. Worker only: its successor's, see datapath/takeover.ts.
+ *
+ * An io_uring is of no use to another thread, but its rings can be read: what was received is in the completion
+ * ring, what was not submitted among the entries, and what was done without the ring is noted beside it. A dead
+ * worker may have passed a frame on without releasing its place here; the frame's holder tells.
+ */
+import type { Shim } from '../../kernel/shim.ts';
+import type { FramePool } from '../../memory/frames.ts';
+import { BURST, HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
+import type { Memory } from '../../memory/shared.ts';
+import type { LeftQueue, QueueAddress } from '../path.ts';
+import { TapFrames } from './tap-frames.ts';
+import { Kind, UringRing } from './uring.ts';
+import { eachCompletion, eachUnsent, takeBack } from './uring-walk.ts';
+
+export class UringRemains implements LeftQueue {
+  readonly path: PathId;
+  readonly tag: number;
+  readonly #ring: UringRing;
+  readonly #frames: TapFrames;
+  readonly #words: Int32Array;
+  readonly #stagedAt: number;
+  readonly #readAddress: number;
+  readonly #readResult: number;
+  readonly #writeResult: number;
+  /** Completions looked at by the last receive; of a packet read without the ring, -1. */
+  #scanned = 0;
+
+  constructor(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress) {
+    const { port, queue, path } = address;
+    const slot = memory.layout.slot(port, queue, path);
+    this.path = path;
+    this.#ring = new UringRing(shim, memory, address);
+    this.#frames = new TapFrames(memory, pool, address);
+    this.tag = this.#frames.tag;
+    this.#words = memory.words;
+    this.#stagedAt = (slot + PathSlot.staged) >> 2;
+    this.#readAddress = (slot + PathSlot.readAddress) >> 2;
+    this.#readResult = (slot + PathSlot.readResult) >> 2;
+    this.#writeResult = (slot + PathSlot.writeResult) >> 2;
+    this.#settleWritten();
+    this.#publishStaged();
+  }
+
+  ready(max: number): number {
+    if (this.#words[this.#readResult]! > 0) return 1;
+    this.#reap();
+    return this.#ring.cq.peek(max);
+  }
+
+  receive(offset: Int32Array, bytes: Int32Array, max: number): number {
+    const ring = this.#ring;
+    const frames = this.#frames;
+    const result = this.#words[this.#readResult]!;
+    if (result > 0) {
+      this.#scanned = -1;
+      return this.#isHeld() ? this.#receive(offset, bytes, 0, this.#words[this.#readAddress]!, result) : 0;
+    }
+    const { cq } = ring;
+    const count = cq.peek(max);
+    let packets = 0;
+    let scanned = 0;
+    for (; scanned < count; scanned++) {
+      const slot = cq.slot(scanned);
+      const length = ring.doneResult(slot);
+      if (ring.doneKind(slot) !== Kind.READ || !frames.isPacket(length)) break;
+      const address = ring.doneAddress(slot);
+      if (frames.isFilling(address)) packets += this.#receive(offset, bytes, packets, address, length);
+    }
+    this.#scanned = scanned;
+    return packets;
+  }
+
+  release(): void {
+    if (this.#scanned < 0) this.#words[this.#readResult] = 0;
+    else if (this.#scanned > 0) this.#ring.cq.release(this.#scanned);
+    this.#scanned = 0;
+  }
+
+  takeBack(visit: (offset: number, bytes: number) => void): number {
+    return takeBack(this.#ring, this.#frames, visit);
+  }
+
+  enumerate(visit: (address: number) => void): void {
+    const mask = -this.#frames.pool.frameSize;
+    eachCompletion(this.#ring, this.#frames, 0, (_, address) => visit(address & mask));
+    eachUnsent(this.#ring, this.#frames, (_, address) => visit(address & mask));
+    if (this.#isHeld()) visit(this.#words[this.#readAddress]!);
+  }
+
+  detach(): void {
+    this.#ring.close();
+  }
+
+  /** Whether a packet was read without the ring, and not passed on. */
+  #isHeld(): boolean {
+    return (
+      this.#frames.isPacket(this.#words[this.#readResult]!) &&
+      this.#frames.isFilling(this.#words[this.#readAddress]!)
+    );
+  }
+
+  #receive(offset: Int32Array, bytes: Int32Array, i: number, address: number, length: number): 1 {
+    offset[i] = this.#frames.at + address + HEADROOM;
+    bytes[i] = length;
+    this.#frames.received(1, length);
+    return 1;
+  }
+
+  /** Takes in the oldest completions up to the first that brings a packet. */
+  #reap(): void {
+    const { cq } = this.#ring;
+    for (;;) {
+      const count = cq.peek(BURST);
+      let done = 0;
+      while (done < count && this.#settle(cq.slot(done))) done++;
+      if (done > 0) cq.release(done);
+      if (done < count || count === 0) return;
+    }
+  }
+
+  /** False if it brings a packet. */
+  #settle(slot: number): boolean {
+    const ring = this.#ring;
+    const frames = this.#frames;
+    const kind = ring.doneKind(slot);
+    const address = ring.doneAddress(slot);
+    const result = ring.doneResult(slot);
+    if (kind === Kind.READ) {
+      if (frames.isPacket(result)) return false;
+      if (frames.isFilling(address)) frames.unfilled(address, result);
+    } else if (kind === Kind.WRITE && frames.isSending(address)) frames.sent(address, result);
+    return true;
+  }
+
+  /**
+   * A packet that went without the ring, and of which the dead worker had not heard. Its frame is in nobody's ring
+   * and in hand, which is what the pool frees when it recovers.
+   */
+  #settleWritten(): void {
+    const ring = this.#ring;
+    const words = this.#words;
+    const result = words[this.#writeResult]!;
+    if (result !== 0 && words[this.#stagedAt] === ((ring.sq.cursor + 1) | 0)) {
+      const slot = ring.sq.slot(0);
+      const address = ring.addressAt(slot);
+      if (this.#frames.isSending(address)) {
+        this.#frames.pool.give(address, this.#frames.pool.hand);
+        this.#frames.posted(1, ring.bytesAt(slot));
+        this.#frames.countSent(result);
+      }
+      words[this.#stagedAt] = ring.sq.cursor;
+    }
+    words[this.#writeResult] = 0;
+  }
+
+  /** Publishes, for {@link takeBack}, what was staged: it was decided. */
+  #publishStaged(): void {
+    const ring = this.#ring;
+    const { sq } = ring;
+    let staged = (this.#words[this.#stagedAt]! - sq.cursor) | 0;
+    if (staged < 0 || staged > sq.entries) staged = 0;
+    for (let i = 0; i <= staged && i < sq.entries; i++) {
+      const slot = sq.slot(i);
+      if (ring.kindAt(slot) !== Kind.PUSHING) continue;
+      // The mark comes before the entry is settled, the holder before the mark.
+      if (i === staged && !this.#frames.isSending(ring.addressAt(slot))) continue;
+      ring.settle(slot);
+      staged = Math.max(staged, i + 1);
+    }
+    if (staged === 0) return;
+    let bytes = 0;
+    for (let i = 0; i < staged; i++) bytes += ring.bytesAt(sq.slot(i));
+    this.#words[this.#stagedAt] = (sq.cursor + staged) | 0; // for this worker may die as well
+    sq.commit(staged);
+    this.#frames.posted(staged, bytes);
+  }
+}
