@@ -7,6 +7,7 @@
  * have its packets, and the next start removes them.
  */
 import { check, errnoName } from '../../errors.ts';
+import { Registered, Uring } from '../../kernel/abi.ts';
 import { Bpf } from '../../kernel/bpf.ts';
 import { tapSteering } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
@@ -158,8 +159,19 @@ export class TapDevice implements PathDevice {
   #mode(): string {
     const { layout, words } = this.#memory;
     const slot = layout.slot(this.#port, 0, this.#path);
-    if (words[(slot + PathSlot.uringFd) >> 2]! > 0) return 'io_uring';
+    if (words[(slot + PathSlot.uringFd) >> 2]! > 0) return `io_uring${this.#unregistered()}`;
     const refused = words[(slot + PathSlot.uringErrno) >> 2]!;
     return refused === 0 ? 'read/write' : `read/write (io_uring refused: ${errnoName(refused)})`;
+  }
+
+  /** What the kernel did not take for the ring of each queue: it looks that up for every packet then. */
+  #unregistered(): string {
+    const { layout, words } = this.#memory;
+    const taken = this.#fds.reduce((all, _, queue) => {
+      const slot = layout.slot(this.#port, queue, this.#path);
+      return all & words[(slot + PathSlot.uring + Uring.registered) >> 2]!;
+    }, Registered.file | Registered.frames);
+    const refused = (['file', 'frames'] as const).filter((what) => (taken & Registered[what]) === 0);
+    return refused.length > 0 ? ` (${refused.join(' and ')} not registered)` : '';
   }
 }
