@@ -18,8 +18,7 @@ export interface Kernels {
   receive(burst: number, slots: number, mask: number, cursor: number, count: number, frames: number): number;
   /**
    * Stages packets `from` … `to` of the burst up to the first whose verdict is not TX, or that is shorter than an
-   * Ethernet header or longer than `longest`. Of each the slot is written first, as one that is being staged, then
-   * its holder; then the cursor of what is staged, at `stagedAt`; then the slots lose their mark.
+   * Ethernet header or longer than `longest`: writes their slots, and gives their frames.
    *
    * @returns `bytes << 8 | packets`
    */
@@ -37,6 +36,20 @@ export interface Kernels {
     frameShift: number,
     holder: number,
   ): number;
+  /**
+   * Gives the frames of `count` slots from `cursor` on to `holder`. In this order: the word behind the one at
+   * `stagedAt` says up to which slot, then the holders are written, the oldest first, then `stagedAt` itself.
+   */
+  give(
+    slots: number,
+    mask: number,
+    cursor: number,
+    count: number,
+    stagedAt: number,
+    holders: number,
+    frameShift: number,
+    holder: number,
+  ): void;
 }
 
 declare const WebAssembly: {

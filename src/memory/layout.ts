@@ -182,27 +182,29 @@ export const PathSlot = {
   segmentsFd: 24,
   /** `struct tp_xsk`. (c) */
   xsk: LINE,
-  /** Cursor behind the last transmit slot written, published or not. (w) */
-  staged: 3 * LINE + 12,
   /** Transmit slots before this cursor are consumed, even if the kernel has not said so yet. (w) */
   consumed: 3 * LINE + 112,
+  /** Cursor behind the last transmit slot that is staged, published or not. (w) */
+  staged: 3 * LINE + 116,
+  /** Rings only: cursor behind the last slot written, as long as the frames from `staged` on are being given. (w) */
+  giving: 3 * LINE + 120,
   /** io_uring of this tap queue; 0 none. (w) */
   uringFd: 3 * LINE,
   /** errno with which io_uring was refused; 0 none. (w) */
   uringErrno: 3 * LINE + 4,
   /** `struct tp_uring`. (w) */
   uring: 3 * LINE + 16,
-  /** Tap only: what single reads and writes did, see paths/tap/direct.ts. (w) */
-  readAddress: 3 * LINE + 116,
-  readResult: 3 * LINE + 120,
-  writeResult: 3 * LINE + 124,
   /** Float64 × PATH_COUNTERS. (w) */
   counters: 4 * LINE,
   /** Float64 × KERNEL_COUNTERS: what the kernel says it dropped. (c) */
   kernel: 6 * LINE,
   /** Memory only: 1 while the peer touches the rings, see paths/memory. Its own line: the peer's thread writes. */
   peerBusy: 7 * LINE,
-  bytes: 8 * LINE,
+  /** Tap only: what single reads and writes did, see paths/tap/direct.ts. (w) */
+  readAddress: 8 * LINE,
+  readResult: 8 * LINE + 4,
+  writeResult: 8 * LINE + 8,
+  bytes: 9 * LINE,
 } as const;
 
 /** Which driver a path slot belongs to. */

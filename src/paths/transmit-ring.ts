@@ -1,9 +1,11 @@
 /**
  * The way out of a path queue whose ring holds descriptors of AF_XDP's shape: packets are staged, then published.
  *
- * A worker may die between any two statements. So each packet is staged in this order: its slot is written, marked as
- * being pushed; its frame is given to the path; the cursor of what is staged moves behind it; the mark is taken away. A
- * slot that is marked and whose frame the path holds is staged, whatever the cursor says: see {@link TransmitRing.resume}.
+ * A worker may die between any two statements. So packets are staged in this order: their slots are written; one word
+ * says up to which slot that is; their frames are given to the path, the oldest first; the cursor of what is staged
+ * moves behind them. Of the slots from that cursor to that word those are staged whose frames the path holds: no frame
+ * is given to it but in this way, and those that are not given yet belong to whoever had them before. On a path that
+ * is its own other end the path holds them all along, and all of them are staged: their slots are written.
  *
  * Belongs to the worker thread.
  */
@@ -15,9 +17,6 @@ import { type PathCounter, PathSlot } from '../memory/layout.ts';
 import { Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { QueueAddress } from './path.ts';
-
-/** In the upper word of an address, which is 0: the packet is being staged. The kernels know it too. */
-const PUSHING = -1;
 
 export class TransmitRing {
   readonly ring: Producer;
@@ -31,6 +30,7 @@ export class TransmitRing {
   readonly #frameShift: number;
   readonly #holder: number;
   readonly #stagedAt: number;
+  readonly #givingAt: number;
   #staged = 0;
   #stagedBytes = 0;
 
@@ -56,6 +56,7 @@ export class TransmitRing {
     this.#frameShift = 31 - Math.clz32(layout.geometry.frameSize);
     this.#holder = Holder.TX | tag;
     this.#stagedAt = (layout.slot(port, queue, path) + PathSlot.staged) >> 2;
+    this.#givingAt = (layout.slot(port, queue, path) + PathSlot.giving) >> 2;
   }
 
   /** Packets pushed and not published. */
@@ -74,14 +75,15 @@ export class TransmitRing {
     const address = offset - this.#frames;
     const slot = this.ring.slot(this.#staged);
     words[slot] = address;
-    words[slot + 1] = PUSHING;
+    words[slot + 1] = 0;
     words[slot + 2] = bytes;
     words[slot + 3] = 0;
-    this.#pool.give(address, this.#holder);
     this.#staged++;
-    words[this.#stagedAt] = (this.ring.cursor + this.#staged) | 0;
-    words[slot + 1] = 0;
     this.#stagedBytes += bytes;
+    const cursor = (this.ring.cursor + this.#staged) | 0;
+    words[this.#givingAt] = cursor;
+    this.#pool.give(address, this.#holder);
+    words[this.#stagedAt] = cursor;
   }
 
   /**
@@ -126,6 +128,7 @@ export class TransmitRing {
 
   /** Says that what is published is all there is staged: before a publication that is not this object's. */
   mark(cursor: number): void {
+    this.#words[this.#givingAt] = cursor | 0;
     this.#words[this.#stagedAt] = cursor | 0;
   }
 
@@ -135,11 +138,9 @@ export class TransmitRing {
     const { ring } = this;
     let staged = (words[this.#stagedAt]! - ring.cursor) | 0;
     if (staged < 0 || staged > ring.entries) staged = 0;
-    while (staged < ring.entries && this.#isPushed(ring.slot(staged))) staged++;
-    // In this order, for this worker may die as well.
+    const given = (words[this.#givingAt]! - ring.cursor) | 0;
+    if (given <= ring.entries) while (staged < given && this.#isGiven(ring.slot(staged))) staged++;
     this.mark(ring.cursor + staged);
-    if (staged < ring.entries) words[ring.slot(staged) + 1] = 0;
-    for (let i = 0; i < staged; i++) words[ring.slot(i) + 1] = 0;
     if (staged > 0) {
       ring.commit(staged);
       this.#doubles[this.#counter.txPosted]! += staged;
@@ -147,8 +148,7 @@ export class TransmitRing {
     return staged;
   }
 
-  #isPushed(slot: number): boolean {
-    const words = this.#words;
-    return words[slot + 1] === PUSHING && this.#pool.holder(words[slot]!) === this.#holder;
+  #isGiven(slot: number): boolean {
+    return this.#pool.holder(this.#words[slot]!) === this.#holder;
   }
 }

@@ -118,3 +118,28 @@ it('stage: slots, holders and the cursor, up to the first packet that is not to 
     { numRuns: 1000 },
   );
 });
+
+it('give: every frame of the slots has its holder, and the cursors say so', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.nat(FRAMES * 2048 - 1), { minLength: 64, maxLength: 64 }),
+      entries,
+      cursor,
+      fc.nat(64),
+      fc.nat(0xffff),
+      (addresses, entries, cursor, wanted, holder) => {
+        for (const { words } of both) {
+          addresses.forEach((address, i) => {
+            words[(slots >> 2) + 4 * i] = address;
+          });
+        }
+        for (const one of kernels) {
+          const count = Math.min(wanted, entries);
+          one.give(slots, entries - 1, cursor, count, stagedAt, layout.holders, FRAME_SHIFT, holder);
+        }
+        same();
+      },
+    ),
+    { numRuns: 500 },
+  );
+});

@@ -21,8 +21,8 @@ const FOUR_TX: u32 = 0x01010101;
 const SHORTEST: u32 = 14;
 /** Bytes of a descriptor, as a shift. */
 const DESCRIPTOR: u32 = 4;
-/** In a descriptor's second word: it is being staged. See src/paths/transmit-ring.ts. */
-const PUSHING: i32 = -1;
+/** From the word that says what is staged to the one that says what is being given: PathSlot in layout.ts. */
+const GIVING: usize = 4;
 
 export function begin(burst: usize, port: i32, path: i32, keepOffload: bool): void {
   const zero = i64x2.splat(0);
@@ -78,7 +78,6 @@ export function stage(
   const base = i32x4.splat(<i32>frames);
   const shortest = i32x4.splat(<i32>SHORTEST);
   const range = i32x4.splat(<i32>(longest - SHORTEST));
-  const pushing = i32x4.splat(PUSHING);
   const zero = i32x4.splat(0);
   let sums = zero;
   let total: u32 = 0;
@@ -92,26 +91,18 @@ export function stage(
       const lengths = v128.load(packet, BYTES);
       if (i32x4.all_true(i32x4.le_u(i32x4.sub(lengths, shortest), range))) {
         const addresses = i32x4.sub(v128.load(packet), base);
-        const low = i8x16.shuffle(addresses, pushing,
+        const low = i8x16.shuffle(addresses, lengths,
           0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-        const lowLengths = i8x16.shuffle(lengths, zero,
-          0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-        v128.store(slot, i8x16.shuffle(low, lowLengths,
-          0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23));
-        hold(holders, i32x4.extract_lane(addresses, 0), frameShift, holder);
-        v128.store(slot, i8x16.shuffle(low, lowLengths,
-          8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31), 16);
-        hold(holders, i32x4.extract_lane(addresses, 1), frameShift, holder);
-        const high = i8x16.shuffle(addresses, pushing,
+        const high = i8x16.shuffle(addresses, lengths,
           8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-        const highLengths = i8x16.shuffle(lengths, zero,
-          8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-        v128.store(slot, i8x16.shuffle(high, highLengths,
-          0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23), 32);
-        hold(holders, i32x4.extract_lane(addresses, 2), frameShift, holder);
-        v128.store(slot, i8x16.shuffle(high, highLengths,
-          8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31), 48);
-        hold(holders, i32x4.extract_lane(addresses, 3), frameShift, holder);
+        v128.store(slot, i8x16.shuffle(low, zero,
+          0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23));
+        v128.store(slot, i8x16.shuffle(low, zero,
+          8, 9, 10, 11, 16, 17, 18, 19, 12, 13, 14, 15, 20, 21, 22, 23), 16);
+        v128.store(slot, i8x16.shuffle(high, zero,
+          0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23), 32);
+        v128.store(slot, i8x16.shuffle(high, zero,
+          8, 9, 10, 11, 16, 17, 18, 19, 12, 13, 14, 15, 20, 21, 22, 23), 48);
         sums = i32x4.add(sums, lengths);
         i += 4;
         at += 4;
@@ -121,25 +112,45 @@ export function stage(
     if (load<u8>(burst + <usize>i, VERDICT) != TX) break;
     const length = load<u32>(packet, BYTES);
     if (length - SHORTEST > longest - SHORTEST) break;
-    const address = load<u32>(packet) - frames;
-    store<u32>(slot, address);
-    store<i32>(slot, PUSHING, 4);
-    store<u32>(slot, length, 8);
-    store<i32>(slot, 0, 12);
-    hold(holders, address, frameShift, holder);
+    store<u64>(slot, load<u32>(packet) - frames);
+    store<u64>(slot, length, 8);
     total += length;
     i++;
     at++;
   }
-  store<u32>(stagedAt, at);
-  for (let done = cursor; done != at; done++) store<i32>(slots + (<usize>(done & mask) << DESCRIPTOR), 0, 4);
+  give(slots, mask, cursor, at - cursor, stagedAt, holders, frameShift, holder);
   total += i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) +
     i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
   return (total << 8) | (i - from);
 }
 
+export function give(
+  slots: usize, mask: u32, cursor: u32, count: u32, stagedAt: usize, holders: usize, frameShift: u32, holder: u32,
+): void {
+  const end = cursor + count;
+  store<u32>(stagedAt, end, GIVING);
+  let at = cursor;
+  while (at != end) {
+    const first = at & mask;
+    let slot = slots + (<usize>first << DESCRIPTOR);
+    const some = min(end - at, mask + 1 - first);
+    const last = slot + (<usize>some << DESCRIPTOR);
+    const fours = slot + (<usize>(some & ~3) << DESCRIPTOR);
+    while (slot != fours) {
+      hold(slot, holders, frameShift, holder);
+      hold(slot + 16, holders, frameShift, holder);
+      hold(slot + 32, holders, frameShift, holder);
+      hold(slot + 48, holders, frameShift, holder);
+      slot += 64;
+    }
+    for (; slot != last; slot += 16) hold(slot, holders, frameShift, holder);
+    at += some;
+  }
+  store<u32>(stagedAt, end);
+}
+
 // @ts-ignore: decorator
 @inline
-function hold(holders: usize, address: u32, frameShift: u32, holder: u32): void {
-  store<u16>(holders + (<usize>(address >>> frameShift) << 1), <u16>holder);
+function hold(slot: usize, holders: usize, frameShift: u32, holder: u32): void {
+  store<u16>(holders + (<usize>(load<u32>(slot) >>> frameShift) << 1), <u16>holder);
 }

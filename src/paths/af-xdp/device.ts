@@ -291,6 +291,7 @@ export class AfXdpDevice implements PathDevice {
     check(fd, STEPS[words[(xsk + Xsk.step) >> 2]!]!, { device: `${this.#link.name} queue ${queue}` });
     words[(slot + PathSlot.fd) >> 2] = fd;
     words[(slot + PathSlot.staged) >> 2] = 0;
+    words[(slot + PathSlot.giving) >> 2] = 0;
     words[(slot + PathSlot.consumed) >> 2] = 0;
     words[(slot + PathSlot.driver) >> 2] = Driver.AF_XDP;
     return fd;

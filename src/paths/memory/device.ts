@@ -57,6 +57,7 @@ export class MemoryDevice implements PathDevice {
       }
       words[(slot + PathSlot.fd) >> 2] = -1;
       words[(slot + PathSlot.staged) >> 2] = 0;
+      words[(slot + PathSlot.giving) >> 2] = 0;
       words[(slot + PathSlot.consumed) >> 2] = 0;
       words[(slot + PathSlot.rescuable) >> 2] = 1;
       Atomics.store(words, (slot + PathSlot.peerBusy) >> 2, 0);

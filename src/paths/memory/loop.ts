@@ -147,6 +147,7 @@ export class LoopDevice implements PathDevice {
       words[(slot + PathSlot.xsk + Xsk.ringEntries + Ring.TX * 4) >> 2] = layout.geometry.ringEntries;
       words[(slot + PathSlot.fd) >> 2] = -1;
       words[(slot + PathSlot.staged) >> 2] = 0;
+      words[(slot + PathSlot.giving) >> 2] = 0;
       words[(slot + PathSlot.rescuable) >> 2] = 0;
       Atomics.store(words, (slot + PathSlot.driver) >> 2, Driver.LOOP);
     }
