@@ -77,16 +77,16 @@ API int tp_write(int fd, u64 at, u32 length) { return SYS3(NR_write, fd, at, len
 
 /*
  * The result is in memory before the call returns: a JavaScript thread may be ended as soon as it does, and whoever
- * goes on from there has to know what was read or sent.
+ * goes on from there has to know what was read or sent. The packet and the result are named by their offsets.
  */
-API int tp_read_noted(int fd, u64 at, u32 length, u64 note)
+API int tp_read_noted(int fd, u64 base, u32 at, u32 length, u32 note)
 {
-	return *(volatile s32 *)PTR(note) = SYS3(NR_read, fd, at, length);
+	return *(volatile s32 *)PTR(base + note) = SYS3(NR_read, fd, base + at, length);
 }
 
-API int tp_write_noted(int fd, u64 at, u32 length, u64 note)
+API int tp_write_noted(int fd, u64 base, u32 at, u32 length, u32 note)
 {
-	return *(volatile s32 *)PTR(note) = SYS3(NR_write, fd, at, length);
+	return *(volatile s32 *)PTR(base + note) = SYS3(NR_write, fd, base + at, length);
 }
 
 API int tp_ioctl(int fd, u32 request, u64 argument) { return SYS3(NR_ioctl, fd, request, argument); }

@@ -28,9 +28,12 @@ export interface Shim {
   close(fd: number): number;
   read(fd: number, at: Pointer, length: number): number;
   write(fd: number, at: Pointer, length: number): number;
-  /** As `read` and `write`; what they return is also in the Int32 at the address `note` before they do. */
-  readNoted(fd: number, at: number, length: number, note: number): number;
-  writeNoted(fd: number, at: number, length: number, note: number): number;
+  /**
+   * As `read` and `write`, `at` bytes from `base`. What they return is also in the Int32 at `note`, as far from
+   * there, before they do.
+   */
+  readNoted(fd: number, base: Pointer, at: number, length: number, note: number): number;
+  writeNoted(fd: number, base: Pointer, at: number, length: number, note: number): number;
   ioctl(fd: number, request: number, argument: Pointer): number;
   eventfd(): number;
   /** Moves the calling thread (only) into a namespace. */
@@ -78,8 +81,8 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   close: ['tp_close', 'i'],
   read: ['tp_read', 'ipu'],
   write: ['tp_write', 'ipu'],
-  readNoted: ['tp_read_noted', 'ipup'],
-  writeNoted: ['tp_write_noted', 'ipup'],
+  readNoted: ['tp_read_noted', 'ipuuu'],
+  writeNoted: ['tp_write_noted', 'ipuuu'],
   ioctl: ['tp_ioctl', 'iup'],
   eventfd: ['tp_eventfd', ''],
   setns: ['tp_setns', 'ii'],

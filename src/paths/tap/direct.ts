@@ -12,7 +12,7 @@
  *   writeResult    of a write of the entry that is staged: not 0, it is sent and need not be sent again
  * ```
  */
-import { addressOf, type Shim } from '../../kernel/shim.ts';
+import { addressOf, type Pointer, type Shim } from '../../kernel/shim.ts';
 import { HEADROOM, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { QueueAddress } from '../path.ts';
@@ -23,9 +23,11 @@ export class DirectTap {
   readonly #frames: TapFrames;
   readonly #words: Int32Array;
   readonly #fd: number;
-  /** Address of the shared memory; `#bytes` keeps it alive. */
-  readonly #base: number;
-  readonly #bytes: Uint8Array;
+  /**
+   * Address of the shared memory, and what keeps it alive. Together, so that V8 has the number as an object already: it
+   * makes a new one, 16 bytes, whenever it hands over a number that it keeps as such.
+   */
+  readonly #base: readonly [address: Pointer, bytes: Uint8Array];
   readonly #readAddress: number;
   readonly #readResult: number;
   readonly #writeResult: number;
@@ -41,8 +43,7 @@ export class DirectTap {
     this.#frames = frames;
     this.#words = memory.words;
     this.#fd = memory.words[(slot + PathSlot.fd) >> 2]!;
-    this.#bytes = memory.bytes;
-    this.#base = addressOf(this.#bytes);
+    this.#base = [addressOf(memory.bytes), memory.bytes];
     this.#readAddress = (slot + PathSlot.readAddress) >> 2;
     this.#readResult = (slot + PathSlot.readResult) >> 2;
     this.#writeResult = (slot + PathSlot.writeResult) >> 2;
@@ -68,10 +69,9 @@ export class DirectTap {
   /** Reads a packet if there is one, and if a frame is free. A count of bytes, or negative errno, or 0 without a frame. */
   read(): number {
     if (this.#frame < 0 && !this.#take()) return 0;
-    const at = this.#base + this.#frames.at + this.#frame + HEADROOM;
-    const note = this.#base + 4 * this.#readResult;
+    const at = this.#frames.at + this.#frame + HEADROOM;
     this.#frames.kicked();
-    const result = this.#shim.readNoted(this.#fd, at, this.#frames.room, note);
+    const result = this.#shim.readNoted(this.#fd, this.#base[0], at, this.#frames.room, 4 * this.#readResult);
     if (this.#frames.isPacket(result)) this.#held = result;
     else this.#frames.countUnfilled(result);
     return result;
@@ -102,9 +102,9 @@ export class DirectTap {
 
   /** Sends the packet at `address`, the only one that is staged. A count, or negative errno. */
   write(address: number, bytes: number): number {
-    const at = this.#base + this.#frames.at + address;
+    const at = this.#frames.at + address;
     this.#frames.kicked();
-    return this.#shim.writeNoted(this.#fd, at, bytes, this.#base + 4 * this.#writeResult);
+    return this.#shim.writeNoted(this.#fd, this.#base[0], at, bytes, 4 * this.#writeResult);
   }
 
   /** What was written is no longer staged. */
