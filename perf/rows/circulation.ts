@@ -7,7 +7,7 @@ import { loadHandler } from '../../src/datapath/load-handler.ts';
 import { openPort } from '../../src/index.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { BURST, Path } from '../../src/memory/layout.ts';
+import { BURST, Path, TURN } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
 import { Testpmd } from '../peers/testpmd.ts';
@@ -37,7 +37,10 @@ export async function testpmdMacswap(vdev: string, burst: BurstSize, seconds: nu
   }
 }
 
-/** The bare loop: receive, handle, carry out, release, publish. No worker, no port. */
+/**
+ * The bare loop: receive, handle, carry out, release, publish, or a turn and publish where the handler has one. No
+ * worker, no port.
+ */
 export async function bareLoop(language: 'js' | 'wasm', seconds: number): Promise<Sample> {
   const memory = Memory.create({
     ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 4096, ringEntries: 2048 },
@@ -48,7 +51,11 @@ export async function bareLoop(language: 'js' | 'wasm', seconds: number): Promis
   pool.recover([queue]);
   const burst = new Burst(memory, 0);
   const url = new URL(`../../src/handlers/reflect.${language}`, import.meta.url).href;
-  const { handle } = await loadHandler(url, {}, { queue: 0, queues: 1, macs: ['02:00:00:00:00:01'], memory });
+  const { handle, turn } = await loadHandler(
+    url,
+    {},
+    { queue: 0, queues: 1, macs: ['02:00:00:00:00:01'], memory },
+  );
   const failed = (error: unknown): never => {
     throw error;
   };
@@ -59,7 +66,7 @@ export async function bareLoop(language: 'js' | 'wasm', seconds: number): Promis
     memory,
   );
   const dispatch = new Dispatch({
-    ...{ memory, pool, burst, handler: bound(handle, burst), failed, port: 0, queue: 0, delivery },
+    ...{ memory, pool, burst, handler: bound(handle, burst), turn, failed, port: 0, queue: 0, delivery },
     exits: { ports: [], relays: [] },
   });
   dispatch.out = queue;
@@ -73,11 +80,13 @@ export async function bareLoop(language: 'js' | 'wasm', seconds: number): Promis
     let packets = 0;
     for (let n = 0; n < bursts; n++) {
       if (queue.room(BURST) < BURST) throw new Error('the ring is full');
-      const count = queue.receiveBurst(burst.at, BURST);
-      dispatch.run(count, Path.VF);
-      queue.release();
+      if (turn === undefined) {
+        const count = queue.receiveBurst(burst.at, BURST);
+        dispatch.run(count, Path.VF);
+        queue.release();
+        packets += count;
+      } else packets += dispatch.turn(queue, queue.turn, TURN);
       queue.flush();
-      packets += count;
     }
     return packets;
   };

@@ -13,6 +13,7 @@ import { type CounterIndex, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import {
+  BURST,
   HEADROOM,
   handlingWord,
   type PathId,
@@ -21,11 +22,11 @@ import {
   WorkerBlock,
 } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { PathQueue } from '../paths/path.ts';
+import type { PathQueue, PathTurn } from '../paths/path.ts';
 import { Borrowed } from './borrowed.ts';
 import type { Burst, FrameSource } from './burst.ts';
 import type { Exits } from './exits.ts';
-import type { Handler } from './handler.ts';
+import type { Handler, TurningHandler } from './handler.ts';
 import { DELIVER, FAILED, FORWARD, PASS, TX } from './verdict.ts';
 
 /** Ethernet header: a shorter frame is none. */
@@ -39,6 +40,7 @@ export interface DispatchContext {
   readonly pool: FramePool;
   readonly burst: Burst;
   readonly handler: Handler;
+  readonly turn?: TurningHandler | undefined;
   readonly failed: HandlerFailure;
   readonly port: number;
   readonly queue: number;
@@ -56,6 +58,7 @@ export class Dispatch implements FrameSource {
   readonly #burst: Burst;
   readonly #pool: FramePool;
   readonly #handler: Handler;
+  readonly #turn: TurningHandler | undefined;
   readonly #failed: HandlerFailure;
   readonly #exits: Exits;
   readonly #delivery: CopySender;
@@ -71,6 +74,10 @@ export class Dispatch implements FrameSource {
   readonly #kernels: Kernels;
   readonly #longest: number;
   readonly #port: number;
+  /** Slots of the way out that a turn may be writing to. */
+  #turning = 0;
+  /** What the handler has sent in a turn, offset and length of each: it follows what the turn sends. */
+  readonly #posted: number[] = [];
   #nextReport = 1;
 
   constructor(context: DispatchContext) {
@@ -79,6 +86,7 @@ export class Dispatch implements FrameSource {
     this.#burst = context.burst;
     this.#pool = context.pool;
     this.#handler = context.handler;
+    this.#turn = context.turn;
     this.#failed = context.failed;
     this.#exits = context.exits;
     this.#delivery = context.delivery;
@@ -120,6 +128,35 @@ export class Dispatch implements FrameSource {
     }
   }
 
+  /**
+   * Handles up to `most` packets of the path that owns the queue in the handler's own loop, from one of its rings to
+   * the other. Returns how many, those that a trap has cost included.
+   */
+  turn(path: PathQueue, turn: PathTurn, most: number): number {
+    const words = this.#words;
+    const count = turn.begin(most);
+    if (count === 0) return 0;
+    this.#doubles[this.#counter.bursts]!++;
+    this.#turning = count;
+    this.#handling(path.path, count, true);
+    let trapped = false;
+    try {
+      this.#turn!(this, turn.at, turn.from, turn.to, count);
+    } catch (error) {
+      this.#blame(error);
+      trapped = true;
+    }
+    if (words[this.#stuckAt] !== 0) this.#park();
+    words[this.#handlingAt] = 0;
+    this.#turning = 0;
+    const { done } = turn;
+    const left = turn.end();
+    if (left > 0) this.#settleLeft(left, path.path);
+    if (this.#posted.length > 0) this.#pushPosted();
+    path.release();
+    return trapped ? done + this.#dropFailed(path, count - done) : done;
+  }
+
   /** An empty burst from which a handler that ticks can send. */
   tick(call: (burst: Burst, port: number) => void): void {
     const burst = this.#burst;
@@ -147,12 +184,14 @@ export class Dispatch implements FrameSource {
 
   post(offset: number, length: number): boolean {
     const { out } = this;
-    if (out === undefined || length < SHORTEST || length > this.#longest || out.room(1) < 1) {
+    const room = this.#turning + this.#posted.length / 2 + 1;
+    if (out === undefined || length < SHORTEST || length > this.#longest || out.room(room) < room) {
       this.#doubles[this.#counter.sendRefused]!++;
       this.put(offset);
       return false;
     }
-    out.push(offset, length);
+    if (this.#turning > 0) this.#posted.push(offset, length);
+    else out.push(offset, length);
     this.#doubles[this.#counter.sent]!++;
     return true;
   }
@@ -234,10 +273,10 @@ export class Dispatch implements FrameSource {
   }
 
   /** Says that the handler is called, and with what. */
-  #handling(source: number, packets: number): void {
+  #handling(source: number, packets: number, turn = false): void {
     const words = this.#words;
     words[this.#beatAt] = (words[this.#beatAt]! + 1) | 0;
-    words[this.#handlingAt] = handlingWord(this.#port, source, packets);
+    words[this.#handlingAt] = handlingWord(this.#port, source, packets, turn);
   }
 
   /** A frame of the pool, in hand: offset of its first packet byte. Only if there is one. */
@@ -277,6 +316,32 @@ export class Dispatch implements FrameSource {
     if (times < this.#nextReport) return;
     this.#nextReport = times * 2; // the first, then ever more rarely: an error a packet must not flood
     this.#failed(error, times);
+  }
+
+  /** Carries out the verdicts on what a turn has left in the burst. */
+  #settleLeft(count: number, path: PathId): void {
+    const burst = this.#burst;
+    burst.open(count);
+    burst.port.fill(this.#port, 0, count);
+    burst.path.fill(path, 0, count);
+    this.#settle(count);
+  }
+
+  #pushPosted(): void {
+    const posted = this.#posted;
+    for (let i = 0; i < posted.length; i += 2) this.out!.push(posted[i]!, posted[i + 1]!);
+    posted.length = 0;
+  }
+
+  /** Drops the portion of a turn in which the handler has trapped: as much as the trap of a burst costs. */
+  #dropFailed(path: PathQueue, most: number): number {
+    const burst = this.#burst;
+    const count = path.receive(burst.offset, burst.bytes, Math.min(most, BURST));
+    burst.open(count);
+    burst.verdict.fill(FAILED, 0, count);
+    this.#settle(count);
+    path.release();
+    return count;
   }
 
   /** Carries out the verdicts of the first `count` packets. */

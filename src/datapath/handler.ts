@@ -1,5 +1,5 @@
 /** What an application writes: a module that each queue worker imports. */
-import type { Burst } from './burst.ts';
+import type { Burst, FrameSource } from './burst.ts';
 
 /**
  * Called with every burst (1 to 64 packets, all of one port and one path) on the queue's own thread.
@@ -30,6 +30,18 @@ export interface TickingHandler {
   /** Milliseconds between two ticks, 1 to 1000; a busy handler delays them. Default 10. */
   readonly tickMillis?: number;
 }
+
+/**
+ * Of a handler in WebAssembly that has it: `turn`, the loop that takes packets from a receive ring to a transmit ring,
+ * see docs/wasm-abi.md. Frames that it makes packets of are those of `source`.
+ */
+export type TurningHandler = (
+  source: FrameSource,
+  at: number,
+  from: number,
+  to: number,
+  count: number,
+) => void;
 
 /** What a handler may know about where it runs. */
 export interface HandlerContext {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { TwinpathError } from '../errors.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { Handler, HandlerContext, HandlerModule, TickingHandler } from './handler.ts';
+import type { Handler, HandlerContext, HandlerModule, TickingHandler, TurningHandler } from './handler.ts';
 import { wasmHandler } from './wasm-handler.ts';
 import { isWasm } from './wasm-module.ts';
 
@@ -19,6 +19,8 @@ export interface LoadedHandler {
   readonly handle: Handler;
   readonly tick: TickingHandler['tick'] | undefined;
   readonly tickMillis: number;
+  /** Only of a handler in WebAssembly. */
+  readonly turn?: TurningHandler | undefined;
 }
 
 const TICK_MILLIS = 10;
@@ -35,9 +37,11 @@ export async function loadHandler(
   const bytes = macs.map((mac) => Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)));
   const context = { queue, queues, macs: bytes };
   const wasm = wasmBytes(url);
-  const handler = wasm
-    ? wasmHandler(url, wasm, options, context, memory)
-    : await imported(url, options, context);
+  if (wasm !== undefined) {
+    const { handle, tick, turn } = wasmHandler(url, wasm, options, context, memory);
+    return { handle, tick, tickMillis: TICK_MILLIS, turn };
+  }
+  const handler = await imported(url, options, context);
   if (typeof handler === 'function') return { handle: handler, tick: undefined, tickMillis: TICK_MILLIS };
   const { tickMillis = TICK_MILLIS } = handler;
   // Bound: it may be an object with a state of its own.

@@ -35,6 +35,7 @@ import {
   pathBit,
   QueueBlock,
   SLOT_PATHS,
+  TURN,
 } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import { attach } from '../paths/attach.ts';
@@ -49,7 +50,7 @@ import { Split } from './split.ts';
  * Packets of the older path in one round, at most. A round looks at ten words of other threads; with one burst in each
  * this takes a fifth of the time of packets that are in memory.
  */
-const ROUND = 4 * BURST;
+const ROUND = TURN;
 
 /** Packets of the older path after which the newer one gets its turn all the same: a full ring. */
 const PATIENCE = 32 * BURST;
@@ -100,6 +101,8 @@ export class PortQueue {
   #silence = 0;
   /** Undefined with one queue: there is nobody to hand anything to. */
   readonly #split: Split | undefined;
+  /** Whether the handler has a loop of its own, and nothing is to be done with packets before it sees them. */
+  readonly #turns: boolean;
 
   constructor(context: PortQueueContext) {
     const { memory, port, queue } = context;
@@ -111,6 +114,7 @@ export class PortQueue {
     this.#burst = context.burst;
     this.#dispatch = new Dispatch(context);
     this.#split = memory.layout.geometry.queues > 1 ? new Split(context) : undefined;
+    this.#turns = context.turn !== undefined && !this.#split?.divides;
     this.#takenOver = queueCounters(memory, port, queue).takenOver;
     this.#block = memory.layout.queue(port, queue);
     this.#ownerAt = (this.#block + QueueBlock.owner) >> 2;
@@ -162,10 +166,10 @@ export class PortQueue {
     if (word !== this.#seen && !this.#change(word)) return 0;
     const newer = this.#newer;
     const waiting = newer === undefined ? 0 : newer.ready(BURST);
-    const pumped = this.#older === undefined ? 0 : this.#pump(this.#older, BURST);
+    const pumped = this.#older === undefined ? 0 : this.#pump(this.#older, ROUND);
     let handled = Math.max(pumped, 0);
-    for (let more = pumped; more === BURST && handled < ROUND; ) {
-      more = this.#pump(this.#older!, BURST);
+    for (let more = pumped; more >= BURST && handled < ROUND; ) {
+      more = this.#pump(this.#older!, ROUND - handled);
       handled += Math.max(more, 0);
     }
     this.#silence = pumped === 0 ? this.#silence + 1 : 0;
@@ -228,12 +232,18 @@ export class PortQueue {
   }
 
   /**
-   * Handles up to `max` packets of a path and returns how many; -1 if there is no room to send them on, unless
-   * they are to be handled `anyway`.
+   * Handles up to `most` packets of a path, a burst or a turn of them, and returns how many; -1 if there is no room to
+   * send them on, unless they are to be handled `anyway`.
    */
-  #pump(path: PathQueue, max: number, anyway = false): number {
+  #pump(path: PathQueue, most: number, anyway = false): number {
+    const dispatch = this.#dispatch;
     // Back pressure: what is not received waits in the path's ring, where the kernel counts overflow.
     if (!this.#room(BURST) && !anyway) return -1;
+    // NB: only by the path that it came by. Its queue is whole again before it receives, when a worker has died.
+    if (this.#turns && path === dispatch.out && path.turn !== undefined) {
+      return dispatch.turn(path, path.turn, most);
+    }
+    const max = Math.min(most, BURST);
     if (path.ready(max) === 0) return 0;
     const burst = this.#burst;
     const count =
@@ -241,7 +251,7 @@ export class PortQueue {
         ? path.receive(burst.offset, burst.bytes, max)
         : path.receiveBurst(burst.at, max);
     const own = this.#split === undefined ? count : this.#split.divide(count, path.path);
-    if (own > 0) this.#dispatch.run(own, path.path);
+    if (own > 0) dispatch.run(own, path.path);
     path.release();
     return count;
   }

@@ -67,6 +67,11 @@ export class Split {
     return this.#receivers;
   }
 
+  /** Whether packets are looked at before they are handled. */
+  get divides(): boolean {
+    return this.#rss !== undefined;
+  }
+
   /** For the pool: the frames in the lanes out of here. */
   get outgoing(): Enumerable[] {
     return this.lanes.filter((lane) => lane !== undefined);

@@ -18,6 +18,7 @@ import {
   handlingPackets,
   handlingPort,
   handlingSource,
+  handlingTurn,
   laneSource,
   SLOT_PATHS,
   WorkerBlock,
@@ -132,6 +133,8 @@ interface Culprits {
   /** A path, or a lane by `laneSource`. */
   readonly source: number;
   readonly packets: number;
+  /** Whether the dead worker had counted them when it received them. */
+  readonly counted: boolean;
 }
 
 /** What the handler of a worker that was stuck had been given; undefined if it was not stuck. */
@@ -146,6 +149,7 @@ function inHand({ memory, queue }: Site): Culprits | undefined {
     port: handlingPort(handling),
     source: handlingSource(handling),
     packets: handlingPackets(handling),
+    counted: !handlingTurn(handling),
   };
 }
 
@@ -157,19 +161,24 @@ function uncount(memory: Memory, { port, queue, path }: QueueAddress, packets: r
 }
 
 /** Drops them where they lie in rings that outlive a worker, or in a lane; what lay in its own buffers is gone. */
-function discard(site: Site, ports: readonly PortQueue[], { port, source, packets }: Culprits): void {
+function discard(site: Site, ports: readonly PortQueue[], culprits: Culprits): void {
+  const { port, source, packets, counted } = culprits;
   const { memory, queue, burst } = site;
   const { dispatch, paths, split } = ports[port]!;
   const { offset, bytes, hash } = burst;
   const path = paths.find((one) => one.path === source);
   const lane = split?.receivers.find(({ from }) => laneSource(from) === source);
   if (path !== undefined) {
-    const again: Waiting[] = [];
-    const count = path.receive(offset, bytes, packets);
-    for (let i = 0; i < count; i++) again.push({ offset: offset[i]!, bytes: bytes[i]! });
-    for (const { offset: at } of again) dispatch.discard(at);
-    path.release();
-    uncount(memory, { port, queue, path: path.path }, again);
+    for (let left = packets; left > 0; ) {
+      const again: Waiting[] = [];
+      const count = path.receive(offset, bytes, Math.min(left, BURST));
+      if (count === 0) break;
+      for (let i = 0; i < count; i++) again.push({ offset: offset[i]!, bytes: bytes[i]! });
+      for (const { offset: at } of again) dispatch.discard(at);
+      path.release();
+      if (counted) uncount(memory, { port, queue, path: path.path }, again);
+      left -= count;
+    }
   } else if (lane !== undefined && lane.ready(packets) > 0) {
     const count = lane.receive(offset, bytes, hash, packets);
     for (let i = 0; i < count; i++) dispatch.discard(offset[i]!);

@@ -15,7 +15,7 @@ import { TwinpathError } from '../errors.ts';
 import { MODULE_AREA_BYTES, type WasmMemory } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Burst, FrameSource } from './burst.ts';
-import type { Handler, HandlerContext, TickingHandler } from './handler.ts';
+import type { Handler, HandlerContext, TickingHandler, TurningHandler } from './handler.ts';
 import { compileHandler, refuse, WASM_ABI, type WasmModule } from './wasm-module.ts';
 
 interface WasmGlobal {
@@ -40,6 +40,7 @@ interface Exports {
   readonly burst: WasmFunction;
   readonly init?: WasmFunction;
   readonly tick?: WasmFunction;
+  readonly turn?: WasmFunction;
   readonly __stack_pointer?: WasmGlobal;
   readonly __wasm_init_tls?: WasmFunction;
   readonly __tls_size?: WasmGlobal;
@@ -56,6 +57,13 @@ const STACK_BYTES = 65_536;
 /** Of a text the module hands over. */
 const LONGEST_TEXT = 1_000;
 
+/** What a module makes of its exports. */
+export interface WasmHandler {
+  readonly handle: Handler;
+  readonly tick: TickingHandler['tick'] | undefined;
+  readonly turn: TurningHandler | undefined;
+}
+
 /** @throws ERR_HANDLER if the module cannot be a handler here; ERR_OPTION_INVALID if it refuses its options */
 export function wasmHandler(
   url: string,
@@ -63,16 +71,15 @@ export function wasmHandler(
   options: Record<string, unknown>,
   context: HandlerContext,
   memory: Memory,
-): Handler | TickingHandler {
+): WasmHandler {
   const module = compileHandler(url, bytes, memory.shared.memory);
-  const instance = new WasmInstance(url, module, options, context, memory);
-  const { handle, tick } = instance;
-  return tick === undefined ? handle : { handle, tick };
+  return new WasmInstance(url, module, options, context, memory);
 }
 
-class WasmInstance {
+class WasmInstance implements WasmHandler {
   readonly handle: Handler;
   readonly tick: TickingHandler['tick'] | undefined;
+  readonly turn: TurningHandler | undefined;
 
   readonly #url: string;
   readonly #memory: Memory;
@@ -103,10 +110,11 @@ class WasmInstance {
     this.#lay();
     this.#begin();
 
-    const { burst, tick } = this.#exports;
+    const { burst, tick, turn } = this.#exports;
     const at = layout.burst(context.queue);
     this.handle = (packets) => this.#call(packets, burst, at, packets.length);
     this.tick = tick && ((packets, port) => this.#call(packets, tick, port, 0));
+    this.turn = turn && ((source, at, from, to, count) => this.#callTurn(source, turn, at, from, to, count));
   }
 
   #writeContext({ queue, queues, macs }: HandlerContext, options: Record<string, unknown>): void {
@@ -160,7 +168,7 @@ class WasmInstance {
   }
 
   #begin(): void {
-    const { twinpath_abi, burst, init } = this.#exports;
+    const { twinpath_abi, burst, turn, init } = this.#exports;
     const version = this.#attempt('its twinpath_abi() failed', () => twinpath_abi());
     if (version !== WASM_ABI) {
       const detail = `it is for version ${version} of the ABI, and this is version ${WASM_ABI}`;
@@ -168,6 +176,9 @@ class WasmInstance {
     }
     if (burst.length !== 2) {
       refuse(this.#url, `its burst() takes ${burst.length} values: it is burst(at, length)`);
+    }
+    if (turn !== undefined && turn.length !== 4) {
+      refuse(this.#url, `its turn() takes ${turn.length} values: it is turn(at, from, to, count)`);
     }
     this.#attempt('its init() failed', () => init?.());
     this.#running = true;
@@ -179,14 +190,42 @@ class WasmInstance {
     try {
       exported(at, length);
     } catch (error) {
-      // A trap leaves the stack as deep as it was.
-      const { __stack_pointer } = this.#exports;
-      if (__stack_pointer !== undefined) __stack_pointer.value = this.#stackTop;
+      this.#clearStack();
       throw error;
     } finally {
-      if (this.#held >= 0) this.#put(this.#held);
-      this.#source = undefined;
+      this.#leave();
     }
+  }
+
+  /** @throws whatever the module did */
+  #callTurn(
+    source: FrameSource,
+    exported: WasmFunction,
+    at: number,
+    from: number,
+    to: number,
+    count: number,
+  ): void {
+    this.#source = source;
+    try {
+      exported(at, from, to, count);
+    } catch (error) {
+      this.#clearStack();
+      throw error;
+    } finally {
+      this.#leave();
+    }
+  }
+
+  /** A trap leaves the stack as deep as it was. */
+  #clearStack(): void {
+    const { __stack_pointer } = this.#exports;
+    if (__stack_pointer !== undefined) __stack_pointer.value = this.#stackTop;
+  }
+
+  #leave(): void {
+    if (this.#held >= 0) this.#put(this.#held);
+    this.#source = undefined;
   }
 
   /** One frame at a time: who takes again gets the same. */

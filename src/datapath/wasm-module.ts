@@ -46,6 +46,7 @@ const NEEDED: Readonly<Record<string, string>> = { twinpath_abi: 'function', bur
 const OPTIONAL: Readonly<Record<string, string>> = {
   init: 'function',
   tick: 'function',
+  turn: 'function',
   __stack_pointer: 'global',
   __wasm_init_tls: 'function',
   __tls_size: 'global',

@@ -60,7 +60,7 @@ export function runWorker(context: WorkerContext): void {
   const ports = deliveries.map(
     (delivery, port) =>
       new PortQueue({
-        ...{ shim, memory, pool, burst, handler: handle, failed, attention },
+        ...{ shim, memory, pool, burst, handler: handle, turn: handler.turn, failed, attention },
         ...{ port, queue, exits, delivery, rss },
       }),
   );

@@ -36,6 +36,9 @@ export const LINE = 128;
 /** Packets handled together: two cache-resident kilobytes of headers, and one system call each 64. */
 export const BURST = 64;
 
+/** Packets of a turn, at most, see paths/turn.ts: what a call of it costs is little then, and a sender does not wait. */
+export const TURN = 4 * BURST;
+
 /** Bytes the kernel keeps free before each packet (XDP_PACKET_HEADROOM, include/uapi/linux/bpf.h). */
 export const HEADROOM = 256;
 
@@ -200,11 +203,35 @@ export const PathSlot = {
   kernel: 6 * LINE,
   /** Memory only: 1 while the peer touches the rings, see paths/memory. Its own line: the peer's thread writes. */
   peerBusy: 7 * LINE,
+  /** Rings only: see {@link TurnWord}. (w) */
+  turn: 8 * LINE,
   /** Tap only: what single reads and writes did, see paths/tap/direct.ts. (w) */
-  readAddress: 8 * LINE,
-  readResult: 8 * LINE + 4,
-  writeResult: 8 * LINE + 8,
+  readAddress: 8 * LINE + 64,
+  readResult: 8 * LINE + 68,
+  writeResult: 8 * LINE + 72,
   bytes: 9 * LINE,
+} as const;
+
+/**
+ * What a handler's `turn` is told of the rings, and what it answers: byte offsets of Int32. Part of the WASM ABI.
+ */
+export const TurnWord = {
+  /** Slots of the receive ring and of the transmit ring, as addresses, and what their cursors are masked with. */
+  received: 0,
+  receivedMask: 4,
+  sent: 8,
+  sentMask: 12,
+  /** Where address 0 of a descriptor is. */
+  frames: 16,
+  /** Bytes of a packet that may be sent, at most. */
+  longest: 20,
+  /** The burst for what is not sent. */
+  burst: 24,
+  /** Answers: packets dealt with, their bytes, how many of them are in the transmit ring, how many in the burst. */
+  done: 28,
+  bytes: 32,
+  staged: 36,
+  left: 40,
 } as const;
 
 /** Which driver a path slot belongs to. */
@@ -455,15 +482,17 @@ export const laneMeta = (kind: number, path: number): number => (kind << 8) | pa
 export const laneKind = (meta: number): number => meta >>> 8;
 export const lanePath = (meta: number): PathId => (meta & 3) as PathId;
 
-/** What a handler has been given: `1 << 31 | port << 16 | source << 8 | packets`. */
-export const handlingWord = (port: number, source: number, packets: number): number =>
-  (1 << 31) | (port << 16) | (source << 8) | packets;
+/** What a handler has been given: `1 << 31 | turn << 30 | port << 20 | source << 12 | packets`. */
+export const handlingWord = (port: number, source: number, packets: number, turn = false): number =>
+  (1 << 31) | (turn ? 1 << 30 : 0) | (port << 20) | (source << 12) | packets;
 /** The source of packets that lie in a lane; paths are 1 to 3. */
 export const laneSource = (from: number): number => 64 + from;
 
-export const handlingPort = (word: number): number => (word >>> 16) & 0xff;
-export const handlingSource = (word: number): number => (word >>> 8) & 0xff;
-export const handlingPackets = (word: number): number => word & 0xff;
+export const handlingPort = (word: number): number => (word >>> 20) & 0xff;
+export const handlingSource = (word: number): number => (word >>> 12) & 0xff;
+export const handlingPackets = (word: number): number => word & 0xfff;
+/** Whether they lie in the receive ring and are not counted yet. */
+export const handlingTurn = (word: number): boolean => (word & (1 << 30)) !== 0;
 
 /**
  * The owner word: `epoch << 8 | reclaim << 5 | attached << 2 | path`.

@@ -38,7 +38,9 @@ export interface PathQueue extends FrameHolder {
   receive(offset: Int32Array, bytes: Int32Array, max: number): number;
   /** As `receive`, into the burst that lies at `burst` in the shared memory. Absent: there is no faster way. */
   receiveBurst?(burst: number, max: number): number;
-  /** Gives back what the last `receive` read, once every frame of it was passed on. */
+  /** For a handler's `turn`, where what is received and what is sent are descriptors in rings. */
+  readonly turn?: PathTurn;
+  /** Gives back what the last `receive` or turn read, once every frame of it was passed on. */
   release(): void;
   /** How many of `wanted` packets can be pushed now. */
   room(wanted: number): number;
@@ -81,6 +83,21 @@ export interface PathQueue extends FrameHolder {
 /** What a dead worker left of a path queue that no other thread can go on with: it is read out, and detached. */
 export type LeftQueue = FrameHolder &
   Pick<PathQueue, 'path' | 'ready' | 'receive' | 'release' | 'takeBack' | 'detach'>;
+
+/** What comes before a handler's own loop over a path's rings and after it: see turn.ts. */
+export interface PathTurn {
+  /** Where the words are that the loop is told of the rings, and answers in: `TurnWord` in memory/layout.ts. */
+  readonly at: number;
+  /** Cursors of the first packet, and of the slot where the first that is sent goes. */
+  readonly from: number;
+  readonly to: number;
+  /** How many packets, `most` at most, wait and could all be sent. */
+  begin(most: number): number;
+  /** Packets that the loop has dealt with. */
+  readonly done: number;
+  /** After the loop, or its trap: counts what is done and stages what is sent. Returns how many are in the burst. */
+  end(): number;
+}
 
 /** The descriptor of a path queue that only sends. */
 export const NO_ARRIVALS = -2;

@@ -5,7 +5,7 @@
 import { type CounterIndex, pathCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import { BURST, type PathCounter } from '../memory/layout.ts';
+import { type PathCounter, TURN } from '../memory/layout.ts';
 import { Consumer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { QueueAddress } from './path.ts';
@@ -19,12 +19,17 @@ export class ReceiveRing {
   readonly #frames: number;
   #received = 0;
 
-  constructor(memory: Memory, { port, queue, path }: QueueAddress, place: RingPlace) {
+  constructor(
+    memory: Memory,
+    { port, queue, path }: QueueAddress,
+    place: RingPlace,
+    kernels: Kernels = kernelsOf(memory),
+  ) {
     this.ring = new Consumer(memory.words, place);
     this.#words = memory.words;
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
-    this.#kernels = kernelsOf(memory);
+    this.#kernels = kernels;
     this.#frames = memory.layout.frames;
   }
 
@@ -41,7 +46,7 @@ export class ReceiveRing {
       bytes[i] = length;
       total += length;
     }
-    this.#note(count, total);
+    this.note(count, total);
     return count;
   }
 
@@ -51,8 +56,16 @@ export class ReceiveRing {
     const count = ring.peek(max);
     if (count === 0) return 0;
     const total = this.#kernels.receive(burst, ring.slotsAt, ring.mask, ring.cursor, count, this.#frames);
-    this.#note(count, total);
+    this.note(count, total);
     return count;
+  }
+
+  /** Counts what was received, and what {@link release} is about. */
+  note(packets: number, bytes: number): void {
+    this.#received = packets;
+    if (packets === 0) return;
+    this.#doubles[this.#counter.rxPackets]! += packets;
+    this.#doubles[this.#counter.rxBytes]! += bytes;
   }
 
   /** Gives back what the last receive read. */
@@ -62,25 +75,25 @@ export class ReceiveRing {
   }
 
   /**
-   * After a worker's death, of the burst that it had in hand: keeps what it had not dealt with, and releases the rest.
+   * After a worker's death, of the packets that it had in hand: keeps what it had not dealt with, and releases the rest.
    *
    * What is left may lie between what is not, since packets for other queues are handed over before those of this one
    * are handled: so it is moved to the end. A worker that dies in this leaves entries doubled, of which the last one
    * counts.
    *
    * @param holder of the frames that lie in the ring
-   * @param again whether frames that were dealt with may lie behind the burst, or in it, once more
+   * @param again whether frames that were dealt with may lie behind those, or among them, once more
    */
   keepUnhandled(pool: FramePool, holder: number, again = false): void {
     const words = this.#words;
     const { ring } = this;
     const mask = -pool.frameSize;
     const seen = new Set<number>();
-    const burst = ring.peek(BURST);
+    const taken = ring.peek(TURN);
     const behind = again ? ring.pending() : 0;
-    for (let i = burst; i < behind; i++) seen.add(words[ring.slot(i)]! & mask);
-    let kept = burst;
-    for (let i = burst - 1; i >= 0; i--) {
+    for (let i = taken; i < behind; i++) seen.add(words[ring.slot(i)]! & mask);
+    let kept = taken;
+    for (let i = taken - 1; i >= 0; i--) {
       const slot = ring.slot(i);
       const frame = words[slot]! & mask;
       if (pool.holder(frame) !== holder || seen.has(frame)) continue;
@@ -88,12 +101,5 @@ export class ReceiveRing {
       words.copyWithin(ring.slot(--kept), slot, slot + 4);
     }
     if (kept > 0) ring.release(kept);
-  }
-
-  #note(packets: number, bytes: number): void {
-    this.#received = packets;
-    if (packets === 0) return;
-    this.#doubles[this.#counter.rxPackets]! += packets;
-    this.#doubles[this.#counter.rxBytes]! += bytes;
   }
 }

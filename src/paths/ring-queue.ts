@@ -8,6 +8,7 @@ import { Xsk } from '../kernel/abi.ts';
 import { type CounterIndex, pathCounters } from '../memory/counters.ts';
 import type { FramePool, PathLedger } from '../memory/frames.ts';
 import { Holder, holderTag } from '../memory/holder.ts';
+import { kernelsOf } from '../memory/kernels.ts';
 import { type PathCounter, type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
 import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -15,6 +16,7 @@ import type { PathQueue } from './path.ts';
 import { ReceiveRing } from './receive-ring.ts';
 import type { SegmentSender } from './segments.ts';
 import { TransmitRing } from './transmit-ring.ts';
+import { Turn } from './turn.ts';
 
 /** Refill in batches: one release per this many frames, and the kernel never runs dry meanwhile. */
 const REFILL = 32;
@@ -41,6 +43,7 @@ export class RingQueue implements PathQueue {
   readonly path: PathId;
   readonly tag: number;
   readonly fd: number;
+  readonly turn: Turn;
   backlog = false;
 
   readonly #words: Int32Array;
@@ -63,6 +66,7 @@ export class RingQueue implements PathQueue {
   /** Bounced packets whose frames have not come home. */
   #bounces = 0;
 
+  /** @param kernels other than the thread's: for tests */
   constructor(
     memory: Memory,
     pool: FramePool,
@@ -71,6 +75,7 @@ export class RingQueue implements PathQueue {
     path: PathId,
     kick: (fd: number) => number,
     segments?: Pick<SegmentSender, 'send'>,
+    kernels = kernelsOf(memory),
   ) {
     const { layout, words, bytes, doubles } = memory;
     const slot = layout.slot(port, queue, path);
@@ -89,12 +94,13 @@ export class RingQueue implements PathQueue {
     this.#consumedAt = (slot + PathSlot.consumed) >> 2;
     this.#kick = () => kick(this.fd);
     this.#fill = new Producer(words, place(Ring.FILL));
-    this.#in = new ReceiveRing(memory, address, place(Ring.RX));
+    this.#in = new ReceiveRing(memory, address, place(Ring.RX), kernels);
     this.#rx = this.#in.ring;
-    this.#out = new TransmitRing(memory, pool, address, this.tag, place(Ring.TX));
+    this.#out = new TransmitRing(memory, pool, address, this.tag, place(Ring.TX), kernels);
     this.#tx = this.#out.ring;
     this.#completion = new Consumer(words, place(Ring.COMPLETION));
     this.#segments = segments;
+    this.turn = new Turn(memory, address, this.#in, this.#out);
     this.#resume();
   }
 

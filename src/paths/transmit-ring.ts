@@ -64,6 +64,11 @@ export class TransmitRing {
     return this.#staged;
   }
 
+  /** Cursor of the slot that is staged next. */
+  get end(): number {
+    return (this.ring.cursor + this.#staged) | 0;
+  }
+
   /** How many of `wanted` packets can be pushed now. */
   room(wanted: number): number {
     return this.ring.reserve(wanted + this.#staged) - this.#staged;
@@ -80,7 +85,7 @@ export class TransmitRing {
     words[slot + 3] = 0;
     this.#staged++;
     this.#stagedBytes += bytes;
-    const cursor = (this.ring.cursor + this.#staged) | 0;
+    const cursor = this.end;
     words[this.#givingAt] = cursor;
     this.#pool.give(address, this.#holder);
     words[this.#stagedAt] = cursor;
@@ -101,7 +106,7 @@ export class TransmitRing {
       longest,
       ring.slotsAt,
       ring.mask,
-      (ring.cursor + this.#staged) | 0,
+      this.end,
       this.#stagedAt << 2,
       this.#frames,
       this.#holders,
@@ -112,6 +117,24 @@ export class TransmitRing {
     this.#staged += count;
     this.#stagedBytes += packed >> 8;
     return count;
+  }
+
+  /** Stages `count` packets whose slots, from {@link end} on, are written. */
+  stage(count: number, bytes: number): void {
+    if (count === 0) return;
+    const { ring } = this;
+    this.#kernels.give(
+      ring.slotsAt,
+      ring.mask,
+      this.end,
+      count,
+      this.#stagedAt << 2,
+      this.#holders,
+      this.#frameShift,
+      this.#holder,
+    );
+    this.#staged += count;
+    this.#stagedBytes += bytes;
   }
 
   /** Publishes what was pushed. Returns how many packets. */

@@ -5,7 +5,7 @@
 import { context, post, take } from '../include/twinpath';
 
 export { twinpath_abi } from '../include/twinpath';
-export { burst } from '../reflect';
+export { burst, turn } from '../reflect';
 
 let packets: i32 = 0;
 let bytes: i32 = 0;
@@ -27,7 +27,7 @@ function numberFrom(start: usize): i32 {
   return value;
 }
 
-export function tick(at: usize, port: i32): void {
+export function tick(port: i32): void {
   for (; packets > 0; packets--) {
     const frame = take();
     if (frame < 0) return;

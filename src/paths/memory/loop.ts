@@ -25,6 +25,7 @@ import type { PathDescription, PathDevice, PathQueue, QueueAddress } from '../pa
 import { ReceiveRing } from '../receive-ring.ts';
 import { ringPlace } from '../ring-queue.ts';
 import { TransmitRing } from '../transmit-ring.ts';
+import { Turn } from '../turn.ts';
 
 /** The worker's end, which is both. */
 export class LoopQueue implements PathQueue {
@@ -33,6 +34,7 @@ export class LoopQueue implements PathQueue {
   readonly fd = -1;
   /** What is published has arrived. */
   readonly backlog = false;
+  readonly turn: Turn;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
@@ -54,8 +56,9 @@ export class LoopQueue implements PathQueue {
     this.#mask = -pool.frameSize;
     this.#out = new TransmitRing(memory, pool, address, this.tag, place, kernels);
     this.#doubles[this.#counter.txPackets]! += this.#out.resume();
-    this.#in = new ReceiveRing(memory, address, place);
+    this.#in = new ReceiveRing(memory, address, place, kernels);
     this.#in.keepUnhandled(pool, Holder.TX | this.tag, true);
+    this.turn = new Turn(memory, address, this.#in, this.#out);
   }
 
   ready(max: number): number {

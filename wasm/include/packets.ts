@@ -1,0 +1,136 @@
+/**
+ * Both entry points of a handler that decides on packets one by one, made of one function: `burst`, which every handler
+ * has, and `turn`, for paths whose rings hold descriptors: there a packet goes from the receive ring to the transmit ring
+ * in the loop that decides on it. docs/wasm-abi.md explains both.
+ *
+ * ```ts
+ * import { TX } from 'twinpath/wasm/include/twinpath';
+ * export { twinpath_abi } from 'twinpath/wasm/include/twinpath';
+ * export { burst, turn } from 'twinpath/wasm/include/packets';
+ *
+ * // @ts-ignore: decorator
+ * @global @inline function decide(packet: usize, bytes: i32): u32 {
+ *   return bytes < 60 ? DROP : TX;
+ * }
+ * ```
+ *
+ * `decide` gets where the packet starts and its bytes, may write to it, and returns a verdict, or `forwardTo(port)`. It
+ * is compiled into the loops, so it should be short, or call what is not. A handler that moves packets, changes
+ * their length, or looks at their port, path or hash exports a `burst` of its own, and no `turn`.
+ */
+import { packetAt, packetBytes, FORWARD, setTarget, setVerdict, TX } from "./twinpath";
+
+/** The verdict that sends a packet by another port. */
+// @ts-ignore: decorator
+@inline export function forwardTo(port: i32): u32 {
+  return <u32>FORWARD | (<u32>port << 8);
+}
+
+export function burst(at: usize, length: i32): void {
+  for (let i = 0; i < length; i++) {
+    // @ts-ignore: the handler's
+    conclude(at, i, decide(packetAt(at, i), packetBytes(at, i)));
+  }
+}
+
+/** Most packets that may be left for the worker, and in one portion: as many as a burst has. */
+const BURST: u32 = 64;
+/** The shortest frame: an Ethernet header. */
+const SHORTEST: u32 = 14;
+/** Bytes of a descriptor: address, length. */
+const DESCRIPTOR: usize = 16;
+/** The upper halves of both are 0. */
+const LOW: usize = memory.data<u32>([-1, 0, -1, 0]);
+
+@unmanaged
+class Turn {
+  /** The rings' slots, and what a cursor is masked with: what was received, and what is to be sent. */
+  received: usize;
+  receivedMask: u32;
+  sent: usize;
+  sentMask: u32;
+  /** Where address 0 of a descriptor is. */
+  frames: usize;
+  /** Bytes of a packet that may be sent, at most. */
+  longest: u32;
+  /** The burst, which takes what is not sent. */
+  burst: usize;
+  /** Answers: packets dealt with, their bytes, how many of them were sent, and how many are in the burst. */
+  done: i32;
+  bytes: u32;
+  staged: i32;
+  left: u32;
+}
+
+/** Packets in the burst, of the portion that is not done yet, too. */
+let left: u32 = 0;
+
+export function turn(turn: Turn, from: u32, to: u32, count: i32): void {
+  const firstReceived = turn.received;
+  const firstSent = turn.sent;
+  const endReceived = firstReceived + (<usize>(turn.receivedMask + 1)) * DESCRIPTOR;
+  const endSent = firstSent + (<usize>(turn.sentMask + 1)) * DESCRIPTOR;
+  const frames = turn.frames;
+  const range = turn.longest - SHORTEST;
+  let slot = firstReceived + (<usize>(from & turn.receivedMask)) * DESCRIPTOR;
+  let out = firstSent + (<usize>(to & turn.sentMask)) * DESCRIPTOR;
+  left = 0;
+  while (turn.done < count && left < BURST) {
+    // A portion: neither ring ends in it, the burst has room for all of it, and a trap costs no more.
+    const portion = min(
+      min(<u32>(count - turn.done), BURST - left),
+      min(<u32>(endReceived - slot), <u32>(endSent - out)) / <u32>DESCRIPTOR,
+    );
+    const began = out;
+    const end = slot + <usize>portion * DESCRIPTOR;
+    const pairs = slot + <usize>(portion & ~1) * DESCRIPTOR;
+    let sums = i64x2.splat(0);
+    while (slot != pairs) {
+      sums = i64x2.add(sums, v128.load(slot));
+      out = one(turn, slot, out, frames, range);
+      sums = i64x2.add(sums, v128.load(slot + DESCRIPTOR));
+      out = one(turn, slot + DESCRIPTOR, out, frames, range);
+      slot += 2 * DESCRIPTOR;
+    }
+    if (slot != end) {
+      sums = i64x2.add(sums, v128.load(slot));
+      out = one(turn, slot, out, frames, range);
+      slot = end;
+    }
+    turn.done += <i32>portion;
+    turn.bytes += <u32>i64x2.extract_lane(sums, 1);
+    turn.staged += <i32>((out - began) / DESCRIPTOR);
+    turn.left = left;
+    if (slot == endReceived) slot = firstReceived;
+    if (out == endSent) out = firstSent;
+  }
+}
+
+/** One packet. Returns where the next one that is sent goes. */
+// @ts-ignore: decorator
+@inline function one(turn: Turn, slot: usize, out: usize, frames: usize, range: u32): usize {
+  const packet = frames + <usize>load<u32>(slot);
+  const bytes = load<u32>(slot, 8);
+  // @ts-ignore: the handler's
+  const verdict: u32 = decide(packet, <i32>bytes);
+  if (verdict == TX) {
+    v128.store(out, v128.and(v128.load(slot), v128.load(LOW)));
+    if (bytes - SHORTEST <= range) return out + DESCRIPTOR;
+  }
+  leave(turn.burst, packet, bytes, verdict);
+  return out;
+}
+
+function leave(burst: usize, packet: usize, bytes: u32, verdict: u32): void {
+  const at = burst + (<usize>left << 2);
+  store<u32>(at, <u32>packet);
+  store<u32>(at, bytes, 256);
+  conclude(burst, <i32>left, verdict);
+  left++;
+}
+
+// @ts-ignore: decorator
+@inline function conclude(burst: usize, i: i32, verdict: u32): void {
+  setVerdict(burst, i, <u8>verdict);
+  if (verdict > 0xff) setTarget(burst, i, <i32>(verdict >> 8));
+}
