@@ -504,8 +504,8 @@ describe('a handler that does not return, in memory', () => {
     expect((network.places(TX)[''] ?? 0) + 2).toBe(port!.stats().dropped.stuck);
   });
 
-  it('is a module in WebAssembly', async () => {
-    const handler = new URL('../../dist/test/fixtures/wasm/spin.wasm', import.meta.url);
+  it.each(['spin', 'deeds'])('is a module in WebAssembly, %s', async (name) => {
+    const handler = new URL(`../../dist/test/fixtures/wasm/${name}.wasm`, import.meta.url);
     const [port] = await open(1, { ...stuck, queues: 1, handler });
     const seen = lives(port!);
     const { peer, memory } = new VerdictNetwork([[port!]]).peer(0);
@@ -519,7 +519,7 @@ describe('a handler that does not return, in memory', () => {
     await until('sent back', () => peer.collect(8, () => returned++) > 0);
     send(0xff);
     await until('a new worker', () => seen.replaced === 1);
-    send(2);
+    send(1);
     await until('sent back again', () => peer.collect(8, () => returned++) > 0);
     expect(returned).toBe(2);
     expect(port!.stats().dropped.stuck).toBe(1);

@@ -8,6 +8,7 @@ import { BURST, HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
 import { kernelTwin } from '../fixtures/kernel-twin.ts';
+import { turnTwin } from '../fixtures/turn-twin.ts';
 
 const FRAMES = 256;
 const ENTRIES = 256;
@@ -39,7 +40,8 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
       fc.integer({ min: 1, max: MOST }),
       fc.array(fc.integer({ min: 1, max: 600 }), { maxLength: 10 }),
       fc.nat(2 ** 32 - 1),
-      (circulating, deaths, dropped) => {
+      fc.boolean(),
+      (circulating, deaths, dropped, turns) => {
         const memory = opened();
         const { view, layout } = memory;
         let left = Number.POSITIVE_INFINITY;
@@ -69,12 +71,26 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
         queue.flush();
 
         /** One round; packets whose bit is set are dropped when they come, the others go round. */
-        const round = (): void => {
+        const isDropped = (at: number): boolean => ((dropped >>> (view.getUint32(at) % 32)) & 1) === 1;
+        const loop = turnTwin(memory, (at) => (isDropped(at) ? 0 : TX), mortal);
+        const turn = (): void => {
+          const { turn } = queue;
+          const count = turn.begin(100);
+          if (count > 0) loop(turn.at, turn.from, turn.to, count);
+          for (let left = count > 0 ? turn.end() : 0; left > 0; left--) {
+            pool.put(burst.offset[left - 1]! - layout.frames);
+            mortal();
+          }
+          queue.release();
+          mortal();
+          queue.flush();
+          mortal();
+        };
+        const byBurst = (): void => {
           const count = queue.receiveBurst(burst.at, BURST);
           twin.begin(burst.at, 0, Path.VF, false);
           for (let i = 0; i < count; i++) {
-            const drop = (dropped >>> (view.getUint32(burst.offset[i]!) % 32)) & 1;
-            burst.verdict[i] = drop ? 0 : TX;
+            burst.verdict[i] = isDropped(burst.offset[i]!) ? 0 : TX;
           }
           for (let i = 0; i < count; ) {
             const pushed = queue.pushBurst(burst.at, i, count, LONGEST);
@@ -90,6 +106,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
           queue.flush();
           mortal();
         };
+        const round = turns ? turn : byBurst;
         for (const after of deaths) {
           left = after;
           try {

@@ -265,6 +265,11 @@ describe('a module is refused', () => {
       { exports: [abi(), { name: 'burst', takes: 1 }] },
       'its burst() takes 1 values',
     ],
+    [
+      'whose turn takes something else',
+      { exports: [...good, { name: 'turn', takes: 2 }] },
+      'its turn() takes 2 values',
+    ],
     ['without memory', { memory: false }, 'it does not import the memory'],
     ['with a memory that is not shared', { memory: { shared: false } }, 'its memory as not shared'],
     ['with more data than a page', { memory: { initial: 2 } }, 'it asks for 2 pages'],

@@ -132,5 +132,5 @@ function leave(burst: usize, packet: usize, bytes: u32, verdict: u32): void {
 // @ts-ignore: decorator
 @inline function conclude(burst: usize, i: i32, verdict: u32): void {
   setVerdict(burst, i, <u8>verdict);
-  if (verdict > 0xff) setTarget(burst, i, <i32>(verdict >> 8));
+  if (<u8>verdict == FORWARD) setTarget(burst, i, <i32>(verdict >> 8));
 }
