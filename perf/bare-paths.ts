@@ -4,7 +4,8 @@
  */
 import { setImmediate as breathe } from 'node:timers/promises';
 import { Burst } from '../src/datapath/burst.ts';
-import reflect from '../src/handlers/reflect.ts';
+import { bound, type Handler } from '../src/datapath/handler.ts';
+import { create } from '../src/handlers/reflect.ts';
 import type { Link } from '../src/kernel/rtnetlink.ts';
 import type { Shim } from '../src/kernel/shim.ts';
 import { FramePool } from '../src/memory/frames.ts';
@@ -27,6 +28,7 @@ export class BarePaths {
   readonly #memory: Memory;
   readonly #pool: FramePool;
   readonly #burst: Burst;
+  readonly #reflect: Handler;
   readonly #devices: AfXdpDevice[];
   readonly #queues: PathQueue[];
 
@@ -40,6 +42,8 @@ export class BarePaths {
     this.#pool = new FramePool(memory, 0);
     this.#pool.recover([]);
     this.#burst = new Burst(memory, 0);
+    const context = { queue: 0, queues: 1, macs: [], burst: this.#burst };
+    this.#reflect = bound(create({}, context), this.#burst);
     this.#queues = links.map(
       (_, i) => attach(shim, memory, this.#pool, { port: 0, queue: 0, path: PATHS[i]! })!,
     );
@@ -98,7 +102,7 @@ export class BarePaths {
     const burst = this.#burst;
     const count = queue.receiveBurst!(burst.at, BURST);
     burst.begin(count);
-    reflect(burst);
+    this.#reflect(burst);
     const pushed = queue.pushBurst!(burst.at, 0, count, LONGEST);
     if (pushed !== count) throw new Error(`${count - pushed} of ${count} packets could not be sent`);
     queue.release();

@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import type { PlainError } from '../src/coordinator/messages.ts';
 import type { QueueReport, QueueTask } from '../src/coordinator/queue-workers.ts';
+import { Burst } from '../src/datapath/burst.ts';
 import { loadHandler } from '../src/datapath/load-handler.ts';
 import { runWorker } from '../src/datapath/worker.ts';
 import { TwinpathError } from '../src/errors.ts';
@@ -23,14 +24,25 @@ export default async function queueWorker({
     shim.threadName(`twinpath-q${queue}`);
     waivePrecedence(); // the coordinator's, whose thread made this one
     if (settings.pin) shim.affinity(queue % availableParallelism());
-    const context = { queue, queues: settings.queues, macs, memory };
+    const burst = new Burst(memory, queue);
+    const context = { queue, queues: settings.queues, macs, memory, burst };
     const handler = await loadHandler(settings.handler, settings.handlerOptions, context);
     tell({ kind: 'started' });
     const failed = (error: unknown, times: number): void =>
       tell({ kind: 'handler', message: error instanceof Error ? error.message : String(error), times });
     const rssKey = settings.rss === 'device' ? undefined : settings.rssKey;
     runWorker({
-      ...{ shim, memory, queue, mode: settings.mode, handler, failed, rssKey, routes: settings.forwardTo },
+      ...{
+        shim,
+        memory,
+        queue,
+        mode: settings.mode,
+        burst,
+        handler,
+        failed,
+        rssKey,
+        routes: settings.forwardTo,
+      },
     });
     return undefined;
   } catch (error) {

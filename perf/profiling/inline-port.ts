@@ -10,6 +10,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { ManagedPort } from '../../src/coordinator/managed-port.ts';
 import { MemoryNetwork } from '../../src/coordinator/memory-network.ts';
 import { Ownership } from '../../src/coordinator/ownership.ts';
+import { Burst } from '../../src/datapath/burst.ts';
 import type { Handler } from '../../src/datapath/handler.ts';
 import { type LoadedHandler, loadHandler } from '../../src/datapath/load-handler.ts';
 import { runWorker } from '../../src/datapath/worker.ts';
@@ -49,7 +50,8 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
   const failures: unknown[] = [];
   const events = { link: () => {}, error: (error: unknown) => failures.push(error) };
   const port = new ManagedPort(memory, 0, network, ownership, events);
-  const context = { queue: 0, queues: 1, macs: [network.mac], memory };
+  const burst = new Burst(memory, 0);
+  const context = { queue: 0, queues: 1, macs: [network.mac], memory, burst };
   const inner = await loadHandler(handlerUrl.href, {}, context);
 
   let collected = 0;
@@ -64,7 +66,7 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
     const failed = (error: unknown): void => void failures.push(error);
     Atomics.store(words, Control.stop >> 2, 0);
     runWorker({
-      ...{ shim, memory, queue: 0, mode: 'poll', handler, failed, rssKey: undefined, routes: [] },
+      ...{ shim, memory, queue: 0, mode: 'poll', burst, handler, failed, rssKey: undefined, routes: [] },
     });
     port.attention();
     await turn();

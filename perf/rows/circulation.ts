@@ -2,7 +2,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Burst } from '../../src/datapath/burst.ts';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
-import { bound } from '../../src/datapath/handler.ts';
 import { loadHandler } from '../../src/datapath/load-handler.ts';
 import { openPort } from '../../src/index.ts';
 import { CopySender } from '../../src/memory/copies.ts';
@@ -51,11 +50,8 @@ export async function bareLoop(language: 'js' | 'wasm', seconds: number): Promis
   pool.recover([queue]);
   const burst = new Burst(memory, 0);
   const url = new URL(`../../src/handlers/reflect.${language}`, import.meta.url).href;
-  const { handle, turn } = await loadHandler(
-    url,
-    {},
-    { queue: 0, queues: 1, macs: ['02:00:00:00:00:01'], memory },
-  );
+  const where = { queue: 0, queues: 1, macs: ['02:00:00:00:00:01'], memory, burst };
+  const { handle, turn } = await loadHandler(url, {}, where);
   const failed = (error: unknown): never => {
     throw error;
   };
@@ -66,7 +62,7 @@ export async function bareLoop(language: 'js' | 'wasm', seconds: number): Promis
     memory,
   );
   const dispatch = new Dispatch({
-    ...{ memory, pool, burst, handler: bound(handle, burst), turn, failed, port: 0, queue: 0, delivery },
+    ...{ memory, pool, burst, handler: handle, turn, failed, port: 0, queue: 0, delivery },
     exits: { ports: [], relays: [] },
   });
   dispatch.out = queue;

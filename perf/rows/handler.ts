@@ -4,7 +4,6 @@
  */
 import { GCProfiler } from 'node:v8';
 import { Burst } from '../../src/datapath/burst.ts';
-import { bound } from '../../src/datapath/handler.ts';
 import { loadHandler } from '../../src/datapath/load-handler.ts';
 import { TX } from '../../src/datapath/verdict.ts';
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
@@ -42,9 +41,9 @@ async function measure(file: string | undefined, seconds: number): Promise<Sampl
     burst.bytes[i] = PING.length;
     memory.bytes.set(PING, burst.offset[i]);
   }
-  const where = { queue: 0, queues: 1, macs: ['02:00:00:00:00:02'], memory };
+  const where = { queue: 0, queues: 1, macs: ['02:00:00:00:00:02'], memory, burst };
   const loaded = file && (await loadHandler(new URL(file, import.meta.url).href, {}, where));
-  const handle = bound(loaded ? loaded.handle : () => {}, burst);
+  const handle = loaded ? loaded.handle : () => {};
   const run = (bursts: number): void => {
     for (let n = 0; n < bursts; n++) {
       burst.begin(BURST);

@@ -5,7 +5,7 @@
  * fixed-length views, so the same words serve a handler in WebAssembly. Belongs to the worker thread.
  *
  * NB: `declare` on a field, here and in Packet, keeps the compiler from writing `undefined` to it first. What is
- * written once is a constant to V8: where the burst is known (see `bound`), it needs no load, no check of the
+ * written once is a constant to V8: where the burst is known (see `bound` in handler.ts), it needs no load, no check of the
  * array's kind and no load of its length, which is half of what a short handler costs. #private fields cannot have that.
  */
 import { BURST, BurstArray } from '../memory/layout.ts';
@@ -66,7 +66,10 @@ export class Burst {
 
   /** The i-th packet, as one reused view: it is good until the next call. @throws RangeError */
   packet(i: number): Packet {
-    return this.shown.moveTo(i);
+    const { shown } = this;
+    shown.moveTo(i);
+    // Not what moveTo() returns: of this V8 knows which one it is, before it has inlined that.
+    return shown;
   }
 
   /**

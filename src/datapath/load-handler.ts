@@ -2,7 +2,15 @@
 import { readFileSync } from 'node:fs';
 import { TwinpathError } from '../errors.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { Handler, HandlerContext, HandlerModule, TickingHandler, TurningHandler } from './handler.ts';
+import type { Burst } from './burst.ts';
+import {
+  bound,
+  type Handler,
+  type HandlerContext,
+  type HandlerModule,
+  type TickingHandler,
+  type TurningHandler,
+} from './handler.ts';
 import { wasmHandler } from './wasm-handler.ts';
 import { isWasm } from './wasm-module.ts';
 
@@ -12,10 +20,13 @@ export interface LoadContext {
   readonly macs: readonly string[];
   /** The port's: what a WebAssembly module imports. */
   readonly memory: Memory;
+  /** The worker's. */
+  readonly burst: Burst;
 }
 
 /** The handler of one worker, as the datapath calls it. */
 export interface LoadedHandler {
+  /** For the burst it was loaded with, and no other. */
   readonly handle: Handler;
   readonly tick: TickingHandler['tick'] | undefined;
   readonly tickMillis: number;
@@ -32,20 +43,22 @@ const TICK_MILLIS = 10;
 export async function loadHandler(
   url: string,
   options: Record<string, unknown>,
-  { queue, queues, macs, memory }: LoadContext,
+  { queue, queues, macs, memory, burst }: LoadContext,
 ): Promise<LoadedHandler> {
   const bytes = macs.map((mac) => Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)));
-  const context = { queue, queues, macs: bytes };
+  const context = { queue, queues, macs: bytes, burst };
   const wasm = wasmBytes(url);
   if (wasm !== undefined) {
     const { handle, tick, turn } = wasmHandler(url, wasm, options, context, memory);
     return { handle, tick, tickMillis: TICK_MILLIS, turn };
   }
   const handler = await imported(url, options, context);
-  if (typeof handler === 'function') return { handle: handler, tick: undefined, tickMillis: TICK_MILLIS };
+  if (typeof handler === 'function') {
+    return { handle: bound(handler, burst), tick: undefined, tickMillis: TICK_MILLIS };
+  }
   const { tickMillis = TICK_MILLIS } = handler;
-  // Bound: it may be an object with a state of its own.
-  const [handle, tick] = [handler.handle.bind(handler), handler.tick.bind(handler)];
+  // It may be an object with a state of its own.
+  const [handle, tick] = [bound(handler.handle.bind(handler), burst), handler.tick.bind(handler)];
   if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
   const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });

@@ -47,6 +47,9 @@ interface Exports {
   readonly __tls_align?: WasmGlobal;
 }
 
+/** Of what other handlers are told: this one's burst is in the memory it imports. */
+type WasmContext = Omit<HandlerContext, 'burst'>;
+
 /** Int32 words of the context; MAC addresses follow, eight bytes each, and the options. Part of the ABI. */
 const CONTEXT_BYTES = 32;
 const MAC_STRIDE = 8;
@@ -69,7 +72,7 @@ export function wasmHandler(
   url: string,
   bytes: Uint8Array,
   options: Record<string, unknown>,
-  context: HandlerContext,
+  context: WasmContext,
   memory: Memory,
 ): WasmHandler {
   const module = compileHandler(url, bytes, memory.shared.memory);
@@ -96,7 +99,7 @@ class WasmInstance implements WasmHandler {
     url: string,
     module: WasmModule,
     options: Record<string, unknown>,
-    context: HandlerContext,
+    context: WasmContext,
     memory: Memory,
   ) {
     const { layout } = memory;
@@ -117,7 +120,7 @@ class WasmInstance implements WasmHandler {
     this.turn = turn && ((source, at, from, to, count) => this.#callTurn(source, turn, at, from, to, count));
   }
 
-  #writeContext({ queue, queues, macs }: HandlerContext, options: Record<string, unknown>): void {
+  #writeContext({ queue, queues, macs }: WasmContext, options: Record<string, unknown>): void {
     const { bytes, words } = this.#memory;
     const at = this.#context;
     const macsAt = at + CONTEXT_BYTES;

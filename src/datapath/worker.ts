@@ -14,10 +14,9 @@ import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import { RssHash } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
-import { Burst } from './burst.ts';
+import type { Burst } from './burst.ts';
 import type { HandlerFailure } from './dispatch.ts';
 import type { Exits } from './exits.ts';
-import { bound } from './handler.ts';
 import { Idle, type IdleMode } from './idle.ts';
 import type { LoadedHandler } from './load-handler.ts';
 import { PortQueue } from './port-queue.ts';
@@ -29,6 +28,8 @@ export interface WorkerContext {
   readonly memory: Memory;
   readonly queue: number;
   readonly mode: IdleMode;
+  /** The one the handler was loaded with. */
+  readonly burst: Burst;
   readonly handler: LoadedHandler;
   readonly failed: HandlerFailure;
   /** Key of the Toeplitz hash; undefined: flows stay where the devices put them. */
@@ -41,7 +42,7 @@ export interface WorkerContext {
 const HOUSEKEEPING = 16;
 
 export function runWorker(context: WorkerContext): void {
-  const { shim, memory, queue, mode, handler, failed, rssKey, routes } = context;
+  const { shim, memory, queue, mode, burst, handler, failed, rssKey, routes } = context;
   const { words, layout } = memory;
   const block = layout.worker(queue);
   const ring = new Uint8Array(new BigUint64Array([1n]).buffer);
@@ -49,9 +50,7 @@ export function runWorker(context: WorkerContext): void {
   const attention = (): void => void shim.write(attentionFd, ring, 8);
 
   const pool = new FramePool(memory, queue);
-  const burst = new Burst(memory, queue);
   const rss = rssKey === undefined ? undefined : new RssHash(memory.view, rssKey);
-  const handle = bound(handler.handle, burst);
   const exits: { -readonly [K in keyof Exits]: Exits[K] } = { ports: [], relays: [] };
   const deliveries = Array.from(
     { length: layout.geometry.ports },
@@ -60,7 +59,7 @@ export function runWorker(context: WorkerContext): void {
   const ports = deliveries.map(
     (delivery, port) =>
       new PortQueue({
-        ...{ shim, memory, pool, burst, handler: handle, turn: handler.turn, failed, attention },
+        ...{ shim, memory, pool, burst, handler: handler.handle, turn: handler.turn, failed, attention },
         ...{ port, queue, exits, delivery, rss },
       }),
   );

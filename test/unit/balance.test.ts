@@ -13,13 +13,16 @@ import {
   handled,
   icmpEcho,
   ipv4,
+  loaded,
   OUR_IP,
   OUR_MAC,
   PEER_MAC,
   udp,
 } from '../fixtures/frames.ts';
 
-const context: HandlerContext = { queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)] };
+const context: HandlerContext = {
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+};
 const VIP = OUR_IP;
 const BACKENDS = [1, 2, 3, 4].map((n) => `02:00:00:00:01:0${n}`);
 const made = (options: object = {}, where = context) =>

@@ -30,6 +30,7 @@ import {
   icmpEcho,
   ipv4,
   ipv6,
+  loaded,
   naiveChecksum,
   OUR_IP,
   OUR_IP6,
@@ -54,7 +55,9 @@ lost       CNAME nothing
 void       CNAME six
 ${Array.from({ length: 40 }, (_, i) => `many A 198.51.100.${i}`).join('\n')}
 `;
-const context: HandlerContext = { queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)] };
+const context: HandlerContext = {
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+};
 const made = (options: object = {}) =>
   create({ zone: ZONE, address: [OUR_IP.join('.'), '2001:db8::2'], ...options }, context) as Handler;
 const dns = made();

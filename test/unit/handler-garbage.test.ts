@@ -10,7 +10,9 @@ import * as firewall from '../../src/handlers/firewall.ts';
 import { asked, query } from '../fixtures/dns.ts';
 import { be16, ethernet, ipv4, ipv6, loaded, OUR_MAC, smallMemory, udp } from '../fixtures/frames.ts';
 
-const context: HandlerContext = { queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)] };
+const context: HandlerContext = {
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+};
 /** Above 2^31, where a number that V8 cannot keep in a register becomes an object. */
 const HIGH = [203, 0, 113, 2];
 const address = HIGH.join('.');

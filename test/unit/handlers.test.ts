@@ -2,7 +2,7 @@ import { writeSync } from 'node:fs';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { BUILT_IN, handlerUrl } from '../../src/cli/handler-name.ts';
-import type { HandlerContext, HandlerModule } from '../../src/datapath/handler.ts';
+import type { Handler, HandlerContext, HandlerModule } from '../../src/datapath/handler.ts';
 import { DROP, PASS, TX } from '../../src/datapath/verdict.ts';
 import * as countModule from '../../src/handlers/count.ts';
 import drop from '../../src/handlers/drop.ts';
@@ -10,7 +10,7 @@ import * as echoModule from '../../src/handlers/echo.ts';
 import { Flow } from '../../src/handlers/flow.ts';
 import { FlowTable } from '../../src/handlers/flow-table.ts';
 import host from '../../src/handlers/host.ts';
-import reflect from '../../src/handlers/reflect.ts';
+import * as reflectModule from '../../src/handlers/reflect.ts';
 import { Path } from '../../src/memory/layout.ts';
 import {
   arp,
@@ -32,8 +32,12 @@ import {
 
 vi.mock('node:fs', async (original) => ({ ...(await original<object>()), writeSync: vi.fn() }));
 
-const context: HandlerContext = { queue: 3, queues: 4, macs: [Uint8Array.from(OUR_MAC)] };
+const context: HandlerContext = {
+  ...{ queue: 3, queues: 4, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+};
 const echo = echoModule.create({ address: OUR_IP.join('.') }, context);
+/** Made for each burst, as a worker makes it for its one. */
+const reflect: Handler = (burst) => reflectModule.create({}, { ...context, burst })(burst);
 const VLAN = [0x81, 0x00, 0x20, 0x05];
 const QINQ = [0x88, 0xa8, 0x00, 0x07, ...VLAN];
 const data = (length: number) => Array.from({ length }, (_, i) => (i * 7 + 1) & 255);

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import type { Burst } from '../../src/datapath/burst.ts';
+import { Burst } from '../../src/datapath/burst.ts';
 import { loadHandler } from '../../src/datapath/load-handler.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
-function load(text: string) {
+async function load(text: string) {
   const folder = mkdtempSync(join(tmpdir(), 'tp-handler-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const file = join(folder, 'handler.mjs');
@@ -21,27 +21,46 @@ function load(text: string) {
     framesPerWorker: 64,
     ringEntries: 64,
   };
-  const context = { queue: 0, queues: 1, macs: ['02:00:00:00:00:01'], memory: Memory.create(geometry) };
-  return loadHandler(pathToFileURL(file).href, {}, context);
+  const memory = Memory.create(geometry);
+  const burst = new Burst(memory, 0);
+  const context = { queue: 0, queues: 1, macs: ['02:00:00:00:00:01'], memory, burst };
+  return { ...(await loadHandler(pathToFileURL(file).href, {}, context)), burst };
 }
 
 it('calls the methods of an object with a state of its own on that object', async () => {
-  const { handle, tick } = await load(`
+  const { handle, tick, burst } = await load(`
     class Counting {
       #bursts = 0;
       #ticks = 0;
-      handle(burst) { burst.seen = ++this.#bursts; }
-      tick(burst) { burst.seen = 100 + ++this.#ticks; }
+      handle(burst) { burst.length = ++this.#bursts; }
+      tick(burst) { burst.length = 100 + ++this.#ticks; }
     }
     export const create = () => new Counting();
   `);
-  const burst = { seen: 0 };
   const call = { handle };
-  call.handle(burst as unknown as Burst);
-  call.handle(burst as unknown as Burst);
-  expect(burst.seen).toBe(2);
-  tick!(burst as unknown as Burst, 0);
-  expect(burst.seen).toBe(101);
+  call.handle(burst);
+  call.handle(burst);
+  expect(burst.length).toBe(2);
+  tick!(burst, 0);
+  expect(burst.length).toBe(101);
+});
+
+it.each([
+  ['a default function', 'export default (burst) => { burst.length = 7; };'],
+  ['one that takes it from rest parameters', 'export default (...all) => { all[0].length = 7; };'],
+  ['what create() makes', 'export const create = () => (burst) => { burst.length = 7; };'],
+  ['a closure over it', 'export const create = (_, { burst }) => () => { burst.length = 7; };'],
+])('calls %s with the burst of its worker', async (_, text) => {
+  const { handle, burst } = await load(text);
+  handle(burst);
+  expect(burst.length).toBe(7);
+});
+
+it('tells what a handler throws as it is', async () => {
+  const { handle, burst } = await load('export default () => { throw new RangeError("no such byte"); };');
+  expect(() => handle(burst)).toThrow(new RangeError('no such byte'));
+  const { handle: again } = await load('export default (burst) => { burst.packet(0); };');
+  expect(() => again(burst)).toThrow(RangeError);
 });
 
 it('refuses a tick that comes too often or too rarely', async () => {

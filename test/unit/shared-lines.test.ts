@@ -4,7 +4,7 @@
  * handler, and by watching the Atomics. Lines are as the layout has them, two of the processor's.
  */
 import { expect, it } from 'vitest';
-import type { Burst } from '../../src/datapath/burst.ts';
+import { Burst } from '../../src/datapath/burst.ts';
 import { DELIVER, DROP, TX } from '../../src/datapath/verdict.ts';
 import { runWorker } from '../../src/datapath/worker.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
@@ -132,7 +132,15 @@ class Workshop {
     Object.assign(Atomics, patched);
     try {
       runWorker({
-        ...{ shim, memory, queue, mode: 'adaptive', rssKey: DEFAULT_KEY, routes: [] },
+        ...{
+          shim,
+          memory,
+          queue,
+          mode: 'adaptive',
+          burst: new Burst(memory, queue),
+          rssKey: DEFAULT_KEY,
+          routes: [],
+        },
         handler: { handle, tick: undefined, tickMillis: 10 },
         failed: (error) => {
           throw error;

@@ -16,6 +16,7 @@ import {
   handled,
   icmpEcho,
   ipv4,
+  loaded,
   OUR_IP,
   OUR_MAC,
   PEER_IP,
@@ -38,7 +39,9 @@ mkdirSync(join(folder, 'node_modules'));
 symlinkSync(root, join(folder, 'node_modules', 'twinpath'));
 for (const [name, program] of programs) writeFileSync(join(folder, name), program);
 
-const context: HandlerContext = { queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)] };
+const context: HandlerContext = {
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+};
 const names = { 'www.example.test': '203.0.113.7', 'Mail.example.test': '203.0.113.8' };
 
 /** Also for modules that have imported it by its name. */

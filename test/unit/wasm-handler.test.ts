@@ -11,7 +11,7 @@ import { loadHandler } from '../../src/datapath/load-handler.ts';
 import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/datapath/verdict.ts';
 import { wasmHandler } from '../../src/datapath/wasm-handler.ts';
 import * as echoModule from '../../src/handlers/echo.ts';
-import reflect from '../../src/handlers/reflect.ts';
+import * as reflectModule from '../../src/handlers/reflect.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { queueCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
@@ -38,7 +38,12 @@ import { abi, burst as burstOf, type Form, named, Op, wasm } from '../fixtures/w
 const built = (path: string) => new URL(`../../dist/${path}`, import.meta.url);
 const ours = (name: string) => readFileSync(built(`src/handlers/${name}.wasm`));
 const fixture = (name: string) => readFileSync(built(`test/fixtures/wasm/${name}.wasm`));
-const context: HandlerContext = { queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)] };
+const context: HandlerContext = {
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+};
+
+/** Made for each burst, as a worker makes it for its one. */
+const reflect: Handler = (burst) => reflectModule.create({}, { ...context, burst })(burst);
 
 function handlerOf(bytes: Uint8Array, memory: Memory, options = {}, where = context): Handler {
   const handler = wasmHandler('file:///handler.wasm', bytes, options, where, memory);
@@ -342,7 +347,7 @@ describe('the area of a worker', () => {
   ].map((mac) => Uint8Array.from(mac));
 
   it('tells a module where it runs, and what the burst says of a packet', () => {
-    const moody = handlerOf(fixture('moody'), memory, {}, { queue: 1, queues: 2, macs });
+    const moody = handlerOf(fixture('moody'), memory, {}, { ...context, queue: 1, queues: 2, macs });
     const burst = new Burst(memory, 1);
     const at = memory.layout.frames + HEADROOM;
     memory.bytes.set([10, ...Array(30).fill(0)], at);
@@ -359,7 +364,7 @@ describe('the area of a worker', () => {
   it('keeps what a module allocates apart from the other workers and from the port', () => {
     const { layout, words } = memory;
     const handlers = [0, 1].map((queue) =>
-      handlerOf(fixture('moody'), memory, {}, { queue, queues: 2, macs }),
+      handlerOf(fixture('moody'), memory, {}, { ...context, queue, queues: 2, macs }),
     );
     const bursts = [0, 1].map((queue) => new Burst(memory, queue));
     const port = () => [...words.slice(Control.magic >> 2, layout.burst(0) >> 2)];
@@ -382,7 +387,7 @@ describe('the area of a worker', () => {
     const { layout, bytes } = memory;
     const area = layout.moduleArea(1);
     bytes.fill(0xff, area, area + MODULE_AREA_BYTES);
-    handlerOf(wasm(), memory, {}, { queue: 1, queues: 2, macs });
+    handlerOf(wasm(), memory, {}, { ...context, queue: 1, queues: 2, macs });
     expect(bytes.slice(area + 64, area + MODULE_AREA_BYTES).every((byte) => byte === 0)).toBe(true);
   });
 
@@ -552,16 +557,17 @@ describe('what a module does in a burst', () => {
 
 describe('a handler is loaded as WebAssembly', () => {
   const folder = mkdtempSync(join(tmpdir(), 'twinpath-wasm-'));
-  const load = (url: URL | string, memory = smallMemory()) =>
-    loadHandler(String(url), {}, { queue: 0, queues: 1, macs: ['02:00:00:00:00:02'], memory });
+  const load = (url: URL | string, memory = smallMemory()) => {
+    const burst = loaded([TRAFFIC[0]!], memory);
+    const where = { queue: 0, queues: 1, macs: ['02:00:00:00:00:02'], memory, burst };
+    return loadHandler(String(url), {}, where).then((made) => ({ ...made, burst }));
+  };
 
   it('by the name of its file or by its first bytes', async () => {
     onTestFinished(() => rmSync(folder, { recursive: true }));
     copyFileSync(built('src/handlers/reflect.wasm'), join(folder, 'reflect'));
     for (const url of [built('src/handlers/reflect.wasm'), pathToFileURL(join(folder, 'reflect'))]) {
-      const memory = smallMemory();
-      const { handle, tick } = await load(url, memory);
-      const burst = loaded([TRAFFIC[0]!], memory);
+      const { handle, tick, burst } = await load(url);
       handle(burst);
       expect([burst.verdict[0], tick]).toEqual([TX, undefined]);
     }
@@ -577,8 +583,9 @@ describe('a handler is loaded as WebAssembly', () => {
   it('with its tick, if it has one, and JavaScript as ever', async () => {
     const { tick, tickMillis } = await load(built('test/fixtures/wasm/moody.wasm'));
     expect([typeof tick, tickMillis]).toEqual(['function', 10]);
-    const { handle } = await load(new URL('../../src/handlers/reflect.ts', import.meta.url));
-    expect(handle).toBe(reflect);
+    const script = await load(new URL('../../src/handlers/reflect.ts', import.meta.url));
+    script.handle(script.burst);
+    expect([script.burst.verdict[0], script.tick]).toEqual([TX, undefined]);
   });
 });
 
