@@ -10,6 +10,8 @@ import { counting, WARM_MILLIS } from './veth.ts';
 
 interface Session {
   on(event: 'packet', listener: (packet: { buf: Buffer }) => void): void;
+  /** Since the session was opened; libpcap adds up what the kernel counts. */
+  stats(): { ps_drop: number };
 }
 
 const [device = '', seconds = '1'] = process.argv.slice(2);
@@ -32,9 +34,12 @@ session.on('packet', ({ buf }) => {
   packets++;
 });
 setTimeout(() => {
-  const received = counting(packets);
+  const received = counting([packets, session.stats().ps_drop]);
   setTimeout(
-    () => process.stdout.write(`${JSON.stringify(received(packets))}\n`, () => process.exit(0)),
+    () =>
+      process.stdout.write(`${JSON.stringify(received([packets, session.stats().ps_drop]))}\n`, () =>
+        process.exit(0),
+      ),
     Number(seconds) * 1000,
   );
 }, WARM_MILLIS);

@@ -1,5 +1,11 @@
-/** A veth pair with a sender at one end, that sends as fast as the last core can; and who receives at the other. */
-import { type ChildProcess, spawn } from 'node:child_process';
+/**
+ * A device that receives as fast as the last core can, and who reads from it.
+ *
+ * It is one end of a veth pair, but nothing is sent through the pair: that costs more than any of the receivers. Frames
+ * are given to it where a network card's driver hands over what it has received, at the XDP hook: to the program that is
+ * attached there, or to the kernel's stack (peers/xdp-generator.c).
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -11,9 +17,11 @@ import { peerProgram } from '../peers/program.ts';
 
 export interface Veth {
   readonly namespace: string;
-  /** The receiving end. A stand-in of a NetVSC with its MAC is beside it, so that a port takes it for a VF. */
+  /** The device. A stand-in of a NetVSC with its MAC is beside it, so that a port takes it for a VF. */
   readonly device: 'vf0';
   readonly netvsc: 'eth0';
+  /** Has it receive from now on. Whoever attaches an XDP program has done so. */
+  readonly begin: () => void;
 }
 
 /** What a receiver got in the time it counted. */
@@ -22,32 +30,46 @@ export interface Received {
   readonly millis: number;
   /** CPU time of its process meanwhile, the kernel's on its behalf included. */
   readonly cpuMillis: number;
+  /** Packets that its ring or socket had no room for, since it was opened or meanwhile. */
+  readonly dropped: number;
 }
 
-/** Counts from now on: the returned function tells what was received since, given how many it is by then. */
-export function counting(first: number): (packets: number) => Received {
+/** Of packets that were received, or dropped, until then. */
+export type Counts = readonly [received: number, dropped: number];
+
+/** Counts from now on: the returned function tells what came since, given how many it is by then. */
+export function counting([first, lost]: Counts): (until: Counts) => Received {
   const began = performance.now();
   const cpu = process.cpuUsage();
-  return (packets) => {
+  return ([received, dropped]) => {
     const { user, system } = process.cpuUsage(cpu);
     return {
-      packets: packets - first,
+      packets: received - first,
       millis: performance.now() - began,
       cpuMillis: (user + system) / 1000,
+      dropped: dropped - lost,
     };
   };
 }
 
 /** How long a receiver runs before it counts. */
 export const WARM_MILLIS = 400;
-const FRAME_BYTES = 60;
 
-/** Runs `receive` while the sender sends. @returns what it returns, and frames a second that the device took */
+/** Frames a second that the sender makes when nobody receives them. @throws Error with its last words */
+function madeAlone(program: string, cpu: string): number {
+  const { status, stdout, stderr } = spawnSync(program, [cpu, '30', 'lo', 'drop'], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(stderr.trim() || `the sender ended with ${status}`);
+  return Number(stdout);
+}
+
+/** Runs `receive`. @returns what it returns, and frames a second that the sender makes when nobody receives them */
 export async function flooded(
   seconds: number,
   receive: (veth: Veth) => Promise<Received>,
-): Promise<{ received: Received; offered: number }> {
-  const program = peerProgram('blast');
+): Promise<{ received: Received; alone: number }> {
+  const program = peerProgram('xdp-generator');
+  const cpu = String(availableParallelism() - 1);
+  const alone = madeAlone(program, cpu);
   const namespace = `${freeLabName()}-guest`;
   const mac = '02:15:5d:7a:00:02';
   ip([`netns add ${namespace}`]);
@@ -62,17 +84,16 @@ export async function flooded(
       ],
       namespace,
     );
-    // Longer than anybody receives: it is ended below.
-    const length = seconds + 30;
-    const last = String(availableParallelism() - 1);
-    sender = spawn('ip', ['netns', 'exec', namespace, program, 'far0', `${FRAME_BYTES}`, `${length}`, last], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    });
-    const [first, began] = [taken(namespace), performance.now()];
-    const received = await receive({ namespace, device: 'vf0', netvsc: 'eth0' });
-    const offered = ((taken(namespace) - first) * 1000) / (performance.now() - began);
-    if (sender.exitCode !== null) throw new Error('the sender ended by itself');
-    return { received, offered };
+    const begin = (): void => {
+      // Longer than anybody receives: it is ended below.
+      const command = [program, cpu, String(seconds + 30), 'vf0', String(xdpProgram(namespace))];
+      sender = spawn('ip', ['netns', 'exec', namespace, ...command], {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      });
+    };
+    const received = await receive({ namespace, device: 'vf0', netvsc: 'eth0', begin });
+    if (sender === undefined || sender.exitCode !== null) throw new Error('the sender ended by itself');
+    return { received, alone };
   } finally {
     if (sender?.exitCode === null) {
       const gone = once(sender, 'exit');
@@ -83,12 +104,12 @@ export async function flooded(
   }
 }
 
-/** Frames that the sending end has taken so far. */
-function taken(namespace: string): number {
+/** Number of the XDP program at the device, 0 without one. */
+function xdpProgram(namespace: string): number {
   const shim = loadShim();
   const links = inNamespace(shim, namespace, () => RtNetlink.open(shim));
   try {
-    return links.link('far0')!.statistics!.txPackets;
+    return links.link('vf0')!.xdpProgram;
   } finally {
     links.close();
   }

@@ -1,24 +1,31 @@
 /**
- * Packets a second that reach JavaScript, of a sender that sends all it can.
+ * Packets a second that reach JavaScript, of a device that receives all that one core can make.
  *
- * The kernel's work for a packet, up to the receiver's ring or socket, is done on the sender's core, and limits the
- * rate before most receivers do: so there is also the rate for a second of the receiver's own CPU time. For that, a worker
- * of `sleeping` sleeps whenever it finds nothing (mode 'interrupt'), lest its polling count as work.
+ * A C program on the last core gives 60-byte frames to a device as its driver would (receive/veth.ts). The kernel's work
+ * for them, up to the receiver's ring or socket, is done there too, and the receiver's thread has the first core. A frame
+ * costs the sender a good 50 ns when nobody receives it, so that it is not what limits.
  *
- * A C program sends 60-byte UDP over a veth pair from the last core; the receiver's thread is pinned to the first.
- * `handler`: our port, the count handler in the worker. `application`: our port, every packet handed to the
- * application's thread by `batches()`, as a buffer of its own; that thread has the sender's core, so two share it.
- * `pcap`: node_pcap's 'packet' event. `recvmmsg`: an AF_PACKET socket read 64 packets a call, over koffi. Each looks
- * at the packets' EtherType.
+ * `handler`: our port, a handler in the worker. `sleeping`: the same in mode 'interrupt', which does not spin, so that its
+ * CPU time is what the packets cost. `application`: our port, every packet handed to the application's thread by
+ * `batches()`, as a buffer of its own; that thread has the sender's core, so two share it. `pcap`: node_pcap's 'packet'
+ * event. `recvmmsg`: an AF_PACKET socket read 64 packets a call, over koffi. Each looks at the packets' EtherType.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openPort, type Port } from '../../src/index.ts';
-import { counting, flooded, type Received, receiver, type Veth, WARM_MILLIS } from '../receive/veth.ts';
+import {
+  type Counts,
+  counting,
+  flooded,
+  type Received,
+  receiver,
+  type Veth,
+  WARM_MILLIS,
+} from '../receive/veth.ts';
 import type { Row, Sample, Side } from '../row.ts';
 
 /** One queue, pinned to the first core; nothing is passed on to the kernel. */
 async function withPort<T>(
-  { namespace, netvsc }: Veth,
+  { namespace, netvsc, begin }: Veth,
   mode: 'adaptive' | 'interrupt',
   handler: string,
   work: (port: Port) => Promise<T>,
@@ -26,31 +33,46 @@ async function withPort<T>(
   const port = await openPort({
     ...{ netns: namespace, netvsc, force: true, queues: 1, pin: true, host: 'off', mode },
     handler: new URL(handler, import.meta.url),
-    ...(handler.endsWith('count.js') ? { handlerOptions: { every: 0, top: 0 } } : {}),
   });
   try {
+    begin();
     return await work(port);
   } finally {
     await port.close();
   }
 }
 
-/** Million packets a second; the same of a second of the receiver's CPU time; what the sender's device took. */
+/**
+ * Million packets a second; the same of a second of the receiver's CPU time; nanoseconds that a packet costs both cores,
+ * without those that it costs to make it; packets that were dropped for want of room, in percent.
+ */
 async function rates(seconds: number, receive: (veth: Veth) => Promise<Received>): Promise<Sample> {
-  const { received, offered } = await flooded(seconds, receive);
-  const { packets, millis, cpuMillis } = received;
-  return { mpps: packets / millis / 1000, core: packets / cpuMillis / 1000, offered: offered / 1e6 };
+  const { received, alone } = await flooded(seconds, receive);
+  const { packets, millis, cpuMillis, dropped } = received;
+  return {
+    mpps: packets / millis / 1000,
+    core: packets / cpuMillis / 1000,
+    nanos: (1e6 * (millis + cpuMillis)) / packets - 1e9 / alone,
+    lost: (100 * dropped) / (packets + dropped),
+  };
+}
+
+/** What the worker's handler, or the kernel for want of room, has dropped. */
+function handled(port: Port): Counts {
+  const { dropped, paths } = port.stats();
+  const { rxRingFull, rxFillEmpty } = paths.vf.kernel;
+  return [dropped.verdict, rxRingFull + rxFillEmpty];
 }
 
 const handler =
   (mode: 'adaptive' | 'interrupt'): Side =>
   ({ seconds }) =>
     rates(seconds, (veth) =>
-      withPort(veth, mode, '../../src/handlers/count.js', async (port) => {
+      withPort(veth, mode, '../receive/types.js', async (port) => {
         await sleep(WARM_MILLIS);
-        const received = counting(port.stats().dropped.verdict);
+        const received = counting(handled(port));
         await sleep(seconds * 1000);
-        return received(port.stats().dropped.verdict);
+        return received(handled(port));
       }),
     );
 
@@ -60,28 +82,33 @@ const application: Side = ({ seconds }) =>
       const types = new Float64Array(65_536);
       let packets = 0;
       let received: ReturnType<typeof counting> | undefined;
+      const counts = (): Counts => [packets, port.stats().dropped.deliverFull];
       const start = performance.now() + WARM_MILLIS;
       for await (const batch of port.batches()) {
         for (const { data } of batch) types[data.readUInt16BE(12)]!++;
         packets += batch.length;
         const now = performance.now();
-        if (now >= start) received ??= counting(packets);
+        if (now >= start) received ??= counting(counts());
         if (now >= start + seconds * 1000) break;
       }
-      return received!(packets);
+      return received!(counts());
     }),
   );
 
 const peer =
   (name: 'pcap' | 'recvmmsg'): Side =>
   ({ seconds }) =>
-    rates(seconds, (veth) => receiver(name, veth, seconds));
+    rates(seconds, (veth) => {
+      veth.begin();
+      return receiver(name, veth, seconds);
+    });
 
 const compared = { unit: 'Mpps', better: 'higher' } as const;
 
 export const row: Row = {
   name: 'node-libs',
-  about: 'packets a second that reach JavaScript, of a C program that floods a veth pair from the other core',
+  about:
+    'packets a second that reach JavaScript, of a device that is given frames at its XDP hook by the other core',
   sides: {
     handler: handler('adaptive'),
     pcap: peer('pcap'),
@@ -106,15 +133,24 @@ export const row: Row = {
       ...{ ours: 'application.mpps', peer: 'pcap.mpps', ...compared },
     },
     {
+      name: 'node-libs:cost',
+      about: 'CPU time of a packet from the XDP hook to a handler in a worker that sleeps; beside node_pcap',
+      ...{ ours: 'sleeping.nanos', peer: 'pcap.nanos', unit: 'ns', better: 'lower' },
+    },
+    {
       name: 'node-libs:core',
-      about:
-        'for each second of CPU time that the receiver takes: a handler in a worker that sleeps; beside node_pcap',
+      about: 'for each second of CPU time that the receiver itself takes: the same; beside node_pcap',
       ...{ ours: 'sleeping.core', peer: 'pcap.core', ...compared },
     },
     {
-      name: 'node-libs:received',
-      about: 'a handler in the worker; beside what the sender’s device took',
-      ...{ ours: 'handler.mpps', peer: 'handler.offered', ...compared },
+      name: 'node-libs:lost',
+      about: 'packets that found no room in the worker’s ring',
+      ...{ ours: 'handler.lost', unit: '%', better: 'lower' },
+    },
+    {
+      name: 'node-libs:pcap-lost',
+      about: 'packets that found no room in node_pcap’s ring',
+      ...{ ours: 'pcap.lost', unit: '%', better: 'lower' },
     },
   ],
   full: { runs: 4, seconds: 1.5 },
