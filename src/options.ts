@@ -62,7 +62,10 @@ export interface SharedOptions {
   handlerOptions?: Record<string, unknown>;
   /** Queues, and worker threads, of each port: 1 to 64. Default: one per CPU, 8 at most. */
   queues?: number;
-  /** What workers do when idle. Default 'adaptive'. */
+  /**
+   * What workers do when idle. Default 'adaptive'. 'interrupt' takes the least CPU time; from some 250,000 packets a second
+   * on it has them wait for up to 0.25 ms, as network cards do.
+   */
   mode?: 'poll' | 'adaptive' | 'interrupt';
   /** Bytes of a packet frame, 2048 or 4096. Default 2048, which serves an MTU up to 1769. */
   frameSize?: number;
