@@ -70,6 +70,28 @@ describe('reflect', () => {
     expect([...burst.packet(1).bytes()]).toEqual([...PEER_MAC, ...OUR_MAC, ...datagram().slice(12)]);
   });
 
+  it('does as slices of bytes do, whatever arrives and wherever it starts', () => {
+    const frames = fc.array(fc.tuple(fc.uint8Array({ minLength: 12, maxLength: 80 }), fc.nat(7)), {
+      ...{ minLength: 1, maxLength: 64 },
+    });
+    fc.assert(
+      fc.property(frames, (packets) => {
+        const burst = loaded(
+          packets.map(([bytes, cut]) => Uint8Array.of(...Array(cut).fill(0xee), ...bytes)),
+        );
+        packets.forEach(([, cut], i) => {
+          burst.packet(i).trimFront(cut);
+        });
+        reflect(burst);
+        packets.forEach(([bytes], i) => {
+          const swapped = [...bytes.slice(6, 12), ...bytes.slice(0, 6), ...bytes.slice(12)];
+          expect([...burst.packet(i).bytes()]).toEqual(swapped);
+          expect(burst.verdict[i]).toBe(TX);
+        });
+      }),
+    );
+  });
+
   it('throws at a packet without addresses, which it looked at last, after those before it', () => {
     const burst = loaded([ping(), [1, 2, 3], ping()]);
     expect(() => reflect(burst)).toThrow(RangeError);
