@@ -2,8 +2,8 @@
  * Macswap over a ring in memory, one core: the datapath's own loop against testpmd's over `net_ring`.
  *
  * The same number of packets circulates on both sides. Ours takes up to 256 of them at once where the handler has a
- * `turn`, and 64 where it has not; testpmd is measured at several sizes of its burst: the goals
- * are for its best one, which is found by itself.
+ * `turn`, and 64 where it has not; testpmd is measured at several sizes of its burst: the goals are for its best one,
+ * which is found by itself.
  */
 import type { Comparison, Row, Side } from '../row.ts';
 import { BURST_SIZES, bareLoop, testpmdMacswap } from './circulation.ts';
