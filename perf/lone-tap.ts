@@ -5,17 +5,9 @@
 import { QueueWorkers } from '../src/coordinator/queue-workers.ts';
 import { check, TwinpathError } from '../src/errors.ts';
 import { pageSize } from '../src/kernel/page-size.ts';
-import {
-  Control,
-  Driver,
-  ownerWord,
-  Path,
-  PathSlot,
-  pathBit,
-  QueueBlock,
-  WorkerBlock,
-} from '../src/memory/layout.ts';
+import { Control, Driver, Path, PathSlot, QueueBlock, WorkerBlock } from '../src/memory/layout.ts';
 import { Memory } from '../src/memory/shared.ts';
+import { ownerWord, pathBit } from '../src/memory/words.ts';
 import { geometryOf, single, validate } from '../src/options.ts';
 import { openTap } from '../src/paths/tap/open.ts';
 import type { TapWire } from './tap-wire.ts';

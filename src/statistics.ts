@@ -2,18 +2,18 @@
  * Statistics of a port, summed from the shared memory. Reading disturbs nobody and asks nobody; numbers may
  * be a burst behind. All of them only grow, over any number of failovers, and include paths that have left.
  */
-import { kernelCounters, pathCounters, queueCounters, readCounters } from './memory/counters.ts';
 import {
   type KernelCounter,
-  ownerPath,
-  PATH_NAMES,
+  kernelCounters,
   type PathCounter,
-  type PathName,
-  QueueBlock,
+  pathCounters,
   type QueueCounter,
-  SLOT_PATHS,
-} from './memory/layout.ts';
+  queueCounters,
+  readCounters,
+} from './memory/counters.ts';
+import { PATH_NAMES, type PathName, QueueBlock, SLOT_PATHS } from './memory/layout.ts';
 import type { Memory } from './memory/shared.ts';
+import { ownerPath } from './memory/words.ts';
 
 /** One path of a queue, or of the whole port. */
 export type PathStatistics = Record<PathCounter, number> & {

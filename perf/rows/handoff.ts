@@ -9,8 +9,9 @@
 import { openPort } from '../../src/index.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { LaneReceiver, LaneSender } from '../../src/memory/lane.ts';
-import { HEADROOM, LaneKind, Path } from '../../src/memory/layout.ts';
+import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { LaneKind } from '../../src/memory/words.ts';
 import { MemoryPeer } from '../../src/paths/memory/device.ts';
 import type { Row, Sample } from '../row.ts';
 

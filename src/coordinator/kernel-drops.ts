@@ -2,8 +2,8 @@
  * What the kernel says it dropped on one path of a port, kept monotonic: a device counts from 0 each time it
  * is opened, the shared counters go on. Coordinator thread only, the one writer of these counters.
  */
-import { kernelCounters } from '../memory/counters.ts';
-import { KERNEL_COUNTERS, type PathId } from '../memory/layout.ts';
+import { KERNEL_COUNTERS, kernelCounters } from '../memory/counters.ts';
+import type { PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathDevice } from '../paths/path.ts';
 

@@ -8,17 +8,9 @@
 import { ringDoorbell } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
 import type { Failover, Journal, Reason } from '../memory/journal.ts';
-import {
-  ownerEpoch,
-  ownerReclaim,
-  ownerWord,
-  PATH_NAMES,
-  Path,
-  type PathId,
-  pathBit,
-  QueueBlock,
-} from '../memory/layout.ts';
+import { PATH_NAMES, Path, type PathId, QueueBlock } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
+import { ownerEpoch, ownerReclaim, ownerWord, pathBit } from '../memory/words.ts';
 
 /** The start of a failover, to be written to the journal when the workers have carried it out. */
 interface Pending {

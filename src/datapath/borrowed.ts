@@ -2,9 +2,9 @@
  * Packets of the host path, which lie in buffers of that path's own and go back to it at once: what is to happen to
  * them happens to copies, cut to size where they are too long for a path. Belongs to the worker thread.
  */
-import { type CounterIndex, queueCounters } from '../memory/counters.ts';
+import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { HEADROOM, type QueueCounter } from '../memory/layout.ts';
+import { HEADROOM } from '../memory/layout.ts';
 import { isUnfinished, segmentBytes } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
 import { finishChecksum } from '../offload/finish.ts';

@@ -9,19 +9,12 @@
  */
 
 import type { CopySender } from '../memory/copies.ts';
-import { type CounterIndex, queueCounters } from '../memory/counters.ts';
+import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import {
-  BURST,
-  HEADROOM,
-  handlingWord,
-  type PathId,
-  type QueueCounter,
-  RESERVED,
-  WorkerBlock,
-} from '../memory/layout.ts';
+import { BURST, HEADROOM, type PathId, RESERVED, WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { handlingWord } from '../memory/words.ts';
 import type { PathQueue, PathTurn } from '../paths/path.ts';
 import { Borrowed } from './borrowed.ts';
 import type { Burst, FrameSource } from './burst.ts';

@@ -22,6 +22,15 @@ import {
   BURST,
   Driver,
   HOST_BUFFERS,
+  Path,
+  type PathId,
+  PathSlot,
+  QueueBlock,
+  SLOT_PATHS,
+  TURN,
+} from '../memory/layout.ts';
+import { type Memory, nowNanos } from '../memory/shared.ts';
+import {
   LaneKind,
   laneKind,
   lanePath,
@@ -29,15 +38,8 @@ import {
   ownerAttached,
   ownerPath,
   ownerReclaim,
-  Path,
-  type PathId,
-  PathSlot,
   pathBit,
-  QueueBlock,
-  SLOT_PATHS,
-  TURN,
-} from '../memory/layout.ts';
-import { type Memory, nowNanos } from '../memory/shared.ts';
+} from '../memory/words.ts';
 import { attach } from '../paths/attach.ts';
 import type { PathQueue } from '../paths/path.ts';
 import { ProxyQueue } from '../paths/proxy-queue.ts';

@@ -11,11 +11,12 @@
 
 import { announce } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
-import { type CounterIndex, queueCounters } from '../memory/counters.ts';
+import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { Enumerable, FramePool } from '../memory/frames.ts';
 import { LaneReceiver, LaneSender } from '../memory/lane.ts';
-import { LaneKind, type PathId, type QueueCounter } from '../memory/layout.ts';
+import type { PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { LaneKind } from '../memory/words.ts';
 import { retaIndex } from '../rss/redirection.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
 import type { Burst } from './burst.ts';

@@ -13,17 +13,9 @@ import type { Shim } from '../kernel/shim.ts';
 import { pathCounters } from '../memory/counters.ts';
 import type { FrameHolder, FramePool } from '../memory/frames.ts';
 import { holderTag } from '../memory/holder.ts';
-import {
-  BURST,
-  handlingPackets,
-  handlingPort,
-  handlingSource,
-  handlingTurn,
-  laneSource,
-  SLOT_PATHS,
-  WorkerBlock,
-} from '../memory/layout.ts';
+import { BURST, SLOT_PATHS, WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { handlingPackets, handlingPort, handlingSource, handlingTurn, laneSource } from '../memory/words.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
 import type { LeftQueue, QueueAddress } from '../paths/path.ts';
 import type { Burst } from './burst.ts';

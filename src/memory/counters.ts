@@ -4,15 +4,64 @@
  * Exact to 2^53, which no counter reaches; an aligned 8-byte store is one access on both
  * architectures, so a reader sees some recent value, never half of one. Added to once per burst.
  */
-import {
-  KERNEL_COUNTERS,
-  PATH_COUNTERS,
-  type PathId,
-  PathSlot,
-  QUEUE_COUNTERS,
-  QueueBlock,
-} from './layout.ts';
+import { type PathId, PathSlot, QueueBlock } from './layout.ts';
 import type { Memory } from './shared.ts';
+
+/** Counters of a (port, queue). A drop reason is a counter; `DROP_REASONS` names them. */
+export const QUEUE_COUNTERS = [
+  'bursts',
+  'sent', // frames the handler made with send()
+  'sendRefused', // send() without a free frame, room on a path, or a usable length
+  'handlerErrors', // exceptions thrown by the handler
+  'dropVerdict',
+  'dropHandlerError',
+  'dropNoPath',
+  'dropTxFull',
+  'dropBadLength',
+  'dropStuck', // in hand when the handler did not return
+  'dropHandoffFull', // the lane to the queue that owns the flow was full
+  'dropHostFull', // the host path was full
+  'dropNoHost', // there is no host path
+  'dropDeliverFull', // the application does not read fast enough
+  'dropNoPort', // forwarded to a port that is not there
+  'dropNoFrame', // no free frame to copy it to
+  'dropUncut', // too long to be sent, and of a kind that cannot be cut
+  'handedOver', // to another worker
+  'takenOver', // from another worker
+  'forwarded', // to another port
+  'forwardedCopies', // of those: copied, because that port has another memory
+  'accepted', // from another port
+  'delivered', // to the application
+  'segments', // made by cutting a longer packet, beyond the first of each
+  'ticks', // calls of the handler's tick
+  'sleeps',
+] as const;
+export type QueueCounter = (typeof QUEUE_COUNTERS)[number];
+
+/** Counters of a (port, queue, path). */
+export const PATH_COUNTERS = [
+  'rxPackets',
+  'rxBytes',
+  'txPosted', // descriptors given to the path
+  'txPackets', // completed
+  'txBytes', // of what was posted
+  'txSegments', // of txPackets: large segments that went uncut
+  'txSegmentsRefused', // large segments that the device did not take uncut: they were cut then
+  'txErrors', // completed with an error
+  'txRetried', // dropped by the device and given to it again
+  'txRescued', // taken back unsent when the path went away
+  'txUnknown', // neither completed nor taken back: inside the device when it went
+  'txChains', // host path: writes, each of one or more of the packets
+  'kicks',
+  'kickErrors',
+  'rxErrors', // the path answered a receive with an error
+  'rxTooLong', // longer than a frame: the device's MTU was raised after the port was opened
+] as const;
+export type PathCounter = (typeof PATH_COUNTERS)[number];
+
+/** What the kernel reports of a path, summed over the path's incarnations. */
+export const KERNEL_COUNTERS = ['rxDropped', 'rxRingFull', 'rxFillEmpty', 'txInvalid'] as const;
+export type KernelCounter = (typeof KERNEL_COUNTERS)[number];
 
 /** The Float64 index of each counter of a group, by name. */
 export type CounterIndex<Name extends string> = Readonly<Record<Name, number>>;

@@ -3,8 +3,24 @@
  * thread. A ring of fixed records; the head word is stored last, so a reader sees whole records unless
  * it is {@link JOURNAL_RECORDS} behind, which it notices by the sequence number.
  */
-import { JOURNAL_FIELDS, JOURNAL_RECORDS, PATH_NAMES, type PathId, type PathName } from './layout.ts';
+import { JOURNAL_RECORDS, PATH_NAMES, type PathId, type PathName } from './layout.ts';
 import type { Memory } from './shared.ts';
+
+/** One journal record: Float64 each. */
+export const JOURNAL_FIELDS = [
+  'sequence',
+  'port',
+  'queue',
+  'from',
+  'to',
+  'reason',
+  'detectedNanos',
+  'orderedNanos',
+  'beganNanos',
+  'endedNanos',
+  'drained',
+  'rescued',
+] as const;
 
 /** Why a queue changed its path. The order is the stored number. */
 export const REASONS = [

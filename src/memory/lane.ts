@@ -11,9 +11,10 @@
  */
 import type { FramePool } from './frames.ts';
 import { laneHolder } from './holder.ts';
-import { laneMeta, type PathId } from './layout.ts';
+import type { PathId } from './layout.ts';
 import { Consumer, Producer, placeAt, type RingPlace } from './ring.ts';
 import type { Memory } from './shared.ts';
+import { laneMeta } from './words.ts';
 
 const ENTRY_WORDS = 4;
 

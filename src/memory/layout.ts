@@ -106,7 +106,7 @@ export const WorkerBlock = {
   poolCount: 0,
   /** Counts up with the handler's calls: while one goes on and this stands still, it does not return. (w) */
   beat: 64,
-  /** Which packets the handler has been given: {@link handlingWord}; 0 while it is not running. (w) */
+  /** Which packets the handler has been given: `handlingWord` in words.ts; 0 while it is not running. (w) */
   handling: 68,
   /** 1 while free frames are few: whoever returns some wakes the worker. (w) */
   hungry: 72,
@@ -150,7 +150,7 @@ export const LEDGER_FIELDS = [
 
 /** Byte offsets inside a queue block. */
 export const QueueBlock = {
-  /** See {@link ownerWord}. (c) */
+  /** See `ownerWord` in words.ts. (c) */
   owner: 0,
   /** The last owner word the worker has put into effect. (w) */
   ack: LINE,
@@ -162,7 +162,7 @@ export const QueueBlock = {
   /** When it began and ended, CLOCK_MONOTONIC ns as Float64. (w) */
   switchBegan: LINE + 40,
   switchEnded: LINE + 48,
-  /** Float64 × QUEUE_COUNTERS. (w) */
+  /** Float64 × QUEUE_COUNTERS in counters.ts. (w) */
   counters: 2 * LINE,
   bytes: 5 * LINE,
 } as const;
@@ -237,77 +237,7 @@ export const TurnWord = {
 /** Which driver a path slot belongs to. */
 export const Driver = { CLOSED: 0, AF_XDP: 1, TAP: 2, MEMORY: 3, HOST: 4, PROXY: 5, LOOP: 6 } as const;
 
-/** Counters of a (port, queue). A drop reason is a counter; `DROP_REASONS` names them. */
-export const QUEUE_COUNTERS = [
-  'bursts',
-  'sent', // frames the handler made with send()
-  'sendRefused', // send() without a free frame, room on a path, or a usable length
-  'handlerErrors', // exceptions thrown by the handler
-  'dropVerdict',
-  'dropHandlerError',
-  'dropNoPath',
-  'dropTxFull',
-  'dropBadLength',
-  'dropStuck', // in hand when the handler did not return
-  'dropHandoffFull', // the lane to the queue that owns the flow was full
-  'dropHostFull', // the host path was full
-  'dropNoHost', // there is no host path
-  'dropDeliverFull', // the application does not read fast enough
-  'dropNoPort', // forwarded to a port that is not there
-  'dropNoFrame', // no free frame to copy it to
-  'dropUncut', // too long to be sent, and of a kind that cannot be cut
-  'handedOver', // to another worker
-  'takenOver', // from another worker
-  'forwarded', // to another port
-  'forwardedCopies', // of those: copied, because that port has another memory
-  'accepted', // from another port
-  'delivered', // to the application
-  'segments', // made by cutting a longer packet, beyond the first of each
-  'ticks', // calls of the handler's tick
-  'sleeps',
-] as const;
-export type QueueCounter = (typeof QUEUE_COUNTERS)[number];
-
-/** Counters of a (port, queue, path). */
-export const PATH_COUNTERS = [
-  'rxPackets',
-  'rxBytes',
-  'txPosted', // descriptors given to the path
-  'txPackets', // completed
-  'txBytes', // of what was posted
-  'txSegments', // of txPackets: large segments that went uncut
-  'txSegmentsRefused', // large segments that the device did not take uncut: they were cut then
-  'txErrors', // completed with an error
-  'txRetried', // dropped by the device and given to it again
-  'txRescued', // taken back unsent when the path went away
-  'txUnknown', // neither completed nor taken back: inside the device when it went
-  'txChains', // host path: writes, each of one or more of the packets
-  'kicks',
-  'kickErrors',
-  'rxErrors', // the path answered a receive with an error
-  'rxTooLong', // longer than a frame: the device's MTU was raised after the port was opened
-] as const;
-export type PathCounter = (typeof PATH_COUNTERS)[number];
-
-/** What the kernel reports of a path, summed over the path's incarnations. */
-export const KERNEL_COUNTERS = ['rxDropped', 'rxRingFull', 'rxFillEmpty', 'txInvalid'] as const;
-export type KernelCounter = (typeof KERNEL_COUNTERS)[number];
-
-/** One journal record: Float64 each. */
-export const JOURNAL_FIELDS = [
-  'sequence',
-  'port',
-  'queue',
-  'from',
-  'to',
-  'reason',
-  'detectedNanos',
-  'orderedNanos',
-  'beganNanos',
-  'endedNanos',
-  'drained',
-  'rescued',
-] as const;
+/** Records of the failover journal. */
 export const JOURNAL_RECORDS = 1024;
 const JOURNAL_RECORD_BYTES = LINE;
 
@@ -359,7 +289,7 @@ export interface Layout {
 /** A lane between two workers: the two cursors on lines of their own, then the entries. */
 export const LANE = { producer: 0, consumer: LINE, entries: 2 * LINE } as const;
 
-/** A lane's entry: four words, address of the frame's packet, length, {@link laneMeta}, hash. */
+/** A lane's entry: four words, address of the frame's packet, length, `laneMeta`, hash. */
 const LANE_ENTRY = 16;
 /** All lanes together may take this many entries; each has a power of two from 64 to 2048. */
 const LANE_BUDGET = 2 ** 21;
@@ -473,42 +403,3 @@ export function layOut(geometry: Geometry): Layout {
     hostBuffers: (port, queue) => hosts + (port * queues + queue) * HOST_BUFFERS * HOST_BUFFER_BYTES,
   };
 }
-
-/** What lies in a lane: a packet for the handler of the queue that owns its flow, or one to be sent. */
-export const LaneKind = { PACKET: 0, SEND: 1 } as const;
-
-/** The third word of a lane's entry and the second of a copy: kind or port, and the path it came by. */
-export const laneMeta = (kind: number, path: number): number => (kind << 8) | path;
-export const laneKind = (meta: number): number => meta >>> 8;
-export const lanePath = (meta: number): PathId => (meta & 3) as PathId;
-
-/** What a handler has been given: `1 << 31 | turn << 30 | port << 20 | source << 12 | packets`. */
-export const handlingWord = (port: number, source: number, packets: number, turn = false): number =>
-  (1 << 31) | (turn ? 1 << 30 : 0) | (port << 20) | (source << 12) | packets;
-/** The source of packets that lie in a lane; paths are 1 to 3. */
-export const laneSource = (from: number): number => 64 + from;
-
-export const handlingPort = (word: number): number => (word >>> 20) & 0xff;
-export const handlingSource = (word: number): number => (word >>> 12) & 0xff;
-export const handlingPackets = (word: number): number => word & 0xfff;
-/** Whether they lie in the receive ring and are not counted yet. */
-export const handlingTurn = (word: number): boolean => (word & (1 << 30)) !== 0;
-
-/**
- * The owner word: `epoch << 8 | reclaim << 5 | attached << 2 | path`.
- *
- * - `path` (2 bits): which path the queue transmits on.
- * - `attached` (3 bits, bit p-1 for path p): which paths the worker polls.
- * - `reclaim` (3 bits): paths whose kernel objects are gone, so that the worker may take back every
- *   frame the kernel still held.
- * - `epoch` (24 bits): counts up with every order, so that no two orders look alike.
- */
-export function ownerWord(epoch: number, path: PathId, attached: number, reclaim = 0): number {
-  return (epoch << 8) | ((reclaim & 7) << 5) | ((attached & 7) << 2) | path;
-}
-
-export const ownerPath = (word: number): PathId => (word & 3) as PathId;
-export const ownerAttached = (word: number): number => (word >>> 2) & 7;
-export const ownerReclaim = (word: number): number => (word >>> 5) & 7;
-export const ownerEpoch = (word: number): number => word >>> 8;
-export const pathBit = (path: PathId): number => (path === Path.NONE ? 0 : 1 << (path - 1));

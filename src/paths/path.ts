@@ -9,8 +9,10 @@
  * Ring and device calls take and return counts, never wait and never throw; the caller decides what to
  * drop, and counts it.
  */
+
+import type { KernelCounter } from '../memory/counters.ts';
 import type { FrameHolder, PathLedger } from '../memory/frames.ts';
-import type { KernelCounter, PathId } from '../memory/layout.ts';
+import type { PathId } from '../memory/layout.ts';
 
 /** Where a path queue belongs. */
 export interface QueueAddress {

@@ -2,10 +2,10 @@
  * The way in of a path queue whose ring holds descriptors of AF_XDP's shape. What is received stays in the ring until it
  * is released, so that a worker's death loses nothing. Belongs to the worker thread.
  */
-import { type CounterIndex, pathCounters } from '../memory/counters.ts';
+import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import { type PathCounter, TURN } from '../memory/layout.ts';
+import { TURN } from '../memory/layout.ts';
 import { Consumer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { QueueAddress } from './path.ts';

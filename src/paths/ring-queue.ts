@@ -5,11 +5,11 @@
 
 import { Errno } from '../errors.ts';
 import { Xsk } from '../kernel/abi.ts';
-import { type CounterIndex, pathCounters } from '../memory/counters.ts';
+import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool, PathLedger } from '../memory/frames.ts';
 import { Holder, holderTag } from '../memory/holder.ts';
 import { kernelsOf } from '../memory/kernels.ts';
-import { type PathCounter, type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
+import { type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
 import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathQueue } from './path.ts';

@@ -21,8 +21,8 @@
 import { errnoName } from '../errors.ts';
 import { MARK } from '../kernel/programs.ts';
 import { addressOf, type Shim } from '../kernel/shim.ts';
-import { type CounterIndex, pathCounters } from '../memory/counters.ts';
-import { type PathCounter, PathSlot } from '../memory/layout.ts';
+import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
+import { PathSlot } from '../memory/layout.ts';
 import { CHECKSUM_UNFINISHED, segmentation } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
 import { Headers, pseudoSum, TCP, TcpFlag } from '../offload/headers.ts';

@@ -9,11 +9,11 @@
  *
  * Belongs to the worker thread.
  */
-import { type CounterIndex, pathCounters } from '../memory/counters.ts';
+import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { Holder } from '../memory/holder.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import { type PathCounter, PathSlot } from '../memory/layout.ts';
+import { PathSlot } from '../memory/layout.ts';
 import { Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { QueueAddress } from './path.ts';

@@ -8,16 +8,9 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Failover, type OpenPortOptions, openPort, openPorts, type Port } from '../../dist/src/index.js';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { queueCounters } from '../../src/memory/counters.ts';
-import {
-  BURST,
-  LEDGER_FIELDS,
-  ownerWord,
-  Path,
-  pathBit,
-  QueueBlock,
-  WorkerBlock,
-} from '../../src/memory/layout.ts';
+import { BURST, LEDGER_FIELDS, Path, QueueBlock, WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
 import { keyOf } from '../../src/rss/key.ts';
 import { spread } from '../../src/rss/redirection.ts';

@@ -5,8 +5,8 @@ import { cyclesIn } from '../../src/cli/demo-script.ts';
 import type { DownloadEvidence } from '../../src/cli/download-ledger.ts';
 import { failoverLine, failoverTable, mergeFailovers } from '../../src/cli/failovers.ts';
 import type { Tally } from '../../src/lab/sequence.ts';
+import { KERNEL_COUNTERS, PATH_COUNTERS } from '../../src/memory/counters.ts';
 import type { Failover } from '../../src/memory/journal.ts';
-import { KERNEL_COUNTERS, PATH_COUNTERS } from '../../src/memory/layout.ts';
 import type { PathStatistics, PortStatistics } from '../../src/statistics.ts';
 
 const SECONDS = 3;

@@ -6,9 +6,10 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { FramePool } from '../../src/memory/frames.ts';
 import { LaneReceiver, LaneSender } from '../../src/memory/lane.ts';
-import { LaneKind, Path } from '../../src/memory/layout.ts';
+import { Path } from '../../src/memory/layout.ts';
 import { Consumer, placeAt } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { LaneKind } from '../../src/memory/words.ts';
 import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
 import { RingQueue } from '../../src/paths/ring-queue.ts';
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { imbalances } from '../../src/cli/imbalances.ts';
-import { PATH_COUNTERS, PATH_NAMES, QUEUE_COUNTERS } from '../../src/memory/layout.ts';
+import { PATH_COUNTERS, QUEUE_COUNTERS } from '../../src/memory/counters.ts';
+import { PATH_NAMES } from '../../src/memory/layout.ts';
 import type { PathStatistics, PortStatistics, QueueStatistics } from '../../src/statistics.ts';
 
 const PATHS = ['vf', 'synthetic', 'host'] as const;

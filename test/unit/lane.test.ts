@@ -3,8 +3,8 @@ import { expect, it } from 'vitest';
 import { FramePool } from '../../src/memory/frames.ts';
 import { laneHolder } from '../../src/memory/holder.ts';
 import { LaneReceiver, LaneSender } from '../../src/memory/lane.ts';
-import { LaneKind, laneKind, lanePath } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { LaneKind, laneKind, lanePath } from '../../src/memory/words.ts';
 
 const FRAMES = 4096;
 const [FROM, TO] = [0, 1];

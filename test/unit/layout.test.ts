@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { KERNEL_COUNTERS, PATH_COUNTERS, QUEUE_COUNTERS } from '../../src/memory/counters.ts';
+import { JOURNAL_FIELDS } from '../../src/memory/journal.ts';
 import {
   BURST_BYTES,
   Control,
   type Geometry,
   HOST_BUFFER_BYTES,
   HOST_BUFFERS,
-  JOURNAL_FIELDS,
   JOURNAL_RECORDS,
-  KERNEL_COUNTERS,
   LANE,
   LEDGER_FIELDS,
   LINE,
@@ -16,15 +16,8 @@ import {
   MODULE_AREA_BYTES,
   MODULE_STATIC_BYTES,
   OWN_RING,
-  ownerAttached,
-  ownerEpoch,
-  ownerPath,
-  ownerReclaim,
-  ownerWord,
-  PATH_COUNTERS,
   type PathId,
   PathSlot,
-  QUEUE_COUNTERS,
   QueueBlock,
   RELAY_ENTRIES,
   RELAYS,
@@ -33,6 +26,7 @@ import {
   SLOT_PATHS,
   WorkerBlock,
 } from '../../src/memory/layout.ts';
+import { ownerAttached, ownerEpoch, ownerPath, ownerReclaim, ownerWord } from '../../src/memory/words.ts';
 
 const geometries: fc.Arbitrary<Geometry> = fc.record({
   pageSize: fc.constantFrom(4096, 16384, 65536),

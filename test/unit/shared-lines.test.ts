@@ -8,17 +8,9 @@ import { Burst } from '../../src/datapath/burst.ts';
 import { DELIVER, DROP, TX } from '../../src/datapath/verdict.ts';
 import { runWorker } from '../../src/datapath/worker.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
-import {
-  Control,
-  LINE,
-  ownerWord,
-  Path,
-  pathBit,
-  QueueBlock,
-  RETA_ENTRIES,
-  WorkerBlock,
-} from '../../src/memory/layout.ts';
+import { Control, LINE, Path, QueueBlock, RETA_ENTRIES, WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex, spread } from '../../src/rss/redirection.ts';

@@ -1,7 +1,8 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Vigil } from '../../src/coordinator/vigil.ts';
-import { handlingWord, WorkerBlock } from '../../src/memory/layout.ts';
+import { WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { handlingWord } from '../../src/memory/words.ts';
 
 let memory: Memory;
 let vigil: Vigil;

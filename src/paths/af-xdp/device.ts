@@ -16,14 +16,8 @@ import { type Channels, channels, setChannels } from '../../kernel/ethtool.ts';
 import { xdpRedirect } from '../../kernel/programs.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
-import {
-  Driver,
-  type KernelCounter,
-  type PathId,
-  PathSlot,
-  RETA_ENTRIES,
-  Ring,
-} from '../../memory/layout.ts';
+import type { KernelCounter } from '../../memory/counters.ts';
+import { Driver, type PathId, PathSlot, RETA_ENTRIES, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
 import { refuseLongPackets } from '../frame-room.ts';

@@ -9,7 +9,8 @@
 import { Bpf } from '../../kernel/bpf.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import { Driver, type KernelCounter, Path, PathSlot } from '../../memory/layout.ts';
+import type { KernelCounter } from '../../memory/counters.ts';
+import { Driver, Path, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { TieKind } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';

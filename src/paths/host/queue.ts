@@ -13,7 +13,7 @@
 import { SPAN_BYTES } from '../../kernel/abi.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { addressOf } from '../../kernel/shim.ts';
-import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
+import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
 import {
@@ -22,7 +22,6 @@ import {
   HEADROOM,
   HOST_BUFFER_BYTES,
   HOST_BUFFERS,
-  type PathCounter,
   type PathId,
   PathSlot,
 } from '../../memory/layout.ts';

@@ -9,10 +9,10 @@
  * has not taken by then may be taken back without anything being sent twice.
  */
 import { Xsk } from '../../kernel/abi.ts';
+import type { KernelCounter } from '../../memory/counters.ts';
 import {
   Driver,
   HEADROOM,
-  type KernelCounter,
   OWN_RING,
   type PathId,
   PathSlot,

@@ -7,19 +7,16 @@
  * death an entry counts only if its frame is still the path's and lies nowhere behind it in the ring.
  */
 import { Xsk } from '../../kernel/abi.ts';
-import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
+import {
+  type CounterIndex,
+  type KernelCounter,
+  type PathCounter,
+  pathCounters,
+} from '../../memory/counters.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
 import { kernelsOf } from '../../memory/kernels.ts';
-import {
-  Driver,
-  type KernelCounter,
-  OWN_RING,
-  type PathCounter,
-  type PathId,
-  PathSlot,
-  Ring,
-} from '../../memory/layout.ts';
+import { Driver, OWN_RING, type PathId, PathSlot, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice, PathQueue, QueueAddress } from '../path.ts';
 import { ReceiveRing } from '../receive-ring.ts';
