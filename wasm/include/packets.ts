@@ -72,6 +72,7 @@ export function turn(turn: Turn, from: u32, to: u32, count: i32): void {
   const endSent = firstSent + (<usize>(turn.sentMask + 1)) * DESCRIPTOR;
   const frames = turn.frames;
   const range = turn.longest - SHORTEST;
+  const low = v128.load(LOW);
   let slot = firstReceived + (<usize>(from & turn.receivedMask)) * DESCRIPTOR;
   let out = firstSent + (<usize>(to & turn.sentMask)) * DESCRIPTOR;
   left = 0;
@@ -87,14 +88,14 @@ export function turn(turn: Turn, from: u32, to: u32, count: i32): void {
     let sums = i64x2.splat(0);
     while (slot != pairs) {
       sums = i64x2.add(sums, v128.load(slot));
-      out = one(turn, slot, out, frames, range);
+      out = one(turn, slot, out, frames, range, low);
       sums = i64x2.add(sums, v128.load(slot + DESCRIPTOR));
-      out = one(turn, slot + DESCRIPTOR, out, frames, range);
+      out = one(turn, slot + DESCRIPTOR, out, frames, range, low);
       slot += 2 * DESCRIPTOR;
     }
     if (slot != end) {
       sums = i64x2.add(sums, v128.load(slot));
-      out = one(turn, slot, out, frames, range);
+      out = one(turn, slot, out, frames, range, low);
       slot = end;
     }
     turn.done += <i32>portion;
@@ -108,13 +109,13 @@ export function turn(turn: Turn, from: u32, to: u32, count: i32): void {
 
 /** One packet. Returns where the next one that is sent goes. */
 // @ts-ignore: decorator
-@inline function one(turn: Turn, slot: usize, out: usize, frames: usize, range: u32): usize {
+@inline function one(turn: Turn, slot: usize, out: usize, frames: usize, range: u32, low: v128): usize {
   const packet = frames + <usize>load<u32>(slot);
   const bytes = load<u32>(slot, 8);
   // @ts-ignore: the handler's
   const verdict: u32 = decide(packet, <i32>bytes);
   if (verdict == TX) {
-    v128.store(out, v128.and(v128.load(slot), v128.load(LOW)));
+    v128.store(out, v128.and(v128.load(slot), low));
     if (bytes - SHORTEST <= range) return out + DESCRIPTOR;
   }
   leave(turn.burst, packet, bytes, verdict);

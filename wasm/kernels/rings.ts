@@ -135,13 +135,17 @@ export function give(
     let slot = slots + (<usize>first << DESCRIPTOR);
     const some = min(end - at, mask + 1 - first);
     const last = slot + (<usize>some << DESCRIPTOR);
-    const fours = slot + (<usize>(some & ~3) << DESCRIPTOR);
-    while (slot != fours) {
+    const eights = slot + (<usize>(some & ~7) << DESCRIPTOR);
+    while (slot != eights) {
       hold(slot, holders, frameShift, holder);
       hold(slot + 16, holders, frameShift, holder);
       hold(slot + 32, holders, frameShift, holder);
       hold(slot + 48, holders, frameShift, holder);
-      slot += 64;
+      hold(slot + 64, holders, frameShift, holder);
+      hold(slot + 80, holders, frameShift, holder);
+      hold(slot + 96, holders, frameShift, holder);
+      hold(slot + 112, holders, frameShift, holder);
+      slot += 128;
     }
     for (; slot != last; slot += 16) hold(slot, holders, frameShift, holder);
     at += some;
