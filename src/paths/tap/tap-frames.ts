@@ -5,8 +5,7 @@
  * to the kernel; whoever finds another holder has found out that the frame was passed on.
  */
 import { Errno } from '../../errors.ts';
-import type { PathCounter } from '../../memory/counters.ts';
-import { type CounterIndex, pathCounters } from '../../memory/counters.ts';
+import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
 import type { Memory } from '../../memory/shared.ts';

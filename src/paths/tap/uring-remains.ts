@@ -7,7 +7,7 @@
  */
 import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import { BURST, HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
+import { HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { LeftQueue, QueueAddress } from '../path.ts';
 import { TapFrames } from './tap-frames.ts';
@@ -111,13 +111,7 @@ export class UringRemains implements LeftQueue {
   /** Takes in the oldest completions up to the first that brings a packet. */
   #reap(): void {
     const { cq } = this.#ring;
-    for (;;) {
-      const count = cq.peek(BURST);
-      let done = 0;
-      while (done < count && this.#settle(cq.slot(done))) done++;
-      if (done > 0) cq.release(done);
-      if (done < count || count === 0) return;
-    }
+    while (cq.peek(1) === 1 && this.#settle(cq.slot(0))) cq.release(1);
   }
 
   /** False if it brings a packet. */
