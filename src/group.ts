@@ -1,11 +1,11 @@
 /**
- * Ports opened together: one memory, one coordinator thread, one set of workers. It carries the application's orders to the
- * coordinator and what the coordinator reports to the ports. Belongs to the thread that opened them.
+ * Ports opened together: one memory, one coordinator, one set of workers. It carries the application's orders to the
+ * supervisor of their threads and what that one reports to the ports. Belongs to the thread that opened them.
  */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type {
-  CoordinatorData,
+  GroupData,
   LinkNews,
   Order,
   PlainError,
@@ -13,10 +13,13 @@ import type {
   Report,
   WorkerNews,
 } from './coordinator/messages.ts';
+import { plain } from './coordinator/messages.ts';
 import { workerFile } from './coordinator/queue-workers.ts';
+import { closeLinks, release } from './coordinator/release.ts';
 import { threadEnvironment } from './coordinator/thread-environment.ts';
 import { TwinpathError } from './errors.ts';
 import { pageSize } from './kernel/page-size.ts';
+import { loadShim } from './kernel/shim.ts';
 import { type Failover, Journal } from './memory/journal.ts';
 import { LEDGER_FIELDS, WorkerBlock } from './memory/layout.ts';
 import { Memory } from './memory/shared.ts';
@@ -42,21 +45,25 @@ export class Group {
   readonly memory: Memory;
   readonly journal: Journal;
   readonly rss: RssMode;
-  readonly #coordinator: Worker;
+  readonly #supervisor: Worker;
+  readonly #settings: Settings;
   readonly #members: Member[] = [];
   readonly #early: Report[] = [];
   readonly #audits = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
   #nextAudit = 1;
   #closed: Promise<void> | undefined;
   #ended = false;
+  /** Whether the supervisor has said that everything is closed. */
+  #orderly = false;
 
   constructor(settings: Settings) {
     this.memory = Memory.create(geometryOf(settings, pageSize()));
     this.rss = settings.rss;
     this.journal = new Journal(this.memory);
-    const workerData: CoordinatorData = { shared: this.memory.shared, settings };
-    this.#coordinator = new Worker(workerFile('coordinator'), {
-      ...{ workerData, name: 'twinpath coordinator', env: threadEnvironment() },
+    this.#settings = settings;
+    const workerData: GroupData = { shared: this.memory.shared, settings };
+    this.#supervisor = new Worker(workerFile('supervisor'), {
+      ...{ workerData, name: 'twinpath supervisor', env: threadEnvironment() },
     });
   }
 
@@ -67,26 +74,26 @@ export class Group {
    * @throws TwinpathError, after everything was undone
    */
   async ready(): Promise<PortDescription[]> {
-    const worker = this.#coordinator;
+    const worker = this.#supervisor;
+    let reason = 'it ended by itself';
+    let failure: TwinpathError | undefined;
+    worker.on('error', (error) => {
+      reason = error.message;
+    });
     const descriptions = await new Promise<PortDescription[]>((resolve, reject) => {
-      worker.once('error', reject);
-      worker.once('exit', () => reject(new TwinpathError('ERR_WORKER', { detail: 'the coordinator ended' })));
+      worker.on('exit', () => {
+        this.#exited(reason);
+        reject(failure ?? new TwinpathError('ERR_WORKER', { detail: `the supervisor ended: ${reason}` }));
+      });
       worker.on('message', (report: Report) => {
         if (report.kind === 'ready') resolve(report.ports);
-        else if (report.kind === 'failed') reject(TwinpathError.from(report.error));
-        else if (this.#members.length === 0 || this.#early.length > 0) this.#early.push(report);
+        else if (report.kind === 'failed') {
+          this.#orderly = true;
+          failure = TwinpathError.from(report.error); // told when its thread has ended: then nothing is left
+        } else if (this.#members.length === 0 || this.#early.length > 0) this.#early.push(report);
         else this.#hear(report);
       });
-    }).catch(async (error: unknown) => {
-      await worker.terminate();
-      throw error;
     });
-    worker.removeAllListeners('error');
-    worker.removeAllListeners('exit');
-    worker.on('error', (error) =>
-      this.#fail({ code: 'ERR_WORKER', detail: `coordinator: ${error.message}` }),
-    );
-    worker.on('exit', () => this.#end());
     // What happened while the ports were opened is told once somebody can have listened.
     setImmediate(() => {
       for (const report of this.#early.splice(0)) this.#hear(report);
@@ -100,7 +107,7 @@ export class Group {
 
   order(order: Order): void {
     if (this.#closed !== undefined || this.#ended) throw new TwinpathError('ERR_PORT_CLOSED');
-    this.#coordinator.postMessage(order);
+    this.#supervisor.postMessage(order);
   }
 
   async audit(): Promise<FrameLedger[]> {
@@ -119,8 +126,8 @@ export class Group {
   close(): Promise<void> {
     this.#closed ??= (async () => {
       if (this.#ended) return;
-      const exited = once(this.#coordinator, 'exit');
-      this.#coordinator.postMessage({ kind: 'close' } satisfies Order);
+      const exited = once(this.#supervisor, 'exit');
+      this.#supervisor.postMessage({ kind: 'close' } satisfies Order);
       await exited;
     })();
     return this.#closed;
@@ -144,6 +151,10 @@ export class Group {
         this.#audits.get(report.id)?.resolve();
         this.#audits.delete(report.id);
         return;
+      case 'closed':
+        this.#orderly = true;
+        if (report.error !== undefined) this.#fail(report.error);
+        return;
       default:
     }
   }
@@ -151,6 +162,19 @@ export class Group {
   #fail(plain: PlainError): void {
     const error = TwinpathError.from(plain);
     for (const member of this.#members) member.error(error);
+  }
+
+  /** The supervisor's thread has ended, and all others with it. If it had not closed everything, this does. */
+  #exited(reason: string): void {
+    for (const report of this.#early.splice(0)) this.#hear(report);
+    if (!this.#orderly) {
+      const shim = loadShim();
+      closeLinks(shim, this.memory);
+      this.#fail({ code: 'ERR_WORKER', detail: `the supervisor died, and the ports are closed: ${reason}` });
+      const place = { shim, memory: this.memory, settings: this.#settings };
+      for (const error of release(place)) this.#fail(plain(error));
+    }
+    this.#end();
   }
 
   #end(): void {

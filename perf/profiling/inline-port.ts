@@ -7,6 +7,7 @@
  * and new packets are delivered, so that there is always a burst to receive.
  */
 import { setImmediate as turn } from 'node:timers/promises';
+import { Boundary } from '../../src/coordinator/boundary.ts';
 import { ManagedPort } from '../../src/coordinator/managed-port.ts';
 import { MemoryNetwork } from '../../src/coordinator/memory-network.ts';
 import { Ownership } from '../../src/coordinator/ownership.ts';
@@ -48,7 +49,11 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
   const network = new MemoryNetwork(memory, 0);
   const ownership = new Ownership(shim, memory, new Journal(memory), 0, () => {});
   const failures: unknown[] = [];
-  const events = { link: () => {}, error: (error: unknown) => failures.push(error) };
+  const boundary = new Boundary((error) => failures.push(error));
+  const events = {
+    ...{ link: () => {}, changed: () => {}, error: (error: unknown) => failures.push(error) },
+    guard: (what: string, work: () => void | Promise<void>) => boundary.guard(what, work),
+  };
   const port = new ManagedPort(memory, 0, network, ownership, events);
   const burst = new Burst(memory, 0);
   const context = { queue: 0, queues: 1, macs: [network.mac], memory, burst };

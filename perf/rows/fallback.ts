@@ -8,7 +8,6 @@
  * can be made waits for them: then the figure, and the ratio, are what it does at least.
  */
 import { openPort } from '../../src/index.ts';
-import { Bpf } from '../../src/kernel/bpf.ts';
 import { Tie } from '../../src/paths/tap/tie.ts';
 import { Testpmd } from '../peers/testpmd.ts';
 import type { Row, Sample } from '../row.ts';
@@ -61,9 +60,8 @@ async function testpmd(wire: TapWire, seconds: number): Promise<Sample> {
     const { ifindex: tap } = await wire.tap('peer0');
     const { netvsc: device } = wire.lab.nic;
     const { ifindex: netvsc } = await wire.tap(device);
-    const tie = wire.inside(() =>
-      Tie.attach(new Bpf(wire.shim), wire.netlink, wire.shim, { netvsc, tap, device, kind: 'tcx' }),
-    );
+    const tie = new Tie(wire.shim, wire.netlink, { netvsc, tap, device, kind: 'tcx' });
+    wire.inside(() => tie.attach());
     try {
       return { mpps: await wire.reflected('peer0', seconds) };
     } finally {

@@ -110,7 +110,7 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
   try {
     watch(port, terminal, problems);
     const timer = terminal.live ? setInterval(showRate(port, terminal), 1000) : undefined;
-    await ended(interruption.signal, seconds);
+    await ended(interruption.signal, port, seconds);
     clearInterval(timer);
     terminal.panel([]);
     frames = await audited(port);
@@ -157,7 +157,11 @@ function watch(port: Port, terminal: Terminal, problems: string[]): void {
   });
 }
 
-async function ended(signal: AbortSignal, seconds: number | undefined): Promise<void> {
+/** Until it is interrupted, the time is over, or the port has closed by itself. */
+async function ended(interrupted: AbortSignal, port: Port, seconds: number | undefined): Promise<void> {
+  const closed = new AbortController();
+  port.once('close', () => closed.abort());
+  const signal = AbortSignal.any([interrupted, closed.signal]);
   const deadline = nowNanos() + (seconds ?? Number.POSITIVE_INFINITY) * 1e9;
   // A timer holds no more than 24 days.
   while (!signal.aborted && nowNanos() < deadline) {

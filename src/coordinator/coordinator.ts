@@ -1,119 +1,185 @@
 /**
- * The coordinator: finds the devices, keeps the ports, starts the workers, and tells the application.
+ * The coordinator: finds the devices, keeps the ports, and tells the application.
  *
  * Runs in a thread of its own (workers/coordinator.ts), so that neither slow system calls nor a busy
- * application delay a failover. It blocks only in system calls that take RTNL.
+ * application delay a failover. It blocks only in system calls that take RTNL. The supervisor's thread starts it and the
+ * workers; if it dies, the supervisor starts another one, which goes on from the checkpoint.
  */
 import type { MessagePort } from 'node:worker_threads';
-import { check } from '../errors.ts';
-import { claim } from '../kernel/claim.ts';
-import { ringDoorbell } from '../kernel/doorbell.ts';
+import { TwinpathError } from '../errors.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
 import { takePrecedence } from '../kernel/niceness.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
-import { Sysfs } from '../kernel/sysfs.ts';
+import { Checkpoint } from '../memory/checkpoint.ts';
 import { Journal } from '../memory/journal.ts';
-import { Control, PATH_NAMES, type PathId, RETA_ENTRIES, WorkerBlock } from '../memory/layout.ts';
+import { PATH_NAMES, type PathId, RETA_ENTRIES, WorkerBlock } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import { respread, spread } from '../rss/redirection.ts';
-import { choose, refuseToCut, takeSnapshot } from './discovery.ts';
-import { KernelNetwork } from './kernel-network.ts';
-import { LinkTable } from './link-table.ts';
+import { Audits } from './audits.ts';
+import { Boundary } from './boundary.ts';
+import type { LinkEvents } from './link-table.ts';
 import { ManagedPort } from './managed-port.ts';
 import { MemoryNetwork } from './memory-network.ts';
-import type { CoordinatorData, Order, Report } from './messages.ts';
-import type { PortNetwork } from './network.ts';
+import { type CoordinatorData, type Instruction, type Message, type Order, plain } from './messages.ts';
+import { type GroupHoldings, Networks, type Place } from './networks.ts';
 import { Ownership } from './ownership.ts';
-import { plain, QueueWorkers } from './queue-workers.ts';
-import { Vigil } from './vigil.ts';
 
-/** How often the kernel's own counters are read: some 0.4 ms each time when all caches are cold. */
-const COUNT_MILLIS = 500;
+/** How often the kernel's own counters are read (some 0.4 ms each time when all caches are cold), and all is looked at. */
+const LOOK_MILLIS = 500;
 
 export class Coordinator {
   readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #settings: Settings;
   readonly #parent: MessagePort;
-  readonly #fds: number[] = [];
-  #readiness: Readiness | undefined;
-  #table: LinkTable | undefined;
+  readonly #boundary: Boundary;
+  readonly #checkpoint: Checkpoint<GroupHoldings>;
+  readonly #audits: Audits;
+  readonly #resume: boolean;
+  #networks: Networks | undefined;
   #ports: ManagedPort[] = [];
-  #workers: QueueWorkers | undefined;
+  #readiness: Readiness | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #vigil: NodeJS.Timeout | undefined;
-  #audits: { id: number; wanted: number }[] = [];
-  #auditTimer: NodeJS.Timeout | undefined;
-  #wanted = 0;
 
-  constructor({ shared, settings }: CoordinatorData, parent: MessagePort) {
+  constructor({ shared, settings, resume }: CoordinatorData, parent: MessagePort) {
     this.#shim = loadShim();
     this.#memory = Memory.attach(shared);
     this.#settings = settings;
     this.#parent = parent;
+    this.#resume = resume;
+    this.#boundary = new Boundary((error) => this.#tell({ kind: 'error', error }));
+    this.#checkpoint = new Checkpoint(this.#memory);
+    this.#audits = new Audits(this.#shim, this.#memory);
   }
 
-  /** Everything up to the first packet. Reports 'ready', or 'failed' having undone all of it. */
-  async start(): Promise<void> {
+  /** Everything up to the workers. Reports 'chosen', 'failed' having undone all of it, or, following another, 'resumed'. */
+  start(): void {
     try {
       this.#shim.threadName('twinpath-coord');
       takePrecedence();
       if (this.#settings.netns !== undefined) enterNamespace(this.#shim, this.#settings.netns);
-      this.#openDoorbells();
-      const journal = new Journal(this.#memory);
-      const { queues } = this.#settings;
-      const all = Array.from({ length: queues }, (_, queue) => queue);
-      this.#settings.ports.forEach((_, port) => {
-        this.#memory.bytes.set(spread(all), this.#memory.layout.redirection(port));
-      });
-      this.#ports = this.#networks().map((network, port) => {
-        const ownership = new Ownership(this.#shim, this.#memory, journal, port, (failover) =>
-          this.#tell({ kind: 'path', failover, paths: this.#ports[port]!.paths }),
-        );
-        return new ManagedPort(this.#memory, port, network, ownership, {
-          link: (news) => this.#tell({ kind: 'link', news, paths: this.#ports[port]!.paths }),
-          error: (error) => this.#tell({ kind: 'error', error }),
-        });
-      });
-      const vigil = new Vigil(this.#memory, this.#settings.stuckMillis, (queue) =>
-        this.#workers?.endStuck(queue),
-      );
-      const macs = this.#ports.map(({ network }) => network.mac);
-      this.#workers = new QueueWorkers(this.#memory.shared, this.#settings, macs, {
-        worker: (news) => {
-          if (news.state === 'died') vigil.died(news.queue);
-          this.#tell({ kind: 'worker', news });
-        },
-        error: (error) => this.#tell({ kind: 'error', error }),
-        left: (queue) => {
-          for (const port of this.#ports) port.abandon(queue);
-        },
-      });
-      await this.#workers.start();
-      // Packets come as soon as the first path is open, and orders wait for workers.
-      this.#vigil = setInterval(() => vigil.look(), vigil.periodMillis);
-      for (const port of this.#ports) await port.start();
-      this.#timer = setInterval(() => this.#count(), COUNT_MILLIS);
-      this.#tell({
-        kind: 'ready',
-        ports: this.#ports.map(({ network, paths }) => ({ device: network.device, mac: network.mac, paths })),
-      });
+      if (this.#resume) this.#goOn();
+      else this.#begin();
+      this.#watch();
     } catch (error) {
-      await this.#shutDown();
-      this.#tell({ kind: 'failed', error: plain(error) });
+      if (this.#resume) throw error; // the supervisor tries another one
+      this.#fail(error);
     }
   }
 
-  async obey(order: Order): Promise<void> {
+  /** What the supervisor says. */
+  hear(instruction: Instruction): void {
+    switch (instruction.kind) {
+      case 'workers started':
+        this.#openPorts().catch((error: unknown) => this.#fail(error));
+        return;
+      case 'left':
+        for (const port of this.#ports) port.abandon(instruction.queue);
+        return;
+      case 'order': {
+        const { id, order } = instruction;
+        this.#boundary.guard(`carrying out '${order.kind}'`, () =>
+          this.#obey(order).finally(() => this.#tell({ kind: 'obeyed', id })),
+        );
+        return;
+      }
+    }
+  }
+
+  #begin(): void {
+    const { queues } = this.#settings;
+    const all = Array.from({ length: queues }, (_, queue) => queue);
+    this.#settings.ports.forEach((_, port) => {
+      this.#memory.bytes.set(spread(all), this.#memory.layout.redirection(port));
+    });
+    this.#networks = Networks.choose(this.#place, this.#linkEvents);
+    this.#makePorts();
+    this.#save();
+    this.#tell({ kind: 'chosen', macs: this.#networks.list.map(({ mac }) => mac) });
+  }
+
+  #goOn(): void {
+    const holdings = this.#checkpoint.load();
+    if (holdings === undefined) throw new TwinpathError('ERR_WORKER', { detail: 'there is no checkpoint' });
+    this.#networks = Networks.resume(this.#place, holdings, this.#linkEvents);
+    this.#makePorts();
+    this.#ports.forEach((port, number) => port.adopt(holdings.ports[number]!));
+    this.#save();
+    this.#tell({ kind: 'resumed' });
+    for (const port of this.#ports) this.#boundary.guard('going on', () => port.resume());
+  }
+
+  get #place(): Place {
+    return { shim: this.#shim, memory: this.#memory, settings: this.#settings };
+  }
+
+  get #linkEvents(): LinkEvents {
+    return {
+      changed: (gone, downed) => {
+        for (const port of this.#ports)
+          this.#boundary.guard('following links', () => port.changed(gone, downed));
+      },
+      failed: (error) => this.#boundary.failed('reading links', error),
+    };
+  }
+
+  #makePorts(): void {
+    const journal = new Journal(this.#memory);
+    this.#ports = this.#networks!.list.map((network, port) => {
+      const paths = () => this.#ports[port]!.paths;
+      const ownership = new Ownership(this.#shim, this.#memory, journal, port, (failover) =>
+        this.#tell({ kind: 'path', failover, paths: paths() }),
+      );
+      return new ManagedPort(this.#memory, port, network, ownership, {
+        link: (news) => this.#tell({ kind: 'link', news, paths: paths() }),
+        error: (error) => this.#tell({ kind: 'error', error }),
+        changed: () => this.#save(),
+        guard: (what, work) => this.#boundary.guard(what, work),
+      });
+    });
+  }
+
+  /** Packets come as soon as the first path is open, and orders wait for workers: so these are there before. */
+  async #openPorts(): Promise<void> {
+    for (const port of this.#ports) await port.start();
+    this.#tell({
+      kind: 'ready',
+      ports: this.#ports.map(({ network, paths }) => ({ device: network.device, mac: network.mac, paths })),
+    });
+  }
+
+  /** Looks when a worker rings, and now and then: a bell may be lost, and a look may fail. */
+  #watch(): void {
+    const { words, layout } = this.#memory;
+    const bell = words[(layout.worker(0) + WorkerBlock.attentionFd) >> 2]!;
+    const scratch = new Uint8Array(8);
+    const attention = (port: ManagedPort): void =>
+      this.#boundary.guard('hearing workers', () => port.attention());
+    this.#readiness = onReadable(bell, () => {
+      this.#shim.read(bell, scratch, 8);
+      this.#ports.forEach(attention);
+    });
+    this.#timer = setInterval(() => {
+      this.#networks?.table?.look();
+      for (const port of this.#ports) {
+        attention(port);
+        this.#boundary.guard('looking', () => port.changed());
+        this.#boundary.guard('reading counters', () => port.count());
+      }
+    }, LOOK_MILLIS);
+  }
+
+  async #obey(order: Order): Promise<void> {
     switch (order.kind) {
       case 'close':
-        await this.#shutDown();
-        this.#tell({ kind: 'closed' });
+        await this.#close();
         return;
       case 'audit':
-        this.#audit(order.id);
+        for (const port of this.#ports) port.count();
+        await this.#audits.ask();
+        this.#tell({ kind: 'audited', id: order.id });
         return;
       case 'plug':
       case 'unplug': {
@@ -121,12 +187,12 @@ export class Coordinator {
         const { network } = port;
         if (!(network instanceof MemoryNetwork)) {
           const detail = 'a port on devices finds them by itself: only a memory network is plugged by hand';
-          this.#tell({ kind: 'error', error: { code: 'ERR_OPTION_INVALID', device: order.kind, detail } });
-          return;
+          throw new TwinpathError('ERR_OPTION_INVALID', { device: order.kind, detail });
         }
         const path = PATH_NAMES.indexOf(order.path) as PathId;
         const gone = order.kind === 'unplug' ? network.unplug(path) : undefined;
         if (order.kind === 'plug') network.plug(path, order.name);
+        this.#save();
         await port.changed(new Set(gone === undefined ? [] : [gone]));
         return;
       }
@@ -136,50 +202,6 @@ export class Coordinator {
     }
   }
 
-  #networks(): PortNetwork[] {
-    const { ports, network, tap, tie, host, rss, rssKey } = this.#settings;
-    if (network !== 'kernel') {
-      return ports.map((_, port) => new MemoryNetwork(this.#memory, port, network === 'loop'));
-    }
-    const table = new LinkTable(this.#shim, (gone, downed) => {
-      for (const port of this.#ports) void port.changed(gone, downed);
-    });
-    this.#table = table;
-    const sysfs = new Sysfs();
-    const taken = new Set<number>();
-    return ports.map((wanted, port) => {
-      const snapshot = takeSnapshot(table.netlink, sysfs);
-      const choice = choose(snapshot, wanted, taken);
-      if (host === 'off' && !this.#settings.cutHost) refuseToCut(snapshot, choice);
-      this.#fds.push(claim(this.#shim, choice.netvsc.ifindex, choice.netvsc.name));
-      taken.add(choice.netvsc.ifindex);
-      if (choice.vf !== undefined) taken.add(choice.vf.ifindex);
-      return new KernelNetwork(this.#shim, this.#memory, port, table, sysfs, choice, {
-        tap: { plain: tap === 'read/write', tie, inline: host === 'inline' },
-        ...{ host, tie, rss, rssKey },
-      });
-    });
-  }
-
-  #openDoorbells(): void {
-    const { words, layout } = this.#memory;
-    const eventfd = (): number => {
-      const fd = check(this.#shim.eventfd(), 'eventfd2');
-      this.#fds.push(fd);
-      return fd;
-    };
-    const attention = eventfd();
-    for (let queue = 0; queue < layout.geometry.queues; queue++) {
-      words[(layout.worker(queue) + WorkerBlock.doorbellFd) >> 2] = eventfd();
-      words[(layout.worker(queue) + WorkerBlock.attentionFd) >> 2] = attention;
-    }
-    const scratch = new Uint8Array(8);
-    this.#readiness = onReadable(attention, () => {
-      this.#shim.read(attention, scratch, 8);
-      for (const port of this.#ports) port.attention();
-    });
-  }
-
   /** Workers see the new table within a burst; the next audit is answered behind it. */
   #redirect(port: number, queues: readonly number[]): void {
     const { bytes, layout } = this.#memory;
@@ -187,58 +209,30 @@ export class Coordinator {
     bytes.set(respread(bytes.slice(at, at + RETA_ENTRIES), queues), at);
   }
 
-  #count(): void {
-    for (const port of this.#ports) port.count();
-  }
-
-  #audit(id: number): void {
-    const { words, layout } = this.#memory;
-    this.#count();
-    this.#wanted = (this.#wanted + 1) | 0;
-    this.#audits.push({ id, wanted: this.#wanted });
-    for (let queue = 0; queue < layout.geometry.queues; queue++) {
-      Atomics.store(words, (layout.worker(queue) + WorkerBlock.auditWanted) >> 2, this.#wanted);
-      ringDoorbell(this.#shim, this.#memory, queue);
-    }
-    this.#auditTimer ??= setInterval(() => this.#audited(), 1);
-  }
-
-  /** Workers answer audits at a burst boundary, within microseconds unless they are asleep or dead. */
-  #audited(): void {
-    const { words, layout } = this.#memory;
-    const done = Array.from({ length: layout.geometry.queues }, (_, queue) =>
-      Atomics.load(words, (layout.worker(queue) + WorkerBlock.auditDone) >> 2),
-    );
-    const oldest = done.reduce((a, b) => (((a - b) | 0) < 0 ? a : b));
-    const answered = this.#audits.filter(({ wanted }) => ((oldest - wanted) | 0) >= 0);
-    this.#audits = this.#audits.filter(({ wanted }) => ((oldest - wanted) | 0) < 0);
-    for (const { id } of answered) this.#tell({ kind: 'audited', id });
-    if (this.#audits.length > 0) return;
-    clearInterval(this.#auditTimer);
-    this.#auditTimer = undefined;
-  }
-
-  /** Paths first, while the workers can still drain them; then the workers; then our own descriptors. */
-  async #shutDown(): Promise<void> {
+  /** Everything of ours on the machine, while the workers can still drain it. */
+  async #close(): Promise<void> {
     clearInterval(this.#timer);
-    clearInterval(this.#vigil);
-    clearInterval(this.#auditTimer);
-    if (this.#workers !== undefined) {
-      this.#workers.close();
-      for (const port of this.#ports) await port.close();
-      const { words, layout } = this.#memory;
-      Atomics.store(words, Control.stop >> 2, 1);
-      for (let queue = 0; queue < layout.geometry.queues; queue++)
-        ringDoorbell(this.#shim, this.#memory, queue);
-      await this.#workers.stop();
-      this.#workers = undefined;
-    }
+    this.#audits.close();
+    for (const port of this.#ports) await port.close();
     this.#readiness?.close();
-    this.#table?.close();
-    for (const fd of this.#fds.splice(0)) this.#shim.close(fd);
+    this.#networks?.close();
+    this.#networks = undefined;
+    this.#checkpoint.save({ claims: [], sockets: [], ports: [] });
   }
 
-  #tell(report: Report): void {
-    this.#parent.postMessage(report);
+  /** Opening failed. */
+  #fail(error: unknown): void {
+    this.#boundary.guard('closing what was opened', async () => {
+      await this.#close().finally(() => this.#tell({ kind: 'failed', error: plain(error) }));
+    });
+  }
+
+  #save(): void {
+    const { claims, sockets } = this.#networks!;
+    this.#checkpoint.save({ claims, sockets, ports: this.#ports.map(({ holdings }) => holdings) });
+  }
+
+  #tell(message: Message): void {
+    this.#parent.postMessage(message);
   }
 }

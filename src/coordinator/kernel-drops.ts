@@ -12,13 +12,23 @@ export class KernelDrops {
   /** Index of each counter, by queue. */
   readonly #index: readonly ReturnType<typeof kernelCounters>[];
   /** What earlier incarnations of the path came to, by queue and counter. */
-  #before: number[][];
+  #before: readonly (readonly number[])[];
 
   constructor(memory: Memory, port: number, path: PathId) {
     const { queues } = memory.layout.geometry;
     this.#doubles = memory.doubles;
     this.#index = Array.from({ length: queues }, (_, queue) => kernelCounters(memory, port, queue, path));
     this.#before = this.#values();
+  }
+
+  /** See {@link resume}. */
+  get holdings(): readonly (readonly number[])[] {
+    return this.#before;
+  }
+
+  /** Goes on with a device that another coordinator opened. @param before its {@link holdings} */
+  resume(before: readonly (readonly number[])[]): void {
+    this.#before = before;
   }
 
   /** Adds what the device has counted since it was opened. */

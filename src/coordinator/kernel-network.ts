@@ -10,11 +10,11 @@ import type { Sysfs } from '../kernel/sysfs.ts';
 import { Path, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { HostMode, RssMode } from '../options.ts';
-import { AfXdpDevice } from '../paths/af-xdp/device.ts';
+import { AfXdpDevice, type AfXdpHoldings } from '../paths/af-xdp/device.ts';
 import type { TieKind } from '../paths/hook.ts';
-import { HostDevice } from '../paths/host/device.ts';
+import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
 import type { PathDevice } from '../paths/path.ts';
-import { TapDevice, type TapOptions } from '../paths/tap/device.ts';
+import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
 import type { Choice } from './discovery.ts';
 import type { LinkTable } from './link-table.ts';
 import { isNetvsc } from './netvsc.ts';
@@ -27,6 +27,11 @@ export interface KernelOptions {
   readonly host: HostMode;
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
+}
+
+export interface KernelHoldings {
+  readonly netvsc: Link;
+  readonly forced: boolean;
 }
 
 /** A path over a device that Twinpath makes itself. */
@@ -54,7 +59,7 @@ export class KernelNetwork implements PortNetwork {
     port: number,
     table: LinkTable,
     sysfs: Sysfs,
-    { netvsc, forced }: Choice,
+    { netvsc, forced }: Pick<Choice, 'netvsc' | 'forced'>,
     options: KernelOptions,
   ) {
     this.#shim = shim;
@@ -86,19 +91,43 @@ export class KernelNetwork implements PortNetwork {
     return vf && endpointOf(vf);
   }
 
+  get holdings(): KernelHoldings {
+    return { netvsc: this.#netvsc, forced: this.#forced };
+  }
+
   make(path: PathId, { key }: Endpoint): PathDevice {
-    if (path === Path.VF) {
-      const link = this.#table.netlink.link(key) ?? this.#table.link(key)!;
-      const { rss, rssKey, host } = this.#options;
-      const options = { rss, rssKey, segments: host === 'inline' };
-      return new AfXdpDevice(this.#shim, this.#memory, this.#port, path, link, options);
-    }
-    const { tap, tie, host } = this.#options;
-    const place = [this.#shim, this.#table.netlink, this.#memory, this.#port] as const;
-    const device =
-      path === Path.HOST
-        ? new HostDevice(...place, this.#netvsc, { tie, inline: host === 'inline' })
-        : new TapDevice(...place, path, this.#netvsc, tap);
+    if (path === Path.VF) return this.#vf(this.#table.netlink.link(key) ?? this.#table.link(key)!);
+    return path === Path.HOST ? this.#host(this.#netvsc) : this.#tap(this.#netvsc);
+  }
+
+  adopt(path: PathId, _: Pick<Endpoint, 'key'>, holdings: unknown): PathDevice {
+    const { link } = holdings as { link: Link };
+    if (path === Path.VF) return this.#vf(link).adopt(holdings as AfXdpHoldings);
+    if (path === Path.HOST) return this.#host(link).adopt(holdings as HostHoldings);
+    return this.#tap(link).adopt(holdings as TapHoldings);
+  }
+
+  #vf(link: Link): AfXdpDevice {
+    const { rss, rssKey, host } = this.#options;
+    const options = { rss, rssKey, segments: host === 'inline' };
+    return new AfXdpDevice(this.#shim, this.#memory, this.#port, Path.VF, link, options);
+  }
+
+  #host(link: Link): HostDevice {
+    const { tie, host } = this.#options;
+    const options = { tie, inline: host === 'inline' };
+    return this.#made(
+      Path.HOST,
+      new HostDevice(this.#shim, this.#table.netlink, this.#memory, this.#port, link, options),
+    );
+  }
+
+  #tap(link: Link): TapDevice {
+    const place = [this.#shim, this.#table.netlink, this.#memory, this.#port, Path.SYNTHETIC] as const;
+    return this.#made(Path.SYNTHETIC, new TapDevice(...place, link, this.#options.tap));
+  }
+
+  #made<T extends Own['device']>(path: PathId, device: T): T {
     this.#own.set(path, { device, seen: false });
     return device;
   }

@@ -1,26 +1,40 @@
 /**
  * The links of this network namespace, kept current: rtnetlink subscribed first, dumped then, dumped again
- * whenever the kernel lost messages (ENOBUFS). uevents are only a reason to look again: what sysfs says of a
- * VF may be there later than its link.
+ * whenever the kernel lost messages (ENOBUFS) or reading them failed. uevents are only a reason to look again: what
+ * sysfs says of a VF may be there later than its link.
  *
  * Coordinator thread only.
  */
+import { TwinpathError } from '../errors.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
 import { type Link, LinkMonitor, RtNetlink } from '../kernel/rtnetlink.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { UeventMonitor } from '../kernel/uevent.ts';
+
+/** Pauses before the links are read again after a failure, in ms; the last one repeats. */
+const RETRY_MILLIS = [10, 50, 100, 250];
+
+export interface LinkEvents {
+  /** After each change, with the ifindexes that went, or went down, in between. */
+  changed(gone: ReadonlySet<number>, downed: ReadonlySet<number>): void;
+  /** The links could not be read: what is known of them may be old. It is tried again. */
+  failed(error: unknown): void;
+}
 
 export class LinkTable {
   readonly netlink: RtNetlink;
   readonly #monitor: LinkMonitor;
   readonly #uevents: UeventMonitor;
   readonly #readiness: Readiness[];
-  readonly #changed: (gone: ReadonlySet<number>, downed: ReadonlySet<number>) => void;
+  readonly #events: LinkEvents;
   readonly #links = new Map<number, Link>();
+  /** Failures in a row; while there are any, messages have been lost. */
+  #failures = 0;
+  #retry: NodeJS.Timeout | undefined;
 
-  /** @param changed called after each change, with the ifindexes that went, or went down, in between */
-  constructor(shim: Shim, changed: (gone: ReadonlySet<number>, downed: ReadonlySet<number>) => void) {
-    this.#changed = changed;
+  /** @throws ERR_KERNEL, ERR_PERMISSION */
+  constructor(shim: Shim, events: LinkEvents) {
+    this.#events = events;
     const opened: { close(): void }[] = [];
     const keep = <T extends { close(): void }>(socket: T): T => {
       opened.push(socket);
@@ -36,7 +50,7 @@ export class LinkTable {
       throw error;
     }
     this.#readiness = [
-      onReadable(this.#monitor.fd, () => this.#receive()),
+      onReadable(this.#monitor.fd, () => this.look()),
       onReadable(this.#uevents.fd, () => this.#hint()),
     ];
   }
@@ -45,40 +59,67 @@ export class LinkTable {
     return [...this.#links.values()];
   }
 
+  /** Its descriptors: nobody but this thread can use them. */
+  get sockets(): readonly number[] {
+    return [this.#monitor.fd, this.#uevents.fd, this.netlink.fd];
+  }
+
   link(ifindex: number): Link | undefined {
     return this.#links.get(ifindex);
   }
 
+  /** Takes in what the kernel has told since the last look, or all links anew if that is not known. Never throws. */
+  look(): void {
+    const gone = new Set<number>();
+    const downed = new Set<number>();
+    try {
+      let lost = this.#failures > 0;
+      for (const event of this.#monitor.receive()) {
+        if (event.kind === 'overrun') {
+          lost = true;
+          if (event.errno !== undefined) this.#events.failed(unreadable(event.errno));
+        } else if (event.kind === 'delete') {
+          this.#links.delete(event.link.ifindex);
+          gone.add(event.link.ifindex);
+        } else this.#note(event.link, downed);
+      }
+      if (lost) for (const ifindex of this.#dump(downed)) gone.add(ifindex);
+      this.#failures = 0;
+    } catch (error) {
+      this.#later();
+      this.#events.failed(error);
+    }
+    // Also after a failure: what had been read by then is known.
+    this.#events.changed(gone, downed);
+  }
+
   close(): void {
+    clearTimeout(this.#retry);
     for (const readiness of this.#readiness) readiness.close();
     this.#monitor.close();
     this.#uevents.close();
     this.netlink.close();
   }
 
-  #receive(): void {
-    const gone = new Set<number>();
-    const downed = new Set<number>();
-    let lost = false;
-    for (const event of this.#monitor.receive()) {
-      if (event.kind === 'overrun') lost = true;
-      else if (event.kind === 'delete') {
-        this.#links.delete(event.link.ifindex);
-        gone.add(event.link.ifindex);
-      } else this.#note(event.link, downed);
-    }
-    if (lost) for (const ifindex of this.#dump(downed)) gone.add(ifindex);
-    this.#changed(gone, downed);
+  #later(): void {
+    const pause = RETRY_MILLIS[Math.min(this.#failures++, RETRY_MILLIS.length - 1)]!;
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => this.look(), pause);
   }
 
   #hint(): void {
-    const events = this.#uevents.receive();
-    const ours = events.some(
-      ({ subsystem, action }) => subsystem === 'net' || subsystem === 'pci' || action === 'overrun',
-    );
+    try {
+      const events = this.#uevents.receive();
+      const ours = events.some(
+        ({ subsystem, action }) => subsystem === 'net' || subsystem === 'pci' || action === 'overrun',
+      );
+      if (!ours) return;
+    } catch (error) {
+      this.#events.failed(error);
+    }
     // Not a dump: the monitor would tell afterwards what the dump has shown already, such as that a device
     // is down which has come up since. Every device's uevent comes with its message, before or after.
-    if (ours) this.#receive();
+    this.look();
   }
 
   /** Down and up again between two looks is two messages: the first must not be forgotten. */
@@ -97,3 +138,6 @@ export class LinkTable {
     return gone;
   }
 }
+
+const unreadable = (errno: number): TwinpathError =>
+  new TwinpathError('ERR_KERNEL', { syscall: 'recv(RTNLGRP_LINK)', errno });

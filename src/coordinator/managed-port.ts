@@ -15,7 +15,7 @@ import { PATH_NAMES, Path, type PathId, QueueBlock } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../paths/path.ts';
 import { KernelDrops } from './kernel-drops.ts';
-import type { LinkNews, PlainError } from './messages.ts';
+import { type LinkNews, type PlainError, plain } from './messages.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
 import type { Ownership } from './ownership.ts';
 
@@ -33,6 +33,23 @@ const ORDER = [Path.HOST, Path.SYNTHETIC, Path.VF] as const;
 export interface PortEvents {
   link(news: LinkNews): void;
   error(error: PlainError): void;
+  /** What the port holds has changed: it is to be written down before anything else is done. */
+  changed(): void;
+  /** Runs work that the port starts by itself; what it throws is reported. */
+  guard(what: string, work: () => void | Promise<void>): void;
+}
+
+/** What another coordinator needs to go on with a port. Plain data. */
+export interface PortHoldings {
+  readonly network: unknown;
+  readonly slots: readonly {
+    readonly path: PathId;
+    readonly key: number;
+    readonly ready: boolean;
+    /** `PathDevice.holdings`; undefined if there is no device. */
+    readonly device: unknown;
+    readonly drops: KernelDrops['holdings'];
+  }[];
 }
 
 /** One path of the port. */
@@ -89,6 +106,32 @@ export class ManagedPort {
     }));
   }
 
+  get holdings(): PortHoldings {
+    return {
+      network: this.network.holdings,
+      slots: this.#slots.map(({ path, key, ready, device, drops }) => ({
+        ...{ path, key, ready, device: device?.holdings, drops: drops.holdings },
+      })),
+    };
+  }
+
+  /**
+   * Goes on with what another coordinator has opened. A path that it was opening or closing is closed, and opened again
+   * if it is to be used. `changed` does all that; nothing happens here.
+   */
+  adopt({ slots }: PortHoldings): void {
+    this.#ownership.resume();
+    for (const { path, key, ready, device, drops } of slots) {
+      const slot = this.#slots.find((one) => one.path === path)!;
+      slot.key = key;
+      slot.drops.resume(drops);
+      if (device === undefined) continue;
+      slot.device = this.network.adopt(path, { key }, device);
+      slot.device.changed = this.#events.changed;
+      slot.ready = ready;
+    }
+  }
+
   /** What the open paths turned out to be. */
   get paths(): Partial<Record<(typeof PATH_NAMES)[number], PathDescription>> {
     const open = this.#slots.filter(({ ready }) => ready);
@@ -120,6 +163,16 @@ export class ManagedPort {
     return this.#reconcile();
   }
 
+  /** After {@link adopt}: closes what the last coordinator had half open, and agrees with the world again. */
+  resume(): Promise<void> {
+    for (const slot of this.#slots) {
+      if (slot.device === undefined) continue;
+      if (slot.ready && this.#ownership.isAttached(slot.path)) continue;
+      this.#react(slot, 'coordinator replaced', nowNanos());
+    }
+    return this.changed();
+  }
+
   /** A worker rang: acknowledgements, or a kick that failed before rtnetlink told why. */
   attention(): void {
     const { words, layout } = this.#memory;
@@ -130,7 +183,7 @@ export class ManagedPort {
         const at = (layout.queue(this.port, queue) + QueueBlock.kickErrno) >> 2;
         if (Atomics.load(words, at + slot.path) === 0) continue;
         this.#react(slot, 'kick failed', nowNanos());
-        void this.#reconcile();
+        this.#events.guard('closing a path', () => this.#reconcile());
         break;
       }
     }
@@ -168,13 +221,19 @@ export class ManagedPort {
     if (!this.#ownership.isAttached(slot.path)) return;
     // A path that we leave by choice still delivers: first nothing more comes in, then it is drained. All
     // other reasons mean that it delivers nothing any more, and nothing may delay the order.
-    if (reason === 'close' || reason === 'device replaced') slot.device!.disarm();
+    if (reason === 'close' || reason === 'device replaced')
+      this.#attempt('disarming', () => slot.device!.disarm());
     const other = this.#slots.find(
       ({ path, ready, broken }) => path !== slot.path && path !== Path.HOST && ready && broken === undefined,
     );
     const { owner } = this.#ownership;
     const next = owner === slot.path ? (other?.path ?? Path.NONE) : owner;
     void this.#ownership.take(slot.path, next, reason, detected);
+  }
+
+  /** Runs a step that must not stop those after it; what it throws is reported. */
+  #attempt(what: string, step: () => void): void {
+    this.#events.guard(`${what}, ${this.network.device}`, step);
   }
 
   #reconcile(): Promise<void> {
@@ -204,7 +263,7 @@ export class ManagedPort {
 
   async #leave(): Promise<void> {
     // The machine's own stack sends by the NetVSC again before there is nobody to send for it.
-    for (const { device } of this.#slots) device?.disengage?.();
+    for (const { device } of this.#slots) this.#attempt('leaving inline mode', () => device?.disengage?.());
     for (const slot of this.#slots.toReversed()) {
       if (slot.device === undefined) continue;
       if (slot.broken === undefined) this.#react(slot, 'close', nowNanos());
@@ -215,15 +274,17 @@ export class ManagedPort {
   /** Closes a path that the workers have been ordered off, and has them take its frames back. */
   async #lower(slot: Slot): Promise<void> {
     await this.#ownership.settled();
-    slot.drops.settle(slot.device!);
+    const device = slot.device!;
+    this.#attempt('reading counters', () => slot.drops.settle(device));
     slot.ready = false;
-    slot.device!.close(); // disarms
+    this.#attempt('closing a path', () => device.close()); // disarms
     await this.#ownership.reclaim(slot.path);
     this.#news(slot, slot.broken === 'link gone' ? 'gone' : 'down', slot.broken);
     // A path that only just came and broke again is not tried at once for ever.
     if (slot.broken === 'kick failed' || slot.broken === 'path failed') this.#later(slot);
     slot.device = undefined;
     slot.broken = undefined;
+    this.#events.changed();
     this.#dirty = true;
   }
 
@@ -240,6 +301,7 @@ export class ManagedPort {
     if (nowNanos() < slot.retryAt) return;
     try {
       slot.device = this.network.make(slot.path, endpoint);
+      slot.device.changed = this.#events.changed;
       slot.key = endpoint.key;
       slot.device.open();
       await this.#ownership.attach(slot.path);
@@ -255,6 +317,7 @@ export class ManagedPort {
     slot.ready = true;
     slot.failures = slot.failingSince = 0;
     slot.told = '';
+    this.#events.changed();
     this.#news(slot, 'up');
     this.attention(); // a kick may have failed before the path counted as ready
   }
@@ -270,10 +333,11 @@ export class ManagedPort {
       if (slot.broken === undefined) this.#react(slot, 'path failed', nowNanos());
       await this.#ownership.settled();
     }
-    device?.close();
+    if (device !== undefined) this.#attempt('closing a path', () => device.close());
     await this.#ownership.reclaim(slot.path);
     slot.device = undefined;
     slot.broken = undefined;
+    this.#events.changed();
     // What passes by itself is no news: a device that vanished while it was opened, whose DELLINK is; or a
     // queue that the kernel has not let go of since we did, which a work item does later (xp_put_pool).
     const still = this.network.endpoint(slot.path);
@@ -291,7 +355,7 @@ export class ManagedPort {
     const pause = RETRY_MILLIS[Math.min(slot.failures++, RETRY_MILLIS.length - 1)]!;
     slot.retryAt = nowNanos() + pause * 1e6;
     clearTimeout(slot.retry);
-    slot.retry = setTimeout(() => void this.changed(), pause + 1);
+    slot.retry = setTimeout(() => this.#events.guard('opening a path', () => this.changed()), pause + 1);
   }
 
   /** Lets what the machine's own stack sends come in, once there is a path to send it by. */
@@ -299,7 +363,8 @@ export class ManagedPort {
     const host = this.#slots.find(({ path }) => path === Path.HOST)!;
     if (!host.ready || host.broken !== undefined) return;
     if (this.#ownership.owner === Path.NONE) {
-      host.device!.disengage?.(); // the kernel may still reach somebody by itself
+      // The kernel may still reach somebody by itself.
+      this.#attempt('leaving inline mode', () => host.device!.disengage?.());
       return;
     }
     try {
@@ -307,7 +372,7 @@ export class ManagedPort {
     } catch (error) {
       this.#react(host, 'path failed', nowNanos());
       this.#dirty = true;
-      this.#events.error((error as TwinpathError).toJSON());
+      this.#events.error(plain(error));
     }
   }
 

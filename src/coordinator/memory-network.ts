@@ -9,12 +9,17 @@ import { LoopDevice } from '../paths/memory/loop.ts';
 import type { PathDevice } from '../paths/path.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
 
+export interface MemoryHoldings {
+  readonly endpoints: readonly (readonly [PathId, Endpoint])[];
+  readonly plugged: number;
+}
+
 export class MemoryNetwork implements PortNetwork {
   readonly device: string;
   readonly mac: string;
   readonly #memory: Memory;
   readonly #port: number;
-  readonly #endpoints = new Map<PathId, Endpoint>();
+  #endpoints = new Map<PathId, Endpoint>();
   readonly #devices = new Map<PathId, MemoryDevice>();
   readonly #loop: boolean;
   #plugged = 0;
@@ -27,6 +32,17 @@ export class MemoryNetwork implements PortNetwork {
     this.device = `memory${port}`;
     this.mac = `02:00:00:00:00:${(port + 1).toString(16).padStart(2, '0')}`;
     this.plug(Path.SYNTHETIC, this.device);
+  }
+
+  get holdings(): MemoryHoldings {
+    return { endpoints: [...this.#endpoints], plugged: this.#plugged };
+  }
+
+  /** Goes on from the {@link holdings} of another coordinator's. */
+  resume({ endpoints, plugged }: MemoryHoldings): this {
+    this.#endpoints = new Map(endpoints);
+    this.#plugged = plugged;
+    return this;
   }
 
   plug(path: PathId, name: string): void {
@@ -50,5 +66,10 @@ export class MemoryNetwork implements PortNetwork {
     const device = new MemoryDevice(this.#memory, this.#port, path, name);
     this.#devices.set(path, device);
     return device;
+  }
+
+  adopt(path: PathId, { key }: Pick<Endpoint, 'key'>): PathDevice {
+    const name = this.#endpoints.get(path)?.name ?? this.device;
+    return this.make(path, { key, name, up: true, carrier: true });
   }
 }

@@ -1,20 +1,34 @@
 /**
- * What the application's thread and the coordinator say to each other. Plain data: it crosses threads.
+ * What the application's thread, the supervisor and the coordinator say to each other. Plain data: it crosses threads.
  * Nothing here is per packet; statistics are read from the shared memory without asking anybody.
+ *
+ * Orders go from the application through the supervisor to the coordinator, reports the other way.
  */
-import type { ErrorCode, ErrorDetails } from '../errors.ts';
+import { type ErrorCode, type ErrorDetails, TwinpathError } from '../errors.ts';
 import type { Failover } from '../memory/journal.ts';
 import type { PathName, SharedMemory } from '../memory/layout.ts';
 import type { Settings } from '../options.ts';
 import type { PathDescription } from '../paths/path.ts';
 
-/** The coordinator thread's `workerData`. */
-export interface CoordinatorData {
+/** The supervisor thread's `workerData`. */
+export interface GroupData {
   readonly shared: SharedMemory;
   readonly settings: Settings;
 }
 
+/** The coordinator thread's. */
+export interface CoordinatorData extends GroupData {
+  /** Whether it follows one that has died: it goes on from that one's checkpoint. */
+  readonly resume: boolean;
+}
+
 export type PlainError = { code: ErrorCode } & ErrorDetails;
+
+/** Any exception as it crosses threads: one that is no TwinpathError is a fault of ours. */
+export function plain(error: unknown): PlainError {
+  if (error instanceof TwinpathError) return error.toJSON();
+  return { code: 'ERR_WORKER', detail: error instanceof Error ? error.message : String(error) };
+}
 
 /** What a port turned out to be. */
 export interface PortDescription {
@@ -48,7 +62,26 @@ export type Report =
   | { kind: 'worker'; news: WorkerNews }
   | { kind: 'error'; error: PlainError }
   | { kind: 'audited'; id: number }
-  | { kind: 'closed' };
+  /** Everything has ended. With an error nobody had asked for it. */
+  | { kind: 'closed'; error?: PlainError };
+
+/** From the coordinator to the supervisor: what the application is to know, and what the supervisor is. */
+export type Message =
+  | Exclude<Report, { kind: 'closed' | 'worker' }>
+  /** The devices are chosen: workers may start. */
+  | { kind: 'chosen'; macs: string[] }
+  /** A coordinator that follows another one is in charge. */
+  | { kind: 'resumed' }
+  /** An order has been carried out. Until then a following coordinator is given it again. */
+  | { kind: 'obeyed'; id: number };
+
+/** From the supervisor to the coordinator. */
+export type Instruction =
+  | { kind: 'order'; id: number; order: Order }
+  /** Every worker polls. */
+  | { kind: 'workers started' }
+  /** The queue's worker is gone and, since the ports are closing, none will follow. */
+  | { kind: 'left'; queue: number };
 
 export type Order =
   | { kind: 'close' }

@@ -20,6 +20,10 @@ export interface PortNetwork {
   readonly mac: string;
   /** The path's device now, or undefined if there is none. */
   endpoint(path: PathId): Endpoint | undefined;
+  /** What another coordinator needs to have the same network. Plain data. */
+  readonly holdings: unknown;
   /** Makes the path's device for an endpoint that `endpoint` just gave. Opens nothing yet. */
   make(path: PathId, endpoint: Endpoint): PathDevice;
+  /** Makes a device of what another coordinator had opened: `PathDevice.holdings`. */
+  adopt(path: PathId, endpoint: Pick<Endpoint, 'key'>, holdings: unknown): PathDevice;
 }

@@ -10,7 +10,7 @@ import type { Shim } from '../kernel/shim.ts';
 import type { Failover, Journal, Reason } from '../memory/journal.ts';
 import { PATH_NAMES, Path, type PathId, QueueBlock } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
-import { ownerEpoch, ownerReclaim, ownerWord, pathBit } from '../memory/words.ts';
+import { ownerAttached, ownerEpoch, ownerPath, ownerReclaim, ownerWord, pathBit } from '../memory/words.ts';
 
 /** The start of a failover, to be written to the journal when the workers have carried it out. */
 interface Pending {
@@ -58,6 +58,31 @@ export class Ownership {
     this.#journal = journal;
     this.#port = port;
     this.#switched = switched;
+  }
+
+  /** Goes on from another coordinator's last order, which may have reached some of the queues only. */
+  resume(): void {
+    const { words, layout } = this.#memory;
+    const queues = Array.from({ length: layout.geometry.queues }, (_, queue) => queue);
+    const at = (queue: number): number => (layout.queue(this.#port, queue) + QueueBlock.owner) >> 2;
+    const last = queues
+      .map((queue) => Atomics.load(words, at(queue)))
+      .reduce((a, b) => (reached(ownerEpoch(a), ownerEpoch(b)) ? b : a));
+    this.#epoch = ownerEpoch(last);
+    this.#owner = ownerPath(last);
+    this.#attached = ownerAttached(last);
+    this.#reclaim = ownerReclaim(last);
+    const now = nowNanos();
+    for (const queue of queues) {
+      Atomics.store(words, at(queue), last);
+      ringDoorbell(this.#shim, this.#memory, queue);
+      const from = this.#journal.pathOf(this.#port, queue);
+      if (from === this.#owner) continue; // as the journal says
+      this.#pending.push({
+        ...{ epoch: this.#epoch, from, to: this.#owner, reason: 'coordinator replaced' },
+        ...{ detectedNanos: now, orderedNanos: now, queues: new Set([queue]) },
+      });
+    }
   }
 
   get owner(): PathId {

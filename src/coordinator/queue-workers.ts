@@ -168,8 +168,3 @@ export function workerFile(name: string): URL {
   const built = import.meta.url.endsWith('.js');
   return new URL(`file://${packageRoot}${built ? '/dist' : ''}/workers/${name}.${built ? 'js' : 'ts'}`);
 }
-
-export function plain(error: unknown): PlainError {
-  if (error instanceof TwinpathError) return error.toJSON();
-  return { code: 'ERR_WORKER', detail: error instanceof Error ? error.message : String(error) };
-}

@@ -32,10 +32,14 @@ const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
+const MSG_PEEK = 0x02;
 const MSG_TRUNC = 0x20;
 const MSG_DONTWAIT = 0x40;
 
-/** The kernel builds dump datagrams of at most 32 KiB unless one message alone needs more. */
+/**
+ * The kernel builds dump datagrams of at most 32 KiB unless one message alone needs more: a link with hundreds of
+ * alternative names or virtual functions does. The buffer grows to what comes.
+ */
 const RECEIVE_BYTES = 64 * 1024;
 /** An answer is in the socket before send() returns; this only bounds a kernel that has gone wrong. */
 const REPLY_SECONDS = 10;
@@ -57,7 +61,7 @@ export class NetlinkSocket {
   /** For building the next request; one at a time. */
   readonly builder = new MessageBuilder();
   readonly #shim: Shim;
-  readonly #buffer = new Uint8Array(RECEIVE_BYTES);
+  #buffer = new Uint8Array(RECEIVE_BYTES);
   #sequence = 0;
   #closed = false;
 
@@ -129,10 +133,12 @@ export class NetlinkSocket {
     }
   }
 
-  /** One datagram without waiting, valid until the next call; or a negative errno. */
+  /**
+   * One datagram without waiting, valid until the next call; or a negative errno: EAGAIN when there is none, ENOBUFS
+   * when the kernel has dropped some.
+   */
   receive(): Uint8Array | number {
-    const length = this.#shim.recv(this.fd, this.#buffer, RECEIVE_BYTES, MSG_DONTWAIT);
-    return length < 0 ? length : this.#buffer.subarray(0, length);
+    return this.#receive(MSG_DONTWAIT);
   }
 
   close(): void {
@@ -164,17 +170,23 @@ export class NetlinkSocket {
 
   #datagram(subject: Subject): Uint8Array {
     for (;;) {
-      const length = this.#shim.recv(this.fd, this.#buffer, RECEIVE_BYTES, MSG_TRUNC);
-      if (length === Errno.EINTR) continue;
-      if (length === Errno.EAGAIN) {
+      const datagram = this.#receive(0);
+      if (typeof datagram !== 'number') return datagram;
+      if (datagram === Errno.EINTR) continue;
+      if (datagram === Errno.EAGAIN) {
         throw new TwinpathError('ERR_TIMEOUT', { ...subject, detail: `no answer in ${REPLY_SECONDS} s` });
       }
-      check(length, 'recv(netlink)', { device: subject.device });
-      if (length > RECEIVE_BYTES) {
-        throw new TwinpathError('ERR_KERNEL', { ...subject, detail: `an answer of ${length} bytes` });
-      }
-      return this.#buffer.subarray(0, length);
+      check(datagram, 'recv(netlink)', { device: subject.device });
     }
+  }
+
+  /** Looks how long the next datagram is before it is taken: what a buffer has no room for would be cut off. */
+  #receive(flags: number): Uint8Array | number {
+    const length = this.#shim.recv(this.fd, this.#buffer, 0, flags | MSG_PEEK | MSG_TRUNC);
+    if (length < 0) return length;
+    if (length > this.#buffer.length) this.#buffer = new Uint8Array(2 ** Math.ceil(Math.log2(length)));
+    const taken = this.#shim.recv(this.fd, this.#buffer, this.#buffer.length, flags | MSG_TRUNC);
+    return taken < 0 ? taken : this.#buffer.subarray(0, taken);
   }
 }
 

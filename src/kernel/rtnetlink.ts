@@ -29,7 +29,7 @@ import * as tc from './traffic-control.ts';
 export { ARPHRD_ETHER, IFF, type Link, macBytes, normalizeMac } from './link.ts';
 export type { InterfaceAddress } from './routes.ts';
 
-export type LinkEvent = { kind: 'new' | 'delete'; link: Link } | { kind: 'overrun' };
+export type LinkEvent = { kind: 'new' | 'delete'; link: Link } | { kind: 'overrun'; errno?: number };
 
 /** What {@link RtNetlink.setLink} can change; what is absent stays. */
 export interface LinkChange {
@@ -65,6 +65,10 @@ export class RtNetlink {
 
   private constructor(socket: NetlinkSocket) {
     this.#socket = socket;
+  }
+
+  get fd(): number {
+    return this.#socket.fd;
   }
 
   /** @throws ERR_KERNEL, ERR_PERMISSION */
@@ -165,8 +169,13 @@ export class RtNetlink {
   /** @returns false when clsact already was there */
   addClsact(ifindex: number): boolean {
     const added = tc.addClsact(this.#socket, ifindex);
-    if (added) this.#clsacts.add(ifindex);
+    if (added) this.noteClsact(ifindex);
     return added;
+  }
+
+  /** As if this object had brought the clsact that is there. */
+  noteClsact(ifindex: number): void {
+    this.#clsacts.add(ifindex);
   }
 
   deleteClsact(ifindex: number): void {
@@ -235,9 +244,7 @@ export class LinkMonitor {
 
   /**
    * Everything that has happened since the last call, in order. `overrun` says that events were lost
-   * at that point: dump the links again.
-   *
-   * @throws ERR_KERNEL when the socket itself fails
+   * at that point: dump the links again. It has an errno if reading failed.
    */
   receive(): LinkEvent[] {
     const events: LinkEvent[] = [];
@@ -250,8 +257,8 @@ export class LinkMonitor {
         continue;
       }
       if (typeof datagram === 'number') {
-        accept({ error: datagram, text: '' }, { syscall: 'recv(RTNLGRP_LINK)' });
-        continue;
+        events.push({ kind: 'overrun', errno: -datagram });
+        return events;
       }
       for (const message of parseMessages(datagram)) {
         const event = linkEvent(message);

@@ -3,7 +3,7 @@
  * thread. A ring of fixed records; the head word is stored last, so a reader sees whole records unless
  * it is {@link JOURNAL_RECORDS} behind, which it notices by the sequence number.
  */
-import { JOURNAL_RECORDS, PATH_NAMES, type PathId, type PathName } from './layout.ts';
+import { JOURNAL_RECORDS, PATH_NAMES, Path, type PathId, type PathName } from './layout.ts';
 import type { Memory } from './shared.ts';
 
 /** One journal record: Float64 each. */
@@ -33,6 +33,7 @@ export const REASONS = [
   'path ready',
   'path failed',
   'close',
+  'coordinator replaced', // another one had begun it, and died
 ] as const;
 export type Reason = (typeof REASONS)[number];
 
@@ -94,6 +95,12 @@ export class Journal {
     // What was overwritten meanwhile carries another number; one slot behind that may be half written.
     const oldest = this.head - JOURNAL_RECORDS;
     return this.head === head ? records : records.filter((record) => record.sequence > oldest);
+  }
+
+  /** The path a queue's last record ends on; NONE without a record that is still there. */
+  pathOf(port: number, queue: number): PathId {
+    const last = this.since(0).findLast((record) => record.port === port && record.queue === queue);
+    return last === undefined ? Path.NONE : (PATH_NAMES.indexOf(last.to) as PathId);
   }
 
   #at(sequence: number): number {

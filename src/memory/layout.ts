@@ -9,6 +9,7 @@
  *   module statics  data of a handler in WebAssembly, one for all workers     (w)
  *   control page    magic, size, stop word                                    (a)
  *   journal         what happened to which queue, when                        (c)
+ *   checkpoints     what the coordinator holds, for whoever goes on from it    (c)
  *   worker blocks   one per queue number: pool, sleep, audit                  (w)
  *   queue blocks    one per (port, queue): ownership (c), answer (w), counters (w)
  *   path slots      one per (port, queue, path): descriptors (c), counters (w)
@@ -241,6 +242,10 @@ export const Driver = { CLOSED: 0, AF_XDP: 1, TAP: 2, MEMORY: 3, HOST: 4, PROXY:
 export const JOURNAL_RECORDS = 1024;
 const JOURNAL_RECORD_BYTES = LINE;
 
+/** Two copies of the coordinator's checkpoint: bytes of one, for the port group and for each of its ports. */
+const CHECKPOINT_BYTES = 8 * 1024;
+const CHECKPOINT_PORT_BYTES = 32 * 1024;
+
 /** Rings of a path slot. The tap keeps its CQ and SQEs in RX and TX. */
 export const Ring = { FILL: 0, RX: 1, TX: 2, COMPLETION: 3 } as const;
 export type RingId = (typeof Ring)[keyof typeof Ring];
@@ -259,6 +264,10 @@ export interface Layout {
   readonly journalHead: number;
   readonly journal: number;
   readonly journalRecordBytes: number;
+  /** Word that counts up with each checkpoint; its lowest bit says which copy is the last. */
+  readonly checkpointHead: number;
+  readonly checkpointBytes: number;
+  checkpoint(copy: 0 | 1): number;
   readonly frames: number;
   readonly framesBytes: number;
   readonly holders: number;
@@ -334,6 +343,9 @@ export function layOut(geometry: Geometry): Layout {
   reserve(pageSize); // control
   const journalHead = reserve(LINE);
   const journal = reserve(JOURNAL_RECORDS * JOURNAL_RECORD_BYTES);
+  const checkpointHead = reserve(LINE);
+  const checkpointBytes = CHECKPOINT_BYTES + ports * CHECKPOINT_PORT_BYTES;
+  const checkpoints = reserve(2 * checkpointBytes);
   const workers = reserve(queues * WorkerBlock.bytes);
   const blocks = reserve(ports * queues * QueueBlock.bytes);
   const slots = reserve(ports * queues * SLOT_PATHS.length * PathSlot.bytes);
@@ -382,6 +394,7 @@ export function layOut(geometry: Geometry): Layout {
     journalHead,
     journal,
     journalRecordBytes: JOURNAL_RECORD_BYTES,
+    ...{ checkpointHead, checkpointBytes, checkpoint: (copy) => checkpoints + copy * checkpointBytes },
     frames,
     framesBytes,
     holders,

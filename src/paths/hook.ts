@@ -27,6 +27,26 @@ export interface HookProgram {
   readonly tap: number;
 }
 
+/** What one attach made, as data: whoever knows it can detach it. */
+export type Attachment =
+  /** A tcx bpf_link, by its descriptor. */
+  | { readonly link: number }
+  /** A filter of ours, and whether clsact was brought for it. */
+  | { readonly ifindex: number; readonly where: Hook; readonly clsact: boolean }
+  /** A filter on the tap: it goes with the tap. */
+  | { readonly withTap: true };
+
+/** Detaches what {@link Hooks.attach} attached, once. @throws ERR_KERNEL if the kernel refuses to remove a filter */
+export function detach(shim: Shim, netlink: RtNetlink, attachment: Attachment): void {
+  if ('link' in attachment) shim.close(attachment.link);
+  else if ('where' in attachment) {
+    const { ifindex, where, clsact } = attachment;
+    if (clsact) netlink.noteClsact(ifindex); // it may have been another object's doing
+    netlink.deleteBpfFilter(ifindex, where, HANDLE, PRIORITY);
+    netlink.releaseClsact(ifindex);
+  }
+}
+
 /** What one tie needs to attach; one object for each tie, since its programs are of one kind. */
 export class Hooks {
   readonly #bpf: Bpf;
@@ -54,15 +74,15 @@ export class Hooks {
    * Behind the programs that others have there; what they took does not come to ours. A link is made in
    * the calling thread's network namespace, a filter in that of the netlink socket.
    *
-   * @returns what detaches it again, once
+   * @returns what {@link detach} takes
    * @throws ERR_KERNEL, ERR_PERMISSION, ERR_DEVICE_BUSY (an ingress qdisc is in the place of clsact)
    */
-  attach(program: HookProgram): () => void {
+  attach(program: HookProgram): Attachment {
     if (this.#kind === 'tcx') {
       const link = this.#link(program);
       if (link >= 0) {
         this.#settled = true;
-        return once(() => this.#shim.close(link));
+        return { link };
       }
       const lacking = link === Errno.EINVAL || link === Errno.ENOSYS || link === Errno.EOPNOTSUPP;
       if (this.#settled || !lacking) check(link, 'bpf(LINK_CREATE, tcx)', { device: this.#device });
@@ -78,10 +98,11 @@ export class Hooks {
     return attached;
   }
 
-  #addFilter({ ifindex, where, name, filter, tap }: HookProgram): () => void {
+  #addFilter({ ifindex, where, name, filter, tap }: HookProgram): Attachment {
     const fd = this.#bpf.load('sched_cls', name, filter);
+    let clsact = false;
     try {
-      this.#netlink.addClsact(ifindex);
+      clsact = this.#netlink.addClsact(ifindex);
       this.#netlink.addBpfFilter(ifindex, where, fd, filterName(where, tap), HANDLE, PRIORITY);
     } catch (error) {
       this.#netlink.releaseClsact(ifindex);
@@ -89,11 +110,7 @@ export class Hooks {
     } finally {
       this.#shim.close(fd);
     }
-    if (ifindex === tap) return () => {}; // it goes with the tap
-    return once(() => {
-      this.#netlink.deleteBpfFilter(ifindex, where, HANDLE, PRIORITY);
-      this.#netlink.releaseClsact(ifindex);
-    });
+    return ifindex === tap ? { withTap: true } : { ifindex, where, clsact };
   }
 }
 
@@ -120,12 +137,4 @@ export function removeLeftFilters(netlink: RtNetlink, netvsc: number): void {
     }
   }
   if (found) netlink.deleteEmptyClsact(netvsc);
-}
-
-function once(work: () => void): () => void {
-  let done = false;
-  return () => {
-    if (!done) work();
-    done = true;
-  };
 }

@@ -107,17 +107,28 @@ export const NO_ARRIVALS = -2;
 /** The coordinator's end. Its calls may take long. */
 export interface PathDevice {
   readonly description: PathDescription;
+  /**
+   * Everything it has open and changed, as plain data: what a coordinator that follows this one makes the same device
+   * of (`PortNetwork.adopt`), to go on with it or to close it.
+   */
+  readonly holdings: unknown;
+  /** Called whenever the holdings have changed, before anything else is done. The owner sets it. */
+  changed: () => void;
   /** Opens and describes every queue in its path slot. @throws TwinpathError, having undone all of it */
   open(): void;
   /** Lets packets in: after every worker has attached and filled. @throws TwinpathError */
   arm(): void;
-  /** Lets no more packets in. Never throws; the device may be gone. */
+  /** Lets no more packets in; the device may be gone. @throws the first refusal, once everything has been tried */
   disarm(): void;
   /** Host path only: what the machine's own stack sends comes here from now on. @throws TwinpathError */
   engage?(): void;
-  /** The opposite; nothing if it was not engaged. Never throws. */
+  /** The opposite; nothing if it was not engaged. @throws ERR_KERNEL */
   disengage?(): void;
-  /** Disarms if need be and closes everything: after every worker has let go. Never throws. */
+  /**
+   * Disarms if need be and closes everything: after every worker has let go. Again, it does nothing.
+   *
+   * @throws the first error, such as of a setting that could not be given back, once everything has been tried
+   */
   close(): void;
   /** What the kernel has dropped since `open`, per queue. */
   dropped(queue: number): Record<KernelCounter, number>;

@@ -59,8 +59,10 @@ function rig(lab: Lab, { kind = 'tcx', queues = 1 }: { kind?: TieKind; queues?: 
     const { ifindex: netvsc, mtu, name: device } = netlink.link(lab.nic.netvsc)!;
     const capture = openTap(shim, netlink, { template: 'twinpath%d', queues, mtu });
     const host = openHostTap(shim, netlink, { queues, mtu });
-    const tie = Tie.attach(bpf, netlink, shim, { netvsc, tap: capture.ifindex, device, kind, marks: true });
-    const hostTie = HostTie.attach(bpf, netlink, shim, { netvsc, tap: host.ifindex, device, kind });
+    const tie = new Tie(shim, netlink, { netvsc, tap: capture.ifindex, device, kind, marks: true });
+    tie.attach();
+    const hostTie = new HostTie(shim, netlink, { netvsc, tap: host.ifindex, device, kind });
+    hostTie.attach();
     expect([tie.name, hostTie.name]).toEqual(Array(2).fill(kind === 'tcx' ? 'tcx links' : 'clsact filters'));
     const engage = (): void => inNamespace(shim, lab.guest, () => hostTie.engage());
     onTestFinished(async () => {

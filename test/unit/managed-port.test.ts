@@ -14,6 +14,8 @@ test('a path that cannot be opened is tried again although the other one asks fo
   const tries: Record<PathId, number> = { 0: 0, 1: 0, 2: 0, 3: 0 };
   const device = (path: PathId): PathDevice => ({
     description: { driver: 'memory', device: `path${path}`, mode: '', tie: '' },
+    holdings: {},
+    changed() {},
     open() {
       tries[path]++;
       throw new TwinpathError('ERR_DEVICE_BUSY', { device: `path${path}` });
@@ -27,7 +29,9 @@ test('a path that cannot be opened is tried again although the other one asks fo
     device: 'eth0',
     mac: '',
     endpoint: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
+    holdings: {},
     make: (path) => device(path),
+    adopt: (path) => device(path),
   };
   const ownership = {
     owner: Path.NONE,
@@ -36,7 +40,10 @@ test('a path that cannot be opened is tried again although the other one asks fo
     settled: async () => {},
     check() {},
   } as unknown as Ownership;
-  const port = new ManagedPort(memory, 0, network, ownership, { link() {}, error() {} });
+  const port = new ManagedPort(memory, 0, network, ownership, {
+    ...{ link() {}, error() {}, changed() {} },
+    guard: (_, work) => void work(),
+  });
   await expect(port.start()).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
   await vi.waitFor(
     () => {

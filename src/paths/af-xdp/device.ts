@@ -20,6 +20,7 @@ import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, PathSlot, RETA_ENTRIES, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
+import { closeAfter, everyStep } from '../every-step.ts';
 import { refuseLongPackets } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
@@ -40,8 +41,27 @@ export interface AfXdpOptions {
   readonly segments?: boolean;
 }
 
+/** See `PathDevice.holdings`. The sockets are in the path slots. */
+export interface AfXdpHoldings {
+  readonly link: Link;
+  readonly description: PathDescription;
+  readonly channels: Channels | undefined;
+  readonly serving: number;
+  readonly fds: Descriptors;
+}
+
+/** Descriptors beside the sockets; not positive where there is none. */
+interface Descriptors {
+  map: number;
+  program: number;
+  attached: number;
+  /** The packet socket for large segments, of all queues. */
+  segments: number;
+}
+
 export class AfXdpDevice implements PathDevice {
   readonly description: PathDescription;
+  changed = (): void => {};
   readonly #shim: Shim;
   readonly #bpf: Bpf;
   readonly #memory: Memory;
@@ -53,11 +73,7 @@ export class AfXdpDevice implements PathDevice {
   #spread: DeviceSpread | undefined;
   /** Hardware queues in use: at most as many as the port has. */
   #serving = 0;
-  #map = -1;
-  #program = -1;
-  #attached = -1;
-  /** The packet socket for large segments, of all queues; 0 none. */
-  #segments = 0;
+  readonly #fds: Descriptors = { map: -1, program: -1, attached: -1, segments: -1 };
 
   constructor(shim: Shim, memory: Memory, port: number, path: PathId, link: Link, options: AfXdpOptions) {
     this.#shim = shim;
@@ -70,6 +86,27 @@ export class AfXdpDevice implements PathDevice {
     this.description = { driver: 'af-xdp', device: link.name, mode: '', tie: 'xdp link' };
   }
 
+  get holdings(): AfXdpHoldings {
+    return {
+      ...{
+        link: this.#link,
+        description: this.description,
+        channels: this.#channels,
+        serving: this.#serving,
+      },
+      fds: this.#fds,
+    };
+  }
+
+  /** Goes on with what another coordinator has opened. */
+  adopt({ description, channels, serving, fds }: AfXdpHoldings): this {
+    Object.assign(this.description, description);
+    this.#channels = channels;
+    this.#serving = serving;
+    Object.assign(this.#fds, fds);
+    return this;
+  }
+
   /** The port's. */
   get #queues(): number {
     return this.#memory.layout.geometry.queues;
@@ -79,52 +116,65 @@ export class AfXdpDevice implements PathDevice {
     this.#refuseWhatCannotWork();
     try {
       this.#spreadFlows();
-      this.#map = this.#bpf.xskMap(this.#serving);
-      this.#program = this.#bpf.load('xdp', 'twinpath', xdpRedirect(this.#map));
+      this.#keep('map', this.#bpf.xskMap(this.#serving));
+      this.#keep('program', this.#bpf.load('xdp', 'twinpath', xdpRedirect(this.#fds.map)));
       const hook = this.#attach();
       const zeroCopy = this.#bindAll(hook);
       this.#delegate();
       this.description.mode = `${hook} ${zeroCopy ? 'zero-copy' : 'copy'}${this.#openSegmentSocket(zeroCopy)}`;
+      this.changed();
     } catch (error) {
-      this.close();
-      throw error;
+      closeAfter(this, error);
     }
   }
 
   arm(): void {
     for (let queue = 0; queue < this.#serving; queue++) {
-      this.#bpf.updateMap(this.#map, queue, this.#memory.words[(this.#slot(queue) + PathSlot.fd) >> 2]!);
+      this.#bpf.updateMap(this.#fds.map, queue, this.#memory.words[(this.#slot(queue) + PathSlot.fd) >> 2]!);
     }
   }
 
   disarm(): void {
     // A dead socket in the map swallows packets (bpf_redirect_map falls back for empty slots only): take each
-    // out before it dies.
-    if (this.#map >= 0) {
-      for (let queue = 0; queue < this.#serving; queue++) this.#bpf.deleteMap(this.#map, queue);
-    }
+    // out before it dies. Where the kernel refuses, the link goes all the same, and the map with it.
+    const { map } = this.#fds;
+    if (map < 0) return;
+    everyStep(Array.from({ length: this.#serving }, (_, queue) => () => this.#bpf.deleteMap(map, queue)));
   }
 
   close(): void {
-    this.disarm();
-    if (this.#attached >= 0) this.#shim.close(this.#attached);
-    for (let queue = 0; queue < this.#queues; queue++) {
-      const { words, bytes } = this.#memory;
-      const slot = this.#slot(queue);
-      if (words[(slot + PathSlot.driver) >> 2] === Driver.AF_XDP) {
-        this.#shim.xskClose(bytes.subarray(slot + PathSlot.xsk, slot + PathSlot.xsk + Xsk.bytes));
-      }
-      words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
-      words[(slot + PathSlot.segmentsFd) >> 2] = 0;
+    everyStep([
+      () => this.disarm(),
+      () => this.#shut('attached'),
+      ...Array.from({ length: this.#queues }, (_, queue) => () => this.#closeSocket(queue)),
+      () => this.#shut('segments'),
+      () => this.#shut('program'),
+      () => this.#shut('map'),
+      () => this.#spread?.restore(),
+      () => this.#restoreChannels(),
+    ]);
+  }
+
+  #keep(which: keyof Descriptors, fd: number): void {
+    this.#fds[which] = fd;
+    this.changed();
+  }
+
+  /** Closes a descriptor that is open. Its number is free for others then: it is struck out at once. */
+  #shut(which: keyof Descriptors): void {
+    const fd = this.#fds[which];
+    if (fd > 0) this.#shim.close(fd);
+    this.#keep(which, -1);
+  }
+
+  #closeSocket(queue: number): void {
+    const { words, bytes } = this.#memory;
+    const slot = this.#slot(queue);
+    if (words[(slot + PathSlot.driver) >> 2] === Driver.AF_XDP) {
+      this.#shim.xskClose(bytes.subarray(slot + PathSlot.xsk, slot + PathSlot.xsk + Xsk.bytes));
     }
-    if (this.#segments > 0) this.#shim.close(this.#segments);
-    this.#segments = 0;
-    if (this.#program >= 0) this.#shim.close(this.#program);
-    if (this.#map >= 0) this.#shim.close(this.#map);
-    this.#attached = this.#program = this.#map = -1;
-    this.#spread?.restore();
-    this.#spread = undefined;
-    this.#restoreChannels();
+    words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
+    words[(slot + PathSlot.segmentsFd) >> 2] = 0;
   }
 
   /** As they were before `open`, if it changed them; a device that is gone has none to restore. */
@@ -133,6 +183,7 @@ export class AfXdpDevice implements PathDevice {
     const { combined, rx, tx } = this.#channels;
     setChannels(this.#shim, this.#link.name, combined > 0 ? { combined } : { rx, tx });
     this.#channels = undefined;
+    this.changed();
   }
 
   dropped(queue: number): Record<KernelCounter, number> {
@@ -172,6 +223,7 @@ export class AfXdpDevice implements PathDevice {
     const changed = setChannels(this.#shim, name, wanted);
     if (changed >= 0) this.#serving = this.#queues;
     if (changed >= 0 && have !== undefined) this.#channels = have;
+    this.changed();
     // With fewer than the port has, workers hand over what they receive and are handed what is to be sent.
     if (changed < 0 && (serving > this.#queues || this.#options.rss === 'device')) {
       throw new TwinpathError('ERR_OPTION_INVALID', {
@@ -216,9 +268,9 @@ export class AfXdpDevice implements PathDevice {
     const { ifindex, name } = this.#link;
     let result = 0;
     for (const mode of ['native', 'generic'] as const) {
-      result = this.#bpf.attachXdp(this.#program, ifindex, mode);
+      result = this.#bpf.attachXdp(this.#fds.program, ifindex, mode);
       if (result >= 0) {
-        this.#attached = result;
+        this.#keep('attached', result);
         return mode;
       }
       if (result === Errno.EBUSY || result === Errno.EEXIST) this.#busy('an XDP program is attached');
@@ -259,7 +311,7 @@ export class AfXdpDevice implements PathDevice {
     if (!this.#options.segments) return '';
     if (zeroCopy) return ', large segments cut';
     const fd = openSegmentSocket(this.#shim, this.#link.ifindex, 'direct');
-    this.#segments = fd;
+    this.#keep('segments', fd);
     for (let queue = 0; queue < this.#serving; queue++) {
       this.#memory.words[(this.#slot(queue) + PathSlot.segmentsFd) >> 2] = fd;
     }

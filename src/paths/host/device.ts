@@ -6,17 +6,17 @@
  * Nothing of the machine is touched, no address, route, neighbour or qdisc (but clsact before 6.6).
  * Everything goes with the process; what filters then remain let the kernel's packets pass.
  */
-import { Bpf } from '../../kernel/bpf.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, Path, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { everyStep } from '../every-step.ts';
 import type { TieKind } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { awaitVanishing } from '../tap/open.ts';
 import { openHostTap } from './tap.ts';
-import { HostTie } from './tie.ts';
+import { HostTie, type HostTieHoldings } from './tie.ts';
 
 export interface HostOptions {
   readonly tie?: TieKind;
@@ -24,8 +24,18 @@ export interface HostOptions {
   readonly inline?: boolean;
 }
 
+/** See `PathDevice.holdings`. */
+export interface HostHoldings {
+  readonly link: Link;
+  readonly description: PathDescription;
+  readonly fds: readonly number[];
+  readonly ifindex: number;
+  readonly tie: HostTieHoldings | undefined;
+}
+
 export class HostDevice implements PathDevice {
   readonly description: PathDescription;
+  changed = (): void => {};
   readonly #shim: Shim;
   readonly #netlink: RtNetlink;
   readonly #memory: Memory;
@@ -56,6 +66,22 @@ export class HostDevice implements PathDevice {
     this.description = { driver: 'host', device: link.name, mode: '', tie: '' };
   }
 
+  get holdings(): HostHoldings {
+    return {
+      ...{ link: this.#link, description: this.description, tie: this.#tie?.holdings },
+      ...{ fds: this.#fds, ifindex: this.#ifindex },
+    };
+  }
+
+  /** Goes on with what another coordinator has opened. */
+  adopt({ description, fds, ifindex, tie }: HostHoldings): this {
+    Object.assign(this.description, description);
+    this.#fds = fds;
+    this.#ifindex = ifindex;
+    if (tie !== undefined) this.#tie = this.#newTie(tie);
+    return this;
+  }
+
   /** The tap's own ifindex: the coordinator must not take it for a VF. 0 while closed. */
   get ifindex(): number {
     return this.#ifindex;
@@ -64,9 +90,12 @@ export class HostDevice implements PathDevice {
   open(): void {
     const { layout, words } = this.#memory;
     const { queues } = layout.geometry;
-    const tap = openHostTap(this.#shim, this.#netlink, { queues, mtu: this.#link.mtu });
-    this.#fds = tap.fds;
-    this.#ifindex = tap.ifindex;
+    const { mtu } = this.#link;
+    const tap = openHostTap(this.#shim, this.#netlink, { queues, mtu }, ({ fds, ifindex }) => {
+      this.#fds = fds;
+      this.#ifindex = ifindex;
+      this.changed();
+    });
     this.description.mode = `read/write, ${tap.segments} segments`;
     this.#fds.forEach((fd, queue) => {
       const slot = layout.slot(this.#port, queue, Path.HOST);
@@ -79,13 +108,10 @@ export class HostDevice implements PathDevice {
 
   /** After the synthetic path's device, which clears the mark of what is written here. */
   arm(): void {
-    this.#tie = HostTie.attach(new Bpf(this.#shim), this.#netlink, this.#shim, {
-      netvsc: this.#link.ifindex,
-      tap: this.#ifindex,
-      device: this.#link.name,
-      kind: this.#kind,
-    });
+    this.#tie = this.#newTie();
+    this.#tie.attach();
     this.description.tie = this.#tie.name;
+    this.changed();
   }
 
   /** Inline mode begins; only while armed, and only while workers read. May be called twice. @throws ERR_KERNEL */
@@ -103,16 +129,37 @@ export class HostDevice implements PathDevice {
   }
 
   close(): void {
-    this.#tie?.release();
-    this.#tie = undefined;
+    const ifindex = this.#ifindex;
+    everyStep([
+      () => this.#tie?.release(),
+      () => {
+        this.#tie = undefined;
+      },
+      ...this.#fds.map((fd, queue) => () => this.#closeQueue(fd, queue)),
+      () => {
+        this.#ifindex = 0; // that its link goes is our own doing
+        this.changed();
+      },
+      () => ifindex > 0 && awaitVanishing(this.#netlink, ifindex),
+    ]);
+  }
+
+  /** A descriptor's number is free for others once it is closed: it is struck out at once. */
+  #closeQueue(fd: number, queue: number): void {
+    if (fd < 0) return;
     const { layout, words } = this.#memory;
-    this.#fds.forEach((fd, queue) => {
-      words[(layout.slot(this.#port, queue, Path.HOST) + PathSlot.driver) >> 2] = Driver.CLOSED;
-      this.#shim.close(fd);
-    });
-    if (this.#fds.length > 0) awaitVanishing(this.#netlink, this.#ifindex);
-    this.#fds = [];
-    this.#ifindex = 0; // that its link goes is our own doing
+    words[(layout.slot(this.#port, queue, Path.HOST) + PathSlot.driver) >> 2] = Driver.CLOSED;
+    this.#shim.close(fd);
+    this.#fds = this.#fds.with(queue, -1);
+    this.changed();
+  }
+
+  #newTie(holdings?: HostTieHoldings): HostTie {
+    const request = {
+      ...{ netvsc: this.#link.ifindex, tap: this.#ifindex },
+      ...{ device: this.#link.name, kind: this.#kind },
+    };
+    return new HostTie(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }
 
   /** The tap counts for all its queues together: they are reported on queue 0. */

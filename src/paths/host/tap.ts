@@ -30,17 +30,19 @@ export interface HostTap extends OpenTap {
   readonly segments: 'TCP' | 'TCP and UDP';
 }
 
-/** @throws what {@link openTap} throws */
+/** As {@link openTap}. */
 export function openHostTap(
   shim: Shim,
   netlink: RtNetlink,
   { queues, mtu }: { readonly queues: number; readonly mtu: number },
+  noted: (tap: OpenTap) => void = () => {},
 ): HostTap {
-  const tap = openTap(shim, netlink, { template: 'twinhost%d', flags: IFF_VNET_HDR, queues, mtu });
+  const tap = openTap(shim, netlink, { template: 'twinhost%d', flags: IFF_VNET_HDR, queues, mtu }, noted);
   try {
     return { ...tap, segments: offload(shim, tap.fds[0]!) };
   } catch (error) {
     for (const fd of tap.fds) shim.close(fd);
+    noted({ fds: [], ifindex: 0 });
     throw error;
   }
 }

@@ -15,60 +15,100 @@
  * but a rule of the machine about just this mark would see them. And once engaged, the kernel's packets go
  * nowhere but to us: disengage before nobody reads any more.
  */
-import type { Bpf } from '../../kernel/bpf.ts';
+import { Bpf } from '../../kernel/bpf.ts';
 import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect } from '../../kernel/programs.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import { Hooks, TIE_NAMES } from '../hook.ts';
+import { everyStep } from '../every-step.ts';
+import { type Attachment, detach, type HookProgram, Hooks, TIE_NAMES, type TieKind } from '../hook.ts';
 import type { TieRequest } from '../tap/tie.ts';
 
 /** `tap` is the host tap here. */
 type HostTieRequest = Omit<TieRequest, 'marks'>;
 
-export class HostTie {
-  readonly name: string;
-  readonly #hooks: Hooks;
-  readonly #request: HostTieRequest;
-  readonly #release: () => void;
-  #disengage: (() => void) | undefined;
+/** What a host tie has attached, as data: see DeviceHoldings in paths/path.ts. */
+export interface HostTieHoldings {
+  /** At the host tap: what is written to it the kernel receives. */
+  pass?: Attachment | undefined;
+  /** At the NetVSC's egress, while engaged. */
+  inline?: Attachment | undefined;
+  /** What the kernel turned out to have. */
+  kind: TieKind;
+}
 
-  private constructor(hooks: Hooks, request: HostTieRequest, release: () => void) {
-    this.name = TIE_NAMES[hooks.kind];
-    this.#hooks = hooks;
+export class HostTie {
+  readonly holdings: HostTieHoldings;
+  readonly #hooks: Hooks;
+  readonly #netlink: RtNetlink;
+  readonly #shim: Shim;
+  readonly #request: HostTieRequest;
+  readonly #changed: () => void;
+
+  /**
+   * @param changed called after each change of the holdings
+   * @param holdings of a tie that another coordinator attached
+   */
+  constructor(
+    shim: Shim,
+    netlink: RtNetlink,
+    request: HostTieRequest,
+    changed: () => void = () => {},
+    holdings: HostTieHoldings = { kind: request.kind },
+  ) {
+    this.#hooks = new Hooks(new Bpf(shim), netlink, shim, request.device, holdings.kind);
+    this.#netlink = netlink;
+    this.#shim = shim;
     this.#request = request;
-    this.#release = release;
+    this.#changed = changed;
+    this.holdings = holdings;
   }
 
-  /** From now on the kernel receives what is written to the host tap. @throws ERR_KERNEL, ERR_PERMISSION */
-  static attach(bpf: Bpf, netlink: RtNetlink, shim: Shim, request: HostTieRequest): HostTie {
-    const { netvsc, tap, device, kind } = request;
-    const hooks = new Hooks(bpf, netlink, shim, device, kind);
+  get name(): string {
+    return TIE_NAMES[this.holdings.kind];
+  }
+
+  /** From now on the kernel receives what is written to the host tap. Once. @throws ERR_KERNEL, ERR_PERMISSION */
+  attach(): void {
+    const { netvsc, tap } = this.#request;
     const pass = tcMarkedRedirect(netvsc, 'ingress');
-    const release = hooks.attach({
+    this.holdings.pass = this.#hook({
       ...{ ifindex: tap, where: 'ingress', name: 'twinpath_pass', tap },
       ...{ link: pass, filter: pass },
     });
-    return new HostTie(hooks, request, release);
+    this.#changed();
   }
 
   /** Inline mode: what the kernel sends by the NetVSC comes up the host tap. May be called twice. */
   engage(): void {
-    if (this.#disengage !== undefined) return;
+    if (this.holdings.inline !== undefined) return;
     const { netvsc, tap } = this.#request;
-    this.#disengage = this.#hooks.attach({
+    this.holdings.inline = this.#hook({
       ...{ ifindex: netvsc, where: 'egress', name: 'twinpath_inline', tap },
       ...{ link: tcCapture(tap), filter: tcCaptureWhilePresent(tap) },
     });
+    this.#changed();
   }
 
   /** The kernel's packets go out by the NetVSC again, of themselves. */
   disengage(): void {
-    this.#disengage?.();
-    this.#disengage = undefined;
+    this.#release('inline');
   }
 
   release(): void {
-    this.disengage();
-    this.#release();
+    everyStep([() => this.disengage(), () => this.#release('pass')]);
+  }
+
+  #hook(program: HookProgram): Attachment {
+    const attachment = this.#hooks.attach(program);
+    this.holdings.kind = this.#hooks.kind;
+    return attachment;
+  }
+
+  #release(end: 'inline' | 'pass'): void {
+    const attachment = this.holdings[end];
+    if (attachment === undefined) return;
+    detach(this.#shim, this.#netlink, attachment);
+    this.holdings[end] = undefined;
+    this.#changed();
   }
 }

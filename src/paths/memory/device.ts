@@ -30,6 +30,9 @@ const BURST_MILLIS = 250;
 
 export class MemoryDevice implements PathDevice {
   readonly description: PathDescription;
+  /** It has no descriptors: all of it is in the memory. */
+  readonly holdings = {};
+  changed = (): void => {};
   readonly #memory: Memory;
   readonly #port: number;
   readonly #path: PathId;

@@ -122,6 +122,8 @@ export class LoopQueue implements PathQueue {
 /** The coordinator's end: there is nothing behind it. */
 export class LoopDevice implements PathDevice {
   readonly description: PathDescription;
+  readonly holdings = {};
+  changed = (): void => {};
   readonly #memory: Memory;
   readonly #port: number;
   readonly #path: PathId;

@@ -15,12 +15,13 @@ import type { Shim } from '../../kernel/shim.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { closeAfter, everyStep } from '../every-step.ts';
 import { refuseLongPackets } from '../frame-room.ts';
 import type { TieKind } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
-import { awaitVanishing, openTap } from './open.ts';
-import { Tie } from './tie.ts';
+import { awaitVanishing, type OpenTap, openTap } from './open.ts';
+import { Tie, type TieHoldings } from './tie.ts';
 
 const TUNSETSTEERINGEBPF = 0x800454e0;
 
@@ -32,8 +33,19 @@ export interface TapOptions {
   readonly inline?: boolean;
 }
 
+/** See `PathDevice.holdings`. */
+export interface TapHoldings {
+  readonly link: Link;
+  readonly description: PathDescription;
+  readonly fds: readonly number[];
+  readonly segmentFds: readonly number[];
+  readonly ifindex: number;
+  readonly tie: TieHoldings | undefined;
+}
+
 export class TapDevice implements PathDevice {
   readonly description: PathDescription;
+  changed = (): void => {};
   readonly #shim: Shim;
   readonly #netlink: RtNetlink;
   readonly #memory: Memory;
@@ -42,7 +54,7 @@ export class TapDevice implements PathDevice {
   readonly #link: Link;
   readonly #options: TapOptions;
   #fds: readonly number[] = [];
-  readonly #segmentFds: number[] = [];
+  #segmentFds: readonly number[] = [];
   #ifindex = 0;
   #tie: Tie | undefined;
 
@@ -65,6 +77,23 @@ export class TapDevice implements PathDevice {
     this.description = { driver: 'tap', device: link.name, mode: '', tie: '' };
   }
 
+  get holdings(): TapHoldings {
+    return {
+      ...{ link: this.#link, description: this.description, tie: this.#tie?.holdings },
+      ...{ fds: this.#fds, segmentFds: this.#segmentFds, ifindex: this.#ifindex },
+    };
+  }
+
+  /** Goes on with what another coordinator has opened. */
+  adopt({ description, fds, segmentFds, ifindex, tie }: TapHoldings): this {
+    Object.assign(this.description, description);
+    this.#fds = fds;
+    this.#segmentFds = segmentFds;
+    this.#ifindex = ifindex;
+    if (tie !== undefined) this.#tie = this.#newTie(tie);
+    return this;
+  }
+
   /** The tap's own ifindex: the coordinator must not take it for a VF. */
   get ifindex(): number {
     return this.#ifindex;
@@ -76,17 +105,17 @@ export class TapDevice implements PathDevice {
     try {
       const { queues } = layout.geometry;
       const { mtu } = this.#link;
-      const tap = openTap(this.#shim, this.#netlink, { template: 'twinpath%d', queues, mtu });
-      this.#fds = tap.fds;
-      this.#ifindex = tap.ifindex;
+      openTap(this.#shim, this.#netlink, { template: 'twinpath%d', queues, mtu }, (tap) => this.#note(tap));
       this.#steer();
       if (this.#options.inline) {
-        const { ifindex } = this.#link;
-        for (const _ of tap.fds) this.#segmentFds.push(openSegmentSocket(this.#shim, ifindex, 'marked'));
+        for (const _ of this.#fds) {
+          const fd = openSegmentSocket(this.#shim, this.#link.ifindex, 'marked');
+          this.#segmentFds = [...this.#segmentFds, fd];
+          this.changed();
+        }
       }
     } catch (error) {
-      this.close();
-      throw error;
+      closeAfter(this, error);
     }
     this.#fds.forEach((fd, queue) => {
       const slot = layout.slot(this.#port, queue, this.#path);
@@ -100,15 +129,11 @@ export class TapDevice implements PathDevice {
   }
 
   arm(): void {
-    this.#tie = Tie.attach(new Bpf(this.#shim), this.#netlink, this.#shim, {
-      netvsc: this.#link.ifindex,
-      tap: this.#ifindex,
-      device: this.#link.name,
-      kind: this.#options.tie ?? 'tcx',
-      marks: this.#options.inline ?? false,
-    });
+    this.#tie = this.#newTie();
+    this.#tie.attach();
     this.description.tie = this.#tie.name;
     this.description.mode = this.#mode() + segmentsNote(this.#segmentFds[0] ?? 0);
+    this.changed();
   }
 
   disarm(): void {
@@ -116,21 +141,56 @@ export class TapDevice implements PathDevice {
   }
 
   close(): void {
-    this.#tie?.release();
-    this.#tie = undefined;
+    const ifindex = this.#ifindex;
+    everyStep([
+      () => this.#tie?.release(),
+      () => {
+        this.#tie = undefined;
+      },
+      ...this.#fds.map((fd, queue) => () => this.#closeQueue(fd, queue)),
+      ...this.#segmentFds.map((fd, queue) => () => this.#closeSegmentSocket(fd, queue)),
+      () => {
+        this.#ifindex = 0; // that its link goes is our own doing
+        this.changed();
+      },
+      () => ifindex > 0 && awaitVanishing(this.#netlink, ifindex),
+    ]);
+  }
+
+  #note({ fds, ifindex }: OpenTap): void {
+    this.#fds = fds;
+    this.#ifindex = ifindex;
+    this.changed();
+  }
+
+  // A descriptor's number is free for others once it is closed: it is struck out at once.
+
+  #closeQueue(fd: number, queue: number): void {
+    if (fd < 0) return;
     const { layout, words } = this.#memory;
-    this.#fds.forEach((fd, queue) => {
-      const slot = layout.slot(this.#port, queue, this.#path);
-      const ring = words[(slot + PathSlot.uringFd) >> 2]!; // of a worker that was ended before it let go
-      if (ring > 0) this.#shim.close(ring);
-      words[(slot + PathSlot.uringFd) >> 2] = 0;
-      words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
-      this.#shim.close(fd);
-    });
-    for (const fd of this.#segmentFds.splice(0)) if (fd > 0) this.#shim.close(fd);
-    if (this.#fds.length > 0) awaitVanishing(this.#netlink, this.#ifindex);
-    this.#fds = [];
-    this.#ifindex = 0; // that its link goes is our own doing
+    const slot = layout.slot(this.#port, queue, this.#path);
+    const ring = words[(slot + PathSlot.uringFd) >> 2]!; // of a worker that was ended before it let go
+    if (ring > 0) this.#shim.close(ring);
+    words[(slot + PathSlot.uringFd) >> 2] = 0;
+    words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
+    this.#shim.close(fd);
+    this.#fds = this.#fds.with(queue, -1);
+    this.changed();
+  }
+
+  #closeSegmentSocket(fd: number, queue: number): void {
+    if (fd > 0) this.#shim.close(fd);
+    this.#segmentFds = this.#segmentFds.with(queue, 0);
+    this.changed();
+  }
+
+  #newTie(holdings?: TieHoldings): Tie {
+    const { tie = 'tcx', inline = false } = this.#options;
+    const request = {
+      ...{ netvsc: this.#link.ifindex, tap: this.#ifindex, device: this.#link.name },
+      ...{ kind: tie, marks: inline },
+    };
+    return new Tie(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }
 
   /** The tap counts for all its queues together: they are reported on queue 0. */

@@ -34,27 +34,48 @@ export interface OpenTap {
   readonly ifindex: number;
 }
 
-/** Up, and silent. @throws ERR_NO_TUN, ERR_KERNEL, ERR_PERMISSION, having closed what it opened */
-export function openTap(shim: Shim, netlink: RtNetlink, request: TapRequest): OpenTap {
+/**
+ * Up, and silent.
+ *
+ * @param noted told of what is open so far after each step, also of nothing when it closes what it opened; an ifindex
+ *   that is not known yet is 0
+ * @throws ERR_NO_TUN, ERR_KERNEL, ERR_PERMISSION, having closed what it opened
+ */
+export function openTap(
+  shim: Shim,
+  netlink: RtNetlink,
+  request: TapRequest,
+  noted: (tap: OpenTap) => void = () => {},
+): OpenTap {
   const fds: number[] = [];
   try {
-    const name = openQueues(shim, request, fds);
-    const tap = netlink.link(name);
-    if (tap === undefined) throw new TwinpathError('ERR_DEVICE_NOT_FOUND', { device: name });
+    const name = openQueues(shim, request, (fd) => {
+      fds.push(fd);
+      noted({ fds, ifindex: 0 });
+    });
+    const link = netlink.link(name);
+    if (link === undefined) throw new TwinpathError('ERR_DEVICE_NOT_FOUND', { device: name });
+    const tap = { fds, ifindex: link.ifindex };
+    noted(tap);
     silence(name);
     const { mtu } = request;
     netlink.setLink(tap.ifindex, { mtu, txQueueLength: QUEUE_LENGTH, noArp: true, addrGenMode: 1 });
     netlink.setNoqueue(tap.ifindex); // it has a queue of its own, drops what that cannot take, and never asks to wait
     netlink.setLink(tap.ifindex, { up: true });
-    return { fds, ifindex: tap.ifindex };
+    return tap;
   } catch (error) {
-    for (const fd of fds) shim.close(fd);
+    for (const fd of fds.splice(0)) shim.close(fd);
+    noted({ fds: [], ifindex: 0 });
     throw error;
   }
 }
 
-/** @returns the name; what was opened is in `fds` also when it throws */
-function openQueues(shim: Shim, { template, queues, flags = 0 }: TapRequest, fds: number[]): string {
+/** @returns the name the kernel gave */
+function openQueues(
+  shim: Shim,
+  { template, queues, flags = 0 }: TapRequest,
+  opened: (fd: number) => void,
+): string {
   const request = new DataView(new ArrayBuffer(40)); // struct ifreq
   new Uint8Array(request.buffer).set(new TextEncoder().encode(template));
   request.setUint16(16, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | flags, true);
@@ -68,7 +89,7 @@ function openQueues(shim: Shim, { template, queues, flags = 0 }: TapRequest, fds
         hint: 'Load the module: modprobe tun. In a container, pass the device in: --device /dev/net/tun.',
       });
     }
-    fds.push(check(fd, 'open', { device: '/dev/net/tun' }));
+    opened(check(fd, 'open', { device: '/dev/net/tun' }));
     check(shim.ioctl(fd, TUNSETIFF, request), 'ioctl(TUNSETIFF)', { device: '/dev/net/tun' });
   }
   const name = new Uint8Array(request.buffer, 0, 16);

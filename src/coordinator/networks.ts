@@ -1,0 +1,120 @@
+/** The networks of a group's ports: chosen when they are opened, or taken over from a coordinator that has died. */
+import { claim } from '../kernel/claim.ts';
+import type { Shim } from '../kernel/shim.ts';
+import { Sysfs } from '../kernel/sysfs.ts';
+import type { Memory } from '../memory/shared.ts';
+import type { Settings } from '../options.ts';
+import { choose, refuseToCut, takeSnapshot } from './discovery.ts';
+import { type KernelHoldings, KernelNetwork, type KernelOptions } from './kernel-network.ts';
+import { type LinkEvents, LinkTable } from './link-table.ts';
+import type { PortHoldings } from './managed-port.ts';
+import { type MemoryHoldings, MemoryNetwork } from './memory-network.ts';
+import type { PortNetwork } from './network.ts';
+
+/** Everything that the coordinator of a group holds, as it stands in the checkpoint. Plain data. */
+export interface GroupHoldings {
+  /** Descriptors that keep other ports off the devices. */
+  readonly claims: readonly number[];
+  /** Netlink sockets: of no use to another thread. */
+  readonly sockets: readonly number[];
+  readonly ports: readonly PortHoldings[];
+}
+
+export interface Place {
+  readonly shim: Shim;
+  readonly memory: Memory;
+  readonly settings: Settings;
+}
+
+export class Networks {
+  /** One for each port. */
+  readonly list: readonly PortNetwork[];
+  /** Descriptors that keep other ports off the devices. */
+  readonly claims: readonly number[];
+  readonly table: LinkTable | undefined;
+  readonly #shim: Shim;
+
+  private constructor(
+    shim: Shim,
+    list: readonly PortNetwork[],
+    claims: readonly number[] = [],
+    table?: LinkTable,
+  ) {
+    this.#shim = shim;
+    this.list = list;
+    this.claims = claims;
+    this.table = table;
+  }
+
+  /** Finds the devices that the ports are to have, and claims them. @throws TwinpathError, having undone all of it */
+  static choose(place: Place, events: LinkEvents): Networks {
+    const { shim, memory, settings } = place;
+    const { ports, network, host, cutHost } = settings;
+    if (network !== 'kernel') {
+      const loop = network === 'loop';
+      return new Networks(
+        shim,
+        ports.map((_, port) => new MemoryNetwork(memory, port, loop)),
+      );
+    }
+    const table = new LinkTable(shim, events);
+    const claims: number[] = [];
+    try {
+      const sysfs = new Sysfs();
+      const taken = new Set<number>();
+      const list = ports.map((wanted, port) => {
+        const snapshot = takeSnapshot(table.netlink, sysfs);
+        const choice = choose(snapshot, wanted, taken);
+        if (host === 'off' && !cutHost) refuseToCut(snapshot, choice);
+        claims.push(claim(shim, choice.netvsc.ifindex, choice.netvsc.name));
+        taken.add(choice.netvsc.ifindex);
+        if (choice.vf !== undefined) taken.add(choice.vf.ifindex);
+        return new KernelNetwork(shim, memory, port, table, sysfs, choice, optionsOf(settings));
+      });
+      return new Networks(shim, list, claims, table);
+    } catch (error) {
+      table.close();
+      for (const fd of claims) shim.close(fd);
+      throw error;
+    }
+  }
+
+  /** The same networks as another coordinator had. @throws TwinpathError */
+  static resume({ shim, memory, settings }: Place, holdings: GroupHoldings, events: LinkEvents): Networks {
+    for (const fd of holdings.sockets) shim.close(fd);
+    const { claims, ports } = holdings;
+    if (settings.network !== 'kernel') {
+      const loop = settings.network === 'loop';
+      return new Networks(
+        shim,
+        ports.map(({ network }, port) =>
+          new MemoryNetwork(memory, port, loop).resume(network as MemoryHoldings),
+        ),
+      );
+    }
+    const table = new LinkTable(shim, events);
+    const sysfs = new Sysfs();
+    const list = ports.map(({ network }, port) => {
+      const choice = network as KernelHoldings;
+      return new KernelNetwork(shim, memory, port, table, sysfs, choice, optionsOf(settings));
+    });
+    return new Networks(shim, list, claims, table);
+  }
+
+  /** Netlink sockets. */
+  get sockets(): readonly number[] {
+    return this.table?.sockets ?? [];
+  }
+
+  close(): void {
+    this.table?.close();
+    for (const fd of this.claims) this.#shim.close(fd);
+  }
+}
+
+function optionsOf({ tap, tie, host, rss, rssKey }: Settings): KernelOptions {
+  return {
+    tap: { plain: tap === 'read/write', tie, inline: host === 'inline' },
+    ...{ host, tie, rss, rssKey },
+  };
+}
