@@ -55,6 +55,11 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 #error "Twinpath's shim knows x86-64 and arm64"
 #endif
 
+#ifdef TP_FAULTS
+#include "faults.h"
+#define sys6 faulty6
+#endif
+
 #define SYS1(nr, a) sys6(nr, (long)(a), 0, 0, 0, 0, 0)
 #define SYS2(nr, a, b) sys6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
 #define SYS3(nr, a, b, c) sys6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)

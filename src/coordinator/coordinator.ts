@@ -7,6 +7,7 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { TwinpathError } from '../errors.ts';
+import { noting } from '../kernel/descriptors.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
 import { takePrecedence } from '../kernel/niceness.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
@@ -25,6 +26,7 @@ import { MemoryNetwork } from './memory-network.ts';
 import { type CoordinatorData, type Instruction, type Message, type Order, plain } from './messages.ts';
 import { type GroupHoldings, Networks, type Place } from './networks.ts';
 import { Ownership } from './ownership.ts';
+import { closeUnheld } from './release.ts';
 
 /** How often the kernel's own counters are read (some 0.4 ms each time when all caches are cold), and all is looked at. */
 const LOOK_MILLIS = 500;
@@ -44,8 +46,8 @@ export class Coordinator {
   #timer: NodeJS.Timeout | undefined;
 
   constructor({ shared, settings, resume }: CoordinatorData, parent: MessagePort) {
-    this.#shim = loadShim();
     this.#memory = Memory.attach(shared);
+    this.#shim = noting(loadShim(), this.#memory);
     this.#settings = settings;
     this.#parent = parent;
     this.#resume = resume;
@@ -103,6 +105,7 @@ export class Coordinator {
   #goOn(): void {
     const holdings = this.#checkpoint.load();
     if (holdings === undefined) throw new TwinpathError('ERR_WORKER', { detail: 'there is no checkpoint' });
+    closeUnheld(this.#shim, this.#memory, holdings);
     this.#networks = Networks.resume(this.#place, holdings, this.#linkEvents);
     this.#makePorts();
     this.#ports.forEach((port, number) => port.adopt(holdings.ports[number]!));
@@ -217,7 +220,7 @@ export class Coordinator {
     this.#readiness?.close();
     this.#networks?.close();
     this.#networks = undefined;
-    this.#checkpoint.save({ claims: [], sockets: [], ports: [] });
+    this.#checkpoint.save({ claims: [], ports: [] });
   }
 
   /** Opening failed. */
@@ -228,8 +231,8 @@ export class Coordinator {
   }
 
   #save(): void {
-    const { claims, sockets } = this.#networks!;
-    this.#checkpoint.save({ claims, sockets, ports: this.#ports.map(({ holdings }) => holdings) });
+    const { claims } = this.#networks!;
+    this.#checkpoint.save({ claims, ports: this.#ports.map(({ holdings }) => holdings) });
   }
 
   #tell(message: Message): void {

@@ -59,11 +59,6 @@ export class LinkTable {
     return [...this.#links.values()];
   }
 
-  /** Its descriptors: nobody but this thread can use them. */
-  get sockets(): readonly number[] {
-    return [this.#monitor.fd, this.#uevents.fd, this.netlink.fd];
-  }
-
   link(ifindex: number): Link | undefined {
     return this.#links.get(ifindex);
   }

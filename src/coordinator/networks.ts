@@ -15,8 +15,6 @@ import type { PortNetwork } from './network.ts';
 export interface GroupHoldings {
   /** Descriptors that keep other ports off the devices. */
   readonly claims: readonly number[];
-  /** Netlink sockets: of no use to another thread. */
-  readonly sockets: readonly number[];
   readonly ports: readonly PortHoldings[];
 }
 
@@ -81,7 +79,6 @@ export class Networks {
 
   /** The same networks as another coordinator had. @throws TwinpathError */
   static resume({ shim, memory, settings }: Place, holdings: GroupHoldings, events: LinkEvents): Networks {
-    for (const fd of holdings.sockets) shim.close(fd);
     const { claims, ports } = holdings;
     if (settings.network !== 'kernel') {
       const loop = settings.network === 'loop';
@@ -99,11 +96,6 @@ export class Networks {
       return new KernelNetwork(shim, memory, port, table, sysfs, choice, optionsOf(settings));
     });
     return new Networks(shim, list, claims, table);
-  }
-
-  /** Netlink sockets. */
-  get sockets(): readonly number[] {
-    return this.table?.sockets ?? [];
   }
 
   close(): void {

@@ -1,9 +1,10 @@
 /**
- * Closing what a coordinator holds without that coordinator, from its checkpoint: failing open.
+ * Closing what a coordinator has left: some of it, for the one that follows, or all of it, without any: failing open.
  *
- * For the thread that finds that there is no coordinator and that none will follow: the supervisor's, or the
- * application's if the supervisor has died too.
+ * The latter is for the thread that finds that there is no coordinator and that none will follow: the supervisor's, or
+ * the application's if the supervisor has died too.
  */
+import { noted, noting } from '../kernel/descriptors.ts';
 import { inNamespace } from '../kernel/namespace.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
@@ -11,35 +12,45 @@ import type { Memory } from '../memory/shared.ts';
 import type { AfXdpHoldings } from '../paths/af-xdp/device.ts';
 import type { HostHoldings } from '../paths/host/device.ts';
 import type { TapHoldings } from '../paths/tap/device.ts';
-import type { GroupHoldings } from './networks.ts';
-import { Networks, type Place } from './networks.ts';
+import { type GroupHoldings, Networks, type Place } from './networks.ts';
+
+type AnyHoldings = Partial<AfXdpHoldings | TapHoldings | HostHoldings>;
 
 /**
  * Gives the kernel its interfaces back, at once: closes the bpf_links of every path. Nothing here waits or fails. What is
  * no link (tc filters, sockets, taps, settings of devices) stays for {@link release}, which goes by what this leaves of
  * the checkpoint.
  */
-export function closeLinks(shim: Shim, memory: Memory): void {
+export function closeLinks(plain: Shim, memory: Memory): void {
+  const shim = noting(plain, memory);
   const checkpoint = new Checkpoint<GroupHoldings>(memory);
   const holdings = checkpoint.load();
   if (holdings === undefined) return;
-  for (const { slots } of holdings.ports) {
-    for (const { device } of slots) {
-      const { fds, tie } = (device ?? {}) as Partial<AfXdpHoldings & TapHoldings & HostHoldings>;
-      if (fds !== undefined && 'attached' in fds && fds.attached > 0) {
-        shim.close(fds.attached);
-        fds.attached = -1;
-      }
-      const ends = (tie ?? {}) as Record<string, unknown>;
-      for (const [end, attachment] of Object.entries(ends)) {
-        const link = (attachment as { link?: number }).link ?? -1;
-        if (link < 0) continue;
-        shim.close(link);
-        delete ends[end];
-      }
+  for (const device of devicesOf(holdings)) {
+    if (device.fds !== undefined && 'attached' in device.fds && device.fds.attached > 0) {
+      shim.close(device.fds.attached);
+      device.fds.attached = -1;
+    }
+    const ends = tieOf(device);
+    for (const [end, attachment] of Object.entries(ends)) {
+      const link = linkOf(attachment);
+      if (link === undefined) continue;
+      shim.close(link);
+      delete ends[end];
     }
   }
   checkpoint.save(holdings);
+}
+
+/** Closes descriptors of a coordinator that has died and that the checkpoint does not know: netlink sockets, programs. */
+export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings): void {
+  const held = new Set(holdings.claims);
+  for (const device of devicesOf(holdings)) {
+    for (const fd of Object.values(device.fds ?? {})) held.add(fd);
+    for (const fd of 'segmentFds' in device ? (device.segmentFds ?? []) : []) held.add(fd);
+    for (const attachment of Object.values(tieOf(device))) held.add(linkOf(attachment) ?? 0);
+  }
+  for (const fd of noted(memory)) if (!held.has(fd)) shim.close(fd);
 }
 
 /**
@@ -48,9 +59,10 @@ export function closeLinks(shim: Shim, memory: Memory): void {
  * @returns what could not be given back
  */
 export function release(place: Place): unknown[] {
-  const checkpoint = new Checkpoint<GroupHoldings>(place.memory);
-  const holdings = checkpoint.load();
-  if (holdings === undefined || holdings.ports.length === 0) return [];
+  const { memory, settings } = place;
+  const shim = noting(place.shim, memory);
+  const checkpoint = new Checkpoint<GroupHoldings>(memory);
+  const holdings = checkpoint.load() ?? { claims: [], ports: [] };
   const errors: unknown[] = [];
   const attempt = (step: () => void): void => {
     try {
@@ -60,7 +72,7 @@ export function release(place: Place): unknown[] {
     }
   };
   const closeAll = (): void => {
-    const networks = Networks.resume(place, holdings, { changed: () => {}, failed: () => {} });
+    const networks = Networks.resume({ ...place, shim }, holdings, { changed: () => {}, failed: () => {} });
     holdings.ports.forEach(({ slots }, port) => {
       for (const { path, key, device } of slots.toReversed()) {
         if (device !== undefined) attempt(() => networks.list[port]!.adopt(path, { key }, device).close());
@@ -68,8 +80,24 @@ export function release(place: Place): unknown[] {
     });
     networks.close();
   };
-  const { netns } = place.settings;
-  attempt(() => (netns === undefined ? closeAll() : inNamespace(place.shim, netns, closeAll)));
-  attempt(() => checkpoint.save({ claims: [], sockets: [], ports: [] }));
+  if (holdings.ports.length > 0) {
+    const { netns } = settings;
+    attempt(() => (netns === undefined ? closeAll() : inNamespace(shim, netns, closeAll)));
+  }
+  closeUnheld(shim, memory, { claims: [], ports: [] });
+  attempt(() => checkpoint.save({ claims: [], ports: [] }));
   return errors;
+}
+
+function devicesOf({ ports }: GroupHoldings): AnyHoldings[] {
+  return ports.flatMap(({ slots }) => slots.map(({ device }) => (device ?? {}) as AnyHoldings));
+}
+
+/** The ends of a path's tie: attachments, and what it is made of. */
+function tieOf(device: AnyHoldings): Record<string, unknown> {
+  return ('tie' in device ? (device.tie ?? {}) : {}) as Record<string, unknown>;
+}
+
+function linkOf(attachment: unknown): number | undefined {
+  return (attachment as { link?: number }).link;
 }

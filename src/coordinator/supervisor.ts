@@ -164,6 +164,7 @@ export class Supervisor {
       },
     });
     await this.#workers.start();
+    if (this.#ending) return;
     this.#vigil = setInterval(() => vigil.look(), vigil.periodMillis);
     this.#instruct({ kind: 'workers started' });
   }

@@ -67,10 +67,6 @@ export class RtNetlink {
     this.#socket = socket;
   }
 
-  get fd(): number {
-    return this.#socket.fd;
-  }
-
   /** @throws ERR_KERNEL, ERR_PERMISSION */
   static open(shim: Shim): RtNetlink {
     return new RtNetlink(NetlinkSocket.open(shim, NETLINK.ROUTE));

@@ -10,6 +10,7 @@
  *   control page    magic, size, stop word                                    (a)
  *   journal         what happened to which queue, when                        (c)
  *   checkpoints     what the coordinator holds, for whoever goes on from it    (c)
+ *   descriptors     its open descriptors, 0 where there is none                (c)
  *   worker blocks   one per queue number: pool, sleep, audit                  (w)
  *   queue blocks    one per (port, queue): ownership (c), answer (w), counters (w)
  *   path slots      one per (port, queue, path): descriptors (c), counters (w)
@@ -246,6 +247,9 @@ const JOURNAL_RECORD_BYTES = LINE;
 const CHECKPOINT_BYTES = 8 * 1024;
 const CHECKPOINT_PORT_BYTES = 32 * 1024;
 
+/** Descriptors of the coordinator, at most: for the group, for each port, and for each queue of one. */
+const DESCRIPTORS = { group: 64, port: 32, queue: 4 } as const;
+
 /** Rings of a path slot. The tap keeps its CQ and SQEs in RX and TX. */
 export const Ring = { FILL: 0, RX: 1, TX: 2, COMPLETION: 3 } as const;
 export type RingId = (typeof Ring)[keyof typeof Ring];
@@ -268,6 +272,8 @@ export interface Layout {
   readonly checkpointHead: number;
   readonly checkpointBytes: number;
   checkpoint(copy: 0 | 1): number;
+  readonly descriptors: number;
+  readonly descriptorEntries: number;
   readonly frames: number;
   readonly framesBytes: number;
   readonly holders: number;
@@ -346,6 +352,8 @@ export function layOut(geometry: Geometry): Layout {
   const checkpointHead = reserve(LINE);
   const checkpointBytes = CHECKPOINT_BYTES + ports * CHECKPOINT_PORT_BYTES;
   const checkpoints = reserve(2 * checkpointBytes);
+  const descriptorEntries = DESCRIPTORS.group + ports * (DESCRIPTORS.port + queues * DESCRIPTORS.queue);
+  const descriptors = reserve(4 * descriptorEntries);
   const workers = reserve(queues * WorkerBlock.bytes);
   const blocks = reserve(ports * queues * QueueBlock.bytes);
   const slots = reserve(ports * queues * SLOT_PATHS.length * PathSlot.bytes);
@@ -395,6 +403,7 @@ export function layOut(geometry: Geometry): Layout {
     journal,
     journalRecordBytes: JOURNAL_RECORD_BYTES,
     ...{ checkpointHead, checkpointBytes, checkpoint: (copy) => checkpoints + copy * checkpointBytes },
+    ...{ descriptors, descriptorEntries },
     frames,
     framesBytes,
     holders,
