@@ -160,10 +160,11 @@ export class Coordinator {
     const scratch = new Uint8Array(8);
     const attention = (port: ManagedPort): void =>
       this.#boundary.guard('hearing workers', () => port.attention());
-    this.#readiness = onReadable(bell, () => {
+    const look = (): void => {
       this.#shim.read(bell, scratch, 8);
       this.#ports.forEach(attention);
-    });
+    };
+    this.#readiness = onReadable(bell, look, (error) => this.#boundary.failed('hearing workers', error));
     this.#timer = setInterval(() => {
       this.#networks?.table?.look();
       for (const port of this.#ports) {

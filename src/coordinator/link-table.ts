@@ -50,8 +50,8 @@ export class LinkTable {
       throw error;
     }
     this.#readiness = [
-      onReadable(this.#monitor.fd, () => this.look()),
-      onReadable(this.#uevents.fd, () => this.#hint()),
+      onReadable(this.#monitor.fd, () => this.look(), events.failed),
+      onReadable(this.#uevents.fd, () => this.#hint(), events.failed),
     ];
   }
 
