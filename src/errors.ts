@@ -26,7 +26,7 @@ const TABLE = {
   ERR_HANDLER: 'The handler could not be loaded',
   ERR_HANDLER_THREW: 'The handler threw an exception and its packet was dropped',
   ERR_PORT_CLOSED: 'The port is closed',
-  ERR_WORKER: 'A worker thread could not be started',
+  ERR_WORKER: 'A thread of the port has failed',
   ERR_LAB: 'The lab could not be built',
   ERR_OUTPUT: 'Standard output could not be written',
   ERR_TIMEOUT: 'Something that should have happened did not',

@@ -18,6 +18,7 @@ import { workerFile } from './coordinator/queue-workers.ts';
 import { closeLinks, release } from './coordinator/release.ts';
 import { threadEnvironment } from './coordinator/thread-environment.ts';
 import { TwinpathError } from './errors.ts';
+import { closeDoorbells } from './kernel/doorbell.ts';
 import { pageSize } from './kernel/page-size.ts';
 import { loadShim } from './kernel/shim.ts';
 import { type Failover, Journal } from './memory/journal.ts';
@@ -173,6 +174,7 @@ export class Group {
       this.#fail({ code: 'ERR_WORKER', detail: `the supervisor died, and the ports are closed: ${reason}` });
       const place = { shim, memory: this.memory, settings: this.#settings };
       for (const error of release(place)) this.#fail(plain(error));
+      closeDoorbells(shim, this.memory);
     }
     this.#end();
   }

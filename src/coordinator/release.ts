@@ -36,7 +36,7 @@ export function closeLinks(plain: Shim, memory: Memory): void {
       const link = linkOf(attachment);
       if (link === undefined) continue;
       shim.close(link);
-      delete ends[end];
+      ends[end] = undefined;
     }
   }
   checkpoint.save(holdings);
@@ -99,5 +99,7 @@ function tieOf(device: AnyHoldings): Record<string, unknown> {
 }
 
 function linkOf(attachment: unknown): number | undefined {
-  return (attachment as { link?: number }).link;
+  return typeof attachment === 'object' && attachment !== null
+    ? (attachment as { link?: number }).link
+    : undefined;
 }

@@ -11,11 +11,10 @@
  * then the threads end, and the application is told.
  */
 import { Worker } from 'node:worker_threads';
-import { check } from '../errors.ts';
-import { ringDoorbell } from '../kernel/doorbell.ts';
+import { closeDoorbells, openDoorbells, ringDoorbell } from '../kernel/doorbell.ts';
 import { takePrecedence } from '../kernel/niceness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
-import { Control, WorkerBlock } from '../memory/layout.ts';
+import { Control } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import {
@@ -47,7 +46,6 @@ export class Supervisor {
   #workers: QueueWorkers | undefined;
   #vigil: NodeJS.Timeout | undefined;
   #restart: NodeJS.Timeout | undefined;
-  #doorbells: number[] = [];
   /** When coordinators have died, `performance.now()`. */
   #deaths: number[] = [];
   /** Orders that no coordinator has carried out yet, by number, oldest first. */
@@ -75,7 +73,7 @@ export class Supervisor {
     try {
       this.#shim.threadName('twinpath-super');
       takePrecedence();
-      this.#openDoorbells();
+      openDoorbells(this.#shim, this.#memory);
       this.#startCoordinator(false);
     } catch (error) {
       await this.#finish({ kind: 'failed', error: plain(error) });
@@ -89,20 +87,6 @@ export class Supervisor {
     this.#orders.set(id, order);
     if (order.kind === 'close') this.#workers?.close();
     this.#instruct({ kind: 'order', id, order });
-  }
-
-  #openDoorbells(): void {
-    const { words, layout } = this.#memory;
-    const eventfd = (): number => {
-      const fd = check(this.#shim.eventfd(), 'eventfd2');
-      this.#doorbells.push(fd);
-      return fd;
-    };
-    const attention = eventfd();
-    for (let queue = 0; queue < layout.geometry.queues; queue++) {
-      words[(layout.worker(queue) + WorkerBlock.doorbellFd) >> 2] = eventfd();
-      words[(layout.worker(queue) + WorkerBlock.attentionFd) >> 2] = attention;
-    }
   }
 
   #startCoordinator(resume: boolean): void {
@@ -209,7 +193,7 @@ export class Supervisor {
     await this.#stopWorkers();
     const place = { shim: this.#shim, memory: this.#memory, settings: this.#settings };
     for (const error of release(place)) this.#tell({ kind: 'error', error: plain(error) });
-    for (const fd of this.#doorbells.splice(0)) this.#shim.close(fd);
+    closeDoorbells(this.#shim, this.#memory);
     this.#tell(last);
     this.#end();
   }

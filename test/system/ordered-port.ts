@@ -15,7 +15,7 @@ export interface Fault {
   readonly call: number;
   readonly errno?: number;
   readonly dies?: boolean;
-  readonly always?: boolean;
+  readonly then?: number;
 }
 
 export interface Failure {

@@ -164,7 +164,8 @@ export class HostDevice implements PathDevice {
 
   /** The tap counts for all its queues together: they are reported on queue 0. */
   dropped(queue: number): Record<KernelCounter, number> {
-    const statistics = queue === 0 ? this.#netlink.link(this.#ifindex)?.statistics : undefined;
+    const statistics =
+      queue === 0 && this.#ifindex > 0 ? this.#netlink.link(this.#ifindex)?.statistics : undefined;
     return {
       rxDropped: statistics?.txDropped ?? 0,
       rxRingFull: 0,
