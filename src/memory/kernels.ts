@@ -1,5 +1,6 @@
 /**
- * The loops over a burst, in WebAssembly: wasm/kernels/rings.ts, one instance a thread over the shared memory.
+ * The loops over a burst, and over the bytes of a packet, in WebAssembly: wasm/kernels/rings.ts, one instance a thread
+ * over the shared memory.
  *
  * Everything is an address in bytes or a number; cursors are free-running, as in ring.ts, and published by whoever
  * calls. A worker may die inside: the order in which they write is part of what they promise.
@@ -50,6 +51,11 @@ export interface Kernels {
     frameShift: number,
     holder: number,
   ): void;
+  /**
+   * The one's complement sum of `count` bytes at `at`, 131072 at most, folded to 16 bits: 0 only if every byte is. An
+   * odd last byte counts as the high half of a word.
+   */
+  sum(at: number, count: number): number;
 }
 
 declare const WebAssembly: {

@@ -2,8 +2,8 @@
  * Merges consecutive TCP segments of a flow into large ones, as the kernel's GRO does (net/core/gro.c,
  * net/ipv4/tcp_offload.c), so that the kernel's stack runs once per chain and not once per frame.
  *
- * Payload is neither copied nor read. A chain is its first packet, whose headers are edited in place, and the
- * payload of the packets that follow it, to be written in one `writev`:
+ * Payload is not copied. A chain is its first packet, whose headers are edited in place, and the payload of the
+ * packets that follow it, to be written in one `writev`:
  *
  * ```
  *   head frame       [ virtio_net_hdr | headers | payload ]     first entry
@@ -11,10 +11,12 @@
  *   …
  * ```
  *
- * **Integrity goes from end to end.** The checksum of the whole is made of the checksums that the parts came
- * with: a part's payload sums to the complement of its checksum, pseudo header and header. If a part was damaged
- * on its way, the whole has a wrong checksum too, the kernel drops it and the sender sends again. So the virtio
- * header says how the segment may be cut, but not that a checksum is to be finished.
+ * **Only what verifies is merged.** Whoever cuts a chain again, the kernel when it forwards one, makes the checksum
+ * of each frame anew from what it finds, so a damaged part would leave with a checksum that is right. Each packet's
+ * TCP and IPv4 checksums are verified before it is merged or merged into; one with a wrong checksum passes alone, byte
+ * for byte, for its receiver to refuse. The kernel does the same (tcp_gro_receive behind skb_gro_checksum_validate).
+ * The large segment then carries the sum of the pseudo header and the request to finish it (CHECKSUM_PARTIAL, as
+ * tcp_gro_complete leaves it), which spares the kernel another sum over the data.
  *
  * **Order holds within a flow.** Chains come out in the order of their first packets. A packet that cannot
  * continue its flow's chain ends it and starts another place; one whose flow cannot be told, a fragment, ends
@@ -25,14 +27,15 @@
  * lengths, checksums and the IPv4 identification may differ; that one must count up unless DF is set, when it
  * has no meaning (RFC 6864). All parts but the last carry the same payload; PSH or FIN is the last one's.
  *
- * 95 to 110 ns a packet on Node 20, 40 for one that passes alone. Allocates nothing per packet. Belongs to one
- * thread.
+ * 140 ns for a packet of 1448 bytes on Node 20, 40 of them to verify it, and 40 for one that passes alone, which is
+ * not verified. Allocates nothing per packet. Belongs to one thread.
  */
+import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { offloadWord, Segmentation } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
 import { flowHash, isPlain, sameHeaders } from './flow.ts';
 import { Headers, pseudoSum, TCP, TcpFlag } from './headers.ts';
-import { checksum, sum, swap16 } from './sum.ts';
+import { checksum, fold, sum } from './sum.ts';
 import { VIRTIO_HEADER_BYTES, writeHeader } from './virtio.ts';
 
 /**
@@ -60,6 +63,7 @@ export class Coalescer {
   readonly entryBytes: Int32Array;
 
   readonly #view: DataView;
+  readonly #kernels: Kernels;
   readonly #headers = new Headers();
 
   /** Per packet: where it lies, and its chain. */
@@ -77,6 +81,10 @@ export class Coalescer {
   /** Payload bytes of each piece but the last, and of all of them. */
   readonly #size: Int32Array;
   readonly #total: Int32Array;
+  /** Sum of the pseudo header but for the length; 0, which no address gives, until the head's checksum is verified. */
+  readonly #pseudo: Int32Array;
+  /** What `close` has replaced in the head: its IPv4 and its TCP checksum. */
+  readonly #checks: Int32Array;
   /** Sequence number after the last piece, and that one's PSH and FIN. */
   readonly #sequence: Int32Array;
   readonly #flags: Int32Array;
@@ -90,6 +98,7 @@ export class Coalescer {
   constructor(memory: Memory, capacity: number) {
     const array = (): Int32Array => new Int32Array(capacity);
     this.#view = memory.view;
+    this.#kernels = kernelsOf(memory);
     this.capacity = capacity;
     this.first = new Int32Array(capacity + 1);
     this.entryOffset = array();
@@ -104,6 +113,8 @@ export class Coalescer {
     this.#payload = array();
     this.#size = array();
     this.#total = array();
+    this.#pseudo = array();
+    this.#checks = array();
     this.#sequence = array();
     this.#flags = array();
   }
@@ -133,16 +144,22 @@ export class Coalescer {
     const hash = flowHash(view, offset, headers);
     const place = this.#find(hash);
     const flags = view.getUint8(offset + headers.l4 + 13);
-    const mergeable = offload === 0 && (flags & UNMERGED) === 0 && isPlain(view, offset, bytes, headers);
+    let mergeable = offload === 0 && (flags & UNMERGED) === 0 && isPlain(view, offset, bytes, headers);
+    let pseudo = 0;
     if (place !== NONE) {
       const chain = this.#open[place]!;
       if (mergeable && this.#continues(chain, offset)) {
-        if (!this.#append(chain, offset, bytes, flags)) this.#open[place] = NONE;
-        return true;
+        pseudo = this.#pseudo[chain]! || pseudoSum(view, offset, headers);
+        mergeable = this.#verifies(offset, headers.end, pseudo);
+        if (mergeable && this.#headVerifies(chain, pseudo)) {
+          if (!this.#append(chain, offset, bytes, flags)) this.#open[place] = NONE;
+          return true;
+        }
       }
       this.#open[place] = NONE;
     }
     const chain = this.#begin(offset, bytes, offload);
+    this.#pseudo[chain] = pseudo;
     if (mergeable && (flags & LAST) === 0) this.#keepOpen(chain, hash);
     return true;
   }
@@ -179,6 +196,26 @@ export class Coalescer {
     this.#chains = 0;
     this.#open.fill(NONE);
     return chains;
+  }
+
+  /**
+   * Makes the packets of chain `c` ordinary ones again, each as it came: its entries are written one by one then. For
+   * what the kernel does not take whole; once for each chain of the last `close`.
+   */
+  split(c: number): void {
+    const view = this.#view;
+    const { first, entryOffset, entryBytes } = this;
+    const payload = this.#payload[c]!;
+    const from = first[c]!;
+    if (this.#pieces[c]! === 1) return;
+    this.#restore(c, entryBytes[from]! - VIRTIO_HEADER_BYTES);
+    writeHeader(view, entryOffset[from]!, 0, 0, 0, 0);
+    for (let entry = from + 1; entry < first[c + 1]!; entry++) {
+      const at = entryOffset[entry]! - payload - VIRTIO_HEADER_BYTES;
+      writeHeader(view, at, 0, 0, 0, 0);
+      entryOffset[entry] = at;
+      entryBytes[entry] = entryBytes[entry]! + payload + VIRTIO_HEADER_BYTES;
+    }
   }
 
   /** Starts a chain with the packet whose headers were parsed last. */
@@ -250,57 +287,61 @@ export class Coalescer {
     return sameHeaders(view, this.#head[chain]!, offset, this.#headers, this.#pieces[chain]!);
   }
 
+  /** Whether the TCP checksum of the packet at `offset`, with its header where that of the last one is, is right. */
+  #verifies(offset: number, end: number, pseudo: number): boolean {
+    const { l4 } = this.#headers;
+    return checksum(pseudo + end - l4 + this.#kernels.sum(offset + l4, end - l4)) === 0;
+  }
+
+  /** Once for a chain, when it is about to grow: what passes alone is verified by whoever receives it. */
+  #headVerifies(chain: number, pseudo: number): boolean {
+    if (this.#pseudo[chain] !== 0) return true;
+    if (!this.#verifies(this.#head[chain]!, this.#payload[chain]! + this.#size[chain]!, pseudo)) return false;
+    this.#pseudo[chain] = pseudo;
+    return true;
+  }
+
   /** Makes the head's headers those of the whole. */
   #finish(chain: number): void {
     const view = this.#view;
-    const headers = this.#headers;
     const head = this.#head[chain]!;
-    const l3 = this.#l3[chain]!;
     const l4 = this.#l4[chain]!;
+    const ip = head + this.#l3[chain]!;
+    const tcp = head + l4;
     const payload = this.#payload[chain]!;
-    headers.parse(view, head, this.entryBytes[this.first[chain]!]! - VIRTIO_HEADER_BYTES);
-    const pseudo = pseudoSum(view, head, headers);
-    const payloadSum = this.#payloadSum(chain, pseudo);
-
     const transport = payload - l4 + this.#total[chain]!;
-    if (headers.version === 4) {
-      view.setUint16(head + l3 + 2, l4 - l3 + transport);
-      view.setUint16(head + l3 + 10, 0);
-      view.setUint16(head + l3 + 10, checksum(sum(view, head + l3, IPV4_BYTES)));
+    const version = view.getUint8(ip) >>> 4;
+    if (version === 4) {
+      this.#checks[chain] = (view.getUint16(ip + 10) << 16) | view.getUint16(tcp + 16);
+      view.setUint16(ip + 2, IPV4_BYTES + transport);
+      view.setUint16(ip + 10, 0);
+      view.setUint16(ip + 10, checksum(sum(view, ip, IPV4_BYTES)));
     } else {
-      view.setUint16(head + l3 + 4, transport);
+      this.#checks[chain] = view.getUint16(tcp + 16);
+      view.setUint16(ip + 4, transport);
     }
-    const flags = view.getUint8(head + l4 + 13);
-    view.setUint8(head + l4 + 13, flags | this.#flags[chain]!);
-    view.setUint16(head + l4 + 16, 0);
-    const total = sum(view, head + l4, payload - l4, pseudo + transport + payloadSum);
-    view.setUint16(head + l4 + 16, checksum(total));
+    view.setUint8(tcp + 13, view.getUint8(tcp + 13) | this.#flags[chain]!);
+    view.setUint16(tcp + 16, fold(this.#pseudo[chain]! + transport));
 
-    const kind = headers.version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6;
-    const offload = offloadWord(this.#size[chain]!, kind, false);
-    writeHeader(view, head - VIRTIO_HEADER_BYTES, offload, l4, headers.check, payload);
+    const kind = version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6;
+    const offload = offloadWord(this.#size[chain]!, kind, true);
+    writeHeader(view, head - VIRTIO_HEADER_BYTES, offload, l4, l4 + 16, payload);
   }
 
-  /**
-   * Sum of the chain's payload by its packets' own checksums. Each header is still as it came, its checksum
-   * field included, so that what it is a checksum of sums to the complement of the rest.
-   */
-  #payloadSum(chain: number, pseudo: number): number {
+  /** Undoes what `#finish` did to the headers of the head, a packet of `bytes` bytes. */
+  #restore(chain: number, bytes: number): void {
     const view = this.#view;
-    const { first, entryOffset, entryBytes } = this;
-    const l4 = this.#l4[chain]!;
-    const payload = this.#payload[chain]!;
-    const count = payload - l4;
-    let total = 0;
-    let distance = 0;
-    for (let entry = first[chain]!; entry < first[chain + 1]!; entry++) {
-      const skipped = entry === first[chain] ? -VIRTIO_HEADER_BYTES : payload;
-      const offset = entryOffset[entry]! - skipped;
-      const bytes = entryBytes[entry]! + skipped - payload;
-      const part = checksum(sum(view, offset + l4, count, pseudo + count + bytes));
-      total += (distance & 1) === 0 ? part : swap16(part);
-      distance += bytes;
+    const head = this.#head[chain]!;
+    const ip = head + this.#l3[chain]!;
+    const tcp = head + this.#l4[chain]!;
+    const checks = this.#checks[chain]!;
+    if (view.getUint8(ip) >>> 4 === 4) {
+      view.setUint16(ip + 2, bytes - this.#l3[chain]!);
+      view.setUint16(ip + 10, checks >>> 16);
+    } else {
+      view.setUint16(ip + 4, bytes - this.#l4[chain]!);
     }
-    return total;
+    view.setUint8(tcp + 13, view.getUint8(tcp + 13) & ~LAST); // a chain's head has neither
+    view.setUint16(tcp + 16, checks & 0xffff);
   }
 }

@@ -13,6 +13,7 @@
  *
  * Allocates nothing. Belongs to one thread.
  */
+import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { Segmentation, segmentation, segmentBytes } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
 import { Headers, pseudoSum, TCP, TcpFlag, UDP } from './headers.ts';
@@ -20,6 +21,7 @@ import { checksum, sum } from './sum.ts';
 
 export class Segmenter {
   readonly #view: DataView;
+  readonly #kernels: Kernels;
   readonly #bytes: Uint8Array;
   readonly #headers = new Headers();
   /** The packet's first byte, in the shared memory. */
@@ -37,6 +39,7 @@ export class Segmenter {
 
   constructor(memory: Memory) {
     this.#view = memory.view;
+    this.#kernels = kernelsOf(memory);
     this.#bytes = memory.bytes;
   }
 
@@ -95,7 +98,7 @@ export class Segmenter {
     const transport = payload - l4 + count;
     if (version === 4) this.#writeIpv4(target + l3, l4 - l3 + transport, i);
     else this.#view.setUint16(target + l3 + 4, transport);
-    const total = sum(this.#view, target + payload, count, this.#transportSum + transport);
+    const total = this.#transportSum + transport + this.#kernels.sum(target + payload, count);
     if (protocol === TCP) this.#writeTcp(target + l4, i, total);
     else this.#writeUdp(target + l4, transport, total);
     return payload + count;

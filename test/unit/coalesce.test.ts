@@ -12,6 +12,7 @@ import {
   dissect,
   ECE,
   FIN,
+  finished,
   frameOf,
   headersArbitrary,
   noise,
@@ -65,6 +66,19 @@ function coalesced(packets: readonly (readonly number[])[], shift = 0): Chain[] 
 
 const groups = (chains: readonly Chain[]): number[][] => chains.map(({ packets }) => packets);
 
+/** The segment of a chain, with its checksum finished where the virtio header asks for that. */
+function whole({ virtio, frame }: Chain): Segment {
+  const [flags, , , , , , start, , check] = virtio;
+  return dissect(flags === 1 ? finished(frame, start!, start! + check!) : frame);
+}
+
+/** Adds an offload-free header to a packet that must come out as it went in. */
+const untouched = (packet: readonly number[], which: number): Chain => ({
+  packets: [which],
+  virtio: Array(10).fill(0),
+  frame: [...packet],
+});
+
 /** The segments that a large one was sent as. */
 function train(whole: Segment, size: number): Segment[] {
   return Array.from({ length: Math.ceil(whole.payload.length / size) }, (_, i) => {
@@ -82,7 +96,7 @@ const four = (fields: Partial<Segment> = {}): Segment[] =>
 const large16 = (value: number): number[] => [value & 255, value >> 8];
 
 describe('a train of segments', () => {
-  it('becomes the one segment that it was cut from, with a checksum made of theirs', () => {
+  it('becomes the one segment that it was cut from, with a checksum to be finished', () => {
     fc.assert(
       fc.property(
         headersArbitrary,
@@ -93,14 +107,14 @@ describe('a train of segments', () => {
         fc.integer({ min: 0, max: 3 }),
         (headers, flags, size, count, missing, shift) => {
           const payload = noise(size * count - (missing % size), count);
-          const whole = { ...headers, flags, payload };
-          const [chain, ...others] = coalesced(train(whole, size).map(frameOf), shift);
+          const sent = { ...headers, flags, payload };
+          const [chain, ...others] = coalesced(train(sent, size).map(frameOf), shift);
           expect(others).toEqual([]);
-          expect(dissect(chain!.frame)).toEqual(whole);
-          const { version, vlans, options } = whole;
-          const headerBytes = 14 + 4 * vlans.length + (version === 4 ? 20 : 40) + 20 + options.length;
-          const kind = version === 4 ? 1 : 4;
-          expect(chain!.virtio).toEqual([0, kind, ...large16(headerBytes), ...large16(size), 0, 0, 0, 0]);
+          expect(whole(chain!)).toEqual(sent);
+          const { version, vlans, options } = sent;
+          const start = 14 + 4 * vlans.length + (version === 4 ? 20 : 40);
+          const sizes = [...large16(start + 20 + options.length), ...large16(size)];
+          expect(chain!.virtio).toEqual([1, version === 4 ? 1 : 4, ...sizes, ...large16(start), 16, 0]);
         },
       ),
     );
@@ -114,10 +128,10 @@ describe('a train of segments', () => {
         fc.integer({ min: 100, max: 1500 }),
         fc.integer({ min: 1, max: 20_000 }),
         (headers, size, bytes) => {
-          const whole = { ...headers, flags: ACK | PSH, payload: noise(bytes, size) };
-          const packet = frameOf({ ...whole, unfinished: true });
+          const sent = { ...headers, flags: ACK | PSH, payload: noise(bytes, size) };
+          const packet = frameOf({ ...sent, unfinished: true });
           memory.bytes.set(packet, large);
-          const kind = whole.version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6;
+          const kind = sent.version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6;
           const offload = offloadWord(size, kind, true);
           const count = segmenter.begin(large, packet.length, offload, FRAME_BYTES - ROOM);
           for (let i = 0; i < count; i++) {
@@ -125,10 +139,10 @@ describe('a train of segments', () => {
             coalescer.add(target, segmenter.write(i, target), 0);
           }
           const chains = results(coalescer.close());
-          const rebuilt = chains.map(({ frame }) => dissect(frame));
-          expect(rebuilt.flatMap(({ payload }) => payload)).toEqual(whole.payload);
+          const rebuilt = chains.map(whole);
+          expect(rebuilt.flatMap(({ payload }) => payload)).toEqual(sent.payload);
           expect(chains).toHaveLength(Math.ceil(count / MAX_PIECES));
-          if (chains.length === 1) expect(rebuilt[0]).toEqual(whole);
+          if (chains.length === 1) expect(rebuilt[0]).toEqual(sent);
         },
       ),
       { numRuns: 40 },
@@ -136,10 +150,10 @@ describe('a train of segments', () => {
   });
 
   it('grows up to what an IPv4 header can say', () => {
-    const whole = segment({ payload: noise(1448 * 46, 3), options: Array(12).fill(1) });
-    const chains = coalesced(train(whole, 1448).map(frameOf));
+    const sent = segment({ payload: noise(1448 * 46, 3), options: Array(12).fill(1) });
+    const chains = coalesced(train(sent, 1448).map(frameOf));
     expect(groups(chains).map((packets) => packets.length)).toEqual([45, 1]);
-    expect(dissect(chains[0]!.frame).payload).toEqual(whole.payload.slice(0, 45 * 1448));
+    expect(whole(chains[0]!).payload).toEqual(sent.payload.slice(0, 45 * 1448));
 
     const exact = segment({ payload: noise(65_535 - 40, 3) });
     expect(coalesced(train(exact, 3277).map(frameOf))).toHaveLength(1);
@@ -163,7 +177,7 @@ describe('a train of segments', () => {
     expect(groups(coalesced(pushed.map(frameOf)))).toEqual([[0], [1, 2, 3]]);
   });
 
-  it('is not joined by what differs from it', () => {
+  it('is joined across the end of the sequence numbers, and not by what differs from it', () => {
     const strange: [string, Partial<Segment>][] = [
       ['SYN', { flags: ACK | SYN }],
       ['RST', { flags: ACK | RST }],
@@ -197,6 +211,11 @@ describe('a train of segments', () => {
     const stamped = four({ options: [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2] });
     stamped[1] = { ...stamped[1]!, options: [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 3] };
     expect(groups(coalesced(stamped.map(frameOf)))).toEqual([[0], [1], [2, 3]]);
+    const tagged = four({ vlans: [5] });
+    tagged[1] = { ...tagged[1]!, vlans: [0x2005] }; // the same VLAN, another priority
+    expect(groups(coalesced(tagged.map(frameOf)))).toEqual([[0], [1], [2, 3]]);
+    const wrapping = four({ seq: 0xffff_ff80 });
+    expect(groups(coalesced(wrapping.map(frameOf)))).toEqual([[0, 1, 2, 3]]);
     const changed = four().map(frameOf);
     changed[1]![11] = 0x77; // another source MAC address
     expect(groups(coalesced(changed))).toEqual([[0], [1], [2, 3]]);
@@ -239,46 +258,140 @@ describe('a train of segments', () => {
 });
 
 describe('damage', () => {
-  it('in any byte of any payload shows in the checksum of the whole', () => {
-    const segments = train(segment({ payload: noise(35, 9) }), 11);
+  it('in any byte of any payload leaves that packet alone, as it came, and the others whole', () => {
+    const segments = train(segment({ payload: noise(44, 9) }), 11);
     segments.forEach((_, which) => {
       const frame = frameOf(segments[which]!);
       for (let at = 54; at < frame.length; at++) {
         const packets = segments.map(frameOf);
         packets[which]![at]! ^= 1 << (at % 8);
-        const [chain, ...others] = coalesced(packets);
-        expect(others).toEqual([]);
-        expect(() => dissect(chain!.frame)).toThrow('wrong checksum');
+        const chains = coalesced(packets);
+        const others = [[0, 1, 2, 3].slice(0, which), [0, 1, 2, 3].slice(which + 1)];
+        expect(groups(chains)).toEqual([others[0], [which], others[1]].filter((some) => some!.length > 0));
+        for (const chain of chains) {
+          if (chain.packets[0] === which) expect(chain).toEqual(untouched(packets[which]!, which));
+          else {
+            const parts = chain.packets.flatMap((i) => segments[i]!.payload);
+            expect(whole(chain).payload).toEqual(parts);
+          }
+        }
       }
     });
   });
 
-  it('that a receiver would have seen is never hidden by merging', () => {
+  it('that a receiver would have seen is left for it to see, wherever it is', () => {
     fc.assert(
       fc.property(
         headersArbitrary,
         fc.integer({ min: 1, max: 30 }),
         fc.nat(),
-        fc.nat(),
-        fc.integer({ min: 1, max: 255 }),
-        (headers, size, which, where, bits) => {
+        fc.array(fc.tuple(fc.nat(), fc.integer({ min: 1, max: 255 })), { minLength: 1, maxLength: 3 }),
+        (headers, size, which, changes) => {
+          const damaged = which % 4;
           const segments = train({ ...headers, flags: ACK, payload: noise(size * 4, 1) }, size);
           const packets = segments.map(frameOf);
-          const damaged = packets[which % 4]!;
-          damaged[14 + (where % (damaged.length - 14))]! ^= bits;
+          const packet = packets[damaged]!;
+          for (const [where, bits] of changes) packet[14 + (where % (packet.length - 14))]! ^= bits;
           let seen = false;
           try {
-            dissect(damaged);
+            dissect(packet);
           } catch {
             seen = true;
           }
           fc.pre(seen);
-          const readAll = (chains: readonly Chain[]) => chains.map(({ frame }) => dissect(frame));
-          expect(() => readAll(coalesced(packets))).toThrow();
+          const chains = coalesced(packets);
+          expect(chains.find(({ packets }) => packets.includes(damaged))).toEqual(untouched(packet, damaged));
+          // Nothing is lost of the others, and what is left says whether it is right.
+          const others = chains.filter(({ packets }) => packets[0] !== damaged);
+          expect(others.flatMap((chain) => whole(chain).payload)).toEqual(
+            segments.flatMap(({ payload }, i) => (i === damaged ? [] : payload)),
+          );
         },
       ),
       { numRuns: 300 },
     );
+  });
+
+  it('of several packets, also of the first and of neighbours, is kept apart from what is whole', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(4 as const, 6 as const),
+        fc.array(fc.boolean(), { minLength: 2, maxLength: 20 }),
+        fc.nat(99),
+        (version, damaged, where) => {
+          const sent = segment({ version, payload: noise(100 * damaged.length, 2) });
+          const packets = train(sent, 100).map(frameOf);
+          const headerBytes = packets[0]!.length - 100;
+          packets.forEach((packet, i) => {
+            if (damaged[i]) packet[headerBytes + where]! ^= 0x40;
+          });
+          const expected: number[][] = [];
+          damaged.forEach((is, i) => {
+            if (is || i === 0 || damaged[i - 1]) expected.push([i]);
+            else expected.at(-1)!.push(i);
+          });
+          expect(groups(coalesced(packets))).toEqual(expected);
+        },
+      ),
+    );
+  });
+
+  it('of an unfinished checksum, whose field holds another sum, is not taken for one that is right', () => {
+    for (const version of [4, 6] as const) {
+      const packets = four({ version, unfinished: true }).map(frameOf);
+      expect(coalesced(packets)).toEqual(packets.map(untouched));
+    }
+  });
+
+  it('that exchanges two words of the data goes unseen, as by every receiver, and is passed on as it is', () => {
+    const packets = four().map(frameOf);
+    const swapped = packets[1]!;
+    swapped.splice(54, 4, ...swapped.slice(56, 58), ...swapped.slice(54, 56));
+    const [chain] = coalesced(packets);
+    expect(chain!.packets).toEqual([0, 1, 2, 3]);
+    expect(whole(chain!).payload.slice(100, 104)).toEqual(swapped.slice(54, 58));
+  });
+});
+
+describe('a chain that is split again', () => {
+  it('comes out as the packets that were merged, byte for byte', () => {
+    fc.assert(
+      fc.property(
+        headersArbitrary,
+        fc.constantFrom(ACK, ACK | PSH, ACK | FIN | PSH | ECE),
+        fc.integer({ min: 1, max: 300 }),
+        fc.integer({ min: 1, max: 12 }),
+        fc.integer({ min: 0, max: 299 }),
+        (headers, flags, size, count, missing) => {
+          const payload = noise(size * count - (missing % size), count);
+          const packets = train({ ...headers, flags, payload }, size).map(frameOf);
+          const chains = coalesced([...packets, arp()]).length;
+          for (let c = 0; c < chains; c++) coalescer.split(c);
+          const { first, entryOffset, entryBytes } = coalescer;
+          const alone = Array.from({ length: first[chains]! }, (_, entry): Chain => {
+            const at = entryOffset[entry]!;
+            const bytes = [...memory.bytes.subarray(at, at + entryBytes[entry]!)];
+            const which = Math.floor((at - frames) / FRAME_BYTES);
+            return { packets: [which], virtio: bytes.slice(0, 10), frame: bytes.slice(10) };
+          });
+          expect(alone).toEqual([...packets, arp()].map(untouched));
+        },
+      ),
+    );
+  });
+
+  it('leaves others as they are, and a packet that passes alone with what its header asks for', () => {
+    const packets = [...four({ from: 1 }), ...four({ from: 2 })].map(frameOf);
+    const before = coalesced(packets);
+    coalescer.split(0);
+    expect(results(2)[1]).toEqual(before[1]);
+    const unfinished = frameOf(segment({ unfinished: true }));
+    memory.bytes.set(unfinished, frames + ROOM);
+    coalescer.add(frames + ROOM, unfinished.length, CHECKSUM_UNFINISHED);
+    const [alone] = results(coalescer.close());
+    coalescer.split(0);
+    expect(results(1)).toEqual([alone]);
+    expect(alone!.virtio[0]).toBe(1);
   });
 });
 
@@ -354,7 +467,7 @@ describe('flows', () => {
           const sent = own.flatMap((i) => segments[i]!.payload);
           const received = chains
             .filter(({ packets }) => steps[packets[0]!]!.flow === flow)
-            .flatMap(({ frame }) => dissect(frame).payload);
+            .flatMap((chain) => whole(chain).payload);
           expect(received).toEqual(sent);
         }
       }),
@@ -399,8 +512,8 @@ describe('flows', () => {
 
 describe('what cannot be merged', () => {
   it('passes alone, byte for byte, at every length', () => {
-    for (const whole of [four()[0]!, four({ version: 6 })[0]!, four({ vlans: [1, 2] })[0]!]) {
-      const frame = frameOf(whole);
+    for (const one of [four()[0]!, four({ version: 6 })[0]!, four({ vlans: [1, 2] })[0]!]) {
+      const frame = frameOf(one);
       for (let bytes = 0; bytes < frame.length; bytes++) {
         const cut = frame.slice(0, bytes);
         const chains = coalesced([cut, cut]);

@@ -143,3 +143,23 @@ it('give: every frame of the slots has its holder, and the cursors say so', () =
     { numRuns: 500 },
   );
 });
+
+it('sum: the folded sum of any bytes, at any alignment', () => {
+  const at = layout.frames;
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat(20), (data, shift) => {
+      for (const { bytes } of both) bytes.fill(0xee, at, at + 400).set(data, at + shift);
+      const [fast, slow] = kernels.map((one) => one.sum(at + shift, data.length));
+      expect(fast).toBe(slow);
+    }),
+    { numRuns: 1000 },
+  );
+  for (const fill of [0, 1, 0xff]) {
+    for (const count of [0, 1, 65_535, 131_072]) {
+      for (const { bytes } of both) bytes.fill(fill, at, at + count);
+      const [fast, slow] = kernels.map((one) => one.sum(at, count));
+      expect([fill, count, fast]).toEqual([fill, count, slow]);
+      expect(fast === 0).toBe(fill === 0 || count === 0);
+    }
+  }
+});
