@@ -20,12 +20,11 @@ export function flowHash(view: DataView, offset: number, { version, l3, l4 }: He
   return hash;
 }
 
-/** Whether a TCP packet has payload, no padding, no IPv4 options, and an IPv4 checksum that is right. */
+/** Whether a TCP packet has payload, no padding, no options or extensions of IP, and the right IPv4 checksum. */
 export function isPlain(view: DataView, offset: number, bytes: number, headers: Headers): boolean {
-  const { version, l3, l4, payload, end } = headers;
-  if (end !== bytes || payload === end) return false;
-  if (version === 6) return true;
-  return l4 - l3 === IPV4_BYTES && checksum(sum(view, offset + l3, IPV4_BYTES)) === 0;
+  const { version, l3, payload, end } = headers;
+  if (end !== bytes || payload === end || !headers.plain) return false;
+  return version === 6 || checksum(sum(view, offset + l3, IPV4_BYTES)) === 0;
 }
 
 /**

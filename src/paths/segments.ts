@@ -23,7 +23,7 @@ import { MARK } from '../kernel/programs.ts';
 import { addressOf, type Shim } from '../kernel/shim.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import { PathSlot } from '../memory/layout.ts';
-import { CHECKSUM_UNFINISHED, segmentation } from '../memory/offload.ts';
+import { CHECKSUM_UNFINISHED, keepsPseudo, segmentation } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
 import { Headers, pseudoSum, TCP, TcpFlag } from '../offload/headers.ts';
 import { isKind } from '../offload/segment.ts';
@@ -139,8 +139,10 @@ export class SegmentSender {
       return false;
     }
     const { l4, check, payload, end, protocol } = headers;
-    // A handler may have changed an address since the stack summed the pseudo header.
-    view.setUint16(offset + check, fold(pseudoSum(view, offset, headers) + end - l4));
+    if (!keepsPseudo(offload)) {
+      // A handler may have changed an address since the stack summed the pseudo header.
+      view.setUint16(offset + check, fold(pseudoSum(view, offset, headers) + end - l4));
+    }
     writeHeader(view, offset - VIRTIO_HEADER_BYTES, offload | CHECKSUM_UNFINISHED, l4, check, payload);
     if (protocol === TCP && (view.getUint8(offset + l4 + 13) & TcpFlag.CWR) !== 0) {
       view.setUint8(offset - VIRTIO_HEADER_BYTES + 1, kind | GSO_ECN);

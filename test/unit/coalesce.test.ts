@@ -193,6 +193,7 @@ describe('a train of segments', () => {
       ['DF', { fragment: 0 }],
       ['fragment', { fragment: 0x2000 }],
       ['IP options', { ipOptions: [1, 1, 1, 1] }],
+      ['extension headers', { extensions: [{ type: 60, data: [1, 4, 0, 0, 0, 0] }] }],
       ['VLAN', { vlans: [5] }],
       ['length', { payload: noise(101, 1) }],
       ['no payload', { payload: [] }],
@@ -201,7 +202,7 @@ describe('a train of segments', () => {
     ];
     for (const version of [4, 6] as const) {
       for (const [name, change] of strange) {
-        if (version === 6 && /DF|fragment|IP options/.test(name)) continue;
+        if ((version === 6 ? /DF|fragment|IP options/ : /extension/).test(name)) continue;
         const segments = four({ version });
         segments[1] = { ...segments[1]!, ...change };
         const chains = groups(coalesced(segments.map(frameOf)));
@@ -229,6 +230,16 @@ describe('a train of segments', () => {
       const damaged = four().map(frameOf);
       damaged[which]![14 + 10]! ^= 1;
       expect(groups(coalesced(damaged))[which]).toEqual([which]);
+    }
+  });
+
+  it('behind options or extension headers of IP passes in single packets', () => {
+    for (const fields of [
+      { ipOptions: [1, 1, 1, 1] },
+      { version: 6, extensions: [{ type: 0, data: [1, 4, 0, 0, 0, 0] }] },
+    ] as Partial<Segment>[]) {
+      const packets = four(fields).map(frameOf);
+      expect(coalesced(packets)).toEqual(packets.map(untouched));
     }
   });
 

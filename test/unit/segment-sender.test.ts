@@ -8,7 +8,7 @@ import { check, Errno } from '../../src/errors.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { Path, PathSlot } from '../../src/memory/layout.ts';
-import { offloadWord, Segmentation } from '../../src/memory/offload.ts';
+import { offloadWord, PSEUDO_KEPT, Segmentation } from '../../src/memory/offload.ts';
 import { SegmentSender } from '../../src/paths/segments.ts';
 import { ACK, CWR, frameOf, headersArbitrary, noise, roomyMemory, segment } from '../fixtures/segments.ts';
 
@@ -43,6 +43,22 @@ function sent(packet: readonly number[], offload: number, socket = fd): number[]
 const le16 = (value: number): number[] => [value & 255, value >> 8];
 
 describe('a large segment that is sent uncut', () => {
+  it('goes behind its IPv6 extension headers, with the sum that only its field has where it is routed', () => {
+    const payload = noise(300, 1);
+    const routing = { type: 43, data: [4, 1, 0, 0, 0, 0, ...noise(16, 7)] };
+    const options = { type: 60, data: [1, 4, 0, 0, 0, 0] };
+    for (const extensions of [[options], [options, routing], [routing]]) {
+      const packet = frameOf(segment({ version: 6, extensions, payload, unfinished: true }));
+      const l4 = packet.length - 320;
+      const routed = extensions.includes(routing) ? PSEUDO_KEPT : 0;
+      const header = [1, 4, ...le16(l4 + 20), ...le16(100), ...le16(l4), 16, 0];
+      expect(sent(packet, offloadWord(100, Segmentation.TCP_V6, true) | routed)).toEqual([
+        ...header,
+        ...packet,
+      ]);
+    }
+  });
+
   it('goes behind a header that says where its checksum is and how it is to be cut', () => {
     fc.assert(
       fc.property(headersArbitrary, fc.constantFrom(6 as const, 17 as const), (fields, protocol) => {
