@@ -176,7 +176,7 @@ export class HostQueue implements PathQueue {
 
   detach(): void {}
 
-  /** What the kernel refuses, a chain with a damaged checksum say, costs that chain. */
+  /** A chain that the kernel refuses is written again in the packets that it was made of; one of those is lost alone. */
   #write(chains: number): void {
     const { first } = this.#coalescer;
     const doubles = this.#doubles;
@@ -193,8 +193,39 @@ export class HostQueue implements PathQueue {
         done += written;
         continue;
       }
-      doubles[counter.txErrors]! += this.#counts[done]!;
+      if (this.#counts[done]! > 1) this.#writeApart(done);
+      else doubles[counter.txErrors]!++;
       done++;
+    }
+  }
+
+  /**
+   * The packets of a chain one by one. Kernels differ in what of a large segment they take: those with commit
+   * e269d79c7d35 and without 89add40066f9 (some of July 2024) refuse one with a short tail with EINVAL. And memory for
+   * 64 KiB may be short where there is some for a frame.
+   */
+  #writeApart(chain: number): void {
+    const { first, entryOffset, entryBytes } = this.#coalescer;
+    const doubles = this.#doubles;
+    const counter = this.#counter;
+    this.#coalescer.split(chain);
+    doubles[counter.txSegmentsRefused]!++;
+    const end = first[chain + 1]!;
+    for (let i = first[chain]!; i < end; i++) {
+      this.#writes[2 * i] = entryOffset[i]!;
+      this.#writes[2 * i + 1] = entryBytes[i]!;
+    }
+    for (let i = first[chain]!; i < end; ) {
+      doubles[counter.kicks]!++;
+      const written = this.#shim.writeBurst(this.#writeFd, this.#base, this.#writes.subarray(2 * i), end - i);
+      if (written > 0) {
+        doubles[counter.txPackets]! += written;
+        doubles[counter.txChains]! += written;
+        i += written;
+        continue;
+      }
+      doubles[counter.txErrors]!++;
+      i++;
     }
   }
 
