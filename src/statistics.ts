@@ -62,6 +62,7 @@ export const DROP_REASONS = {
   noPath: 'dropNoPath',
   txFull: 'dropTxFull',
   badLength: 'dropBadLength',
+  tooLong: 'dropTooLong',
   stuck: 'dropStuck',
   handoffFull: 'dropHandoffFull',
   hostFull: 'dropHostFull',

@@ -12,7 +12,15 @@ import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import { BURST, HEADROOM, type PathId, RESERVED, WorkerBlock } from '../memory/layout.ts';
+import {
+  BURST,
+  HEADROOM,
+  type Layout,
+  type PathId,
+  PathSlot,
+  RESERVED,
+  WorkerBlock,
+} from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { handlingWord } from '../memory/words.ts';
 import type { PathQueue, PathTurn } from '../paths/path.ts';
@@ -43,8 +51,6 @@ export interface DispatchContext {
 }
 
 export class Dispatch implements FrameSource {
-  /** The path that owns the queue: what packets are sent by. */
-  out: PathQueue | undefined;
   /** The way to the machine's own stack. */
   host: PathQueue | undefined;
 
@@ -65,8 +71,14 @@ export class Dispatch implements FrameSource {
   readonly #stuckAt: number;
   readonly #frames: number;
   readonly #kernels: Kernels;
+  readonly #layout: Layout;
+  /** Bytes of a packet that a frame holds, and that the path sends: see PathSlot.longest. */
   readonly #longest: number;
+  #limit: number;
+  #limitAt = -1;
   readonly #port: number;
+  readonly #queue: number;
+  #out: PathQueue | undefined;
   /** Slots of the way out that a turn may be writing to. */
   #turning = 0;
   /** What the handler has sent in a turn, offset and length of each: it follows what the turn sends. */
@@ -93,8 +105,30 @@ export class Dispatch implements FrameSource {
     this.#stuckAt = (layout.worker(queue) + WorkerBlock.stuck) >> 2;
     this.#frames = layout.frames;
     this.#kernels = kernelsOf(memory);
+    this.#layout = layout;
     this.#longest = layout.geometry.frameSize - HEADROOM;
+    this.#limit = this.#longest;
     this.#port = port;
+    this.#queue = queue;
+  }
+
+  /** The path that owns the queue: what packets are sent by. */
+  get out(): PathQueue | undefined {
+    return this.#out;
+  }
+
+  set out(path: PathQueue | undefined) {
+    this.#out = path;
+    this.#limitAt =
+      path === undefined
+        ? -1
+        : (this.#layout.slot(this.#port, this.#queue, path.path) + PathSlot.longest) >> 2;
+    this.lookUp();
+  }
+
+  /** Looks how long a packet may be on that path: once a round, since its MTU may change. */
+  lookUp(): void {
+    this.#limit = this.#limitAt < 0 ? this.#longest : this.#words[this.#limitAt]!;
   }
 
   /**
@@ -114,7 +148,7 @@ export class Dispatch implements FrameSource {
       const done = this.#handle();
       if (this.#words[this.#stuckAt] !== 0) this.#park();
       this.#words[this.#handlingAt] = 0;
-      if (borrowed) this.#borrowed.settle(done, this.out);
+      if (borrowed) this.#borrowed.settle(done, this.#out);
       else this.#settle(done);
       if (done >= burst.length) return;
       burst.shift(done);
@@ -176,9 +210,9 @@ export class Dispatch implements FrameSource {
   }
 
   post(offset: number, length: number): boolean {
-    const { out } = this;
+    const out = this.#out;
     const room = this.#turning + this.#posted.length / 2 + 1;
-    if (out === undefined || length < SHORTEST || length > this.#longest || out.room(room) < room) {
+    if (out === undefined || length < SHORTEST || length > this.#limit || out.room(room) < room) {
       this.#doubles[this.#counter.sendRefused]!++;
       this.put(offset);
       return false;
@@ -195,7 +229,11 @@ export class Dispatch implements FrameSource {
 
   /** Sends a packet taken back from a path that went away. Its counters stay with that path. */
   resend(offset: number, length: number): void {
-    const { out } = this;
+    const out = this.#out;
+    if (length > this.#limit) {
+      this.#drop(offset, this.#counter.dropTooLong);
+      return;
+    }
     // The new path is ours alone at this moment, so a few rounds always make room; unless it is broken.
     for (let round = 0; out !== undefined && round < 16; round++) {
       if (out.room(1) === 1) {
@@ -211,9 +249,10 @@ export class Dispatch implements FrameSource {
 
   /** Sends a packet whose frame is passed on or freed, whatever happens, and counts why it was not. */
   transmit(offset: number, length: number): void {
-    const { out } = this;
-    if (length < SHORTEST || length > this.#longest) {
-      this.#drop(offset, this.#counter.dropBadLength);
+    const out = this.#out;
+    if (length < SHORTEST || length > this.#limit) {
+      const tooLong = length > this.#limit && length <= this.#longest;
+      this.#drop(offset, tooLong ? this.#counter.dropTooLong : this.#counter.dropBadLength);
       return;
     }
     if (out === undefined) {
@@ -322,7 +361,7 @@ export class Dispatch implements FrameSource {
 
   #pushPosted(): void {
     const posted = this.#posted;
-    for (let i = 0; i < posted.length; i += 2) this.out!.push(posted[i]!, posted[i + 1]!);
+    for (let i = 0; i < posted.length; i += 2) this.#out!.push(posted[i]!, posted[i + 1]!);
     posted.length = 0;
   }
 
@@ -340,12 +379,12 @@ export class Dispatch implements FrameSource {
   /** Carries out the verdicts of the first `count` packets. */
   #settle(count: number): void {
     const { offset, bytes, verdict, target, at } = this.#burst;
-    const { out } = this;
+    const out = this.#out;
     let dropped = 0;
     for (let i = 0; i < count; i++) {
       const decided = verdict[i]!;
       if (decided === TX && out?.pushBurst !== undefined) {
-        const pushed = out.pushBurst(at, i, count, this.#longest);
+        const pushed = out.pushBurst(at, i, count, this.#limit);
         if (pushed > 0) {
           i += pushed - 1;
           continue;

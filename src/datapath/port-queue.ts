@@ -166,6 +166,7 @@ export class PortQueue {
   poll(): number {
     const word = Atomics.load(this.#words, this.#ownerAt);
     if (word !== this.#seen && !this.#change(word)) return 0;
+    this.#dispatch.lookUp();
     const newer = this.#newer;
     const waiting = newer === undefined ? 0 : newer.ready(BURST);
     const pumped = this.#older === undefined ? 0 : this.#pump(this.#older, ROUND);

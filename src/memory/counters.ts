@@ -18,6 +18,7 @@ export const QUEUE_COUNTERS = [
   'dropNoPath',
   'dropTxFull',
   'dropBadLength',
+  'dropTooLong', // longer than the path's MTU allows
   'dropStuck', // in hand when the handler did not return
   'dropHandoffFull', // the lane to the queue that owns the flow was full
   'dropHostFull', // the host path was full

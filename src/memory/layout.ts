@@ -185,6 +185,8 @@ export const PathSlot = {
   inline: 20,
   /** The packet socket for large segments, see paths/segments.ts; 0 none, or the errno it was refused with. (c) */
   segmentsFd: 24,
+  /** Bytes of the longest packet that the path sends: follows the device's MTU. See paths/frame-room.ts. (c) */
+  longest: 28,
   /** `struct tp_xsk`. (c) */
   xsk: LINE,
   /** Transmit slots before this cursor are consumed, even if the kernel has not said so yet. (w) */

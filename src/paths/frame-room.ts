@@ -1,13 +1,37 @@
-/** Whether the packets of a device fit the frames of a port. */
+/** How long a packet may be: to fit the frames of a port, and to be sent by a path. */
 import { TwinpathError } from '../errors.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
-import { HEADROOM } from '../memory/layout.ts';
+import { HEADROOM, type PathId, PathSlot } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
 
 /** Ethernet header and two VLAN tags: what a packet may carry beyond its device's MTU. */
 const LINK_HEADER = 14 + 8;
 
+/**
+ * Ethernet header and one VLAN tag: what a packet that is sent may have beyond the MTU. The kernel forwards as much from
+ * device to device, tagged or not, and drops more (is_skb_forwardable, include/linux/netdevice.h, for veth and bridge);
+ * NICs take as much (mlx5: MLX5E_ETH_HARD_MTU). Neither AF_XDP nor a tap refuses more: the device drops it, or answers
+ * EBUSY, for as long as it is asked.
+ */
+const SENT_HEADER = 14 + 4;
+
 /** Bytes of a packet that a frame holds. A receive that fills all of them may have been cut off. */
 export const roomOf = (frameSize: number): number => frameSize - HEADROOM;
+
+/** Bytes of the longest packet that a device of this MTU sends, out of frames of this size. */
+export const longestOf = (mtu: number, frameSize: number): number =>
+  Math.min(mtu + SENT_HEADER, roomOf(frameSize));
+
+/**
+ * Tells the workers how long a packet may be on each queue of a path. May be called while they send: they look once a
+ * round. Coordinator only.
+ */
+export function limitLength(memory: Memory, port: number, path: PathId, longest: number): void {
+  const { words, layout } = memory;
+  for (let queue = 0; queue < layout.geometry.queues; queue++) {
+    words[(layout.slot(port, queue, path) + PathSlot.longest) >> 2] = longest;
+  }
+}
 
 /** @throws ERR_OPTION_INVALID if the device's longest packet would fill a frame or more */
 export function refuseLongPackets({ name, mtu }: Link, frameSize: number): void {

@@ -23,7 +23,7 @@ import { MARK } from '../kernel/programs.ts';
 import { addressOf, type Shim } from '../kernel/shim.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import { PathSlot } from '../memory/layout.ts';
-import { CHECKSUM_UNFINISHED, keepsPseudo, segmentation } from '../memory/offload.ts';
+import { CHECKSUM_UNFINISHED, keepsPseudo, segmentation, segmentBytes } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
 import { Headers, pseudoSum, TCP, TcpFlag } from '../offload/headers.ts';
 import { isKind } from '../offload/segment.ts';
@@ -93,6 +93,8 @@ export class SegmentSender {
   readonly #shim: Shim;
   readonly #fd: number;
   readonly #view: DataView;
+  readonly #words: Int32Array;
+  readonly #longestAt: number;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
   /** Address of the shared memory; `#view` keeps it alive. */
@@ -109,6 +111,8 @@ export class SegmentSender {
     this.#shim = shim;
     this.#fd = fd;
     this.#view = memory.view;
+    this.#words = memory.words;
+    this.#longestAt = (memory.layout.slot(port, queue, path) + PathSlot.longest) >> 2;
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#base = addressOf(memory.bytes);
@@ -126,7 +130,7 @@ export class SegmentSender {
    * {@link VIRTIO_HEADER_BYTES} before it are overwritten.
    *
    * @returns whether it went. If not, nothing of it did: the device has too much in hand, or is gone, or does not take
-   *   it whole, or it is no segment that this knows. After a refusal the next one of its kind is not tried, after
+   *   it whole, or its pieces would be longer than the device sends, or it is no segment that this knows. After a refusal the next one of its kind is not tried, after
    *   another the next two, and so on
    */
   send(offset: number, bytes: number, offload: number): boolean {
@@ -139,6 +143,8 @@ export class SegmentSender {
       return false;
     }
     const { l4, check, payload, end, protocol } = headers;
+    if (payload + Math.min(segmentBytes(offload), end - payload) > this.#words[this.#longestAt]!)
+      return false;
     if (!keepsPseudo(offload)) {
       // A handler may have changed an address since the stack summed the pseudo header.
       view.setUint16(offset + check, fold(pseudoSum(view, offset, headers) + end - l4));

@@ -10,7 +10,6 @@
  */
 import { BurstArray, PathSlot, TurnWord } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { roomOf } from './frame-room.ts';
 import type { PathTurn, QueueAddress } from './path.ts';
 import type { ReceiveRing } from './receive-ring.ts';
 import type { TransmitRing } from './transmit-ring.ts';
@@ -24,6 +23,7 @@ export class Turn implements PathTurn {
   readonly #out: TransmitRing;
   readonly #answers: number;
   readonly #burstBytes: number;
+  readonly #longestAt: number;
 
   constructor(
     memory: Memory,
@@ -38,6 +38,7 @@ export class Turn implements PathTurn {
     this.#out = sent;
     this.#answers = (this.at + TurnWord.done) >> 2;
     this.#burstBytes = (layout.burst(queue) + BurstArray.bytes) >> 2;
+    this.#longestAt = (layout.slot(port, queue, path) + PathSlot.longest) >> 2;
     const say = (word: number, value: number): void => {
       words[(this.at + word) >> 2] = value;
     };
@@ -46,7 +47,6 @@ export class Turn implements PathTurn {
     say(TurnWord.sent, sent.ring.slotsAt);
     say(TurnWord.sentMask, sent.ring.mask);
     say(TurnWord.frames, layout.frames);
-    say(TurnWord.longest, roomOf(layout.geometry.frameSize));
     say(TurnWord.burst, layout.burst(queue));
   }
 
@@ -59,6 +59,7 @@ export class Turn implements PathTurn {
     words[answers + 1] = 0;
     words[answers + 2] = 0;
     words[answers + 3] = 0;
+    words[(this.at + TurnWord.longest) >> 2] = words[this.#longestAt]!;
     return this.#in.ring.peek(this.#out.room(most));
   }
 

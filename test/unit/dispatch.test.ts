@@ -6,8 +6,9 @@ import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/datapath/verdict.ts'
 import { CopyReceiver, CopySender } from '../../src/memory/copies.ts';
 import { queueCounters, readCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { HEADROOM } from '../../src/memory/layout.ts';
+import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { limitLength, longestOf } from '../../src/paths/frame-room.ts';
 import type { PathQueue } from '../../src/paths/path.ts';
 
 const FRAMES = 128;
@@ -16,10 +17,13 @@ const FRAMES = 128;
 function narrow(room: number, drains: boolean) {
   const staged: number[] = [];
   const sent: number[] = [];
+  let longest = 0;
   const path = {
+    path: Path.SYNTHETIC,
     room: (wanted: number) => Math.min(wanted, room - staged.length),
-    push(offset: number) {
+    push(offset: number, bytes: number) {
       if (staged.length >= room) throw new Error('pushed without room');
+      longest = Math.max(longest, bytes);
       staged.push(offset);
     },
     flush() {
@@ -28,22 +32,24 @@ function narrow(room: number, drains: boolean) {
     },
     complete() {},
   };
-  return { path: path as unknown as PathQueue, all: () => [...sent, ...staged] };
+  return { path: path as unknown as PathQueue, all: () => [...sent, ...staged], longest: () => longest };
 }
 
 it('every packet goes one way or is in one counter, whatever the verdicts, and however little room there is', () => {
   const packet = fc.record({
     verdict: fc.constantFrom<number>(DROP, TX, TX, FORWARD, FORWARD, PASS, DELIVER, 77, 254),
     target: fc.constantFrom(0, 1, 2, 200),
-    bytes: fc.constantFrom(13, 14, 60, 60, 1514, 1792, 1793, 2000),
+    bytes: fc.constantFrom(13, 14, 60, 60, 1014, 1018, 1019, 1518, 1519, 1792, 1793, 2000),
   });
   const rooms = fc.tuple(fc.nat(12), fc.nat(12), fc.nat(12), fc.boolean());
+  const mtus = fc.tuple(fc.constantFrom(1000, 1500, 9000), fc.constantFrom(1000, 1500, 9000));
   fc.assert(
     fc.property(
       fc.array(packet, { minLength: 1, maxLength: 64, size: 'max' }),
       rooms,
+      mtus,
       fc.nat(80),
-      (packets, rooms, throwAt) => {
+      (packets, rooms, mtus, throwAt) => {
         const memory = Memory.create({
           ...{
             pageSize: 4096,
@@ -55,6 +61,8 @@ it('every packet goes one way or is in one counter, whatever the verdicts, and h
           },
         });
         const { layout } = memory;
+        const limits = mtus.map((mtu) => longestOf(mtu, layout.geometry.frameSize));
+        limits.forEach((longest, port) => limitLength(memory, port, Path.SYNTHETIC, longest));
         const pool = new FramePool(memory, 0);
         pool.recover([]);
         const burst = new Burst(memory, 0);
@@ -99,6 +107,9 @@ it('every packet goes one way or is in one counter, whatever the verdicts, and h
         const out = [first!, second!, host!].map(({ all }) => all());
         expect(new Set(out.flat()).size).toBe(out.flat().length);
         expect(pool.count + out.flat().length).toBe(FRAMES);
+        for (const [port, way] of [first!, second!].entries()) {
+          expect(way.longest()).toBeLessThanOrEqual(limits[port]!);
+        }
         const [here, there] = [0, 1].map((port) => readCounters(memory, queueCounters(memory, port, 0)));
         const dropped = (of: Record<string, number>): number =>
           Object.entries(of).reduce((sum, [name, count]) => sum + (name.startsWith('drop') ? count : 0), 0);
@@ -106,6 +117,15 @@ it('every packet goes one way or is in one counter, whatever the verdicts, and h
           dropped(here!) + here!.forwarded + here!.delivered + out[0]!.length + out[2]!.length,
         );
         expect(there!.accepted).toBe(dropped(there!) + out[1]!.length);
+        const refused = (port: number, least: number): number =>
+          packets.filter(({ verdict, target, bytes }, i) => {
+            const by = verdict === TX ? 0 : verdict === FORWARD ? target : 2;
+            return by === port && i !== throwAt && bytes > limits[port]! && bytes >= least;
+          }).length;
+        const none = mtus.map((_, port) => refused(port, 1793));
+        expect([here!, there!].map(({ dropTooLong }) => dropTooLong)).toEqual(
+          mtus.map((_, port) => refused(port, 0) - none[port]!),
+        );
         expect(here!.dropHandlerError).toBe(throwAt < packets.length ? 1 : 0);
         const deliveries = new CopyReceiver(memory, layout.delivery(0, 0), 32);
         expect(deliveries.ready(64)).toBe(here!.delivered);

@@ -9,6 +9,7 @@ import { loadShim } from '../../src/kernel/shim.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { Path, PathSlot } from '../../src/memory/layout.ts';
 import { offloadWord, PSEUDO_KEPT, Segmentation } from '../../src/memory/offload.ts';
+import { limitLength } from '../../src/paths/frame-room.ts';
 import { SegmentSender } from '../../src/paths/segments.ts';
 import { ACK, CWR, frameOf, headersArbitrary, noise, roomyMemory, segment } from '../fixtures/segments.ts';
 
@@ -104,6 +105,33 @@ describe('a large segment that is sent uncut', () => {
     expect(sent(packet, offloadWord(100, Segmentation.UDP, true))).toBeUndefined();
     expect(sent(packet.slice(0, 60), offload)).toBeUndefined();
     expect(sent(packet, offload, 999)).toBeUndefined();
+  });
+
+  it('is left to be cut, and costs no try, if one of its pieces is longer than the path sends', () => {
+    const tcp = frameOf(segment({ payload: noise(300, 1), unfinished: true }));
+    const udp = frameOf(segment({ protocol: 17, payload: noise(300, 1), unfinished: true }));
+    const refused = pathCounters(memory, 0, 0, Path.SYNTHETIC).txSegmentsRefused;
+    const before = memory.doubles[refused];
+    try {
+      for (const [packet, kind, headers] of [
+        [tcp, Segmentation.TCP_V4, 54],
+        [udp, Segmentation.UDP, 42],
+      ] as const) {
+        for (const [size, piece] of [
+          [100, 100],
+          [299, 299],
+          [1448, 300],
+        ] as const) {
+          limitLength(memory, 0, Path.SYNTHETIC, headers + piece);
+          expect(sent(packet, offloadWord(size, kind, true))).toBeDefined();
+          limitLength(memory, 0, Path.SYNTHETIC, headers + piece - 1);
+          expect(sent(packet, offloadWord(size, kind, true))).toBeUndefined();
+        }
+      }
+      expect(memory.doubles[refused]).toBe(before);
+    } finally {
+      limitLength(memory, 0, Path.SYNTHETIC, 1518);
+    }
   });
 
   it('has no sender where there is no socket', () => {

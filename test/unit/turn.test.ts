@@ -9,8 +9,9 @@ import { wasmHandler } from '../../src/datapath/wasm-handler.ts';
 import { CopyReceiver, CopySender } from '../../src/memory/copies.ts';
 import { pathCounters, queueCounters, readCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { BURST, Path, TURN } from '../../src/memory/layout.ts';
+import { BURST, Path, TURN, TurnWord } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { limitLength } from '../../src/paths/frame-room.ts';
 import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
 import { RingQueue } from '../../src/paths/ring-queue.ts';
 import { kernelTwin } from '../fixtures/kernel-twin.ts';
@@ -84,6 +85,12 @@ class Bench {
     });
   }
 
+  /** The device's MTU changes. */
+  limit(longest: number): void {
+    limitLength(this.memory, 0, Path.VF, longest);
+    this.dispatch.lookUp();
+  }
+
   /** In the handler's own loop. */
   turn(most: number): number {
     const handled = this.dispatch.turn(this.path, this.path.turn, most);
@@ -138,6 +145,8 @@ const length = fc.oneof(
   { weight: 8, arbitrary: fc.integer({ min: 14, max: 1792 }) },
   { weight: 1, arbitrary: fc.constantFrom(0, 13, 14, 1792, 1793, 2040) },
 );
+/** What the path sends, at most. */
+const longest = fc.constantFrom(14, 60, 1018, 1518, 1792);
 const deeds = (...rare: number[]) =>
   fc.oneof(
     { weight: 20, arbitrary: fc.constant<number>(TX) },
@@ -169,31 +178,39 @@ it('the loop does what its twin does, to every byte before the frames', () => {
     return { at: turn.at, run: i === 0 ? ours : twin };
   });
   fc.assert(
-    fc.property(packetsOf(deeds(), 256), start, start, fc.nat(TURN), (packets, from, to, wanted) => {
-      const count = Math.min(wanted, packets.length);
-      memories.forEach((memory, which) => {
-        const { words, bytes } = memory;
-        const { at, run } = loops[which]!;
-        const slots = words[at >> 2]!;
-        packets.forEach(({ deed, target, length }, i) => {
-          const slot = (slots >> 2) + ((from + i) & 255) * 4;
-          words.set([i * 2048 + 256, 0, length, 0], slot);
-          bytes.set([deed, target, i], memory.layout.frames + i * 2048 + 256);
+    fc.property(
+      packetsOf(deeds(), 256),
+      start,
+      start,
+      fc.nat(TURN),
+      longest,
+      (packets, from, to, wanted, most) => {
+        const count = Math.min(wanted, packets.length);
+        memories.forEach((memory, which) => {
+          const { words, bytes } = memory;
+          const { at, run } = loops[which]!;
+          const slots = words[at >> 2]!;
+          packets.forEach(({ deed, target, length }, i) => {
+            const slot = (slots >> 2) + ((from + i) & 255) * 4;
+            words.set([i * 2048 + 256, 0, length, 0], slot);
+            bytes.set([deed, target, i], memory.layout.frames + i * 2048 + 256);
+          });
+          words.fill(0, (at + 28) >> 2, (at + 44) >> 2);
+          words[(at + TurnWord.longest) >> 2] = most;
+          run(at, from, to, count);
         });
-        words.fill(0, (at + 28) >> 2, (at + 44) >> 2);
-        run(at, from, to, count);
-      });
-      const { layout } = memories[0]!;
-      const heads = memories.map(({ bytes }) => Buffer.from(bytes.slice(65_536, layout.frames)));
-      // The module's context lies before the frames, too: it has been written once, and on one side only.
-      const area = layout.moduleArea(0) - 65_536;
-      for (const head of heads) head.fill(0, area, area + 262_144);
-      expect(heads[0]!.equals(heads[1]!)).toBe(true);
-      const touched = memories.map(({ bytes }) =>
-        packets.map((_, i) => bytes[layout.frames + i * 2048 + 256 + 2]),
-      );
-      expect(touched[0]).toEqual(touched[1]);
-    }),
+        const { layout } = memories[0]!;
+        const heads = memories.map(({ bytes }) => Buffer.from(bytes.slice(65_536, layout.frames)));
+        // The module's context lies before the frames, too: it has been written once, and on one side only.
+        const area = layout.moduleArea(0) - 65_536;
+        for (const head of heads) head.fill(0, area, area + 262_144);
+        expect(heads[0]!.equals(heads[1]!)).toBe(true);
+        const touched = memories.map(({ bytes }) =>
+          packets.map((_, i) => bytes[layout.frames + i * 2048 + 256 + 2]),
+        );
+        expect(touched[0]).toEqual(touched[1]);
+      },
+    ),
     { numRuns: 300 },
   );
 });
@@ -208,11 +225,13 @@ it.each([
       packets: packetsOf(deeds(...rare)),
       most: fc.integer({ min: 1, max: TURN }),
       takes: fc.nat(300),
+      longest,
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 8 }), fc.constantFrom(64, 128, 256), (steps, entries) => {
         const [ours, plain] = [new Bench(entries), new Bench(entries)];
-        for (const { packets, most, takes } of steps) {
+        for (const { packets, most, takes, longest } of steps) {
+          for (const one of [ours, plain]) one.limit(longest);
           expect(ours.give(packets)).toBe(plain.give(packets));
           // Each of the packets may bring another one, for which there is room whichever goes first.
           const room = Math.floor(ours.path.room(TURN) / share);

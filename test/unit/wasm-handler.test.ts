@@ -17,6 +17,7 @@ import { queueCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { BURST_BYTES, Control, HEADROOM, MODULE_AREA_BYTES, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { limitLength, roomOf } from '../../src/paths/frame-room.ts';
 import type { PathQueue } from '../../src/paths/path.ts';
 import {
   arp,
@@ -441,7 +442,9 @@ describe('what a module does in a burst', () => {
     const pool = new FramePool(memory, 0);
     pool.recover([]);
     const sent: number[][] = [];
+    limitLength(memory, 0, Path.SYNTHETIC, roomOf(memory.layout.geometry.frameSize));
     const out = {
+      path: Path.SYNTHETIC,
       room: (count: number) => count,
       push: (offset: number, length: number) => {
         sent.push([...memory.bytes.slice(offset, offset + length)]);

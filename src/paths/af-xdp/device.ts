@@ -21,7 +21,7 @@ import { Driver, type PathId, PathSlot, RETA_ENTRIES, Ring } from '../../memory/
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
-import { refuseLongPackets } from '../frame-room.ts';
+import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import { type DeviceSpread, spreadDevice } from './spread.ts';
@@ -114,6 +114,7 @@ export class AfXdpDevice implements PathDevice {
 
   open(): void {
     this.#refuseWhatCannotWork();
+    this.#limitLength(this.#link.mtu);
     try {
       this.#spreadFlows();
       this.#keep('map', this.#bpf.xskMap(this.#serving));
@@ -201,6 +202,11 @@ export class AfXdpDevice implements PathDevice {
       rxFillEmpty: Number(raw[4]!),
       txInvalid: Number(raw[2]!),
     };
+  }
+
+  #limitLength(mtu: number): void {
+    const { frameSize } = this.#memory.layout.geometry;
+    limitLength(this.#memory, this.#port, this.#path, longestOf(mtu, frameSize));
   }
 
   #slot(queue: number): number {

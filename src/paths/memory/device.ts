@@ -22,6 +22,7 @@ import {
 } from '../../memory/layout.ts';
 import { Consumer, Producer } from '../../memory/ring.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { limitLength, roomOf } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { ringPlace } from '../ring-queue.ts';
 
@@ -46,6 +47,7 @@ export class MemoryDevice implements PathDevice {
 
   open(): void {
     const { words, layout } = this.#memory;
+    limitLength(this.#memory, this.#port, this.#path, roomOf(layout.geometry.frameSize));
     for (let queue = 0; queue < layout.geometry.queues; queue++) {
       const slot = layout.slot(this.#port, queue, this.#path);
       for (const ring of Object.values(Ring)) {

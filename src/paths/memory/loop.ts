@@ -18,6 +18,7 @@ import { Holder, holderTag } from '../../memory/holder.ts';
 import { kernelsOf } from '../../memory/kernels.ts';
 import { Driver, OWN_RING, type PathId, PathSlot, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { limitLength, roomOf } from '../frame-room.ts';
 import type { PathDescription, PathDevice, PathQueue, QueueAddress } from '../path.ts';
 import { ReceiveRing } from '../receive-ring.ts';
 import { ringPlace } from '../ring-queue.ts';
@@ -137,6 +138,7 @@ export class LoopDevice implements PathDevice {
 
   open(): void {
     const { words, layout } = this.#memory;
+    limitLength(this.#memory, this.#port, this.#path, roomOf(layout.geometry.frameSize));
     for (let queue = 0; queue < layout.geometry.queues; queue++) {
       const slot = layout.slot(this.#port, queue, this.#path);
       const at = layout.ring(this.#port, queue, this.#path, Ring.TX) >> 2;

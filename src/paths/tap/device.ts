@@ -16,7 +16,7 @@ import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
-import { refuseLongPackets } from '../frame-room.ts';
+import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
 import type { TieKind } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
@@ -102,6 +102,7 @@ export class TapDevice implements PathDevice {
   open(): void {
     const { layout, words } = this.#memory;
     refuseLongPackets(this.#link, layout.geometry.frameSize);
+    this.#limitLength(this.#link.mtu);
     try {
       const { queues } = layout.geometry;
       const { mtu } = this.#link;
@@ -203,6 +204,12 @@ export class TapDevice implements PathDevice {
       rxFillEmpty: 0,
       txInvalid: statistics?.rxDropped ?? 0,
     };
+  }
+
+  /** A tap takes what is longer than its device sends, and says that it was sent. */
+  #limitLength(mtu: number): void {
+    const { frameSize } = this.#memory.layout.geometry;
+    limitLength(this.#memory, this.#port, this.#path, longestOf(mtu, frameSize));
   }
 
   /** Queue q of the NetVSC comes up queue q of the tap: see `tapSteering`. */
