@@ -21,6 +21,8 @@ import type { Ownership } from './ownership.ts';
 
 /** Pauses before a path is tried again, in ms; the last one repeats. */
 const RETRY_MILLIS = [50, 100, 250, 500, 1000, 2000];
+/** A path that breaks before it has been open for so long is tried again ever more rarely. */
+const STEADY_NANOS = 10e9;
 /** A failure to open is told when it has lasted so long. */
 const PASSING_NANOS = 500e6;
 
@@ -63,6 +65,8 @@ interface Slot {
   /** Why it must be closed; undefined while it is fine. */
   broken: Reason | undefined;
   failures: number;
+  /** When it was opened last. */
+  openedAt: number;
   /** When opening this device first failed; 0 if it has not. */
   failingSince: number;
   retryAt: number;
@@ -98,6 +102,7 @@ export class ManagedPort {
       ready: false,
       broken: undefined,
       failures: 0,
+      openedAt: 0,
       failingSince: 0,
       retryAt: 0,
       retry: undefined,
@@ -281,7 +286,10 @@ export class ManagedPort {
     await this.#ownership.reclaim(slot.path);
     this.#news(slot, slot.broken === 'link gone' ? 'gone' : 'down', slot.broken);
     // A path that only just came and broke again is not tried at once for ever.
-    if (slot.broken === 'kick failed' || slot.broken === 'path failed') this.#later(slot);
+    if (slot.broken === 'kick failed' || slot.broken === 'path failed') {
+      if (nowNanos() - slot.openedAt >= STEADY_NANOS) slot.failures = 0;
+      this.#later(slot);
+    }
     slot.device = undefined;
     slot.broken = undefined;
     this.#events.changed();
@@ -315,7 +323,8 @@ export class ManagedPort {
       return;
     }
     slot.ready = true;
-    slot.failures = slot.failingSince = 0;
+    slot.failingSince = 0;
+    slot.openedAt = nowNanos();
     slot.told = '';
     this.#events.changed();
     this.#news(slot, 'up');

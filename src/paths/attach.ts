@@ -27,7 +27,7 @@ export function attach(
   switch (memory.words[(slot + PathSlot.driver) >> 2]) {
     case Driver.AF_XDP:
       return new RingQueue(
-        ...([memory, pool, port, queue, path, shim.xskKick] as const),
+        ...([memory, pool, port, queue, path, shim.xskKick, shim.millis] as const),
         SegmentSender.of(shim, memory, { port, queue, path }),
       );
     case Driver.MEMORY:

@@ -15,6 +15,7 @@ import type { Memory } from '../memory/shared.ts';
 import type { PathQueue } from './path.ts';
 import { ReceiveRing } from './receive-ring.ts';
 import type { SegmentSender } from './segments.ts';
+import { type Millis, Refusals, Stall } from './stall.ts';
 import { TransmitRing } from './transmit-ring.ts';
 import { Turn } from './turn.ts';
 
@@ -23,6 +24,19 @@ const REFILL = 32;
 
 /** Completions taken back at once. */
 const COMPLETE = 256;
+
+/**
+ * Whether a kick that ended in this may be repeated, with what is in the ring. EAGAIN: the kernel's batch or the driver's
+ * queue is full, or completions must be taken first. ENOBUFS, ENOMEM: no memory for a socket buffer. EBUSY, where the
+ * driver sends by itself: it is being reconfigured. All others say that the device is gone, or will not have us (EPERM,
+ * of a security module), or does not like the packet at the head of the ring (EINVAL): what is there goes by another path.
+ */
+const isPassing = (result: number): boolean =>
+  result >= 0 ||
+  result === Errno.EAGAIN ||
+  result === Errno.ENOBUFS ||
+  result === Errno.ENOMEM ||
+  result === Errno.EBUSY;
 
 /** Where the words of one ring lie, from what the opener wrote into the path slot. */
 export function ringPlace(memory: Memory, slot: number, ringAt: number, ring: RingId): RingPlace {
@@ -61,12 +75,21 @@ export class RingQueue implements PathQueue {
   readonly #tx: Producer;
   readonly #completion: Consumer;
   readonly #segments: Pick<SegmentSender, 'send'> | undefined;
+  /** Whether the kernel reads the transmit ring inside our kick, and only there: copy mode. */
+  readonly #copies: boolean;
+  readonly #stall: Stall | undefined;
+  readonly #refusals: Refusals | undefined;
   /** The errno of a kick that failed for good: what is pushed waits to be taken back. */
   #dead = 0;
+  /** What the last kick that said nothing of a packet ended in. */
+  #answer = 0;
   /** Bounced packets whose frames have not come home. */
   #bounces = 0;
 
-  /** @param kernels other than the thread's: for tests */
+  /**
+   * @param millis the clock by which a path fails that takes nothing; without one it has all the time in the world
+   * @param kernels other than the thread's: for tests
+   */
   constructor(
     memory: Memory,
     pool: FramePool,
@@ -74,6 +97,7 @@ export class RingQueue implements PathQueue {
     queue: number,
     path: PathId,
     kick: (fd: number) => number,
+    millis?: Millis,
     segments?: Pick<SegmentSender, 'send'>,
     kernels = kernelsOf(memory),
   ) {
@@ -100,6 +124,9 @@ export class RingQueue implements PathQueue {
     this.#tx = this.#out.ring;
     this.#completion = new Consumer(words, place(Ring.COMPLETION));
     this.#segments = segments;
+    this.#copies = words[(slot + PathSlot.rescuable) >> 2] === 1;
+    this.#stall = millis && new Stall(millis);
+    this.#refusals = millis && new Refusals(millis);
     this.turn = new Turn(memory, address, this.#in, this.#out);
     this.#resume();
   }
@@ -146,16 +173,17 @@ export class RingQueue implements PathQueue {
       this.#doubles[this.#counter.kicks]!++;
       const before = this.#tx.consumed;
       const result = this.#kick();
-      if (result === Errno.EBUSY) this.#bounced(before);
-      // EAGAIN: the kernel's batch or the driver's queue is full, or completions must be taken first.
-      // ENOBUFS: no socket buffer. Both mean: the rest stays in the ring, come again.
-      else if (result < 0 && result !== Errno.EAGAIN && result !== Errno.ENOBUFS) {
-        this.#doubles[this.#counter.kickErrors]!++;
-        this.#dead = result;
-        return result;
-      }
+      if (result === Errno.EBUSY && this.#copies) {
+        if (!this.#bounced(before)) return this.#fail(result);
+      } else if (!isPassing(result)) return this.#fail(result);
+      else this.#answer = result;
     }
     this.backlog = this.#unsent() > 0;
+    if (this.#stall === undefined) return 0;
+    if (!this.backlog) this.#stall.clear();
+    else if (this.#stall.waits(this.#moved)) {
+      return this.#fail(this.#answer < 0 ? this.#answer : Errno.ETIMEDOUT!);
+    }
     return 0;
   }
 
@@ -233,6 +261,22 @@ export class RingQueue implements PathQueue {
 
   detach(): void {}
 
+  /** The path takes nothing any more. */
+  #fail(result: number): number {
+    this.#doubles[this.#counter.kickErrors]!++;
+    this.#dead = result;
+    return result;
+  }
+
+  /**
+   * Another number whenever a packet has moved: before Linux 6.17 the kernel does not always tell how far it has read,
+   * but completions it does.
+   */
+  get #moved(): number {
+    const completed = this.#completion.cursor + this.#completion.pending();
+    return (this.#tx.consumed + this.#words[this.#consumedAt]! + completed) | 0;
+  }
+
   #publish(): void {
     if (this.#out.publish() > 0) this.backlog = true;
   }
@@ -267,12 +311,15 @@ export class RingQueue implements PathQueue {
    * (net/xdp/xsk.c, __xsk_generic_xmit: NET_XMIT_DROP). That is how a device answers between losing its
    * carrier, or starting to go down, and saying so; or when it is overrun. The packet goes again, in its
    * old place: a copy, because its frame comes home by the completion ring. The ring may be rewritten
-   * since in copy mode the kernel reads it only inside our kick.
+   * since in copy mode the kernel reads it only inside our kick. A packet that is always dropped, by a device whose
+   * other end has a smaller MTU say, is given up after a while: see stall.ts.
    *
    * NB: the kernel publishes its cursor at the end of a kick only if it sent something. If it did not, it
    * has taken exactly one packet, whatever the published cursor says (it may be one of an earlier kick).
+   *
+   * @returns false if it is time to give the device up instead
    */
-  #bounced(before: number): void {
+  #bounced(before: number): boolean {
     const words = this.#words;
     const tx = this.#tx;
     const pool = this.#pool;
@@ -283,9 +330,10 @@ export class RingQueue implements PathQueue {
     const first = ((told - before) | 0) > 0 ? told : before;
     const taken = ((after - first) | 0) > 0 ? after : first + 1;
     words[this.#consumedAt] = taken | 0;
-    if (tx.reserve(1) < 1 || pool.count === 0) {
+    const sentence = this.#refusals?.judge((taken - 1) | 0) ?? 'again';
+    if (sentence === 'lost' || tx.reserve(1) < 1 || pool.count === 0) {
       this.#doubles[this.#counter.txErrors]!++;
-      return;
+      return sentence !== 'failed';
     }
     const dropped = tx.slotAt(taken - 1);
     const offset = this.#frames + words[dropped]!;
@@ -308,6 +356,7 @@ export class RingQueue implements PathQueue {
     pool.remove(1);
     this.#doubles[this.#counter.txRetried]!++;
     this.#doubles[this.#counter.txPosted]!++;
+    return sentence !== 'failed';
   }
 
   /**

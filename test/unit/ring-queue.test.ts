@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Errno } from '../../src/errors.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { HEADROOM, Path, Ring } from '../../src/memory/layout.ts';
+import { HEADROOM, Path, PathSlot, Ring } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
 import { RingQueue, ringPlace } from '../../src/paths/ring-queue.ts';
@@ -44,6 +44,10 @@ type Fate = 'sent' | 'dropped' | 'busy' | 'no buffer';
 class CopyMode {
   readonly sent: number[] = [];
   gone = false;
+  /** Whether the device always drops a packet, by its number. */
+  poison: (number: number) => boolean = () => false;
+  now = 0;
+  readonly millis = (): number => this.now;
   readonly #memory: Memory;
   readonly #fates: Iterator<Fate>;
   readonly #batch: number;
@@ -74,12 +78,15 @@ class CopyMode {
         result = Errno.EAGAIN!;
         break;
       }
-      const { value: fate = 'sent' } = this.#fates.next();
+      const number = this.#number();
+      const { value: fate = 'sent' } = this.poison(number)
+        ? { value: 'dropped' as const }
+        : this.#fates.next();
       if (fate === 'no buffer' || fate === 'busy') {
         result = fate === 'busy' ? Errno.EAGAIN! : Errno.ENOBUFS!;
         break;
       }
-      const { words, view, layout } = this.#memory;
+      const { words } = this.#memory;
       const descriptor = this.#tx.slots + (this.#cachedConsumer & (ENTRIES - 1)) * 4;
       const address = words[descriptor]!;
       expect(words[descriptor + 1]).toBe(0);
@@ -90,7 +97,7 @@ class CopyMode {
         result = Errno.EBUSY!;
         break;
       }
-      this.sent.push(view.getUint32(layout.frames + address));
+      this.sent.push(number);
       this.#flying.push(address);
       any = true;
     }
@@ -103,6 +110,14 @@ class CopyMode {
     for (let i = 0; i < count && this.#flying.length > 0; i++) {
       this.#complete(this.#flying.splice(pick % this.#flying.length, 1)[0]!);
     }
+  }
+
+  /** Of the packet it takes next. */
+  #number(): number {
+    const { words, view, layout } = this.#memory;
+    return view.getUint32(
+      layout.frames + words[this.#tx.slots + (this.#cachedConsumer & (ENTRIES - 1)) * 4]!,
+    );
   }
 
   #peek(): boolean {
@@ -144,7 +159,8 @@ class Bench {
   }
 
   attach(): RingQueue {
-    return new RingQueue(this.memory, this.pool, 0, 0, Path.VF, this.kernel.kick, {
+    const { kick, millis } = this.kernel;
+    return new RingQueue(this.memory, this.pool, 0, 0, Path.VF, kick, millis, {
       send: (number) => {
         if (this.refuses) return false;
         this.kernel.sent.push(number);
@@ -477,4 +493,245 @@ it('gives a device that is gone no large segment while packets wait for it', () 
   bench.push(1);
   expect(bench.queue.sendSegment(bench.pushed, 0, 0)).toBe(false);
   expect(bench.kernel.sent).toEqual([]);
+});
+
+/** Flushes once a millisecond until nothing is under way or the path has failed; what `flush` said last. */
+function drain(bench: Bench, most = 20_000): number {
+  for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
+    expect(i).toBeLessThan(most);
+    bench.kernel.now++;
+    const result = bench.queue.flush();
+    if (result < 0) return result;
+    bench.kernel.land(ENTRIES, 0);
+    bench.queue.complete();
+  }
+  return 0;
+}
+
+function takenBack(bench: Bench): number[] {
+  const numbers: number[] = [];
+  bench.queue.takeBack((offset) => numbers.push(bench.memory.view.getUint32(offset)));
+  return numbers;
+}
+
+describe('a packet that the device drops however often it is given it', () => {
+  it('is given up and counted, and those behind it go, in order', () => {
+    const runs = fc.array(fc.tuple(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 1, max: 6 })), {
+      maxLength: 20,
+    });
+    fc.assert(
+      fc.property(
+        runs,
+        fc.array(fate, { maxLength: 60 }),
+        fc.integer({ min: 1, max: 40 }),
+        (runs, fates, batch) => {
+          const bench = new Bench(fates, batch);
+          const poison = new Set<number>();
+          let number = 0;
+          for (const [bad, good] of runs) {
+            for (let i = 0; i < bad; i++) poison.add(number++);
+            number += good;
+          }
+          bench.kernel.poison = (packet) => poison.has(packet);
+          while (bench.pushed < number) {
+            bench.push(bench.spare(Math.min(7, number - bench.pushed)));
+            expect(bench.queue.flush()).toBe(0);
+            bench.kernel.now++;
+            bench.kernel.land(ENTRIES, 0);
+            bench.queue.complete();
+            bench.whole();
+          }
+          expect(drain(bench)).toBe(0);
+          bench.whole();
+          const all = Array.from({ length: number }, (_, i) => i);
+          expect(bench.kernel.sent).toEqual(all.filter((packet) => !poison.has(packet)));
+          const { posted, packets, errors, retried } = bench.counters;
+          expect({ posted, packets, errors }).toEqual({
+            posted: number + retried,
+            packets: number - poison.size,
+            errors: poison.size,
+          });
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
+  it('has a quarter of a second first, and ever less when others like it follow and those between them go', () => {
+    const bench = new Bench();
+    bench.kernel.poison = (packet) => packet % 2 === 0;
+    const took: number[] = [];
+    for (let i = 0; i < 12; i++) {
+      const before = bench.kernel.now;
+      bench.push(2);
+      drain(bench);
+      took.push(bench.kernel.now - before);
+    }
+    expect(took[0]).toBeGreaterThanOrEqual(250);
+    expect(took.every((millis, i) => i === 0 || millis <= took[i - 1]!)).toBe(true);
+    expect(took.at(-1)).toBeLessThan(5);
+    bench.kernel.now += 10_000; // long after
+    const before = bench.kernel.now;
+    bench.push(2);
+    drain(bench);
+    expect(bench.kernel.now - before).toBeGreaterThanOrEqual(250);
+    expect(bench.counters.errors).toBe(13);
+  });
+
+  it('is kept as long as the device is only going: the next path gets it, in its place', () => {
+    const bench = new Bench();
+    bench.push(3);
+    bench.queue.flush();
+    bench.kernel.poison = (packet) => packet > 2;
+    bench.push(5);
+    for (let i = 0; i < 249; i++) {
+      bench.kernel.now++;
+      expect(bench.queue.flush()).toBe(0);
+    }
+    expect(takenBack(bench)).toEqual([3, 4, 5, 6, 7]);
+    expect(bench.counters.errors).toBe(0);
+  });
+
+  it.each([4, 5, 15])(
+    'is the fourth of %i with none sent between them: then the device has failed',
+    (count) => {
+      const bench = new Bench();
+      bench.kernel.poison = (packet) => packet > 1;
+      bench.push(2 + count);
+      expect(drain(bench)).toBe(Errno.EBUSY);
+      expect(bench.queue.flush()).toBe(Errno.EBUSY);
+      expect(bench.kernel.sent).toEqual([0, 1]);
+      expect(bench.counters.errors).toBe(3);
+      expect(takenBack(bench)).toEqual(Array.from({ length: count - 3 }, (_, i) => 5 + i));
+      bench.kernel.land(ENTRIES, 0);
+      bench.queue.complete();
+      const { posted, packets, errors, retried, rescued } = bench.counters;
+      expect(posted).toBe(packets + errors + retried + rescued);
+    },
+  );
+});
+
+describe('a kick that ends the same way however often it is made', () => {
+  /** A queue whose device answers that and takes nothing, with three packets in it. */
+  function stuck(result: number, flags = 1): { bench: Bench; queue: RingQueue; kicks: () => number } {
+    const bench = new Bench();
+    let kicks = 0;
+    const kick = (): number => {
+      kicks++;
+      return result;
+    };
+    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, kick, bench.kernel.millis);
+    const slot = bench.memory.layout.slot(0, 0, Path.VF);
+    const at = ringPlace(bench.memory, slot, bench.memory.layout.ring(0, 0, Path.VF, Ring.TX), Ring.TX).flags;
+    bench.memory.words[at] = flags;
+    bench.push(3);
+    return { bench, queue: bench.queue, kicks: () => kicks };
+  }
+
+  it.each([
+    ['EAGAIN', Errno.EAGAIN!, Errno.EAGAIN!],
+    ['ENOBUFS', Errno.ENOBUFS!, Errno.ENOBUFS!],
+    ['ENOMEM', Errno.ENOMEM!, Errno.ENOMEM!],
+    ['no error', 0, Errno.ETIMEDOUT!],
+  ])(
+    'with %s has a second, and then the path has failed and its packets are taken back',
+    (_, result, said) => {
+      const { bench, queue } = stuck(result);
+      for (let i = 0; i < 1000; i++) {
+        expect(queue.flush()).toBe(0);
+        bench.kernel.now++;
+      }
+      expect(queue.flush()).toBe(said);
+      expect(takenBack(bench)).toEqual([0, 1, 2]);
+      expect(bench.counters).toMatchObject({ posted: 3, rescued: 3, errors: 0 });
+    },
+  );
+
+  it.each(['EINVAL', 'EMSGSIZE', 'EPERM', 'ENETDOWN', 'ENXIO', 'EPIPE'])(
+    'with %s has failed at once, and its packets are taken back',
+    (name) => {
+      const { bench, queue, kicks } = stuck(Errno[name] ?? -32);
+      expect(queue.flush()).toBe(Errno[name] ?? -32);
+      expect(kicks()).toBe(1);
+      expect(takenBack(bench)).toEqual([0, 1, 2]);
+    },
+  );
+
+  it('has not failed because its thread had no CPU for a minute', () => {
+    const { bench, queue } = stuck(Errno.EAGAIN!);
+    for (let i = 0; i < 15; i++) {
+      expect(queue.flush()).toBe(0);
+      bench.kernel.now += 60_000;
+    }
+    expect(queue.flush()).toBe(Errno.EAGAIN);
+  });
+
+  it('fails as well where the driver sends by itself and does not', () => {
+    const { bench, queue, kicks } = stuck(0, 0);
+    for (let i = 0; i < 1000; i++) {
+      queue.flush();
+      bench.kernel.now += 2;
+    }
+    expect(queue.flush()).toBe(Errno.ETIMEDOUT);
+    expect(kicks()).toBe(0);
+  });
+
+  it('says nothing of a packet where the driver sends by itself: EBUSY leaves the ring as it is', () => {
+    const bench = new Bench();
+    bench.memory.words[(bench.memory.layout.slot(0, 0, Path.VF) + PathSlot.rescuable) >> 2] = 0;
+    const { millis } = bench.kernel;
+    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, () => Errno.EBUSY!, millis);
+    bench.push(3);
+    const slot = bench.memory.layout.slot(0, 0, Path.VF);
+    const tx = ringPlace(bench.memory, slot, bench.memory.layout.ring(0, 0, Path.VF, Ring.TX), Ring.TX);
+    const ring = () => bench.memory.words.slice(tx.slots, tx.slots + 4 * ENTRIES);
+    expect(bench.queue.flush()).toBe(0);
+    const before = ring();
+    for (let i = 1; i < 1000; i++) {
+      bench.kernel.now++;
+      expect(bench.queue.flush()).toBe(0);
+    }
+    expect(ring()).toEqual(before);
+    bench.kernel.now++;
+    expect(bench.queue.flush()).toBe(Errno.EBUSY);
+    expect(bench.counters).toMatchObject({ posted: 3, retried: 0, errors: 0 });
+  });
+
+  it('has not failed while packets move, however few and slowly', () => {
+    const bench = new Bench([], 1);
+    bench.push(ENTRIES);
+    for (let i = 0; bench.queue.inFlight() > 0; i++) {
+      expect(i).toBeLessThan(500);
+      for (let look = 0; look < 15; look++) {
+        bench.kernel.now += 60;
+        expect(bench.queue.flush()).toBe(0);
+      }
+      bench.kernel.land(1, 0);
+      bench.queue.complete();
+    }
+    expect(bench.kernel.sent).toHaveLength(ENTRIES);
+  });
+
+  it('has not failed while completions come: older kernels do not tell at once how far they have read', () => {
+    const bench = new Bench();
+    const { words, layout } = bench.memory;
+    const slot = layout.slot(0, 0, Path.VF);
+    const place = (ring: 2 | 3) => ringPlace(bench.memory, slot, layout.ring(0, 0, Path.VF, ring), ring);
+    const [tx, completion] = [place(Ring.TX), place(Ring.COMPLETION)];
+    let taken = 0;
+    const kick = (): number => {
+      if (bench.kernel.now % 500 !== 0) return Errno.EAGAIN!;
+      words[completion.slots + taken * 2] = words[tx.slots + taken * 4]!;
+      words[completion.producer] = ++taken;
+      return Errno.EAGAIN!;
+    };
+    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, kick, bench.kernel.millis);
+    bench.push(10);
+    while (taken < 10) {
+      bench.kernel.now += 10;
+      expect(bench.queue.flush()).toBe(0);
+      bench.queue.complete();
+    }
+    expect(bench.counters.packets).toBe(10);
+  });
 });

@@ -337,7 +337,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
       let sent = 0;
       const start = (): { pool: FramePool; queue: RingQueue } => {
         const pool = new FramePool(memory, 0);
-        const queue = new RingQueue(memory, pool, 0, 0, Path.VF, () => 0, undefined, kernels);
+        const queue = new RingQueue(memory, pool, 0, 0, Path.VF, () => 0, undefined, undefined, kernels);
         pool.recover([queue]);
         const { fill, rx, tx, completing } = queue.ledger();
         expect(pool.count + fill + rx + tx + completing).toBe(FRAMES);

@@ -19,6 +19,10 @@ import { roomOf } from '../frame-room.ts';
 import type { PathQueue } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
 
+/** Whether a write that ended in this says nothing of the next: no room or memory for it, or the tap is down just now. */
+const isOfPacket = (result: number): boolean =>
+  result === Errno.EAGAIN || result === Errno.ENOBUFS || result === Errno.ENOMEM || result === Errno.EIO;
+
 export class PlainQueue implements PathQueue {
   readonly path: PathId;
   readonly tag: number;
@@ -140,7 +144,7 @@ export class PlainQueue implements PathQueue {
       // The kernel refused this one packet; those behind it get their own chance.
       done++;
       this.#doubles[this.#counter.txErrors]!++;
-      if (written !== Errno.EAGAIN && written !== Errno.EIO) failure = written;
+      if (!isOfPacket(written)) failure = written;
     }
     for (let i = 0; i < count; i++) this.#pool.put(spans[2 * i]!);
     this.#staged = 0;

@@ -27,6 +27,7 @@ import { BURST, HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathQueue, QueueAddress } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
+import { Stall } from '../stall.ts';
 import { DirectTap } from './direct.ts';
 import { TapFrames } from './tap-frames.ts';
 import { isBenign, Kind, UringRing } from './uring.ts';
@@ -55,6 +56,7 @@ export class UringQueue implements PathQueue {
   readonly #pool: FramePool;
   readonly #stagedAt: number;
   readonly #segments: SegmentSender | undefined;
+  readonly #stall: Stall;
   /** Completions looked at by the last receive, given back by release: reads that brought a packet, all of them. */
   #scanned = 0;
   #writes = 0;
@@ -89,6 +91,7 @@ export class UringQueue implements PathQueue {
     this.#pool = pool;
     this.#stagedAt = (slot + PathSlot.staged) >> 2;
     this.#segments = SegmentSender.of(shim, memory, address);
+    this.#stall = new Stall(shim.millis);
   }
 
   /** Opens a ring for the calling thread; the negative errno where the kernel refuses io_uring. */
@@ -302,7 +305,12 @@ export class UringQueue implements PathQueue {
     this.#frames.kicked();
     const result = this.#ring.enter(sq.pending());
     this.backlog = sq.pending() > 0;
-    if (isBenign(result)) return 0;
+    if (!this.backlog) this.#stall.clear();
+    else if (this.#stall.waits(sq.consumed)) return this.#fail(result < 0 ? result : Errno.ETIMEDOUT!);
+    return isBenign(result) ? 0 : this.#fail(result);
+  }
+
+  #fail(result: number): number {
     this.#frames.kickFailed();
     return result;
   }

@@ -1,0 +1,102 @@
+/**
+ * How long packets may wait for a device that takes none. Worker only.
+ *
+ * A kick that ends in EAGAIN, ENOBUFS or with nothing at all is an everyday matter, and so is a packet that a device
+ * drops now: a full queue, no memory for a moment, a carrier that blinks. Only that it does not end says that something
+ * is wrong, and no errno does. So both are given a time, and then the path has failed, or the packet.
+ *
+ * The clock is looked at only while nothing moves.
+ */
+
+import { millisBetween } from '../kernel/shim.ts';
+
+/** `Shim.millis` */
+export type Millis = () => number;
+
+/** A path that is there and has taken nothing for so long has failed. */
+const STALLED_MILLIS = 1000;
+/** Looks at the ring in which nothing moved, at least: a thread that had no CPU has not seen much. */
+const STALLED_LOOKS = 16;
+
+/**
+ * For so long a device may go on dropping one packet: between losing its carrier and the order to leave it there are
+ * milliseconds, or a tenth of a second on a machine with much to do.
+ */
+const REFUSED_MILLIS = 250;
+/** Packets given up one after the other, with none sent between them: then it is the device. */
+const REFUSED_PACKETS = 4;
+/** After so long without a packet that was given up, the next one has its full time again. */
+const FORGIVEN_MILLIS = 10_000;
+
+/** Whether packets that wait still move. */
+export class Stall {
+  readonly #millis: Millis;
+  #mark = 0;
+  #looks = 0;
+  #began = 0;
+
+  constructor(millis: Millis) {
+    this.#millis = millis;
+  }
+
+  /** Packets wait, and `mark` is another number whenever one has moved. Whether nothing has for too long. */
+  waits(mark: number): boolean {
+    if (mark !== this.#mark) {
+      this.#mark = mark;
+      this.#looks = 0;
+      return false;
+    }
+    if (this.#looks++ === 0) this.#began = this.#millis();
+    return this.#looks >= STALLED_LOOKS && millisBetween(this.#began, this.#millis()) >= STALLED_MILLIS;
+  }
+
+  /** Nothing waits. */
+  clear(): void {
+    this.#looks = 0;
+  }
+}
+
+/** What becomes of a packet that the device has dropped: it goes again, or is given up, or the device is. */
+export type Sentence = 'again' | 'lost' | 'failed';
+
+/**
+ * Packets that a device drops when it is given them. Those of a device that is going are to be kept for the path that
+ * follows; one that it always drops must not keep those behind it. What tells the two apart is what becomes of the
+ * next one, so the first time a packet has its full time. When the next one went, each later one has half as much: a
+ * stream of such packets must not hold up all others.
+ */
+export class Refusals {
+  readonly #millis: Millis;
+  /** Cursor of the next packet to be taken, as of the last one that was dropped; and whether that one is there again. */
+  #next: number | undefined;
+  #again = false;
+  #began = 0;
+  #patience = REFUSED_MILLIS;
+  #lost = 0;
+  #lostAt = 0;
+
+  constructor(millis: Millis) {
+    this.#millis = millis;
+  }
+
+  /** The packet at this cursor was dropped; those before it were sent. */
+  judge(cursor: number): Sentence {
+    const now = this.#millis();
+    const next = cursor === this.#next;
+    if (!next && this.#lost > 0) {
+      this.#patience >>= 1; // it was the packet, then
+      this.#lost = 0;
+    }
+    if (millisBetween(this.#lostAt, now) >= FORGIVEN_MILLIS) this.#patience = REFUSED_MILLIS;
+    this.#next = (cursor + 1) | 0;
+    if (!next || !this.#again) this.#began = now;
+    else if (millisBetween(this.#began, now) >= this.#patience) {
+      if (++this.#lost === REFUSED_PACKETS) return 'failed';
+      this.#again = false;
+      this.#lostAt = now;
+      return 'lost';
+    }
+    this.#again = true;
+    return 'again';
+  }
+}
