@@ -15,6 +15,7 @@ import type { TieKind } from '../paths/hook.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
 import type { PathDevice } from '../paths/path.ts';
 import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
+import { type Report, Upkeep } from '../paths/upkeep.ts';
 import type { Choice } from './discovery.ts';
 import type { LinkTable } from './link-table.ts';
 import { isNetvsc } from './netvsc.ts';
@@ -34,13 +35,6 @@ export interface KernelHoldings {
   readonly forced: boolean;
 }
 
-/** A path over a device that Twinpath makes itself. */
-interface Own {
-  readonly device: { readonly ifindex: number };
-  /** Its link has reached the table: only then does its absence mean that it was deleted. */
-  seen: boolean;
-}
-
 export class KernelNetwork implements PortNetwork {
   readonly mac: string;
   readonly #shim: Shim;
@@ -50,7 +44,9 @@ export class KernelNetwork implements PortNetwork {
   readonly #sysfs: Sysfs;
   readonly #forced: boolean;
   readonly #options: KernelOptions;
-  readonly #own = new Map<PathId, Own>();
+  /** Devices that Twinpath makes itself. */
+  readonly #own = new Map<PathId, { readonly ifindex: number }>();
+  readonly #upkeep = new Map<PathId, Upkeep>();
   #netvsc: Link;
 
   constructor(
@@ -79,13 +75,13 @@ export class KernelNetwork implements PortNetwork {
 
   /** ifindexes that belong to this port and so to no other. */
   get taken(): number[] {
-    return [this.#netvsc.ifindex, ...[...this.#own.values()].map(({ device }) => device.ifindex)];
+    return [this.#netvsc.ifindex, ...[...this.#own.values()].map(({ ifindex }) => ifindex)];
   }
 
   endpoint(path: PathId): Endpoint | undefined {
     const netvsc = this.#find();
     if (path === Path.HOST && this.#options.host === 'off') return undefined;
-    if (path !== Path.VF) return netvsc === undefined || this.#lost(path) ? undefined : endpointOf(netvsc);
+    if (path !== Path.VF) return netvsc && endpointOf(netvsc);
     const rules = { forced: this.#forced, sysfs: this.#sysfs, ours: new Set(this.taken) };
     const vf = netvsc && findVf(netvsc, this.#table.links, rules);
     return vf && endpointOf(vf);
@@ -127,20 +123,23 @@ export class KernelNetwork implements PortNetwork {
     return this.#made(Path.SYNTHETIC, new TapDevice(...place, link, this.#options.tap));
   }
 
-  #made<T extends Own['device']>(path: PathId, device: T): T {
-    this.#own.set(path, { device, seen: false });
+  #made<T extends TapDevice | HostDevice>(path: PathId, device: T): T {
+    this.#own.set(path, device);
     return device;
   }
 
-  /** Somebody may delete a tap from under us: then the path is gone although the NetVSC is not. */
-  #lost(path: PathId): boolean {
-    const own = this.#own.get(path);
-    if (own === undefined || own.device.ifindex === 0) return false;
-    const there = this.#table.link(own.device.ifindex) !== undefined;
-    const lost = own.seen && !there;
-    own.seen ||= there;
-    if (lost) this.#own.delete(path);
-    return lost;
+  tend(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean {
+    const netvsc = this.#find();
+    if (netvsc === undefined) return true; // which is told, and more than can be mended
+    const upkeep = this.#upkeep.get(path) ?? new Upkeep(report);
+    this.#upkeep.set(path, upkeep);
+    try {
+      device.tend?.({ links: this.#table, netvsc, upkeep, thorough });
+      return true;
+    } catch (error) {
+      upkeep.failed(error);
+      return false;
+    }
   }
 
   #find(): Link | undefined {

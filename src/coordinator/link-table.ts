@@ -31,6 +31,8 @@ export class LinkTable {
   /** Failures in a row; while there are any, messages have been lost. */
   #failures = 0;
   #retry: NodeJS.Timeout | undefined;
+  readonly #disciplines = new Map<number, number>();
+  #overruns = 0;
 
   /** @throws ERR_KERNEL, ERR_PERMISSION */
   constructor(shim: Shim, events: LinkEvents) {
@@ -73,12 +75,18 @@ export class LinkTable {
         if (event.kind === 'overrun') {
           lost = true;
           if (event.errno !== undefined) this.#events.failed(unreadable(event.errno));
+        } else if (event.kind === 'discipline') {
+          this.#disciplines.set(event.ifindex, (this.#disciplines.get(event.ifindex) ?? 0) + 1);
         } else if (event.kind === 'delete') {
           this.#links.delete(event.link.ifindex);
+          this.#disciplines.delete(event.link.ifindex);
           gone.add(event.link.ifindex);
         } else this.#note(event.link, downed);
       }
-      if (lost) for (const ifindex of this.#dump(downed)) gone.add(ifindex);
+      if (lost) {
+        this.#overruns++;
+        for (const ifindex of this.#dump(downed)) gone.add(ifindex);
+      }
       this.#failures = 0;
     } catch (error) {
       this.#later();
@@ -86,6 +94,11 @@ export class LinkTable {
     }
     // Also after a failure: what had been read by then is known.
     this.#events.changed(gone, downed);
+  }
+
+  /** Counts up when a qdisc or a filter of that link has changed, or may have. */
+  disciplines(ifindex: number): number {
+    return (this.#disciplines.get(ifindex) ?? 0) + this.#overruns;
   }
 
   close(): void {

@@ -165,6 +165,7 @@ export class ManagedPort {
       const reason = this.#whatIsWrong(slot, gone, downed);
       if (reason !== undefined) this.#react(slot, reason, now);
     }
+    this.#tend(false);
     return this.#reconcile();
   }
 
@@ -197,6 +198,20 @@ export class ManagedPort {
   /** Reads what the kernel counts into the shared memory. */
   count(): void {
     for (const { ready, drops, device } of this.#slots) if (ready) drops.read(device!);
+    if (this.#tend(true)) this.#events.guard('closing a path', () => this.#reconcile());
+  }
+
+  /** Others may alter what the open paths have set up. Returns whether one of them is to be opened anew. */
+  #tend(thorough: boolean): boolean {
+    let any = false;
+    for (const slot of this.#slots) {
+      if (slot.device === undefined || slot.broken !== undefined || this.#closing) continue;
+      const report = (error: TwinpathError): void => this.#events.error(error.toJSON());
+      if (this.network.tend?.(slot.path, slot.device, thorough, report) !== false) continue;
+      this.#react(slot, 'path failed', nowNanos());
+      any = true;
+    }
+    return any;
   }
 
   /** While closing: this queue has no worker any more. */
@@ -328,6 +343,7 @@ export class ManagedPort {
     slot.told = '';
     this.#events.changed();
     this.#news(slot, 'up');
+    if (this.#tend(true)) this.#dirty = true;
     this.attention(); // a kick may have failed before the path counted as ready
   }
 

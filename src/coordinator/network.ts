@@ -4,6 +4,7 @@
  */
 import type { PathId } from '../memory/layout.ts';
 import type { PathDevice } from '../paths/path.ts';
+import type { Report } from '../paths/upkeep.ts';
 
 /** A network device that a path could use, as it is at this moment. */
 export interface Endpoint {
@@ -26,4 +27,10 @@ export interface PortNetwork {
   make(path: PathId, endpoint: Endpoint): PathDevice;
   /** Makes a device of what another coordinator had opened: `PathDevice.holdings`. */
   adopt(path: PathId, endpoint: Pick<Endpoint, 'key'>, holdings: unknown): PathDevice;
+  /**
+   * Has an open device look after what it has set up: see {@link PathDevice.tend}. Never throws.
+   *
+   * @returns false if the path has to be closed and opened again
+   */
+  tend?(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean;
 }

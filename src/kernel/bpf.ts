@@ -42,6 +42,7 @@ const MAP_UPDATE_ELEM = 2;
 const MAP_DELETE_ELEM = 3;
 const PROG_LOAD = 5;
 const OBJ_GET_INFO_BY_FD = 15;
+const PROG_QUERY = 16;
 const LINK_CREATE = 28;
 const LINK_DETACH = 34;
 
@@ -68,6 +69,9 @@ const ProgramAttr = {
   bytes: 72,
 } as const;
 const LinkAttr = { programFd: 0, ifindex: 4, attachType: 8, flags: 12, bytes: 32 } as const;
+const QueryAttr = { ifindex: 0, attachType: 4, ids: 16, count: 24, bytes: 64 } as const;
+/** Programs of one hook that are told of; nobody has more (BPF_MPROG_MAX). */
+const QUERIED = 64;
 const InfoAttr = { fd: 0, length: 4, at: 8, bytes: 16 } as const;
 
 /** Offsets inside `struct bpf_link_info` (XDP and tcx agree) and `struct bpf_prog_info`. */
@@ -222,6 +226,18 @@ export class Bpf {
       id: info.getUint32(ProgramOut.id, true),
       name: text(new Uint8Array(info.buffer, info.byteOffset + ProgramOut.name, NAME_BYTES)),
     };
+  }
+
+  /** Ids of the tcx programs of a hook, in the order in which packets meet them; none where there is no such device. */
+  tcxPrograms(ifindex: number, where: 'ingress' | 'egress'): number[] {
+    const attr = attributes(QueryAttr.bytes + 4 * QUERIED);
+    attr.setUint32(QueryAttr.ifindex, ifindex, true);
+    attr.setUint32(QueryAttr.attachType, ATTACH_TCX[where], true);
+    attr.setUint32(QueryAttr.count, QUERIED, true);
+    setPointer(attr, QueryAttr.ids, QueryAttr.bytes);
+    if (this.#call(PROG_QUERY, attr, QueryAttr.bytes) < 0) return [];
+    const count = Math.min(attr.getUint32(QueryAttr.count, true), QUERIED);
+    return Array.from({ length: count }, (_, i) => attr.getUint32(QueryAttr.bytes + 4 * i, true));
   }
 
   #load(type: ProgramType, name: string, code: Uint8Array, log: Uint8Array): number {

@@ -29,7 +29,11 @@ import * as tc from './traffic-control.ts';
 export { ARPHRD_ETHER, IFF, type Link, macBytes, normalizeMac } from './link.ts';
 export type { InterfaceAddress } from './routes.ts';
 
-export type LinkEvent = { kind: 'new' | 'delete'; link: Link } | { kind: 'overrun'; errno?: number };
+export type LinkEvent =
+  | { kind: 'new' | 'delete'; link: Link }
+  /** A qdisc or a filter of that link has changed. */
+  | { kind: 'discipline'; ifindex: number }
+  | { kind: 'overrun'; errno?: number };
 
 /** What {@link RtNetlink.setLink} can change; what is absent stays. */
 export interface LinkChange {
@@ -45,6 +49,9 @@ export interface LinkChange {
   /** Moves the device into that namespace; its ifindex may change on the way. */
   readonly netnsFd?: number;
   readonly address?: string;
+  /** ifindex of the device above; 0 none. */
+  readonly master?: number;
+  readonly carrier?: boolean;
 }
 
 const RTM_NEWLINK = 16;
@@ -55,6 +62,7 @@ const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
 const RTM_GETNEXTHOP = 106;
 const RTMGRP_LINK = 1;
+const RTMGRP_TC = 8;
 
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 
@@ -144,6 +152,8 @@ export class RtNetlink {
     if (change.mtu !== undefined) builder.u32(IFLA.MTU, change.mtu);
     if (change.name !== undefined) builder.string(IFLA.IFNAME, change.name);
     if (change.txQueueLength !== undefined) builder.u32(IFLA.TXQLEN, change.txQueueLength);
+    if (change.master !== undefined) builder.u32(IFLA.MASTER, change.master);
+    if (change.carrier !== undefined) builder.u8(IFLA.CARRIER, change.carrier ? 1 : 0);
     if (change.netnsFd !== undefined) builder.u32(IFLA.NET_NS_FD, change.netnsFd);
     if (change.addrGenMode !== undefined) {
       builder.nest(IFLA.AF_SPEC).nest(AF_INET6).u8(IFLA_INET6_ADDR_GEN_MODE, change.addrGenMode).end().end();
@@ -160,6 +170,11 @@ export class RtNetlink {
   /** Has the device send without a queue of the kernel's in front of it. @throws ERR_KERNEL, ERR_PERMISSION */
   setNoqueue(ifindex: number): void {
     tc.setNoqueue(this.#socket, ifindex);
+  }
+
+  /** Whether it still is as {@link setNoqueue} had it. */
+  isNoqueue(ifindex: number): boolean {
+    return tc.isNoqueue(this.#socket, ifindex);
   }
 
   /** @returns false when clsact already was there */
@@ -186,7 +201,7 @@ export class RtNetlink {
 
   deleteEmptyClsact(ifindex: number): void {
     const hooks = ['ingress', 'egress'] as const;
-    if (hooks.every((where) => this.bpfFilters(ifindex, where).length === 0)) this.deleteClsact(ifindex);
+    if (hooks.every((where) => this.filters(ifindex, where).length === 0)) this.deleteClsact(ifindex);
   }
 
   /** Puts a direct-action program there, or replaces the one with this handle and priority. */
@@ -203,6 +218,11 @@ export class RtNetlink {
 
   bpfFilters(ifindex: number, where: tc.Hook): tc.BpfFilter[] {
     return tc.bpfFilters(this.#socket, ifindex, where);
+  }
+
+  /** Those of every kind. */
+  filters(ifindex: number, where: tc.Hook): tc.Filter[] {
+    return tc.filters(this.#socket, ifindex, where);
   }
 
   deleteBpfFilter(ifindex: number, where: tc.Hook, handle: number, priority: number): void {
@@ -235,7 +255,7 @@ export class LinkMonitor {
    * @throws ERR_KERNEL, ERR_PERMISSION
    */
   static open(shim: Shim, bufferBytes = 4 * 1024 * 1024): LinkMonitor {
-    return new LinkMonitor(NetlinkSocket.listen(shim, NETLINK.ROUTE, RTMGRP_LINK, bufferBytes));
+    return new LinkMonitor(NetlinkSocket.listen(shim, NETLINK.ROUTE, RTMGRP_LINK | RTMGRP_TC, bufferBytes));
   }
 
   /**
@@ -270,6 +290,8 @@ export class LinkMonitor {
 
 /** `undefined` for what is not about a link, or only about its role as a bridge port. */
 export function linkEvent({ type, payload }: Message): LinkEvent | undefined {
+  const ifindex = tc.disciplineOf(type, payload);
+  if (ifindex !== undefined) return { kind: 'discipline', ifindex };
   if (type !== RTM_NEWLINK && type !== RTM_DELLINK) return undefined;
   const link = parseLink(payload);
   return link && { kind: type === RTM_NEWLINK ? 'new' : 'delete', link };

@@ -19,6 +19,14 @@ export interface BpfFilter {
   readonly priority: number;
 }
 
+/** A filter of any kind. */
+export interface Filter extends BpfFilter {
+  /** 'bpf', 'flower', 'matchall' … */
+  readonly kind: string;
+  /** Of a 'bpf' filter, else 0. */
+  readonly programId: number;
+}
+
 const RTM_NEWQDISC = 36;
 const RTM_DELQDISC = 37;
 const RTM_GETQDISC = 38;
@@ -39,6 +47,7 @@ const TCA_OPTIONS = 2;
 const TCA_BPF_FD = 6;
 const TCA_BPF_NAME = 7;
 const TCA_BPF_FLAGS = 8;
+const TCA_BPF_ID = 11;
 const TCA_BPF_FLAG_ACT_DIRECT = 1;
 
 /** What the device is to send goes to its driver at once, without a queue of the kernel's in front of it. */
@@ -99,20 +108,31 @@ export function addBpfFilter(
 
 /** The cls_bpf filters of one hook, ours or not; none when there is no clsact. */
 export function bpfFilters(socket: NetlinkSocket, ifindex: number, where: Hook): BpfFilter[] {
+  return filters(socket, ifindex, where)
+    .filter(({ kind }) => kind === 'bpf')
+    .map(({ name, handle, priority }) => ({ name, handle, priority }));
+}
+
+/** All filters of one hook. */
+export function filters(socket: NetlinkSocket, ifindex: number, where: Hook): Filter[] {
   const subject = { syscall: `RTM_GETTFILTER(${where})`, device: `ifindex ${ifindex}` };
   const header = tcmsg(ifindex, 0, HOOK_PARENT[where]);
   const replies = socket.dump((builder) => {
     builder.begin(RTM_GETTFILTER, NLM_F.REQUEST | NLM_F.DUMP, header);
   }, subject);
-  const found: BpfFilter[] = [];
+  const found: Filter[] = [];
   for (const { payload } of replies) {
     if (payload.length < TCMSG) continue;
     const attributes = new Attributes(payload, TCMSG);
     const handle = viewOf(payload).getUint32(8, true);
+    const kind = attributes.string(TCA_KIND);
     // Each priority is listed once more on its own, with handle 0.
-    if (attributes.string(TCA_KIND) !== 'bpf' || handle === 0) continue;
+    if (handle === 0) continue;
+    const bpf = kind === 'bpf' ? attributes.nested(TCA_OPTIONS) : undefined;
     found.push({
-      name: attributes.nested(TCA_OPTIONS).string(TCA_BPF_NAME),
+      kind,
+      name: bpf?.string(TCA_BPF_NAME) ?? '',
+      programId: bpf?.u32(TCA_BPF_ID) ?? 0,
       handle,
       priority: viewOf(payload).getUint32(16, true) >>> 16,
     });
@@ -133,8 +153,23 @@ export function deleteBpfFilter(
   tolerateAbsence(socket, `RTM_DELTFILTER(bpf, ${where})`, ifindex);
 }
 
+/** The ifindex that a message about a qdisc or a filter is about; undefined if it is about neither. */
+export function disciplineOf(type: number, payload: Uint8Array): number | undefined {
+  const about =
+    type === RTM_NEWQDISC || type === RTM_DELQDISC || type === RTM_NEWTFILTER || type === RTM_DELTFILTER;
+  return about && payload.length >= TCMSG ? viewOf(payload).getInt32(4, true) : undefined;
+}
+
+/** Whether what the device is to send goes to its driver at once: see {@link setNoqueue}. */
+export function isNoqueue(socket: NetlinkSocket, ifindex: number): boolean {
+  return kindsAt(socket, ifindex, ROOT_PARENT).every((kind) => kind === 'noqueue');
+}
+
 /** The kinds of the qdiscs that sit at the place of clsact: one, or none. */
-function rootKinds(socket: NetlinkSocket, ifindex: number): string[] {
+const rootKinds = (socket: NetlinkSocket, ifindex: number): string[] =>
+  kindsAt(socket, ifindex, CLSACT_PARENT);
+
+function kindsAt(socket: NetlinkSocket, ifindex: number, parent: number): string[] {
   const subject = { syscall: 'RTM_GETQDISC', device: `ifindex ${ifindex}` };
   const replies = socket.dump((builder) => {
     builder.begin(RTM_GETQDISC, NLM_F.REQUEST | NLM_F.DUMP, tcmsg(ifindex, 0, 0));
@@ -143,7 +178,7 @@ function rootKinds(socket: NetlinkSocket, ifindex: number): string[] {
     .filter(({ payload }) => {
       if (payload.length < TCMSG) return false;
       const view = viewOf(payload);
-      return view.getInt32(4, true) === ifindex && view.getUint32(12, true) === CLSACT_PARENT;
+      return view.getInt32(4, true) === ifindex && view.getUint32(12, true) === parent;
     })
     .map(({ payload }) => new Attributes(payload, TCMSG).string(TCA_KIND));
 }

@@ -13,6 +13,7 @@
 import type { KernelCounter } from '../memory/counters.ts';
 import type { FrameHolder, PathLedger } from '../memory/frames.ts';
 import type { PathId } from '../memory/layout.ts';
+import type { Surroundings } from './upkeep.ts';
 
 /** Where a path queue belongs. */
 export interface QueueAddress {
@@ -130,6 +131,12 @@ export interface PathDevice {
    * @throws the first error, such as of a setting that could not be given back, once everything has been tried
    */
   close(): void;
+  /**
+   * Looks whether what it has set up stands as it was, repairs it and tells; follows the MTU of its device. From `open`
+   * to `close`, whenever a link, a qdisc or a filter changed, and now and then. @throws TwinpathError if only closing
+   * the path and opening it again will help
+   */
+  tend?(around: Surroundings): void;
   /** What the kernel has dropped since `open`, per queue. */
   dropped(queue: number): Record<KernelCounter, number>;
 }

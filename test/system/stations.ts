@@ -3,6 +3,7 @@
  * (fixtures/station.mjs), and the calls to it. They end with the test.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
@@ -76,7 +77,11 @@ export class Station {
     const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, FIXTURE], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
-    onTestFinished(() => void child.kill('SIGKILL'));
+    const gone = once(child, 'close');
+    onTestFinished(async () => {
+      child.kill('SIGKILL');
+      await gone; // its sockets in this process, too
+    });
     const station = new Station(namespace, child);
     station.file = await station.call('serve');
     return station;

@@ -24,6 +24,7 @@ import { closeAfter, everyStep } from '../every-step.ts';
 import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
+import type { Surroundings } from '../upkeep.ts';
 import { type DeviceSpread, spreadDevice } from './spread.ts';
 
 const SOL_XDP = 283;
@@ -32,6 +33,8 @@ const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
+
+const NO_LINK = { ifindex: 0, programId: 0 };
 
 export interface AfXdpOptions {
   /** What the device is to agree with, if it may be asked to. */
@@ -47,6 +50,8 @@ export interface AfXdpHoldings {
   readonly description: PathDescription;
   readonly channels: Channels | undefined;
   readonly serving: number;
+  readonly programId: number;
+  readonly hook: XdpMode;
   readonly fds: Descriptors;
 }
 
@@ -74,6 +79,8 @@ export class AfXdpDevice implements PathDevice {
   /** Hardware queues in use: at most as many as the port has. */
   #serving = 0;
   readonly #fds: Descriptors = { map: -1, program: -1, attached: -1, segments: -1 };
+  #programId = 0;
+  #hook: XdpMode = 'native';
 
   constructor(shim: Shim, memory: Memory, port: number, path: PathId, link: Link, options: AfXdpOptions) {
     this.#shim = shim;
@@ -94,15 +101,17 @@ export class AfXdpDevice implements PathDevice {
         channels: this.#channels,
         serving: this.#serving,
       },
-      fds: this.#fds,
+      ...{ programId: this.#programId, hook: this.#hook, fds: this.#fds },
     };
   }
 
   /** Goes on with what another coordinator has opened. */
-  adopt({ description, channels, serving, fds }: AfXdpHoldings): this {
+  adopt({ description, channels, serving, programId, hook, fds }: AfXdpHoldings): this {
     Object.assign(this.description, description);
     this.#channels = channels;
     this.#serving = serving;
+    this.#programId = programId;
+    this.#hook = hook;
     Object.assign(this.#fds, fds);
     return this;
   }
@@ -119,6 +128,7 @@ export class AfXdpDevice implements PathDevice {
       this.#spreadFlows();
       this.#keep('map', this.#bpf.xskMap(this.#serving));
       this.#keep('program', this.#bpf.load('xdp', 'twinpath', xdpRedirect(this.#fds.map)));
+      this.#programId = this.#bpf.programInfo(this.#fds.program).id;
       const hook = this.#attach();
       const zeroCopy = this.#bindAll(hook);
       this.#delegate();
@@ -141,6 +151,30 @@ export class AfXdpDevice implements PathDevice {
     const { map } = this.#fds;
     if (map < 0) return;
     everyStep(Array.from({ length: this.#serving }, (_, queue) => () => this.#bpf.deleteMap(map, queue)));
+  }
+
+  tend({ links, netvsc, upkeep, thorough }: Surroundings): void {
+    const link = links.link(this.#link.ifindex);
+    if (link === undefined) return;
+    this.#limitLength(link.mtu);
+    upkeep.tell('mtu', link.mtu < netvsc.mtu ? smallerMtu(link, netvsc) : undefined);
+    if (!thorough && link.xdpProgram === this.#programId) return;
+    const { attached } = this.#fds;
+    const { ifindex, programId } = attached < 0 ? NO_LINK : this.#bpf.linkInfo(attached);
+    if (ifindex === link.ifindex && programId === this.#programId) return;
+    const fault = ifindex === 0 ? 'our XDP program was detached from it' : 'our XDP program was replaced';
+    upkeep.repair(link.name, fault, () => this.#attachAgain());
+  }
+
+  #attachAgain(): void {
+    const { ifindex, name } = this.#link;
+    this.#shut('attached');
+    const result = this.#bpf.attachXdp(this.#fds.program, ifindex, this.#hook);
+    this.#keep('attached', result);
+    if (result === Errno.EBUSY || result === Errno.EEXIST) {
+      this.#busy('another XDP program has taken the place of ours');
+    }
+    check(result, 'bpf(LINK_CREATE, XDP)', { device: name });
   }
 
   close(): void {
@@ -276,6 +310,7 @@ export class AfXdpDevice implements PathDevice {
     for (const mode of ['native', 'generic'] as const) {
       result = this.#bpf.attachXdp(this.#fds.program, ifindex, mode);
       if (result >= 0) {
+        this.#hook = mode;
         this.#keep('attached', result);
         return mode;
       }
@@ -348,4 +383,12 @@ export class AfXdpDevice implements PathDevice {
     words[(slot + PathSlot.driver) >> 2] = Driver.AF_XDP;
     return fd;
   }
+}
+
+function smallerMtu({ name, mtu }: Link, netvsc: Link): TwinpathError {
+  return new TwinpathError('ERR_OPTION_INVALID', {
+    device: name,
+    detail: `its MTU is ${mtu} and that of ${netvsc.name} is ${netvsc.mtu}: longer packets are dropped while it sends`,
+    hint: `Run "ip link set ${name} mtu ${netvsc.mtu}".`,
+  });
 }

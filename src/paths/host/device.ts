@@ -12,9 +12,11 @@ import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, Path, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { everyStep } from '../every-step.ts';
-import type { TieKind } from '../hook.ts';
+import { type TieKind, tendAttachment } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
-import { awaitVanishing } from '../tap/open.ts';
+import { awaitVanishing, type OpenTap } from '../tap/open.ts';
+import { OwnTap } from '../tap/tend.ts';
+import type { Surroundings } from '../upkeep.ts';
 import { openHostTap } from './tap.ts';
 import { HostTie, type HostTieHoldings } from './tie.ts';
 
@@ -30,6 +32,8 @@ export interface HostHoldings {
   readonly description: PathDescription;
   readonly fds: readonly number[];
   readonly ifindex: number;
+  /** The tap's. */
+  readonly name: string;
   readonly tie: HostTieHoldings | undefined;
 }
 
@@ -45,7 +49,9 @@ export class HostDevice implements PathDevice {
   readonly #inline: boolean;
   #fds: readonly number[] = [];
   #ifindex = 0;
+  #tap: OwnTap | undefined;
   #tie: HostTie | undefined;
+  #disciplines = 0;
 
   /** @param link the NetVSC */
   constructor(
@@ -69,15 +75,14 @@ export class HostDevice implements PathDevice {
   get holdings(): HostHoldings {
     return {
       ...{ link: this.#link, description: this.description, tie: this.#tie?.holdings },
-      ...{ fds: this.#fds, ifindex: this.#ifindex },
+      ...{ fds: this.#fds, ifindex: this.#ifindex, name: this.#tap?.name ?? '' },
     };
   }
 
   /** Goes on with what another coordinator has opened. */
-  adopt({ description, fds, ifindex, tie }: HostHoldings): this {
+  adopt({ description, fds, ifindex, name, tie }: HostHoldings): this {
     Object.assign(this.description, description);
-    this.#fds = fds;
-    this.#ifindex = ifindex;
+    this.#note({ fds, ifindex, name });
     if (tie !== undefined) this.#tie = this.#newTie(tie);
     return this;
   }
@@ -91,11 +96,7 @@ export class HostDevice implements PathDevice {
     const { layout, words } = this.#memory;
     const { queues } = layout.geometry;
     const { mtu } = this.#link;
-    const tap = openHostTap(this.#shim, this.#netlink, { queues, mtu }, ({ fds, ifindex }) => {
-      this.#fds = fds;
-      this.#ifindex = ifindex;
-      this.changed();
-    });
+    const tap = openHostTap(this.#shim, this.#netlink, { queues, mtu }, (so) => this.#note(so));
     this.description.mode = `read/write, ${tap.segments} segments`;
     this.#fds.forEach((fd, queue) => {
       const slot = layout.slot(this.#port, queue, Path.HOST);
@@ -126,6 +127,24 @@ export class HostDevice implements PathDevice {
 
   disarm(): void {
     this.disengage();
+  }
+
+  tend(around: Surroundings): void {
+    const { links, netvsc, upkeep, thorough } = around;
+    this.#tap?.tend(around);
+    const disciplines = links.disciplines(netvsc.ifindex) + links.disciplines(this.#ifindex);
+    if (this.#tie === undefined || !(thorough || disciplines !== this.#disciplines)) return;
+    this.#disciplines = disciplines;
+    const { attachments } = this.#tie;
+    tendAttachment(attachments.tap, this.#tap!.name, upkeep, this.changed);
+    tendAttachment(attachments.netvsc, netvsc.name, upkeep, this.changed);
+  }
+
+  #note({ fds, ifindex, name }: OpenTap): void {
+    this.#fds = fds;
+    this.#ifindex = ifindex;
+    if (ifindex > 0) this.#tap = new OwnTap(this.#netlink, { ifindex, name });
+    this.changed();
   }
 
   close(): void {

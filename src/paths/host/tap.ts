@@ -42,7 +42,7 @@ export function openHostTap(
     return { ...tap, segments: offload(shim, tap.fds[0]!) };
   } catch (error) {
     for (const fd of tap.fds) shim.close(fd);
-    noted({ fds: [], ifindex: 0 });
+    noted({ fds: [], ifindex: 0, name: '' });
     throw error;
   }
 }

@@ -20,95 +20,113 @@ import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect } from '../../kernel
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { everyStep } from '../every-step.ts';
-import { type Attachment, detach, type HookProgram, Hooks, TIE_NAMES, type TieKind } from '../hook.ts';
+import {
+  type Attachment,
+  type AttachmentHolding,
+  type HookProgram,
+  Hooks,
+  TIE_NAMES,
+  type TieKind,
+} from '../hook.ts';
 import type { TieRequest } from '../tap/tie.ts';
 
 /** `tap` is the host tap here. */
 type HostTieRequest = Omit<TieRequest, 'marks'>;
 
-/** What a host tie has attached, as data: see DeviceHoldings in paths/path.ts. */
+/** What a host tie has attached, as data: see `PathDevice.holdings`. */
 export interface HostTieHoldings {
-  /** At the host tap: what is written to it the kernel receives. */
-  pass?: Attachment | undefined;
-  /** At the NetVSC's egress, while engaged. */
-  inline?: Attachment | undefined;
   /** What the kernel turned out to have. */
-  kind: TieKind;
+  readonly kind: TieKind;
+  /** At the host tap: what is written to it the kernel receives. */
+  readonly pass: AttachmentHolding | undefined;
+  /** At the NetVSC's egress, while engaged. */
+  readonly inline: AttachmentHolding | undefined;
 }
 
 export class HostTie {
-  readonly holdings: HostTieHoldings;
   readonly #hooks: Hooks;
-  readonly #netlink: RtNetlink;
-  readonly #shim: Shim;
   readonly #request: HostTieRequest;
   readonly #changed: () => void;
+  #pass: Attachment | undefined;
+  #inline: Attachment | undefined;
 
   /**
    * @param changed called after each change of the holdings
-   * @param holdings of a tie that another coordinator attached
+   * @param held by a tie that another coordinator attached
    */
   constructor(
     shim: Shim,
     netlink: RtNetlink,
     request: HostTieRequest,
     changed: () => void = () => {},
-    holdings: HostTieHoldings = { kind: request.kind },
+    held?: HostTieHoldings,
   ) {
-    this.#hooks = new Hooks(new Bpf(shim), netlink, shim, request.device, holdings.kind);
-    this.#netlink = netlink;
-    this.#shim = shim;
+    this.#hooks = new Hooks(new Bpf(shim), netlink, shim, request.device, held?.kind ?? request.kind);
     this.#request = request;
     this.#changed = changed;
-    this.holdings = holdings;
+    if (held?.pass !== undefined) this.#pass = this.#hooks.adopt(this.#passing, held.pass);
+    if (held?.inline !== undefined) this.#inline = this.#hooks.adopt(this.#inlining, held.inline);
   }
 
   get name(): string {
-    return TIE_NAMES[this.holdings.kind];
+    return TIE_NAMES[this.#hooks.kind];
+  }
+
+  get holdings(): HostTieHoldings {
+    return { kind: this.#hooks.kind, pass: this.#pass?.holding, inline: this.#inline?.holding };
+  }
+
+  /** At the host tap, and at the NetVSC while engaged. */
+  get attachments(): { readonly tap: Attachment | undefined; readonly netvsc: Attachment | undefined } {
+    return { tap: this.#pass, netvsc: this.#inline };
   }
 
   /** From now on the kernel receives what is written to the host tap. Once. @throws ERR_KERNEL, ERR_PERMISSION */
   attach(): void {
-    const { netvsc, tap } = this.#request;
-    const pass = tcMarkedRedirect(netvsc, 'ingress');
-    this.holdings.pass = this.#hook({
-      ...{ ifindex: tap, where: 'ingress', name: 'twinpath_pass', tap },
-      ...{ link: pass, filter: pass },
-    });
+    this.#pass = this.#hooks.attach(this.#passing);
     this.#changed();
   }
 
   /** Inline mode: what the kernel sends by the NetVSC comes up the host tap. May be called twice. */
   engage(): void {
-    if (this.holdings.inline !== undefined) return;
-    const { netvsc, tap } = this.#request;
-    this.holdings.inline = this.#hook({
-      ...{ ifindex: netvsc, where: 'egress', name: 'twinpath_inline', tap },
-      ...{ link: tcCapture(tap), filter: tcCaptureWhilePresent(tap) },
-    });
+    if (this.#inline !== undefined) return;
+    this.#inline = this.#hooks.attach(this.#inlining);
     this.#changed();
   }
 
   /** The kernel's packets go out by the NetVSC again, of themselves. */
   disengage(): void {
-    this.#release('inline');
+    if (this.#inline === undefined) return;
+    this.#inline.detach();
+    this.#inline = undefined;
+    this.#changed();
   }
 
   release(): void {
-    everyStep([() => this.disengage(), () => this.#release('pass')]);
+    everyStep([() => this.disengage(), () => this.#releasePass()]);
   }
 
-  #hook(program: HookProgram): Attachment {
-    const attachment = this.#hooks.attach(program);
-    this.holdings.kind = this.#hooks.kind;
-    return attachment;
-  }
-
-  #release(end: 'inline' | 'pass'): void {
-    const attachment = this.holdings[end];
-    if (attachment === undefined) return;
-    detach(this.#shim, this.#netlink, attachment);
-    this.holdings[end] = undefined;
+  #releasePass(): void {
+    if (this.#pass === undefined) return;
+    this.#pass.detach();
+    this.#pass = undefined;
     this.#changed();
+  }
+
+  get #passing(): HookProgram {
+    const { netvsc, tap } = this.#request;
+    const program = tcMarkedRedirect(netvsc, 'ingress');
+    return {
+      ...{ ifindex: tap, where: 'ingress', name: 'twinpath_pass', tap },
+      ...{ link: program, filter: program },
+    };
+  }
+
+  get #inlining(): HookProgram {
+    const { netvsc, tap } = this.#request;
+    return {
+      ...{ ifindex: netvsc, where: 'egress', name: 'twinpath_inline', tap },
+      ...{ link: tcCapture(tap), filter: tcCaptureWhilePresent(tap) },
+    };
   }
 }

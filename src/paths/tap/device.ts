@@ -17,10 +17,12 @@ import { Driver, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
 import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
-import type { TieKind } from '../hook.ts';
+import { type TieKind, tendAttachment } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
+import { changed, type Surroundings } from '../upkeep.ts';
 import { awaitVanishing, type OpenTap, openTap } from './open.ts';
+import { OwnTap } from './tend.ts';
 import { Tie, type TieHoldings } from './tie.ts';
 
 const TUNSETSTEERINGEBPF = 0x800454e0;
@@ -40,6 +42,8 @@ export interface TapHoldings {
   readonly fds: readonly number[];
   readonly segmentFds: readonly number[];
   readonly ifindex: number;
+  /** The tap's. */
+  readonly name: string;
   readonly tie: TieHoldings | undefined;
 }
 
@@ -56,7 +60,9 @@ export class TapDevice implements PathDevice {
   #fds: readonly number[] = [];
   #segmentFds: readonly number[] = [];
   #ifindex = 0;
+  #tap: OwnTap | undefined;
   #tie: Tie | undefined;
+  #disciplines = 0;
 
   constructor(
     shim: Shim,
@@ -80,16 +86,16 @@ export class TapDevice implements PathDevice {
   get holdings(): TapHoldings {
     return {
       ...{ link: this.#link, description: this.description, tie: this.#tie?.holdings },
-      ...{ fds: this.#fds, segmentFds: this.#segmentFds, ifindex: this.#ifindex },
+      ...{ fds: this.#fds, ifindex: this.#ifindex, name: this.#tap?.name ?? '' },
+      segmentFds: this.#segmentFds,
     };
   }
 
   /** Goes on with what another coordinator has opened. */
-  adopt({ description, fds, segmentFds, ifindex, tie }: TapHoldings): this {
+  adopt({ description, fds, segmentFds, ifindex, name, tie }: TapHoldings): this {
     Object.assign(this.description, description);
-    this.#fds = fds;
     this.#segmentFds = segmentFds;
-    this.#ifindex = ifindex;
+    this.#note({ fds, ifindex, name });
     if (tie !== undefined) this.#tie = this.#newTie(tie);
     return this;
   }
@@ -141,6 +147,21 @@ export class TapDevice implements PathDevice {
     this.#tie?.releaseNetvsc();
   }
 
+  tend(around: Surroundings): void {
+    const { links, netvsc, upkeep, thorough } = around;
+    this.#limitLength(netvsc.mtu);
+    this.#tap?.tend(around);
+    const disciplines = links.disciplines(netvsc.ifindex) + links.disciplines(this.#ifindex);
+    if (this.#tie === undefined || !(thorough || disciplines !== this.#disciplines)) return;
+    this.#disciplines = disciplines;
+    const [inward, outward] = this.#tie.attachments;
+    tendAttachment(inward, netvsc.name, upkeep, this.changed);
+    tendAttachment(outward, this.#tap!.name, upkeep, this.changed);
+    const { xdpProgram } = netvsc;
+    const detail = `XDP program ${xdpProgram} is attached to it: what that takes does not come to the port`;
+    upkeep.tell('xdp', xdpProgram === 0 ? undefined : changed(netvsc.name, detail));
+  }
+
   close(): void {
     const ifindex = this.#ifindex;
     everyStep([
@@ -158,9 +179,10 @@ export class TapDevice implements PathDevice {
     ]);
   }
 
-  #note({ fds, ifindex }: OpenTap): void {
+  #note({ fds, ifindex, name }: OpenTap): void {
     this.#fds = fds;
     this.#ifindex = ifindex;
+    if (ifindex > 0) this.#tap = new OwnTap(this.#netlink, { ifindex, name });
     this.changed();
   }
 

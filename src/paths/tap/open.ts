@@ -14,7 +14,7 @@ const IFF_NO_PI = 0x1000;
 const O_RDWR_NONBLOCK_CLOEXEC = 0o2004002;
 
 /** Packets the kernel keeps for a tap queue nobody reads for a moment; its own default is 1000. */
-const QUEUE_LENGTH = 4096;
+export const QUEUE_LENGTH = 4096;
 
 /** How long a closed tap is waited for; after that it goes by itself. */
 const VANISH_MILLIS = 250;
@@ -32,6 +32,7 @@ export interface OpenTap {
   /** One for each queue, nonblocking. */
   readonly fds: readonly number[];
   readonly ifindex: number;
+  readonly name: string;
 }
 
 /**
@@ -51,11 +52,11 @@ export function openTap(
   try {
     const name = openQueues(shim, request, (fd) => {
       fds.push(fd);
-      noted({ fds, ifindex: 0 });
+      noted({ fds, ifindex: 0, name: '' });
     });
     const link = netlink.link(name);
     if (link === undefined) throw new TwinpathError('ERR_DEVICE_NOT_FOUND', { device: name });
-    const tap = { fds, ifindex: link.ifindex };
+    const tap = { fds, ifindex: link.ifindex, name };
     noted(tap);
     silence(name);
     const { mtu } = request;
@@ -65,7 +66,7 @@ export function openTap(
     return tap;
   } catch (error) {
     for (const fd of fds.splice(0)) shim.close(fd);
-    noted({ fds: [], ifindex: 0 });
+    noted({ fds: [], ifindex: 0, name: '' });
     throw error;
   }
 }

@@ -8,7 +8,15 @@ import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect, tcRedirect } from '
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { everyStep } from '../every-step.ts';
-import { type Attachment, detach, Hooks, removeLeftFilters, TIE_NAMES, type TieKind } from '../hook.ts';
+import {
+  type Attachment,
+  type AttachmentHolding,
+  type HookProgram,
+  Hooks,
+  removeLeftFilters,
+  TIE_NAMES,
+  type TieKind,
+} from '../hook.ts';
 
 export interface TieRequest {
   readonly netvsc: number;
@@ -22,79 +30,99 @@ export interface TieRequest {
   readonly marks?: boolean;
 }
 
-/** What a tie has attached, as data: see DeviceHoldings in paths/path.ts. */
+/** What a tie has attached, as data: see `PathDevice.holdings`. */
 export interface TieHoldings {
   /** What the kernel turned out to have. */
-  kind: TieKind;
+  readonly kind: TieKind;
   /** At the NetVSC: what it receives goes to the tap. */
-  netvsc?: Attachment | undefined;
+  readonly netvsc: AttachmentHolding | undefined;
   /** At the tap: what is written to it leaves by the NetVSC. */
-  tap?: Attachment | undefined;
+  readonly tap: AttachmentHolding | undefined;
 }
 
 export class Tie {
-  readonly holdings: TieHoldings;
+  readonly #hooks: Hooks;
   readonly #netlink: RtNetlink;
-  readonly #shim: Shim;
   readonly #request: TieRequest;
   readonly #changed: () => void;
+  #netvsc: Attachment | undefined;
+  #tap: Attachment | undefined;
 
   /**
    * @param changed called after each change of the holdings
-   * @param holdings of a tie that another coordinator attached
+   * @param held by a tie that another coordinator attached
    */
   constructor(
     shim: Shim,
     netlink: RtNetlink,
     request: TieRequest,
     changed: () => void = () => {},
-    holdings: TieHoldings = { kind: request.kind },
+    held?: TieHoldings,
   ) {
+    this.#hooks = new Hooks(new Bpf(shim), netlink, shim, request.device, held?.kind ?? request.kind);
     this.#netlink = netlink;
-    this.#shim = shim;
     this.#request = request;
     this.#changed = changed;
-    this.holdings = holdings;
+    if (held?.tap !== undefined) this.#tap = this.#hooks.adopt(this.#outward, held.tap);
+    if (held?.netvsc !== undefined) this.#netvsc = this.#hooks.adopt(this.#inward, held.netvsc);
   }
 
   /** What it is made of; known once it is attached. */
   get name(): string {
-    return TIE_NAMES[this.holdings.kind];
+    return TIE_NAMES[this.#hooks.kind];
+  }
+
+  get holdings(): TieHoldings {
+    return { kind: this.#hooks.kind, netvsc: this.#netvsc?.holding, tap: this.#tap?.holding };
+  }
+
+  /** At the NetVSC, at the tap. */
+  get attachments(): readonly [Attachment | undefined, Attachment | undefined] {
+    return [this.#netvsc, this.#tap];
   }
 
   /** Ties both ways: outgoing first, so that the first packet can already be answered. Once. @throws ERR_KERNEL */
   attach(): void {
-    const { netvsc, tap, device, kind, marks = false } = this.#request;
-    removeLeftFilters(this.#netlink, netvsc);
-    const hooks = new Hooks(new Bpf(this.#shim), this.#netlink, this.#shim, device, kind);
-    const outgoing = marks ? tcMarkedRedirect(netvsc, 'egress') : tcRedirect(netvsc);
-    this.holdings.tap = hooks.attach({
-      ...{ ifindex: tap, where: 'ingress', name: 'twinpath_out', tap },
-      ...{ link: outgoing, filter: outgoing },
-    });
-    this.holdings.kind = hooks.kind;
+    removeLeftFilters(this.#netlink, this.#request.netvsc);
+    this.#tap = this.#hooks.attach(this.#outward);
     this.#changed();
-    this.holdings.netvsc = hooks.attach({
-      ...{ ifindex: netvsc, where: 'ingress', name: 'twinpath_in', tap },
-      ...{ link: tcCapture(tap), filter: tcCaptureWhilePresent(tap) },
-    });
+    this.#netvsc = this.#hooks.attach(this.#inward);
     this.#changed();
   }
 
   /** The kernel gets the NetVSC's packets again; what the tap is given still goes out. */
   releaseNetvsc(): void {
-    this.#release('netvsc');
+    if (this.#netvsc === undefined) return;
+    this.#netvsc.detach();
+    this.#netvsc = undefined;
+    this.#changed();
   }
 
   release(): void {
-    everyStep([() => this.#release('netvsc'), () => this.#release('tap')]);
+    everyStep([() => this.releaseNetvsc(), () => this.#releaseTap()]);
   }
 
-  #release(end: 'netvsc' | 'tap'): void {
-    const attachment = this.holdings[end];
-    if (attachment === undefined) return;
-    detach(this.#shim, this.#netlink, attachment);
-    this.holdings[end] = undefined;
+  #releaseTap(): void {
+    if (this.#tap === undefined) return;
+    this.#tap.detach();
+    this.#tap = undefined;
     this.#changed();
+  }
+
+  get #outward(): HookProgram {
+    const { netvsc, tap, marks = false } = this.#request;
+    const program = marks ? tcMarkedRedirect(netvsc, 'egress') : tcRedirect(netvsc);
+    return {
+      ...{ ifindex: tap, where: 'ingress', name: 'twinpath_out', tap },
+      ...{ link: program, filter: program },
+    };
+  }
+
+  get #inward(): HookProgram {
+    const { netvsc, tap } = this.#request;
+    return {
+      ...{ ifindex: netvsc, where: 'ingress', name: 'twinpath_in', tap },
+      ...{ link: tcCapture(tap), filter: tcCaptureWhilePresent(tap) },
+    };
   }
 }
