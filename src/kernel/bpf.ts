@@ -82,6 +82,7 @@ const ProgramOut = { type: 0, id: 4, name: 64, bytes: 80 } as const;
 const NAME_BYTES = 16;
 const LOG_BYTES = 64 * 1024;
 const LOG_LINES = 4;
+const LOAD_ATTEMPTS = 20;
 
 /** None of the helpers in programs.ts is reserved for GPL programs. */
 const LICENSE = new TextEncoder().encode('Apache-2.0\0');
@@ -259,7 +260,12 @@ export class Bpf {
     }
     setName(attr, ProgramAttr.name, name);
     if (type === 'xdp') attr.setUint32(ProgramAttr.expectedAttachType, ATTACH_XDP, true);
-    const result = this.#call(PROG_LOAD, attr, ProgramAttr.bytes);
+    // The verifier gives up with EAGAIN when its thread is to look at a signal or at work from elsewhere in the
+    // kernel, a tracer's for one (do_check in verifier.c): the program is not at fault.
+    let result = this.#call(PROG_LOAD, attr, ProgramAttr.bytes);
+    for (let attempt = 1; result === Errno.EAGAIN && attempt < LOAD_ATTEMPTS; attempt++) {
+      result = this.#call(PROG_LOAD, attr, ProgramAttr.bytes);
+    }
     log.set(bytes.subarray(logAt));
     return result;
   }
