@@ -9,7 +9,7 @@
  *
  * A path that cannot be opened is reported once per reason and tried again for as long as its device exists.
  */
-import { TwinpathError } from '../errors.ts';
+import { errnoName, TwinpathError } from '../errors.ts';
 import type { Reason } from '../memory/journal.ts';
 import { PATH_NAMES, Path, type PathId, QueueBlock } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
@@ -64,6 +64,8 @@ interface Slot {
   ready: boolean;
   /** Why it must be closed; undefined while it is fine. */
   broken: Reason | undefined;
+  /** Of the kick that failed; 0 if none has. */
+  errno: number;
   failures: number;
   /** When it was opened last. */
   openedAt: number;
@@ -101,6 +103,7 @@ export class ManagedPort {
       key: 0,
       ready: false,
       broken: undefined,
+      errno: 0,
       failures: 0,
       openedAt: 0,
       failingSince: 0,
@@ -187,7 +190,8 @@ export class ManagedPort {
       if (!slot.ready || slot.broken !== undefined) continue;
       for (let queue = 0; queue < layout.geometry.queues; queue++) {
         const at = (layout.queue(this.port, queue) + QueueBlock.kickErrno) >> 2;
-        if (Atomics.load(words, at + slot.path) === 0) continue;
+        slot.errno = Atomics.load(words, at + slot.path);
+        if (slot.errno === 0) continue;
         this.#react(slot, 'kick failed', nowNanos());
         this.#events.guard('closing a path', () => this.#reconcile());
         break;
@@ -299,7 +303,9 @@ export class ManagedPort {
     slot.ready = false;
     this.#attempt('closing a path', () => device.close()); // disarms
     await this.#ownership.reclaim(slot.path);
-    this.#news(slot, slot.broken === 'link gone' ? 'gone' : 'down', slot.broken);
+    const detail = slot.errno === 0 ? slot.broken : `${slot.broken} (${errnoName(slot.errno)})`;
+    this.#news(slot, slot.broken === 'link gone' ? 'gone' : 'down', detail);
+    slot.errno = 0;
     // A path that only just came and broke again is not tried at once for ever.
     if (slot.broken === 'kick failed' || slot.broken === 'path failed') {
       if (nowNanos() - slot.openedAt >= STEADY_NANOS) slot.failures = 0;

@@ -110,10 +110,12 @@ class Ground {
   /** The machine answers, and everything it is asked and answers goes through the port. */
   async answers(): Promise<void> {
     const { port } = this.scene;
-    const before = port.stats();
-    expect(await this.#outside.call('ask', this.lab.nic.guestAddress, 3)).toEqual({ asked: 3, wrong: 0 });
-    await until('the answers counted', () => port.stats().fromHost >= before.fromHost + 3);
-    expect(port.stats().passed).toBeGreaterThanOrEqual(before.passed + 3);
+    // A path that has just come is told of before what the machine sends goes through it.
+    await until('questions and answers through the port', async () => {
+      const { passed, fromHost } = port.stats();
+      expect(await this.#outside.call('ask', this.lab.nic.guestAddress, 3)).toEqual({ asked: 3, wrong: 0 });
+      return port.stats().passed >= passed + 3 && port.stats().fromHost >= fromHost + 3;
+    });
   }
 
   /** The port says once that this has happened to the device. */
@@ -276,7 +278,9 @@ describe('what others put before its programs', () => {
     await ground.scene.port.close();
     expect(ground.scene.errors).toEqual([]);
     const left = inGuest(lab, (netlink) => netlink.filters(netlink.link(netvsc)!.ifindex, 'ingress'));
-    expect(left).toMatchObject([{ kind, priority: 7 }]);
+    expect(new Set(left.map((filter) => `${filter.kind} ${filter.priority}`))).toEqual(
+      new Set([`${kind} 7`]),
+    );
   });
 
   it('is told, when it is a tcx program', async () => {

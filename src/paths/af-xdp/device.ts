@@ -155,7 +155,7 @@ export class AfXdpDevice implements PathDevice {
 
   tend({ links, netvsc, upkeep, thorough }: Surroundings): void {
     const link = links.link(this.#link.ifindex);
-    if (link === undefined) return;
+    if (link === undefined || this.#fds.program < 0) return; // gone, or closed
     this.#limitLength(link.mtu);
     upkeep.tell('mtu', link.mtu < netvsc.mtu ? smallerMtu(link, netvsc) : undefined);
     if (!thorough && link.xdpProgram === this.#programId) return;
@@ -174,7 +174,8 @@ export class AfXdpDevice implements PathDevice {
     if (result === Errno.EBUSY || result === Errno.EEXIST) {
       this.#busy('another XDP program has taken the place of ours');
     }
-    check(result, 'bpf(LINK_CREATE, XDP)', { device: name });
+    // EINVAL: there is no such device any more. Its link says the same of one that went as of one that is detached.
+    check(result === Errno.EINVAL ? Errno.ENODEV! : result, 'bpf(LINK_CREATE, XDP)', { device: name });
   }
 
   close(): void {

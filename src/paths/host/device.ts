@@ -131,12 +131,13 @@ export class HostDevice implements PathDevice {
 
   tend(around: Surroundings): void {
     const { links, netvsc, upkeep, thorough } = around;
-    this.#tap?.tend(around);
+    if (this.#tap === undefined) return; // closed
+    this.#tap.tend(around);
     const disciplines = links.disciplines(netvsc.ifindex) + links.disciplines(this.#ifindex);
     if (this.#tie === undefined || !(thorough || disciplines !== this.#disciplines)) return;
     this.#disciplines = disciplines;
     const { attachments } = this.#tie;
-    tendAttachment(attachments.tap, this.#tap!.name, upkeep, this.changed);
+    tendAttachment(attachments.tap, this.#tap.name, upkeep, this.changed);
     tendAttachment(attachments.netvsc, netvsc.name, upkeep, this.changed);
   }
 
@@ -156,6 +157,7 @@ export class HostDevice implements PathDevice {
       },
       ...this.#fds.map((fd, queue) => () => this.#closeQueue(fd, queue)),
       () => {
+        this.#tap = undefined;
         this.#ifindex = 0; // that its link goes is our own doing
         this.changed();
       },

@@ -149,14 +149,15 @@ export class TapDevice implements PathDevice {
 
   tend(around: Surroundings): void {
     const { links, netvsc, upkeep, thorough } = around;
+    if (this.#tap === undefined) return; // closed
     this.#limitLength(netvsc.mtu);
-    this.#tap?.tend(around);
+    this.#tap.tend(around);
     const disciplines = links.disciplines(netvsc.ifindex) + links.disciplines(this.#ifindex);
     if (this.#tie === undefined || !(thorough || disciplines !== this.#disciplines)) return;
     this.#disciplines = disciplines;
     const [inward, outward] = this.#tie.attachments;
     tendAttachment(inward, netvsc.name, upkeep, this.changed);
-    tendAttachment(outward, this.#tap!.name, upkeep, this.changed);
+    tendAttachment(outward, this.#tap.name, upkeep, this.changed);
     const { xdpProgram } = netvsc;
     const detail = `XDP program ${xdpProgram} is attached to it: what that takes does not come to the port`;
     upkeep.tell('xdp', xdpProgram === 0 ? undefined : changed(netvsc.name, detail));
@@ -172,6 +173,7 @@ export class TapDevice implements PathDevice {
       ...this.#fds.map((fd, queue) => () => this.#closeQueue(fd, queue)),
       ...this.#segmentFds.map((fd, queue) => () => this.#closeSegmentSocket(fd, queue)),
       () => {
+        this.#tap = undefined;
         this.#ifindex = 0; // that its link goes is our own doing
         this.changed();
       },
