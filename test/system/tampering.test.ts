@@ -325,6 +325,35 @@ it('attaches its XDP program to the VF again when it was detached by force', asy
   expect(scene.errors).toEqual([]);
 });
 
+it('leaves a VF whose XDP hook another program has taken, says so, and takes it back when that has gone', async () => {
+  const scene = await Scene.open();
+  const traffic = await scene.drive();
+  await scene.plug();
+  await scene.nic.moveDataPath('synthetic');
+  const shim = loadShim();
+  const bpf = new Bpf(shim);
+  const pass = Uint8Array.of(0xb4, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
+  const program = bpf.load('xdp', 'other', pass);
+  const { ifindex } = linkIn(scene.lab.guest, scene.nic.vf!)!;
+  const other = inNamespace(shim, scene.lab.guest, () => {
+    detach(scene.lab, scene.nic.vf!, 'xdp');
+    return bpf.attachXdp(program, ifindex, 'native');
+  });
+  expect(other).toBeGreaterThan(0);
+  await until('the VF left', () => owners(scene.port).every((owner) => owner === 'synthetic'));
+  expect(scene.errors[0]).toMatchObject({ code: 'ERR_DEVICE_BUSY', device: scene.nic.vf });
+  await passed(traffic);
+  shim.close(other);
+  shim.close(program);
+  await until('the VF back', () => owners(scene.port).every((owner) => owner === 'vf'));
+  await scene.nic.moveDataPath('vf');
+  await passed(traffic);
+  await scene.unplug();
+  scene.errors.length = 0;
+  await scene.finish();
+  expect(scene.errors).toEqual([]);
+});
+
 it('gives way to a program that sets its tap down again and again, and says so ever more rarely', async () => {
   const ground = await Ground.prepare('tcx');
   const { lab, scene } = ground;
