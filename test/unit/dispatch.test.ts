@@ -62,7 +62,7 @@ it('every packet goes one way or is in one counter, whatever the verdicts, and h
         });
         const { layout } = memory;
         const limits = mtus.map((mtu) => longestOf(mtu, layout.geometry.frameSize));
-        limits.forEach((longest, port) => limitLength(memory, port, Path.SYNTHETIC, longest));
+        for (const [port, longest] of limits.entries()) limitLength(memory, port, Path.SYNTHETIC, longest);
         const pool = new FramePool(memory, 0);
         pool.recover([]);
         const burst = new Burst(memory, 0);
