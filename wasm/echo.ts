@@ -9,6 +9,7 @@ import {
   context,
   DROP,
   macOf,
+  networkOffset,
   packetAt,
   packetBytes,
   packetPort,
@@ -28,8 +29,6 @@ const TTL: u32 = 64;
 
 const ARP: u32 = 0x0806;
 const IPV4: u32 = 0x0800;
-const VLAN: u32 = 0x8100;
-const SERVICE_VLAN: u32 = 0x88a8;
 const ICMP: u32 = 1;
 const UDP: u32 = 17;
 
@@ -49,12 +48,7 @@ export function burst(at: usize, length: i32): void {
 
 function answer(packet: usize, length: i32, mac: usize): u8 {
   if (length < ETHERNET_BYTES + SHORTEST) return DROP;
-  let header = ETHERNET_BYTES;
-  for (let tags = 0; tags < 2; tags++) {
-    const tag = be16(packet + header - 2);
-    if (tag != VLAN && tag != SERVICE_VLAN) break;
-    header += 4; // the lower bound has room for two
-  }
+  const header = networkOffset(packet, length);
   if (length < header + SHORTEST) return DROP;
   if ((load<u8>(packet, 6) & 1) != 0) return DROP; // a group cannot have sent it
   const l3 = packet + header;

@@ -1,7 +1,7 @@
 /** wasm/perf/header.ts in TypeScript: IPv4 goes back. */
 import type { Handler, HandlerContext } from '../../src/datapath/handler.ts';
-import { EtherType } from '../../src/datapath/packet.ts';
 import { TX } from '../../src/datapath/verdict.ts';
+import { EtherType } from '../../src/net/ethernet.ts';
 
 export function create(_options: Record<string, unknown>, { burst }: HandlerContext): Handler {
   const sent = TX;

@@ -16,6 +16,7 @@
  */
 import { RESERVED } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { ETHERNET_BYTES, networkOffset } from '../net/ethernet.ts';
 
 /** The arrays a packet moves over: a {@link Burst}, named here by its shape to keep imports one way. */
 export interface PacketTable {
@@ -24,22 +25,12 @@ export interface PacketTable {
   readonly bytes: Int32Array;
 }
 
-/** IEEE 802 numbers of the EtherType field. */
-export const EtherType = {
-  IPV4: 0x0800,
-  ARP: 0x0806,
-  VLAN: 0x8100,
-  IPV6: 0x86dd,
-  SERVICE_VLAN: 0x88a8,
-} as const;
-
 /** IANA protocol numbers, of the IPv4 protocol and IPv6 next header fields. */
 export const Protocol = { ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58 } as const;
 
-/** Destination and source address and the type: what every frame has. */
-export const ETHERNET_BYTES = 14;
 const MAC_BYTES = 6;
-const TAG_BYTES = 4;
+/** A copy: V8 loads and checks what is imported with every use. */
+const LEAST_BYTES = ETHERNET_BYTES;
 
 /** Up to here a loop beats TypedArray.set, which starts at 20 ns. */
 const SHORT_COPY = 16;
@@ -207,20 +198,14 @@ export class Packet {
   }
 
   /**
-   * Where the layer above Ethernet starts: behind the addresses, the type and up to two VLAN tags
-   * (802.1ad outside 802.1Q). A tag that the packet's end cuts off is not skipped.
+   * Where the layer above Ethernet starts: behind the addresses, the type and any number of VLAN tags (802.1Q and
+   * 802.1ad), as the kernel finds it. A tag that the packet's end cuts off is not skipped.
    *
    * @throws RangeError if the packet is shorter than an Ethernet header
    */
   get l3(): number {
-    let at = ETHERNET_BYTES;
-    for (let tags = 0; tags < 2; tags++) {
-      const type = this.u16(at - 2);
-      if (type !== EtherType.VLAN && type !== EtherType.SERVICE_VLAN) break;
-      if (at + TAG_BYTES > this.#length) break;
-      at += TAG_BYTES;
-    }
-    return at;
+    if (this.#length < LEAST_BYTES) throw outside(0, LEAST_BYTES, this.#length);
+    return networkOffset(this.view, this.#start, this.#length);
   }
 
   /**

@@ -16,9 +16,10 @@
  */
 import { writeSync } from 'node:fs';
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { ETHERNET_BYTES, EtherType, Protocol } from '../datapath/packet.ts';
+import { Protocol } from '../datapath/packet.ts';
 import { PASS, TX } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
+import { ETHERNET_BYTES, EtherType, LOWEST_TYPE } from '../net/ethernet.ts';
 import { Flow } from './flow.ts';
 import { FlowTable } from './flow-table.ts';
 import { onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
@@ -26,8 +27,6 @@ import { onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
 const STDERR = 2;
 const ETHER_TYPE_NAMES = named(EtherType);
 const PROTOCOL_NAMES = named(Protocol);
-/** Smaller values of the type field are lengths (IEEE 802.3). */
-const LOWEST_TYPE = 0x600;
 /** Lines of some 130 bytes that still fit a pipe of 64 KiB. */
 const MOST_FLOWS = 500;
 

@@ -86,6 +86,7 @@ class Table {
 }
 
 export class RuleList {
+  readonly isEmpty: boolean;
   readonly #ipv4: Table;
   readonly #ipv6: Table;
 
@@ -95,6 +96,7 @@ export class RuleList {
    */
   constructor(option: string, texts: readonly unknown[]) {
     const rules = texts.map((text) => ruleOf(option, String(text)));
+    this.isEmpty = rules.length === 0;
     this.#ipv4 = new Table(rules, 4);
     this.#ipv6 = new Table(rules, 16);
   }

@@ -16,9 +16,15 @@
  *   list, allow replies by the range of local ports: 'tcp/32768-60999', 'udp/32768-60999' and 'icmp'.
  *   A machine that has its address by DHCP needs 'udp/68' as well, or loses it.
  * - ARP and IPv6 neighbour discovery always pass: without them there is nobody to talk to.
- * - A later fragment has no ports, and an IPv6 packet may hide its protocol: `deny` and `out` then drop what
- *   they might mean, `allow` passes only what it means for certain.
- * - Packets that contradict themselves, by a length or a version, are dropped.
+ * - IP is found behind any number of VLAN tags, as the kernel finds it. Where other headers may hide it from a rule
+ *   (LLC/SNAP, the tags of QinQ before 802.1ad), the frame is dropped if there is a `deny` rule, or for what the machine
+ *   sends an `out` rule. Tunnels are not looked into: whoever has an endpoint wants what comes out of it.
+ * - A later fragment has no ports, and an IPv6 packet may hide its protocol behind more than eight extension headers:
+ *   `deny` and `out` then drop what they might mean, `allow` passes only what it means for certain. So a rule with a
+ *   port drops every later fragment of its protocol, and no fragment can write over the ports of another: Linux
+ *   reassembles none that overlap (RFC 5722; ip_frag_queue does the same for IPv4).
+ * - Packets that contradict themselves, by a length or a version, are dropped, and so are first fragments that end
+ *   before their ports.
  *
  * Copy from it: rules compiled once; a filter that leaves the packet alone and only decides.
  *
@@ -28,9 +34,10 @@
  * ```
  */
 import type { Handler } from '../datapath/handler.ts';
-import { EtherType, type Packet, Protocol } from '../datapath/packet.ts';
+import { type Packet, Protocol } from '../datapath/packet.ts';
 import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
+import { EtherType, isTag, LOWEST_TYPE } from '../net/ethernet.ts';
 import { NO, RuleList, YES } from './firewall-rules.ts';
 import { Flow } from './flow.ts';
 import { list, onlyKnown, otherwiseOf } from './options.ts';
@@ -38,6 +45,14 @@ import { list, onlyKnown, otherwiseOf } from './options.ts';
 /** ICMPv6 types of neighbour discovery, router solicitation to redirect: RFC 4861, section 4. */
 const FIRST_DISCOVERY = 133;
 const LAST_DISCOVERY = 137;
+
+/** LLC addresses (IEEE 802.2) of IP and of SNAP, and bytes of LLC and SNAP together. */
+const LLC_IP = 0x06;
+const LLC_SNAP = 0xaaaa;
+const LLC_SNAP_BYTES = 8;
+/** Organisations of SNAP behind which an EtherType follows: RFC 1042, and IEEE 802.1H. */
+const ENCAPSULATED = 0x000000;
+const BRIDGED = 0x0000f8;
 
 /**
  * @param options `allow`, `deny`, `out`: rules, as arrays or as text with commas or spaces.
@@ -54,16 +69,23 @@ export function create(options: Record<string, unknown>): Handler {
   const flow = new Flow();
 
   const incoming = (packet: Packet): Verdict => {
-    if (!flow.read(packet)) return withoutAddresses(flow.type, otherwise);
+    if (!flow.read(packet)) {
+      if (flow.type === EtherType.ARP) return PASS;
+      if (flow.type < 0 || isBroken(flow)) return DROP;
+      return !deny.isEmpty && mayHideIp(packet, flow) ? DROP : otherwise;
+    }
     if (isDiscovery(packet, flow)) return PASS;
     const { addresses, addressBytes, protocol, to } = flow;
     if (deny.match(packet, addresses, addressBytes, protocol, to) !== NO) return DROP;
     return allow.match(packet, addresses, addressBytes, protocol, to) === YES ? PASS : otherwise;
   };
 
-  /** The stack is trusted to send what it means: only `out` holds, for what can be read. */
+  /** Guests and containers of the machine send as they like: what `out` might mean stays here as well. */
   const outgoing = (packet: Packet): Verdict => {
-    if (!flow.read(packet) || isDiscovery(packet, flow)) return TX;
+    if (!flow.read(packet)) {
+      return !out.isEmpty && (isBroken(flow) || mayHideIp(packet, flow)) ? DROP : TX;
+    }
+    if (isDiscovery(packet, flow)) return TX;
     const { addresses, addressBytes, protocol, to } = flow;
     return out.match(packet, addresses + addressBytes, addressBytes, protocol, to) === NO ? TX : DROP;
   };
@@ -76,9 +98,23 @@ export function create(options: Record<string, unknown>): Handler {
   };
 }
 
-function withoutAddresses(type: number, otherwise: Verdict): Verdict {
-  if (type === EtherType.ARP) return PASS;
-  return type < 0 || type === EtherType.IPV4 || type === EtherType.IPV6 ? DROP : otherwise;
+/** Whether a packet that `read` refused says it is IP, or ends inside a VLAN tag. */
+function isBroken({ type }: Flow): boolean {
+  return type === EtherType.IPV4 || type === EtherType.IPV6 || isTag(type);
+}
+
+/**
+ * Whether IP may follow that other receivers than Linux find by themselves, a switch or a guest behind this machine:
+ * CERT VU#855201 lists some that do.
+ */
+function mayHideIp(packet: Packet, { type, l3 }: Flow): boolean {
+  if (type >= LOWEST_TYPE) return type === 0x9100 || type === 0x9200 || type === 0x9300;
+  if (packet.length < l3 + LLC_SNAP_BYTES) return false;
+  // The lowest bits say whether it is a group, and whether it is a response.
+  if ((packet.u8(l3) & 0xfe) === LLC_IP) return true;
+  if ((packet.u16(l3) & 0xfefe) !== LLC_SNAP) return false;
+  const organisation = (packet.u16(l3 + 3) << 8) | packet.u8(l3 + 5);
+  return organisation === ENCAPSULATED || organisation === BRIDGED;
 }
 
 function isDiscovery(packet: Packet, { protocol, l4, end, addressBytes }: Flow): boolean {

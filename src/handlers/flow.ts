@@ -1,11 +1,12 @@
 /**
  * Which flow a packet belongs to: one object per worker, refilled for each packet, so nothing is allocated.
  *
- * `read` follows IPv4 (RFC 791) and the extension headers of IPv6 (RFC 8200) to the header above, checking
- * every length against the packet and none of the checksums. What cannot be known, such as the ports in a
- * later fragment, is -1.
+ * `read` follows IPv4 (RFC 791), the extension headers of IPv6 (RFC 8200) and the authentication header of both
+ * (RFC 4302) to the header above, checking every length against the packet and none of the checksums. What cannot be
+ * known, such as the ports in a later fragment, is -1.
  */
-import { ETHERNET_BYTES, EtherType, type Packet, Protocol } from '../datapath/packet.ts';
+import { type Packet, Protocol } from '../datapath/packet.ts';
+import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 
 const IPV4_BYTES = 20;
 const IPV6_BYTES = 40;
@@ -67,8 +68,27 @@ export class Flow {
     this.protocol = packet.u8(l3 + 9);
     const place = packet.u16(l3 + 6);
     this.fragment = (place & 0x3fff) !== 0;
+    if (this.protocol === AUTHENTICATION) return this.#readAuthenticated(packet, l3 + headerBytes);
     if ((place & 0x1fff) !== 0) return true;
     this.l4 = l3 + headerBytes;
+    return this.#readPorts(packet);
+  }
+
+  /** What IPv4 authenticates. Only the first fragment says what that is, so of fragments nobody asks it. */
+  #readAuthenticated(packet: Packet, start: number): boolean {
+    this.protocol = -1;
+    if (this.fragment) return true;
+    let next = AUTHENTICATION;
+    let at = start;
+    for (let headers = 0; next === AUTHENTICATION; headers++) {
+      if (headers === MOST_EXTENSIONS) return true;
+      if (at + 8 > this.end) return false;
+      next = packet.u8(at);
+      at += (packet.u8(at + 1) + 2) * 4;
+    }
+    if (at > this.end) return false;
+    this.protocol = next;
+    this.l4 = at;
     return this.#readPorts(packet);
   }
 

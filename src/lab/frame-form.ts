@@ -6,8 +6,9 @@
  * checksum. Accepting checks every header and checksum. Allocates nothing per packet; one thread.
  */
 import { checksum, sum } from '../datapath/checksum.ts';
-import { ETHERNET_BYTES, EtherType, Protocol } from '../datapath/packet.ts';
+import { Protocol } from '../datapath/packet.ts';
 import { macBytes } from '../kernel/link.ts';
+import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 
 export interface FormOptions {
   readonly flows: number;

@@ -4,19 +4,18 @@
  * One object, moved from packet to packet: nothing is allocated. All places are distances in bytes from the
  * packet's first byte. Belongs to one thread.
  */
+import { ETHERNET_BYTES, EtherType, networkOffset } from '../net/ethernet.ts';
 import { sum } from './sum.ts';
 
-/** IEEE 802 and IANA numbers. */
-const VLAN = 0x8100;
-const SERVICE_VLAN = 0x88a8;
-const IPV4 = 0x0800;
-const IPV6 = 0x86dd;
+/** Copies: V8 loads and checks what is imported with every use. */
+const { IPV4, IPV6 } = EtherType;
+const LEAST_BYTES = ETHERNET_BYTES;
+
+/** IANA numbers. */
 export const TCP = 6;
 export const UDP = 17;
 const ICMPV6 = 58;
 
-const ETHERNET_BYTES = 14;
-const TAG_BYTES = 4;
 const IPV4_BYTES = 20;
 const IPV6_BYTES = 40;
 /** The shortest, and the unit of their lengths. */
@@ -49,7 +48,7 @@ export class Headers {
   end = 0;
 
   /**
-   * Reads the headers of the packet of `bytes` bytes at `offset`: Ethernet, up to two VLAN tags, IPv4 with
+   * Reads the headers of the packet of `bytes` bytes at `offset`: Ethernet, any number of VLAN tags, IPv4 with
    * options or IPv6 with extension headers, TCP with options or UDP.
    *
    * @returns whether it is such a packet, whole. False for fragments, IPv6 headers of authentication and
@@ -58,14 +57,9 @@ export class Headers {
   parse(view: DataView, offset: number, bytes: number): boolean {
     this.version = 0;
     this.protocol = 0;
-    let l3 = ETHERNET_BYTES;
-    if (bytes < l3) return false;
-    let type = view.getUint16(offset + l3 - 2);
-    for (let tags = 0; tags < 2 && (type === VLAN || type === SERVICE_VLAN); tags++) {
-      l3 += TAG_BYTES;
-      if (bytes < l3) return false;
-      type = view.getUint16(offset + l3 - 2);
-    }
+    if (bytes < LEAST_BYTES) return false;
+    const l3 = networkOffset(view, offset, bytes);
+    const type = view.getUint16(offset + l3 - 2);
     this.l3 = l3;
     if (type === IPV4) return this.#parseIpv4(view, offset, bytes);
     if (type === IPV6) return this.#parseIpv6(view, offset, bytes);

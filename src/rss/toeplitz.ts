@@ -10,19 +10,17 @@
  *   addresses alone; so is a packet that ends before its ports do;
  * - not IP, or cut off before the addresses end: 0.
  *
- * Up to two VLAN tags are skipped, as `Packet.l3` does; so are IPv4 options and the IPv6 headers
+ * VLAN tags are skipped, however many, as everywhere (net/ethernet.ts); so are IPv4 options and the IPv6 headers
  * hop-by-hop, routing and destination options. The addresses are always those of the fixed header (never
  * a routing header's). Only the packet's bytes bound what is read: lengths inside are not believed.
  *
  * Any thread, one object each. `of` allocates nothing and throws for no packet that lies in the memory.
  */
+import { ETHERNET_BYTES, EtherType, networkOffset } from '../net/ethernet.ts';
 
-const ETHERNET_BYTES = 14;
-const TAG_BYTES = 4;
-const TYPE_IPV4 = 0x0800;
-const TYPE_IPV6 = 0x86dd;
-const TYPE_VLAN = 0x8100;
-const TYPE_SERVICE_VLAN = 0x88a8;
+/** Copies: V8 loads and checks what is imported with every use. */
+const { IPV4, IPV6 } = EtherType;
+const LEAST_BYTES = ETHERNET_BYTES;
 
 const IPV4_BYTES = 20;
 const IPV4_FRAGMENT_FIELD = 6;
@@ -66,17 +64,12 @@ export class RssHash {
 
   /** The Int32 hash of the Ethernet packet of `bytes` bytes at `offset` of the memory. */
   of(offset: number, bytes: number): number {
-    if (bytes < ETHERNET_BYTES) return 0;
+    if (bytes < LEAST_BYTES) return 0;
     const view = this.#view;
-    let l3 = ETHERNET_BYTES;
-    let type = view.getUint16(offset + l3 - 2);
-    for (let tags = 0; tags < 2 && (type === TYPE_VLAN || type === TYPE_SERVICE_VLAN); tags++) {
-      if (l3 + TAG_BYTES > bytes) return 0;
-      l3 += TAG_BYTES;
-      type = view.getUint16(offset + l3 - 2);
-    }
-    if (type === TYPE_IPV4) return ipv4Hash(view, this.#table, offset + l3, bytes - l3);
-    if (type === TYPE_IPV6) return ipv6Hash(view, this.#table, offset + l3, bytes - l3);
+    const l3 = networkOffset(view, offset, bytes);
+    const type = view.getUint16(offset + l3 - 2);
+    if (type === IPV4) return ipv4Hash(view, this.#table, offset + l3, bytes - l3);
+    if (type === IPV6) return ipv6Hash(view, this.#table, offset + l3, bytes - l3);
     return 0;
   }
 }

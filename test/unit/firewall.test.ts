@@ -154,6 +154,134 @@ describe('firewall', () => {
     bad(ethernet(ipv4([]), { type: 0x86dd }));
   });
 
+  describe('behind VLAN tags', () => {
+    const tag = (type: number, tci: number) => [...be16(type), ...be16(tci)];
+
+    it('denies a datagram that three tags of VLAN 0 hide (CERT VU#855201)', () => {
+      const frame = Buffer.from(
+        '02000000000202000000009988a8000081000000810000000800' +
+          '4500002012344000111142fd0a4d00010a4d00029c4008ae000c424501020304',
+        'hex',
+      );
+      expect(handled(made({ deny: 'udp/2222' }), frame)).toEqual([DROP, [...frame]]);
+      expect(handled(made({ deny: 'udp/2223' }), frame)).toEqual([PASS, [...frame]]);
+      expect(handled(made({ allow: 'udp/2222' }), frame)).toEqual([PASS, [...frame]]);
+    });
+
+    it('decides as without them, whatever they are and however many', () => {
+      const tags = fc.array(
+        fc.tuple(fc.constantFrom(0x8100, 0x88a8), fc.constantFrom(0, 0x2000, 1, 5, 0x0fff)),
+        { minLength: 1, maxLength: 20 },
+      );
+      const handlers = [
+        made({ deny: 'udp/2222,tcp/22' }),
+        made({ allow: 'udp/2222' }),
+        made({ deny: '2001:db8::/32' }),
+        made({ out: 'udp/2222' }),
+      ];
+      const frames = [2222, 2223].flatMap((to) => [
+        ethernet(ipv4(udp([1], { to }), { protocol: 17 })),
+        ethernet(ipv6(udp([1], { to })), { type: 0x86dd }),
+        ethernet(ipv6([60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0, ...udp([1], { to })], { next: 0 }), {
+          type: 0x86dd,
+        }),
+        ethernet(arp(), { type: 0x0806 }),
+      ]);
+      fc.assert(
+        fc.property(fc.constantFrom(...frames), tags, (bare, tags) => {
+          const tagged = [
+            ...bare.slice(0, 12),
+            ...tags.flatMap(([type, tci]) => tag(type, tci)),
+            ...bare.slice(12),
+          ];
+          for (const handler of handlers) {
+            for (const path of [Path.VF, Path.HOST]) {
+              expect(handled(handler, tagged, path)).toEqual([handled(handler, bare, path)[0], tagged]);
+            }
+          }
+        }),
+      );
+    });
+
+    it('drops a frame that ends inside a tag', () => {
+      const frame = ethernet([], { tags: [...tag(0x8100, 0), ...tag(0x88a8, 0)] });
+      for (const length of [14, 15, 17, 19, 21])
+        expect(handled(made({}), frame.slice(0, length))[0]).toBe(DROP);
+    });
+  });
+
+  describe('where a header that it does not know may hide IP', () => {
+    const packet = ipv4(udp([], { to: 2222 }), { protocol: 17 });
+    const behind = (head: number[], tags: number[] = []) =>
+      ethernet([...head, ...packet], { tags, type: head.length + packet.length });
+    const snap = [0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
+    it.each<[string, number[]]>([
+      ['SNAP', behind(snap)],
+      ['SNAP inside a tag of VLAN 0', behind(snap, [0x81, 0, 0, 0])],
+      ['SNAP with a wrong length', ethernet([...snap, ...packet], { type: 9 })],
+      ['SNAP to a group, as a response', behind([0xab, 0xab, 3, 0, 0, 0, 8, 0])],
+      ['SNAP as 802.1H has it', behind([0xaa, 0xaa, 3, 0, 0, 0xf8, 8, 0])],
+      ['the LLC address of IP', behind([6, 6, 3])],
+      ['the tags of QinQ before 802.1ad', ethernet(packet, { tags: [0x91, 0, 0, 0] })],
+    ])('drops %s if there is a deny rule', (_, frame) => {
+      expect(handled(made({ deny: 'udp/2222' }), frame)[0]).toBe(DROP);
+      expect(handled(made({}), frame)[0]).toBe(PASS);
+      expect(handled(made({ allow: 'any' }), frame)[0]).toBe(DROP);
+      expect(handled(made({ out: 'udp/2222' }), frame, Path.HOST)[0]).toBe(DROP);
+      expect(handled(made({ deny: 'any' }), frame, Path.HOST)[0]).toBe(TX);
+    });
+
+    it('leaves other protocols behind an 802.3 length to otherwise', () => {
+      const handler = made({ deny: 'any' });
+      const spanningTree = ethernet([0x42, 0x42, 3, ...Array(43).fill(0)], { type: 38 });
+      const discovery = ethernet([0xaa, 0xaa, 3, 0, 0, 0x0c, 0x20, 0, ...Array(40).fill(0)], { type: 48 });
+      for (const frame of [spanningTree, discovery, ethernet([0xaa, 0xaa, 3], { type: 3 })]) {
+        expect(handled(handler, frame)[0]).toBe(PASS);
+      }
+    });
+  });
+
+  it('sees as far as fragments show, and drops what they hide from a rule', () => {
+    const whole = udp(Array(24).fill(1), { to: 2222 });
+    const deny = made({ deny: 'udp/2222' });
+    const part = (from: number, to: number, more: number) =>
+      handled(deny, ethernet(ipv4(whole.slice(from, to), { protocol: 17, fragment: more | (from / 8) })))[0];
+    expect([part(0, 16, 0x2000), part(0, 8, 0x2000), part(8, 16, 0x2000), part(16, 32, 0)]).toEqual([
+      ...[DROP, DROP, DROP, DROP],
+    ]);
+    const tiny = ethernet(ipv4([], { protocol: 17, fragment: 0x2000 }));
+    expect(handled(made({}), tiny)[0]).toBe(DROP);
+    const six = (next: number, place: number, payload: number[]) =>
+      handled(
+        deny,
+        ethernet(ipv6([next, 0, ...be16(place), 0, 0, 0, 9, ...payload], { next: 44 }), { type: 0x86dd }),
+      )[0];
+    expect(six(17, 0, whole)).toBe(DROP); // atomic: RFC 6946
+    expect(six(17, 6, whole)).toBe(DROP);
+    expect(six(17, 1, whole.slice(0, 16))).toBe(DROP);
+    expect(six(17, 16, whole.slice(16))).toBe(DROP);
+    // The first fragment's next header is the one that counts (RFC 8200, 4.5), and it is dropped.
+    expect(six(60, 1, [17, 0, 1, 4, 0, 0, 0, 0])).toBe(DROP);
+    expect(six(44, 0, [17, 0, 0, 0, 0, 0, 0, 8, ...whole])).toBe(DROP);
+  });
+
+  it('looks behind the authentication header of IPv4, and at no fragment of one', () => {
+    const header = (next: number) => [next, 4, 0, 0, ...Array(20).fill(0)];
+    const sent = (payload: number[], fragment = 0) =>
+      handled(made({ deny: 'tcp/22' }), ethernet(ipv4(payload, { protocol: 51, fragment })))[0];
+    expect([sent([...header(6), ...tcp(22)]), sent([...header(6), ...tcp(23)])]).toEqual([DROP, PASS]);
+    expect(sent([...header(51), ...header(6), ...tcp(22)])).toBe(DROP);
+    expect(sent([...header(6), ...tcp(23)], 0x2000)).toBe(DROP);
+    expect(sent([...Array(8).fill(header(51)).flat(), ...header(6), ...tcp(23)])).toBe(DROP);
+    expect(handled(made({}), ethernet(ipv4(header(6).slice(0, 12), { protocol: 51 })))[0]).toBe(DROP);
+  });
+
+  it('drops what the machine sends as IP and cannot be read, if there is an out rule', () => {
+    const broken = ethernet([0x44, ...ipv4([]).slice(1)]);
+    expect(handled(made({ out: 'tcp/25' }), broken, Path.HOST)[0]).toBe(DROP);
+    expect(handled(made({ deny: 'tcp/25' }), broken, Path.HOST)[0]).toBe(TX);
+  });
+
   it('leaves what is neither IP nor ARP to otherwise', () => {
     const lldp = ethernet(Array(46).fill(0), { type: 0x88cc });
     expect(handled(made({ deny: 'any' }), lldp)[0]).toBe(PASS);

@@ -9,6 +9,7 @@ const source = join(import.meta.dirname, '../../src');
 const ORDER = [
   'errors.ts',
   'memory',
+  'net',
   'rss',
   'options.ts',
   'kernel',

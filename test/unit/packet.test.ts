@@ -154,7 +154,8 @@ describe('a packet', () => {
     ['no tag', [], 14, 0x0800],
     ['an 802.1Q tag', [0x81, 0, 0, 5], 18, 0x0800],
     ['an 802.1ad tag around an 802.1Q tag', [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6], 22, 0x0800],
-    ['a third tag, which it leaves', [0x81, 0, 0, 5, 0x81, 0, 0, 6, 0x81, 0, 0, 7], 22, 0x8100],
+    ['twenty tags', Array.from({ length: 20 }, () => [0x81, 0, 0, 0]).flat(), 94, 0x0800],
+    ['a tag of a kind that the kernel does not know, which it leaves', [0x91, 0, 0, 5], 14, 0x9100],
   ])('finds layer 3 behind %s', (_, tags, l3, type) => {
     const packet = loaded([ethernet(counting(40), { tags })]).packet(0);
     expect(packet.l3).toBe(l3);

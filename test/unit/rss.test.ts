@@ -32,7 +32,7 @@ function toeplitz(input: readonly number[], key: Uint8Array): number {
 function inputOf(frame: readonly number[]): number[] {
   let type = frame.slice(12, 14);
   let rest = frame.slice(14);
-  for (let tags = 0; tags < 2 && ['129,0', '136,168'].includes(`${type}`) && rest.length >= 4; tags++) {
+  while (['129,0', '136,168'].includes(`${type}`) && rest.length >= 4) {
     type = rest.slice(2, 4);
     rest = rest.slice(4);
   }
@@ -151,7 +151,7 @@ describe('the hash', () => {
     expect(new RssHash(view, DEFAULT_KEY).of(0, frame.length)).toBe(0xc626b0ea | 0);
   });
 
-  it('looks behind up to two VLAN tags and not behind a third', () => {
+  it('is that of the packet behind its VLAN tags, however many, and 0 where the frame ends inside one', () => {
     fc.assert(
       fc.property(flow(4), port, (one, vlan) => {
         const tag = [0x81, 0, ...be16(vlan)];
@@ -159,7 +159,9 @@ describe('the hash', () => {
         const plain = hashOf(frame4(one));
         expect(hashOf(frame4(one, {}, tag))).toBe(plain);
         expect(hashOf(frame4(one, {}, [...service, ...tag]))).toBe(plain);
-        expect(hashOf(frame4(one, {}, [...service, ...tag, ...tag]))).toBe(0);
+        const many = Array.from({ length: 20 }, (_, i) => (i % 3 === 0 ? service : tag)).flat();
+        expect(hashOf(frame4(one, {}, many))).toBe(plain);
+        expect(hashOf(frame4(one, {}, many).slice(0, 14 + 79))).toBe(0);
       }),
     );
   });

@@ -118,7 +118,7 @@ const TWINS: [string, () => Twins][] = [
 describe.each(TWINS)('%s in WebAssembly does as in TypeScript', (name, make) => {
   it('with whole bursts', () => {
     const verdicts = make().expectSame(...TRAFFIC);
-    expect(verdicts.filter((verdict) => verdict === TX)).toHaveLength(name === 'echo' ? 9 : TRAFFIC.length);
+    expect(verdicts.filter((verdict) => verdict === TX)).toHaveLength(name === 'echo' ? 10 : TRAFFIC.length);
   });
 
   it('with frames cut off at every length', () => {

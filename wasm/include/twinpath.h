@@ -51,6 +51,19 @@ struct twinpath_burst {
   uint8_t target[TWINPATH_BURST];
 };
 
+/**
+ * Distance from the packet's first byte to its network header: behind the Ethernet header and any number of VLAN tags,
+ * where the kernel finds it. The EtherType is in the two bytes before. The packet has at least 14 bytes.
+ */
+static inline int32_t twinpath_network_offset(const uint8_t *packet, int32_t bytes) {
+  int32_t l3 = 14;
+  for (; l3 + 4 <= bytes; l3 += 4) {
+    const int type = packet[l3 - 2] << 8 | packet[l3 - 1];
+    if (type != 0x8100 && type != 0x88a8) break;
+  }
+  return l3;
+}
+
 /** What the worker tells the module about where it runs. */
 struct twinpath_context {
   /** This worker's queue, from 0, and how many there are. */

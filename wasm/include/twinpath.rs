@@ -61,6 +61,17 @@ impl Burst {
     }
 }
 
+/// Distance from the packet's first byte to its network header: behind the Ethernet header and any number of VLAN tags,
+/// where the kernel finds it. The EtherType is in the two bytes before. The packet has at least 14 bytes.
+#[inline]
+pub fn network_offset(packet: &[u8]) -> usize {
+    let mut l3 = 14;
+    while l3 + 4 <= packet.len() && matches!(packet[l3 - 2..l3], [0x81, 0x00] | [0x88, 0xa8]) {
+        l3 += 4;
+    }
+    l3
+}
+
 /// What the worker tells the module about where it runs.
 #[repr(C)]
 pub struct Context {

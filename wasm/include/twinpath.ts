@@ -74,6 +74,22 @@ export const DELIVER: u8 = 4;
   store<u8>(burst + <usize>i, <u8>port, 1216);
 }
 
+/**
+ * Distance from the packet's first byte to its network header: behind the Ethernet header and any number of VLAN tags,
+ * where the kernel finds it. The EtherType is in the two bytes before. The packet has at least 14 bytes.
+ */
+// @ts-ignore: decorator
+@inline export function networkOffset(packet: usize, bytes: i32): i32 {
+  let l3 = 14;
+  while (isTag(load<u16>(packet + <usize>l3 - 2)) && l3 + 4 <= bytes) l3 += 4;
+  return l3;
+}
+/** 802.1Q and 802.1ad, as they lie in memory. */
+// @ts-ignore: decorator
+@inline function isTag(type: u16): bool {
+  return type == 0x0081 || type == 0xa888;
+}
+
 /** What the worker tells the module about where it runs. */
 @unmanaged
 export class Context {
