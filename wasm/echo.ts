@@ -50,10 +50,10 @@ function answer(packet: usize, length: i32, mac: usize): u8 {
   if (length < ETHERNET_BYTES + SHORTEST) return DROP;
   const header = networkOffset(packet, length);
   if (length < header + SHORTEST) return DROP;
-  if ((load<u8>(packet, 6) & 1) != 0) return DROP; // a group cannot have sent it
+  if ((load<u8>(packet, 6) & 1) != 0 || isMac(packet + 6, mac)) return DROP; // neither a group nor we can have sent it
   const l3 = packet + header;
   const type = be16(l3 - 2);
-  const toUs = load<u32>(packet) == load<u32>(mac) && load<u16>(packet, 4) == load<u16>(mac, 4);
+  const toUs = isMac(packet, mac);
   if (type == ARP) return toUs || (load<u8>(packet) & 1) != 0 ? answerArp(packet, l3, mac) : DROP;
   return type == IPV4 && toUs ? answerIpv4(packet, l3, length - header) : DROP;
 }
@@ -116,12 +116,21 @@ function turnEcho(l4: usize): bool {
 function turnUdp(l4: usize, room: i32): bool {
   const from = be16(l4);
   const bytes = <i32>be16(l4 + 4);
-  // Two echo ports would play for ever, and nobody can answer port 0.
-  if (be16(l4 + 2) != echoPort || from == echoPort || from == 0) return false;
+  if (be16(l4 + 2) != echoPort || from == echoPort || isResponder(from)) return false;
   if (bytes < L4_BYTES || bytes > room) return false;
   store16(l4, echoPort);
   store16(l4 + 2, from);
   return true;
+}
+
+/** Ports where something may answer the answer: src/handlers/responders.ts says which, and why. */
+function isResponder(port: u32): bool {
+  if (port < 1024 || port == 1900 || port == 2049 || port == 3702) return true;
+  return port == 5353 || port == 11211 || port == 27015 || port == 27960;
+}
+
+function isMac(at: usize, mac: usize): bool {
+  return load<u32>(at) == load<u32>(mac) && load<u16>(at, 4) == load<u16>(mac, 4);
 }
 
 function swapMacs(packet: usize): void {

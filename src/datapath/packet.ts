@@ -255,6 +255,15 @@ export class Packet {
     return true;
   }
 
+  /** Whether the source is this address (six bytes). */
+  srcEquals(mac: Uint8Array): boolean {
+    if (this.#length < 2 * MAC_BYTES) throw outside(MAC_BYTES, MAC_BYTES, this.#length);
+    const bytes = this.#bytes;
+    const start = this.#start + MAC_BYTES;
+    for (let i = 0; i < MAC_BYTES; i++) if (bytes[start + i] !== mac[i]) return false;
+    return true;
+  }
+
   /** Whether the destination is a group: multicast or broadcast. */
   get isGroup(): boolean {
     return (this.u8(0) & 1) !== 0;

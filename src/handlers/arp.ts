@@ -14,7 +14,7 @@ const ARP_BYTES = 28;
 export function answersArp(packet: Packet, l3: number, mac: Uint8Array, addresses: Int32Array): boolean {
   if (packet.length < l3 + ARP_BYTES || packet.u16(l3 - 2) !== EtherType.ARP) return false;
   if (!packet.isGroup && !packet.dstEquals(mac)) return false;
-  if ((packet.u8(6) & 1) !== 0) return false; // a group cannot have sent it
+  if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return false; // neither a group nor we can have sent it
   const forIpv4OverEthernet = packet.u32(l3) === 0x0001_0800 && packet.u16(l3 + 4) === 0x0604;
   if (!forIpv4OverEthernet || packet.u16(l3 + 6) !== 1) return false;
   const sender = packet.u32(l3 + 14);

@@ -4,8 +4,8 @@
  * It answers for A, AAAA and CNAME with authority: NXDOMAIN and empty answers with the zone's SOA record (made
  * up, there is none in the file), REFUSED outside of the zone. It does no recursion, DNSSEC, TCP or zone
  * transfer; an answer too long for its asker comes empty and says that it was cut. ANY gets the addresses
- * (RFC 8482). A response never goes to port 53, 0 or our own, where another server could answer it in turn. What
- * the file says is in zone.ts.
+ * (RFC 8482). A response never goes to a port where something else could answer it in turn (responders.ts),
+ * nor to our own, and a response is never answered. What the file says is in zone.ts.
  *
  * The UDP checksum of a query is not looked at: a sender on the same Hyper-V host leaves it to a device that
  * there is none of, and a query damaged on the way is noticed by its question, which the answer repeats.
@@ -30,6 +30,7 @@ import { DnsAnswers } from './dns-answers.ts';
 import { NOT_A_QUERY, respond } from './dns-message.ts';
 import { Flow, word } from './flow.ts';
 import { invalid, list, onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
+import { isResponder } from './responders.ts';
 import { parseZone, type Zone } from './zone.ts';
 
 const DNS_PORT = 53;
@@ -105,7 +106,7 @@ class Server {
     if (!this.#isForUs(packet, mac)) return this.#otherwise;
     const { l3, l4, from, addressBytes } = flow;
     const bytes = packet.u16(l4 + 4);
-    if (from === 0 || from === DNS_PORT || from === this.#port || !this.#canReply(packet)) return DROP;
+    if (isResponder(from) || from === this.#port || !this.#canReply(packet, mac)) return DROP;
     if (bytes < UDP_BYTES || l4 + bytes > flow.end) return DROP;
     const count = respond(packet, l4 + UDP_BYTES, bytes - UDP_BYTES, this.#answers);
     if (count === NOT_A_QUERY) return this.#otherwise;
@@ -131,10 +132,10 @@ class Server {
   }
 
   /** Whether the sender is one other host, and an IPv4 header is undamaged. */
-  #canReply(packet: Packet): boolean {
+  #canReply(packet: Packet, mac: Uint8Array): boolean {
     const { l3, addresses, addressBytes } = this.#flow;
     const first = word(packet, addresses);
-    if ((packet.u8(6) & 1) !== 0) return false; // a group cannot have sent it
+    if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return false; // neither a group nor we can have sent it
     if (addressBytes === 4) {
       if (!isHost(first) || has(this.#ipv4, first)) return false;
       return checksum(sumOf(packet, l3, IPV4_BYTES)) === 0;

@@ -3,7 +3,8 @@
  *
  * Everything else is dropped, and so is what a host must not answer (RFC 1122): frames for others,
  * wrong versions, lengths and header checksums, group or own source addresses, fragments, and packets
- * with IP options (an echoed source route is an attack). ICMP and UDP checksums are carried over by
+ * with IP options (an echoed source route is an attack). Datagrams from a port where something may answer the answer
+ * are dropped, too: one of them, forged, would go round for ever (responders.ts). ICMP and UDP checksums are carried over by
  * RFC 1624, not made anew: a request damaged on the way gets a reply that shows it. Frames with VLAN
  * tags are answered inside the same tags. Frames keep their length, padding included.
  *
@@ -24,6 +25,7 @@ import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 import { has, hostAddresses, isHost } from './addresses.ts';
 import { answersArp } from './arp.ts';
 import { invalid, list, onlyKnown, wholeNumber } from './options.ts';
+import { isResponder } from './responders.ts';
 
 /** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header with either ICMP echo or UDP behind it. */
 const SHORTEST = 28;
@@ -55,7 +57,7 @@ function answer(packet: Packet, mac: Uint8Array, addresses: Int32Array, port: nu
   if (packet.length < ETHERNET_BYTES + SHORTEST) return DROP;
   const l3 = packet.l3;
   if (packet.length < l3 + SHORTEST) return DROP;
-  if ((packet.u8(6) & 1) !== 0) return DROP; // a group cannot have sent it
+  if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return DROP; // neither a group nor we can have sent it
   const type = packet.u16(l3 - 2);
   if (type === EtherType.ARP) return answersArp(packet, l3, mac, addresses) ? TX : DROP;
   if (type === EtherType.IPV4 && packet.dstEquals(mac)) return answerIpv4(packet, l3, addresses, port);
@@ -101,8 +103,7 @@ function turnEcho(packet: Packet, l4: number): boolean {
 function turnUdp(packet: Packet, l4: number, room: number, port: number): boolean {
   const from = packet.u16(l4);
   const bytes = packet.u16(l4 + 4);
-  // Two echo ports would play for ever, and nobody can answer port 0.
-  if (packet.u16(l4 + 2) !== port || from === port || from === 0) return false;
+  if (packet.u16(l4 + 2) !== port || from === port || isResponder(from)) return false;
   if (bytes < L4_BYTES || bytes > room) return false;
   packet.setU16(l4, port);
   packet.setU16(l4 + 2, from);

@@ -331,6 +331,10 @@ describe('dns drops', () => {
   it.each<[string, number[]]>([
     ['what claims to come from port 53, which could be a server, too', asked(query('x'), { from: 53 })],
     ['what comes from port 0', asked(query('x'), { from: 0 })],
+    [
+      'a question from its own MAC address',
+      ethernet(ipv4(udp(query('x'), { to: 53 }), { protocol: 17 }), { src: OUR_MAC }),
+    ],
     ['a message without a header', asked(query('x').slice(0, 11))],
     [
       'a question from its own address',
@@ -358,6 +362,18 @@ describe('dns drops', () => {
     ],
   ])('%s', (_, frame) => {
     expect(handled(dns, frame)).toEqual([DROP, frame]);
+  });
+
+  it('what comes from the port of a service, which would answer the answer (CVE-2024-2169)', () => {
+    const line = [...Buffer.from('Saturday, November 28, 2026 20:00:00-UTC\r\n')];
+    for (const message of [query('www.example.org'), query('x', { flags: 0x2000 }), line]) {
+      for (const from of [7, 13, 17, 19, 37, 69, 123, 161, 1023, 1900, 5353, 11_211]) {
+        expect(handled(dns, asked(message, { from }))).toEqual([DROP, asked(message, { from })]);
+        const six = ethernet(ipv6(udp(message, { from, to: 53 })), { type: 0x86dd });
+        expect(handled(dns, six)).toEqual([DROP, six]);
+      }
+    }
+    expect(handled(dns, asked(query('www.example.org'), { from: 1024 }))[0]).toBe(TX);
   });
 
   it('a question with a damaged IP header or a wrong UDP length', () => {

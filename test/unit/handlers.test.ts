@@ -270,7 +270,7 @@ describe('echo answers', () => {
   });
 
   it('inside the tags of the question', () => {
-    for (const tags of [VLAN, QINQ]) {
+    for (const tags of [VLAN, QINQ, [...QINQ, ...VLAN, ...VLAN]]) {
       const [verdict, reply] = handled(echo, ethernet(ipv4(icmpEcho(data(9))), { tags }));
       expect(verdict).toBe(TX);
       expect(reply).toEqual(ethernet(ipv4(icmpEcho(data(9), 0), back), { ...fields, tags }));
@@ -332,9 +332,28 @@ describe('echo drops, unchanged,', () => {
       ethernet(arp({ sender: OUR_IP }), { dst: BROADCAST, type: 0x0806 }),
     ],
     ['an ARP request to another MAC address', ethernet(arp(), { dst: [2, 0, 0, 0, 0, 3], type: 0x0806 })],
-    ['a question behind three tags', ethernet(arp(), { tags: [...QINQ, ...VLAN], type: 0x0806 })],
+    ['a ping from its own MAC address', ethernet(ipv4(icmpEcho([])), { src: OUR_MAC })],
+    ['an ARP request from its own MAC address', ethernet(arp(), { src: OUR_MAC, type: 0x0806 })],
+    [
+      'a datagram from its own to its own address',
+      ethernet(ipv4(udp([], { src: OUR_IP }), { protocol: 17, src: OUR_IP })),
+    ],
   ])('%s', (_, frame) => {
     expect(handled(echo, frame)).toEqual([DROP, frame]);
+  });
+
+  it('datagrams from the ports of services, whose answers would be answered in turn (CVE-2024-2169)', () => {
+    const services = [7, 13, 17, 19, 37, 53, 69, 123, 137, 161, 389, 520, 1023];
+    for (const from of [0, 1, ...services, 1900, 2049, 3702, 5353, 11_211, 27_015, 27_960]) {
+      const frame = ethernet(ipv4(udp(data(20), { from }), { protocol: 17 }));
+      expect(handled(echo, frame)).toEqual([DROP, frame]);
+    }
+    for (const from of [1024, 5000, 32_768, 49_152, 65_535]) {
+      expect(handled(echo, ethernet(ipv4(udp(data(20), { from }), { protocol: 17 })))[0]).toBe(TX);
+    }
+    const other = echoModule.create({ address: OUR_IP.join('.'), port: 5007 }, context);
+    const own = ethernet(ipv4(udp([], { from: 5007, to: 5007 }), { protocol: 17 }));
+    expect(handled(other, own)).toEqual([DROP, own]);
   });
 
   it('every question that was cut short, and never throws', () => {
@@ -423,12 +442,12 @@ function deserves(frame: number[]): boolean {
   const mac = (bytes: number[]) => bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
   const number = (from: number, to: number) => Number.parseInt(hex(from, to) || '0', 16);
   let at = 12;
-  for (let tags = 0; tags < 2 && /^(8100|88a8)$/.test(hex(at, at + 2)); tags++) at += 4;
+  while (/^(8100|88a8)$/.test(hex(at, at + 2))) at += 4;
   const type = hex(at, at + 2);
   const l3 = at + 2;
   const toUs = hex(0, 6) === mac(OUR_MAC);
   const toGroup = (frame[0] ?? 0) % 2 === 1;
-  if ((frame[6] ?? 0) % 2 === 1) return false;
+  if ((frame[6] ?? 0) % 2 === 1 || hex(6, 12) === mac(OUR_MAC)) return false;
   if (type === '0806' && frame.length >= l3 + 28) {
     const asked = hex(l3 + 24, l3 + 28);
     if (hex(l3, l3 + 8) !== '0001080006040001' || asked !== mac(OUR_IP)) return false;
@@ -446,6 +465,7 @@ function deserves(frame: number[]): boolean {
   if (frame[l3 + 9] === 1) return hex(l4, l4 + 2) === '0800';
   const bytes = number(l4 + 4, l4 + 6);
   const from = number(l4, l4 + 2);
-  const rightPorts = number(l4 + 2, l4 + 4) === 7 && from !== 7 && from !== 0;
+  const services = [1900, 2049, 3702, 5353, 11_211, 27_015, 27_960];
+  const rightPorts = number(l4 + 2, l4 + 4) === 7 && from >= 1024 && !services.includes(from);
   return frame[l3 + 9] === 17 && rightPorts && bytes >= 8 && bytes <= total - 20;
 }

@@ -96,6 +96,18 @@ describe('the tutorial', () => {
     expect(answer(second!, query('www.example.test', { edns: 1232 })).additional).toHaveLength(1);
   });
 
+  it('answers no answer and no service from step 2 on, which would answer in turn (CVE-2024-2169)', () => {
+    for (const handler of handlers) {
+      for (const from of [0, 7, 13, 17, 19, 53, 69, 1023]) {
+        const frame = asked(query('www.example.test'), { from });
+        expect(handled(handler, frame)).toEqual([DROP, frame]);
+      }
+      const response = asked(query('www.example.test', { flags: 0x8180 }));
+      expect(handled(handler, response)).toEqual([DROP, response]);
+      expect(handled(handler, asked(query('www.example.test'), { from: 1024 }))[0]).toBe(TX);
+    }
+  });
+
   it('answers for one name in step 3', () => {
     for (const edns of [undefined, 1232]) {
       const { flags, answers } = answer(third!, query('www.example.test', { edns }));

@@ -184,6 +184,21 @@ describe('echo in WebAssembly', () => {
     }
   });
 
+  it('answers the same ports, and the same MAC addresses', () => {
+    const twins = new Twins('echo', echoModule.create(echoOptions, context), echoOptions);
+    const verdicts = new Set<number>();
+    for (let first = 0; first < 0x10000; first += 64) {
+      const ports = Array.from({ length: 64 }, (_, i) => first + i);
+      const frames = ports.map((from) => ethernet(ipv4(udp([], { from, bare: true }), { protocol: 17 })));
+      for (const verdict of twins.expectSame(...frames)) verdicts.add(verdict);
+    }
+    expect([...verdicts].sort()).toEqual([DROP, TX]);
+    twins.expectSame(
+      ethernet(arp(), { src: OUR_MAC, type: 0x0806 }),
+      ethernet(ipv4(icmpEcho([])), { src: OUR_MAC }),
+    );
+  });
+
   it('answers with the address of the port a packet came by', () => {
     const macs = [OUR_MAC, OTHER_MAC].map((mac) => Uint8Array.from(mac));
     const memory = smallMemory();
