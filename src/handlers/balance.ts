@@ -13,19 +13,23 @@
  * - Fragments have no ports but in the first, so all of them go by addresses and protocol alone: to one
  *   backend, though not the one that whole packets of the same ports go to.
  * - ICMP errors go where the packet went that they are about: path MTU discovery works.
- * - A packet that its own backend sends to the virtual address has been round already, and is dropped.
+ * - A packet that its own backend sends to the virtual address has been round already, and is dropped. So is one that
+ *   claims to come from the virtual address, from a group or from our own MAC address.
+ * - The machine may be a backend itself: what falls to a backend with the MAC address of one of its ports is passed to
+ *   its stack, which needs the virtual address as every backend does. By the port it would come back for ever. So all
+ *   members of a group can be given the same options. (With `host: 'off'` there is no stack: `dropped.noHost`.)
  * - Nobody checks whether a backend is alive: open the port again with those that are.
  *
  * Copy from it: a hash of one's own, where `burst.hash` is 0 with one queue; a table built once in `create`.
  *
  * ```ts
  * import type { Handler, HandlerContext, Packet, Verdict } from 'twinpath/handler';
- * import { DROP, Path, Protocol, TX } from 'twinpath/handler';
+ * import { DROP, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
 import { type Packet, Protocol } from '../datapath/packet.ts';
-import { DROP, TX, type Verdict } from '../datapath/verdict.ts';
+import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { has, hostAddresses, macBytes } from './addresses.ts';
 import { answersArp } from './arp.ts';
@@ -38,6 +42,8 @@ const ICMP_BYTES = 8;
 
 interface Backends {
   readonly macs: readonly Uint8Array[];
+  /** By index of `macs`, 1 if it is the machine itself. */
+  readonly isLocal: Uint8Array;
   /** By hash: an index of `macs`. */
   readonly table: Uint16Array;
 }
@@ -56,7 +62,7 @@ export function create(options: Record<string, unknown>, { macs }: HandlerContex
   onlyKnown('balance', options, ['vip', 'backends', 'ports', 'arp', 'otherwise']);
   const vips = hostAddresses('vip', list(options.vip));
   if (vips.length === 0) invalid('vip', 'balance has no address', "Give it: { vip: '10.77.0.100' }.");
-  const balancer = new Balancer(vips, portsOf(options.ports), backendsOf(options.backends));
+  const balancer = new Balancer(vips, portsOf(options.ports), backendsOf(options.backends, macs));
   const arp = flag(options, 'arp', true);
   const otherwise = otherwiseOf(options, 'pass');
   const flow = new Flow();
@@ -84,6 +90,8 @@ class Balancer {
   readonly #backends: Backends;
   /** In the table, for the packet at hand. */
   #slot = 0;
+  /** Whether it claims to come from where it goes. */
+  #isFromVip = false;
 
   constructor(vips: Int32Array, ports: Uint8Array | undefined, backends: Backends) {
     this.#vips = vips;
@@ -97,10 +105,11 @@ class Balancer {
     const { addresses, protocol, l4 } = flow;
     const vip = word(packet, addresses + 4);
     if (!has(this.#vips, vip)) return false;
+    const source = word(packet, addresses);
+    this.#isFromVip = has(this.#vips, source);
     if (protocol === Protocol.ICMP && l4 >= 0 && isIcmpError(packet, l4, flow.end)) {
       return this.#servesError(packet, l4 + ICMP_BYTES, flow.end, vip);
     }
-    const source = word(packet, addresses);
     if (protocol !== Protocol.TCP && protocol !== Protocol.UDP) {
       this.#slot = slotOf(source, vip, protocol, 0);
       return this.#ports === undefined;
@@ -111,10 +120,12 @@ class Balancer {
 
   /** Gives the packet to its backend. */
   send(packet: Packet, mac: Uint8Array): Verdict {
-    const { macs, table } = this.#backends;
-    const backend = macs[table[this.#slot]!]!;
-    packet.swapMacs(); // the source is where it can be compared
-    if (packet.dstEquals(backend)) return DROP;
+    const { macs, isLocal, table } = this.#backends;
+    const i = table[this.#slot]!;
+    const backend = macs[i]!;
+    if (packet.srcEquals(backend) || packet.srcEquals(mac) || (packet.u8(6) & 1) !== 0) return DROP;
+    if (this.#isFromVip) return DROP;
+    if (isLocal[i] === 1) return PASS;
     packet.write(0, backend);
     packet.write(6, mac);
     return TX;
@@ -166,7 +177,7 @@ function portsOf(option: unknown): Uint8Array | undefined {
   return isServed;
 }
 
-function backendsOf(option: unknown): Backends {
+function backendsOf(option: unknown, ours: readonly Uint8Array[]): Backends {
   const backends = list(option).map(backendOf);
   if (backends.length === 0 || backends.length > MOST_BACKENDS) {
     invalid('backends', `there are ${backends.length}`, `Give 1 to ${MOST_BACKENDS} MAC addresses.`);
@@ -174,7 +185,12 @@ function backendsOf(option: unknown): Backends {
   const names = backends.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) invalid('backends', `${twice} is there twice`);
-  return { macs: backends.map(({ mac }) => mac), table: maglevTable(names) };
+  const isLocal = backends.map(({ mac }) => ours.some((own) => own.every((byte, i) => byte === mac[i])));
+  return {
+    macs: backends.map(({ mac }) => mac),
+    isLocal: Uint8Array.from(isLocal, Number),
+    table: maglevTable(names),
+  };
 }
 
 function backendOf(option: unknown): { name: string; mac: Uint8Array } {

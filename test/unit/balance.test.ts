@@ -95,6 +95,46 @@ describe('balance', () => {
     expect(sent.slice(12)).toEqual(frame.slice(12));
   });
 
+  it('passes to the machine what falls to a backend that is the machine, and never sends to itself', () => {
+    const ours = '02:00:00:00:00:02';
+    const other = [0x02, 0, 0, 0, 0, 0x77];
+    const macs = [OUR_MAC, other].map((mac) => Uint8Array.from(mac));
+    const named = [ours, '10.0.0.7@02-00-00-00-00-77', '02:00:00:00:01:01'];
+    for (const where of [context, { ...context, macs }]) {
+      const handler = made({ backends: named }, where);
+      // The table goes by names, so a stranger's address in place of ours tells which packets are meant.
+      const strangers = made({ backends: [`${OUR_MAC.join(':')}@02:00:00:00:00:55`, ...named.slice(1)] });
+      const found = new Set<string>();
+      for (let i = 0; i < 300; i++) {
+        const frame = connection(i);
+        const [, routed] = handled(strangers, frame);
+        const to = routed[5]!;
+        const isLocal = to === 0x55 || (to === 0x77 && where !== context);
+        const [verdict, after] = handled(handler, frame);
+        expect(verdict).toBe(isLocal ? PASS : TX);
+        expect(after).toEqual(isLocal ? frame : routed);
+        if (verdict === TX) expect(after.slice(0, 6)).not.toEqual(OUR_MAC);
+        found.add(`${verdict}`);
+      }
+      expect(found.size).toBe(2);
+    }
+    const alone = made({ backends: ours });
+    expect(handled(alone, connection(1))).toEqual([PASS, connection(1)]);
+  });
+
+  it('drops, unchanged, what claims to come from its own address, a group or itself', () => {
+    const packet = (src: number[]) => ipv4(tcp(5000), { protocol: 6, src, dst: VIP });
+    for (const frame of [
+      ethernet(packet(VIP)),
+      ethernet(ipv4(icmpEcho([]), { src: VIP, dst: VIP })),
+      ethernet(packet(client(1)), { src: OUR_MAC }),
+      ethernet(packet(client(1)), { src: [3, 0, 0, 0, 0, 1] }),
+    ]) {
+      expect(handled(balance, frame)).toEqual([DROP, frame]);
+      expect(handled(made({ backends: '02:00:00:00:00:02' }), frame)).toEqual([DROP, frame]);
+    }
+  });
+
   it('spreads connections evenly', () => {
     const share = new Map<number, number>();
     const flows = 8000;
