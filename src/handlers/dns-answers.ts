@@ -7,6 +7,7 @@
  * Made once per worker; `find` allocates nothing.
  */
 import type { Packet } from '../datapath/packet.ts';
+import { HEADER_BYTES, QUESTION_BYTES } from './dns-sections.ts';
 import { finish, mix } from './flow.ts';
 import { isBelow, type Zone, type ZoneRecord } from './zone.ts';
 
@@ -35,9 +36,6 @@ export interface Answer {
 const Type = { A: 1, CNAME: 5, SOA: 6, AAAA: 28, IXFR: 251, AXFR: 252, ANY: 255 } as const;
 const CLASS_IN = 1;
 
-/** Bytes of the header, and of type and class in the question. */
-export const HEADER_BYTES = 12;
-export const QUESTION_BYTES = 4;
 const POINTER = 0xc000;
 const LONGEST_NAME = 255;
 
@@ -55,7 +53,6 @@ const nothing = (code: number): Answer => ({
   bytes: new Uint8Array(0),
 });
 export const REFUSED = nothing(Code.REFUSED);
-export const BAD_VERSION = nothing(Code.BAD_VERSION);
 
 export class DnsAnswers {
   /** Names as they are in messages, in lower case, one after the other. */

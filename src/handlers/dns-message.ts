@@ -3,18 +3,12 @@
  *
  * The header and the question stay where they are, in the asker's own upper and lower case; the answer goes
  * behind them. Answers queries of opcode QUERY with one question of class IN; of additional records it knows
- * one OPT and nothing else. A malformed query that has a header gets FORMERR.
+ * one OPT and nothing else. A malformed query that has a header gets FORMERR, another operation NOTIMP. Whatever the
+ * response is, it has an OPT record if the query had one, and never without (RFC 6891, 6.1.1 and 7).
  */
 import type { Packet } from '../datapath/packet.ts';
-import {
-  type Answer,
-  BAD_VERSION,
-  Code,
-  type DnsAnswers,
-  HEADER_BYTES,
-  QUESTION_BYTES,
-  REFUSED,
-} from './dns-answers.ts';
+import { type Answer, Code, type DnsAnswers, REFUSED } from './dns-answers.ts';
+import { DnsSections, HEADER_BYTES, nameBytesAt, QUESTION_BYTES, TYPE_OPT } from './dns-sections.ts';
 
 /** What `respond` says of a message that asks nothing. */
 export const NOT_A_QUERY = -1;
@@ -26,17 +20,21 @@ const TRUNCATED = 0x0200;
 const RECURSION_DESIRED = 0x0100;
 
 const CLASS_IN = 1;
-const TYPE_OPT = 41;
+/** Of an OPT record without options: the root's name, type, size, extended flags, and the length of the options. */
 const OPT_BYTES = 11;
+/** From the type of an OPT record: the size that the asker takes, the version, the flags. */
+const SIZE = 2;
+const VERSION = 5;
+const FLAGS = 6;
 /** RFC 3225: whether the asker takes DNSSEC records. There are none; the bit is copied all the same. */
 const DNSSEC_OK = 0x8000;
-
-const LONGEST_NAME = 255;
-const LONGEST_LABEL = 63;
 
 /** Bytes of a response: without EDNS, and at most. The second passes every IPv6 link in one piece. */
 const PLAIN_BYTES = 512;
 const MOST_BYTES = 1232;
+
+/** Of this thread. */
+const sections = new DnsSections();
 
 /**
  * Answers the message of `bytes` bytes at `at`, changing the packet's length.
@@ -48,69 +46,70 @@ export function respond(packet: Packet, at: number, bytes: number, answers: DnsA
   if (bytes < HEADER_BYTES) return 0;
   const flags = packet.u16(at + 2);
   if ((flags & RESPONSE) !== 0) return NOT_A_QUERY;
-  if ((flags & OPCODE) !== 0) return refuse(packet, at, flags, Code.NOT_IMPLEMENTED);
 
   const end = at + bytes;
-  const additional = packet.u16(at + 10);
-  const asksOneThing = packet.u16(at + 4) === 1 && packet.u32(at + 6) === 0 && additional <= 1;
   const name = at + HEADER_BYTES;
-  const nameBytes = asksOneThing ? nameBytesAt(packet, name, end) : 0;
+  const hasQuestion = packet.u16(at + 4) === 1;
+  const nameBytes = hasQuestion ? nameBytesAt(packet, name, end) : 0;
   const tail = name + nameBytes + QUESTION_BYTES;
-  const isEdns = additional === 1;
-  if (nameBytes === 0 || tail > end || (isEdns && !isOpt(packet, tail, end))) {
-    return refuse(packet, at, flags, Code.FORMAT_ERROR);
+  const isReadable = nameBytes > 0 && tail <= end;
+  sections.read(packet, at, end);
+  const { opt, isWhole } = sections;
+  const question = isReadable ? tail : name;
+  // Before anything else it is said which versions are spoken (RFC 6891, 6.1.3).
+  if (opt >= 0 && packet.u8(opt + VERSION) !== 0) {
+    return refuse(packet, at, question, flags, Code.BAD_VERSION, opt);
   }
+  if ((flags & OPCODE) !== 0) return refuse(packet, at, question, flags, Code.NOT_IMPLEMENTED, opt);
+  const additional = packet.u16(at + 10);
+  const asksOneThing = isReadable && packet.u32(at + 6) === 0 && additional === (opt < 0 ? 0 : 1);
+  if (!asksOneThing || !isWhole) return refuse(packet, at, question, flags, Code.FORMAT_ERROR, opt);
 
-  let limit = PLAIN_BYTES;
   let answer: Answer = REFUSED;
-  let dnssec = 0;
-  if (isEdns) {
-    limit = Math.min(Math.max(packet.u16(tail + 3), PLAIN_BYTES), MOST_BYTES);
-    dnssec = packet.u16(tail + 7) & DNSSEC_OK;
-  }
-  if (isEdns && packet.u8(tail + 6) !== 0) answer = BAD_VERSION;
-  else if (packet.u16(tail - 2) === CLASS_IN) {
+  if (packet.u16(tail - 2) === CLASS_IN) {
     answer = answers.find(packet, name, nameBytes, packet.u16(tail - QUESTION_BYTES));
   }
-
+  const isEdns = opt >= 0;
+  const limit = isEdns ? Math.min(Math.max(packet.u16(opt + SIZE), PLAIN_BYTES), MOST_BYTES) : PLAIN_BYTES;
+  const dnssec = isEdns ? packet.u16(opt + FLAGS) & DNSSEC_OK : 0;
   const optBytes = isEdns ? OPT_BYTES : 0;
   const fits = tail - at + answer.bytes.length + optBytes <= limit;
-  const opt = tail + (fits ? answer.bytes.length : 0);
-  packet.length = opt + optBytes;
+  const last = tail + (fits ? answer.bytes.length : 0);
+  packet.length = last + optBytes;
   const said = RESPONSE | (answer.authoritative ? AUTHORITATIVE : 0) | (fits ? 0 : TRUNCATED);
-  packet.setU16(at + 2, said | (flags & RECURSION_DESIRED) | (answer.code & 15));
+  packet.setU16(at + 2, said | (flags & RECURSION_DESIRED) | answer.code);
   packet.setU16(at + 6, fits ? answer.answers : 0);
   packet.setU16(at + 8, fits ? answer.authorities : 0);
   if (fits) packet.write(tail, answer.bytes);
-  if (isEdns) writeOpt(packet, opt, answer.code >> 4, dnssec);
+  if (isEdns) writeOpt(packet, last, 0, dnssec);
   return packet.length - at;
 }
 
-/** Only the header goes back: what came with it could not be read. */
-function refuse(packet: Packet, at: number, flags: number, code: number): number {
-  packet.length = at + HEADER_BYTES;
-  packet.setU16(at + 2, RESPONSE | (flags & (OPCODE | RECURSION_DESIRED)) | code);
-  packet.setU32(at + 4, 0);
-  packet.setU32(at + 8, 0);
-  return HEADER_BYTES;
-}
-
-/** Bytes of the name at `at`, its final 0 included; 0 if it is compressed, too long or not ended before `end`. */
-function nameBytesAt(packet: Packet, at: number, end: number): number {
-  const last = Math.min(end, at + LONGEST_NAME);
-  for (let label = at; label < last; ) {
-    const bytes = packet.u8(label);
-    if (bytes > LONGEST_LABEL) return 0;
-    label += bytes + 1;
-    if (bytes === 0) return label - at;
-  }
-  return 0;
-}
-
-/** An OPT record: of the root, and as long as it says. */
-function isOpt(packet: Packet, at: number, end: number): boolean {
-  if (at + OPT_BYTES > end || packet.u8(at) !== 0 || packet.u16(at + 1) !== TYPE_OPT) return false;
-  return at + OPT_BYTES + packet.u16(at + 9) <= end;
+/**
+ * Answers with a code alone: the header, and for who speaks EDNS an OPT record and the question, which is what the
+ * least response has (RFC 6891, 7).
+ *
+ * @param question where it ends; behind the header if it could not be read
+ * @param opt of the query; -1 if it had none
+ */
+function refuse(
+  packet: Packet,
+  at: number,
+  question: number,
+  flags: number,
+  code: number,
+  opt: number,
+): number {
+  const isEdns = opt >= 0;
+  const last = isEdns ? question : at + HEADER_BYTES;
+  const dnssec = isEdns ? packet.u16(opt + FLAGS) & DNSSEC_OK : 0;
+  packet.length = last + (isEdns ? OPT_BYTES : 0);
+  packet.setU16(at + 2, RESPONSE | (flags & (OPCODE | RECURSION_DESIRED)) | (code & 15));
+  packet.setU16(at + 4, last > at + HEADER_BYTES ? 1 : 0);
+  packet.setU32(at + 6, 0);
+  packet.setU16(at + 10, isEdns ? 1 : 0);
+  if (isEdns) writeOpt(packet, last, code >> 4, dnssec);
+  return packet.length - at;
 }
 
 function writeOpt(packet: Packet, at: number, codeHigh: number, dnssec: number): void {

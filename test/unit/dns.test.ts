@@ -230,13 +230,11 @@ describe('dns answers', () => {
     ['two questions', query('www.example.org', { counts: [2, 0, 0, 0] })],
     ['an answer in a question', query('www.example.org', { counts: [1, 1, 0, 0] })],
     ['an authority in a question', query('www.example.org', { counts: [1, 0, 1, 0] })],
-    ['two additional records', query('www.example.org', { edns: 512, counts: [1, 0, 0, 2] })],
     ['an OPT record that is not there', query('www.example.org', { counts: [1, 0, 0, 1] })],
     ['an OPT record cut off', query('www.example.org', { edns: 512 }).slice(0, -1)],
-    ['an OPT record longer than the message', [...query('www.example.org', { edns: 512 }).slice(0, -1), 1]],
     [
-      'an OPT record of another name',
-      [...query('x', { counts: [1, 0, 0, 1] }), 1, 97, 0, 0, 41, 2, 0, 0, 0, 0, 0],
+      'an additional record of another type',
+      [...query('x', { counts: [1, 0, 0, 1] }), 0, 0, 16, ...Array(8).fill(0)],
     ],
     ['a compressed name', query([0xc0, 12])],
     ['a label of an unknown kind', query([0x41, 97, 0])],
@@ -248,6 +246,100 @@ describe('dns answers', () => {
     const [verdict, frame] = handled(dns, asked(message));
     expect(verdict).toBe(TX);
     expect(messageOf(frame)).toEqual([0xbe, 0xef, 0x81, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+  });
+
+  describe('with an OPT record whatever is wrong, if the query had one (RFC 6891)', () => {
+    const OPT = [0, 0, 41, ...be16(4096), 0, 0, 0x80, 0, 0, 0];
+    const question = [...wire('www.example.org'), 0, 1, 0, 1];
+    const record = [...wire('x'), 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4];
+    const pointed = [0xc0, 12, ...record.slice(3)];
+    const message = (flags: number, counts: number[], ...parts: number[][]) => [
+      ...[0xbe, 0xef, ...be16(flags), ...counts.flatMap(be16)],
+      ...parts.flat(),
+    ];
+    const answered = (bytes: number[]) => {
+      const [verdict, frame] = handled(dns, asked(bytes));
+      expect(verdict).toBe(TX);
+      return decode(messageOf(frame));
+    };
+    const kept = ['www.example.org. 1 1'];
+
+    it.each<[string, number, number[], string[]]>([
+      ['NOTIMP, to another operation', 4, message(0x2900, [1, 0, 0, 1], question, OPT), kept],
+      [
+        'NOTIMP, to an update with records',
+        4,
+        message(0x2800, [1, 1, 1, 2], question, record, pointed, record, OPT),
+        kept,
+      ],
+      ['NOTIMP, to an operation without a question', 4, message(0x1000, [0, 0, 0, 1], OPT), []],
+      ['FORMERR, to no question', 1, message(0x0100, [0, 0, 0, 1], OPT), []],
+      ['FORMERR, to two questions', 1, message(0x0100, [2, 0, 0, 1], question, question, OPT), []],
+      ['FORMERR, to an answer in a question', 1, message(0x0100, [1, 1, 0, 1], question, pointed, OPT), kept],
+      ['FORMERR, to two OPT records', 1, message(0x0100, [1, 0, 0, 2], question, OPT, OPT), kept],
+      ['FORMERR, to two additional records', 1, message(0x0100, [1, 0, 0, 2], question, OPT, record), kept],
+      ['FORMERR, to a record too few', 1, message(0x0100, [1, 0, 0, 2], question, OPT), kept],
+      [
+        'FORMERR, to an OPT record longer than the message',
+        1,
+        [...message(0, [1, 0, 0, 1], question, OPT).slice(0, -1), 1],
+        kept,
+      ],
+      [
+        'FORMERR, to an OPT record of another name',
+        1,
+        message(0, [1, 0, 0, 1], question, [1, 97], OPT),
+        kept,
+      ],
+      [
+        'FORMERR, to an option that is cut off',
+        1,
+        message(0, [1, 0, 0, 1], question, OPT.slice(0, -1), [5, 0, 10, 0, 9, 1]),
+        kept,
+      ],
+      [
+        'FORMERR, to a compressed name in the question',
+        1,
+        message(0, [1, 0, 0, 1], [0xc0, 12, 0, 1, 0, 1], OPT),
+        [],
+      ],
+    ])('%s', (_, code, bytes, questions) => {
+      const flags = bytes[2]! * 256 + bytes[3]!;
+      const reply = answered(bytes);
+      expect(reply).toMatchObject({ id: 0xbeef, code, questions, answers: [], authorities: [] });
+      expect(reply.flags).toBe(0x8000 | (flags & 0x7900) | code);
+      expect(reply.additional).toEqual([{ name: '.', type: 41, class: 1232, ttl: 0x8000, data: '' }]);
+    });
+
+    it('BADVERS, before NOTIMP and FORMERR', () => {
+      const later = [...OPT.slice(0, 6), 1, ...OPT.slice(7)];
+      for (const bytes of [
+        message(0x2900, [1, 0, 0, 1], question, later),
+        message(0x0100, [2, 0, 0, 1], question, question, later),
+      ]) {
+        const { flags, additional } = answered(bytes);
+        expect(flags & 15).toBe(0);
+        expect(additional).toMatchObject([{ type: 41, ttl: 0x0100_8000 }]);
+      }
+    });
+
+    it('and with its answer, past options that it does not know', () => {
+      const options = [...OPT.slice(0, -2), ...be16(12), 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+      const { code, answers, additional } = answered(message(0x0100, [1, 0, 0, 1], question, options));
+      expect([code, answers.length, additional.length]).toEqual([0, 2, 1]);
+    });
+
+    it('and never without one, however much is counted', () => {
+      for (const bytes of [
+        message(0x2900, [1, 0, 0, 0], question),
+        message(0, [0xffff, 0xffff, 0xffff, 0xffff], Array(1000).fill(0)),
+        message(0, [1, 1, 0, 0], question, OPT),
+        message(0x2800, [1, 0, 0, 1], question, OPT.slice(0, 9)),
+        message(0, [0, 0, 0, 1], Array(300).fill(1), [0], OPT.slice(1)),
+      ]) {
+        expect(answered(bytes)).toMatchObject({ questions: [], additional: [] });
+      }
+    });
   });
 
   it('a name of 255 bytes', () => {

@@ -1,0 +1,102 @@
+/**
+ * Walks the sections of a DNS message (RFC 1035, section 4) for its OPT record (RFC 6891).
+ *
+ * Whatever is wrong with a message, who sends OPT gets OPT back. So it is looked for in messages of any operation,
+ * with any number of questions and records, as far as they can be read. Every step moves on by a byte at least and
+ * none leaves the message, so the walk ends. One object a worker: nothing is allocated.
+ */
+import type { Packet } from '../datapath/packet.ts';
+
+export const TYPE_OPT = 41;
+
+/** Bytes of the header, and of type and class in the question. */
+export const HEADER_BYTES = 12;
+export const QUESTION_BYTES = 4;
+/** Of type, class, time to live and length of a record. */
+const RECORD_BYTES = 10;
+const OPTION_BYTES = 4;
+
+const LONGEST_NAME = 255;
+const LONGEST_LABEL = 63;
+/** The two upper bits of a pointer to a name that was there before. */
+const POINTER = 0xc0;
+
+export class DnsSections {
+  /** Where the type of the OPT record lies: size, code, version, flags and options follow it. -1 if there is none. */
+  opt = -1;
+  /** Whether all that was counted is there, with one OPT record at most: of the root, with whole options. */
+  isWhole = false;
+  #at = 0;
+
+  /** Reads the message from `at` to `end`; it has a whole header. */
+  read(packet: Packet, at: number, end: number): void {
+    this.opt = -1;
+    this.isWhole = false;
+    this.#at = at + HEADER_BYTES;
+    for (let i = packet.u16(at + 4); i > 0; i--) if (!this.#skip(packet, end, QUESTION_BYTES)) return;
+    for (let i = packet.u16(at + 6) + packet.u16(at + 8); i > 0; i--) if (!this.#record(packet, end)) return;
+    let isRight = true;
+    let opts = 0;
+    for (let i = packet.u16(at + 10); i > 0; i--) {
+      const name = this.#at;
+      if (!this.#name(packet, end)) return;
+      const type = this.#at;
+      const data = type + RECORD_BYTES;
+      if (data > end) return;
+      this.#at = data + packet.u16(data - 2);
+      if (packet.u16(type) === TYPE_OPT) {
+        if (opts++ === 0) this.opt = type;
+        isRight = isRight && type === name + 1 && areWhole(packet, data, Math.min(this.#at, end));
+      }
+      if (this.#at > end) return;
+    }
+    this.isWhole = isRight && opts <= 1;
+  }
+
+  #record(packet: Packet, end: number): boolean {
+    if (!this.#skip(packet, end, RECORD_BYTES)) return false;
+    this.#at += packet.u16(this.#at - 2);
+    return this.#at <= end;
+  }
+
+  /** Moves on behind a name and `bytes` more. */
+  #skip(packet: Packet, end: number, bytes: number): boolean {
+    if (!this.#name(packet, end)) return false;
+    this.#at += bytes;
+    return this.#at <= end;
+  }
+
+  /** Moves on behind a name, which a pointer may end; it is not followed. */
+  #name(packet: Packet, end: number): boolean {
+    const last = Math.min(end, this.#at + LONGEST_NAME);
+    for (let label = this.#at; label < last; ) {
+      const bytes = packet.u8(label);
+      if (bytes === 0 || bytes >= POINTER) {
+        this.#at = label + (bytes === 0 ? 1 : 2);
+        return this.#at <= end;
+      }
+      if (bytes > LONGEST_LABEL) return false;
+      label += bytes + 1;
+    }
+    return false;
+  }
+}
+
+/** Whether options of EDNS fill the bytes from `at` to `end`. */
+function areWhole(packet: Packet, at: number, end: number): boolean {
+  let option = at;
+  while (option + OPTION_BYTES <= end) option += OPTION_BYTES + packet.u16(option + 2);
+  return option === end;
+}
+
+/** Bytes of the name at `at`, its final 0 included; 0 if it is compressed, too long or not ended before `end`. */
+export function nameBytesAt(packet: Packet, at: number, end: number): number {
+  const last = Math.min(end, at + LONGEST_NAME);
+  for (let label = at; label < last; ) {
+    const bytes = packet.u8(label);
+    if (bytes > LONGEST_LABEL) return 0;
+    label += bytes + 1;
+    if (bytes === 0) return label - at;
+  }
+  return 0;
+}
