@@ -11,7 +11,8 @@
  * ```
  *
  * Names are letters, digits, '-' and '_'; no escapes, wildcards, parentheses or other record types. Times
- * are plain seconds. Everything else is an error that names its line. Any thread; allocates.
+ * are plain seconds, and the same for all records of one name and type (RFC 2181, 5.2). A record that is there twice
+ * counts once (RFC 2181, 5). Everything else is an error that names its line. Any thread; allocates.
  */
 import { TwinpathError } from '../errors.ts';
 import { ipv4Number, ipv6Bytes } from './addresses.ts';
@@ -64,6 +65,8 @@ export function isBelow(name: string, origin: string): boolean {
 class ZoneReader {
   readonly #source: string;
   readonly #records: ZoneRecord[] = [];
+  /** By name and type: the first record, and the data of all. */
+  readonly #sets = new Map<string, { first: ZoneRecord; data: Set<string> }>();
   #zone = '';
   #origin = '';
   #ttl = DEFAULT_TTL;
@@ -120,7 +123,25 @@ class ZoneReader {
     const [type, value, ...rest] = words;
     if (type === undefined) this.#fail('the record has no type');
     if (value === undefined || rest.length > 0) this.#fail(`${type} takes one value`);
-    this.#records.push({ name: this.#owner, ttl, line: this.#line, ...this.#dataOf(type, value) });
+    this.#add({ name: this.#owner, ttl, line: this.#line, ...this.#dataOf(type, value) });
+  }
+
+  #add(record: ZoneRecord): void {
+    const { name, type, ttl } = record;
+    const data = type === 'CNAME' ? record.target : record.data.join();
+    const set = this.#sets.get(`${type} ${name}`);
+    if (set === undefined) this.#sets.set(`${type} ${name}`, { first: record, data: new Set([data]) });
+    else {
+      if (set.first.ttl !== ttl) {
+        this.#fail(
+          `${name} has ${type === 'CNAME' ? 'a' : 'an'} ${type} record of ${ttl} seconds here and one of ${set.first.ttl} in line ${set.first.line}`,
+          'All records of one name and type have the same time (RFC 2181, 5.2).',
+        );
+      }
+      if (set.data.has(data)) return;
+      set.data.add(data);
+    }
+    this.#records.push(record);
   }
 
   #dataOf(type: string, value: string): Pick<ZoneRecord, 'type' | 'data' | 'target'> {

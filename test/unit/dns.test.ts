@@ -44,7 +44,7 @@ const ZONE = `$ORIGIN example.org.
 $TTL 300
 @          A     203.0.113.1
 www    60  A     203.0.113.2
-           A     203.0.113.3
+       60  A     203.0.113.3
            AAAA  2001:db8::2
 six        AAAA  2001:db8::6
 a.b.deep   A     203.0.113.4
@@ -89,7 +89,7 @@ describe('dns answers', () => {
     });
     expect(brief(answers)).toEqual([
       'www.example.org. 60 1 203.0.113.2',
-      'www.example.org. 300 1 203.0.113.3',
+      'www.example.org. 60 1 203.0.113.3',
     ]);
     expect([...authorities, ...additional]).toEqual([]);
   });
@@ -113,7 +113,7 @@ describe('dns answers', () => {
       'far.example.org. 300 5 ftp.example.org.',
       'ftp.example.org. 300 5 www.example.org.',
       'www.example.org. 60 1 203.0.113.2',
-      'www.example.org. 300 1 203.0.113.3',
+      'www.example.org. 60 1 203.0.113.3',
     ]);
     const out = answer('out.example.org');
     expect(brief(out.answers)).toEqual(['out.example.org. 300 5 elsewhere.net.']);

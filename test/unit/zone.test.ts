@@ -17,7 +17,7 @@ $ORIGIN Example.ORG.
 $TTL 300
 www            A    203.0.113.2
        60 IN   AAAA 2001:db8::2
-       IN 70   a    203.0.113.3
+       IN 300  a    203.0.113.3
 other.example.org. 5 A 203.0.113.4
 ftp            CNAME www
 out            cname elsewhere.net.
@@ -29,11 +29,29 @@ deep           A    203.0.113.5
       '5 example.org. 3600 A 203.0.113.1',
       '7 www.example.org. 300 A 203.0.113.2',
       `8 www.example.org. 60 AAAA 32.1.13.184${'.0'.repeat(11)}.2`,
-      '9 www.example.org. 70 A 203.0.113.3',
+      '9 www.example.org. 300 A 203.0.113.3',
       '10 other.example.org. 5 A 203.0.113.4',
       '11 ftp.example.org. 300 CNAME www.example.org.',
       '12 out.example.org. 300 CNAME elsewhere.net.',
       '14 deep.sub.example.org. 300 A 203.0.113.5',
+    ]);
+  });
+
+  it('may say a thing twice, which counts once (RFC 2181, 5)', () => {
+    const text = `$ORIGIN example.org.
+www   A     203.0.113.1
+WWW   A     203.0.113.2
+www.example.org. 3600 IN A 203.0.113.1
+www   AAAA  2001:db8::1
+      AAAA  2001:DB8:0:0::0.0.0.1
+ftp   CNAME www
+ftp   CNAME WWW.example.org.
+`;
+    expect(summary(text)).toEqual([
+      '2 www.example.org. 3600 A 203.0.113.1',
+      '3 www.example.org. 3600 A 203.0.113.2',
+      `5 www.example.org. 3600 AAAA 32.1.13.184${'.0'.repeat(11)}.1`,
+      '7 ftp.example.org. 3600 CNAME www.example.org.',
     ]);
   });
 
@@ -77,6 +95,21 @@ describe('a zone file is refused, with the line,', () => {
     ['for a long name', `$ORIGIN a.org.\n${'x.'.repeat(125)}x A 10.0.0.1`, /line 2: .* longer than 255/],
     ['for a long time', '$ORIGIN a.org.\n$TTL 2147483648', /line 2: 2147483648 is not a time/],
     ['for a time with a unit', '$ORIGIN a.org.\n$TTL 1h', /line 2: 1h is not a time/],
+    [
+      'for two times in one set of records',
+      '$ORIGIN a.org.\nw 60 A 10.0.0.1\nx A 10.0.0.1\nw A 10.0.0.2',
+      /line 4: w.a.org. has an A record of 3600 seconds here and one of 60 in line 2.*same time/,
+    ],
+    [
+      'for two times of one record',
+      '$ORIGIN a.org.\nw AAAA ::5\n$TTL 60\nw AAAA 0::5',
+      /line 4: w.a.org. has an AAAA record of 60 seconds here and one of 3600 in line 2/,
+    ],
+    [
+      'for two CNAMEs of one name',
+      '$ORIGIN a.org.\nw CNAME x\nw CNAME y',
+      /line [23]: w.a.org. has a CNAME and so can have nothing else/,
+    ],
     ['for another directive', '$ORIGIN a.org.\n$INCLUDE x', /line 2: \$INCLUDE is not known/],
     [
       'for a CNAME beside an address',
