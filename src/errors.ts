@@ -4,6 +4,7 @@
  * What a person got wrong throws a {@link TwinpathError}. What traffic did is a counter, never an
  * error. System calls answer with a negative errno, which {@link check} turns into an error once.
  */
+import { permissionHint } from './capabilities.ts';
 
 const TABLE = {
   ERR_COMMAND_UNKNOWN: 'There is no such command',
@@ -158,7 +159,7 @@ export function check(
   throw new TwinpathError(refused ? 'ERR_PERMISSION' : code, {
     syscall,
     errno: -result,
-    ...(refused ? { hint: 'Run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF.' } : {}),
+    ...(refused ? { hint: permissionHint() } : {}),
     ...rest,
   });
 }

@@ -3,8 +3,8 @@
  * Asks the kernel, changes nothing, needs no privilege.
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
+import { lackingCapabilities } from '../capabilities.ts';
 import { discover, type Found, takeSnapshot } from '../coordinator/discovery.ts';
-import { isRoot } from '../kernel/identity.ts';
 import { ARPHRD_ETHER, IFF, type Link } from '../kernel/link.ts';
 import { inNamespace } from '../kernel/namespace.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
@@ -41,7 +41,8 @@ interface VfRow {
 
 /** What holds for the whole machine. */
 interface Machine {
-  readonly root: boolean;
+  /** Capabilities that a port needs and this process has not. */
+  readonly lacking: readonly string[];
   readonly tun: boolean;
   readonly uring: boolean;
 }
@@ -67,7 +68,7 @@ export const list: Command = {
 async function runList(args: Arguments, { terminal }: Surroundings): Promise<number> {
   const { found, links } = look(text(args, 'netns'));
   const machine: Machine = {
-    root: isRoot(),
+    lacking: lackingCapabilities(),
     tun: isThere('/dev/net/tun'),
     uring: firstLine('/proc/sys/kernel/io_uring_disabled') !== '2',
   };
@@ -109,7 +110,7 @@ function row(one: Found, machine: Machine): Row {
   };
 }
 
-function obstacles({ netvsc, vf, reason }: Found, { root, tun }: Machine): string[] {
+function obstacles({ netvsc, vf, reason }: Found, { lacking, tun }: Machine): string[] {
   const found = [
     reason === '' ? '' : `it ${reason}: taken only when it is named`,
     isUp(netvsc) ? '' : 'it is down',
@@ -118,7 +119,7 @@ function obstacles({ netvsc, vf, reason }: Found, { root, tun }: Machine): strin
       ? ''
       : `its VF ${vf.name} carries XDP program ${vf.xdpProgram} already`,
     tun ? '' : '/dev/net/tun is missing: load the module tun',
-    root ? '' : 'this user is not root',
+    lacking.length === 0 ? '' : `this process lacks ${lacking.join(', ')}`,
   ];
   return found.filter((sentence) => sentence !== '');
 }

@@ -61,7 +61,8 @@ export const run: Command = {
         `its options:\n${columns(BUILT_IN_HELP)}`,
       'A value of --option that is JSON (7, true, ["a","b"]) is passed as such, every other as text.',
       'Events go to standard error. At the end the statistics go to standard output; a second Ctrl-C\n' +
-        'ends at once, without them. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF.',
+        'ends at once, without them. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF\n' +
+        'and CAP_IPC_LOCK; with --netns CAP_SYS_ADMIN too.',
     ],
     examples: [
       ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],

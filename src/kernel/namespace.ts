@@ -13,6 +13,10 @@ import type { Shim } from './shim.ts';
 const CLONE_NEWNET = 0x40000000;
 const O_RDONLY_CLOEXEC = 0o2000000;
 
+/** setns(2) asks for it twice: in the user namespace that owns the network namespace, and in the process's own. */
+const HINT =
+  'To enter another network namespace takes root or CAP_SYS_ADMIN, beside what a port needs. Or start the program in it, without netns: "ip netns exec NAME …".';
+
 /** Where `ip netns add NAME` keeps its handle; anything with a slash is taken as a path already. */
 export function namespacePath(nameOrPath: string): string {
   return nameOrPath.includes('/') ? nameOrPath : `/run/netns/${nameOrPath}`;
@@ -33,7 +37,7 @@ export function openNamespace(shim: Shim, nameOrPath: string): number {
       hint: 'List the namespaces with "ip netns", or give a path such as /proc/PID/ns/net.',
     });
   }
-  return check(fd, 'open', { device: path });
+  return check(fd, 'open', { device: path, ...(refused(fd) ? { hint: HINT } : {}) });
 }
 
 /**
@@ -84,5 +88,7 @@ function enter(shim: Shim, fd: number, device: string): void {
       detail: 'that file is not a network namespace',
     });
   }
-  check(result, 'setns', { device });
+  check(result, 'setns', { device, ...(refused(result) ? { hint: HINT } : {}) });
 }
+
+const refused = (result: number): boolean => result === Errno.EPERM || result === Errno.EACCES;

@@ -5,8 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { until } from './harness.ts';
-
-const NOBODY = 65_534;
+import { NOBODY, published } from './nobody.ts';
 
 export interface RunOptions {
   readonly env?: NodeJS.ProcessEnv;
@@ -31,7 +30,8 @@ export class Run {
   stdout = '';
   stderr = '';
 
-  constructor([program = '', ...args]: readonly string[], { env, nobody, input, stdout }: RunOptions = {}) {
+  constructor(command: readonly string[], { env, nobody, input, stdout }: RunOptions = {}) {
+    const [program = '', ...args] = nobody ? published(command) : command;
     const home = nobody ? temporary() : undefined;
     this.child = spawn(program, args, {
       stdio: [input ? 'pipe' : 'ignore', stdout ?? 'pipe', 'pipe'],

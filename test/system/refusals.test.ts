@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from '../../dist/src/lab/host.js';
 import { nothingLeft } from './harness.ts';
+import { nobodys } from './nobody.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const handlers = join(root, 'test/fixtures/handlers');
@@ -106,17 +107,15 @@ describe('on a machine with the device', () => {
   });
 
   it('an ordinary user is told what it takes', async () => {
-    const nobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
-    const within = ['ip', 'netns', 'exec', lab.guest, ...nobody];
-    const said = await run([...within, ...program(here({ netns: undefined }))]);
+    const asNobody = nobodys(program(here({ netns: undefined })));
+    const said = await run(['ip', 'netns', 'exec', lab.guest, ...asNobody]);
     expectRefused(said, 'ERR_PERMISSION');
     expect(said.message).toMatch(/root|CAP_NET_ADMIN/);
     await nothingLeft(lab);
   });
 
   it('an ordinary user has the memory network', async () => {
-    const nobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
-    expect(await run([...nobody, ...program({ network: 'memory' })])).toMatchObject({ exit: 0 });
+    expect(await run(nobodys(program({ network: 'memory' })))).toMatchObject({ exit: 0 });
   });
 
   it('a machine without /dev/net/tun is told how to get it', async () => {

@@ -5,14 +5,13 @@
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { openPort } from '../../dist/src/port.js';
 import { buildLab, drive, ECHO, expectUnharmed, type Lab, nothingLeft, passed, until } from './harness.ts';
 import { linkIn } from './machine-state.ts';
+import { everybodys, nobodys, ROOT } from './nobody.ts';
 import { type Outcome, Run, temporary } from './process.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 const OPEN = join(ROOT, 'test/fixtures/refusals/open.mjs');
 const NODE = process.execPath;
 const MEMORY = { network: 'memory', queues: 2, handler: ECHO.href, handlerOptions: { address: '10.0.0.1' } };
@@ -36,8 +35,8 @@ function expectSentence(message: string, ...words: (string | RegExp)[]): void {
 
 describe('root without a capability', () => {
   it.each([
-    ['CAP_NET_ADMIN', '-net_admin', /EPERM/],
-    ['CAP_BPF', '-sys_admin,-bpf', /bpf\(.*EPERM/],
+    ['CAP_NET_ADMIN', '-net_admin', /EPERM.* lacks CAP_NET_ADMIN\./],
+    ['CAP_BPF', '-sys_admin,-bpf', /bpf\(.*EPERM.* lacks CAP_BPF\./],
   ])('%s is refused by name, and the device is as it was', async (_, names, words) => {
     const lab = await buildLab();
     const before = { ...linkIn(lab.guest, 'eth0'), statistics: null };
@@ -47,7 +46,7 @@ describe('root without a capability', () => {
     expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
     const error = JSON.parse(stdout);
     expect(error.code).toBe('ERR_PERMISSION');
-    expectSentence(error.message, words, 'CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF');
+    expectSentence(error.message, words, 'CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK');
     await nothingLeft(lab);
     expect({ ...linkIn(lab.guest, 'eth0'), statistics: null }).toEqual(before);
   });
@@ -112,7 +111,7 @@ class Unbuilt {
     for (const part of ['dist/src', 'dist/workers', 'native', 'package.json']) {
       cpSync(join(ROOT, part), join(this.folder, part), { recursive: true });
     }
-    symlinkSync(join(ROOT, 'node_modules'), join(this.folder, 'node_modules'));
+    symlinkSync(join(everybodys().root, 'node_modules'), join(this.folder, 'node_modules'));
     for (const folder of [this.cache, this.nothing]) mkdirSync(folder);
   }
 
@@ -176,8 +175,7 @@ describe('the command line of a package without a shim', () => {
     const unbuilt = new Unbuilt();
     const file = unbuilt.env(process.env.PATH, join(unbuilt.folder, 'package.json'));
     expectRefusal(await outcome(unbuilt.list, file), 'ERR_SHIM_MISSING', 'XDG_CACHE_HOME', 'ENOTDIR');
-    const nobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
-    const answer = await outcome([...nobody, ...unbuilt.list], unbuilt.env(process.env.PATH));
+    const answer = await outcome(nobodys(unbuilt.list), unbuilt.env(process.env.PATH));
     expectRefusal(answer, 'ERR_SHIM_MISSING', 'EACCES');
   });
 

@@ -7,6 +7,7 @@ const source = join(import.meta.dirname, '../../src');
 
 /** A file imports only from folders (or single files) at or above its own place here. */
 const ORDER = [
+  'capabilities.ts',
   'errors.ts',
   'memory',
   'net',

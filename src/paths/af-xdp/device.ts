@@ -36,6 +36,9 @@ const BIND_NEED_WAKEUP = 1 << 3;
 
 const NO_LINK = { ifindex: 0, programId: 0 };
 
+/** The rings of an io_uring of ours are smaller; kernels from 6.13 on account for them (io_uring/memmap.c). */
+const URING_BYTES = 2 ** 20;
+
 export interface AfXdpOptions {
   /** What the device is to agree with, if it may be asked to. */
   readonly rss: RssMode;
@@ -305,6 +308,20 @@ export class AfXdpDevice implements PathDevice {
     });
   }
 
+  /**
+   * Each socket accounts for all frames, and so does the io_uring of each tap queue that has them registered:
+   * the user's locked memory, which the kernel counts over all of the user's processes.
+   */
+  #mayNotLock(device: string, syscall: string): never {
+    const { framesBytes, geometry } = this.#memory.layout;
+    const kibibytes = Math.ceil((2 * geometry.ports * geometry.queues * (framesBytes + URING_BYTES)) / 1024);
+    throw new TwinpathError('ERR_PERMISSION', {
+      ...{ device, syscall, errno: -Errno.ENOBUFS! },
+      detail: `its ${framesBytes / 2 ** 20} MiB of frames exceed RLIMIT_MEMLOCK`,
+      hint: `Give the process CAP_IPC_LOCK, or a limit of at least ${kibibytes} KiB: "ulimit -l ${kibibytes}", or LimitMEMLOCK=${kibibytes}K for systemd.`,
+    });
+  }
+
   #attach(): XdpMode {
     const { ifindex, name } = this.#link;
     let result = 0;
@@ -376,7 +393,10 @@ export class AfXdpDevice implements PathDevice {
       words[(xsk + Xsk.ringEntries + ring * 4) >> 2] = ringEntries;
     }
     const fd = this.#shim.xskOpen(bytes.subarray(xsk, xsk + Xsk.bytes));
-    check(fd, STEPS[words[(xsk + Xsk.step) >> 2]!]!, { device: `${this.#link.name} queue ${queue}` });
+    const device = `${this.#link.name} queue ${queue}`;
+    const step = STEPS[words[(xsk + Xsk.step) >> 2]!]!;
+    if (fd === Errno.ENOBUFS && step === 'setsockopt(XDP_UMEM_REG)') this.#mayNotLock(device, step);
+    check(fd, step, { device });
     words[(slot + PathSlot.fd) >> 2] = fd;
     words[(slot + PathSlot.staged) >> 2] = 0;
     words[(slot + PathSlot.giving) >> 2] = 0;

@@ -19,6 +19,10 @@ export const QUEUE_LENGTH = 4096;
 /** How long a closed tap is waited for; after that it goes by itself. */
 const VANISH_MILLIS = 250;
 
+/** The file's mode, not a capability: udev makes it 0666, a bare devtmpfs 0600. */
+const MAY_NOT =
+  'Let this user read and write the file, for example by "chmod 666 /dev/net/tun", or run as root.';
+
 export interface TapRequest {
   /** With %d for a number the kernel chooses. At most 15 bytes when filled in. */
   readonly template: string;
@@ -90,7 +94,8 @@ function openQueues(
         hint: 'Load the module: modprobe tun. In a container, pass the device in: --device /dev/net/tun.',
       });
     }
-    opened(check(fd, 'open', { device: '/dev/net/tun' }));
+    const hint = fd === Errno.EACCES ? { hint: MAY_NOT } : {};
+    opened(check(fd, 'open', { device: '/dev/net/tun', ...hint }));
     check(shim.ioctl(fd, TUNSETIFF, request), 'ioctl(TUNSETIFF)', { device: '/dev/net/tun' });
   }
   const name = new Uint8Array(request.buffer, 0, 16);

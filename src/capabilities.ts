@@ -1,0 +1,57 @@
+/**
+ * Which of the capabilities that a port needs this thread has (capabilities(7)), and the hint for a refusal.
+ *
+ * What needs which, on Linux 6.18 (test/system/capabilities.test.ts opens ports with exactly these):
+ *
+ * - CAP_NET_ADMIN: taps, tcx and XDP attachments, rtnetlink and ethtool changes.
+ * - CAP_NET_RAW: AF_XDP sockets, and the packet socket of inline mode.
+ * - CAP_BPF: programs and maps, also where kernel.unprivileged_bpf_disabled is 0: programs for XDP and tcx are never
+ *   unprivileged (kernel/bpf/syscall.c, bpf_prog_load). Before Linux 5.8 it was part of CAP_SYS_ADMIN, which still has it.
+ * - CAP_IPC_LOCK: an AF_XDP socket locks all frames of the port in memory, or else RLIMIT_MEMLOCK must leave room for
+ *   that (net/xdp/xdp_umem.c, xdp_umem_account_pages).
+ *
+ * CAP_SYS_ADMIN is needed for `netns` alone (setns(2)), CAP_SYS_NICE for nothing but priority.
+ */
+import { readFileSync } from 'node:fs';
+
+const NEEDED = [
+  ['CAP_NET_ADMIN', 12],
+  ['CAP_NET_RAW', 13],
+  ['CAP_BPF', 39],
+  ['CAP_IPC_LOCK', 14],
+] as const;
+const CAP_SYS_ADMIN = 21;
+
+type Name = (typeof NEEDED)[number][0];
+
+/** Names of the needed capabilities that are not effective in `status`, the text of /proc/thread-self/status. */
+export function lackingIn(status: string): Name[] {
+  const digits = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1];
+  if (digits === undefined) return [];
+  const effective = BigInt(`0x${digits}`);
+  const has = (bit: number): boolean => ((effective >> BigInt(bit)) & 1n) === 1n;
+  return NEEDED.filter(([name, bit]) => !has(bit) && !(name === 'CAP_BPF' && has(CAP_SYS_ADMIN))).map(
+    ([name]) => name,
+  );
+}
+
+/** The same of the calling thread; none where /proc does not tell. */
+export function lackingCapabilities(): Name[] {
+  try {
+    return lackingIn(readFileSync('/proc/thread-self/status', 'latin1'));
+  } catch {
+    return [];
+  }
+}
+
+/** What to do about an EPERM or EACCES. */
+export function permissionHint(lacking: readonly string[] = lackingCapabilities()): string {
+  const needed = enumeration(NEEDED.map(([name]) => name));
+  return lacking.length > 0
+    ? `Run as root, or with ${needed}: this process lacks ${enumeration(lacking)}.`
+    : `This process has ${needed}, as root has: a security module, a container or a user namespace refuses.`;
+}
+
+function enumeration(names: readonly string[]): string {
+  return names.length < 2 ? names.join() : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
+}

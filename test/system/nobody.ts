@@ -1,0 +1,68 @@
+/**
+ * Commands as a user who may do nothing, or only what a set of capabilities allows.
+ *
+ * That user may be unable to enter the folder this clone is in, or the one node is in (/root, a home of mode 0750):
+ * the command runs from a copy of what it needs, in a folder for everybody that goes with the test file.
+ */
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll } from 'vitest';
+
+export const NOBODY = 65_534;
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+
+/** What the built package and the fixtures need at run time. */
+const PARTS = [
+  ...['package.json', 'dist', 'build', 'native', 'test/fixtures'],
+  ...['koffi', '@koromix', 'piscina', '@napi-rs'].map((name) => `node_modules/${name}`),
+];
+
+let copy: { readonly root: string; readonly node: string } | undefined;
+afterAll(() => {
+  if (copy !== undefined) rmSync(copy.root, { recursive: true, force: true });
+});
+
+/** The package's folder and a node that every user may read and run. */
+export function everybodys(): { readonly root: string; readonly node: string } {
+  if (copy !== undefined) return copy;
+  const closed = closedFolder(tmpdir());
+  if (closed !== undefined)
+    throw new Error(`other users may not enter ${closed}: set TMPDIR to a folder they may`);
+  const root = mkdtempSync(join(tmpdir(), `tp-${process.pid}-package-`));
+  copy = { root, node: process.execPath };
+  for (const part of PARTS) {
+    mkdirSync(dirname(join(root, part)), { recursive: true });
+    cpSync(join(ROOT, part), join(root, part), { recursive: true });
+  }
+  if (closedFolder(dirname(realpathSync(process.execPath))) !== undefined) {
+    copy = { root, node: join(root, 'node') };
+    cpSync(realpathSync(process.execPath), copy.node);
+  }
+  execFileSync('chmod', ['-R', 'a+rX', root]); // whatever the umask of the clone was
+  return copy;
+}
+
+/** The first folder on the way that others may not enter. */
+function closedFolder(path: string): string | undefined {
+  const above = path === '/' ? undefined : closedFolder(dirname(path));
+  return above ?? ((statSync(path).mode & 0o001) === 0 ? path : undefined);
+}
+
+/** A command of this clone's files, of everybody's copy. */
+export function published(command: readonly string[]): string[] {
+  const { root, node } = everybodys();
+  return command.map((word) => (word === process.execPath ? node : word.replaceAll(ROOT, root)));
+}
+
+/** As nobody, without any capability or with these (setpriv's names: `net_admin`). */
+export function nobodys(command: readonly string[], capabilities: readonly string[] = []): string[] {
+  const set = ['-all', ...capabilities.map((name) => `+${name}`)].join();
+  return [
+    ...['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'],
+    ...[`--inh-caps=${set}`, `--ambient-caps=${set}`, `--bounding-set=${set}`, '--'],
+    ...published(command),
+  ];
+}
