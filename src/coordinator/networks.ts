@@ -64,7 +64,7 @@ export class Networks {
         const snapshot = takeSnapshot(table.netlink, sysfs);
         const choice = choose(snapshot, wanted, taken);
         if (host === 'off' && !cutHost) refuseToCut(snapshot, choice);
-        claims.push(claim(shim, choice.netvsc.ifindex, choice.netvsc.name));
+        claims.push(claim(shim, table.netlink, choice.netvsc));
         taken.add(choice.netvsc.ifindex);
         if (choice.vf !== undefined) taken.add(choice.vf.ifindex);
         return new KernelNetwork(shim, memory, port, table, sysfs, choice, optionsOf(settings));

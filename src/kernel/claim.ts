@@ -1,29 +1,52 @@
 /**
- * One Twinpath per NetVSC: a claim that other ports, of this or another process, run into.
+ * One Twinpath per NetVSC: a lock that other ports, of this or another process, run into.
  *
- * An abstract Unix socket (unix(7)): its name belongs to the network namespace, as the device does, and it is
- * free again the moment its owner is gone, however it went. Nothing lies in the file system.
+ * The lock is a tun device of a fixed name, `tlock` and the NetVSC's ifindex, that stays down. Making it takes
+ * CAP_NET_ADMIN in the namespace that the NetVSC is in, without which there is no port either; so no other user can
+ * hold it. (An abstract Unix socket could be bound by anybody.) Its name belongs to the network namespace, so that
+ * containers that share one see each other without sharing a file system. It is free again the moment its owner is
+ * gone, however it went: the kernel removes the device with its descriptor. And `ip link` shows who has which NetVSC.
+ *
+ * Considered: a lock on a file under /run, which containers do not share; an AF_XDP socket on the NetVSC, which frees
+ * its queue later, in a work item, and keeps other programs from the device; a tcx or XDP attachment, which all
+ * packets would pay for; a netlink port number, which anybody may bind.
  */
-import { check, Errno, TwinpathError } from '../errors.ts';
+import { Errno, TwinpathError } from '../errors.ts';
+import type { Link, RtNetlink } from './rtnetlink.ts';
 import type { Shim } from './shim.ts';
+import { checkTun, IFF_NO_PI, IFF_TUN, IFF_TUN_EXCL, openTun, TUNSETIFF, tunRequest } from './tun.ts';
 
-const AF_UNIX = 1;
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
+/** Name of the device that stands for a claim: at most 15 bytes, as an ifindex has 10 digits at most. */
+export const lockName = (ifindex: number): string => `tlock${ifindex}`;
 
-/** Claims a link of the calling thread's namespace; close the descriptor to give it up. @throws ERR_DEVICE_BUSY */
-export function claim(shim: Shim, ifindex: number, device: string): number {
-  const name = new TextEncoder().encode(`\0twinpath/${ifindex}`);
-  const address = new Uint8Array(2 + name.length); // struct sockaddr_un: u16 family, path
-  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
-  address.set(name, 2);
-  const fd = check(shim.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0), 'socket(AF_UNIX)', { device });
-  const bound = shim.bind(fd, address, address.length);
-  if (bound >= 0) return fd;
-  shim.close(fd);
-  if (bound !== Errno.EADDRINUSE) check(bound, 'bind(AF_UNIX)', { device });
-  throw new TwinpathError('ERR_DEVICE_BUSY', {
+/**
+ * Claims a link of the calling thread's namespace; close the descriptor to give it up.
+ *
+ * @throws ERR_DEVICE_BUSY, naming the process that has it; ERR_NO_TUN, ERR_PERMISSION, ERR_KERNEL
+ */
+export function claim(shim: Shim, netlink: RtNetlink, { ifindex, name }: Link): number {
+  const lock = lockName(ifindex);
+  const fd = openTun(shim);
+  try {
+    const result = shim.ioctl(fd, TUNSETIFF, tunRequest(lock, IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL));
+    if (result === Errno.EBUSY) throw busy(name, lock, netlink.link(lock));
+    checkTun(result);
+    const device = netlink.link(lock);
+    if (device !== undefined) netlink.setLink(device.ifindex, { alias: aliasOf(name) });
+    return fd;
+  } catch (error) {
+    shim.close(fd);
+    throw error;
+  }
+}
+
+const aliasOf = (device: string): string => `Twinpath port on ${device}, process ${process.pid}`;
+
+function busy(device: string, lock: string, holder: Link | undefined): TwinpathError {
+  const pid = /, process (\d+)$/.exec(holder?.alias ?? '')?.[1];
+  return new TwinpathError('ERR_DEVICE_BUSY', {
     device,
-    detail: 'another Twinpath port has it',
-    hint: 'Close that port first; in its network namespace "ss -xap | grep twinpath/" finds its process.',
+    detail: `${pid === undefined ? 'another Twinpath port' : `the port of process ${pid}`} has it`,
+    hint: `Close that port first. The interface ${lock} stands for it ("ip link show ${lock}"), and goes with it.`,
   });
 }

@@ -19,6 +19,8 @@ export interface Link {
   readonly ifindex: number;
   readonly name: string;
   readonly altNames: string[];
+  /** A text that somebody has set; '' none. */
+  readonly alias: string;
   /** `IFF` bits. */
   readonly flags: number;
   /** ARPHRD_*: 1 is Ethernet. */
@@ -84,6 +86,7 @@ export const IFLA = {
   TXQLEN: 13,
   OPERSTATE: 16,
   LINKINFO: 18,
+  IFALIAS: 20,
   STATS64: 23,
   AF_SPEC: 26,
   NET_NS_FD: 28,
@@ -117,6 +120,7 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     ifindex: view.getInt32(4, true),
     name: a.string(IFLA.IFNAME),
     altNames: a.nested(IFLA.PROP_LIST).strings(IFLA.ALT_IFNAME),
+    alias: a.string(IFLA.IFALIAS),
     flags,
     type: view.getUint16(2, true),
     mtu: a.u32(IFLA.MTU),

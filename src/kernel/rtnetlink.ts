@@ -40,6 +40,8 @@ export interface LinkChange {
   readonly up?: boolean;
   readonly mtu?: number;
   readonly name?: string;
+  /** A text for people; '' takes it away. */
+  readonly alias?: string;
   readonly txQueueLength?: number;
   /** IPv6 address generation: 0 EUI-64, 1 none. */
   readonly addrGenMode?: number;
@@ -150,6 +152,7 @@ export class RtNetlink {
     builder.begin(RTM_SETLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex, ...flagsOf(change)));
     if (change.address !== undefined) builder.bytes(IFLA.ADDRESS, macBytes(change.address));
     if (change.mtu !== undefined) builder.u32(IFLA.MTU, change.mtu);
+    if (change.alias !== undefined) builder.string(IFLA.IFALIAS, change.alias);
     if (change.name !== undefined) builder.string(IFLA.IFNAME, change.name);
     if (change.txQueueLength !== undefined) builder.u32(IFLA.TXQLEN, change.txQueueLength);
     if (change.master !== undefined) builder.u32(IFLA.MASTER, change.master);

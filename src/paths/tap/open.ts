@@ -3,25 +3,24 @@
  * descriptor is closed, also by a kill. Coordinator only.
  */
 import { writeFileSync } from 'node:fs';
-import { check, Errno, TwinpathError } from '../../errors.ts';
+import { TwinpathError } from '../../errors.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
-
-const TUNSETIFF = 0x400454ca;
-const IFF_TAP = 0x0002;
-const IFF_MULTI_QUEUE = 0x0100;
-const IFF_NO_PI = 0x1000;
-const O_RDWR_NONBLOCK_CLOEXEC = 0o2004002;
+import {
+  checkTun,
+  IFF_MULTI_QUEUE,
+  IFF_NO_PI,
+  IFF_TAP,
+  openTun,
+  TUNSETIFF,
+  tunRequest,
+} from '../../kernel/tun.ts';
 
 /** Packets the kernel keeps for a tap queue nobody reads for a moment; its own default is 1000. */
 export const QUEUE_LENGTH = 4096;
 
 /** How long a closed tap is waited for; after that it goes by itself. */
 const VANISH_MILLIS = 250;
-
-/** The file's mode, not a capability: udev makes it 0666, a bare devtmpfs 0600. */
-const MAY_NOT =
-  'Let this user read and write the file, for example by "chmod 666 /dev/net/tun", or run as root.';
 
 export interface TapRequest {
   /** With %d for a number the kernel chooses. At most 15 bytes when filled in. */
@@ -81,22 +80,11 @@ function openQueues(
   { template, queues, flags = 0 }: TapRequest,
   opened: (fd: number) => void,
 ): string {
-  const request = new DataView(new ArrayBuffer(40)); // struct ifreq
-  new Uint8Array(request.buffer).set(new TextEncoder().encode(template));
-  request.setUint16(16, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | flags, true);
+  const request = tunRequest(template, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | flags);
   for (let queue = 0; queue < queues; queue++) {
-    const fd = shim.open('/dev/net/tun', O_RDWR_NONBLOCK_CLOEXEC);
-    if (fd === Errno.ENOENT || fd === Errno.ENODEV || fd === Errno.ENXIO) {
-      throw new TwinpathError('ERR_NO_TUN', {
-        device: '/dev/net/tun',
-        syscall: 'open',
-        errno: -fd,
-        hint: 'Load the module: modprobe tun. In a container, pass the device in: --device /dev/net/tun.',
-      });
-    }
-    const hint = fd === Errno.EACCES ? { hint: MAY_NOT } : {};
-    opened(check(fd, 'open', { device: '/dev/net/tun', ...hint }));
-    check(shim.ioctl(fd, TUNSETIFF, request), 'ioctl(TUNSETIFF)', { device: '/dev/net/tun' });
+    const fd = openTun(shim);
+    opened(fd);
+    checkTun(shim.ioctl(fd, TUNSETIFF, request));
   }
   const name = new Uint8Array(request.buffer, 0, 16);
   return new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
