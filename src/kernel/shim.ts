@@ -7,15 +7,14 @@
  *
  * NB: an address does not keep its buffer alive. Whoever holds an address holds the view too.
  */
-import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { TwinpathError } from '../errors.ts';
 import { ABI } from './abi.ts';
+import { cachedShim } from './shim-cache.ts';
+import { distrustPart, refuse } from './trust.ts';
 
 /** A fixed-size typed array, or an address inside one. Calls with a Number are the cheapest (30 ns). */
 export type Pointer = number | ArrayBufferView;
@@ -118,7 +117,8 @@ let loaded: Shim | undefined;
 
 /**
  * The shim, loaded once a thread. Looks in `build/` (a clone), then `prebuilds/` (the package), then
- * the user's cache, and compiles it there when none fits.
+ * the user's cache, and compiles it there when none fits. See trust.ts for who may
+ * have put it there.
  *
  * @throws ERR_NOT_LINUX, ERR_SHIM_MISSING (no compiler and nothing prebuilt), ERR_SHIM_LOAD, ERR_SHIM_ABI
  */
@@ -177,61 +177,12 @@ export const packageRoot: string = (() => {
 
 function locate(): string {
   if (process.platform !== 'linux') throw new TwinpathError('ERR_NOT_LINUX', { device: process.platform });
-  const built = join(packageRoot, 'build', 'shim.so');
-  if (existsSync(built)) return built;
-  const prebuilt = join(packageRoot, 'prebuilds', `linux-${process.arch}`, 'shim.so');
-  if (existsSync(prebuilt)) return prebuilt;
-  return cached();
-}
-
-/** Compiles into the user's cache under a name that changes with the source. */
-function cached(): string {
-  const source = join(packageRoot, 'native');
-  const digest = createHash('sha256').update(process.arch);
-  for (const name of ['shim.c', 'layout.h', 'syscall.h', 'Makefile']) {
-    digest.update(readFileSync(join(source, name)));
+  const owner = statSync(join(packageRoot, 'package.json')).uid;
+  for (const folder of ['build', `prebuilds/linux-${process.arch}`]) {
+    const file = join(packageRoot, folder, 'shim.so');
+    if (!existsSync(file)) continue;
+    refuse(distrustPart(file, owner));
+    return file;
   }
-  const caches = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
-  const folder = join(caches, 'twinpath');
-  const file = join(folder, `${digest.digest('hex').slice(0, 16)}.so`);
-  if (existsSync(file)) return file;
-
-  const own = `${file}.${process.pid}`;
-  const failed = (detail: string): never => {
-    throw new TwinpathError('ERR_SHIM_MISSING', {
-      device: file,
-      detail,
-      hint: 'It takes a C compiler and make (Debian: apt-get install gcc make), and a folder that can be written to: XDG_CACHE_HOME, else ~/.cache.',
-    });
-  };
-  try {
-    for (const path of [caches, folder]) makeFolder(path);
-    const run = spawnSync('make', ['-s', '-C', source, `OUT=${own}`], { encoding: 'utf8' });
-    if (run.status === 0)
-      renameSync(own, file); // two first uses at once: the last one wins, both are whole
-    else rmSync(`${own}.tmp`, { force: true });
-    if (run.error) return failed(`cannot run make: ${run.error.message}`);
-    if (run.status !== 0) return failed(complaint(run.stderr));
-  } catch (error) {
-    if (error instanceof TwinpathError) throw error;
-    return failed((error as Error).message);
-  }
-  return file;
-}
-
-/** The first line that tells a cause: after it the tools only tell each other that something failed. */
-function complaint(stderr: string): string {
-  const lines = stderr
-    .split('\n')
-    .filter((line) => !/^\s*$|^make(\[\d+\])?: \*\*\*|: In function /.test(line));
-  return lines[0]?.trim() ?? 'make failed';
-}
-
-/** Not `recursive`: Node never returns from that where mkdir answers ENOENT, as /proc does. */
-function makeFolder(path: string): void {
-  try {
-    mkdirSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error; // two first uses at once
-  }
+  return cachedShim(join(packageRoot, 'native'));
 }
