@@ -89,7 +89,7 @@ async function measure(
   const shown: Shown[] = [];
   const runs: Record<string, Run[]> = {};
   for (const row of rows) {
-    terminal.say(`\n${row.name}: ${row.about}`);
+    terminal.say('', `${row.name}: ${row.about}`);
     const progress = (side: string, turn: number, turns: number): void =>
       terminal.panel([`  run ${turn + 1} of ${turns}: ${side}`]);
     const heard = (text: string): void => terminal.say(`  ${text}`);
@@ -98,14 +98,14 @@ async function measure(
     if (signal.aborted) return interruption.exitCode;
     runs[row.name] = result.runs;
     shown.push({ row, lines: result.lines });
-    terminal.say(textTable(shown.slice(-1)));
+    terminal.say(...textTable(shown.slice(-1)).split('\n'));
   }
   const lines = shown.flatMap((one) => one.lines);
   const seconds = Math.round((Date.now() - began.getTime()) / 1000);
   const results = { began: began.toISOString(), seconds, quick, machine, rows: lines, runs };
   const code = await tell({ shown, results }, args, terminal);
   const path = writeResults(results); // last: a full disk must not cost what was measured
-  terminal.say(`\n${seconds} s. Every sample: ${path}`);
+  terminal.say('', `${seconds} s. Every sample: ${path}`);
   return code;
 }
 
@@ -127,7 +127,8 @@ async function judgedAgain(results: Results, only: readonly string[]): Promise<T
 /** Prints the results, and publishes them if that was asked for. */
 async function tell({ shown, results }: Told, args: Arguments, terminal: Terminal): Promise<number> {
   const rows = shown.flatMap(({ lines }) => lines);
-  await terminal.print(args.flags.has('json') ? JSON.stringify({ rows }) : textTable(shown));
+  if (args.flags.has('json')) await terminal.printJson({ rows });
+  else await terminal.print(textTable(shown));
   if (args.flags.has('publish')) {
     for (const file of publish(shown, results)) terminal.say(`wrote ${file}`);
   }

@@ -235,13 +235,28 @@ export function single(options: OpenPortOptions): OpenPortsOptions {
   return { ...shared, ports: [{ netvsc, mac, vf, force }] };
 }
 
-/** The candidate that takes the fewest single-character edits to become `wanted`, if it is near. */
+/** Nobody's slip of the fingers is longer, and the search takes the product of two lengths. */
+const LONGEST_SLIP = 128;
+
+/**
+ * The candidate that `wanted` is the beginning of, or that takes the fewest single-character edits to become it, if it
+ * is near: two edits or half of the longer one's characters, and not each of them.
+ */
 export function nearest(wanted: string, candidates: readonly string[]): string | undefined {
+  if (wanted === '' || wanted.length > LONGEST_SLIP) return undefined;
+  const word = wanted.toLowerCase();
   const ranked = candidates
-    .map((candidate) => ({ candidate, edits: distance(wanted.toLowerCase(), candidate.toLowerCase()) }))
+    .map((candidate) => {
+      const name = candidate.toLowerCase();
+      const edits = distance(word, name);
+      const longer = Math.max(word.length, name.length);
+      const begun = word.length > 1 && name.startsWith(word);
+      const near = begun || (edits <= Math.max(2, longer / 2) && edits < longer);
+      return { candidate, near, edits: begun ? Math.min(edits, 1) : edits };
+    })
+    .filter(({ near }) => near)
     .sort((a, b) => a.edits - b.edits);
-  const best = ranked[0];
-  return best !== undefined && best.edits <= Math.max(2, wanted.length / 2) ? best.candidate : undefined;
+  return ranked[0]?.candidate;
 }
 
 function distance(a: string, b: string): number {

@@ -87,14 +87,13 @@ async function runDemo(args: Arguments, surroundings: Surroundings): Promise<num
     downloads && played ? await playDownload(options, downloadSeconds(seconds), surroundings) : undefined;
   if (!played || interruption.signal.aborted) {
     terminal.say('twinpath: interrupted; the lab is taken down and there is no ledger');
-    if (args.flags.has('json')) {
-      await terminal.print(JSON.stringify({ ok: false, problems: ['interrupted'] }));
-    }
+    if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
   const ledger = drawUp({ ...played, download });
   if (terminal.live) terminal.say('');
-  await terminal.print(args.flags.has('json') ? JSON.stringify(ledger) : ledgerText(ledger));
+  if (args.flags.has('json')) await terminal.printJson(ledger);
+  else await terminal.print(ledgerText(ledger));
   for (const problem of ledger.problems) terminal.say(`twinpath: ${problem}`);
   return ledger.ok ? EXIT.WELL : EXIT.NOT_WELL;
 }

@@ -73,7 +73,7 @@ async function runList(args: Arguments, { terminal }: Surroundings): Promise<num
     uring: firstLine('/proc/sys/kernel/io_uring_disabled') !== '2',
   };
   const rows = found.map((one) => row(one, machine));
-  if (args.flags.has('json')) await terminal.print(JSON.stringify(rows, null, 2));
+  if (args.flags.has('json')) await terminal.printJson(rows, 2);
   else await terminal.print(rows.length === 0 ? nothing(links) : rows.map(paragraph).join('\n'));
   return EXIT.WELL;
 }

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { TwinpathError } from '../errors.ts';
 import { packageRoot } from '../kernel/shim.ts';
 import { parse, unknownCommand } from './arguments.ts';
-import { EXIT } from './command.ts';
+import { type Command, EXIT } from './command.ts';
 import { demo } from './demo.ts';
 import { commandHelp, generalHelp } from './help.ts';
 import { Interruption } from './interruption.ts';
@@ -29,18 +29,16 @@ async function main([name, ...rest]: string[], terminal: Terminal): Promise<numb
     return EXIT.WELL;
   }
   if (name === '--help' || name === '-h' || name === 'help') {
-    await terminal.print(generalHelp(tables));
+    const [topic] = rest.filter((word) => !word.startsWith('-'));
+    const explained = topic === undefined ? undefined : known(topic).table;
+    await terminal.print(explained === undefined ? generalHelp(tables) : commandHelp(explained));
     return EXIT.WELL;
   }
   if (name === undefined) {
-    terminal.say(generalHelp(tables).trimEnd());
+    terminal.say(...generalHelp(tables).trimEnd().split('\n'));
     return EXIT.USAGE;
   }
-  const command = COMMANDS.find(({ table }) => table.name === name);
-  if (command === undefined) {
-    const known = tables.map((table) => table.name);
-    throw unknownCommand(name, name.startsWith('-') ? ['--help', '--version', ...known] : known);
-  }
+  const command = known(name);
   const args = parse(command.table, rest);
   if (args.flags.has('help')) {
     await terminal.print(commandHelp(command.table));
@@ -49,12 +47,19 @@ async function main([name, ...rest]: string[], terminal: Terminal): Promise<numb
   return command.run(args, { terminal, interruption: new Interruption() });
 }
 
+/** @throws ERR_COMMAND_UNKNOWN */
+function known(name: string): Command {
+  const command = COMMANDS.find(({ table }) => table.name === name);
+  if (command !== undefined) return command;
+  const names = COMMANDS.map(({ table }) => table.name);
+  throw unknownCommand(name, name.startsWith('-') ? ['--help', '--version', ...names] : names);
+}
+
 async function explain(error: unknown, json: boolean, terminal: Terminal): Promise<number> {
   if (!(error instanceof TwinpathError)) throw error;
   terminal.say(`twinpath: ${error.message}`);
   if (json && error.code !== 'ERR_OUTPUT') {
-    const plain = { error: { ...error.toJSON(), message: error.message } };
-    await terminal.print(JSON.stringify(plain)).catch(() => {});
+    await terminal.printJson({ error: { ...error.toJSON(), message: error.message } }).catch(() => {});
   }
   return USAGE_CODES.has(error.code) ? EXIT.USAGE : EXIT.NOT_WELL;
 }

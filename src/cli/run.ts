@@ -131,7 +131,8 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
     seconds: Math.round((nowNanos() - started) / 1e7) / 100,
     ...{ statistics, failovers, frames },
   };
-  await terminal.print(args.flags.has('json') ? JSON.stringify(result) : summary(statistics, frames));
+  if (args.flags.has('json')) await terminal.printJson(result);
+  else await terminal.print(summary(statistics, frames));
   for (const problem of new Set(problems)) terminal.say(`twinpath: ${problem}`);
   return problems.length === 0 ? EXIT.WELL : EXIT.NOT_WELL;
 }
@@ -146,7 +147,9 @@ function watch(port: Port, terminal: Terminal, problems: string[]): void {
     terminal.say(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
   });
   port.on('link', ({ path, device, state, detail }) => {
-    terminal.say(`${path}: ${device} is ${state}${detail === undefined ? '' : ` (${detail})`}`);
+    terminal.say(
+      `${path}: ${device} ${state === 'failed' ? '' : 'is '}${state}${detail === undefined ? '' : ` (${detail})`}`,
+    );
   });
   port.on('worker', ({ queue, state, detail }) => {
     terminal.say(`worker of queue ${queue} ${state}${detail === undefined ? '' : `: ${detail}`}`);

@@ -4,9 +4,15 @@
  *
  * A reader who has seen enough (EPIPE) ends no command: what is left to print is not printed. A full disk
  * does end it. What standard error cannot take is dropped.
+ *
+ * What people read goes through printable.ts; JSON is what it is.
  */
 import { stripVTControlCharacters, styleText } from 'node:util';
 import { TwinpathError } from '../errors.ts';
+import { printable, printableLines } from '../printable.ts';
+
+/** A line of a result: a list of a machine's interfaces may well be long. */
+const LONGEST_LINE = 16_000;
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -35,8 +41,17 @@ export class Terminal {
     };
   }
 
-  /** Prints a result. @throws ERR_OUTPUT */
-  async print(text: string): Promise<void> {
+  /** Prints a result for people, of however many lines. @throws ERR_OUTPUT */
+  print(text: string): Promise<void> {
+    return this.#result(printableLines(text, LONGEST_LINE));
+  }
+
+  /** Prints a result for programs, exactly. @throws ERR_OUTPUT */
+  printJson(value: unknown, indent?: number): Promise<void> {
+    return this.#result(JSON.stringify(value, null, indent));
+  }
+
+  async #result(text: string): Promise<void> {
     const error = await new Promise<NodeJS.ErrnoException | null | undefined>((resolve) => {
       this.#write(text.endsWith('\n') ? text : `${text}\n`, (failure) => resolve(failure));
     });
@@ -44,10 +59,10 @@ export class Terminal {
     throw new TwinpathError('ERR_OUTPUT', { detail: error.message });
   }
 
-  /** One line for whoever watches; a panel stays below it. */
-  say(line: string): void {
+  /** Lines for whoever watches; a panel stays below them. */
+  say(...lines: readonly string[]): void {
     this.#erase();
-    process.stderr.write(`${line}\n`);
+    for (const line of lines) process.stderr.write(`${printable(line)}\n`);
     this.#draw();
   }
 
@@ -59,13 +74,15 @@ export class Terminal {
     // A wrapped line would take two rows, and the next erasure one too few.
     this.#panel = lines.map((line) => {
       const bare = stripVTControlCharacters(line);
-      return bare.length < width ? line : bare.slice(0, width - 1);
+      return bare.length < width ? line : printable(bare.slice(0, width - 1));
     });
     this.#draw();
   }
 
+  /** For panels; `say` and `print` would show the codes. */
   style(style: Style, text: string): string {
-    return this.#colourful ? styleText(style, text) : text;
+    const fit = printable(text);
+    return this.#colourful ? styleText(style, fit) : fit;
   }
 
   #erase(): void {

@@ -16,6 +16,7 @@ import {
   type RtNetlink,
 } from '../kernel/rtnetlink.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
+import { nearest } from '../options.ts';
 import { isNetvsc, parentOf } from './netvsc.ts';
 import { occupation } from './occupation.ts';
 import { findVf, isVfOf, type PairingRules } from './pairing.ts';
@@ -206,7 +207,8 @@ function netvscOf(snapshot: Snapshot, vfs: readonly Link[], name: string, force:
 }
 
 /** Every link of that name, alternative name, MAC or (for a VF) PCI address; never none. */
-function resolve({ links, sysfs }: Snapshot, text: string, option: 'netvsc' | 'vf'): Link[] {
+function resolve(snapshot: Snapshot, text: string, option: 'netvsc' | 'vf'): Link[] {
+  const { links, sysfs } = snapshot;
   const mac = normalizeMac(text);
   const found = links.filter((link) => {
     if (link.name === text || link.altNames.includes(text)) return true;
@@ -216,19 +218,20 @@ function resolve({ links, sysfs }: Snapshot, text: string, option: 'netvsc' | 'v
     return parent?.bus === 'pci' && parent.device === text.toLowerCase();
   });
   if (found.length > 0) return found;
-  const names =
-    mac === undefined
-      ? links.flatMap(({ name, altNames }) => [name, ...altNames])
-      : links.map(({ address }) => address);
-  const near = nearest(
-    mac ?? text,
-    names.filter((name) => name !== ''),
-  );
+  const near = nearest(mac ?? text, suggestions(snapshot, mac === undefined ? 'names' : 'addresses'));
   const hint = [
     near === undefined ? undefined : `The nearest is ${near}.`,
     option === 'vf' ? 'Without the option "vf" the VF is found by itself, whenever it comes.' : undefined,
   ].filter((sentence) => sentence !== undefined);
   return fail('ERR_DEVICE_NOT_FOUND', text, undefined, hint.join(' ') || undefined);
+}
+
+/** What a person may have meant: no loopback, no tap, and nothing that the machine's default route leads through. */
+function suggestions(snapshot: Snapshot, what: 'names' | 'addresses'): string[] {
+  return snapshot.links
+    .filter(({ type, kind }) => type === ARPHRD_ETHER && kind !== 'tun')
+    .filter((link) => !occupation(snapshot, link, undefined).defaultRoute)
+    .flatMap(({ name, altNames, address }) => (what === 'names' ? [name, ...altNames] : [address]));
 }
 
 function netvscs({ links, sysfs }: Snapshot): Link[] {
@@ -272,31 +275,4 @@ function driverName(link: Link, sysfs: Sysfs): string {
 function fail(code: TwinpathError['code'], device?: string, detail?: string, hint?: string): never {
   const details: ErrorDetails = { device, detail, hint };
   throw new TwinpathError(code, details);
-}
-
-/** The least edit distance; among equals the first. */
-export function nearest(text: string, names: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let least = Number.POSITIVE_INFINITY;
-  for (const name of names) {
-    const distance = editDistance(text, name);
-    if (distance >= least) continue;
-    best = name;
-    least = distance;
-  }
-  return best;
-}
-
-/** Levenshtein's, one row at a time. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
 }

@@ -377,7 +377,7 @@ export class ManagedPort {
     if (lasts && still !== undefined && still.key === slot.key && slot.told !== known.message) {
       slot.told = known.message;
       this.#events.error(known.toJSON());
-      this.#news(slot, 'failed', known.message);
+      this.#news(slot, 'failed', known.message, still.name);
     }
     this.#later(slot);
   }
@@ -419,8 +419,12 @@ export class ManagedPort {
     await this.#ownership.give(next, owner === Path.NONE ? 'start' : 'path ready', nowNanos());
   }
 
-  #news(slot: Slot, state: LinkNews['state'], detail?: string): void {
-    const device = slot.device?.description.device ?? this.network.device;
+  #news(
+    slot: Slot,
+    state: LinkNews['state'],
+    detail?: string,
+    device = slot.device?.description.device ?? this.network.device,
+  ): void {
     this.#events.link({ port: this.port, path: PATH_NAMES[slot.path], device, state, detail });
   }
 }

@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import {
   choose,
   discover,
-  nearest,
   refuseToCut,
   type Snapshot,
   type Wanted,
@@ -175,12 +174,30 @@ describe('by name', () => {
 
   it('an unknown device is answered with the nearest one', () => {
     expect(refusal(machine, { netvsc: 'eth11' }).hint).toContain('eth1');
-    expect(refusal(machine, { netvsc: 'eht0' }).hint).toContain('eth0');
+    expect(refusal({ ...machine, defaultRoutes: [] }, { netvsc: 'eht0' }).hint).toContain('eth0');
     expect(refusal(machine, { mac: '00:0d:3a:44:55:01' }).hint).toContain(DATA);
     const { code, hint } = refusal(machine, { netvsc: 'eth1', vf: 'enP45159s2' });
     expect(code).toBe('ERR_DEVICE_NOT_FOUND');
     expect(hint).toContain('enP45159s2np0');
     expect(refusal({ ...machine, links: [] }, { netvsc: 'eth0' }).hint).toBeUndefined();
+  });
+
+  it('a device that carries the default route, or is no Ethernet device, is never suggested', () => {
+    const links = [
+      link({ ifindex: 1, name: 'lo', type: 772 }),
+      link({ ifindex: 2, name: 'eth0' }),
+      link({ ifindex: 3, name: 'vlan7', kind: 'vlan', peer: 2 }),
+      link({ ifindex: 4, name: 'wan0' }),
+      link({ ifindex: 5, name: 'tlock7', kind: 'tun' }),
+    ];
+    const hint = (netvsc: string, defaultRoutes: number[]): string | undefined =>
+      refusal({ ...machine, links, defaultRoutes }, { netvsc }).hint;
+    expect(hint('eth1', [])).toContain('eth0');
+    expect(hint('eth1', [2])).toBeUndefined();
+    expect(hint('eth1', [3])).toBeUndefined(); // through a VLAN on it
+    expect(hint('wan1', [2])).toContain('wan0');
+    expect(hint('tlock8', [])).toBeUndefined();
+    for (const far of ['l0', 'zzz', 'zz', 'x', 'a'.repeat(100_000)]) expect(hint(far, [2])).toBeUndefined();
   });
 
   it('a device that a port of this process has is busy', () => {
@@ -268,12 +285,5 @@ describe('the list', () => {
     });
     expect(discover(azure('mana')).map(({ vfDriver }) => vfDriver)).toEqual(['mana', 'mana']);
     expect(discover(lab)).toEqual([]);
-  });
-});
-
-describe('the nearest name', () => {
-  it('is the one with the fewest edits, the first of equals, and none of none', () => {
-    expect(nearest('eth', ['wlan0', 'eth1', 'eth0'])).toBe('eth1');
-    expect(nearest('abc', [])).toBeUndefined();
   });
 });

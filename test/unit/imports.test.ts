@@ -8,6 +8,7 @@ const source = join(import.meta.dirname, '../../src');
 /** A file imports only from folders (or single files) at or above its own place here. */
 const ORDER = [
   'capabilities.ts',
+  'printable.ts',
   'errors.ts',
   'memory',
   'net',

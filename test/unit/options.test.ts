@@ -131,7 +131,28 @@ describe('options', () => {
   });
 });
 
-test('nearest finds a slip of the fingers and nothing else', () => {
-  expect(nearest('refelct', ['reflect', 'echo'])).toBe('reflect');
-  expect(nearest('xyzzy', ['reflect', 'echo'])).toBeUndefined();
+describe('the nearest word', () => {
+  test.each([
+    ['refelct', ['reflect', 'echo'], 'reflect'],
+    ['eth', ['wlan0', 'eth1', 'eth0'], 'eth1'],
+    ['secs', ['json', 'queues', 'seconds'], 'seconds'],
+    ['sec', ['json', 'seconds'], 'seconds'],
+    ['stuck', ['tap', 'stuck-millis', 'stack'], 'stuck-millis'],
+    ['rnu', ['demo', 'run'], 'run'],
+    ['QUEUE', ['queues'], 'queues'],
+  ])('to %s of %j is %s', (wanted, candidates, near) => {
+    expect(nearest(wanted, candidates)).toBe(near);
+  });
+
+  test.each([
+    ['xyzzy', ['reflect', 'echo']],
+    ['zzz', ['lo', 'eth0']],
+    ['zz', ['lo']],
+    ['x', ['vf', 'mac']],
+    ['', ['a', 'ab']],
+    ['abc', []],
+    ['s'.repeat(100_000), ['seconds']],
+  ])('to %.20s is none of %j', (wanted, candidates) => {
+    expect(nearest(wanted, candidates)).toBeUndefined();
+  });
 });
