@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TwinpathError } from '../src/errors.ts';
+import { missing } from './peers/missing.ts';
 
 export interface Stream {
   readonly gigabits: number;
@@ -44,15 +44,9 @@ const iperf = (namespace: string, ...parameters: string[]): ChildProcess =>
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 
-/** @throws ERR_DEVICE_NOT_FOUND without iperf3; Error with what it complains of */
+/** @throws Error with what it complains of, or saying how to install it when it is missing */
 export async function stream({ from, to, address, seconds, flowing }: StreamRequest): Promise<Stream> {
-  if (spawnSync('iperf3', ['--version']).error !== undefined) {
-    throw new TwinpathError('ERR_DEVICE_NOT_FOUND', {
-      device: 'iperf3',
-      detail: 'it is not installed',
-      hint: 'perf/peers/install installs the peers on Debian and Ubuntu.',
-    });
-  }
+  if (spawnSync('iperf3', ['--version']).error !== undefined) throw missing('iperf3');
   const server = iperf(to, '--server', '--one-off');
   const received = report(server);
   const snmp = `/proc/${server.pid}/net/snmp`; // the network namespace that process is in

@@ -250,7 +250,7 @@ async function run({ workload, json, out, top, full }: ProfileOptions): Promise<
     const perf = spawnSync('perf', ['--version'], { encoding: 'utf8' });
     let flame: { file: string; samples: number; shares: Readonly<Record<Kind, number>> } | undefined;
     if (perf.status !== 0) {
-      say('Linux perf is not installed (Debian: linux-perf): no flame graph.');
+      say('Linux perf is not installed (perf/peers/install installs it): no flame graph.');
     } else {
       const { ended: watched, stacks } = await sample(workload, full, folder);
       if (stacks.length === 0) throw new Failure('perf took no sample.');

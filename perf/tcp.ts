@@ -96,7 +96,7 @@ export async function withPort<T>(
   }
 }
 
-/** @throws TwinpathError when DPDK is not installed */
+/** @throws Error, saying how to install testpmd when it is missing */
 export async function withTestpmd<T>(work: (lab: Lab) => Promise<T>): Promise<T> {
   await using lab = await Lab.create({ queues: 1 });
   const { nic, guest, outside } = lab;

@@ -4,8 +4,9 @@ import { mkdirSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { TwinpathError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/kernel/shim.ts';
+import { missing } from './missing.ts';
 
-/** Path of the program made of perf/peers/NAME.c. @throws ERR_KERNEL when cc is missing or fails */
+/** Path of the program made of perf/peers/NAME.c. @throws Error when cc is missing; ERR_KERNEL when it fails */
 export function peerProgram(name: string): string {
   const source = join(packageRoot, 'perf', 'peers', `${name}.c`);
   const folder = join(packageRoot, 'build', 'peers');
@@ -18,6 +19,7 @@ export function peerProgram(name: string): string {
     ['-O3', '-march=native', '-Wall', '-Wextra', '-Werror', '-o', half, source],
     { encoding: 'utf8' },
   );
+  if ((error as NodeJS.ErrnoException | undefined)?.code === 'ENOENT') throw missing('cc, a C compiler,');
   if (status !== 0) {
     throw new TwinpathError('ERR_KERNEL', {
       device: source,

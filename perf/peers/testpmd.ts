@@ -9,8 +9,8 @@
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TwinpathError } from '../../src/errors.ts';
 import { HugePages } from './huge-pages.ts';
+import { missing } from './missing.ts';
 
 export interface TestpmdOptions {
   /** `--vdev` arguments, for instance `net_ring0`. */
@@ -61,15 +61,9 @@ export class Testpmd {
     });
   }
 
-  /** Starts it, and begins to forward. @throws ERR_DEVICE_NOT_FOUND when DPDK is not installed */
+  /** Starts it, and begins to forward. @throws Error, saying how to install it when it is missing */
   static async start(options: TestpmdOptions): Promise<Testpmd> {
-    if (spawnSync('which', [PROGRAM]).status !== 0) {
-      throw new TwinpathError('ERR_DEVICE_NOT_FOUND', {
-        device: PROGRAM,
-        detail: 'DPDK is not installed',
-        hint: 'perf/peers/install installs the peers on Debian and Ubuntu.',
-      });
-    }
+    if (spawnSync(PROGRAM, ['--version']).error !== undefined) throw missing(PROGRAM);
     const { vdevs, forward, burst = 32, txFirst = 0, namespace, mbufs = 8192, extra = [] } = options;
     const last = cpus().length - 1;
     const { core = last } = options;
@@ -139,6 +133,9 @@ export class Testpmd {
       await sleep(5);
     }
     const told = this.#text.trim().split('\n').slice(-6).join(' | ');
+    // A driver is a file of its own; without it the device is unknown.
+    const unknown = /failed to parse device "(?<device>net_[a-z_]*)/.exec(this.#text)?.groups?.device;
+    if (unknown !== undefined) throw missing(`testpmd's driver ${unknown}`);
     throw new Error(`testpmd ${this.#closed ? 'ended' : 'is silent'}: ${told}`);
   }
 }

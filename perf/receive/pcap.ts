@@ -6,6 +6,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { loadShim, packageRoot } from '../../src/kernel/shim.ts';
+import { missing } from '../peers/missing.ts';
 import { counting, WARM_MILLIS } from './veth.ts';
 
 interface Session {
@@ -20,9 +21,7 @@ let pcap: { createSession(device: string, options: object): Session };
 try {
   pcap = require('pcap');
 } catch {
-  process.stderr.write(
-    'The package pcap is not installed: run perf/peers/install, then npm ci --prefix perf.\n',
-  );
+  process.stderr.write(`${missing('The package pcap', ', then npm ci --prefix perf').message}\n`);
   process.exit(1);
 }
 loadShim().affinity(0);

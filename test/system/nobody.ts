@@ -5,7 +5,16 @@
  * the command runs from a copy of what it needs, in a folder for everybody that goes with the test file.
  */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,11 +23,9 @@ import { afterAll } from 'vitest';
 export const NOBODY = 65_534;
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
-/** What the built package and the fixtures need at run time. */
-const PARTS = [
-  ...['package.json', 'dist', 'build', 'native', 'test/fixtures'],
-  ...['koffi', '@koromix', 'piscina', '@napi-rs'].map((name) => `node_modules/${name}`),
-];
+/** What the built package, its measurements and the fixtures need at run time. */
+const PARTS = ['package.json', 'dist', 'build', 'native', 'test/fixtures'];
+const MODULES = ['koffi', 'piscina', '@observablehq/plot', 'linkedom'];
 
 let copy: { readonly root: string; readonly node: string } | undefined;
 afterAll(() => {
@@ -33,7 +40,7 @@ export function everybodys(): { readonly root: string; readonly node: string } {
     throw new Error(`other users may not enter ${closed}: set TMPDIR to a folder they may`);
   const root = mkdtempSync(join(tmpdir(), `tp-${process.pid}-package-`));
   copy = { root, node: process.execPath };
-  for (const part of PARTS) {
+  for (const part of [...PARTS, ...installed(MODULES)]) {
     mkdirSync(dirname(join(root, part)), { recursive: true });
     cpSync(join(ROOT, part), join(root, part), { recursive: true });
   }
@@ -43,6 +50,21 @@ export function everybodys(): { readonly root: string; readonly node: string } {
   }
   execFileSync('chmod', ['-R', 'a+rX', root]); // whatever the umask of the clone was
   return copy;
+}
+
+/** Folders of these packages and of all that they depend on, as far as they are installed for this platform. */
+function installed(names: readonly string[]): Set<string> {
+  const { packages } = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'));
+  const found = new Set<string>();
+  const add = (name: string): void => {
+    const folder = `node_modules/${name}`;
+    if (found.has(folder) || !existsSync(join(ROOT, folder))) return;
+    found.add(folder);
+    const { dependencies = {}, optionalDependencies = {} } = packages[folder] ?? {};
+    for (const other of Object.keys({ ...dependencies, ...optionalDependencies })) add(other);
+  };
+  for (const name of names) add(name);
+  return found;
 }
 
 /** The first folder on the way that others may not enter. */

@@ -1,11 +1,13 @@
 /** `npm run perf` as a person has it, but for the long part. */
-import { writeFileSync } from 'node:fs';
+import { cpSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { stream } from '../../perf/iperf.ts';
 import { holdMachine } from '../../perf/machine-lock.ts';
 import { ROWS } from '../../perf/rows.ts';
 import type { Line } from '../../perf/verdict.ts';
+import { ROOT } from './nobody.ts';
 import { type Outcome, Run, type RunOptions, temporary } from './process.ts';
 
 const program = (name: string): string =>
@@ -62,6 +64,38 @@ describe('npm run perf', () => {
     expect(code).toBe(1);
     expect(stderr.trim().split('\n')).toHaveLength(1);
     expect(stderr).toMatch(/root/);
+  });
+
+  it.each([
+    ['dpdk-testpmd', ['ring', 'testpmd64']],
+    ['cc, a C compiler,', ['veth', 'c']],
+  ])('says how to get what a row needs when %s is missing', async (peer, side) => {
+    const env = { PATH: join(temporary(), 'nothing') };
+    const { code, stderr } = await new Run([process.execPath, program('side'), ...side, '1'], { env })
+      .outcome;
+    expect(code).toBe(1);
+    expect(stderr).toBe(`${peer} is not installed here: run perf/peers/install, as root (Debian, Ubuntu).\n`);
+  });
+
+  it('says how to get what a row needs when the package pcap or iperf3 is missing', async () => {
+    const folder = temporary();
+    for (const part of ['package.json', 'dist', 'build']) {
+      cpSync(join(ROOT, part), join(folder, part), { recursive: true });
+    }
+    symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+    const pcap = await new Run([process.execPath, join(folder, 'dist/perf/receive/pcap.js'), 'lo', '1'])
+      .outcome;
+    expect(pcap.code).toBe(1);
+    expect(pcap.stderr).toContain(
+      'run perf/peers/install, as root (Debian, Ubuntu), then npm ci --prefix perf.\n',
+    );
+    const from = { from: 'tp-nowhere', to: 'tp-nowhere', address: '10.0.0.1', seconds: 1 };
+    const path = process.env.PATH;
+    process.env.PATH = join(folder, 'nothing');
+    onTestFinished(() => {
+      process.env.PATH = path;
+    });
+    await expect(stream(from)).rejects.toThrow(/^iperf3 is not installed here: run perf\/peers\/install/);
   });
 
   it('does not measure while another one does', async () => {
