@@ -10,6 +10,7 @@ const TABLE = {
   ERR_COMMAND_UNKNOWN: 'There is no such command',
   ERR_OPTION_UNKNOWN: 'There is no such option',
   ERR_OPTION_INVALID: 'An option has an unusable value',
+  ERR_START: 'Twinpath could not be started',
   ERR_NOT_LINUX: 'Twinpath drives Linux kernel rings and this is not Linux',
   ERR_SHIM_MISSING: 'The native shim is not built and could not be built',
   ERR_SHIM_LOAD: 'The native shim could not be loaded',
@@ -160,6 +161,7 @@ export function check(
     syscall,
     errno: -result,
     ...(refused ? { hint: permissionHint() } : {}),
+    ...(result === Errno.EMFILE ? { hint: 'Raise the limit of open files: ulimit -n 1024.' } : {}),
     ...rest,
   });
 }

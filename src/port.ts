@@ -18,9 +18,11 @@ import {
   type ForwardTarget,
   type OpenPortOptions,
   type OpenPortsOptions,
+  type Settings,
   single,
   validate,
 } from './options.ts';
+import { startFailure } from './start-failure.ts';
 import { type PortStatistics, portStatistics } from './statistics.ts';
 
 /** Events come on the thread that opened the port, after the fact: a failover never waits for them. */
@@ -242,7 +244,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
  *
  * @throws TwinpathError: ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID, ERR_HANDLER, ERR_NO_NETVSC,
  *   ERR_DEVICE_NOT_FOUND, ERR_DEVICE_NOT_NETVSC, ERR_DEVICE_AMBIGUOUS, ERR_DEVICE_IN_USE, ERR_DEVICE_BUSY,
- *   ERR_PERMISSION, ERR_NO_TUN, ERR_SHIM_MISSING, ERR_SHIM_LOAD, ERR_SHIM_ABI, ERR_KERNEL; nothing on the
+ *   ERR_PERMISSION, ERR_NO_TUN, ERR_SHIM_MISSING, ERR_SHIM_LOAD, ERR_SHIM_ABI, ERR_START, ERR_KERNEL; nothing on the
  *   machine is changed then
  */
 export async function openPort(options: OpenPortOptions): Promise<Port> {
@@ -256,12 +258,12 @@ export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
   const { signal } = options;
   signal?.throwIfAborted();
   loadShim(); // built here, once, if it must be; and an error thrown here keeps its class
-  const group = new Group(settings);
+  const group = startGroup(settings);
   // Also while it opens: a handler's module may never come to its end.
   signal?.addEventListener('abort', () => void group.close(), { once: true });
   const descriptions = await group.ready().catch((error) => {
     signal?.throwIfAborted();
-    throw error;
+    throw startFailure(error) ?? error;
   });
   const ports = descriptions.map((description, number) => new Port(group, number, description));
   if (signal?.aborted) {
@@ -269,4 +271,13 @@ export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
     signal.throwIfAborted();
   }
   return ports;
+}
+
+/** @throws ERR_START when Node starts no thread */
+function startGroup(settings: Settings): Group {
+  try {
+    return new Group(settings);
+  } catch (error) {
+    throw startFailure(error) ?? error;
+  }
 }

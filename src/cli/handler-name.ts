@@ -1,5 +1,5 @@
 /** The handler a person named: one of ours by its name, or a module by its path. */
-import { existsSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { TwinpathError } from '../errors.ts';
@@ -41,16 +41,31 @@ export function handlerUrl(name: string, folder = process.cwd()): URL {
   }
   const file = resolve(folder, name);
   const isPath = name.includes('/') || /\.([cm]?[jt]s|wasm)$/.test(name);
-  if (isPath && existsSync(file)) return pathToFileURL(file);
+  const refused = isPath ? unreadable(file) : 'ENOENT';
+  if (refused === undefined) return pathToFileURL(file);
   const near = isPath ? undefined : nearest(name, BUILT_IN);
   throw new TwinpathError('ERR_OPTION_INVALID', {
     device: 'HANDLER',
-    detail: isPath ? `there is no file ${name}` : `no built-in handler has the name ${name}`,
+    detail: isPath
+      ? refused === 'ENOENT' || refused === 'ENOTDIR'
+        ? `there is no file ${name}`
+        : `the file ${name} cannot be read (${refused})`
+      : `no built-in handler has the name ${name}`,
     hint:
       near === undefined
         ? `Give ${BUILT_IN.join(', ')}, or the path of a module such as ./handler.js.`
         : `Did you mean "${near}"?`,
   });
+}
+
+/** Why this user cannot read it, as the name of an errno. */
+function unreadable(file: string): string | undefined {
+  try {
+    accessSync(file, constants.R_OK);
+    return undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code;
+  }
 }
 
 /**

@@ -1,6 +1,5 @@
-#!/usr/bin/env node
 /**
- * `twinpath`: finds the command, runs it, and turns what went wrong into one sentence and an exit code.
+ * The command line's program: finds the command, runs it, and turns what went wrong into one sentence and an exit code.
  *
  * An error is a sentence on standard error; with `--json` also `{ "error": { code, message, … } }` on
  * standard output, so that a program that reads it always gets one JSON document.
@@ -20,6 +19,18 @@ import { Terminal } from './terminal.ts';
 
 const COMMANDS = [demo, list, run];
 const USAGE_CODES = new Set(['ERR_COMMAND_UNKNOWN', 'ERR_OPTION_UNKNOWN', 'ERR_OPTION_INVALID']);
+
+/** Resolves with the exit code. Rejects with what is no mistake of a person's. */
+export async function runProgram(args: string[]): Promise<number> {
+  const terminal = new Terminal();
+  const json = args.includes('--json');
+  if (json) terminal.keepOutput();
+  try {
+    return await main(args, terminal);
+  } catch (error) {
+    return explain(error, json, terminal);
+  }
+}
 
 async function main([name, ...rest]: string[], terminal: Terminal): Promise<number> {
   const tables = COMMANDS.map(({ table }) => table);
@@ -62,13 +73,4 @@ async function explain(error: unknown, json: boolean, terminal: Terminal): Promi
     await terminal.printJson({ error: { ...error.toJSON(), message: error.message } }).catch(() => {});
   }
   return USAGE_CODES.has(error.code) ? EXIT.USAGE : EXIT.NOT_WELL;
-}
-
-const args = process.argv.slice(2);
-const terminal = new Terminal();
-if (args.includes('--json')) terminal.keepOutput();
-try {
-  process.exitCode = await main(args, terminal);
-} catch (error) {
-  process.exitCode = await explain(error, args.includes('--json'), terminal);
 }

@@ -74,7 +74,7 @@ export const run: Command = {
       [EXIT.WELL, 'ended as asked, by Ctrl-C, SIGTERM or --seconds, and all was well'],
       [EXIT.NOT_WELL, 'could not run, or something went wrong; standard error says what'],
       [EXIT.USAGE, 'the command line was wrong'],
-      [130, 'a second Ctrl-C, 143 by SIGTERM'],
+      [130, 'Ctrl-C before the port was open, or a second one; 143 by SIGTERM'],
     ],
   },
   run: runPort,
@@ -86,24 +86,32 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
   const handlerOptions = pairs(args, 'option');
   checkOptionless(name!, handlerOptions);
   const seconds = whole(args, 'seconds', 1, 1_000_000);
-  const port = await openPort({
-    ...{ netvsc: text(args, 'netvsc'), mac: text(args, 'mac'), vf: text(args, 'vf') },
-    force: args.flags.has('force'),
-    ...{ handler, handlerOptions },
-    queues: whole(args, 'queues', 1, 64),
-    mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
-    frameSize: whole(args, 'frame-size', 0, 65_536),
-    frames: whole(args, 'frames', 0, 1_000_000),
-    pin: args.flags.has('pin'),
-    netns: text(args, 'netns'),
-    tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
-    tie: oneOf(args, 'tie', ['tcx', 'clsact']),
-    host: oneOf(args, 'host', ['ingress', 'inline', 'off']),
-    cutHost: args.flags.has('cut-host'),
-    rss: oneOf(args, 'rss', ['auto', 'software', 'device']),
-    rssKey: text(args, 'rss-key'),
-    stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
-  });
+  const port = await unlessInterrupted(interruption.signal, (signal) =>
+    openPort({
+      ...{ netvsc: text(args, 'netvsc'), mac: text(args, 'mac'), vf: text(args, 'vf') },
+      force: args.flags.has('force'),
+      ...{ handler, handlerOptions },
+      queues: whole(args, 'queues', 1, 64),
+      mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
+      frameSize: whole(args, 'frame-size', 0, 65_536),
+      frames: whole(args, 'frames', 0, 1_000_000),
+      pin: args.flags.has('pin'),
+      netns: text(args, 'netns'),
+      tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
+      tie: oneOf(args, 'tie', ['tcx', 'clsact']),
+      host: oneOf(args, 'host', ['ingress', 'inline', 'off']),
+      cutHost: args.flags.has('cut-host'),
+      rss: oneOf(args, 'rss', ['auto', 'software', 'device']),
+      rssKey: text(args, 'rss-key'),
+      stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
+      signal,
+    }),
+  );
+  if (port === undefined) {
+    terminal.say('twinpath: interrupted before the port was open; nothing is left of it');
+    if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
+    return interruption.exitCode;
+  }
   const started = nowNanos();
   const problems: string[] = [];
   let frames: FrameLedger[] = [];
@@ -135,6 +143,28 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
   else await terminal.print(summary(statistics, frames));
   for (const problem of new Set(problems)) terminal.say(`twinpath: ${problem}`);
   return problems.length === 0 ? EXIT.WELL : EXIT.NOT_WELL;
+}
+
+/**
+ * What `open` opens, or undefined if it was interrupted and has undone what it did. The signal that it gets aborts
+ * only while it opens: an open port is looked at once more before it is closed.
+ */
+async function unlessInterrupted<T>(
+  interrupted: AbortSignal,
+  open: (signal: AbortSignal) => Promise<T>,
+): Promise<T | undefined> {
+  const opening = new AbortController();
+  const abort = (): void => opening.abort();
+  interrupted.addEventListener('abort', abort);
+  try {
+    if (interrupted.aborted) return undefined;
+    return await open(opening.signal);
+  } catch (error) {
+    if (interrupted.aborted) return undefined;
+    throw error;
+  } finally {
+    interrupted.removeEventListener('abort', abort);
+  }
 }
 
 /** Tells what happens, as it happens. */

@@ -21,13 +21,9 @@ import { distrustFile, distrustFolder, refuse } from './trust.ts';
 
 /** Path of the shim made of the sources in that folder. @throws ERR_SHIM_MISSING, ERR_SHIM_LOAD */
 export function cachedShim(source: string): string {
-  const digest = createHash('sha256').update(process.arch);
-  for (const name of ['shim.c', 'layout.h', 'syscall.h', 'Makefile']) {
-    digest.update(readFileSync(join(source, name)));
-  }
   const caches = cacheFolder();
   const folder = join(caches, 'twinpath');
-  const file = join(folder, `${digest.digest('hex').slice(0, 16)}.so`);
+  const file = join(folder, nameOf(source));
   const failed = (detail: string): never => {
     throw new TwinpathError('ERR_SHIM_MISSING', {
       device: file,
@@ -70,6 +66,19 @@ function homeOfUser(): string {
     detail: 'this user has no home folder to keep it in',
     hint: 'Set XDG_CACHE_HOME to a folder that only this user can write.',
   });
+}
+
+/** Changes with the source. @throws ERR_SHIM_MISSING when that cannot be read */
+function nameOf(source: string): string {
+  const digest = createHash('sha256').update(process.arch);
+  try {
+    for (const name of ['shim.c', 'layout.h', 'syscall.h', 'Makefile']) {
+      digest.update(readFileSync(join(source, name)));
+    }
+  } catch (error) {
+    throw new TwinpathError('ERR_SHIM_MISSING', { device: source, detail: (error as Error).message });
+  }
+  return `${digest.digest('hex').slice(0, 16)}.so`;
 }
 
 /** In a folder of its own, then renamed into place: two first uses at once both end with a whole one. */

@@ -147,7 +147,8 @@ describe('a user that is not root', () => {
     const { error, message } = await port.until('an error', (told) => told.error !== undefined);
     expect(error).toBe('ERR_PERMISSION');
     expect(message).toMatch(words);
-    await port.until('the VF failed', ({ link }) => link?.path === 'vf' && link.state === 'failed');
+    const { link } = await port.until('the VF failed', (told) => told.link?.state === 'failed');
+    expect(link).toMatchObject({ path: 'vf', device: 'vf0' });
     await passed(traffic, 400);
     expectUnharmed(await traffic.stop({ settleMillis: 400 }));
     await port.close();

@@ -1,10 +1,12 @@
-import { openSync, readdirSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, openSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { DemoLedger } from '../../src/cli/demo-ledger.ts';
 import { buildLab, drive, passed } from './harness.ts';
 import { attachments, linkIn } from './machine-state.ts';
+import { everybodys, nobodys, ROOT } from './nobody.ts';
 import { Peer } from './peers.ts';
 import { type Outcome, Run, type RunOptions, temporary } from './process.ts';
 
@@ -244,6 +246,27 @@ describe('twinpath run', () => {
     expect(stdout).toMatch(/^3 packets in, 0 out.*\n[\s\S]*^ {2}machine {3}3 passed to it, 0 from it$/m);
   });
 
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('gives up opening at the first %s, and leaves nothing', async (signal, code) => {
+    const lab = await buildLab();
+    const handler = join(temporary(), 'endless.mjs');
+    writeFileSync(
+      handler,
+      "process.stderr.write('loading\\n'); await new Promise(() => setInterval(() => {}, 1000)); export default () => {};",
+    );
+    const args = ['run', handler, '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force', '--json'];
+    const run = start(args);
+    await run.said('loading');
+    run.child.kill(signal);
+    const outcome = await run.outcome;
+    expect(outcome.code, outcome.stderr).toBe(code);
+    expect(outcome.stderr).toContain('twinpath: interrupted before the port was open');
+    expect(JSON.parse(outcome.stdout)).toEqual({ ok: false, problems: ['interrupted'] });
+    expect(attachments(lab.guest)).toEqual([]);
+  });
+
   it('does not call it well when the handler throws', async () => {
     const lab = await buildLab();
     const handler = join(temporary(), 'thrower.mjs');
@@ -268,6 +291,8 @@ describe('twinpath run', () => {
       'no such network device',
     ],
     ['a namespace that is not there', ['run', 'drop', '--netns', 'tp-nix'], 2, 'tp-nix'],
+    ['the beginning of an option', ['run', 'drop', '--secs', '2'], 2, 'Did you mean --seconds?'],
+    ['help about what is no command', ['help', 'rnu'], 2, 'Did you mean "run"?'],
     ['an unknown option', ['run', 'drop', '--quues', '2'], 2, 'Did you mean --queues?'],
     ['an unknown command', ['rnu', 'drop'], 2, 'Did you mean "run"?'],
     [
@@ -283,6 +308,28 @@ describe('twinpath run', () => {
     expect(outcome.stderr).toContain(words);
     expect(outcome.stderr.trim().split('\n')).toHaveLength(1);
     expect(outcome.stderr).not.toMatch(/\n\s+at /);
+  });
+
+  it('shows an escape sequence and a long text as what they are, and repeats them exactly in JSON', async () => {
+    const name = `\x1b[2J\u202e\x9b31m${'x'.repeat(100_000)}`;
+    const handler = ['run', 'drop', '--option', `${name}=1`];
+    for (const args of [
+      ['run', 'drop', '--netvsc', name],
+      ['run', name],
+      ['run', 'drop', `--${name}`],
+      handler,
+    ]) {
+      const { stdout, stderr } = await twinpath([...args, '--json']);
+      expect(stderr.replaceAll('\n', '')).not.toMatch(/\p{C}/u);
+      expect(stderr).toContain('\\x1b[2J\\u{202e}\\x9b31m');
+      expect(stderr.length).toBeLessThan(3_000);
+      expect(JSON.parse(stdout).error.message).toContain(name);
+    }
+    const lab = await buildLab();
+    execFileSync('ip', ['-n', lab.guest, 'link', 'add', 'a\x1b[31m', 'type', 'dummy']);
+    const listed = await twinpath(['list', '--netns', lab.guest]);
+    expect(listed.stdout).toContain('a\\x1b[31m (dummy)');
+    expect(listed.stdout).not.toContain('\x1b');
   });
 
   it('repeats its errors as JSON where JSON was asked for', async () => {
@@ -305,6 +352,14 @@ describe('any command', () => {
     for (const args of [['--help'], ['demo', '--help'], ['list', '-h'], ['run', '--help']]) {
       expect(await twinpath(args)).toMatchObject({ code: 0, stderr: '' });
     }
+    const about = await twinpath(['run', '--help']);
+    for (const args of [
+      ['help', 'run'],
+      ['--help', 'run'],
+      ['-h', 'run'],
+    ])
+      expect(await twinpath(args)).toEqual(about);
+    expect((await twinpath(['help'])).stdout).toContain('Usage: twinpath COMMAND');
     expect((await twinpath(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
     expect((await twinpath([])).code).toBe(2);
   });
@@ -316,5 +371,61 @@ describe('any command', () => {
     const run = start(['list']);
     run.child.stdout?.destroy();
     expect(await run.outcome).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  it('through npm prints one JSON document and nothing else, and npm adds none of its own', async () => {
+    const npm = (...args: string[]): Promise<Outcome> => new Run(['npm', '--prefix', ROOT, ...args]).outcome;
+    const wrong = await npm('run', '-s', 'demo', '--', '--seconds', '1', '--json');
+    expect(wrong.code).toBe(2);
+    expect(JSON.parse(wrong.stdout)).toMatchObject({ error: { code: 'ERR_OPTION_INVALID' } });
+    expect(wrong.stderr).toMatch(/^twinpath: [^{]*\n$/);
+    const ledger = await npm('run', '-s', 'demo', '--', '--memory', '--seconds', '3', '--json');
+    expect(JSON.parse(ledger.stdout)).toMatchObject({ network: 'memory' });
+    expect((await npm('config', 'get', 'json')).stdout).toBe('false\n');
+  });
+
+  /** One sentence, and one JSON document. */
+  const expectStart = ({ code, stdout, stderr }: Outcome, words: RegExp): void => {
+    expect(code, stderr).toBe(1);
+    expect(stderr).toMatch(words);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_START' } });
+  };
+
+  it('says it in a sentence when too few files may be open, to load it or to run', async () => {
+    for (const limit of [26, 32, 38, 44]) {
+      const limited = ['prlimit', `--nofile=${limit}:${limit}`, '--', process.execPath, MAIN];
+      expectStart(await new Run([...limited, 'list', '--json']).outcome, /could not be started.*ulimit -n/);
+    }
+  });
+
+  it('says it in a sentence when Node’s permission model is in the way', async () => {
+    const flag = process.allowedNodeEnvironmentFlags.has('--permission')
+      ? '--permission'
+      : '--experimental-permission';
+    for (const allowed of [[], ['--allow-addons']]) {
+      const node = [process.execPath, '--no-warnings', flag, '--allow-fs-read=*', ...allowed, MAIN];
+      const { outcome } = new Run([...node, 'run', 'drop', '--netvsc', 'nix0', '--json']);
+      expectStart(await outcome, /permission model.*--allow-addons --allow-worker/);
+    }
+  });
+
+  it('names what this user may not read: a part of the package, or the handler', async () => {
+    const folder = temporary();
+    const { root, node } = everybodys();
+    for (const part of ['package.json', 'dist', 'build']) {
+      cpSync(join(root, part), join(folder, part), { recursive: true });
+    }
+    const closed = join(folder, 'closed');
+    mkdirSync(closed, { mode: 0o700 });
+    cpSync(join(root, 'node_modules'), join(closed, 'node_modules'), { recursive: true });
+    symlinkSync(join(closed, 'node_modules'), join(folder, 'node_modules'));
+    const list = nobodys([node, join(folder, 'dist/src/cli/main.js'), 'list', '--json']);
+    expectStart(await new Run(list).outcome, /node_modules.*may not (read|enter)/);
+    const handler = join(closed, 'handler.mjs');
+    writeFileSync(handler, 'export default () => {};');
+    const { code, stderr } = await twinpath(['run', handler], { nobody: true });
+    expect(code).toBe(2);
+    expect(stderr).toContain(`the file ${handler} cannot be read (EACCES)`);
   });
 });

@@ -50,6 +50,10 @@ describe('check', () => {
     },
   );
 
+  test('says which limit to raise when too few files may be open', () => {
+    expect(() => check(Errno.EMFILE!, 'eventfd2')).toThrow(/EMFILE.*ulimit -n/);
+  });
+
   test('names errno values nobody listed by their number', () => {
     expect(errnoName(-4095)).toBe('errno 4095');
   });

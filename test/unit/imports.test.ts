@@ -10,6 +10,7 @@ const ORDER = [
   'capabilities.ts',
   'printable.ts',
   'errors.ts',
+  'start-failure.ts',
   'memory',
   'net',
   'rss',
