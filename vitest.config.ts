@@ -4,7 +4,11 @@ export default defineConfig({
   test: {
     pool: 'forks',
     projects: [
-      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        extends: true,
+        // Unit tests are bounded in work and none of them looks at the clock: the limit only ends one that hangs.
+        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 120_000 },
+      },
       {
         extends: true,
         // One lab at a time: the suite measures counts, and two labs would share two cores.

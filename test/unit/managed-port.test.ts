@@ -1,4 +1,4 @@
-import { expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ManagedPort } from '../../src/coordinator/managed-port.ts';
 import type { PortNetwork } from '../../src/coordinator/network.ts';
 import type { Ownership } from '../../src/coordinator/ownership.ts';
@@ -6,6 +6,10 @@ import { TwinpathError } from '../../src/errors.ts';
 import { Path, type PathId } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { PathDevice } from '../../src/paths/path.ts';
+
+// The pauses between two tries pass as the test says, and not by the machine's clock.
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
+afterEach(() => void vi.useRealTimers());
 
 test('a path that cannot be opened is tried again although the other one asks for a try of its own', async () => {
   const memory = Memory.create({
@@ -45,12 +49,13 @@ test('a path that cannot be opened is tried again although the other one asks fo
     guard: (_, work) => void work(),
   });
   await expect(port.start()).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
-  await vi.waitFor(
-    () => {
-      expect(tries[Path.SYNTHETIC]).toBeGreaterThanOrEqual(4);
-      expect(tries[Path.VF]).toBeGreaterThanOrEqual(4);
-    },
-    { timeout: 10_000 },
-  );
+  expect(tries).toMatchObject({ [Path.SYNTHETIC]: 1, [Path.VF]: 1 });
+  for (let wanted = 2; wanted <= 10; wanted++) {
+    for (let step = 0; step < 100 && Math.min(tries[Path.SYNTHETIC], tries[Path.VF]) < wanted; step++) {
+      await vi.advanceTimersByTimeAsync(50);
+    }
+    expect(tries[Path.SYNTHETIC]).toBeGreaterThanOrEqual(wanted);
+    expect(tries[Path.VF]).toBeGreaterThanOrEqual(wanted);
+  }
   await port.close();
 });
