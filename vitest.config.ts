@@ -7,7 +7,12 @@ export default defineConfig({
       {
         extends: true,
         // Unit tests are bounded in work and none of them looks at the clock: the limit only ends one that hangs.
-        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 120_000 },
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
       },
       {
         extends: true,

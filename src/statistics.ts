@@ -64,6 +64,7 @@ export const DROP_REASONS = {
   badLength: 'dropBadLength',
   tooLong: 'dropTooLong',
   stuck: 'dropStuck',
+  workerDied: 'dropWorkerDied',
   handoffFull: 'dropHandoffFull',
   hostFull: 'dropHostFull',
   noHost: 'dropNoHost',

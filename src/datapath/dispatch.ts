@@ -36,6 +36,9 @@ const SHORTEST = 14;
 /** What a worker tells about exceptions of its handler. Called rarely; may be slow. */
 export type HandlerFailure = (error: unknown, times: number) => void;
 
+/** Why a packet that a dead worker had in hand goes nowhere. */
+export type DeathCounter = 'dropStuck' | 'dropWorkerDied';
+
 export interface DispatchContext {
   readonly memory: Memory;
   readonly pool: FramePool;
@@ -294,14 +297,14 @@ export class Dispatch implements FrameSource {
     this.transmit(frame, length);
   }
 
-  /** Drops a packet that was in hand when a handler did not return. */
-  discard(offset: number): void {
-    this.#drop(offset, this.#counter.dropStuck);
+  /** Drops a packet that a dead worker had in hand. */
+  discard(offset: number, why: DeathCounter): void {
+    this.#drop(offset, this.#counter[why]);
   }
 
   /** Counts such packets of which nothing is left to drop. */
-  lost(packets: number): void {
-    this.#doubles[this.#counter.dropStuck]! += packets;
+  lost(packets: number, why: DeathCounter): void {
+    this.#doubles[this.#counter[why]]! += packets;
   }
 
   /** Says that the handler is called, and with what. */

@@ -46,6 +46,7 @@ import { ProxyQueue } from '../paths/proxy-queue.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
 import type { Burst } from './burst.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
+import type { Replay } from './replay.ts';
 import { Split } from './split.ts';
 
 /**
@@ -101,6 +102,8 @@ export class PortQueue {
   #host: PathQueue | undefined;
   #skipped = 0;
   #silence = 0;
+  /** What a dead worker had in hand, until all of it is handled. */
+  #replay: Replay | undefined;
   /** Undefined with one queue: there is nobody to hand anything to. */
   readonly #split: Split | undefined;
   /** Whether the handler has a loop of its own, and nothing is to be done with packets before it sees them. */
@@ -139,7 +142,7 @@ export class PortQueue {
   /** Whether something waits that no descriptor will tell of: do not sleep long. */
   get restless(): boolean {
     for (const { backlog } of this.#attached) if (backlog) return true;
-    return this.#began !== 0;
+    return this.#began !== 0 || this.#replay !== undefined;
   }
 
   /** Paths that the last worker had attached, by what it acknowledged. */
@@ -153,8 +156,13 @@ export class PortQueue {
     this.#arrange();
   }
 
-  /** After the paths of a dead worker are adopted: transmits by the path it had acknowledged. */
-  resume(): void {
+  /**
+   * After the paths of a dead worker are adopted: transmits by the path it had acknowledged.
+   *
+   * @param replay what that worker had in hand: it is handled before anything else
+   */
+  resume(replay?: Replay): void {
+    if (replay !== undefined && replay.pending > 0) this.#replay = replay;
     for (const path of SLOT_PATHS) {
       if (ownerAttached(this.#seen) & pathBit(path)) this.#queues[path] ??= this.#proxy(path);
     }
@@ -167,6 +175,7 @@ export class PortQueue {
     const word = Atomics.load(this.#words, this.#ownerAt);
     if (word !== this.#seen && !this.#change(word)) return 0;
     this.#dispatch.lookUp();
+    if (this.#replay !== undefined) return this.#goOn(this.#replay);
     const newer = this.#newer;
     const waiting = newer === undefined ? 0 : newer.ready(BURST);
     const pumped = this.#older === undefined ? 0 : this.#pump(this.#older, ROUND);
@@ -186,12 +195,28 @@ export class PortQueue {
     }
     if (this.#split !== undefined) for (const lane of this.#split.receivers) handled += this.#take(lane);
     if (this.#host !== undefined) handled += this.#hear(this.#host);
+    this.#serve();
+    return handled;
+  }
+
+  /** Sends what is staged, and takes and gives frames. */
+  #serve(): void {
     for (const path of this.#attached) {
       path.complete();
       path.refill();
       const result = path.flush();
       if (result < 0) this.#kickFailed(path.path, -result);
     }
+  }
+
+  /** A round after another worker's death: what that one had in hand, and nothing else until it is through. */
+  #goOn(replay: Replay): number {
+    const handled = this.#room(BURST) ? replay.next(this.#dispatch, this.#split) : 0;
+    if (replay.pending === 0) {
+      replay.suspects = 0;
+      this.#replay = undefined;
+    }
+    this.#serve();
     return handled;
   }
 

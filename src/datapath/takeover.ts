@@ -4,22 +4,25 @@
  * A new port has no attached path and an empty pool: then all frames are free. After a death the AF_XDP
  * and memory rings are simply attached again, their cursors being in shared memory. An io_uring died with
  * its thread: what it had received is handled first, what it had not submitted is sent, in order, by the
- * ring that replaces it.
+ * ring that replaces it. What lay in buffers of the thread's own (a tap without io_uring, the host path) is lost, and
+ * counted.
  *
- * A worker that was ended because its handler did not return would meet the same packets again: what it had
- * in hand is dropped, and counted.
+ * What the dead worker's handler had been given may have killed it: it is replayed packet by packet, see replay.ts. A
+ * worker that was ended because its handler did not return would meet the same packets again: what it had in hand is
+ * dropped, and counted.
  */
 import type { Shim } from '../kernel/shim.ts';
-import { pathCounters } from '../memory/counters.ts';
+import { pathCounters, queueCounters } from '../memory/counters.ts';
 import type { FrameHolder, FramePool } from '../memory/frames.ts';
-import { holderTag } from '../memory/holder.ts';
-import { BURST, SLOT_PATHS, WorkerBlock } from '../memory/layout.ts';
+import { codeOf, Holder, holderTag, purposeOf, tagOf } from '../memory/holder.ts';
+import { PathSlot, SLOT_PATHS, WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { handlingPackets, handlingPort, handlingSource, handlingTurn, laneSource } from '../memory/words.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
 import type { LeftQueue, QueueAddress } from '../paths/path.ts';
 import type { Burst } from './burst.ts';
 import type { PortQueue } from './port-queue.ts';
+import { laneAsSource, type Moved, type PacketSource, pathAsSource, Replay } from './replay.ts';
 
 interface Site {
   readonly shim: Shim;
@@ -32,6 +35,7 @@ interface Site {
 /** A ring that died with its thread. */
 interface Orphan {
   readonly port: PortQueue;
+  readonly replay: Replay;
   readonly address: QueueAddress;
   readonly left: LeftQueue;
 }
@@ -43,12 +47,13 @@ interface Waiting {
 }
 
 export function takeOver(site: Site, ports: readonly PortQueue[]): void {
-  const { shim, memory, pool, queue } = site;
+  const { shim, memory, pool, burst, queue } = site;
   const orphans: Orphan[] = [];
   const found: FrameHolder[] = [];
   const later: { port: PortQueue; address: QueueAddress }[] = [];
   const held: number[] = [];
   const unfinished: { address: QueueAddress; left: LeftQueue }[] = [];
+  const replays = ports.map((_, number) => new Replay(memory, pool, burst, number, queue));
   ports.forEach((port, number) => {
     // Let go of, and perhaps not closed yet: the kernel may still write to its frames until the order to reclaim.
     for (const path of SLOT_PATHS) {
@@ -61,7 +66,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
       const address = { port: number, queue, path };
       if (leftBehind(memory, address)) {
         const left = adopt(shim, memory, pool, address);
-        orphans.push({ port, address, left });
+        orphans.push({ port, replay: replays[number]!, address, left });
         found.push(left);
       } else if (resumes(memory, address)) {
         const attached = attach(shim, memory, pool, address)!;
@@ -70,23 +75,27 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
       } else later.push({ port, address });
     }
   });
+  const inHand = wasInHand(site);
+  const losses = new Losses(inHand?.port ?? 0);
   pool.recover(
     found,
     held,
-    ports.flatMap(({ split }) => split?.outgoing ?? []),
+    [...ports.flatMap(({ split }) => split?.outgoing ?? []), ...replays.map(({ outgoing }) => outgoing)],
+    (holder) => losses.add(holder),
   );
   for (const { split } of ports) split?.listen();
-  const culprits = inHand(site);
-  const isTheirs = ({ address, left }: Orphan): boolean =>
-    culprits?.source === left.path && culprits.port === address.port;
-  if (culprits !== undefined && !orphans.some(isTheirs)) discard(site, ports, culprits);
+  for (const replay of replays) replay.listen();
 
   // Opened in a switch that was never acknowledged: the order that is still there opens another.
   for (const { address, left } of unfinished) {
     left.detach();
-    const lost = pool.reclaim(left.tag);
-    memory.doubles[pathCounters(memory, address.port, queue, address.path).txUnknown]! += lost.tx;
+    reclaim(site, address, left);
   }
+
+  for (const { address } of later) losses.count(site, ports, address, inHand);
+  losses.countLanes(site, ports);
+  if (inHand !== undefined) setAside(site, ports, replays, inHand, orphans);
+  memory.words[(memory.layout.worker(queue) + WorkerBlock.handling) >> 2] = 0;
 
   // A new tap ring takes frames at once: only now is it known which ones are free.
   for (const { port, address } of later) {
@@ -94,110 +103,148 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     if (attached !== undefined) port.adopt(attached);
   }
 
-  for (const orphan of orphans) {
-    const { port, address, left } = orphan;
+  for (const { port, replay, address, left } of orphans) {
     const unsent: Waiting[] = [];
     left.takeBack((offset, bytes) => unsent.push({ offset, bytes }));
-    const received = readOut(site, left);
     // In hand: reclaim must not take these for frames the dead ring still held.
-    for (const { offset } of [...unsent, ...received]) pool.give(offset - memory.layout.frames, pool.hand);
-    if (isTheirs(orphan)) {
-      const again = received.splice(0, culprits!.packets);
-      for (const { offset } of again) port.dispatch.discard(offset);
-      uncount(memory, address, again);
-    }
+    for (const { offset } of unsent) pool.give(offset - memory.layout.frames, pool.hand);
+    replay.take(pathAsSource(left), Number.POSITIVE_INFINITY);
     left.detach();
-    const lost = pool.reclaim(left.tag);
-    memory.doubles[pathCounters(memory, address.port, queue, address.path).txUnknown]! += lost.tx;
+    reclaim(site, address, left);
 
     const fresh = attach(shim, memory, pool, address);
     if (fresh !== undefined) port.adopt(fresh);
     port.resume();
     for (const { offset, bytes } of unsent) port.dispatch.resend(offset, bytes);
     port.dispatch.out?.flush();
-    handle(site, port, received, left);
   }
-  for (const port of ports) port.resume();
+  ports.forEach((port, number) => {
+    port.resume(replays[number]);
+  });
 }
 
-interface Culprits {
+function reclaim({ memory, pool }: Site, { port, queue, path }: QueueAddress, left: LeftQueue): void {
+  memory.doubles[pathCounters(memory, port, queue, path).txUnknown]! += pool.reclaim(left.tag).tx;
+}
+
+/** What the handler of a dead worker had been given. */
+interface InHand {
   readonly port: number;
   /** A path, or a lane by `laneSource`. */
   readonly source: number;
   readonly packets: number;
   /** Whether the dead worker had counted them when it received them. */
   readonly counted: boolean;
+  /** Whether the worker was ended because its handler did not return. */
+  readonly stuck: boolean;
 }
 
-/** What the handler of a worker that was stuck had been given; undefined if it was not stuck. */
-function inHand({ memory, queue }: Site): Culprits | undefined {
+/** Undefined if the dead worker was not in its handler, or it had been given nothing. */
+function wasInHand({ memory, queue }: Site): InHand | undefined {
   const { words, layout } = memory;
   const block = layout.worker(queue);
   const handling = words[(block + WorkerBlock.handling) >> 2]!;
   const stuck = Atomics.exchange(words, (block + WorkerBlock.stuck) >> 2, 0) === 1;
-  words[(block + WorkerBlock.handling) >> 2] = 0;
-  if (!stuck || handling === 0) return undefined;
+  const packets = handlingPackets(handling);
+  if (handling === 0 || packets === 0) return undefined;
   return {
     port: handlingPort(handling),
     source: handlingSource(handling),
-    packets: handlingPackets(handling),
+    packets,
     counted: !handlingTurn(handling),
+    stuck,
   };
 }
 
-/** The dead worker had counted them when it received them. */
-function uncount(memory: Memory, { port, queue, path }: QueueAddress, packets: readonly Waiting[]): void {
-  const counter = pathCounters(memory, port, queue, path);
-  memory.doubles[counter.rxPackets]! -= packets.length;
-  memory.doubles[counter.rxBytes]! -= packets.reduce((sum, { bytes }) => sum + bytes, 0);
-}
-
-/** Drops them where they lie in rings that outlive a worker, or in a lane; what lay in its own buffers is gone. */
-function discard(site: Site, ports: readonly PortQueue[], culprits: Culprits): void {
-  const { port, source, packets, counted } = culprits;
-  const { memory, queue, burst } = site;
+/** Moves what was in hand to where it is replayed; or drops it, if it is known that it would kill this worker too. */
+function setAside(
+  { memory, queue }: Site,
+  ports: readonly PortQueue[],
+  replays: readonly Replay[],
+  { port, source, packets, counted, stuck }: InHand,
+  orphans: readonly Orphan[],
+): void {
   const { dispatch, paths, split } = ports[port]!;
-  const { offset, bytes, hash } = burst;
-  const path = paths.find((one) => one.path === source);
-  const lane = split?.receivers.find(({ from }) => laneSource(from) === source);
-  if (path !== undefined) {
-    for (let left = packets; left > 0; ) {
-      const again: Waiting[] = [];
-      const count = path.receive(offset, bytes, Math.min(left, BURST));
-      if (count === 0) break;
-      for (let i = 0; i < count; i++) again.push({ offset: offset[i]!, bytes: bytes[i]! });
-      for (const { offset: at } of again) dispatch.discard(at);
-      path.release();
-      if (counted) uncount(memory, { port, queue, path: path.path }, again);
-      left -= count;
-    }
-  } else if (lane !== undefined && lane.ready(packets) > 0) {
-    const count = lane.receive(offset, bytes, hash, packets);
-    for (let i = 0; i < count; i++) dispatch.discard(offset[i]!);
-    lane.release(count);
-  } else dispatch.lost(packets);
-}
-
-/** What the dead worker's ring had received, oldest first. */
-function readOut({ burst }: Site, left: LeftQueue): Waiting[] {
-  const received: Waiting[] = [];
-  while (left.ready(BURST) > 0) {
-    const count = left.receive(burst.offset, burst.bytes, BURST);
-    for (let i = 0; i < count; i++) received.push({ offset: burst.offset[i]!, bytes: burst.bytes[i]! });
-    left.release();
+  const replay = replays[port]!;
+  const why = stuck ? 'dropStuck' : 'dropWorkerDied';
+  if (source === replay.source) {
+    const { suspects } = replay;
+    if (stuck || (packets === 1 && suspects > 0)) {
+      const dropped = replay.drop(replay.head, packets, dispatch, why);
+      replay.suspects = Math.max(0, suspects - dropped.packets);
+    } else replay.suspects = Math.max(suspects, packets);
+    return;
   }
-  return received;
+  const orphan = orphans.find(({ address, left }) => left.path === source && address.port === port);
+  const path = orphan?.left ?? paths.find((one) => one.path === source);
+  const lane = split?.receivers.find(({ from }) => laneSource(from) === source);
+  const from: PacketSource | undefined = path ? pathAsSource(path) : lane && laneAsSource(lane);
+  if (from === undefined) return; // it lay in the thread's own buffers: see Losses
+  const moved = stuck ? replay.drop(from, packets, dispatch, why) : replay.take(from, packets);
+  if (!stuck) replay.suspects = replay.pending;
+  if (path !== undefined && counted) uncount(memory, { port, queue, path: path.path }, moved);
+  dispatch.lost(packets - moved.packets, why);
 }
 
-function handle({ burst }: Site, port: PortQueue, packets: readonly Waiting[], from: LeftQueue): void {
-  for (let at = 0; at < packets.length; at += BURST) {
-    const some = packets.slice(at, at + BURST);
-    some.forEach(({ offset, bytes }, i) => {
-      burst.offset[i] = offset;
-      burst.bytes[i] = bytes;
-    });
-    const own = port.split?.divide(some.length, from.path) ?? some.length;
-    if (own > 0) port.dispatch.run(own, from.path);
-    port.dispatch.out?.flush();
+/** The dead worker had counted them when it received them, and they were received again. */
+function uncount(memory: Memory, { port, queue, path }: QueueAddress, { packets, bytes }: Moved): void {
+  const counter = pathCounters(memory, port, queue, path);
+  memory.doubles[counter.rxPackets]! -= packets;
+  memory.doubles[counter.rxBytes]! -= bytes;
+}
+
+/**
+ * Packets whose frames were with a path or in a lane of the dead worker's, and that are in no ring: they lay in arrays of
+ * its own. They are counted as `dropWorkerDied`; those that it had in hand when it did not return, as `dropStuck`.
+ */
+class Losses {
+  /** Frames by the tag of their path: read from it, and to be written to it. */
+  readonly #read = new Map<number, number>();
+  readonly #written = new Map<number, number>();
+  /** Frames that were to be handed over. The lane does not say of which port: it is taken for this one's. */
+  #handedOver = 0;
+  readonly #port: number;
+
+  constructor(port: number) {
+    this.#port = port;
+  }
+
+  add(holder: number): void {
+    const purpose = purposeOf(holder);
+    if (purpose === 0) {
+      if (codeOf(holder) === Holder.LANE) this.#handedOver++;
+      return;
+    }
+    const frames = purpose === Holder.FILL ? this.#read : this.#written;
+    frames.set(tagOf(holder), (frames.get(tagOf(holder)) ?? 0) + 1);
+  }
+
+  /** For a path whose queue keeps packets in arrays of its own, before it is attached again. */
+  count(
+    { memory, queue }: Site,
+    ports: readonly PortQueue[],
+    { port, path }: QueueAddress,
+    inHand: InHand | undefined,
+  ): void {
+    const { words, layout, doubles } = memory;
+    const tag = holderTag(queue, port, path);
+    const heldAt = (layout.slot(port, queue, path) + PathSlot.held) >> 2;
+    const theirs = inHand?.port === port && inHand.source === path ? inHand : undefined;
+    const given = theirs?.packets ?? 0;
+    const held = words[heldAt]!;
+    words[heldAt] = 0;
+    const read = this.#read.get(tag) ?? given; // the host's packets are in no frame
+    // What was read, and not yet received when the handler was called, has not been counted as received either. A worker
+    // that died outside its handler may have received all of it.
+    const unreceived = held + (inHand === undefined ? 0 : read - given);
+    doubles[pathCounters(memory, port, queue, path).rxPackets]! += unreceived;
+    const { dispatch } = ports[port]!;
+    dispatch.lost(given, theirs?.stuck ? 'dropStuck' : 'dropWorkerDied');
+    dispatch.lost(read - given + held + (this.#written.get(tag) ?? 0), 'dropWorkerDied');
+  }
+
+  countLanes({ memory, queue }: Site, ports: readonly PortQueue[]): void {
+    ports[this.#port]!.dispatch.lost(this.#handedOver, 'dropWorkerDied');
+    memory.doubles[queueCounters(memory, this.#port, queue).handedOver]! -= this.#handedOver;
   }
 }

@@ -202,11 +202,13 @@ export class FramePool {
    * @param paths the attached path queues, whose rings can be read
    * @param held tags of paths whose kernel objects live although their rings are no longer read
    * @param lanes the lanes out of this worker
+   * @param lost told of each frame that was with a path or in a lane and is nowhere to be found there: its holder
    */
   recover(
     paths: readonly FrameHolder[],
     held: readonly number[] = [],
     lanes: readonly Enumerable[] = [],
+    lost: (holder: number) => void = () => {},
   ): void {
     const stacked = new Uint8Array(this.total);
     for (let i = 0; i < this.#count; i++) stacked[(this.peek(i) >>> this.#shift) - this.#first] = 1;
@@ -232,6 +234,7 @@ export class FramePool {
         if (code === Holder.NONE ? !own : !mine) return;
         if (laned[index]) return; // else it was put into a lane and never published there
       }
+      if (!(own && stacked[index - this.#first])) lost(holder);
       this.put(address);
     });
     this.#words[this.#countAt] = this.#count;

@@ -11,15 +11,18 @@
  */
 import type { FramePool } from './frames.ts';
 import { laneHolder } from './holder.ts';
-import type { PathId } from './layout.ts';
+import { type PathId, REPLAY_ENTRIES } from './layout.ts';
 import { Consumer, Producer, placeAt, type RingPlace } from './ring.ts';
 import type { Memory } from './shared.ts';
 import { laneMeta } from './words.ts';
 
 const ENTRY_WORDS = 4;
 
+/** The lane of a worker to itself is its replay lane. */
 const lanePlace = ({ layout }: Memory, port: number, from: number, to: number): RingPlace =>
-  placeAt(layout.lane(port, from, to), layout.laneEntries, ENTRY_WORDS);
+  from === to
+    ? placeAt(layout.replay(port, to), REPLAY_ENTRIES, ENTRY_WORDS)
+    : placeAt(layout.lane(port, from, to), layout.laneEntries, ENTRY_WORDS);
 
 /** The sending end of the lane of one port from one worker to another. Belongs to `from`'s thread. */
 export class LaneSender {
@@ -105,16 +108,39 @@ export class LaneReceiver {
     this.#words = memory.words;
     this.#ring = new Consumer(memory.words, lanePlace(memory, port, from, to));
     this.#frames = memory.layout.frames;
-    const holder = laneHolder(from, to);
-    // What a worker that died had passed on already.
-    while (this.#ring.peek(1) === 1 && pool.holder(this.#words[this.#ring.slot(0)]!) !== holder) {
-      this.#ring.release(1);
+    this.#keepUnhandled(pool, laneHolder(from, to));
+  }
+
+  /**
+   * Releases what a worker that died had passed on already. It may lie among what it had not, since packets for other
+   * queues are handed on before the others are handled; and a frame that came by here, went home and came again is
+   * named twice, of which the last counts. So what is left is moved to the end. A worker that dies in this leaves
+   * entries doubled.
+   */
+  #keepUnhandled(pool: FramePool, holder: number): void {
+    const words = this.#words;
+    const ring = this.#ring;
+    const mask = -pool.frameSize;
+    const seen = new Set<number>();
+    let kept = ring.pending();
+    for (let i = kept - 1; i >= 0; i--) {
+      const slot = ring.slot(i);
+      const frame = words[slot]! & mask;
+      if (pool.holder(frame) !== holder || seen.has(frame)) continue;
+      seen.add(frame);
+      words.copyWithin(ring.slot(--kept), slot, slot + ENTRY_WORDS);
     }
+    if (kept > 0) ring.release(kept);
   }
 
   /** Entries that can be read now, `max` at most. */
   ready(max: number): number {
     return this.#ring.peek(max);
+  }
+
+  /** Entries that wait, all of them. */
+  pending(): number {
+    return this.#ring.pending();
   }
 
   /** Kind and path of the oldest entry, as {@link laneMeta} made it. Only if there is one. */

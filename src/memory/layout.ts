@@ -17,6 +17,7 @@
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
  *   pool stacks     one per worker: free frames; one holder per frame         (w)
  *   redirection     one table a port: hash to queue                           (c)
+ *   replay lanes    packets that a dead worker had, for its successor         (w)
  *   lanes           packets from worker to worker, per port and pair          (w)(w')
  *   home lanes      frames on their way back to their worker, per pair        (w)(w')
  *   deliveries      copies of packets for the application, per port and queue (w)(a)
@@ -164,6 +165,8 @@ export const QueueBlock = {
   /** When it began and ended, CLOCK_MONOTONIC ns as Float64. (w) */
   switchBegan: LINE + 40,
   switchEnded: LINE + 48,
+  /** Packets at the head of the replay lane of which one may be deadly: see datapath/replay.ts. (w) */
+  suspects: LINE + 56,
   /** Float64 × QUEUE_COUNTERS in counters.ts. (w) */
   counters: 2 * LINE,
   bytes: 5 * LINE,
@@ -213,6 +216,8 @@ export const PathSlot = {
   readAddress: 8 * LINE + 64,
   readResult: 8 * LINE + 68,
   writeResult: 8 * LINE + 72,
+  /** Host path only: packets read into its buffers and not received. (w) */
+  held: 8 * LINE + 76,
   bytes: 9 * LINE,
 } as const;
 
@@ -296,6 +301,8 @@ export interface Layout {
   redirection(port: number): number;
   lane(port: number, from: number, to: number): number;
   homeLane(from: number, to: number): number;
+  /** A lane from a worker to itself, of {@link REPLAY_ENTRIES}: see datapath/replay.ts. */
+  replay(port: number, queue: number): number;
   delivery(port: number, queue: number): number;
   /** Word that counts up when something was delivered, for the application to wait on. */
   deliveryBell(port: number): number;
@@ -308,6 +315,11 @@ export const LANE = { producer: 0, consumer: LINE, entries: 2 * LINE } as const;
 
 /** A lane's entry: four words, address of the frame's packet, length, `laneMeta`, hash. */
 const LANE_ENTRY = 16;
+/**
+ * Entries of a replay lane: what a dead worker may have had in hand of one port, a turn of packets, and what its io_uring
+ * may have received, a burst and a single packet.
+ */
+export const REPLAY_ENTRIES = 512;
 /** All lanes together may take this many entries; each has a power of two from 64 to 2048. */
 const LANE_BUDGET = 2 ** 21;
 
@@ -371,6 +383,8 @@ export function layOut(geometry: Geometry): Layout {
   const laneBytes = LANE.entries + laneEntries * LANE_ENTRY;
   const homeEntries = 2 ** Math.ceil(Math.log2(framesPerWorker));
   const homeBytes = LANE.entries + lines(homeEntries * 4);
+  const replayBytes = LANE.entries + REPLAY_ENTRIES * LANE_ENTRY;
+  const replays = reserve(ports * queues * replayBytes);
   // One queue has nobody to hand anything to.
   const lanes = reserve(queues === 1 ? 0 : ports * pairs * laneBytes);
   const homes = reserve(queues === 1 ? 0 : pairs * homeBytes);
@@ -421,6 +435,7 @@ export function layOut(geometry: Geometry): Layout {
     redirection: (port) => tables + port * RETA_ENTRIES,
     lane: (port, from, to) => lanes + ((port * queues + from) * queues + to) * laneBytes,
     homeLane: (from, to) => homes + (from * queues + to) * homeBytes,
+    replay: (port, queue) => replays + (port * queues + queue) * replayBytes,
     delivery: (port, queue) => deliveries + (port * queues + queue) * deliveryBytes,
     deliveryBell: (port) => bells + port * LINE,
     relay: (queue, relay) => relays + (queue * RELAYS + relay) * relayBytes,

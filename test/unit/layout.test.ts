@@ -21,6 +21,7 @@ import {
   QueueBlock,
   RELAY_ENTRIES,
   RELAYS,
+  REPLAY_ENTRIES,
   RETA_ENTRIES,
   Ring,
   SLOT_PATHS,
@@ -64,6 +65,7 @@ function sections(geometry: Geometry): [number, number][] {
     for (let port = 0; port < ports; port++) {
       add(layout.queue(port, queue), QueueBlock.bytes);
       add(layout.delivery(port, queue), LANE.entries + layout.deliveryEntries * layout.copyBytes);
+      add(layout.replay(port, queue), LANE.entries + REPLAY_ENTRIES * 16);
       add(layout.hostBuffers(port, queue), HOST_BUFFERS * HOST_BUFFER_BYTES);
       for (let to = 0; to < queues; to++) {
         if (queues > 1) add(layout.lane(port, queue, to), LANE.entries + layout.laneEntries * 16);

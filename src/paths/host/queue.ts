@@ -59,6 +59,8 @@ export class HostQueue implements PathQueue {
   readonly #base: number;
   readonly #buffers: number;
   readonly #offload: Int32Array;
+  /** Index of the word that says how many packets are held: they are lost when the worker dies, and counted then. */
+  readonly #heldAt: number;
   readonly #headers = new Headers();
   readonly #coalescer: Coalescer;
   readonly #reads = new Int32Array((HOST_BUFFERS * SPAN_BYTES) / 4);
@@ -87,6 +89,8 @@ export class HostQueue implements PathQueue {
     this.#frames = layout.frames;
     this.#base = addressOf(bytes);
     this.#buffers = layout.hostBuffers(port, queue);
+    this.#heldAt = (slot + PathSlot.held) >> 2;
+    words[this.#heldAt] = 0;
     this.#offload = new Int32Array(buffer, layout.burst(queue) + BurstArray.offload, BURST);
     this.#coalescer = new Coalescer(memory, GATHERED);
   }
@@ -117,6 +121,7 @@ export class HostQueue implements PathQueue {
     }
     this.#next += count;
     this.#held -= count;
+    this.#memory.words[this.#heldAt] = this.#held;
     this.#doubles[this.#counter.rxErrors]! += wrong;
     this.#doubles[this.#counter.rxPackets]! += packets;
     this.#doubles[this.#counter.rxBytes]! += total;
@@ -243,6 +248,7 @@ export class HostQueue implements PathQueue {
     if (count < 0) this.#doubles[this.#counter.rxErrors]!++;
     this.#next = 0;
     this.#held = Math.max(count, 0);
+    this.#memory.words[this.#heldAt] = this.#held;
     if (this.#held < HOST_BUFFERS) this.#pause = PAUSE;
   }
 }

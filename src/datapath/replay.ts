@@ -1,0 +1,173 @@
+/**
+ * What a dead worker of this queue had in hand is handled again, one packet at a time: one of them may have killed it.
+ *
+ * When a worker dies in its handler, its successor moves the packets that the handler had been given into a lane from
+ * the worker to itself, the replay lane, and says how many are suspects. The handler gets those one by one. A worker
+ * that dies with one suspect in hand was killed by that packet, its second worker: the next one drops it, and counts it
+ * (`dropWorkerDied`). So a deadly packet costs two workers and nothing but itself, and a worker that died of something
+ * else costs nothing. What an io_uring had received when it died with its worker goes the same way, in bursts.
+ *
+ * All of it is in shared memory, and none of it is looked at for a packet that is not replayed: which packets are in
+ * hand is said per call of the handler (`handlingWord`), and a worker that has replayed all looks at the lane no more.
+ *
+ * One object for each (port, worker). Belongs to the worker thread.
+ */
+import type { Enumerable, FramePool } from '../memory/frames.ts';
+import { LaneReceiver, LaneSender } from '../memory/lane.ts';
+import { BURST, type PathId, QueueBlock } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
+import { LaneKind, lanePath, laneSource } from '../memory/words.ts';
+import type { Burst } from './burst.ts';
+import type { DeathCounter, Dispatch } from './dispatch.ts';
+import type { Split } from './split.ts';
+
+/** Where packets of a dead worker lie: a path, what is left of one, or a lane. */
+export interface PacketSource {
+  /** Of the packets that {@link read} has brought. */
+  readonly path: PathId;
+  ready(max: number): number;
+  /** The next packets into the burst, `max` at most. They stay where they are until {@link release}. */
+  read(burst: Burst, max: number): number;
+  release(count: number): void;
+}
+
+/** How many packets were moved or dropped, and their bytes. */
+export interface Moved {
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+export class Replay {
+  /** For the pool: the frames in the lane. */
+  readonly outgoing: Enumerable;
+  readonly #memory: Memory;
+  readonly #pool: FramePool;
+  readonly #burst: Burst;
+  readonly #port: number;
+  readonly #queue: number;
+  readonly #sender: LaneSender;
+  readonly #suspectsAt: number;
+  #receiver: LaneReceiver | undefined;
+
+  constructor(memory: Memory, pool: FramePool, burst: Burst, port: number, queue: number) {
+    this.#memory = memory;
+    this.#pool = pool;
+    this.#burst = burst;
+    this.#port = port;
+    this.#queue = queue;
+    this.#sender = new LaneSender(memory, pool, port, queue, queue);
+    this.#suspectsAt = (memory.layout.queue(port, queue) + QueueBlock.suspects) >> 2;
+    this.outgoing = this.#sender;
+  }
+
+  /** The number by which `handlingWord` names the lane. */
+  get source(): number {
+    return laneSource(this.#queue);
+  }
+
+  /** Packets that wait. */
+  get pending(): number {
+    return this.#receiver!.pending();
+  }
+
+  /** Packets at the head that are handled one by one. */
+  get suspects(): number {
+    return this.#memory.words[this.#suspectsAt]!;
+  }
+
+  set suspects(packets: number) {
+    this.#memory.words[this.#suspectsAt] = packets;
+  }
+
+  /** Once the pool is whole: what the dead worker had replayed is passed over. */
+  listen(): void {
+    this.#receiver = new LaneReceiver(this.#memory, this.#pool, this.#port, this.#queue, this.#queue);
+  }
+
+  /** Moves up to `most` packets in here, oldest first. Tells how many, and their bytes. */
+  take(source: PacketSource, most: number): Moved {
+    const { offset, bytes, hash } = this.#burst;
+    return this.#each(source, Math.min(most, this.#sender.room(most)), (i) => {
+      this.#sender.push(offset[i]!, bytes[i]!, LaneKind.PACKET, source.path, hash[i]!);
+    });
+  }
+
+  /** Drops up to `most` packets where they lie, oldest first. Tells how many, and their bytes. */
+  drop(source: PacketSource, most: number, dispatch: Dispatch, why: DeathCounter): Moved {
+    const { offset } = this.#burst;
+    return this.#each(source, most, (i) => dispatch.discard(offset[i]!, why));
+  }
+
+  /** The lane itself as a source. */
+  get head(): PacketSource {
+    return laneAsSource(this.#receiver!);
+  }
+
+  /** Handles the next suspect, or up to a burst of what is no suspect. Returns the packets. */
+  next(dispatch: Dispatch, split: Split | undefined): number {
+    const receiver = this.#receiver!;
+    const { suspects } = this;
+    if (receiver.ready(1) === 0) {
+      this.suspects = 0;
+      return 0;
+    }
+    const { offset, bytes, hash } = this.#burst;
+    const path = lanePath(receiver.meta);
+    const count = receiver.receive(offset, bytes, hash, suspects > 0 ? 1 : BURST);
+    const own = split === undefined ? count : split.divide(count, path);
+    if (own > 0) dispatch.run(own, path, this.source);
+    receiver.release(count);
+    if (suspects > 0) this.suspects = suspects - 1;
+    return count;
+  }
+
+  #each(source: PacketSource, most: number, visit: (i: number) => void): Moved {
+    let packets = 0;
+    let bytes = 0;
+    while (packets < most && source.ready(1) > 0) {
+      const count = source.read(this.#burst, Math.min(most - packets, BURST));
+      for (let i = 0; i < count; i++) {
+        visit(i);
+        bytes += this.#burst.bytes[i]!;
+      }
+      packets += count;
+      this.#sender.commit();
+      source.release(count);
+    }
+    return { packets, bytes };
+  }
+}
+
+export function laneAsSource(lane: LaneReceiver): PacketSource {
+  let path: PathId = 0;
+  return {
+    get path() {
+      return path;
+    },
+    ready: (max) => lane.ready(max),
+    read: ({ offset, bytes, hash }, max) => {
+      path = lanePath(lane.meta);
+      return lane.receive(offset, bytes, hash, max);
+    },
+    release: (count) => lane.release(count),
+  };
+}
+
+/** A path's ring, or what is left of one. */
+export function pathAsSource(path: {
+  readonly path: PathId;
+  ready(max: number): number;
+  receive(offset: Int32Array, bytes: Int32Array, max: number): number;
+  release(): void;
+}): PacketSource {
+  return {
+    path: path.path,
+    ready: (max) => path.ready(max),
+    read: ({ offset, bytes, hash }, max) => {
+      const count = path.receive(offset, bytes, max);
+      hash.fill(0, 0, count);
+      return count;
+    },
+    release: () => path.release(),
+  };
+}
