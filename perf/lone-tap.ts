@@ -49,6 +49,8 @@ export async function withLoneTap<T>(
     error: (error) => {
       failure ??= TwinpathError.from(error);
     },
+    gaveUp: () => {},
+    restored: () => {},
     left: () => {},
   });
   await workers.start();

@@ -92,6 +92,11 @@ export interface SharedOptions {
   /** A handler that has not returned after so many milliseconds has its worker replaced, 100 to 60000. Default 2000. */
   stuckMillis?: number;
   /**
+   * A handler's module that has not been imported, and its `create` that has not returned, after so many milliseconds
+   * counts as failed, 100 to 600000. Default 30000.
+   */
+  loadMillis?: number;
+  /**
    * 'kernel', or no device at all: 'memory', whose network is a thread of this process, or 'loop', where each path
    * hands back what it is sent.
    */
@@ -122,6 +127,7 @@ export interface Settings {
   readonly rssKey: Uint8Array;
   readonly forwardTo: readonly RelayRoute[];
   readonly stuckMillis: number;
+  readonly loadMillis: number;
   readonly network: 'kernel' | 'memory' | 'loop';
 }
 
@@ -157,6 +163,7 @@ const SHARED_KEYS = [
   'rssKey',
   'forwardTo',
   'stuckMillis',
+  'loadMillis',
   'network',
   'signal',
 ] as const;
@@ -202,6 +209,7 @@ export function validate(options: OpenPortsOptions): Settings {
     rssKey: keyOf(options.rssKey),
     forwardTo: routes(options.forwardTo ?? []),
     stuckMillis: whole('stuckMillis', options.stuckMillis ?? 2000, 100, 60_000),
+    loadMillis: whole('loadMillis', options.loadMillis ?? 30_000, 100, 600_000),
     network: oneOf('network', options.network ?? 'kernel', ['kernel', 'memory', 'loop']),
   };
 }

@@ -31,7 +31,7 @@ interface PortEvents {
   path: [Failover];
   /** A device of the port came, went, or could not be used. */
   link: [LinkNews];
-  /** A worker thread started, or died and is being replaced. */
+  /** A worker thread started, died and is being replaced, or one without the handler serves its queue. */
   worker: [WorkerNews];
   /** Something failed that the port lives on without, and will try again. Unheard, it becomes a warning. */
   error: [TwinpathError];
@@ -163,7 +163,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
 
   /**
    * Asks each worker, at its next burst boundary, where its frames are. One ledger a queue. A worker that
-   * does not return from its handler does not answer.
+   * does not return from its handler does not answer; the one that replaces it does.
    *
    * @throws TwinpathError ERR_PORT_CLOSED
    */

@@ -14,16 +14,21 @@ import { onReadable, type Readiness } from '../kernel/readiness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
 import { Journal } from '../memory/journal.ts';
-import { PATH_NAMES, type PathId, RETA_ENTRIES, WorkerBlock } from '../memory/layout.ts';
+import { PATH_NAMES, type PathId, WorkerBlock } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
-import { respread, spread } from '../rss/redirection.ts';
 import { Audits } from './audits.ts';
 import { Boundary } from './boundary.ts';
 import type { LinkEvents } from './link-table.ts';
 import { ManagedPort } from './managed-port.ts';
 import { MemoryNetwork } from './memory-network.ts';
-import { type CoordinatorData, type Instruction, type Message, type Order, plain } from './messages.ts';
+import {
+  type CoordinatorData,
+  type CoordinatorOrder,
+  type Instruction,
+  type Message,
+  plain,
+} from './messages.ts';
 import { type GroupHoldings, Networks, type Place } from './networks.ts';
 import { Ownership } from './ownership.ts';
 import { closeUnheld } from './release.ts';
@@ -91,11 +96,6 @@ export class Coordinator {
   }
 
   #begin(): void {
-    const { queues } = this.#settings;
-    const all = Array.from({ length: queues }, (_, queue) => queue);
-    this.#settings.ports.forEach((_, port) => {
-      this.#memory.bytes.set(spread(all), this.#memory.layout.redirection(port));
-    });
     this.#networks = Networks.choose(this.#place, this.#linkEvents);
     this.#makePorts();
     this.#save();
@@ -175,7 +175,7 @@ export class Coordinator {
     }, LOOK_MILLIS);
   }
 
-  async #obey(order: Order): Promise<void> {
+  async #obey(order: CoordinatorOrder): Promise<void> {
     switch (order.kind) {
       case 'close':
         await this.#close();
@@ -200,17 +200,7 @@ export class Coordinator {
         await port.changed(new Set(gone === undefined ? [] : [gone]));
         return;
       }
-      case 'redirect':
-        this.#redirect(order.port, order.queues);
-        return;
     }
-  }
-
-  /** Workers see the new table within a burst; the next audit is answered behind it. */
-  #redirect(port: number, queues: readonly number[]): void {
-    const { bytes, layout } = this.#memory;
-    const at = layout.redirection(port);
-    bytes.set(respread(bytes.slice(at, at + RETA_ENTRIES), queues), at);
   }
 
   /** Everything of ours on the machine, while the workers can still drain it. */

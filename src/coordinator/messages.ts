@@ -47,10 +47,13 @@ export interface LinkNews {
   readonly detail?: string;
 }
 
-/** A worker thread started, or died and is replaced. */
+/**
+ * A worker thread started, or died and is replaced; or one without the handler serves the queue meanwhile ('fallback'),
+ * whose flows are with the other queues until a worker with the handler has started.
+ */
 export interface WorkerNews {
   readonly queue: number;
-  readonly state: 'started' | 'died';
+  readonly state: 'started' | 'died' | 'fallback';
   readonly detail?: string;
 }
 
@@ -65,6 +68,9 @@ export type Report =
   /** Everything has ended. With an error nobody had asked for it. */
   | { kind: 'closed'; error?: PlainError };
 
+/** What the supervisor leaves to the coordinator. */
+export type CoordinatorOrder = Exclude<Order, { kind: 'redirect' }>;
+
 /** From the coordinator to the supervisor: what the application is to know, and what the supervisor is. */
 export type Message =
   | Exclude<Report, { kind: 'closed' | 'worker' }>
@@ -77,7 +83,7 @@ export type Message =
 
 /** From the supervisor to the coordinator. */
 export type Instruction =
-  | { kind: 'order'; id: number; order: Order }
+  | { kind: 'order'; id: number; order: CoordinatorOrder }
   /** Every worker polls. */
   | { kind: 'workers started' }
   /** The queue's worker is gone and, since the ports are closing, none will follow. */

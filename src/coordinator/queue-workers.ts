@@ -1,52 +1,72 @@
 /**
- * The queue worker threads: one endless piscina task each. A worker that dies is replaced by a new one, which
- * goes on from the shared memory. Coordinator thread only; nothing here depends on the application's.
+ * The queue worker threads: one endless piscina task each, which a {@link QueueKeeper} for each queue starts and replaces.
+ * Supervisor's thread only; nothing here depends on the application's.
+ *
+ * A thread serves one worker's life and ends with it: the modules that failed to load in it would fail there for ever.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { revokeLease } from '../datapath/lease.ts';
 import { TwinpathError } from '../errors.ts';
 import { packageRoot } from '../kernel/shim.ts';
-import type { SharedMemory } from '../memory/layout.ts';
+import { type SharedMemory, WorkerBlock } from '../memory/layout.ts';
+import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import type { PlainError, WorkerNews } from './messages.ts';
+import { QueueKeeper } from './queue-keeper.ts';
 
 /** A queue worker's task. */
 export interface QueueTask {
   readonly shared: SharedMemory;
   readonly settings: Settings;
   readonly queue: number;
+  /** Its number: see datapath/lease.ts. */
+  readonly worker: number;
+  /** Whether it serves the queue without the port's handler. */
+  readonly fallback: boolean;
   /** MAC address of each port. */
   readonly macs: readonly string[];
   /** Where the worker tells what happens to it. */
   readonly reports: MessagePort;
 }
 
-export type QueueReport = { kind: 'started' } | { kind: 'handler'; message: string; times: number };
+export type QueueReport =
+  | { kind: 'loaded' }
+  | { kind: 'started' }
+  | { kind: 'handler'; message: string; times: number }
+  | { kind: 'failed'; error: PlainError };
 
 export interface WorkerEvents {
   worker(news: WorkerNews): void;
   error(error: PlainError): void;
+  /** No worker with the handler serves the queue for now, but one without it. */
+  gaveUp(queue: number): void;
+  /** One serves it again. */
+  restored(queue: number): void;
   /** The queue's worker is gone and, since the ports are closing, none will follow. */
   left(queue: number): void;
 }
 
 /** A worker thread, from its task's start to its end. */
-interface Life {
+export interface Life {
   readonly queue: number;
+  readonly worker: number;
+  readonly fallback: boolean;
+  /** Resolves once its handler is loaded: true; or the thread has ended: false. */
+  readonly loaded: Promise<boolean>;
+  /** Why it ended; undefined if it was told to, since the ports close. */
+  readonly ended: Promise<Error | undefined>;
   readonly abort: AbortController;
+  /** Whether it serves the queue. */
   polls: boolean;
 }
 
-/** Workers in a row that died before they polled, after which the next one has to wait. */
-const HOPELESS = 5;
-const PAUSE_MILLIS = 1_000;
 /** How long closing waits for a handler that does not return before it ends its thread. */
 const GRACE_MILLIS = 5_000;
 
 export class QueueWorkers {
-  readonly #pool: Piscina<QueueTask, PlainError | undefined>;
-  readonly #shared: SharedMemory;
+  readonly #pool: Piscina<QueueTask, undefined>;
+  readonly #memory: Memory;
   readonly #settings: Settings;
   readonly #macs: readonly string[];
   readonly #events: WorkerEvents;
@@ -54,16 +74,18 @@ export class QueueWorkers {
   readonly #closing = new AbortController();
   #kept: Promise<unknown> = Promise.resolve();
   #grace: NodeJS.Timeout | undefined;
+  #worker = 0;
 
   constructor(shared: SharedMemory, settings: Settings, macs: readonly string[], events: WorkerEvents) {
-    this.#shared = shared;
+    this.#memory = Memory.attach(shared);
     this.#settings = settings;
     this.#macs = macs;
     this.#events = events;
+    const { queues } = settings;
     this.#pool = new Piscina({
       filename: workerFile('queue').href,
-      minThreads: settings.queues,
-      maxThreads: settings.queues,
+      minThreads: queues,
+      maxThreads: 2 * queues, // one that serves a queue while another loads
       concurrentTasksPerWorker: 1,
       idleTimeout: Number.POSITIVE_INFINITY,
       recordTiming: false,
@@ -78,7 +100,15 @@ export class QueueWorkers {
     const queues = Array.from({ length: this.#settings.queues }, (_, queue) => queue);
     const kept: Promise<void>[] = [];
     const started = queues.map(
-      (queue) => new Promise<void>((resolve, reject) => kept.push(this.#keep(queue, resolve).catch(reject))),
+      (queue) =>
+        new Promise<void>((resolve, reject) => {
+          const site = {
+            ...{ memory: this.#memory, settings: this.#settings, events: this.#events },
+            launch: (fallback: boolean) => this.#launch(queue, fallback),
+          };
+          const keeper = new QueueKeeper(site, queue, this.#closing.signal);
+          kept.push(keeper.run(resolve).catch(reject));
+        }),
     );
     this.#kept = Promise.all(kept);
     await Promise.all(started);
@@ -87,12 +117,16 @@ export class QueueWorkers {
   /** From here on no worker is replaced, and one that is stuck in its handler is ended after a while. */
   close(): void {
     this.#closing.abort();
+    // Whoever has not begun to serve never will.
+    for (const { queue, worker, abort } of this.#lives) {
+      if (revokeLease(this.#memory, queue, worker)) abort.abort(new Error('the ports close'));
+    }
     this.#grace ??= setTimeout(() => this.#end(new Error('its handler does not return')), GRACE_MILLIS);
   }
 
   /** Ends a worker whose handler does not return; another follows. */
   endStuck(queue: number): void {
-    this.#end(new Error('its handler does not return'), (life) => life.queue === queue);
+    this.#end(new Error('its handler does not return'), (life) => life.queue === queue && life.polls);
   }
 
   /** After the stop word is set: waits until all have returned. */
@@ -103,59 +137,62 @@ export class QueueWorkers {
     await this.#pool.destroy();
   }
 
-  /** Sees that the queue has a worker until the ports close. Rejects if it never got one that polls. */
-  async #keep(queue: number, started: () => void): Promise<void> {
-    const { signal } = this.#closing;
-    let served = false;
-    let failures = 0;
-    let told = '';
-    while (!signal.aborted) {
-      const life: Life = { queue, abort: new AbortController(), polls: false };
-      const reason = await this.#live(queue, life, started);
-      if (reason === undefined) return;
-      this.#events.worker({ queue, state: 'died', detail: reason.message });
-      served ||= life.polls;
-      failures = life.polls ? 0 : failures + 1;
-      // What a handler's module throws it will throw again.
-      if (failures < HOPELESS && !(reason instanceof TwinpathError)) continue;
-      const error =
-        reason instanceof TwinpathError
-          ? reason
-          : new TwinpathError('ERR_WORKER', { detail: `queue ${queue}: ${reason.message}` });
-      if (!served) throw error;
-      if (told !== error.message) this.#events.error(error.toJSON());
-      told = error.message;
-      await sleep(PAUSE_MILLIS, undefined, { signal }).catch(() => {});
-    }
-    this.#events.left(queue);
-  }
-
-  /** One worker's life. Tells why it ended, if it was not told to. */
-  async #live(queue: number, life: Life, started: () => void): Promise<Error | undefined> {
+  /** Starts a thread for the queue; it serves once it is granted the lease. */
+  #launch(queue: number, fallback: boolean): Life {
+    const { words, layout } = this.#memory;
+    // Numbers go up also if another coordinator gave out the last ones.
+    const last = Math.abs(Atomics.load(words, (layout.worker(queue) + WorkerBlock.lease) >> 2));
+    const worker = Math.max(this.#worker, last) + 1;
+    this.#worker = worker;
     const { port1: reports, port2 } = new MessageChannel();
-    reports.on('message', (report: QueueReport) => {
-      if (report.kind === 'started') {
+    let loaded: (whether: boolean) => void = () => {};
+    let failed: PlainError | undefined;
+    const hear = (report: QueueReport): void => {
+      if (report.kind === 'loaded') loaded(true);
+      else if (report.kind === 'failed') failed = report.error;
+      else if (report.kind === 'started') {
         life.polls = true;
-        this.#events.worker({ queue, state: 'started' });
-        started();
-        return;
+        const state = fallback ? 'fallback' : 'started';
+        this.#events.worker({ queue, state });
+      } else {
+        const detail = `queue ${queue}: ${report.message} (${report.times} so far)`;
+        this.#events.error({ code: 'ERR_HANDLER_THREW', device: this.#settings.handler, detail });
       }
-      const detail = `queue ${queue}: ${report.message} (${report.times} so far)`;
-      this.#events.error({ code: 'ERR_HANDLER_THREW', device: this.#settings.handler, detail });
-    });
-    const context = { shared: this.#shared, settings: this.#settings, macs: this.#macs };
-    const { signal } = life.abort;
+    };
+    reports.on('message', hear);
+    const abort = new AbortController();
+    const { signal } = abort;
+    const live = async (): Promise<Error | undefined> => {
+      const context = { shared: this.#memory.shared, settings: this.#settings, macs: this.#macs };
+      const task: QueueTask = { ...context, queue, worker, fallback, reports: port2 };
+      try {
+        return await this.#pool.run(task, { transferList: [port2], signal });
+      } catch (error) {
+        // What it said last may still be on its way.
+        for (
+          let last = receiveMessageOnPort(reports);
+          last !== undefined;
+          last = receiveMessageOnPort(reports)
+        ) {
+          hear(last.message as QueueReport);
+        }
+        if (failed !== undefined) return TwinpathError.from(failed);
+        return (signal.reason ?? error) as Error;
+      } finally {
+        this.#lives.delete(life);
+        reports.close();
+        loaded(false);
+      }
+    };
+    const life: Life = {
+      ...{ queue, worker, fallback, abort, polls: false },
+      loaded: new Promise((resolve) => {
+        loaded = resolve;
+      }),
+      ended: Promise.resolve().then(live),
+    };
     this.#lives.add(life);
-    try {
-      const task: QueueTask = { ...context, queue, reports: port2 };
-      const failed = await this.#pool.run(task, { transferList: [port2], signal });
-      return failed && TwinpathError.from(failed);
-    } catch (error) {
-      return (signal.reason ?? error) as Error;
-    } finally {
-      this.#lives.delete(life);
-      reports.close();
-    }
+    return life;
   }
 
   #end(reason: Error, which: (life: Life) => boolean = () => true): void {

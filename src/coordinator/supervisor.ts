@@ -19,6 +19,7 @@ import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import {
   type CoordinatorData,
+  type CoordinatorOrder,
   type GroupData,
   type Instruction,
   type Message,
@@ -27,6 +28,7 @@ import {
   plain,
   type Report,
 } from './messages.ts';
+import { QueueSpread } from './queue-spread.ts';
 import { QueueWorkers, workerFile } from './queue-workers.ts';
 import { closeLinks, release } from './release.ts';
 import { Vigil } from './vigil.ts';
@@ -39,6 +41,7 @@ export class Supervisor {
   readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #settings: Settings;
+  readonly #spread: QueueSpread;
   readonly #tell: (report: Report) => void;
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
@@ -49,7 +52,7 @@ export class Supervisor {
   /** When coordinators have died, `performance.now()`. */
   #deaths: number[] = [];
   /** Orders that no coordinator has carried out yet, by number, oldest first. */
-  readonly #orders = new Map<number, Order>();
+  readonly #orders = new Map<number, CoordinatorOrder>();
   #nextOrder = 1;
   /** Queues that no worker serves any more. */
   readonly #left: number[] = [];
@@ -62,6 +65,7 @@ export class Supervisor {
     this.#shim = loadShim();
     this.#memory = Memory.attach(shared);
     this.#settings = settings;
+    this.#spread = new QueueSpread(this.#memory);
     this.#tell = tell;
     this.#ended = new Promise((resolve) => {
       this.#end = resolve;
@@ -83,6 +87,10 @@ export class Supervisor {
 
   /** What the application wants. */
   order(order: Order): void {
+    if (order.kind === 'redirect') {
+      this.#spread.redirect(order.port, order.queues);
+      return;
+    }
     const id = this.#nextOrder++;
     this.#orders.set(id, order);
     if (order.kind === 'close') this.#workers?.close();
@@ -142,6 +150,8 @@ export class Supervisor {
         this.#tell({ kind: 'worker', news });
       },
       error: (error) => this.#tell({ kind: 'error', error }),
+      gaveUp: (queue) => this.#spread.giveUp(queue),
+      restored: (queue) => this.#spread.restore(queue),
       left: (queue) => {
         this.#left.push(queue);
         this.#instruct({ kind: 'left', queue });

@@ -77,6 +77,8 @@ export interface PortQueueContext extends DispatchContext {
   readonly shim: Shim;
   /** Undefined: flows stay where the devices put them. */
   readonly rss: RssHash | undefined;
+  /** Of a worker without the port's handler: what other workers have handed over is divided anew. */
+  readonly fallback?: boolean;
   /** Tells the coordinator to look: an order was carried out, or a kick failed. */
   readonly attention: () => void;
 }
@@ -229,7 +231,10 @@ export class PortQueue {
     this.#memory.doubles[this.#takenOver]! += count;
     if (laneKind(meta) === LaneKind.SEND) {
       for (let i = 0; i < count; i++) this.#dispatch.transmit(offset[i]!, bytes[i]!);
-    } else this.#dispatch.run(count, lanePath(meta), laneSource(lane.from));
+    } else {
+      const own = this.#context.fallback ? this.#split!.divide(count, lanePath(meta)) : count;
+      if (own > 0) this.#dispatch.run(own, lanePath(meta), laneSource(lane.from));
+    }
     lane.release(count);
     return count;
   }

@@ -30,6 +30,8 @@ export interface SplitContext {
   readonly queue: number;
   /** Undefined: the devices' own spreading is taken as it is. */
   readonly rss: RssHash | undefined;
+  /** Whether the queue's worker is one without the port's handler: then it has nothing for itself if it can help it. */
+  readonly fallback?: boolean;
 }
 
 export class Split {
@@ -40,13 +42,14 @@ export class Split {
   readonly #pool: FramePool;
   readonly #burst: Burst;
   readonly #rss: RssHash | undefined;
+  readonly #fallback: boolean;
   readonly #queue: number;
   readonly #table: number;
   readonly #counter: CounterIndex<QueueCounter>;
   #receivers: readonly LaneReceiver[] = [];
   readonly #port: number;
 
-  constructor({ shim, memory, pool, burst, port, queue, rss }: SplitContext) {
+  constructor({ shim, memory, pool, burst, port, queue, rss, fallback = false }: SplitContext) {
     const { layout } = memory;
     const queues = Array.from({ length: layout.geometry.queues }, (_, other) => other);
     this.lanes = queues.map((to) =>
@@ -57,6 +60,7 @@ export class Split {
     this.#pool = pool;
     this.#burst = burst;
     this.#rss = rss;
+    this.#fallback = fallback;
     this.#queue = queue;
     this.#port = port;
     this.#table = layout.redirection(port);
@@ -99,7 +103,7 @@ export class Split {
    */
   divide(count: number, path: PathId): number {
     this.hash(count);
-    if (this.#rss === undefined) return count;
+    if (this.#rss === undefined) return this.#fallback ? this.#handOn(count, path) : count;
     const { offset, bytes, hash } = this.#burst;
     const table = this.#memory.bytes;
     let kept = 0;
@@ -113,20 +117,38 @@ export class Split {
         hash[kept++] = hash[i]!;
         continue;
       }
-      const lane = this.lanes[to]!;
-      if (lane.room(1) === 1) {
-        lane.push(at, bytes[i]!, LaneKind.PACKET, path, hash[i]!);
-        handed++;
-      } else {
-        this.#memory.doubles[this.#counter.dropHandoffFull]!++;
-        this.#pool.put(at - this.#memory.layout.frames);
-      }
+      if (this.#push(to, at, bytes[i]!, path, hash[i]!)) handed++;
     }
-    if (handed > 0) {
-      this.#memory.doubles[this.#counter.handedOver]! += handed;
-      this.commit();
-    }
+    if (handed > 0) this.#handed(handed);
     return kept;
+  }
+
+  /** Without a hash: all that comes to this queue goes to the one that the table names for it. */
+  #handOn(count: number, path: PathId): number {
+    const { offset, bytes, hash } = this.#burst;
+    const to = this.#memory.bytes[this.#table + retaIndex(this.#queue)]!;
+    if (to === this.#queue) return count;
+    let handed = 0;
+    for (let i = 0; i < count; i++) if (this.#push(to, offset[i]!, bytes[i]!, path, hash[i]!)) handed++;
+    if (handed > 0) this.#handed(handed);
+    return 0;
+  }
+
+  /** False if the lane is full: the packet is dropped and counted. */
+  #push(to: number, at: number, bytes: number, path: PathId, hash: number): boolean {
+    const lane = this.lanes[to]!;
+    if (lane.room(1) === 1) {
+      lane.push(at, bytes, LaneKind.PACKET, path, hash);
+      return true;
+    }
+    this.#memory.doubles[this.#counter.dropHandoffFull]!++;
+    this.#pool.put(at - this.#memory.layout.frames);
+    return false;
+  }
+
+  #handed(packets: number): void {
+    this.#memory.doubles[this.#counter.handedOver]! += packets;
+    this.commit();
   }
 
   /** Publishes what lies staged in the lanes and tells the receivers. */

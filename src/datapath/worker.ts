@@ -18,6 +18,7 @@ import type { Burst } from './burst.ts';
 import type { HandlerFailure } from './dispatch.ts';
 import type { Exits } from './exits.ts';
 import { Idle, type IdleMode } from './idle.ts';
+import { hasLease } from './lease.ts';
 import type { LoadedHandler } from './load-handler.ts';
 import { PortQueue } from './port-queue.ts';
 import { RelayReceivers, relaysTo } from './relay.ts';
@@ -36,13 +37,18 @@ export interface WorkerContext {
   readonly rssKey: Uint8Array | undefined;
   /** Ports of other memories that packets may be forwarded to. */
   readonly routes: readonly RelayRoute[];
+  /** The worker's number, which has the lease of the queue; absent: nobody else asks for it. */
+  readonly worker?: number;
+  /** Whether packets go to the queues that the table names also where they would stay: the handler is not the port's. */
+  readonly fallback?: boolean;
 }
 
 /** Rounds between looks at the words that change rarely: a few microseconds when busy. */
 const HOUSEKEEPING = 16;
 
-export function runWorker(context: WorkerContext): void {
-  const { shim, memory, queue, mode, burst, handler, failed, rssKey, routes } = context;
+/** @returns whether the ports close; false: the lease of the queue has ended */
+export function runWorker(context: WorkerContext): boolean {
+  const { shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker = 0 } = context;
   const { words, layout } = memory;
   const block = layout.worker(queue);
   const ring = new Uint8Array(new BigUint64Array([1n]).buffer);
@@ -60,7 +66,7 @@ export function runWorker(context: WorkerContext): void {
     (delivery, port) =>
       new PortQueue({
         ...{ shim, memory, pool, burst, handler: handler.handle, turn: handler.turn, failed, attention },
-        ...{ port, queue, exits, delivery, rss },
+        ...{ port, queue, exits, delivery, rss, fallback: context.fallback ?? false },
       }),
   );
   exits.ports = ports.map(({ dispatch }) => dispatch);
@@ -97,7 +103,8 @@ export function runWorker(context: WorkerContext): void {
   const quiet = (): boolean => {
     const handled = round();
     idle.also(handled);
-    return handled === 0 && Atomics.load(words, stop) === 0 && !audited();
+    const stays = Atomics.load(words, stop) === 0 && hasLease(memory, queue, worker);
+    return handled === 0 && stays && !audited();
   };
 
   for (let rounds = 0; ; rounds = (rounds + 1) | 0) {
@@ -106,8 +113,9 @@ export function runWorker(context: WorkerContext): void {
     if (!tired && rounds % HOUSEKEEPING !== 0) continue;
     if (Atomics.load(words, stop) !== 0) {
       for (const relay of exits.relays) relay.close();
-      return;
+      return true;
     }
+    if (!hasLease(memory, queue, worker)) return false; // relays stay claimed for the one that follows
     audited();
     if (tick !== undefined && millisBetween(nextTick, shim.millis()) >= 0) {
       nextTick = shim.millis() + Math.ceil(tickMillis);

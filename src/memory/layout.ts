@@ -127,6 +127,8 @@ export const WorkerBlock = {
   attentionFd: 2 * LINE + 8,
   /** 1: the last worker was ended because its handler did not return; what it had in hand is dropped. (c) */
   stuck: 2 * LINE + 12,
+  /** Which thread may serve the queue: see datapath/lease.ts. (c), and the worker that takes it. */
+  lease: 2 * LINE + 16,
   /** 1 while the worker sleeps. (w) sets it; who wakes the worker takes it back to 0. */
   sleeping: 3 * LINE,
   /** Counted up by other workers when they have published something for this one. */

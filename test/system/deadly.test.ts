@@ -138,7 +138,7 @@ describe('a packet that kills its worker, in a lab', () => {
   it.each(['ingress', 'inline'] as const)(
     'is counted with what lay in the buffers of the worker, on a tap by read/write, host %s',
     async (host) => {
-      const lab = await buildLab();
+      const lab = await buildLab({ queues: 1 });
       const orders = unarmed();
       const handlerOptions = { orders, base: 'echo', address: lab.nic.guestAddress };
       const scene = await Scene.openIn(lab, { tap: 'read/write', host, handler, handlerOptions });
@@ -149,7 +149,7 @@ describe('a packet that kills its worker, in a lab', () => {
       await passed(traffic);
       await scene.finish();
       // It was lost with its buffer when the first worker died, and so no second one was given it.
-      expect(deaths).toHaveLength(1);
+      expect({ deaths, killed: orders[2] }).toEqual({ deaths: [expect.any(String)], killed: 1 });
       const { workerDied } = scene.port.stats().dropped;
       expect(workerDied).toBeGreaterThanOrEqual(1);
       expect(workerDied).toBeLessThanOrEqual(2 * BURST);

@@ -24,6 +24,7 @@ describe('options', () => {
     ['rssKey', { rssKey: 'short' }, /rssKey/],
     ['host', { host: 'in-line' }, /Did you mean "inline"/],
     ['stuckMillis', { stuckMillis: 5 }, /100 to 60000/],
+    ['loadMillis', { loadMillis: 0 }, /100 to 600000/],
   ])('refuse a %s that cannot be meant: %j', (_option, options, text) => {
     expect(refusal(options)).toMatchObject({ code: 'ERR_OPTION_INVALID' });
     expect(refusal(options).message).toMatch(text);
