@@ -18,7 +18,32 @@ import { ringDoorbell } from '../kernel/doorbell.ts';
 import { loadShim } from '../kernel/shim.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
-import type { Life, WorkerEvents } from './queue-workers.ts';
+import type { PlainError, WorkerNews } from './messages.ts';
+
+export interface WorkerEvents {
+  worker(news: WorkerNews): void;
+  error(error: PlainError): void;
+  /** No worker with the handler serves the queue for now, but one without it. */
+  gaveUp(queue: number): void;
+  /** One serves it again. */
+  restored(queue: number): void;
+  /** The queue's worker is gone and, since the ports are closing, none will follow. */
+  left(queue: number): void;
+}
+
+/** A worker thread, from its task's start to its end. */
+export interface Life {
+  readonly queue: number;
+  readonly worker: number;
+  readonly fallback: boolean;
+  /** Resolves once its handler is loaded: true; or the thread has ended: false. */
+  readonly loaded: Promise<boolean>;
+  /** Why it ended; undefined if it was told to, since the ports close. */
+  readonly ended: Promise<Error | undefined>;
+  readonly abort: AbortController;
+  /** Whether it serves the queue. */
+  polls: boolean;
+}
 
 interface Site {
   readonly memory: Memory;

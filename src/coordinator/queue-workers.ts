@@ -12,8 +12,8 @@ import { packageRoot } from '../kernel/shim.ts';
 import { type SharedMemory, WorkerBlock } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
-import type { PlainError, WorkerNews } from './messages.ts';
-import { QueueKeeper } from './queue-keeper.ts';
+import type { PlainError } from './messages.ts';
+import { type Life, QueueKeeper, type WorkerEvents } from './queue-keeper.ts';
 
 /** A queue worker's task. */
 export interface QueueTask {
@@ -35,31 +35,6 @@ export type QueueReport =
   | { kind: 'started' }
   | { kind: 'handler'; message: string; times: number }
   | { kind: 'failed'; error: PlainError };
-
-export interface WorkerEvents {
-  worker(news: WorkerNews): void;
-  error(error: PlainError): void;
-  /** No worker with the handler serves the queue for now, but one without it. */
-  gaveUp(queue: number): void;
-  /** One serves it again. */
-  restored(queue: number): void;
-  /** The queue's worker is gone and, since the ports are closing, none will follow. */
-  left(queue: number): void;
-}
-
-/** A worker thread, from its task's start to its end. */
-export interface Life {
-  readonly queue: number;
-  readonly worker: number;
-  readonly fallback: boolean;
-  /** Resolves once its handler is loaded: true; or the thread has ended: false. */
-  readonly loaded: Promise<boolean>;
-  /** Why it ended; undefined if it was told to, since the ports close. */
-  readonly ended: Promise<Error | undefined>;
-  readonly abort: AbortController;
-  /** Whether it serves the queue. */
-  polls: boolean;
-}
 
 /** How long closing waits for a handler that does not return before it ends its thread. */
 const GRACE_MILLIS = 5_000;
