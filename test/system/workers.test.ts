@@ -20,7 +20,7 @@ class Watched {
     port.on('error', (error) => this.errors.push(error));
     port.on('worker', ({ state }) => {
       if (state === 'died') this.died++;
-      else if (this.died > 0) this.replaced++;
+      else if (state === 'started' && this.died > 0) this.replaced++;
     });
   }
 
@@ -270,7 +270,9 @@ describe('a queue that cannot be served', () => {
     await traffic.until(() => watched.replaced === 1 && traffic.received > 500);
     await traffic.settle();
     await watched.whole();
-    expect(traffic.missing).toBe(0);
+    // What came while the only queue was given up was for the machine, which has no path here: see given-up.test.ts.
+    expect(traffic.missing).toBe(watched.port.stats().dropped.noHost);
+    expect(traffic.repeated).toBe(0);
   });
 
   it('closes although the handler never returns', async () => {
