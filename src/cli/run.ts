@@ -54,6 +54,11 @@ export const run: Command = {
         help: 'a handler that has not returned for so long has its worker replaced',
         otherwise: '2000',
       },
+      'load-millis': {
+        value: 'N',
+        help: 'a handler that has not been loaded for so long counts as failed',
+        otherwise: '30000',
+      },
       seconds: { value: 'N', help: 'end after so long, 1 to 1000000', otherwise: 'never' },
     },
     notes: [
@@ -104,6 +109,7 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
       rss: oneOf(args, 'rss', ['auto', 'software', 'device']),
       rssKey: text(args, 'rss-key'),
       stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
+      loadMillis: whole(args, 'load-millis', 100, 600_000),
       signal,
     }),
   );
@@ -182,7 +188,8 @@ function watch(port: Port, terminal: Terminal, problems: string[]): void {
     );
   });
   port.on('worker', ({ queue, state, detail }) => {
-    terminal.say(`worker of queue ${queue} ${state}${detail === undefined ? '' : `: ${detail}`}`);
+    const told = state === 'fallback' ? 'is a fallback without the handler' : state;
+    terminal.say(`worker of queue ${queue} ${told}${detail === undefined ? '' : `: ${detail}`}`);
     if (state === 'died') problems.push(`the worker of queue ${queue} died: ${detail}`);
   });
   port.on('error', ({ message }) => {
