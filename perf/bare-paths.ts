@@ -6,7 +6,9 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import { Burst } from '../src/datapath/burst.ts';
 import { bound, type Handler } from '../src/datapath/handler.ts';
 import { create } from '../src/handlers/reflect.ts';
+import { EthtoolNetlink } from '../src/kernel/ethtool-netlink.ts';
 import type { Link } from '../src/kernel/rtnetlink.ts';
+import { SettingsStore } from '../src/kernel/settings-store.ts';
 import type { Shim } from '../src/kernel/shim.ts';
 import { FramePool } from '../src/memory/frames.ts';
 import { BURST, HEADROOM, Path } from '../src/memory/layout.ts';
@@ -26,6 +28,7 @@ const BREATH_MILLIS = 50;
 
 export class BarePaths {
   readonly #memory: Memory;
+  readonly #ethtool: EthtoolNetlink;
   readonly #pool: FramePool;
   readonly #burst: Burst;
   readonly #reflect: Handler;
@@ -37,7 +40,11 @@ export class BarePaths {
     const geometry = { pageSize: 4096, ports: 1, queues: 1, frameSize: 2048 };
     const memory = Memory.create({ ...geometry, framesPerWorker: 8192, ringEntries: 2048 });
     this.#memory = memory;
-    this.#devices = links.map((link, i) => new AfXdpDevice(shim, memory, 0, PATHS[i]!, link, rss));
+    this.#ethtool = EthtoolNetlink.open(shim);
+    this.#devices = links.map((link, i) => {
+      const options = { ...rss, ethtool: this.#ethtool, store: SettingsStore.open(shim) };
+      return new AfXdpDevice(shim, memory, 0, PATHS[i]!, link, options);
+    });
     for (const device of this.#devices) device.open();
     this.#pool = new FramePool(memory, 0);
     this.#pool.recover([]);
@@ -84,6 +91,7 @@ export class BarePaths {
 
   close(): void {
     for (const device of this.#devices) device.close();
+    this.#ethtool.close();
   }
 
   #round(): number {

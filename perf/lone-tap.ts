@@ -6,6 +6,7 @@ import { QueueWorkers } from '../src/coordinator/queue-workers.ts';
 import { check, TwinpathError } from '../src/errors.ts';
 import { pageSize } from '../src/kernel/page-size.ts';
 import { Control, Driver, Path, PathSlot, QueueBlock, WorkerBlock } from '../src/memory/layout.ts';
+import { setMac } from '../src/memory/macs.ts';
 import { Memory } from '../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../src/memory/words.ts';
 import { geometryOf, single, validate } from '../src/options.ts';
@@ -42,7 +43,8 @@ export async function withLoneTap<T>(
   Atomics.store(words, (layout.queue(0, 0) + QueueBlock.owner) >> 2, owner);
 
   let failure: unknown;
-  const workers = new QueueWorkers(memory.shared, settings, [MAC], {
+  setMac(memory, 0, MAC);
+  const workers = new QueueWorkers(memory.shared, settings, {
     worker: ({ state, detail }) => {
       if (state === 'died') failure ??= new Error(`the worker died: ${detail}`);
     },

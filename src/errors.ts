@@ -23,6 +23,7 @@ const TABLE = {
   ERR_DEVICE_IN_USE: 'That device carries addresses or routes of this machine',
   ERR_DEVICE_DOWN: 'That device is not up',
   ERR_DEVICE_CHANGED: 'Another program has altered what Twinpath set up',
+  ERR_DEVICE_SETTINGS: 'A setting of that device does not suit the port',
   ERR_DEVICE_BUSY: 'Another program already holds that device',
   ERR_NO_TUN: 'The kernel offers no tap devices',
   ERR_KERNEL: 'A system call failed',

@@ -172,7 +172,8 @@ export class Group {
       const shim = loadShim();
       closeLinks(shim, this.memory);
       this.#fail({ code: 'ERR_WORKER', detail: `the supervisor died, and the ports are closed: ${reason}` });
-      const place = { shim, memory: this.memory, settings: this.#settings };
+      const report = (error: TwinpathError): void => this.#fail(error.toJSON());
+      const place = { shim, memory: this.memory, settings: this.#settings, report };
       for (const error of release(place)) this.#fail(plain(error));
       closeDoorbells(shim, this.memory);
     }

@@ -14,6 +14,7 @@ import { type FrameLedger, Group } from './group.ts';
 import { loadShim } from './kernel/shim.ts';
 import type { Failover } from './memory/journal.ts';
 import type { SharedMemory } from './memory/layout.ts';
+import { macOf } from './memory/macs.ts';
 import {
   type ForwardTarget,
   type OpenPortOptions,
@@ -87,9 +88,9 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
     return this.#description.device;
   }
 
-  /** 'aa:bb:cc:dd:ee:ff'; the VF has the same. */
+  /** 'aa:bb:cc:dd:ee:ff', of this moment; the VF has the same. */
   get mac(): string {
-    return this.#description.mac;
+    return macOf(this.#group.memory, this.#number);
   }
 
   /** The open paths: driver, device, mode, tie. As of the last 'path' or 'link' event. */

@@ -28,7 +28,7 @@ export default async function queueWorker(task: QueueTask): Promise<undefined> {
 
 /** Whether it was told to stop, since the ports close. */
 async function serve(
-  { shared, settings, queue, worker, fallback, macs }: QueueTask,
+  { shared, settings, queue, worker, fallback }: QueueTask,
   tell: (report: QueueReport) => void,
 ): Promise<boolean> {
   const shim = loadShim();
@@ -37,7 +37,7 @@ async function serve(
   waivePrecedence(); // the coordinator's, whose thread made this one
   if (settings.pin) shim.affinity(queue % availableParallelism());
   const burst = new Burst(memory, queue);
-  const context = { queue, queues: settings.queues, macs, memory, burst };
+  const context = { queue, queues: settings.queues, memory, burst };
   const handler: LoadedHandler = fallback
     ? { handle: bound(host, burst), tick: undefined, tickMillis: 1 }
     : await loadHandler(settings.handler, settings.handlerOptions, context);

@@ -20,6 +20,7 @@ import { pageSize } from '../../src/kernel/page-size.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { Journal } from '../../src/memory/journal.ts';
 import { Control, Path, WorkerBlock } from '../../src/memory/layout.ts';
+import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { geometryOf } from '../../src/options.ts';
 import { MemoryPeer } from '../../src/paths/memory/device.ts';
@@ -55,8 +56,9 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
     guard: (what: string, work: () => void | Promise<void>) => boundary.guard(what, work),
   };
   const port = new ManagedPort(memory, 0, network, ownership, events);
+  setMac(memory, 0, network.mac);
   const burst = new Burst(memory, 0);
-  const context = { queue: 0, queues: 1, macs: [network.mac], memory, burst };
+  const context = { queue: 0, queues: 1, memory, burst };
   const inner = await loadHandler(handlerUrl.href, {}, context);
 
   let collected = 0;

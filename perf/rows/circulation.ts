@@ -7,6 +7,7 @@ import { openPort } from '../../src/index.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, Path, TURN } from '../../src/memory/layout.ts';
+import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
 import { Testpmd } from '../peers/testpmd.ts';
@@ -50,7 +51,8 @@ export async function bareLoop(language: 'js' | 'wasm', seconds: number): Promis
   pool.recover([queue]);
   const burst = new Burst(memory, 0);
   const url = new URL(`../../src/handlers/reflect.${language}`, import.meta.url).href;
-  const where = { queue: 0, queues: 1, macs: ['02:00:00:00:00:01'], memory, burst };
+  setMac(memory, 0, '02:00:00:00:00:01');
+  const where = { queue: 0, queues: 1, memory, burst };
   const { handle, turn } = await loadHandler(url, {}, where);
   const failed = (error: unknown): never => {
     throw error;

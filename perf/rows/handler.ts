@@ -7,6 +7,7 @@ import { Burst } from '../../src/datapath/burst.ts';
 import { loadHandler } from '../../src/datapath/load-handler.ts';
 import { TX } from '../../src/datapath/verdict.ts';
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
+import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { Comparison, Row, Sample, Side } from '../row.ts';
 
@@ -41,7 +42,8 @@ async function measure(file: string | undefined, seconds: number): Promise<Sampl
     burst.bytes[i] = PING.length;
     memory.bytes.set(PING, burst.offset[i]);
   }
-  const where = { queue: 0, queues: 1, macs: ['02:00:00:00:00:02'], memory, burst };
+  setMac(memory, 0, '02:00:00:00:00:02');
+  const where = { queue: 0, queues: 1, memory, burst };
   const loaded = file && (await loadHandler(new URL(file, import.meta.url).href, {}, where));
   const handle = loaded ? loaded.handle : () => {};
   const run = (bursts: number): void => {

@@ -15,6 +15,7 @@ import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
 import { Journal } from '../memory/journal.ts';
 import { PATH_NAMES, type PathId, WorkerBlock } from '../memory/layout.ts';
+import { setMac } from '../memory/macs.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import { Audits } from './audits.ts';
@@ -99,7 +100,10 @@ export class Coordinator {
     this.#networks = Networks.choose(this.#place, this.#linkEvents);
     this.#makePorts();
     this.#save();
-    this.#tell({ kind: 'chosen', macs: this.#networks.list.map(({ mac }) => mac) });
+    this.#networks.list.forEach(({ mac }, port) => {
+      setMac(this.#memory, port, mac);
+    });
+    this.#tell({ kind: 'chosen' });
   }
 
   #goOn(): void {
@@ -115,7 +119,8 @@ export class Coordinator {
   }
 
   get #place(): Place {
-    return { shim: this.#shim, memory: this.#memory, settings: this.#settings };
+    const report = (error: TwinpathError): void => this.#tell({ kind: 'error', error: error.toJSON() });
+    return { shim: this.#shim, memory: this.#memory, settings: this.#settings, report };
   }
 
   get #linkEvents(): LinkEvents {
@@ -123,6 +128,10 @@ export class Coordinator {
       changed: (gone, downed) => {
         for (const port of this.#ports)
           this.#boundary.guard('following links', () => port.changed(gone, downed));
+      },
+      reset: (ifindex) => {
+        for (const port of this.#ports)
+          this.#boundary.guard('following settings', () => port.resettled(ifindex));
       },
       failed: (error) => this.#boundary.failed('reading links', error),
     };
@@ -149,7 +158,7 @@ export class Coordinator {
     for (const port of this.#ports) await port.start();
     this.#tell({
       kind: 'ready',
-      ports: this.#ports.map(({ network, paths }) => ({ device: network.device, mac: network.mac, paths })),
+      ports: this.#ports.map(({ network, paths }) => ({ device: network.device, paths })),
     });
   }
 

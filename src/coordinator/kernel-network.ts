@@ -1,16 +1,21 @@
 /**
  * A port on real devices: the NetVSC through a tap, its VF through AF_XDP. Coordinator thread only.
  *
- * The NetVSC is known by its ifindex, and by its permanent MAC if it ever goes and another one comes. The VF
- * is found anew at every look, so it may return under any name, ifindex or PCI address.
+ * The NetVSC is known by its ifindex, and by its MAC if it ever goes and another one comes. The VF is found anew at
+ * every look, so it may return under any name, ifindex or PCI address. What else was read when the port was opened
+ * (names, MAC addresses, MTUs) is followed: `observe` compares.
  */
+import { TwinpathError } from '../errors.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
+import type { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 import { Path, type PathId } from '../memory/layout.ts';
+import { setMac } from '../memory/macs.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { HostMode, RssMode } from '../options.ts';
 import { AfXdpDevice, type AfXdpHoldings } from '../paths/af-xdp/device.ts';
+import { longestMtu } from '../paths/frame-room.ts';
 import type { TieKind } from '../paths/hook.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
 import type { PathDevice } from '../paths/path.ts';
@@ -19,7 +24,7 @@ import { type Report, Upkeep } from '../paths/upkeep.ts';
 import type { Choice } from './discovery.ts';
 import type { LinkTable } from './link-table.ts';
 import { isNetvsc } from './netvsc.ts';
-import type { Endpoint, PortNetwork } from './network.ts';
+import type { Endpoint, Observation, PortNetwork } from './network.ts';
 import { findVf } from './pairing.ts';
 
 export interface KernelOptions {
@@ -28,15 +33,18 @@ export interface KernelOptions {
   readonly host: HostMode;
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
+  readonly store: SettingsStore;
+  /** Hears what the port lives with, and a person should know: each once. */
+  readonly report: (error: TwinpathError) => void;
 }
 
 export interface KernelHoldings {
   readonly netvsc: Link;
   readonly forced: boolean;
+  readonly addresses: readonly [first: string, last: string];
 }
 
 export class KernelNetwork implements PortNetwork {
-  readonly mac: string;
   readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #port: number;
@@ -48,6 +56,12 @@ export class KernelNetwork implements PortNetwork {
   readonly #own = new Map<PathId, { readonly ifindex: number }>();
   readonly #upkeep = new Map<PathId, Upkeep>();
   #netvsc: Link;
+  /** Addresses that the NetVSC has had, the first and the last: a VF may still have one, or come back with it. */
+  #addresses: readonly [first: string, last: string];
+  #vf: { readonly device: AfXdpDevice; readonly ifindex: number } | undefined;
+  /** The devices as `observe` last saw them. */
+  readonly #seen = new Map<PathId, Link>();
+  readonly #reported = new Set<string>();
 
   constructor(
     shim: Shim,
@@ -66,7 +80,12 @@ export class KernelNetwork implements PortNetwork {
     this.#forced = forced;
     this.#netvsc = netvsc;
     this.#options = options;
-    this.mac = netvsc.address;
+    this.#addresses = [netvsc.address, netvsc.address];
+    this.#seen.set(Path.SYNTHETIC, netvsc);
+  }
+
+  get mac(): string {
+    return this.#netvsc.address;
   }
 
   get device(): string {
@@ -82,31 +101,41 @@ export class KernelNetwork implements PortNetwork {
     const netvsc = this.#find();
     if (path === Path.HOST && this.#options.host === 'off') return undefined;
     if (path !== Path.VF) return netvsc && endpointOf(netvsc);
-    const rules = { forced: this.#forced, sysfs: this.#sysfs, ours: new Set(this.taken) };
+    const rules = {
+      ...{ forced: this.#forced, sysfs: this.#sysfs, ours: new Set(this.taken) },
+      addresses: this.#addresses,
+    };
     const vf = netvsc && findVf(netvsc, this.#table.links, rules);
     return vf && endpointOf(vf);
   }
 
   get holdings(): KernelHoldings {
-    return { netvsc: this.#netvsc, forced: this.#forced };
+    return { netvsc: this.#netvsc, forced: this.#forced, addresses: this.#addresses };
   }
 
   make(path: PathId, { key }: Endpoint): PathDevice {
-    if (path === Path.VF) return this.#vf(this.#table.netlink.link(key) ?? this.#table.link(key)!);
+    if (path === Path.VF) return this.#openVf(this.#table.netlink.link(key) ?? this.#table.link(key)!);
     return path === Path.HOST ? this.#host(this.#netvsc) : this.#tap(this.#netvsc);
   }
 
   adopt(path: PathId, _: Pick<Endpoint, 'key'>, holdings: unknown): PathDevice {
     const { link } = holdings as { link: Link };
-    if (path === Path.VF) return this.#vf(link).adopt(holdings as AfXdpHoldings);
+    if (path === Path.VF) return this.#openVf(link).adopt(holdings as AfXdpHoldings);
     if (path === Path.HOST) return this.#host(link).adopt(holdings as HostHoldings);
     return this.#tap(link).adopt(holdings as TapHoldings);
   }
 
-  #vf(link: Link): AfXdpDevice {
-    const { rss, rssKey, host } = this.#options;
-    const options = { rss, rssKey, segments: host === 'inline' };
-    return new AfXdpDevice(this.#shim, this.#memory, this.#port, Path.VF, link, options);
+  #openVf(link: Link): AfXdpDevice {
+    const { rss, rssKey, host, store } = this.#options;
+    const device = new AfXdpDevice(this.#shim, this.#memory, this.#port, Path.VF, link, {
+      ...{ rss, rssKey, store, segments: host === 'inline' },
+      ethtool: this.#table.ethtool,
+      netvsc: this.#netvsc.ifindex,
+      report: (error) => this.#report(error),
+    });
+    this.#vf = { device, ifindex: link.ifindex };
+    this.#seen.set(Path.VF, link);
+    return device;
   }
 
   #host(link: Link): HostDevice {
@@ -128,6 +157,56 @@ export class KernelNetwork implements PortNetwork {
     return device;
   }
 
+  observe(): Observation[] {
+    const netvsc = this.#find();
+    const found = netvsc === undefined ? [] : this.#compare(Path.SYNTHETIC, netvsc);
+    if (netvsc !== undefined) setMac(this.#memory, this.#port, netvsc.address);
+    const vf = this.#vf && this.#table.link(this.#vf.ifindex);
+    if (vf !== undefined) {
+      this.#vf!.device.noticed(vf);
+      found.push(...this.#compare(Path.VF, vf));
+    }
+    return found;
+  }
+
+  /** What is new about a device of ours; nothing about one that has taken another's place. */
+  #compare(path: PathId, link: Link): Observation[] {
+    const before = this.#seen.get(path);
+    this.#seen.set(path, link);
+    if (before?.ifindex !== link.ifindex) return [];
+    const { name: device } = link;
+    const found: Observation[] = [];
+    const note = (what: string, was: string | number, is: string | number, error?: TwinpathError): void => {
+      if (was !== is) found.push({ path, device, detail: `its ${what} was ${was} and is ${is}`, error });
+    };
+    note('name', before.name, link.name);
+    note('MAC address', before.address, link.address);
+    note('MTU', before.mtu, link.mtu, this.#tooLong(path, link));
+    return found;
+  }
+
+  /** Set while the port is open: the kernel asks nobody, and what does not fit is cut off or dropped. */
+  #tooLong(path: PathId, { name, mtu }: Link): TwinpathError | undefined {
+    const { frameSize } = this.#memory.layout.geometry;
+    const most = longestMtu(frameSize);
+    if (mtu <= most) return undefined;
+    const counter = path === Path.VF ? 'paths.vf.kernel.rxDropped' : 'paths.synthetic.rxTooLong';
+    return new TwinpathError('ERR_DEVICE_SETTINGS', {
+      device: name,
+      detail: `its MTU is ${mtu} now and a frame of ${frameSize} bytes serves one up to ${most}: longer packets are dropped (${counter})`,
+      hint:
+        frameSize < 4096
+          ? 'Lower the MTU, or open the port anew with frameSize: 4096 (--frame-size 4096).'
+          : 'Lower the MTU.',
+    });
+  }
+
+  #report(error: TwinpathError): void {
+    if (this.#reported.has(error.message)) return;
+    this.#reported.add(error.message);
+    this.#options.report(error);
+  }
+
   tend(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean {
     const netvsc = this.#find();
     if (netvsc === undefined) return true; // which is told, and more than can be mended
@@ -145,12 +224,14 @@ export class KernelNetwork implements PortNetwork {
   #find(): Link | undefined {
     const known = this.#table.link(this.#netvsc.ifindex);
     if (known !== undefined) {
+      const { address } = this.#netvsc;
+      if (address !== known.address) this.#addresses = [this.#addresses[0], address];
       this.#netvsc = known;
       return known;
     }
     const again = this.#table.links.find(
       (link) =>
-        link.address === this.mac &&
+        (link.address === this.mac || this.#addresses.includes(link.address)) &&
         (isNetvsc(link, this.#sysfs) || (this.#forced && link.name === this.#netvsc.name)),
     );
     if (again !== undefined) this.#netvsc = again;

@@ -6,6 +6,7 @@
  * Coordinator thread only.
  */
 import { TwinpathError } from '../errors.ts';
+import { EthtoolMonitor, EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
 import { type Link, LinkMonitor, RtNetlink } from '../kernel/rtnetlink.ts';
 import type { Shim } from '../kernel/shim.ts';
@@ -17,12 +18,16 @@ const RETRY_MILLIS = [10, 50, 100, 250];
 export interface LinkEvents {
   /** After each change, with the ifindexes that went, or went down, in between. */
   changed(gone: ReadonlySet<number>, downed: ReadonlySet<number>): void;
+  /** Settings of a device were changed, by anybody: its ifindex, undefined for any device. */
+  reset(ifindex: number | undefined): void;
   /** The links could not be read: what is known of them may be old. It is tried again. */
   failed(error: unknown): void;
 }
 
 export class LinkTable {
   readonly netlink: RtNetlink;
+  readonly ethtool: EthtoolNetlink;
+  readonly #settings: EthtoolMonitor;
   readonly #monitor: LinkMonitor;
   readonly #uevents: UeventMonitor;
   readonly #readiness: Readiness[];
@@ -46,6 +51,8 @@ export class LinkTable {
       this.#monitor = keep(LinkMonitor.open(shim));
       this.#uevents = keep(UeventMonitor.open(shim));
       this.netlink = keep(RtNetlink.open(shim));
+      this.ethtool = keep(EthtoolNetlink.open(shim));
+      this.#settings = keep(EthtoolMonitor.open(shim));
       this.#dump();
     } catch (error) {
       for (const socket of opened) socket.close();
@@ -54,6 +61,14 @@ export class LinkTable {
     this.#readiness = [
       onReadable(this.#monitor.fd, () => this.look(), events.failed),
       onReadable(this.#uevents.fd, () => this.#hint(), events.failed),
+      onReadable(
+        this.#settings.fd,
+        () => {
+          // Several settings of a device are often changed at once.
+          for (const ifindex of new Set(this.#settings.receive())) events.reset(ifindex);
+        },
+        events.failed,
+      ),
     ];
   }
 
@@ -107,6 +122,8 @@ export class LinkTable {
     this.#monitor.close();
     this.#uevents.close();
     this.netlink.close();
+    this.ethtool.close();
+    this.#settings.close();
   }
 
   #later(): void {

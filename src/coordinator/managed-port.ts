@@ -66,6 +66,8 @@ interface Slot {
   broken: Reason | undefined;
   /** Of the kick that failed; 0 if none has. */
   errno: number;
+  /** Somebody has changed settings of its device. */
+  unsettled: boolean;
   failures: number;
   /** When it was opened last. */
   openedAt: number;
@@ -104,6 +106,7 @@ export class ManagedPort {
       ready: false,
       broken: undefined,
       errno: 0,
+      unsettled: false,
       failures: 0,
       openedAt: 0,
       failingSince: 0,
@@ -169,6 +172,16 @@ export class ManagedPort {
       if (reason !== undefined) this.#react(slot, reason, now);
     }
     this.#tend(false);
+    for (const { path, device, detail, error } of this.network.observe()) {
+      this.#events.link({ port: this.port, path: PATH_NAMES[path], device, state: 'changed', detail });
+      if (error !== undefined) this.#events.error(error.toJSON());
+    }
+    return this.#reconcile();
+  }
+
+  /** Somebody has changed settings of a device, ours or not: undefined for any. It is looked at in its turn. */
+  resettled(ifindex: number | undefined): Promise<void> {
+    for (const slot of this.#slots) slot.unsettled ||= ifindex === undefined || slot.key === ifindex;
     return this.#reconcile();
   }
 
@@ -276,12 +289,27 @@ export class ManagedPort {
           await this.#leave();
           continue;
         }
+        for (const slot of this.#slots) this.#settle(slot);
         for (const slot of this.#slots) await this.#raise(slot);
         await this.#elect();
         this.#engage();
       }
     } finally {
       this.#running = undefined;
+    }
+  }
+
+  /** Has the device's settings as the path needs them; a path that cannot have them is opened anew. */
+  #settle(slot: Slot): void {
+    if (!slot.unsettled) return;
+    slot.unsettled = false;
+    if (!slot.ready || slot.broken !== undefined) return;
+    try {
+      slot.device!.settle?.();
+    } catch (error) {
+      this.#react(slot, 'path failed', nowNanos());
+      this.#dirty = true;
+      this.#events.error(plain(error));
     }
   }
 

@@ -57,6 +57,10 @@ export class MemoryNetwork implements PortNetwork {
     return key;
   }
 
+  observe(): [] {
+    return [];
+  }
+
   endpoint(path: PathId): Endpoint | undefined {
     return this.#endpoints.get(path);
   }

@@ -34,16 +34,15 @@ export function plain(error: unknown): PlainError {
 export interface PortDescription {
   /** Name of the NetVSC. */
   readonly device: string;
-  readonly mac: string;
   readonly paths: Partial<Record<PathName, PathDescription>>;
 }
 
-/** A link of the port came, went, or changed its name. */
+/** A link of the port came, went, or is not what it was: its name, MAC address or MTU has changed. */
 export interface LinkNews {
   readonly port: number;
   readonly path: PathName;
   readonly device: string;
-  readonly state: 'up' | 'down' | 'gone' | 'failed';
+  readonly state: 'up' | 'down' | 'gone' | 'failed' | 'changed';
   readonly detail?: string;
 }
 
@@ -75,7 +74,7 @@ export type CoordinatorOrder = Exclude<Order, { kind: 'redirect' }>;
 export type Message =
   | Exclude<Report, { kind: 'closed' | 'worker' }>
   /** The devices are chosen: workers may start. */
-  | { kind: 'chosen'; macs: string[] }
+  | { kind: 'chosen' }
   /** A coordinator that follows another one is in charge. */
   | { kind: 'resumed' }
   /** An order has been carried out. Until then a following coordinator is given it again. */

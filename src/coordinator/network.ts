@@ -2,6 +2,7 @@
  * Where a port's two devices come from: the kernel, or memory. The managed port asks a network what there is
  * right now and gets devices made; it does not know which kind it is.
  */
+import type { TwinpathError } from '../errors.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { PathDevice } from '../paths/path.ts';
 import type { Report } from '../paths/upkeep.ts';
@@ -15,14 +16,25 @@ export interface Endpoint {
   readonly carrier: boolean;
 }
 
+/** Something that a device of the port is not any more: a name, a MAC address, an MTU. */
+export interface Observation {
+  readonly path: PathId;
+  readonly device: string;
+  readonly detail: string;
+  /** It does not suit the port. */
+  readonly error?: TwinpathError;
+}
+
 export interface PortNetwork {
-  /** Name and MAC address of the NetVSC. */
+  /** Name and MAC address of the NetVSC, now. */
   readonly device: string;
   readonly mac: string;
   /** The path's device now, or undefined if there is none. */
   endpoint(path: PathId): Endpoint | undefined;
   /** What another coordinator needs to have the same network. Plain data. */
   readonly holdings: unknown;
+  /** What has changed since it was asked last. */
+  observe(): Observation[];
   /** Makes the path's device for an endpoint that `endpoint` just gave. Opens nothing yet. */
   make(path: PathId, endpoint: Endpoint): PathDevice;
   /** Makes a device of what another coordinator had opened: `PathDevice.holdings`. */

@@ -1,9 +1,13 @@
 /** The networks of a group's ports: chosen when they are opened, or taken over from a coordinator that has died. */
+
+import type { TwinpathError } from '../errors.ts';
 import { claim } from '../kernel/claim.ts';
+import { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { Sysfs } from '../kernel/sysfs.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
+import { putBackOrphans } from '../paths/af-xdp/settings.ts';
 import { choose, refuseToCut, takeSnapshot } from './discovery.ts';
 import { type KernelHoldings, KernelNetwork, type KernelOptions } from './kernel-network.ts';
 import { type LinkEvents, LinkTable } from './link-table.ts';
@@ -19,6 +23,8 @@ export interface GroupHoldings {
 }
 
 export interface Place {
+  /** Hears what ports live with, and a person should know. */
+  readonly report: (error: TwinpathError) => void;
   readonly shim: Shim;
   readonly memory: Memory;
   readonly settings: Settings;
@@ -46,7 +52,7 @@ export class Networks {
 
   /** Finds the devices that the ports are to have, and claims them. @throws TwinpathError, having undone all of it */
   static choose(place: Place, events: LinkEvents): Networks {
-    const { shim, memory, settings } = place;
+    const { shim, memory, settings, report } = place;
     const { ports, network, host, cutHost } = settings;
     if (network !== 'kernel') {
       const loop = network === 'loop';
@@ -58,6 +64,9 @@ export class Networks {
     const table = new LinkTable(shim, events);
     const claims: number[] = [];
     try {
+      const store = SettingsStore.open(shim);
+      putBackOrphans(shim, table.ethtool, store, table.links);
+      const options = optionsOf(settings, store, report);
       const sysfs = new Sysfs();
       const taken = new Set<number>();
       const list = ports.map((wanted, port) => {
@@ -67,7 +76,7 @@ export class Networks {
         claims.push(claim(shim, table.netlink, choice.netvsc));
         taken.add(choice.netvsc.ifindex);
         if (choice.vf !== undefined) taken.add(choice.vf.ifindex);
-        return new KernelNetwork(shim, memory, port, table, sysfs, choice, optionsOf(settings));
+        return new KernelNetwork(shim, memory, port, table, sysfs, choice, options);
       });
       return new Networks(shim, list, claims, table);
     } catch (error) {
@@ -78,7 +87,11 @@ export class Networks {
   }
 
   /** The same networks as another coordinator had. @throws TwinpathError */
-  static resume({ shim, memory, settings }: Place, holdings: GroupHoldings, events: LinkEvents): Networks {
+  static resume(
+    { shim, memory, settings, report }: Place,
+    holdings: GroupHoldings,
+    events: LinkEvents,
+  ): Networks {
     const { claims, ports } = holdings;
     if (settings.network !== 'kernel') {
       const loop = settings.network === 'loop';
@@ -93,7 +106,8 @@ export class Networks {
     const sysfs = new Sysfs();
     const list = ports.map(({ network }, port) => {
       const choice = network as KernelHoldings;
-      return new KernelNetwork(shim, memory, port, table, sysfs, choice, optionsOf(settings));
+      const options = optionsOf(settings, SettingsStore.open(shim), report);
+      return new KernelNetwork(shim, memory, port, table, sysfs, choice, options);
     });
     return new Networks(shim, list, claims, table);
   }
@@ -104,9 +118,13 @@ export class Networks {
   }
 }
 
-function optionsOf({ tap, tie, host, rss, rssKey }: Settings): KernelOptions {
+function optionsOf(
+  { tap, tie, host, rss, rssKey }: Settings,
+  store: SettingsStore,
+  report: Place['report'],
+): KernelOptions {
   return {
     tap: { plain: tap === 'read/write', tie, inline: host === 'inline' },
-    ...{ host, tie, rss, rssKey },
+    ...{ host, tie, rss, rssKey, store, report },
   };
 }

@@ -17,6 +17,8 @@ export interface PairingRules {
   readonly sysfs: Sysfs;
   /** Links that Twinpath made or took itself: never a VF. */
   readonly ours: ReadonlySet<number>;
+  /** MAC addresses that the NetVSC has had: one that is changed is not changed on both devices at once. */
+  readonly addresses?: readonly string[];
 }
 
 /** Devices that stand on others, copy their MAC or have none of their own: never a VF, in no lab. */
@@ -73,16 +75,18 @@ export function findVf(netvsc: Link, links: readonly Link[], rules: PairingRules
 
 function rank(netvsc: Link, candidate: Link, rules: PairingRules): Rank | undefined {
   if (!eligible(netvsc, candidate, rules)) return undefined;
+  const own = [netvsc.address, ...(rules.addresses ?? [])].filter(known);
   if (candidate.master === netvsc.ifindex) {
     // A bridge that stands in for a NetVSC has the synthetic leg as a port too; its MAC is another.
-    if (netvsc.kind === 'bridge' && !sameMac(candidate.address, netvsc.address)) return undefined;
+    if (netvsc.kind === 'bridge' && !own.includes(candidate.address)) return undefined;
     return 0;
   }
   if (candidate.master !== 0) return undefined; // it has joined somebody else
   if (!rules.forced && parentOf(candidate, rules.sysfs)?.bus !== 'pci') return undefined;
-  const wanted = known(netvsc.permanentAddress) ? netvsc.permanentAddress : netvsc.address;
-  if (known(candidate.permanentAddress)) return sameMac(candidate.permanentAddress, wanted) ? 1 : undefined;
-  return sameMac(candidate.address, wanted) ? 2 : undefined;
+  const permanent = known(netvsc.permanentAddress) ? [netvsc.permanentAddress] : own;
+  if (known(candidate.permanentAddress))
+    return permanent.includes(candidate.permanentAddress) ? 1 : undefined;
+  return permanent.includes(candidate.address) || own.includes(candidate.address) ? 2 : undefined;
 }
 
 function eligible(netvsc: Link, candidate: Link, { forced, sysfs, ours }: PairingRules): boolean {
@@ -90,10 +94,6 @@ function eligible(netvsc: Link, candidate: Link, { forced, sysfs, ours }: Pairin
   if (candidate.type !== ARPHRD_ETHER || NEVER.has(candidate.kind)) return false;
   if (candidate.kind !== '' && !forced) return false;
   return !isNetvsc(candidate, sysfs);
-}
-
-function sameMac(a: string, b: string): boolean {
-  return known(a) && a === b;
 }
 
 /** A VF whose host has not given it an address yet shows zeros. */

@@ -24,8 +24,6 @@ export interface QueueTask {
   readonly worker: number;
   /** Whether it serves the queue without the port's handler. */
   readonly fallback: boolean;
-  /** MAC address of each port. */
-  readonly macs: readonly string[];
   /** Where the worker tells what happens to it. */
   readonly reports: MessagePort;
 }
@@ -43,7 +41,6 @@ export class QueueWorkers {
   readonly #pool: Piscina<QueueTask, undefined>;
   readonly #memory: Memory;
   readonly #settings: Settings;
-  readonly #macs: readonly string[];
   readonly #events: WorkerEvents;
   readonly #lives = new Set<Life>();
   readonly #closing = new AbortController();
@@ -51,10 +48,9 @@ export class QueueWorkers {
   #grace: NodeJS.Timeout | undefined;
   #worker = 0;
 
-  constructor(shared: SharedMemory, settings: Settings, macs: readonly string[], events: WorkerEvents) {
+  constructor(shared: SharedMemory, settings: Settings, events: WorkerEvents) {
     this.#memory = Memory.attach(shared);
     this.#settings = settings;
-    this.#macs = macs;
     this.#events = events;
     const { queues } = settings;
     this.#pool = new Piscina({
@@ -138,7 +134,7 @@ export class QueueWorkers {
     const abort = new AbortController();
     const { signal } = abort;
     const live = async (): Promise<Error | undefined> => {
-      const context = { shared: this.#memory.shared, settings: this.#settings, macs: this.#macs };
+      const context = { shared: this.#memory.shared, settings: this.#settings };
       const task: QueueTask = { ...context, queue, worker, fallback, reports: port2 };
       try {
         return await this.#pool.run(task, { transferList: [port2], signal });

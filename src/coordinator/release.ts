@@ -72,7 +72,11 @@ export function release(place: Place): unknown[] {
     }
   };
   const closeAll = (): void => {
-    const networks = Networks.resume({ ...place, shim }, holdings, { changed: () => {}, failed: () => {} });
+    const networks = Networks.resume({ ...place, shim }, holdings, {
+      changed: () => {},
+      reset: () => {},
+      failed: () => {},
+    });
     holdings.ports.forEach(({ slots }, port) => {
       for (const { path, key, device } of slots.toReversed()) {
         if (device !== undefined) attempt(() => networks.list[port]!.adopt(path, { key }, device).close());

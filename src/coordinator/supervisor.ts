@@ -11,6 +11,7 @@
  * then the threads end, and the application is told.
  */
 import { Worker } from 'node:worker_threads';
+import type { TwinpathError } from '../errors.ts';
 import { closeDoorbells, openDoorbells, ringDoorbell } from '../kernel/doorbell.ts';
 import { takePrecedence } from '../kernel/niceness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
@@ -118,7 +119,7 @@ export class Supervisor {
   #hear(message: Message): void {
     switch (message.kind) {
       case 'chosen':
-        this.#startWorkers(message.macs).catch((error: unknown) => this.#fail(plain(error)));
+        this.#startWorkers().catch((error: unknown) => this.#fail(plain(error)));
         return;
       case 'ready':
         this.#open = true;
@@ -140,11 +141,11 @@ export class Supervisor {
     }
   }
 
-  async #startWorkers(macs: readonly string[]): Promise<void> {
+  async #startWorkers(): Promise<void> {
     const vigil = new Vigil(this.#memory, this.#settings.stuckMillis, (queue) =>
       this.#workers?.endStuck(queue),
     );
-    this.#workers = new QueueWorkers(this.#memory.shared, this.#settings, macs, {
+    this.#workers = new QueueWorkers(this.#memory.shared, this.#settings, {
       worker: (news) => {
         if (news.state === 'died') vigil.died(news.queue);
         this.#tell({ kind: 'worker', news });
@@ -201,7 +202,8 @@ export class Supervisor {
     await this.#coordinator?.terminate();
     closeLinks(this.#shim, this.#memory); // what it opened meanwhile
     await this.#stopWorkers();
-    const place = { shim: this.#shim, memory: this.#memory, settings: this.#settings };
+    const report = (error: TwinpathError): void => this.#tell({ kind: 'error', error: error.toJSON() });
+    const place = { shim: this.#shim, memory: this.#memory, settings: this.#settings, report };
     for (const error of release(place)) this.#tell({ kind: 'error', error: plain(error) });
     closeDoorbells(this.#shim, this.#memory);
     this.#tell(last);

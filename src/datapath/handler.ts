@@ -51,7 +51,10 @@ export interface HandlerContext {
   readonly queue: number;
   /** Queues, and so workers, of the port. */
   readonly queues: number;
-  /** MAC address of each port, six bytes each; `burst.port[i]` is the index. */
+  /**
+   * MAC address of each port, six bytes each; `burst.port[i]` is the index. They follow the device: a handler that
+   * reads them for each packet, and keeps no copy, goes by an address that was changed from the next packet on.
+   */
   readonly macs: readonly Uint8Array[];
   /**
    * What the handler is called with, each time. A handler that takes it from here, as a constant, and no argument costs

@@ -1,6 +1,7 @@
 /** Loads a handler module, JavaScript or WebAssembly, and makes the handler of one worker. */
 import { readFileSync } from 'node:fs';
 import { TwinpathError } from '../errors.ts';
+import { macsOf } from '../memory/macs.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Burst } from './burst.ts';
 import {
@@ -17,8 +18,7 @@ import { isWasm } from './wasm-module.ts';
 export interface LoadContext {
   readonly queue: number;
   readonly queues: number;
-  readonly macs: readonly string[];
-  /** The port's: what a WebAssembly module imports. */
+  /** The port's: what a WebAssembly module imports, and where the MAC addresses are. */
   readonly memory: Memory;
   /** The worker's. */
   readonly burst: Burst;
@@ -43,10 +43,9 @@ const TICK_MILLIS = 10;
 export async function loadHandler(
   url: string,
   options: Record<string, unknown>,
-  { queue, queues, macs, memory, burst }: LoadContext,
+  { queue, queues, memory, burst }: LoadContext,
 ): Promise<LoadedHandler> {
-  const bytes = macs.map((mac) => Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)));
-  const context = { queue, queues, macs: bytes, burst };
+  const context = { queue, queues, macs: macsOf(memory), burst };
   const wasm = wasmBytes(url);
   if (wasm !== undefined) {
     const { handle, tick, turn } = wasmHandler(url, wasm, options, context, memory);

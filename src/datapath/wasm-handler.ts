@@ -5,7 +5,7 @@
  * shared; the stack, thread-local variables and what they allocate lie in the worker's own area:
  *
  * ```
- *   context | MAC addresses | options, JSON | area → … | … ← stack | thread-local
+ *   context | options, JSON | area → … | … ← stack | thread-local
  * ```
  *
  * A module can write wherever in the port's memory it likes, as a JavaScript handler can by `burst.offset`, and
@@ -47,12 +47,11 @@ interface Exports {
   readonly __tls_align?: WasmGlobal;
 }
 
-/** Of what other handlers are told: this one's burst is in the memory it imports. */
-type WasmContext = Omit<HandlerContext, 'burst'>;
+/** Of what other handlers are told: this one's burst and the MAC addresses are in the memory it imports. */
+type WasmContext = Omit<HandlerContext, 'burst' | 'macs'>;
 
-/** Int32 words of the context; MAC addresses follow, eight bytes each, and the options. Part of the ABI. */
+/** Int32 words of the context; the options follow. Part of the ABI. */
 const CONTEXT_BYTES = 32;
-const MAC_STRIDE = 8;
 /** What C's ABI wants of the stack pointer; more than anything in the area needs. */
 const ALIGNMENT = 16;
 /** Of the area, for the stack and what is thread-local. */
@@ -120,21 +119,18 @@ class WasmInstance implements WasmHandler {
     this.turn = turn && ((source, at, from, to, count) => this.#callTurn(source, turn, at, from, to, count));
   }
 
-  #writeContext({ queue, queues, macs }: WasmContext, options: Record<string, unknown>): void {
-    const { bytes, words } = this.#memory;
+  #writeContext({ queue, queues }: WasmContext, options: Record<string, unknown>): void {
+    const { bytes, words, layout } = this.#memory;
     const at = this.#context;
-    const macsAt = at + CONTEXT_BYTES;
-    const optionsAt = macsAt + MAC_STRIDE * macs.length;
+    const optionsAt = at + CONTEXT_BYTES;
     const text = Buffer.from(json(this.#url, options));
     const area = Math.ceil((optionsAt + text.length) / ALIGNMENT) * ALIGNMENT;
     const areaBytes = at + MODULE_AREA_BYTES - STACK_BYTES - area;
     if (areaBytes < 0) refuse(this.#url, `its options are too long: ${text.length} bytes of JSON`);
 
     bytes.fill(0, at, at + MODULE_AREA_BYTES); // a worker that died may have been here
-    words.set([queue, queues, macs.length, macsAt, optionsAt, text.length, area, areaBytes], at >>> 2);
-    macs.forEach((mac, port) => {
-      bytes.set(mac, macsAt + MAC_STRIDE * port);
-    });
+    const { ports } = layout.geometry;
+    words.set([queue, queues, ports, layout.macs, optionsAt, text.length, area, areaBytes], at >>> 2);
     bytes.set(text, optionsAt);
   }
 

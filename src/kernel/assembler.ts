@@ -19,6 +19,10 @@ const MEM = 0x60;
 const LD_IMM64 = 0x18;
 /** BPF_PSEUDO_MAP_FD in src_reg: the kernel replaces the descriptor by the map's address. */
 const PSEUDO_MAP_FD = 1;
+/** BPF_PSEUDO_MAP_VALUE: by the address inside the one value of an array map (Linux 5.2). */
+const PSEUDO_MAP_VALUE = 2;
+/** BPF_ATOMIC with BPF_ADD, which is BPF_XADD of older kernels. */
+const ATOMIC = 0xc0;
 
 const SIZE = { B: 0x10, H: 0x08, W: 0x00, DW: 0x18 } as const;
 
@@ -129,6 +133,16 @@ export class Assembler {
   /** The address of a map. Two slots, counted as two by every jump across them. */
   loadMapFd(dst: Register, fd: number): this {
     return this.#emit(CLASS.LD | LD_IMM64, dst, PSEUDO_MAP_FD, 0, fd).#emit(0, 0, 0);
+  }
+
+  /** The address of the value of an array map of one entry. Two slots, as {@link loadMapFd}. */
+  loadMapValue(dst: Register, fd: number): this {
+    return this.#emit(CLASS.LD | LD_IMM64, dst, PSEUDO_MAP_VALUE, 0, fd).#emit(0, 0, 0);
+  }
+
+  /** `*(u64 *)(dst + offset) += src`, on whatever CPUs at once. */
+  atomicAddDW(dst: Register, src: Register, offset: number): this {
+    return this.#emit(CLASS.STX | ATOMIC | SIZE.DW, dst, src, offset);
   }
 
   /** Calls a kernel helper by its number in include/uapi/linux/bpf.h; loses registers 1 to 5. */

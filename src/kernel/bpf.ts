@@ -38,6 +38,7 @@ export interface ProgramInfo {
 export const LinkType = { xdp: 6, tcx: 11 } as const;
 
 const MAP_CREATE = 0;
+const MAP_LOOKUP_ELEM = 1;
 const MAP_UPDATE_ELEM = 2;
 const MAP_DELETE_ELEM = 3;
 const PROG_LOAD = 5;
@@ -46,6 +47,7 @@ const PROG_QUERY = 16;
 const LINK_CREATE = 28;
 const LINK_DETACH = 34;
 
+const MAP_TYPE_ARRAY = 2;
 const MAP_TYPE_XSKMAP = 17;
 const PROGRAM_TYPE: Record<ProgramType, number> = { socket_filter: 1, sched_cls: 3, xdp: 6 };
 const ATTACH_XDP = 37;
@@ -102,15 +104,31 @@ export class Bpf {
    * @throws ERR_PERMISSION, ERR_KERNEL
    */
   xskMap(entries: number): number {
-    const attr = attributes(MapAttr.bytes);
-    attr.setUint32(MapAttr.type, MAP_TYPE_XSKMAP, true);
-    attr.setUint32(MapAttr.keySize, 4, true);
-    attr.setUint32(MapAttr.valueSize, 4, true);
-    attr.setUint32(MapAttr.maxEntries, entries, true);
-    setName(attr, MapAttr.name, 'twinpath');
-    return check(this.#call(MAP_CREATE, attr, MapAttr.bytes), 'bpf(MAP_CREATE)', {
-      detail: `an XSKMAP of ${entries}`,
-    });
+    return this.#createMap(MAP_TYPE_XSKMAP, entries, 4, `an XSKMAP of ${entries}`);
+  }
+
+  /**
+   * Eight bytes, at first 0, that programs and we share: a word that steers a program, or a counter. As the map
+   * above it lives with its users.
+   *
+   * @returns the descriptor
+   * @throws ERR_PERMISSION, ERR_KERNEL
+   */
+  valueMap(): number {
+    return this.#createMap(MAP_TYPE_ARRAY, 1, 8, 'an array of one value');
+  }
+
+  /** Stores a number below 2^32 in a {@link valueMap}; programs see it from their next packet on. @throws ERR_KERNEL */
+  setValue(fd: number, value: number): void {
+    this.#updateMap(fd, 0, BigInt(value), 'the value');
+  }
+
+  /** What a {@link valueMap} holds. @throws ERR_KERNEL: EBADF */
+  value(fd: number): number {
+    const attr = element(fd, 0);
+    setPointer(attr, ElementAttr.value, ElementAttr.bytes + 4);
+    check(this.#call(MAP_LOOKUP_ELEM, attr, ElementAttr.bytes), 'bpf(MAP_LOOKUP_ELEM)');
+    return Number(attr.getBigUint64(ElementAttr.bytes + 4, true));
   }
 
   /**
@@ -120,12 +138,7 @@ export class Bpf {
    * @throws ERR_KERNEL: E2BIG (no such slot), EBADF, EOPNOTSUPP (the socket has no RX ring)
    */
   updateMap(fd: number, key: number, value: number): void {
-    const attr = element(fd, key);
-    setPointer(attr, ElementAttr.value, ElementAttr.bytes + 4);
-    attr.setUint32(ElementAttr.bytes + 4, value, true);
-    check(this.#call(MAP_UPDATE_ELEM, attr, ElementAttr.bytes), 'bpf(MAP_UPDATE_ELEM)', {
-      detail: `slot ${key}`,
-    });
+    this.#updateMap(fd, key, BigInt(value), `slot ${key}`);
   }
 
   /**
@@ -241,6 +254,24 @@ export class Bpf {
     return Array.from({ length: count }, (_, i) => attr.getUint32(QueryAttr.bytes + 4 * i, true));
   }
 
+  #createMap(type: number, entries: number, valueBytes: number, detail: string): number {
+    const attr = attributes(MapAttr.bytes);
+    attr.setUint32(MapAttr.type, type, true);
+    attr.setUint32(MapAttr.keySize, 4, true);
+    attr.setUint32(MapAttr.valueSize, valueBytes, true);
+    attr.setUint32(MapAttr.maxEntries, entries, true);
+    setName(attr, MapAttr.name, 'twinpath');
+    return check(this.#call(MAP_CREATE, attr, MapAttr.bytes), 'bpf(MAP_CREATE)', { detail });
+  }
+
+  /** The kernel reads as many bytes of the value as the map's values have: four, or eight. */
+  #updateMap(fd: number, key: number, value: bigint, detail: string): void {
+    const attr = element(fd, key);
+    setPointer(attr, ElementAttr.value, ElementAttr.bytes + 4);
+    attr.setBigUint64(ElementAttr.bytes + 4, value, true);
+    check(this.#call(MAP_UPDATE_ELEM, attr, ElementAttr.bytes), 'bpf(MAP_UPDATE_ELEM)', { detail });
+  }
+
   #load(type: ProgramType, name: string, code: Uint8Array, log: Uint8Array): number {
     const codeAt = ProgramAttr.bytes;
     const licenseAt = codeAt + code.length;
@@ -309,7 +340,7 @@ function setPointer(attr: DataView, at: number, target: number): void {
 
 /** Key and value lie behind the attributes. A pointer that a command does not use must stay zero (CHECK_ATTR). */
 function element(fd: number, key: number): DataView {
-  const attr = attributes(ElementAttr.bytes + 8);
+  const attr = attributes(ElementAttr.bytes + 4 + 8);
   attr.setUint32(ElementAttr.mapFd, fd, true);
   setPointer(attr, ElementAttr.key, ElementAttr.bytes);
   attr.setUint32(ElementAttr.bytes, key, true);

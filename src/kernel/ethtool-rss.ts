@@ -57,8 +57,8 @@ const FLOW_TYPE = 4;
 const FIELDS = 8;
 
 /** `undefined` when the device is gone or does not say. */
-export function rssOf(shim: Shim, name: string): Rss | undefined {
-  const rss = read(shim, name);
+export function rssOf(shim: Shim, ifindex: number): Rss | undefined {
+  const rss = read(shim, ifindex);
   return typeof rss === 'number' ? undefined : rss;
 }
 
@@ -66,22 +66,22 @@ export function rssOf(shim: Shim, name: string): Rss | undefined {
  * Changes what is given in one step. 0 or a negative errno: EOPNOTSUPP if the driver cannot; EINVAL if key
  * or table have another size than the device's, or an entry names a queue that it does not have.
  */
-export function setRss(shim: Shim, name: string, change: RssChange): number {
-  const now = read(shim, name);
+export function setRss(shim: Shim, ifindex: number, change: RssChange): number {
+  const now = read(shim, ifindex);
   if (typeof now === 'number') return now;
   // "No change" of the transform is a value that older kernels refuse, so it is set to what it is.
-  return ethtool(shim, name, encodeRss({ inputTransform: now.inputTransform, ...change }));
+  return ethtool(shim, ifindex, encodeRss({ inputTransform: now.inputTransform, ...change }));
 }
 
 /** RXH_ bits that are hashed for this kind of traffic; `undefined` when the device does not say. */
-export function hashFields(shim: Shim, name: string, flow: FlowType): number | undefined {
+export function hashFields(shim: Shim, ifindex: number, flow: FlowType): number | undefined {
   const request = encodeHashFields(ETHTOOL_GRXFH, flow, 0);
-  return ethtool(shim, name, request) < 0 ? undefined : request.getUint32(FIELDS, true);
+  return ethtool(shim, ifindex, request) < 0 ? undefined : request.getUint32(FIELDS, true);
 }
 
 /** 0 or a negative errno. */
-export function setHashFields(shim: Shim, name: string, flow: FlowType, fields: number): number {
-  return ethtool(shim, name, encodeHashFields(ETHTOOL_SRXFH, flow, fields));
+export function setHashFields(shim: Shim, ifindex: number, flow: FlowType, fields: number): number {
+  return ethtool(shim, ifindex, encodeHashFields(ETHTOOL_SRXFH, flow, fields));
 }
 
 /** A request for what a device has, with room for so many entries and key bytes; (0, 0) asks how many. */
@@ -131,11 +131,11 @@ function encodeHashFields(command: number, flow: FlowType, fields: number): Data
 }
 
 /** Asks for the sizes, then for the contents. Sizes that change in between are EINVAL. */
-function read(shim: Shim, name: string): Rss | number {
+function read(shim: Shim, ifindex: number): Rss | number {
   const sizes = encodeRssQuery(0, 0);
-  const known = ethtool(shim, name, sizes);
+  const known = ethtool(shim, ifindex, sizes);
   if (known < 0) return known;
   const whole = encodeRssQuery(sizes.getUint32(Rxfh.tableSize, true), sizes.getUint32(Rxfh.keySize, true));
-  const result = ethtool(shim, name, whole);
+  const result = ethtool(shim, ifindex, whole);
   return result < 0 ? result : decodeRss(whole);
 }

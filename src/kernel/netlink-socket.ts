@@ -30,6 +30,7 @@ const SO_RCVBUF = 8;
 const SO_RCVTIMEO = 20;
 const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
+const NETLINK_ADD_MEMBERSHIP = 1;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const MSG_PEEK = 0x02;
@@ -104,6 +105,13 @@ export class NetlinkSocket {
     if (result < 0) shim.close(fd);
     check(result, 'bind(AF_NETLINK)');
     return new NetlinkSocket(shim, fd);
+  }
+
+  /** Listens to one more multicast group: of any number, where the mask of {@link listen} ends at 32. */
+  join(group: number): void {
+    const number = new Uint32Array([group]);
+    const result = this.#shim.setsockopt(this.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, number, 4);
+    check(result, 'setsockopt(NETLINK_ADD_MEMBERSHIP)');
   }
 
   /** Sends what the builder holds and waits for the kernel's verdict. Does not throw on refusal. */

@@ -11,7 +11,8 @@ const CLONE_REDIRECT = 13;
 const REDIRECT = 23;
 const REDIRECT_MAP = 51;
 
-const XDP_PASS = 2;
+/** What becomes of a packet whose receive queue has no socket: XDP_DROP, XDP_PASS. */
+export const Unclaimed = { DROP: 1, PASS: 2 } as const;
 /** Go on with the next program: of tcx (TCX_NEXT), and of cls_bpf (TC_ACT_UNSPEC). */
 const NEXT = -1;
 /** TC_ACT_STOLEN: the packet is taken, and to whoever sent it that is a success. */
@@ -34,17 +35,28 @@ const HASH = 68;
 export type QueueMapping = 'recorded' | 'raw';
 
 /**
- * For XDP: each packet goes to the AF_XDP socket in the XSKMAP slot of its RX queue, and to the
- * kernel where the slot is empty. Works from Linux 5.3 on (the fallback action in the flags).
+ * For XDP: each packet goes to the AF_XDP socket in the XSKMAP slot of its RX queue. Where there is none, because
+ * the slot is empty or the queue beyond the map, the value map `gateFd` says what becomes of it, one of
+ * {@link Unclaimed}, and the value map `countFd` counts what was dropped. Works from Linux 5.3 on (the fallback
+ * action in the flags, map values by address).
+ *
+ * The gate is a word of its own, so that one store opens or closes it between two packets: exchanging the program
+ * takes RTNL.
  *
  * NB: the fallback does not hold for a slot whose socket is dead; such packets are dropped.
  */
-export function xdpRedirect(mapFd: number): Uint8Array {
+export function xdpRedirect(mapFd: number, gateFd: number, countFd: number): Uint8Array {
   return new Assembler()
     .loadW(2, 1, RX_QUEUE_INDEX)
+    .loadMapValue(3, gateFd)
+    .loadW(3, 3, 0)
     .loadMapFd(1, mapFd)
-    .movImm(3, XDP_PASS)
     .call(REDIRECT_MAP)
+    .jneImm(0, Unclaimed.DROP, 'done')
+    .loadMapValue(1, countFd)
+    .movImm(2, 1)
+    .atomicAddDW(1, 2, 0)
+    .label('done')
     .exit()
     .assemble();
 }

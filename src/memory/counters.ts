@@ -62,7 +62,13 @@ export const PATH_COUNTERS = [
 export type PathCounter = (typeof PATH_COUNTERS)[number];
 
 /** What the kernel reports of a path, summed over the path's incarnations. */
-export const KERNEL_COUNTERS = ['rxDropped', 'rxRingFull', 'rxFillEmpty', 'txInvalid'] as const;
+export const KERNEL_COUNTERS = [
+  'rxDropped',
+  'rxRingFull',
+  'rxFillEmpty',
+  'rxUnclaimed', // came on a receive queue of the VF that the port has no socket on
+  'txInvalid',
+] as const;
 export type KernelCounter = (typeof KERNEL_COUNTERS)[number];
 
 /** The Float64 index of each counter of a group, by name. */

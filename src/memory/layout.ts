@@ -18,6 +18,7 @@
  *   pool stacks     one per worker: free frames; one holder per frame         (w)
  *   redirection     one table a port: hash to queue                           (c)
  *   replay lanes    packets that a dead worker had, for its successor         (w)
+ *   MAC addresses   one a port                                                (c)
  *   lanes           packets from worker to worker, per port and pair          (w)(w')
  *   home lanes      frames on their way back to their worker, per pair        (w)(w')
  *   deliveries      copies of packets for the application, per port and queue (w)(a)
@@ -245,6 +246,9 @@ export const TurnWord = {
   left: 40,
 } as const;
 
+/** A MAC address and two bytes of nothing. Part of the WASM ABI. */
+export const MAC_STRIDE = 8;
+
 /** Which driver a path slot belongs to. */
 export const Driver = { CLOSED: 0, AF_XDP: 1, TAP: 2, MEMORY: 3, HOST: 4, PROXY: 5, LOOP: 6 } as const;
 
@@ -301,6 +305,8 @@ export interface Layout {
   /** Bytes of a copy's slot: what a frame holds, and {@link COPY_HEAD}. */
   readonly copyBytes: number;
   redirection(port: number): number;
+  /** Of all ports, {@link MAC_STRIDE} bytes each. */
+  readonly macs: number;
   lane(port: number, from: number, to: number): number;
   homeLane(from: number, to: number): number;
   /** A lane from a worker to itself, of {@link REPLAY_ENTRIES}: see datapath/replay.ts. */
@@ -377,6 +383,7 @@ export function layOut(geometry: Geometry): Layout {
   const stacks = reserve(queues * lines(framesPerWorker * 4));
   const holders = reserve(queues * framesPerWorker * 2);
   const tables = reserve(ports * RETA_ENTRIES);
+  const macs = reserve(ports * MAC_STRIDE);
 
   const powerOfTwo = (wanted: number, least: number, most: number): number =>
     Math.min(most, Math.max(least, 2 ** Math.floor(Math.log2(wanted))));
@@ -434,6 +441,7 @@ export function layOut(geometry: Geometry): Layout {
     ring: (port, queue, path, ring) => rings + slotNumber(port, queue, path) * slotRings + ringOffsets[ring]!,
     ringRoom: (ring) => rooms[ring]!,
     ...{ laneEntries, homeEntries, deliveryEntries, copyBytes: frameSize },
+    macs,
     redirection: (port) => tables + port * RETA_ENTRIES,
     lane: (port, from, to) => lanes + ((port * queues + from) * queues + to) * laneBytes,
     homeLane: (from, to) => homes + (from * queues + to) * homeBytes,

@@ -33,9 +33,12 @@ export function limitLength(memory: Memory, port: number, path: PathId, longest:
   }
 }
 
+/** The largest MTU whose packets do not fill a frame. */
+export const longestMtu = (frameSize: number): number => roomOf(frameSize) - LINK_HEADER - 1;
+
 /** @throws ERR_OPTION_INVALID if the device's longest packet would fill a frame or more */
 export function refuseLongPackets({ name, mtu }: Link, frameSize: number): void {
-  const most = roomOf(frameSize) - LINK_HEADER - 1;
+  const most = longestMtu(frameSize);
   if (mtu <= most) return;
   throw new TwinpathError('ERR_OPTION_INVALID', {
     device: name,

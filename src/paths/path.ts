@@ -125,6 +125,8 @@ export interface PathDevice {
   engage?(): void;
   /** The opposite; nothing if it was not engaged. @throws ERR_KERNEL */
   disengage?(): void;
+  /** VF only: somebody has changed settings of the device; the path sets its own again. @throws TwinpathError if it cannot */
+  settle?(): void;
   /**
    * Disarms if need be and closes everything: after every worker has let go. Again, it does nothing.
    *
@@ -145,9 +147,14 @@ export interface PathDevice {
 export interface PathDescription {
   readonly driver: 'af-xdp' | 'tap' | 'host' | 'memory';
   /** Name of the network device, or what stands in for it. */
-  readonly device: string;
+  device: string;
   /** How it runs: 'native zero-copy', 'native copy', 'generic copy', 'io_uring', 'read/write'… */
   mode: string;
   /** How it is tied to the device: 'xdp link', 'tcx links', 'clsact filters', 'memory'. */
   tie: string;
+  /**
+   * Of a VF: what becomes of VLAN tags. 'kept': the handler finds them in the packet, as by the synthetic path. 'lost':
+   * the device takes them away, and its driver does not let that be switched off.
+   */
+  vlanTags?: 'kept' | 'lost' | 'as the other end sends them';
 }

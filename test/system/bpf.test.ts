@@ -12,7 +12,7 @@ import { Xsk } from '../../src/kernel/abi.ts';
 import { Assembler } from '../../src/kernel/assembler.ts';
 import { Bpf, LinkType } from '../../src/kernel/bpf.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
-import { tapSteering, tcRedirect, xdpRedirect } from '../../src/kernel/programs.ts';
+import { tapSteering, tcRedirect, Unclaimed, xdpRedirect } from '../../src/kernel/programs.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
 
 const GUEST = `tp-bpf-guest-${process.pid}`;
@@ -276,7 +276,9 @@ describe.skipIf(process.getuid?.() !== 0)('BPF on real devices (needs root)', ()
       request.setUint32(Xsk.ringEntries + 4 * i, frames, true);
     }
     const map = own(bpf.xskMap(QUEUES));
-    xdp(GUEST, nv, xdpRedirect(map));
+    const [gate, count] = [own(bpf.valueMap()), own(bpf.valueMap())];
+    bpf.setValue(gate, Unclaimed.PASS);
+    xdp(GUEST, nv, xdpRedirect(map, gate, count));
     const socket = inNamespace(shim, GUEST, () => check(shim.xskOpen(request), 'xsk'));
     try {
       inNamespace(shim, GUEST, () => check(shim.xskBind(socket, nv, 0, 2), 'bind'));
@@ -303,6 +305,16 @@ describe.skipIf(process.getuid?.() !== 0)('BPF on real devices (needs root)', ()
       expect(received()).toBeGreaterThan(0);
       expect(passed).toBeGreaterThan(0); // those of queue 1, whose slot is empty
       expect(received() + passed).toBe(FLOWS);
+
+      expect(bpf.value(count)).toBe(0);
+      bpf.setValue(gate, Unclaimed.DROP);
+      const taken = received();
+      send();
+      for (let tries = 0; bpf.value(count) + received() - taken < FLOWS && tries < 400; tries++)
+        await sleep(5);
+      expect(bpf.value(count)).toBe(passed); // the same flows on the same queue
+      expect(shim.recv(stack, new Uint8Array(2048), 2048, 0)).toBe(Errno.EAGAIN);
+      bpf.setValue(gate, Unclaimed.PASS);
 
       const before = received();
       expect(bpf.deleteMap(map, 0)).toBe(true);

@@ -85,7 +85,7 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
     const process = OrderedPort.start();
     const before = await warm(lab, process);
     for (const options of [{}, { host: 'inline' }, { tie: 'clsact' }]) {
-      const fault = dying(320, { then: 12 });
+      const fault = dying(320, { thereafter: 12 });
       expect(await process.open(lab, fault, options)).toEqual({ opened: true });
       await lab.nic.plug();
       await until('a closed port', async () => (await process.ask('look')).closed);

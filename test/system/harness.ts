@@ -250,7 +250,7 @@ export function expectNoDrops(port: Port): void {
   for (const { txErrors, txUnknown, rxErrors, kernel } of Object.values(paths)) {
     expect({ txErrors, txUnknown, rxErrors, ...kernel }).toEqual({
       ...{ txErrors: 0, txUnknown: 0, rxErrors: 0 },
-      ...{ rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, txInvalid: 0 },
+      ...{ rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 },
     });
   }
 }

@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { openPort, openPorts } from '../../dist/src/port.js';
 import { Bpf } from '../../src/kernel/bpf.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
-import { xdpRedirect } from '../../src/kernel/programs.ts';
+import { Unclaimed, xdpRedirect } from '../../src/kernel/programs.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { buildLab, ECHO, expectUnharmed, nothingLeft, ownedBy, passed, Scene, until } from './harness.ts';
 import { attachments, descriptors, linkIn, ringMappings } from './machine-state.ts';
@@ -20,7 +20,9 @@ describe('a port', () => {
     const shim = loadShim();
     const bpf = new Bpf(shim);
     const map = bpf.xskMap(1);
-    const program = bpf.load('xdp', 'foreign', xdpRedirect(map));
+    const [gate, count] = [bpf.valueMap(), bpf.valueMap()];
+    bpf.setValue(gate, Unclaimed.PASS);
+    const program = bpf.load('xdp', 'foreign', xdpRedirect(map, gate, count));
     const foreign = inNamespace(shim, lab.guest, () =>
       bpf.attachXdp(program, linkIn(lab.guest, 'vf0')!.ifindex, 'native'),
     );
@@ -42,7 +44,7 @@ describe('a port', () => {
     expect(scene.paths.vf).toMatchObject({ device: 'vf0', mode: 'native copy' });
     const [report] = await scene.finish();
     expectUnharmed(report!);
-    for (const fd of [foreign, program, map]) shim.close(fd);
+    for (const fd of [foreign, program, map, gate, count]) shim.close(fd);
   });
 
   it('closes when its signal aborts, and as often as it is asked', async () => {

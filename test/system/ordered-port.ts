@@ -15,7 +15,7 @@ export interface Fault {
   readonly call: number;
   readonly errno?: number;
   readonly dies?: boolean;
-  readonly then?: number;
+  readonly thereafter?: number;
 }
 
 export interface Failure {

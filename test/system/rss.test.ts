@@ -1,7 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { DeviceSettings } from '../../src/kernel/device-settings.ts';
 import { Flow, hashFields, rssOf, setHashFields, setRss } from '../../src/kernel/ethtool-rss.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
+import { type Link, RtNetlink } from '../../src/kernel/rtnetlink.ts';
+import { SettingsStore } from '../../src/kernel/settings-store.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { spreadDevice } from '../../src/paths/af-xdp/spread.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
@@ -11,12 +14,25 @@ const HERE = `tp-rss-${process.pid}`;
 const EOPNOTSUPP = -95;
 const ENODEV = -19;
 const shim = loadShim();
+/** No device's. */
+const ABSENT = 123_456;
 const root = process.getuid?.() === 0;
 
 function ip(...words: string[]): void {
   const run = spawnSync('ip', words, { encoding: 'utf8' });
   if (run.status !== 0) throw new Error(`ip ${words.join(' ')}: ${run.stderr}`);
 }
+
+function linkOf(name: string): Link {
+  const links = RtNetlink.open(shim);
+  try {
+    return links.link(name)!;
+  } finally {
+    links.close();
+  }
+}
+
+const index = (name: string): number => linkOf(name).ifindex;
 
 // No device of a test machine has RSS to set: this is about the kernel's refusals.
 describe.skipIf(!root)('a veth, which has queues but no RSS (needs root)', () => {
@@ -33,28 +49,38 @@ describe.skipIf(!root)('a veth, which has queues but no RSS (needs root)', () =>
 
   it('does not say what it has, and refuses what it is told', () => {
     here(() => {
-      expect(rssOf(shim, 'veth0')).toBeUndefined();
-      expect(setRss(shim, 'veth0', { key: DEFAULT_KEY })).toBe(EOPNOTSUPP);
-      expect(hashFields(shim, 'veth0', Flow.TCP4)).toBeUndefined();
-      expect(setHashFields(shim, 'veth0', Flow.TCP4, 0xf0)).toBe(EOPNOTSUPP);
+      expect(rssOf(shim, index('veth0'))).toBeUndefined();
+      expect(setRss(shim, index('veth0'), { key: DEFAULT_KEY })).toBe(EOPNOTSUPP);
+      expect(hashFields(shim, index('veth0'), Flow.TCP4)).toBeUndefined();
+      expect(setHashFields(shim, index('veth0'), Flow.TCP4, 0xf0)).toBe(EOPNOTSUPP);
     });
   });
 
-  it('is not there under another name', () => {
+  it('is not there under another number', () => {
     here(() => {
-      expect(rssOf(shim, 'none')).toBeUndefined();
-      expect(setRss(shim, 'none', { table: 'default' })).toBe(ENODEV);
+      expect(rssOf(shim, ABSENT)).toBeUndefined();
+      expect(setRss(shim, ABSENT, { table: 'default' })).toBe(ENODEV);
     });
   });
 
   it('does not settle with two queues, and does with one', () => {
     here(() => {
-      const two = spreadDevice(shim, 'veth0', { key: DEFAULT_KEY, table: spread([0, 1]), queues: 2 });
-      expect(two.settled).toBe(false);
-      two.restore();
-      const one = spreadDevice(shim, 'veth0', { key: DEFAULT_KEY, table: spread([0]), queues: 1 });
-      expect(one.settled).toBe(true);
-      one.restore();
+      const settings = new DeviceSettings(SettingsStore.open(shim), linkOf('veth0'));
+      const two = spreadDevice(
+        shim,
+        index('veth0'),
+        { key: DEFAULT_KEY, table: spread([0, 1]), queues: 2 },
+        settings,
+      );
+      expect(two).toBe(false);
+      const one = spreadDevice(
+        shim,
+        index('veth0'),
+        { key: DEFAULT_KEY, table: spread([0]), queues: 1 },
+        settings,
+      );
+      expect(one).toBe(true);
+      settings.restore();
     });
   });
 });

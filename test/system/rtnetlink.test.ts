@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { TwinpathError } from '../../src/errors.ts';
-import { channels, driver, setChannels } from '../../src/kernel/ethtool.ts';
+import { EthtoolMonitor, EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import { inNamespace, openNamespace } from '../../src/kernel/namespace.ts';
 import { IFF, type LinkEvent, LinkMonitor, RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
@@ -254,7 +254,7 @@ describe.skipIf(!root)('in a network namespace (needs root)', () => {
     expect(() => rtnetlink.addClsact(index('one'))).toThrow(/ingress/);
   });
 
-  it('ethtool tells and sets the channels of a device', () => {
+  it('ethtool tells and sets channels and features of a device by its ifindex, and tells of changes', () => {
     ip(
       '-n',
       HERE,
@@ -271,16 +271,41 @@ describe.skipIf(!root)('in a network namespace (needs root)', () => {
       'name',
       'two',
     );
-    inNamespace(shim, HERE, () => {
-      expect(driver(shim, 'one')).toBe('veth');
-      const before = channels(shim, 'one')!;
-      expect(before).toMatchObject({ maxRx: 4, maxTx: 4 });
-      expect(setChannels(shim, 'one', { rx: 3, tx: 2 })).toBe(0);
-      expect(channels(shim, 'one')).toEqual({ ...before, rx: 3, tx: 2 });
-      expect(setChannels(shim, 'one', { rx: 5 })).toBe(-22);
-      expect(setChannels(shim, 'absent', { rx: 1 })).toBe(-19);
-      expect([channels(shim, 'absent'), driver(shim, 'absent')]).toEqual([undefined, '']);
+    const { ethtool, monitor: settings } = inNamespace(shim, HERE, () => ({
+      ethtool: EthtoolNetlink.open(shim),
+      monitor: EthtoolMonitor.open(shim),
+    }));
+    onTestFinished(() => {
+      ethtool.close();
+      settings.close();
     });
+    const one = index('one');
+    const before = ethtool.channels(one)!;
+    expect(before).toMatchObject({ combined: 0, maxCombined: 0, maxRx: 4, maxTx: 4 });
+    expect(ethtool.setChannels(one, { combined: 0, rx: 3, tx: 2 })).toBe(0);
+    rtnetlink.setLink(one, { name: 'uno' });
+    expect(ethtool.channels(one)).toEqual({ ...before, rx: 3, tx: 2 });
+    expect(ethtool.setChannels(one, { combined: 0, rx: 5, tx: 2 })).toBe(-22);
+    expect(settings.receive()).toEqual([one]);
+
+    const tags = 'rx-vlan-hw-parse';
+    const features = ethtool.features(one)!;
+    expect([features.active.has(tags), features.wanted.has(tags), features.changeable.has(tags)]).toEqual([
+      ...[true, true, true],
+    ]);
+    expect(ethtool.setFeatures(one, new Map([[tags, false]]))).toBe(0);
+    expect(ethtool.features(one)!.active).toEqual(
+      new Set([...features.active].filter((name) => name !== tags)),
+    );
+    expect(ethtool.setFeatures(one, new Map([['no-such-feature', false]]))).toBeLessThan(0);
+    expect(ethtool.setFeatures(one, new Map([[tags, true]]))).toBe(0);
+    expect(ethtool.features(one)!).toEqual(features);
+    expect(settings.receive()).toEqual([one, one]);
+
+    const absent = 123_456;
+    expect([ethtool.channels(absent), ethtool.features(absent)]).toEqual([undefined, undefined]);
+    expect(ethtool.setChannels(absent, { combined: 0, rx: 1, tx: 1 })).toBeLessThan(0);
+    expect(ethtool.setFeatures(absent, new Map([[tags, false]]))).toBe(-19);
   });
 
   it('uevents tell of a device that comes, changes its name and goes', async () => {

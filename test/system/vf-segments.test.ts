@@ -1,8 +1,10 @@
 /** A VF's path queue without a port around it: frames by AF_XDP, large segments by a packet socket beside it. */
 import { expect, it, onTestFinished } from 'vitest';
 import { check, Errno } from '../../src/errors.ts';
+import { EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
+import { SettingsStore } from '../../src/kernel/settings-store.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { ip } from '../../src/lab/namespaces.ts';
 import { switchOffloadsOff } from '../../src/lab/offload.ts';
@@ -40,7 +42,10 @@ async function rig() {
     const netlink = RtNetlink.open(shim);
     const link = netlink.link(lab.nic.vf!)!;
     netlink.close();
-    const options = { rss: 'device', rssKey: new Uint8Array(40), segments: true } as const;
+    const ethtool = EthtoolNetlink.open(shim);
+    onTestFinished(() => ethtool.close());
+    const place = { ethtool, store: SettingsStore.open(shim) };
+    const options = { rss: 'device', rssKey: new Uint8Array(40), segments: true, ...place } as const;
     const made = new AfXdpDevice(shim, memory, 0, Path.VF, link, options);
     made.open();
     return made;

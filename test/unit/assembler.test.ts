@@ -144,13 +144,20 @@ describe('the assembler', () => {
 });
 
 describe('the programs', () => {
-  it('redirect by RX queue, to the kernel when the slot is empty', () => {
-    expect(slots(xdpRedirect(5))).toEqual([
-      '6112100000000000',
-      '1811000005000000',
+  it('redirect by RX queue, and ask the gate when the slot is empty', () => {
+    expect(slots(xdpRedirect(5, 6, 7))).toEqual([
+      '6112100000000000', // r2 = ctx->rx_queue_index
+      '1823000006000000', // r3 = *gate
       '0000000000000000',
-      'b703000002000000',
-      '8500000033000000',
+      '6133000000000000',
+      '1811000005000000', // r1 = map
+      '0000000000000000',
+      '8500000033000000', // bpf_redirect_map
+      '5500040001000000', // if not XDP_DROP, done
+      '1821000007000000', // lock *count += 1
+      '0000000000000000',
+      'b702000001000000',
+      'db21000000000000',
       '9500000000000000',
     ]);
   });

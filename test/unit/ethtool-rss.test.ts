@@ -68,7 +68,7 @@ describe("a device's RSS", () => {
       inputTransform: 1,
       hashFunction: 4,
     });
-    expect(rssOf(device.shim, 'vf0')).toEqual({
+    expect(rssOf(device.shim, device.ifindex)).toEqual({
       key: Uint8Array.from(device.key),
       table: device.table,
       hashFunction: 4,
@@ -79,47 +79,66 @@ describe("a device's RSS", () => {
   });
 
   it('is undefined where the driver does not say, and setting it has the errno', () => {
-    const { shim } = new RssDevice({ queues: 2, refuses: [0x46, 0x29, 0x2a] });
-    expect(rssOf(shim, 'vf0')).toBeUndefined();
-    expect(setRss(shim, 'vf0', { table: 'default' })).toBe(-95);
-    expect(hashFields(shim, 'vf0', Flow.TCP4)).toBeUndefined();
-    expect(setHashFields(shim, 'vf0', Flow.TCP4, 0xf0)).toBe(-95);
+    const { shim, ifindex } = new RssDevice({ queues: 2, refuses: [0x46, 0x29, 0x2a] });
+    expect(rssOf(shim, ifindex)).toBeUndefined();
+    expect(setRss(shim, ifindex, { table: 'default' })).toBe(-95);
+    expect(hashFields(shim, ifindex, Flow.TCP4)).toBeUndefined();
+    expect(setHashFields(shim, ifindex, Flow.TCP4, 0xf0)).toBe(-95);
   });
 
   it('changes in what is named and in nothing else', () => {
     const device = new RssDevice({ queues: 4, inputTransform: 1, hashFunction: 2 });
-    const before = rssOf(device.shim, 'vf0');
+    const before = rssOf(device.shim, device.ifindex);
     const key = Uint8Array.from({ length: 40 }, () => 0x5a);
-    expect(setRss(device.shim, 'vf0', { key })).toBe(0);
-    expect(rssOf(device.shim, 'vf0')).toEqual({ ...before, key });
+    expect(setRss(device.shim, device.ifindex, { key })).toBe(0);
+    expect(rssOf(device.shim, device.ifindex)).toEqual({ ...before, key });
     const table = before!.table.map(() => 3);
-    expect(setRss(device.shim, 'vf0', { table })).toBe(0);
-    expect(rssOf(device.shim, 'vf0')).toEqual({ ...before, key, table });
-    expect(setRss(device.shim, 'vf0', { hashFunction: 1, inputTransform: 0 })).toBe(0);
-    expect(rssOf(device.shim, 'vf0')).toEqual({ key, table, hashFunction: 1, inputTransform: 0 });
-    expect(setRss(device.shim, 'vf0', { table: 'default' })).toBe(0);
+    expect(setRss(device.shim, device.ifindex, { table })).toBe(0);
+    expect(rssOf(device.shim, device.ifindex)).toEqual({ ...before, key, table });
+    expect(setRss(device.shim, device.ifindex, { hashFunction: 1, inputTransform: 0 })).toBe(0);
+    expect(rssOf(device.shim, device.ifindex)).toEqual({ key, table, hashFunction: 1, inputTransform: 0 });
+    expect(setRss(device.shim, device.ifindex, { table: 'default' })).toBe(0);
     expect(device.configured).toBe(false);
-    expect(rssOf(device.shim, 'vf0')?.table).toEqual(before?.table);
+    expect(rssOf(device.shim, device.ifindex)?.table).toEqual(before?.table);
     expect(device.open).toBe(0);
   });
 
   it('is refused with a table or key of another size, or a queue that is not there', () => {
-    const { shim } = new RssDevice({ queues: 4 });
-    expect(setRss(shim, 'vf0', { key: new Uint8Array(52) })).toBe(-22);
-    expect(setRss(shim, 'vf0', { table: [0, 1] })).toBe(-22);
-    expect(setRss(shim, 'vf0', { table: Array(128).fill(4) })).toBe(-22);
+    const { shim, ifindex } = new RssDevice({ queues: 4 });
+    expect(setRss(shim, ifindex, { key: new Uint8Array(52) })).toBe(-22);
+    expect(setRss(shim, ifindex, { table: [0, 1] })).toBe(-22);
+    expect(setRss(shim, ifindex, { table: Array(128).fill(4) })).toBe(-22);
+  });
+
+  it('is asked for by the name that the device has at that moment', () => {
+    const device = new RssDevice({ queues: 2 });
+    device.names = ['vf0', 'vf0', 'enP1s2', 'enP1s2'];
+    expect(rssOf(device.shim, device.ifindex)).toBeDefined();
+    expect(device.name).toBe('enP1s2');
+    expect(hashFields(device.shim, device.ifindex + 1, Flow.TCP4)).toBeUndefined();
+    expect(setHashFields(device.shim, device.ifindex + 1, Flow.TCP4, 0xf0)).toBe(-19);
+  });
+
+  it('is asked for again when the name changes under the call, and given up if it always does', () => {
+    const device = new RssDevice({ queues: 2 });
+    device.names = ['vf0', 'vf1'];
+    expect(setHashFields(device.shim, device.ifindex, Flow.UDP4, 0xf0)).toBe(0);
+    expect([device.name, device.changes]).toEqual(['vf1', [0x2a, 0x2a]]);
+    device.names = Array.from({ length: 100 }, (_, i) => `vf${i}`);
+    expect(setHashFields(device.shim, device.ifindex, Flow.UDP4, 0xf0)).toBe(-11);
+    expect(device.open).toBe(0);
   });
 
   it('has fields to hash for each kind of traffic', () => {
     const device = new RssDevice({ queues: 2 });
-    expect(hashFields(device.shim, 'vf0', Flow.UDP4)).toBe(0x30);
-    expect(setHashFields(device.shim, 'vf0', Flow.UDP4, 0xf0)).toBe(0);
+    expect(hashFields(device.shim, device.ifindex, Flow.UDP4)).toBe(0x30);
+    expect(setHashFields(device.shim, device.ifindex, Flow.UDP4, 0xf0)).toBe(0);
     expect([...device.fields]).toEqual([
       [1, 0xf0],
       [2, 0xf0],
       [5, 0xf0],
       [6, 0x30],
     ]);
-    expect(hashFields(device.shim, 'vf0', Flow.UDP4)).toBe(0xf0);
+    expect(hashFields(device.shim, device.ifindex, Flow.UDP4)).toBe(0xf0);
   });
 });

@@ -6,6 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { Burst } from '../../src/datapath/burst.ts';
 import { loadHandler } from '../../src/datapath/load-handler.ts';
+import { macOf, setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 async function load(text: string) {
@@ -23,8 +24,8 @@ async function load(text: string) {
   };
   const memory = Memory.create(geometry);
   const burst = new Burst(memory, 0);
-  const context = { queue: 0, queues: 1, macs: ['02:00:00:00:00:01'], memory, burst };
-  return { ...(await loadHandler(pathToFileURL(file).href, {}, context)), burst };
+  const context = { queue: 0, queues: 1, memory, burst };
+  return { ...(await loadHandler(pathToFileURL(file).href, {}, context)), burst, memory };
 }
 
 it('calls the methods of an object with a state of its own on that object', async () => {
@@ -69,4 +70,16 @@ it('refuses a tick that comes too often or too rarely', async () => {
   await expect(load(text(0))).rejects.toMatchObject({ code: 'ERR_HANDLER' });
   await expect(load(text(5000))).rejects.toMatchObject({ code: 'ERR_HANDLER' });
   await expect(load(text(5))).resolves.toMatchObject({ tickMillis: 5 });
+});
+
+it('sees the MAC address of its port change where it reads it for each packet', async () => {
+  const { handle, burst, memory } = await load(`
+    export const create = (options, { macs }) => (burst) => { burst.length = macs[burst.port[0]][5]; };
+  `);
+  setMac(memory, 0, '02:00:00:00:00:07');
+  handle(burst);
+  expect(burst.length).toBe(7);
+  setMac(memory, 0, '02:00:00:00:00:2a');
+  handle(burst);
+  expect([burst.length, macOf(memory, 0)]).toEqual([42, '02:00:00:00:00:2a']);
 });

@@ -27,10 +27,11 @@ test('a path that cannot be opened is tried again although the other one asks fo
     arm() {},
     disarm() {},
     close() {},
-    dropped: () => ({ rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, txInvalid: 0 }),
+    dropped: () => ({ rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 }),
   });
   const network: PortNetwork = {
     device: 'eth0',
+    observe: () => [],
     mac: '',
     endpoint: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
     holdings: {},

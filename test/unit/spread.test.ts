@@ -1,9 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { DeviceSettings } from '../../src/kernel/device-settings.ts';
 import { rssOf } from '../../src/kernel/ethtool-rss.ts';
+import { SettingsStore } from '../../src/kernel/settings-store.ts';
 import { agrees, spreadDevice, type Wanted } from '../../src/paths/af-xdp/spread.ts';
 import { DEFAULT_KEY, keyOf } from '../../src/rss/key.ts';
 import { respread, retaIndex, spread } from '../../src/rss/redirection.ts';
+import { link } from '../fixtures/machine.ts';
 import { RssDevice, type RssDeviceOptions } from '../fixtures/rss-device.ts';
 
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, queue) => queue);
@@ -13,6 +16,14 @@ const wantedFor = (queues: number, change: Partial<Wanted> = {}): Wanted => ({
   queues,
   ...change,
 });
+
+/** Nothing is kept: these devices are gone with the test. */
+function spreadOver(device: RssDevice, wanted: Wanted): { settled: boolean; restore: () => void } {
+  const store = new SettingsStore('1', undefined, 'no folder');
+  const settings = new DeviceSettings(store, link({ ifindex: device.ifindex }));
+  const settled = spreadDevice(device.shim, device.ifindex, wanted, settings);
+  return { settled, restore: () => settings.restore() };
+}
 
 describe('a device whose RSS can be set', () => {
   it.each<[string, RssDeviceOptions]>([
@@ -27,7 +38,7 @@ describe('a device whose RSS can be set', () => {
     const device = new RssDevice(options);
     const before = device.state();
     const wanted = wantedFor(options.queues);
-    const { settled, restore } = spreadDevice(device.shim, 'vf0', wanted);
+    const { settled, restore } = spreadOver(device, wanted);
     expect(settled).toBe(true);
     expect(device.key.slice(0, 40)).toEqual([...DEFAULT_KEY]);
     expect(device.key.slice(40)).toEqual(
@@ -51,7 +62,7 @@ describe('a device whose RSS can be set', () => {
       if (administered) device.table = device.table.map((_, i) => i % 2);
       device.configured = administered;
       const before = device.state();
-      const { restore } = spreadDevice(device.shim, 'vf0', wantedFor(4));
+      const { restore } = spreadOver(device, wantedFor(4));
       expect(device.configured).toBe(true);
       restore();
       expect(device.state()).toEqual(before);
@@ -62,7 +73,7 @@ describe('a device whose RSS can be set', () => {
     const device = new RssDevice({ queues: 2 });
     device.key = [...DEFAULT_KEY];
     for (const flow of device.fields.keys()) device.fields.set(flow, 0xf0);
-    const { settled, restore } = spreadDevice(device.shim, 'vf0', wantedFor(2));
+    const { settled, restore } = spreadOver(device, wantedFor(2));
     restore();
     expect(settled).toBe(true);
     expect(device.changes).toEqual([]);
@@ -72,16 +83,16 @@ describe('a device whose RSS can be set', () => {
     for (const options of [{ inputTransform: 1 }, { hashFunction: 2 }]) {
       const device = new RssDevice({ queues: 2, ...options });
       device.key = [...DEFAULT_KEY];
-      expect(agrees(rssOf(device.shim, 'vf0')!, wantedFor(2))).toBe(false);
-      expect(spreadDevice(device.shim, 'vf0', wantedFor(2)).settled).toBe(true);
-      expect(agrees(rssOf(device.shim, 'vf0')!, wantedFor(2))).toBe(true);
+      expect(agrees(rssOf(device.shim, device.ifindex)!, wantedFor(2))).toBe(false);
+      expect(spreadOver(device, wantedFor(2)).settled).toBe(true);
+      expect(agrees(rssOf(device.shim, device.ifindex)!, wantedFor(2))).toBe(true);
     }
   });
 
   it('keeps the bytes of a port key that it has room for', () => {
     const key = keyOf('ab'.repeat(52));
     const device = new RssDevice({ queues: 2, keyBytes: 40 });
-    expect(spreadDevice(device.shim, 'vf0', wantedFor(2, { key })).settled).toBe(true);
+    expect(spreadOver(device, wantedFor(2, { key })).settled).toBe(true);
     expect(device.key).toEqual([...key.slice(0, 40)]);
   });
 });
@@ -97,7 +108,7 @@ describe('a device that does not settle', () => {
   ])('%s, and gets back what it had', (_, options) => {
     const device = new RssDevice(options);
     const before = device.state();
-    const { settled, restore } = spreadDevice(device.shim, 'vf0', wantedFor(options.queues));
+    const { settled, restore } = spreadOver(device, wantedFor(options.queues));
     expect(settled).toBe(false);
     expect(device.changes).toContain(0x47);
     restore();
@@ -113,7 +124,7 @@ describe('a device that does not settle', () => {
   ])('is left alone when it %s', (_, options, change) => {
     const device = new RssDevice(options);
     const before = device.state();
-    const { settled, restore } = spreadDevice(device.shim, 'vf0', wantedFor(2, change));
+    const { settled, restore } = spreadOver(device, wantedFor(2, change));
     restore();
     expect(settled).toBe(false);
     expect(device.changes).toEqual([]);
@@ -123,7 +134,7 @@ describe('a device that does not settle', () => {
 
 it('a device with one queue is settled, whatever it can', () => {
   const device = new RssDevice({ queues: 1, refuses: [0x46, 0x47, 0x29, 0x2a] });
-  expect(spreadDevice(device.shim, 'vf0', wantedFor(1)).settled).toBe(true);
+  expect(spreadOver(device, wantedFor(1)).settled).toBe(true);
 });
 
 it('what agrees finds the same queue for every hash, masked or divided, and what differs does not', () => {
@@ -134,8 +145,8 @@ it('what agrees finds the same queue for every hash, masked or divided, and what
       const table = moved ? respread(spread(first), active) : spread(active);
       const device = new RssDevice({ queues: 8, entries });
       const wanted = wantedFor(8, { table });
-      const { settled } = spreadDevice(device.shim, 'vf0', wanted);
-      expect(agrees(rssOf(device.shim, 'vf0')!, wanted)).toBe(settled);
+      const { settled } = spreadOver(device, wanted);
+      expect(agrees(rssOf(device.shim, device.ifindex)!, wanted)).toBe(settled);
 
       const hashes = upTo(entries * 128);
       const same = (index: (hash: number) => number): boolean =>

@@ -58,9 +58,9 @@ class Bench {
     this.path = new RingQueue(memory, this.pool, 0, 0, Path.VF, () => 0);
     this.pool.recover([this.path]);
     this.burst = new Burst(memory, 0);
-    const mac = Uint8Array.from([2, 0, 0, 0, 0, 2]);
+    memory.bytes.set([2, 0, 0, 0, 0, 2], layout.macs);
     const { handle, turn } = wasmHandler(
-      ...(['file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1, macs: [mac] }, memory] as const),
+      ...(['file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory] as const),
     );
     const exits = { ports: [] as Dispatch[], relays: [] };
     this.dispatch = new Dispatch({
@@ -165,8 +165,7 @@ it('the loop does what its twin does, to every byte before the frames', () => {
     const pool = new FramePool(memory, 0);
     pool.recover([]);
     const { turn } = new RingQueue(memory, pool, 0, 0, Path.VF, () => 0);
-    const macs = [Uint8Array.from([2, 0, 0, 0, 0, 2])];
-    const deed = wasmHandler('file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1, macs }, memory);
+    const deed = wasmHandler('file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory);
     const decide = (at: number): number => {
       memory.bytes[at + 2]!++;
       return memory.bytes[at]! | (memory.bytes[at + 1]! << 8);

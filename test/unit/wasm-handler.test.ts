@@ -15,7 +15,15 @@ import * as reflectModule from '../../src/handlers/reflect.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { queueCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { BURST_BYTES, Control, HEADROOM, MODULE_AREA_BYTES, Path } from '../../src/memory/layout.ts';
+import {
+  BURST_BYTES,
+  Control,
+  HEADROOM,
+  MAC_STRIDE,
+  MODULE_AREA_BYTES,
+  Path,
+} from '../../src/memory/layout.ts';
+import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { limitLength, roomOf } from '../../src/paths/frame-room.ts';
 import type { PathQueue } from '../../src/paths/path.ts';
@@ -200,9 +208,9 @@ describe('echo in WebAssembly', () => {
   });
 
   it('answers with the address of the port a packet came by', () => {
-    const macs = [OUR_MAC, OTHER_MAC].map((mac) => Uint8Array.from(mac));
-    const memory = smallMemory();
-    const echo = handlerOf(ours('echo'), memory, echoOptions, { ...context, macs });
+    const memory = smallMemory(2);
+    memory.bytes.set(OTHER_MAC, memory.layout.macs + MAC_STRIDE);
+    const echo = handlerOf(ours('echo'), memory, echoOptions);
     const burst = loaded(
       [1, 2].fill(0).map(() => ethernet(arp(), { dst: BROADCAST, type: 0x0806 })),
       memory,
@@ -357,13 +365,10 @@ describe('the area of a worker', () => {
   const memory = Memory.create({
     ...{ pageSize: 4096, ports: 2, queues: 2, frameSize: FRAME_SIZE, framesPerWorker: 64, ringEntries: 64 },
   });
-  const macs = [
-    [2, 0, 0, 0, 0, 8],
-    [2, 0, 0, 0, 0, 9],
-  ].map((mac) => Uint8Array.from(mac));
 
   it('tells a module where it runs, and what the burst says of a packet', () => {
-    const moody = handlerOf(fixture('moody'), memory, {}, { ...context, queue: 1, queues: 2, macs });
+    const moody = handlerOf(fixture('moody'), memory, {}, { ...context, queue: 1, queues: 2 });
+    setMac(memory, 1, '02:00:00:00:00:09'); // also what is set later
     const burst = new Burst(memory, 1);
     const at = memory.layout.frames + HEADROOM;
     memory.bytes.set([10, ...Array(30).fill(0)], at);
@@ -372,15 +377,15 @@ describe('the area of a worker', () => {
     burst.begin(1);
     moody(burst);
     const shown = [...burst.packet(0).bytes()];
-    expect(shown.slice(1, 19)).toEqual([1, 2, 2, ...macs[1]!, 2, 4, 3, 2, 1, 8, 7, 6, 5]);
-    expect(burst.packet(0).view.getInt32(at + 19, true)).toBe(MODULE_AREA_BYTES - 65_536 - 64);
+    expect(shown.slice(1, 19)).toEqual([1, 2, 2, 2, 0, 0, 0, 0, 9, 2, 4, 3, 2, 1, 8, 7, 6, 5]);
+    expect(burst.packet(0).view.getInt32(at + 19, true)).toBe(MODULE_AREA_BYTES - 65_536 - 48);
     expect([burst.verdict[0], burst.target[0]]).toEqual([TX, 7]);
   });
 
   it('keeps what a module allocates apart from the other workers and from the port', () => {
     const { layout, words } = memory;
     const handlers = [0, 1].map((queue) =>
-      handlerOf(fixture('moody'), memory, {}, { ...context, queue, queues: 2, macs }),
+      handlerOf(fixture('moody'), memory, {}, { ...context, queue, queues: 2 }),
     );
     const bursts = [0, 1].map((queue) => new Burst(memory, queue));
     const port = () => [...words.slice(Control.magic >> 2, layout.burst(0) >> 2)];
@@ -403,7 +408,7 @@ describe('the area of a worker', () => {
     const { layout, bytes } = memory;
     const area = layout.moduleArea(1);
     bytes.fill(0xff, area, area + MODULE_AREA_BYTES);
-    handlerOf(wasm(), memory, {}, { ...context, queue: 1, queues: 2, macs });
+    handlerOf(wasm(), memory, {}, { ...context, queue: 1, queues: 2 });
     expect(bytes.slice(area + 64, area + MODULE_AREA_BYTES).every((byte) => byte === 0)).toBe(true);
   });
 
@@ -414,12 +419,7 @@ describe('the area of a worker', () => {
       ...[...Op.global(0), ...Op.constant(-16), ...Op.ADD, ...Op.setGlobal(0), ...Op.UNREACHABLE],
     ];
     const stack = { name: '__stack_pointer', global: 1024, mutable: true };
-    const deep = handlerOf(
-      wasm({ exports: [abi(), burstOf(code), stack] }),
-      memory,
-      {},
-      { ...context, macs },
-    );
+    const deep = handlerOf(wasm({ exports: [abi(), burstOf(code), stack] }), memory, {}, context);
     const burst = new Burst(memory, 0);
     for (let call = 0; call < 3; call++) {
       burst.begin(1);
@@ -443,10 +443,10 @@ describe('the area of a worker', () => {
           ],
         ],
       });
-    handlerOf(module(100), memory, {}, { ...context, macs })(new Burst(memory, 0));
+    handlerOf(module(100), memory, {}, context)(new Burst(memory, 0));
     const end = memory.layout.moduleArea(0) + MODULE_AREA_BYTES;
     expect([...memory.words.slice(0, 2)]).toEqual([end - 128, end - 128]);
-    expect(() => handlerOf(module(40_000), memory, {}, { ...context, macs })).toThrow('thread-local');
+    expect(() => handlerOf(module(40_000), memory, {}, context)).toThrow('thread-local');
   });
 });
 
@@ -577,7 +577,7 @@ describe('a handler is loaded as WebAssembly', () => {
   const folder = mkdtempSync(join(tmpdir(), 'twinpath-wasm-'));
   const load = (url: URL | string, memory = smallMemory()) => {
     const burst = loaded([TRAFFIC[0]!], memory);
-    const where = { queue: 0, queues: 1, macs: ['02:00:00:00:00:02'], memory, burst };
+    const where = { queue: 0, queues: 1, memory, burst };
     return loadHandler(String(url), {}, where).then((made) => ({ ...made, burst }));
   };
 

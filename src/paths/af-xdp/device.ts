@@ -5,16 +5,20 @@
  * kernel's generic hook as the last resort. Every socket registers all frames as its UMEM, so a frame
  * received anywhere may be sent anywhere; which socket holds which frame is the ledger's business.
  *
- * The program is attached before the sockets are in the map: until {@link PathDevice.arm} the kernel
- * keeps every packet (XDP_PASS on an empty slot). All of it is descriptors: the kernel undoes
- * everything when the process dies.
+ * The program is attached before the sockets are in the map: until {@link PathDevice.arm} the kernel keeps every
+ * packet, and again from `disarm` on. In between a packet whose receive queue has no socket, because somebody has
+ * added queues, may not go round the handler: see {@link AfXdpDevice.noticed}. All of it is descriptors: the kernel
+ * undoes everything when the process dies. What is no descriptor, channels and features of the device, is put back
+ * by `close`, and after a kill by the next start.
  */
-import { check, Errno, TwinpathError } from '../../errors.ts';
+import { check, Errno, errnoName, TwinpathError } from '../../errors.ts';
 import { STEPS, Xsk } from '../../kernel/abi.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
-import { type Channels, channels, setChannels } from '../../kernel/ethtool.ts';
-import { xdpRedirect } from '../../kernel/programs.ts';
+import { DeviceSettings, type HeldSettings } from '../../kernel/device-settings.ts';
+import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
+import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
+import type { SettingsStore } from '../../kernel/settings-store.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, PathSlot, RETA_ENTRIES, Ring } from '../../memory/layout.ts';
@@ -25,7 +29,15 @@ import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import type { Surroundings } from '../upkeep.ts';
-import { type DeviceSpread, spreadDevice } from './spread.ts';
+import {
+  channelSetting,
+  featureSetting,
+  putBackSettings,
+  settingsOf,
+  UNWANTED_BY_GENERIC,
+  UNWANTED_FEATURES,
+} from './settings.ts';
+import { spreadDevice } from './spread.ts';
 
 const SOL_XDP = 283;
 const XDP_STATISTICS = 7;
@@ -45,13 +57,20 @@ export interface AfXdpOptions {
   readonly rssKey: Uint8Array;
   /** Whether large segments of the machine's own stack may be sent here. */
   readonly segments?: boolean;
+  readonly ethtool: EthtoolNetlink;
+  readonly store: SettingsStore;
+  /** ifindex of the NetVSC that this is the VF of. */
+  readonly netvsc?: number;
+  /** Hears what the path lives with, and a person should know. */
+  readonly report?: (error: TwinpathError) => void;
 }
 
 /** See `PathDevice.holdings`. The sockets are in the path slots. */
 export interface AfXdpHoldings {
   readonly link: Link;
   readonly description: PathDescription;
-  readonly channels: Channels | undefined;
+  readonly settings: HeldSettings;
+  readonly armed: boolean;
   readonly serving: number;
   readonly programId: number;
   readonly hook: XdpMode;
@@ -61,6 +80,9 @@ export interface AfXdpHoldings {
 /** Descriptors beside the sockets; not positive where there is none. */
 interface Descriptors {
   map: number;
+  /** Value maps of the program: see `xdpRedirect`. */
+  gate: number;
+  unclaimed: number;
   program: number;
   attached: number;
   /** The packet socket for large segments, of all queues. */
@@ -75,13 +97,16 @@ export class AfXdpDevice implements PathDevice {
   readonly #memory: Memory;
   readonly #port: number;
   readonly #path: PathId;
-  readonly #link: Link;
+  /** As the kernel last told. */
+  #link: Link;
   readonly #options: AfXdpOptions;
-  #channels: Channels | undefined;
-  #spread: DeviceSpread | undefined;
+  readonly #settings: DeviceSettings;
   /** Hardware queues in use: at most as many as the port has. */
   #serving = 0;
-  readonly #fds: Descriptors = { map: -1, program: -1, attached: -1, segments: -1 };
+  readonly #fds: Descriptors = {
+    ...{ map: -1, gate: -1, unclaimed: -1, program: -1, attached: -1, segments: -1 },
+  };
+  #armed = false;
   #programId = 0;
   #hook: XdpMode = 'native';
 
@@ -94,25 +119,27 @@ export class AfXdpDevice implements PathDevice {
     this.#link = link;
     this.#options = options;
     this.description = { driver: 'af-xdp', device: link.name, mode: '', tie: 'xdp link' };
+    this.#settings = new DeviceSettings(options.store, link, (detail) =>
+      this.#report(
+        `its settings cannot be saved (${detail}): if this process is killed, they stay as the port has them`,
+      ),
+    );
   }
 
   get holdings(): AfXdpHoldings {
     return {
-      ...{
-        link: this.#link,
-        description: this.description,
-        channels: this.#channels,
-        serving: this.#serving,
-      },
-      ...{ programId: this.#programId, hook: this.#hook, fds: this.#fds },
+      ...{ link: this.#link, description: this.description, settings: this.#settings.held },
+      ...{ serving: this.#serving, armed: this.#armed, programId: this.#programId, hook: this.#hook },
+      fds: this.#fds,
     };
   }
 
   /** Goes on with what another coordinator has opened. */
-  adopt({ description, channels, serving, programId, hook, fds }: AfXdpHoldings): this {
+  adopt({ description, settings, serving, armed, programId, hook, fds }: AfXdpHoldings): this {
     Object.assign(this.description, description);
-    this.#channels = channels;
+    this.#settings.adopt(settings, settingsOf(this.#shim, this.#options.ethtool, this.#link.ifindex));
     this.#serving = serving;
+    this.#armed = armed;
     this.#programId = programId;
     this.#hook = hook;
     Object.assign(this.#fds, fds);
@@ -128,13 +155,21 @@ export class AfXdpDevice implements PathDevice {
     this.#refuseWhatCannotWork();
     this.#limitLength(this.#link.mtu);
     try {
+      this.#takeChannels();
+      this.#takeFeatures('features', UNWANTED_FEATURES);
       this.#spreadFlows();
       this.#keep('map', this.#bpf.xskMap(this.#serving));
-      this.#keep('program', this.#bpf.load('xdp', 'twinpath', xdpRedirect(this.#fds.map)));
+      this.#keep('gate', this.#bpf.valueMap());
+      this.#keep('unclaimed', this.#bpf.valueMap());
+      this.#bpf.setValue(this.#fds.gate, Unclaimed.PASS);
+      const code = xdpRedirect(this.#fds.map, this.#fds.gate, this.#fds.unclaimed);
+      this.#keep('program', this.#bpf.load('xdp', 'twinpath', code));
       this.#programId = this.#bpf.programInfo(this.#fds.program).id;
       const hook = this.#attach();
+      if (hook === 'generic') this.#takeFeatures('generic features', UNWANTED_BY_GENERIC);
       const zeroCopy = this.#bindAll(hook);
       this.#delegate();
+      this.#describeTags();
       this.description.mode = `${hook} ${zeroCopy ? 'zero-copy' : 'copy'}${this.#openSegmentSocket(zeroCopy)}`;
       this.changed();
     } catch (error) {
@@ -146,14 +181,51 @@ export class AfXdpDevice implements PathDevice {
     for (let queue = 0; queue < this.#serving; queue++) {
       this.#bpf.updateMap(this.#fds.map, queue, this.#memory.words[(this.#slot(queue) + PathSlot.fd) >> 2]!);
     }
+    this.#armed = true;
+    this.#setGate();
+    this.changed();
   }
 
   disarm(): void {
-    // A dead socket in the map swallows packets (bpf_redirect_map falls back for empty slots only): take each
-    // out before it dies. Where the kernel refuses, the link goes all the same, and the map with it.
     const { map } = this.#fds;
     if (map < 0) return;
-    everyStep(Array.from({ length: this.#serving }, (_, queue) => () => this.#bpf.deleteMap(map, queue)));
+    this.#armed = false;
+    // A dead socket in the map swallows packets (bpf_redirect_map falls back for empty slots only): take each
+    // out before it dies. Where the kernel refuses, the link goes all the same, and the map with it.
+    everyStep([
+      () => this.#setGate(),
+      ...Array.from({ length: this.#serving }, (_, queue) => () => this.#bpf.deleteMap(map, queue)),
+    ]);
+  }
+
+  /** The kernel has told something new of the device: its name, its master. */
+  noticed(link: Link): void {
+    const { master } = this.#link;
+    this.#link = link;
+    this.description.device = link.name;
+    if (link.master !== master && this.#fds.map >= 0) this.#setGate();
+  }
+
+  /**
+   * Somebody has changed settings of the device: what the path needs is set again.
+   *
+   * @throws ERR_DEVICE_SETTINGS if the device refuses, for channels: then the path has to be opened anew
+   */
+  settle(): void {
+    for (const { name, from, to, result } of this.#settings.settle()) {
+      const change = `somebody has set its ${name} to ${JSON.stringify(from)}`;
+      const hint = 'Close the port first, or leave them: they are set again whenever they change.';
+      if (result >= 0) {
+        this.#report(`${change}; it is ${JSON.stringify(to)} again while the port is open`, hint);
+      } else {
+        const detail = `${change}, and it refuses ${JSON.stringify(to)} (${errnoName(result)})`;
+        if (name === 'channels')
+          throw new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.#link.name, detail });
+        this.#report(detail);
+      }
+    }
+    this.#describeTags();
+    this.changed();
   }
 
   tend({ links, netvsc, upkeep, thorough }: Surroundings): void {
@@ -189,8 +261,10 @@ export class AfXdpDevice implements PathDevice {
       () => this.#shut('segments'),
       () => this.#shut('program'),
       () => this.#shut('map'),
-      () => this.#spread?.restore(),
-      () => this.#restoreChannels(),
+      () => this.#shut('gate'),
+      () => this.#shut('unclaimed'),
+      () => this.#settings.restore(),
+      () => this.changed(),
     ]);
   }
 
@@ -216,19 +290,13 @@ export class AfXdpDevice implements PathDevice {
     words[(slot + PathSlot.segmentsFd) >> 2] = 0;
   }
 
-  /** As they were before `open`, if it changed them; a device that is gone has none to restore. */
-  #restoreChannels(): void {
-    if (this.#channels === undefined) return;
-    const { combined, rx, tx } = this.#channels;
-    setChannels(this.#shim, this.#link.name, combined > 0 ? { combined } : { rx, tx });
-    this.#channels = undefined;
-    this.changed();
-  }
-
   dropped(queue: number): Record<KernelCounter, number> {
     const { words } = this.#memory;
     const slot = this.#slot(queue);
-    const none = { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, txInvalid: 0 };
+    const { unclaimed } = this.#fds;
+    // The device's queues without a socket are none of the port's: their packets are reported on queue 0.
+    const rxUnclaimed = queue === 0 && unclaimed > 0 ? this.#bpf.value(unclaimed) : 0;
+    const none = { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed, txInvalid: 0 };
     if (words[(slot + PathSlot.driver) >> 2] !== Driver.AF_XDP) return none;
     // struct xdp_statistics, include/uapi/linux/if_xdp.h
     const raw = new BigUint64Array(6);
@@ -238,6 +306,7 @@ export class AfXdpDevice implements PathDevice {
       rxDropped: Number(raw[0]! + raw[1]!),
       rxRingFull: Number(raw[3]!),
       rxFillEmpty: Number(raw[4]!),
+      rxUnclaimed,
       txInvalid: Number(raw[2]!),
     };
   }
@@ -252,41 +321,97 @@ export class AfXdpDevice implements PathDevice {
   }
 
   #refuseWhatCannotWork(): void {
-    const { name, xdpProgram } = this.#link;
-    const { frameSize } = this.#memory.layout.geometry;
-    refuseLongPackets(this.#link, frameSize);
+    const { xdpProgram } = this.#link;
+    refuseLongPackets(this.#link, this.#memory.layout.geometry.frameSize);
     if (xdpProgram !== 0) this.#busy(`XDP program ${xdpProgram} is attached`);
-    const have = channels(this.#shim, name);
-    const serving = have === undefined ? this.#link.numRxQueues : have.combined + have.rx;
-    this.#serving = serving;
-    if (serving === this.#queues) return;
-    const wanted =
-      have !== undefined && have.maxCombined > 0
-        ? { combined: this.#queues }
-        : { rx: this.#queues, tx: this.#queues };
-    const changed = setChannels(this.#shim, name, wanted);
-    if (changed >= 0) this.#serving = this.#queues;
-    if (changed >= 0 && have !== undefined) this.#channels = have;
+  }
+
+  #takeChannels(): void {
+    const { name, ifindex, numRxQueues } = this.#link;
+    const { ethtool, store, rss } = this.#options;
+    putBackSettings(this.#shim, ethtool, store, this.#link); // of a port that was killed: what it found is the original
+    const have = ethtool.channels(ifindex);
+    const serving = have === undefined ? numRxQueues : have.combined + have.rx;
+    const { combined, rx, tx } = have ?? { combined: 0, rx: serving, tx: serving };
+    const queues = this.#queues;
+    const agreed = serving === queues;
+    const split =
+      (have?.maxCombined ?? 0) > 0
+        ? { combined: queues, rx: 0, tx: 0 }
+        : { combined: 0, rx: queues, tx: queues };
+    // A number that is right already is watched over as well.
+    const changed = this.#settings.set(
+      channelSetting(ethtool, ifindex),
+      agreed ? { combined, rx, tx } : split,
+    );
+    this.#serving = changed >= 0 ? queues : serving;
     this.changed();
     // With fewer than the port has, workers hand over what they receive and are handed what is to be sent.
-    if (changed < 0 && (serving > this.#queues || this.#options.rss === 'device')) {
+    if (!agreed && changed < 0 && (serving > queues || rss === 'device')) {
       throw new TwinpathError('ERR_OPTION_INVALID', {
         device: name,
-        detail: `it receives on ${serving} queues, the port has ${this.#queues}, and it refuses to change`,
+        detail: `it receives on ${serving} queues, the port has ${queues}, and it refuses to change`,
         hint: `Open the port with queues: ${serving}.`,
       });
     }
+  }
+
+  /** Those that the driver holds on to stay; what comes of that `#describeTags` says. */
+  #takeFeatures(kind: string, names: readonly string[]): void {
+    const setting = featureSetting(this.#options.ethtool, this.#link.ifindex, kind, names);
+    const now = setting.read();
+    if (now === undefined) return;
+    const off = Object.fromEntries(Object.keys(now).map((name) => [name, false]));
+    const result = this.#settings.set(setting, off);
+    if (result < 0)
+      this.#report(`it refuses to switch ${Object.keys(off).join(', ')} off (${errnoName(result)})`);
+  }
+
+  /** Whether a tag that was sent is in the packet: by AF_XDP there is nowhere else for it to be. */
+  #describeTags(): void {
+    const before = this.description.vlanTags;
+    const active = this.#options.ethtool.features(this.#link.ifindex)?.active ?? new Set();
+    const taken = UNWANTED_FEATURES.filter((name) => name.startsWith('rx-vlan') && active.has(name));
+    const parses = taken.some((name) => name.endsWith('hw-parse'));
+    // A veth carries the tag beside the packet if the other end was given it so, whatever this end says.
+    this.description.vlanTags = parses
+      ? 'lost'
+      : this.#link.kind === 'veth'
+        ? 'as the other end sends them'
+        : 'kept';
+    if (taken.length === 0 || before !== undefined) return;
+    const loss = parses
+      ? 'VLAN tags are lost by this VF'
+      : 'frames of VLANs that the kernel does not know are dropped by this VF';
+    this.#report(`${loss}: its driver does not let ${taken.join(', ')} be switched off`);
   }
 
   #spreadFlows(): void {
     if (this.#options.rss !== 'auto') return;
     const { bytes, layout } = this.#memory;
     const at = layout.redirection(this.#port);
-    this.#spread = spreadDevice(this.#shim, this.#link.name, {
+    const wanted = {
       key: this.#options.rssKey,
       table: bytes.slice(at, at + RETA_ENTRIES),
       queues: this.#serving,
-    });
+    };
+    spreadDevice(this.#shim, this.#link.ifindex, wanted, this.#settings);
+  }
+
+  /**
+   * What becomes of packets on queues without a socket. The kernel passes on to the NetVSC what a VF receives that
+   * has joined it: there they come to the handler by the synthetic path. Of another VF they would go round it, into
+   * the machine: while the port is armed they are dropped, and counted.
+   */
+  #setGate(): void {
+    const { netvsc = 0 } = this.#options;
+    const joined = netvsc !== 0 && this.#link.master === netvsc;
+    this.#bpf.setValue(this.#fds.gate, this.#armed && !joined ? Unclaimed.DROP : Unclaimed.PASS);
+  }
+
+  #report(detail: string, hint?: string): void {
+    const { name: device } = this.#link;
+    this.#options.report?.(new TwinpathError('ERR_DEVICE_SETTINGS', { device, detail, hint }));
   }
 
   /** Queues that the device does not have send by the worker of one that it has. */

@@ -191,6 +191,7 @@ export class HostDevice implements PathDevice {
       rxDropped: statistics?.txDropped ?? 0,
       rxRingFull: 0,
       rxFillEmpty: 0,
+      rxUnclaimed: 0,
       txInvalid: statistics?.rxDropped ?? 0,
     };
   }

@@ -98,7 +98,7 @@ export class MemoryDevice implements PathDevice {
   }
 
   dropped(_queue: number): Record<KernelCounter, number> {
-    return { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, txInvalid: 0 };
+    return { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 };
   }
 
   #count(parity: 0 | 1): void {

@@ -170,6 +170,6 @@ export class LoopDevice implements PathDevice {
   }
 
   dropped(_queue: number): Record<KernelCounter, number> {
-    return { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, txInvalid: 0 };
+    return { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 };
   }
 }

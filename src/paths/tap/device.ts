@@ -226,6 +226,7 @@ export class TapDevice implements PathDevice {
       rxDropped: statistics?.txDropped ?? 0,
       rxRingFull: 0,
       rxFillEmpty: 0,
+      rxUnclaimed: 0,
       txInvalid: statistics?.rxDropped ?? 0,
     };
   }

@@ -1,0 +1,186 @@
+/**
+ * Settings of one device that a port changes for as long as it has the device, and puts back.
+ *
+ * A setting is put back only where it still is what we made of it: what somebody else has set since is theirs. And
+ * what somebody sets while the port is open is set again by `settle`, and given back to them at the end.
+ *
+ * The original is saved before the change, so that it is not lost with the process: see settings-store.ts. Where it
+ * cannot be saved the change is made all the same, and that is told.
+ *
+ * Coordinator only.
+ */
+import { Errno } from '../errors.ts';
+import type { Link } from './link.ts';
+import type { SettingsStore } from './settings-store.ts';
+
+/** One kind of setting of one device. Values are JSON. */
+export interface Setting<T> {
+  readonly name: string;
+  /** `undefined` when the device is gone, or does not say. */
+  read(): T | undefined;
+  /** 0 or a negative errno. What the device makes of it, `read` tells. */
+  write(value: T): number;
+  /** The value that a file holds, or undefined if it holds none. */
+  parse(value: unknown): T | undefined;
+}
+
+interface Entry {
+  readonly setting: Setting<unknown>;
+  /** What putting `current` back takes. */
+  readonly original: (current: unknown) => unknown;
+  was: unknown;
+  /** What the device made of our change. */
+  now: unknown;
+  /** It is not what it was: there is something to put back. */
+  changed: boolean;
+}
+
+/** What others changed, and whether it could be set back. */
+export interface Settled {
+  readonly name: string;
+  readonly from: unknown;
+  readonly to: unknown;
+  /** 0, or the negative errno that stood in the way. */
+  readonly result: number;
+}
+
+/** What is set, as data: what another coordinator goes on from. */
+export type HeldSettings = readonly (Pick<Entry, 'was' | 'now' | 'changed'> & { readonly name: string })[];
+
+export class DeviceSettings {
+  readonly #store: SettingsStore;
+  readonly #link: Link;
+  readonly #complain: (detail: string) => void;
+  readonly #entries: Entry[] = [];
+
+  /** @param complain told why an original cannot be saved, once */
+  constructor(store: SettingsStore, link: Link, complain: (detail: string) => void = () => {}) {
+    this.#store = store;
+    this.#link = link;
+    this.#complain = complain;
+  }
+
+  get held(): HeldSettings {
+    return this.#entries.map(({ setting, was, now, changed }) => ({ name: setting.name, was, now, changed }));
+  }
+
+  /** Goes on with what another object has set. @param settings every kind there is */
+  adopt(held: HeldSettings, settings: readonly Setting<unknown>[]): void {
+    for (const { name, was, now, changed } of held) {
+      const setting = settings.find((one) => one.name === name);
+      if (setting !== undefined)
+        this.#entries.push({ setting, was, now, changed, original: (current) => current });
+    }
+  }
+
+  /**
+   * Has the device at that value until `restore`. 0 or a negative errno: then it is left as it was.
+   *
+   * @param original what it takes to put the value back that was found, if not that value
+   */
+  set<T>(setting: Setting<T>, want: T, original: (current: T) => unknown = (current) => current): number {
+    const current = setting.read();
+    if (current === undefined) return Errno.EOPNOTSUPP!;
+    const entry: Entry = {
+      setting: setting as Setting<unknown>,
+      original: original as Entry['original'],
+      was: original(current),
+      now: want,
+      changed: !same(current, want),
+    };
+    this.#entries.push(entry);
+    if (!entry.changed) return 0;
+    this.#save();
+    const result = setting.write(want);
+    entry.now = setting.read() ?? want;
+    // What a device took may have changed more than is read back: a table is the administrator's then.
+    entry.changed = result >= 0 || !same(current, entry.now);
+    if (result < 0 || !same(entry.now, want)) this.#save();
+    return result;
+  }
+
+  /** Sets back what others have changed since; what they set is given back to them by `restore`. */
+  settle(): Settled[] {
+    const settled: Settled[] = [];
+    for (const entry of this.#entries) {
+      const { setting, now } = entry;
+      const current = setting.read();
+      if (current === undefined || same(current, now)) continue;
+      entry.was = entry.original(current);
+      entry.changed = true;
+      this.#save();
+      const result = setting.write(now);
+      const after = setting.read() ?? now;
+      settled.push({
+        name: setting.name,
+        from: current,
+        to: now,
+        result: same(after, now) ? 0 : result || -22,
+      });
+    }
+    return settled;
+  }
+
+  /** Puts everything back, last first. Never throws; may be called again. */
+  restore(): void {
+    const changed = this.#entries.splice(0).filter((entry) => entry.changed);
+    if (changed.length === 0) return;
+    let reachable = true;
+    for (const { setting, was, now } of changed.reverse()) {
+      const current = attempt(() => setting.read());
+      reachable &&= current !== undefined;
+      if (same(current, now)) attempt(() => setting.write(was));
+    }
+    // A device that went to another namespace has taken our settings with it, and is known by its MAC there.
+    if (reachable || !this.#store.travels(this.#link)) this.#store.forget(this.#link);
+  }
+
+  #save(): void {
+    const changed = this.#entries.filter((entry) => entry.changed);
+    const settings = changed.map(({ setting, was, now }) => [setting.name, { was, now }] as const);
+    if (settings.length === 0) {
+      this.#store.forget(this.#link);
+      return;
+    }
+    try {
+      this.#store.save(this.#link, Object.fromEntries(settings));
+    } catch (error) {
+      this.#complain((error as Error).message);
+    }
+  }
+}
+
+/**
+ * Puts back what a port that was killed has left of this device. Not for a device that another port is at work on.
+ *
+ * @param settings every kind that may have been saved, by name
+ * @returns what was put back, by name
+ */
+export function putBack(
+  store: SettingsStore,
+  link: Link,
+  settings: (name: string) => Setting<unknown> | undefined,
+): string[] {
+  const done: string[] = [];
+  for (const [name, { was, now }] of Object.entries(store.load(link)).reverse()) {
+    const setting = settings(name);
+    const value = setting?.parse(was);
+    if (setting === undefined || value === undefined || !same(setting.read(), now)) continue;
+    if (setting.write(value) >= 0) done.push(name);
+  }
+  store.forget(link);
+  return done;
+}
+
+/** The device may go at any moment: then there is nothing to put back. */
+function attempt<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
+}
+
+function same(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

@@ -1,0 +1,46 @@
+/**
+ * Generic netlink: families are found by name, and a message carries its command in a header of its own.
+ *
+ * Coordinator thread and command line, as for every netlink socket. Format: include/uapi/linux/genetlink.h.
+ */
+import { Errno } from '../errors.ts';
+import { Attributes, NLM_F } from './netlink.ts';
+import { accept, type NetlinkSocket } from './netlink-socket.ts';
+
+/** Bytes of struct genlmsghdr. */
+export const GENLMSGHDR = 4;
+
+const GENL_ID_CTRL = 0x10;
+const CTRL_CMD_GETFAMILY = 3;
+const CTRL_ATTR = { FAMILY_ID: 1, FAMILY_NAME: 2, MCAST_GROUPS: 7 } as const;
+const CTRL_ATTR_MCAST_GRP = { NAME: 1, ID: 2 } as const;
+
+export interface Family {
+  /** The message type of all its messages. */
+  readonly id: number;
+  /** Multicast groups by name. */
+  readonly groups: ReadonlyMap<string, number>;
+}
+
+/** `undefined` if the kernel was built without it, or its module is not loaded. @throws ERR_KERNEL */
+export function findFamily(socket: NetlinkSocket, name: string): Family | undefined {
+  const subject = { syscall: 'CTRL_CMD_GETFAMILY', device: name };
+  socket.builder
+    .begin(GENL_ID_CTRL, NLM_F.REQUEST | NLM_F.ACK, genlmsghdr(CTRL_CMD_GETFAMILY))
+    .string(CTRL_ATTR.FAMILY_NAME, name);
+  const answer = socket.request(subject);
+  if (answer.error === Errno.ENOENT) return undefined;
+  accept(answer, subject);
+  const reply = answer.replies[0];
+  if (reply === undefined) return undefined;
+  const family = new Attributes(reply.payload, GENLMSGHDR);
+  const groups = family.nested(CTRL_ATTR.MCAST_GROUPS).list.map(({ value }) => {
+    const group = new Attributes(value);
+    return [group.string(CTRL_ATTR_MCAST_GRP.NAME), group.u32(CTRL_ATTR_MCAST_GRP.ID)] as const;
+  });
+  return { id: family.u16(CTRL_ATTR.FAMILY_ID), groups: new Map(groups) };
+}
+
+export function genlmsghdr(command: number): Uint8Array {
+  return Uint8Array.of(command, 1, 0, 0);
+}

@@ -1,0 +1,176 @@
+/** The settings of a VF that a port changes: channels, features, and how it spreads packets. Coordinator only. */
+
+import { putBack, type Setting } from '../../kernel/device-settings.ts';
+import type { ChannelCounts, EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
+import {
+  Flow,
+  type FlowType,
+  hashFields,
+  type Rss,
+  rssOf,
+  setHashFields,
+  setRss,
+} from '../../kernel/ethtool-rss.ts';
+import type { Link } from '../../kernel/link.ts';
+import type { SettingsStore } from '../../kernel/settings-store.ts';
+import type { Shim } from '../../kernel/shim.ts';
+
+/** What the device and the kernel take from a packet, or keep from us, before XDP sees it: off while a port is open. */
+export const UNWANTED_FEATURES = [
+  'rx-vlan-hw-parse', // the tag goes beside the packet, where AF_XDP does not see it
+  'rx-vlan-stag-hw-parse',
+  'rx-vlan-filter', // VLANs that the kernel has no device for are dropped
+  'rx-vlan-stag-filter',
+  'rx-lro', // packets are merged; drivers refuse XDP beside it
+  'rx-gro-hw',
+];
+
+/** The generic hook comes behind the kernel's own merging: what is merged fits no frame. */
+export const UNWANTED_BY_GENERIC = ['rx-gro'];
+
+/** Channels above that are no device's, but a damaged file's. */
+const MOST_CHANNELS = 4096;
+
+type Wishes = Readonly<Record<string, boolean>>;
+
+/** RSS as JSON. The table 'default' is the kernel's own, which follows the number of channels. */
+export interface RssValue {
+  readonly key: string;
+  readonly table: readonly number[] | 'default';
+  readonly hashFunction: number;
+  readonly inputTransform: number;
+}
+
+export function channelSetting(ethtool: EthtoolNetlink, ifindex: number): Setting<ChannelCounts> {
+  return {
+    name: 'channels',
+    read: () => {
+      const now = ethtool.channels(ifindex);
+      return now && { combined: now.combined, rx: now.rx, tx: now.tx };
+    },
+    write: (counts) => ethtool.setChannels(ifindex, counts),
+    parse: (value) => {
+      const { combined, rx, tx } = (value ?? {}) as Record<string, unknown>;
+      return isCount(combined) && isCount(rx) && isCount(tx) ? { combined, rx, tx } : undefined;
+    },
+  };
+}
+
+/** What is asked of the device, for those of the named features that can be changed. */
+export function featureSetting(
+  ethtool: EthtoolNetlink,
+  ifindex: number,
+  name: string,
+  names: readonly string[],
+): Setting<Wishes> {
+  return {
+    name,
+    read: () => {
+      const now = ethtool.features(ifindex);
+      if (now === undefined) return undefined;
+      const changeable = names.filter((feature) => now.changeable.has(feature));
+      return Object.fromEntries(changeable.map((feature) => [feature, now.wanted.has(feature)]));
+    },
+    write: (wishes) => ethtool.setFeatures(ifindex, new Map(Object.entries(wishes))),
+    parse: (value) => {
+      const wishes = Object.entries((value ?? {}) as Record<string, unknown>);
+      const known = wishes.every(([feature, on]) => names.includes(feature) && typeof on === 'boolean');
+      return known ? (Object.fromEntries(wishes) as Wishes) : undefined;
+    },
+  };
+}
+
+export function rssSetting(shim: Shim, ifindex: number): Setting<RssValue> {
+  return {
+    name: 'rss',
+    read: () => {
+      const rss = rssOf(shim, ifindex);
+      return rss === undefined || rss.table.length === 0 ? undefined : rssValue(rss);
+    },
+    write: ({ key, table, hashFunction, inputTransform }) => {
+      const now = rssOf(shim, ifindex)?.hashFunction;
+      return setRss(shim, ifindex, {
+        key: Uint8Array.from(Buffer.from(key, 'hex')),
+        table,
+        // Named only where it changes: some drivers refuse to be told.
+        hashFunction: hashFunction === now ? undefined : hashFunction,
+        inputTransform,
+      });
+    },
+    parse: (value) => {
+      const { key, table, hashFunction, inputTransform } = (value ?? {}) as Record<string, unknown>;
+      const entries = Array.isArray(table) && table.every(isCount) ? (table as number[]) : undefined;
+      const spread = table === 'default' ? table : entries;
+      if (typeof key !== 'string' || !/^([0-9a-f]{2})*$/.test(key) || spread === undefined) return undefined;
+      if (!isByte(hashFunction) || !isByte(inputTransform)) return undefined;
+      return { key, table: spread, hashFunction, inputTransform };
+    },
+  };
+}
+
+export function rssValue({ key, table, hashFunction, inputTransform }: Rss): RssValue {
+  return { key: Buffer.from(key).toString('hex'), table, hashFunction, inputTransform };
+}
+
+export function fieldsSetting(shim: Shim, ifindex: number, flow: FlowType): Setting<number> {
+  return {
+    name: `fields ${flow}`,
+    read: () => hashFields(shim, ifindex, flow),
+    write: (fields) => setHashFields(shim, ifindex, flow, fields),
+    parse: (value) => (typeof value === 'number' && value >= 0 && value <= 0xffffffff ? value : undefined),
+  };
+}
+
+/**
+ * What a table that looks like the kernel's own is put back as: spelled out, it would count as the
+ * administrator's, and would no longer follow the number of channels.
+ */
+export function originalRss(value: RssValue, queues: number): RssValue {
+  const { table } = value;
+  const isDefault = table !== 'default' && table.every((queue, entry) => queue === entry % queues);
+  return isDefault ? { ...value, table: 'default' } : value;
+}
+
+/** Every kind of setting that a port changes. */
+export function settingsOf(shim: Shim, ethtool: EthtoolNetlink, ifindex: number): Setting<unknown>[] {
+  return [
+    channelSetting(ethtool, ifindex),
+    featureSetting(ethtool, ifindex, 'features', UNWANTED_FEATURES),
+    featureSetting(ethtool, ifindex, 'generic features', UNWANTED_BY_GENERIC),
+    rssSetting(shim, ifindex),
+    ...Object.values(Flow).map((flow) => fieldsSetting(shim, ifindex, flow)),
+  ] as Setting<unknown>[];
+}
+
+/** Puts back what a killed port has left of a device that no port has now. Names what it put back. */
+export function putBackSettings(
+  shim: Shim,
+  ethtool: EthtoolNetlink,
+  store: SettingsStore,
+  link: Link,
+): string[] {
+  const all = settingsOf(shim, ethtool, link.ifindex);
+  return putBack(store, link, (name) => all.find((setting) => setting.name === name));
+}
+
+/** For every device of the namespace: a start may have another NetVSC in mind than the one that was killed. */
+export function putBackOrphans(
+  shim: Shim,
+  ethtool: EthtoolNetlink,
+  store: SettingsStore,
+  links: readonly Link[],
+): void {
+  if (store.empty) return;
+  for (const link of links) {
+    // An XDP program, or a living owner: a port has it, perhaps seen from another process namespace.
+    if (link.xdpProgram === 0 && store.owner(link) === 0) putBackSettings(shim, ethtool, store, link);
+  }
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= MOST_CHANNELS;
+}
+
+function isByte(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 255;
+}
