@@ -104,6 +104,7 @@ export class KernelNetwork implements PortNetwork {
     const rules = {
       ...{ forced: this.#forced, sysfs: this.#sysfs, ours: new Set(this.taken) },
       addresses: this.#addresses,
+      ...(this.#vf ? { incumbent: this.#vf.ifindex } : {}),
     };
     const vf = netvsc && findVf(netvsc, this.#table.links, rules);
     return vf && endpointOf(vf);

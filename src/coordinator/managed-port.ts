@@ -299,7 +299,7 @@ export class ManagedPort {
     }
   }
 
-  /** Has the device's settings as the path needs them; a path that cannot have them is opened anew. */
+  /** Has the device's settings as the path needs them; a path that cannot go on without them is opened anew. */
   #settle(slot: Slot): void {
     if (!slot.unsettled) return;
     slot.unsettled = false;

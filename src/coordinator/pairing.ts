@@ -19,6 +19,8 @@ export interface PairingRules {
   readonly ours: ReadonlySet<number>;
   /** MAC addresses that the NetVSC has had: one that is changed is not changed on both devices at once. */
   readonly addresses?: readonly string[];
+  /** ifindex of the VF that it has had: it stays that under another MAC, as long as nobody else claims it. */
+  readonly incumbent?: number;
 }
 
 /** Devices that stand on others, copy their MAC or have none of their own: never a VF, in no lab. */
@@ -53,16 +55,16 @@ const NEVER = new Set(
 const NO_ADDRESS = '00:00:00:00:00:00';
 
 /** Lower is surer. */
-type Rank = 0 | 1 | 2;
+type Rank = 0 | 1 | 2 | 3;
 
 export function isVfOf(netvsc: Link, candidate: Link, rules: PairingRules): boolean {
   return rank(netvsc, candidate, rules) !== undefined;
 }
 
-/** The surest candidate: by MASTER, then permanent MAC, then current MAC, then the lowest ifindex. */
+/** The surest candidate: by MASTER, then permanent MAC, then current MAC, then the one it has had; then the lowest ifindex. */
 export function findVf(netvsc: Link, links: readonly Link[], rules: PairingRules): Link | undefined {
   let best: Link | undefined;
-  let bestRank: Rank = 2;
+  let bestRank: Rank = 3;
   for (const link of links) {
     const found = rank(netvsc, link, rules);
     if (found === undefined) continue;
@@ -86,7 +88,8 @@ function rank(netvsc: Link, candidate: Link, rules: PairingRules): Rank | undefi
   const permanent = known(netvsc.permanentAddress) ? [netvsc.permanentAddress] : own;
   if (known(candidate.permanentAddress))
     return permanent.includes(candidate.permanentAddress) ? 1 : undefined;
-  return permanent.includes(candidate.address) || own.includes(candidate.address) ? 2 : undefined;
+  if (permanent.includes(candidate.address) || own.includes(candidate.address)) return 2;
+  return candidate.ifindex === rules.incumbent ? 3 : undefined;
 }
 
 function eligible(netvsc: Link, candidate: Link, { forced, sysfs, ours }: PairingRules): boolean {

@@ -13,6 +13,9 @@ import { Errno } from '../errors.ts';
 import type { Link } from './link.ts';
 import type { SettingsStore } from './settings-store.ts';
 
+/** How long a device that refuses is asked again when it is to have its settings back. */
+const LONGEST_MILLIS = 250;
+
 /** One kind of setting of one device. Values are JSON. */
 export interface Setting<T> {
   readonly name: string;
@@ -102,20 +105,25 @@ export class DeviceSettings {
   /** Sets back what others have changed since; what they set is given back to them by `restore`. */
   settle(): Settled[] {
     const settled: Settled[] = [];
-    for (const entry of this.#entries) {
-      const { setting, now } = entry;
-      const current = setting.read();
-      if (current === undefined || same(current, now)) continue;
+    const changed = this.#entries.flatMap((entry) => {
+      const current = entry.setting.read();
+      return current === undefined || same(current, entry.now) ? [] : [{ entry, current }];
+    });
+    for (const { entry, current } of changed) {
       entry.was = entry.original(current);
       entry.changed = true;
-      this.#save();
+    }
+    if (changed.length > 0) this.#save();
+    // Last first, as for `restore`: the kernel refuses channels that a table still names.
+    for (const { entry, current } of changed.reverse()) {
+      const { setting, now } = entry;
       const result = setting.write(now);
       const after = setting.read() ?? now;
       settled.push({
         name: setting.name,
         from: current,
         to: now,
-        result: same(after, now) ? 0 : result || -22,
+        result: same(after, now) ? 0 : result || Errno.EINVAL!,
       });
     }
     return settled;
@@ -129,7 +137,7 @@ export class DeviceSettings {
     for (const { setting, was, now } of changed.reverse()) {
       const current = attempt(() => setting.read());
       reachable &&= current !== undefined;
-      if (same(current, now)) attempt(() => setting.write(was));
+      if (same(current, now)) attempt(() => patiently(() => setting.write(was)));
     }
     // A device that went to another namespace has taken our settings with it, and is known by its MAC there.
     if (reachable || !this.#store.travels(this.#link)) this.#store.forget(this.#link);
@@ -170,6 +178,19 @@ export function putBack(
   }
   store.forget(link);
   return done;
+}
+
+/**
+ * The kernel keeps the queues of an AF_XDP socket for a moment after it was closed, and refuses to take one away until a
+ * work item has run (xp_put_pool).
+ */
+function patiently(write: () => number): void {
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  for (let millis = 0; millis < LONGEST_MILLIS; millis++) {
+    const result = write();
+    if (result !== Errno.EINVAL && result !== Errno.EBUSY) return;
+    Atomics.wait(never, 0, 0, 1);
+  }
 }
 
 /** The device may go at any moment: then there is nothing to put back. */

@@ -19,6 +19,7 @@
  * One thread owns a lab. Needs root and iproute2. Several labs may live at once, in any processes.
  */
 import { TwinpathError } from '../errors.ts';
+import { EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
 import { inNamespace, openNamespace } from '../kernel/namespace.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
@@ -120,7 +121,7 @@ export class Lab {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const { shim, hostLinks, hostBridge, guestLinks, guestBridge, guestFd } = this.#plant;
+    const { shim, hostLinks, hostBridge, hostEthtool, guestLinks, guestBridge, guestFd } = this.#plant;
     for (const nic of this.nics) nic.release();
     try {
       for (const links of [hostLinks, guestLinks]) {
@@ -131,7 +132,7 @@ export class Lab {
         }
       }
     } finally {
-      for (const socket of [hostLinks, hostBridge, guestLinks, guestBridge]) socket.close();
+      for (const socket of [hostLinks, hostBridge, hostEthtool, guestLinks, guestBridge]) socket.close();
       shim.close(guestFd);
       deleteNamespaces([this.outside, this.host, this.guest]);
     }
@@ -219,10 +220,11 @@ function openPlant(shim: Shim, { standIn, queues, mtu, host, guest }: PlantOptio
   const open = (namespace: string) =>
     inNamespace(shim, namespace, () => ({ links: RtNetlink.open(shim), bridge: BridgeNetlink.open(shim) }));
   const [inHost, inGuest] = [open(host), open(guest)];
+  const hostEthtool = inNamespace(shim, host, () => EthtoolNetlink.open(shim));
   let index = FIRST_HOST_INDEX;
   return {
     ...{ shim, standIn, queues, mtu, host, guest, guestFd },
-    ...{ hostLinks: inHost.links, hostBridge: inHost.bridge },
+    ...{ hostLinks: inHost.links, hostBridge: inHost.bridge, hostEthtool },
     ...{ guestLinks: inGuest.links, guestBridge: inGuest.bridge },
     nextIndex: () => ++index,
   };

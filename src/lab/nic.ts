@@ -36,6 +36,11 @@ const VF_PORT: PortRules = { ...SYNTHETIC_PORT, multicastFlood: false, broadcast
 /** In the guest, when the stand-in is a bridge: what has no known port goes by the synthetic one only. */
 const VF_IN_GUEST: PortRules = { flood: false, multicastFlood: false, broadcastFlood: false, isolated: true };
 
+const TAGS_IN_FRAMES = new Map([
+  ['tx-vlan-hw-insert', false],
+  ['tx-vlan-stag-hw-insert', false],
+]);
+
 const OPERSTATE_UP = 6;
 const EBUSY = 16;
 
@@ -216,7 +221,7 @@ export class Nic {
   }
 
   #insert(name: string): number {
-    const { hostBridge, hostLinks, guestLinks, guestFd, guest, queues, mtu } = this.#plant;
+    const { hostBridge, hostLinks, hostEthtool, guestLinks, guestFd, guest, queues, mtu } = this.#plant;
     if (this.#vf) {
       throw new TwinpathError('ERR_LAB', { device: this.#vf.name, detail: 'the VF is plugged in already' });
     }
@@ -228,6 +233,8 @@ export class Nic {
       { queues, mtu },
     );
     this.#vf = { port, ifindex: indexOf(guestLinks, name), name, namespace: guest };
+    // On a wire a VLAN tag is in the frame: a veth would hand it over beside the packet.
+    hostEthtool.setFeatures(port, TAGS_IN_FRAMES);
     hostBridge.addPort(port, this.#geometry.bridge, VF_PORT);
     hostLinks.setLink(port, { up: true });
     this.#shortcut(port);

@@ -1,6 +1,7 @@
 /**
  * What the parts of a lab know of each other: types only, and what happened to a NIC, by name.
  */
+import type { EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
 import type { RtNetlink } from '../kernel/rtnetlink.ts';
 import type { Shim } from '../kernel/shim.ts';
 import type { BridgeNetlink } from './bridge.ts';
@@ -16,6 +17,7 @@ export interface Plant {
   readonly guestFd: number;
   readonly hostLinks: RtNetlink;
   readonly hostBridge: BridgeNetlink;
+  readonly hostEthtool: EthtoolNetlink;
   readonly guestLinks: RtNetlink;
   readonly guestBridge: BridgeNetlink;
   /** An ifindex for the host's side, unlike any in the guest. */

@@ -207,22 +207,25 @@ export class AfXdpDevice implements PathDevice {
   }
 
   /**
-   * Somebody has changed settings of the device: what the path needs is set again.
+   * Somebody has changed settings of the device: what the path needs is set again, and told. Where the device refuses,
+   * the path goes on as well as it can: packets on queues that it has no socket for, `#setGate` says what becomes of.
    *
-   * @throws ERR_DEVICE_SETTINGS if the device refuses, for channels: then the path has to be opened anew
+   * @throws ERR_DEVICE_SETTINGS if the path has to be opened anew for that: a veth does not run the program on queues
+   *   that it gets later (drivers/net/veth.c, veth_set_channels)
    */
   settle(): void {
     for (const { name, from, to, result } of this.#settings.settle()) {
       const change = `somebody has set its ${name} to ${JSON.stringify(from)}`;
-      const hint = 'Close the port first, or leave them: they are set again whenever they change.';
+      const wanted = JSON.stringify(to);
       if (result >= 0) {
-        this.#report(`${change}; it is ${JSON.stringify(to)} again while the port is open`, hint);
-      } else {
-        const detail = `${change}, and it refuses ${JSON.stringify(to)} (${errnoName(result)})`;
-        if (name === 'channels')
-          throw new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.#link.name, detail });
-        this.#report(detail);
+        this.#report(`${change}: it has ${wanted} again while the port is open, and theirs afterwards`);
+        continue;
       }
+      const detail = `${change}, and it does not take ${wanted} again (${errnoName(result)})`;
+      if (name === 'channels' && this.#link.kind === 'veth') {
+        throw new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.#link.name, detail });
+      }
+      this.#report(detail);
     }
     this.#describeTags();
     this.changed();
