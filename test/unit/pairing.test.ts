@@ -116,6 +116,34 @@ describe('in a lab', () => {
     expect(findVf(standIn, [standIn, vf], rules())).toBeUndefined();
   });
 
+  it('stays the VF when the MAC of either is changed first, and another device with the MAC comes before it', () => {
+    const NEW = '02:00:00:00:00:77';
+    const [standIn, vf] = [veth(2, 'eth0', MAC), veth(3, 'vf0', MAC)];
+    const had = rules({ forced: true, addresses: [MAC], incumbent: 3 });
+    for (const [one, other] of [
+      [NEW, MAC],
+      [MAC, NEW],
+      [NEW, NEW],
+    ] as const) {
+      const links = [
+        { ...standIn, address: one },
+        { ...vf, address: other },
+      ];
+      expect(findVf(links[0]!, links, had)?.ifindex).toBe(3);
+    }
+    const changed = [standIn, { ...vf, address: NEW }];
+    expect(findVf(standIn, changed, forced)).toBeUndefined();
+    expect(findVf(standIn, [...changed, veth(9, 'vf1', MAC)], had)?.ifindex).toBe(9);
+    expect(findVf(standIn, [standIn, { ...vf, address: NEW, master: 8 }], had)).toBeUndefined();
+  });
+
+  it('a bridge whose MAC is changed keeps the VF that still has the old one', () => {
+    const bridge = link({ ifindex: 2, name: 'eth0', kind: 'bridge', address: '02:00:00:00:00:77' });
+    const [synthetic, vf] = [veth(3, 'syn0', '02:00:00:00:00:03', 2), veth(4, 'vf0', MAC, 2)];
+    expect(findVf(bridge, [bridge, synthetic, vf], { ...forced, addresses: [MAC] })).toBe(vf);
+    expect(findVf(bridge, [bridge, synthetic, vf], forced)).toBeUndefined();
+  });
+
   it('of the ports of a bridge the VF is the one with the MAC of the bridge', () => {
     const bridge = link({ ifindex: 2, name: 'eth0', kind: 'bridge', address: MAC });
     const synthetic = veth(3, 'syn0', '02:00:00:00:00:03', 2);
