@@ -1,21 +1,42 @@
-/** Prints what Vitest's JSON report comes to: "N passed, N failed", and the skipped ones if there are any. */
-import { readFileSync } from 'node:fs';
+/**
+ * Prints what Vitest's JSON reports come to together: "N passed, N failed", and the skipped ones if there are any.
+ * Its arguments are pairs: a run's exit status, and its report or a folder of reports.
+ */
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 
-const [file, status] = process.argv.slice(2);
-const text = readFileSync(file, 'utf8');
-const { testResults = [] } = text === '' ? {} : JSON.parse(text); // no report: the build failed, or the runner died
-const count = (...states) =>
-  testResults
-    .flatMap(({ assertionResults }) => assertionResults)
-    .filter(({ status }) => states.includes(status)).length;
+const total = { passed: 0, failed: 0, skipped: 0 };
 
-const passed = count('passed');
-// A file that fails outside its tests (a syntax error, a broken hook) has no failed test; neither has an
-// error that nobody caught.
-const broken = testResults.filter(
-  ({ status, assertionResults }) =>
-    status === 'failed' && !assertionResults.some((test) => test.status === 'failed'),
-).length;
-const failed = Math.max(count('failed') + broken, status === '0' ? 0 : 1);
-const skipped = count('pending', 'skipped', 'todo', 'disabled');
+/** Results by file; none if there is no report: the build failed, or the runner died. */
+function resultsOf(file) {
+  const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
+  return text === '' ? [] : JSON.parse(text).testResults;
+}
+
+function count(testResults, ...states) {
+  const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
+  return tests.filter(({ status }) => states.includes(status)).length;
+}
+
+/** A file that fails outside its tests (a syntax error, a broken hook) has no failed test. */
+function broken(testResults) {
+  return testResults.filter(
+    ({ status, assertionResults }) =>
+      status === 'failed' && !assertionResults.some((test) => test.status === 'failed'),
+  ).length;
+}
+
+const args = process.argv.slice(2);
+for (let i = 0; i < args.length; i += 2) {
+  const [status, place] = args.slice(i, i + 2);
+  const folder = existsSync(place) && statSync(place).isDirectory();
+  const files = folder ? readdirSync(place).map((name) => join(place, name)) : [place];
+  const testResults = files.flatMap(resultsOf);
+  const failed = count(testResults, 'failed') + broken(testResults);
+  total.passed += count(testResults, 'passed');
+  // The run may fail with every test passed: an error that nobody caught, or a report that is not there.
+  total.failed += Math.max(failed, status === '0' ? 0 : 1);
+  total.skipped += count(testResults, 'pending', 'skipped', 'todo', 'disabled');
+}
+const { passed, failed, skipped } = total;
 console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
