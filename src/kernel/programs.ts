@@ -99,24 +99,38 @@ export function tcMarkedRedirect(ifindex: number, to: 'egress' | 'ingress'): Uin
 }
 
 /**
- * For the NetVSC: marked packets lose their mark and go on as they would have without us, all others
- * leave by the transmit side of that tap. When the tap has gone, redirecting to it drops.
+ * For the NetVSC: marked packets lose their mark and go on as they would have without us, all others get it and
+ * leave by the transmit side of that tap, which takes no others: see {@link tapFilter}. When the tap has gone,
+ * redirecting to it drops.
  */
 export function tcCapture(tap: number): Uint8Array {
-  return passMarked().movImm(1, tap).movImm(2, 0).call(REDIRECT).exit().assemble();
+  return passMarked()
+    .movImm(2, MARK)
+    .storeW(1, 2, SKB_MARK)
+    .movImm(1, tap)
+    .movImm(2, 0)
+    .call(REDIRECT)
+    .exit()
+    .assemble();
 }
 
 /**
  * The same for a filter, which outlives a killed process: when the tap has gone, packets go on to the
- * kernel. bpf_clone_redirect is the one that tells; it costs a copy of the sk_buff, not of the packet.
- * A negative answer says that the copy went nowhere, so nothing is ever taken and passed on as well.
+ * kernel, with the mark that they came with. bpf_clone_redirect is the one that tells; it costs a copy of the
+ * sk_buff, not of the packet. A negative answer says that the copy went nowhere, so nothing is ever taken and
+ * passed on as well.
  */
 export function tcCaptureWhilePresent(tap: number): Uint8Array {
   return passMarked()
+    .mov(6, 1)
+    .mov(7, 2)
+    .movImm(2, MARK)
+    .storeW(1, 2, SKB_MARK)
     .movImm(2, tap)
     .movImm(3, 0)
     .call(CLONE_REDIRECT)
     .jumpIf32Imm('jsge', 0, 0, 'taken')
+    .storeW(6, 7, SKB_MARK)
     .movImm(0, NEXT)
     .exit()
     .label('taken')
@@ -125,7 +139,7 @@ export function tcCaptureWhilePresent(tap: number): Uint8Array {
     .assemble();
 }
 
-/** Ends for marked packets; for others what is appended goes on, with the packet in register 1. */
+/** Ends for marked packets; for others what is appended goes on: the packet is in register 1, its mark in 2. */
 function passMarked(): Assembler {
   return new Assembler()
     .loadW(2, 1, SKB_MARK)
@@ -155,6 +169,22 @@ export function tapSteering(mapping: QueueMapping = 'recorded'): Uint8Array {
     .exit()
     .label('unrecorded')
     .loadW(0, 1, HASH)
+    .exit()
+    .assemble();
+}
+
+/**
+ * For TUNSETFILTEREBPF: the tap takes what {@link tcCapture} has brought. What a program of the machine sends by
+ * the tap itself, which is a device like any other to it, comes neither from the network nor from the machine's
+ * stack by way of the NetVSC: it is dropped. The tap holds the program.
+ */
+export function tapFilter(): Uint8Array {
+  return new Assembler()
+    .loadW(2, 1, SKB_MARK)
+    .movImm(0, -1) // all of its bytes
+    .jeqImm(2, MARK, 'captured')
+    .movImm(0, 0)
+    .label('captured')
     .exit()
     .assemble();
 }

@@ -35,7 +35,8 @@ import { offloadWord, Segmentation } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
 import { flowHash, isPlain, sameHeaders } from './flow.ts';
 import { Headers, pseudoSum, TCP, TcpFlag } from './headers.ts';
-import { checksum, fold, sum } from './sum.ts';
+import { makeSingle, makeWhole } from './lengths.ts';
+import { checksum } from './sum.ts';
 import { VIRTIO_HEADER_BYTES, writeHeader } from './virtio.ts';
 
 /**
@@ -49,7 +50,6 @@ const MAX_IP_BYTES = 0xffff;
 const OPEN_CHAINS = 8;
 const NONE = -1;
 
-const IPV4_BYTES = 20;
 const { ACK, PSH, FIN, ECE } = TcpFlag;
 const LAST = PSH | FIN;
 const UNMERGED = 0xff & ~(ACK | ECE | LAST);
@@ -305,25 +305,14 @@ export class Coalescer {
   #finish(chain: number): void {
     const view = this.#view;
     const head = this.#head[chain]!;
+    const l3 = this.#l3[chain]!;
     const l4 = this.#l4[chain]!;
-    const ip = head + this.#l3[chain]!;
-    const tcp = head + l4;
     const payload = this.#payload[chain]!;
     const transport = payload - l4 + this.#total[chain]!;
-    const version = view.getUint8(ip) >>> 4;
-    if (version === 4) {
-      this.#checks[chain] = (view.getUint16(ip + 10) << 16) | view.getUint16(tcp + 16);
-      view.setUint16(ip + 2, IPV4_BYTES + transport);
-      view.setUint16(ip + 10, 0);
-      view.setUint16(ip + 10, checksum(sum(view, ip, IPV4_BYTES)));
-    } else {
-      this.#checks[chain] = view.getUint16(tcp + 16);
-      view.setUint16(ip + 4, transport);
-    }
+    const tcp = head + l4;
+    this.#checks[chain] = makeWhole(view, head + l3, tcp, transport, this.#pseudo[chain]!);
     view.setUint8(tcp + 13, view.getUint8(tcp + 13) | this.#flags[chain]!);
-    view.setUint16(tcp + 16, fold(this.#pseudo[chain]! + transport));
-
-    const kind = version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6;
+    const kind = view.getUint8(head + l3) >>> 4 === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6;
     const offload = offloadWord(this.#size[chain]!, kind, true);
     writeHeader(view, head - VIRTIO_HEADER_BYTES, offload, l4, l4 + 16, payload);
   }
@@ -332,16 +321,9 @@ export class Coalescer {
   #restore(chain: number, bytes: number): void {
     const view = this.#view;
     const head = this.#head[chain]!;
-    const ip = head + this.#l3[chain]!;
-    const tcp = head + this.#l4[chain]!;
-    const checks = this.#checks[chain]!;
-    if (view.getUint8(ip) >>> 4 === 4) {
-      view.setUint16(ip + 2, bytes - this.#l3[chain]!);
-      view.setUint16(ip + 10, checks >>> 16);
-    } else {
-      view.setUint16(ip + 4, bytes - this.#l4[chain]!);
-    }
+    const l4 = this.#l4[chain]!;
+    const tcp = head + l4;
+    makeSingle(view, head + this.#l3[chain]!, tcp, bytes - l4, this.#checks[chain]!);
     view.setUint8(tcp + 13, view.getUint8(tcp + 13) & ~LAST); // a chain's head has neither
-    view.setUint16(tcp + 16, checks & 0xffff);
   }
 }

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Assembler, type JumpOp, type Register } from '../../src/kernel/assembler.ts';
 import {
+  tapFilter,
   tapSteering,
   tcCapture,
   tcCaptureWhilePresent,
@@ -184,7 +185,7 @@ describe('the programs', () => {
     expect(slots(tcMarkedRedirect(300, 'ingress'))).toEqual(program('01'));
   });
 
-  it('capture all but the marked, whose mark they clear', () => {
+  it('capture and mark all but the marked, whose mark they clear', () => {
     const marked = [
       '6112080000000000', // r2 = skb->mark
       '550204006d505774', // unless MARK, past the next four
@@ -193,19 +194,41 @@ describe('the programs', () => {
       'b7000000ffffffff', // TCX_NEXT
       '9500000000000000',
     ];
-    const redirect = ['b70100002c010000', 'b702000000000000', '8500000017000000', '9500000000000000'];
+    const redirect = [
+      'b70200006d505774',
+      '6321080000000000', // skb->mark = MARK
+      'b70100002c010000',
+      'b702000000000000',
+      '8500000017000000',
+      '9500000000000000',
+    ];
     expect(slots(tcCapture(300))).toEqual([...marked, ...redirect]);
     const clone = [
+      'bf16000000000000',
+      'bf27000000000000', // r7 = skb->mark
+      'b70200006d505774',
+      '6321080000000000', // skb->mark = MARK
       'b70200002c010000',
       'b703000000000000',
       '850000000d000000',
-      '7600020000000000', // unless (s32)r0 >= 0:
+      '7600030000000000', // unless (s32)r0 >= 0:
+      '6376080000000000', // skb->mark = r7
       'b7000000ffffffff',
       '9500000000000000',
       'b700000004000000', // TC_ACT_STOLEN
       '9500000000000000',
     ];
     expect(slots(tcCaptureWhilePresent(300))).toEqual([...marked, ...clone]);
+  });
+
+  it('have a tap take nothing but what is marked', () => {
+    expect(slots(tapFilter())).toEqual([
+      '6112080000000000', // r2 = skb->mark
+      'b7000000ffffffff',
+      '150201006d505774', // if MARK, all bytes
+      'b700000000000000',
+      '9500000000000000',
+    ]);
   });
 
   it('steer by the recorded queue, or by the number as it stands', () => {

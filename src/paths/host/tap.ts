@@ -10,7 +10,7 @@
 import { check, Errno } from '../../errors.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import { type OpenTap, openTap } from '../tap/open.ts';
+import { type OpenTap, openTap, takeOnlyCaptured } from '../tap/open.ts';
 
 const IFF_VNET_HDR = 0x4000;
 const TUNSETOFFLOAD = 0x400454d0;
@@ -39,6 +39,7 @@ export function openHostTap(
 ): HostTap {
   const tap = openTap(shim, netlink, { template: 'twinhost%d', flags: IFF_VNET_HDR, queues, mtu }, noted);
   try {
+    takeOnlyCaptured(shim, tap.fds[0]!);
     return { ...tap, segments: offload(shim, tap.fds[0]!) };
   } catch (error) {
     for (const fd of tap.fds) shim.close(fd);

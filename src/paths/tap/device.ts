@@ -6,10 +6,8 @@
  * dies. On kernels before 6.6 the ties are tc filters, which outlive a killed process: they let the kernel
  * have its packets, and the next start removes them.
  */
-import { check, errnoName } from '../../errors.ts';
+import { errnoName } from '../../errors.ts';
 import { Registered, Uring } from '../../kernel/abi.ts';
-import { Bpf } from '../../kernel/bpf.ts';
-import { tapSteering } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
@@ -21,11 +19,9 @@ import { type TieKind, tendAttachment } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import { changed, type Surroundings } from '../upkeep.ts';
-import { awaitVanishing, type OpenTap, openTap } from './open.ts';
+import { awaitVanishing, type OpenTap, openTap, steer, takeOnlyCaptured } from './open.ts';
 import { OwnTap } from './tend.ts';
 import { Tie, type TieHoldings } from './tie.ts';
-
-const TUNSETSTEERINGEBPF = 0x800454e0;
 
 export interface TapOptions {
   /** Plain reads and writes even where io_uring works. */
@@ -113,7 +109,10 @@ export class TapDevice implements PathDevice {
       const { queues } = layout.geometry;
       const { mtu } = this.#link;
       openTap(this.#shim, this.#netlink, { template: 'twinpath%d', queues, mtu }, (tap) => this.#note(tap));
-      this.#steer();
+      // Queue q of the NetVSC comes up queue q of the tap: see tapSteering.
+      const virtual = this.#link.kind === 'veth' || this.#link.kind === 'bridge';
+      steer(this.#shim, this.#fds[0]!, virtual ? 'raw' : 'recorded');
+      takeOnlyCaptured(this.#shim, this.#fds[0]!);
       if (this.#options.inline) {
         for (const _ of this.#fds) {
           const fd = openSegmentSocket(this.#shim, this.#link.ifindex, 'marked');
@@ -235,19 +234,6 @@ export class TapDevice implements PathDevice {
   #limitLength(mtu: number): void {
     const { frameSize } = this.#memory.layout.geometry;
     limitLength(this.#memory, this.#port, this.#path, longestOf(mtu, frameSize));
-  }
-
-  /** Queue q of the NetVSC comes up queue q of the tap: see `tapSteering`. */
-  #steer(): void {
-    const virtual = this.#link.kind === 'veth' || this.#link.kind === 'bridge';
-    const program = new Bpf(this.#shim).load(
-      'socket_filter',
-      'twinpath_steer',
-      tapSteering(virtual ? 'raw' : 'recorded'),
-    );
-    const result = this.#shim.ioctl(this.#fds[0]!, TUNSETSTEERINGEBPF, new Int32Array([program]));
-    this.#shim.close(program);
-    check(result, 'ioctl(TUNSETSTEERINGEBPF)', { device: this.#link.name });
   }
 
   #mode(): string {

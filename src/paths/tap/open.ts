@@ -3,7 +3,9 @@
  * descriptor is closed, also by a kill. Coordinator only.
  */
 import { writeFileSync } from 'node:fs';
-import { TwinpathError } from '../../errors.ts';
+import { check, TwinpathError } from '../../errors.ts';
+import { Bpf } from '../../kernel/bpf.ts';
+import { type QueueMapping, tapFilter, tapSteering } from '../../kernel/programs.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import {
@@ -15,6 +17,9 @@ import {
   TUNSETIFF,
   tunRequest,
 } from '../../kernel/tun.ts';
+
+const TUNSETSTEERINGEBPF = 0x800454e0;
+const TUNSETFILTEREBPF = 0x800454e1;
 
 /** Packets the kernel keeps for a tap queue nobody reads for a moment; its own default is 1000. */
 export const QUEUE_LENGTH = 4096;
@@ -97,6 +102,24 @@ function silence(name: string): void {
   } catch {
     // A kernel without IPv6 has nothing to say.
   }
+}
+
+/** Which queue of the tap a packet comes up. Of one of its descriptors, for all of them. @throws ERR_KERNEL */
+export function steer(shim: Shim, fd: number, mapping: QueueMapping): void {
+  const program = new Bpf(shim).load('socket_filter', 'twinpath_steer', tapSteering(mapping));
+  setProgram(shim, fd, 'TUNSETSTEERINGEBPF', TUNSETSTEERINGEBPF, program);
+}
+
+/** From now on only what was captured comes up the tap. Of one of its descriptors, for all. @throws ERR_KERNEL */
+export function takeOnlyCaptured(shim: Shim, fd: number): void {
+  const program = new Bpf(shim).load('socket_filter', 'twinpath_filter', tapFilter());
+  setProgram(shim, fd, 'TUNSETFILTEREBPF', TUNSETFILTEREBPF, program);
+}
+
+function setProgram(shim: Shim, fd: number, name: string, request: number, program: number): void {
+  const result = shim.ioctl(fd, request, new Int32Array([program]));
+  shim.close(program);
+  check(result, `ioctl(${name})`, { device: '/dev/net/tun' });
 }
 
 /**

@@ -1,0 +1,44 @@
+/**
+ * The lengths and checksums in the headers of a chain's first packet: those of one large segment, and the packet's own
+ * again. IPv4 without options or IPv6 without extension headers at `ip`, TCP at `tcp`; `transport` is the bytes of TCP,
+ * header included.
+ *
+ * In place; allocates nothing.
+ */
+import { checksum, fold, sum } from './sum.ts';
+
+const IPV4_BYTES = 20;
+
+const isIpv4 = (view: DataView, ip: number): boolean => view.getUint8(ip) >>> 4 === 4;
+
+/**
+ * Makes it a large segment with an unfinished checksum, whose field holds the sum of the pseudo header: `pseudo`, and
+ * the length.
+ *
+ * @returns the checksums that it had, for {@link makeSingle}
+ */
+export function makeWhole(
+  view: DataView,
+  ip: number,
+  tcp: number,
+  transport: number,
+  pseudo: number,
+): number {
+  let checks = view.getUint16(tcp + 16);
+  view.setUint16(tcp + 16, fold(pseudo + transport));
+  if (isIpv4(view, ip)) {
+    checks |= view.getUint16(ip + 10) << 16;
+    view.setUint16(ip + 2, IPV4_BYTES + transport);
+    view.setUint16(ip + 10, 0);
+    view.setUint16(ip + 10, checksum(sum(view, ip, IPV4_BYTES)));
+  } else view.setUint16(ip + 4, transport);
+  return checks;
+}
+
+export function makeSingle(view: DataView, ip: number, tcp: number, transport: number, checks: number): void {
+  view.setUint16(tcp + 16, checks & 0xffff);
+  if (isIpv4(view, ip)) {
+    view.setUint16(ip + 2, IPV4_BYTES + transport);
+    view.setUint16(ip + 10, checks >>> 16);
+  } else view.setUint16(ip + 4, transport);
+}
