@@ -27,7 +27,7 @@
  * lengths, checksums and the IPv4 identification may differ; that one must count up unless DF is set, when it
  * has no meaning (RFC 6864). All parts but the last carry the same payload; PSH or FIN is the last one's.
  *
- * 140 ns for a packet of 1448 bytes on Node 20, 40 of them to verify it, and 40 for one that passes alone, which is
+ * 160 ns for a packet of 1448 bytes on Node 20, 40 of them to sum it, and 40 for one that passes alone, which is
  * not verified. Allocates nothing per packet. Belongs to one thread.
  */
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';

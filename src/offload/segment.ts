@@ -7,7 +7,7 @@
  * to the first. Checksums are made anew: one that was wrong before would be right afterwards. So only what is
  * unfinished comes here, which `readHeader` sees to (virtio.ts).
  *
- * A frame of 1448 bytes of payload costs 230 ns on Node 20: 75 to copy, 40 to sum, the rest for headers and for
+ * A frame of 1448 bytes of payload costs 190 ns on Node 20: 75 to copy, 40 to sum, the rest for headers and for
  * 64 KiB that do not fit the first cache.
  *
  * Allocates nothing. Belongs to one thread.
