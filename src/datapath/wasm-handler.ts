@@ -34,7 +34,7 @@ declare const WebAssembly: {
   ) => { readonly exports: Readonly<Record<string, unknown>> };
 };
 
-/** `compileHandler` has seen that they are of these kinds. */
+/** `compileHandler` has seen that they are of these types. */
 interface Exports {
   readonly twinpath_abi: WasmFunction;
   readonly burst: WasmFunction;
@@ -115,7 +115,7 @@ class WasmInstance implements WasmHandler {
     const { burst, tick, turn } = this.#exports;
     const at = layout.burst(context.queue);
     this.handle = (packets) => this.#call(packets, burst, at, packets.length);
-    this.tick = tick && ((packets, port) => this.#call(packets, tick, port, 0));
+    this.tick = tick && ((packets, port) => this.#call(packets, tick, port, 0)); // which takes one
     this.turn = turn && ((source, at, from, to, count) => this.#callTurn(source, turn, at, from, to, count));
   }
 
@@ -167,17 +167,11 @@ class WasmInstance implements WasmHandler {
   }
 
   #begin(): void {
-    const { twinpath_abi, burst, turn, init } = this.#exports;
+    const { twinpath_abi, init } = this.#exports;
     const version = this.#attempt('its twinpath_abi() failed', () => twinpath_abi());
     if (version !== WASM_ABI) {
       const detail = `it is for version ${version} of the ABI, and this is version ${WASM_ABI}`;
       refuse(this.#url, detail, 'Compile it with the files in wasm/include of this Twinpath.');
-    }
-    if (burst.length !== 2) {
-      refuse(this.#url, `its burst() takes ${burst.length} values: it is burst(at, length)`);
-    }
-    if (turn !== undefined && turn.length !== 4) {
-      refuse(this.#url, `its turn() takes ${turn.length} values: it is turn(at, from, to, count)`);
     }
     this.#attempt('its init() failed', () => init?.());
     this.#running = true;

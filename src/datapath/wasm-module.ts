@@ -4,13 +4,7 @@
  */
 import { TwinpathError } from '../errors.ts';
 import { MODULE_STATIC_BYTES, type WasmMemory } from '../memory/layout.ts';
-
-/** One import or export of a module. */
-interface Named {
-  readonly module?: string;
-  readonly name: string;
-  readonly kind: string;
-}
+import { type MemoryLimits, readBinary, type Typed, Unreadable, type WasmBinary } from './wasm-binary.ts';
 
 /** A compiled module; it has no members. */
 export type WasmModule = object;
@@ -19,8 +13,6 @@ export type WasmModule = object;
 declare const WebAssembly: {
   Module: {
     new (bytes: Uint8Array): WasmModule;
-    imports(module: WasmModule): Named[];
-    exports(module: WasmModule): Named[];
     customSections(module: WasmModule, name: string): ArrayBuffer[];
   };
 };
@@ -30,28 +22,33 @@ export const WASM_ABI = 1;
 
 const PAGE_BYTES = 65_536;
 
-/** What a module may import from `env`. */
+/** What a module may import from `env`: the types of functions, and the memory. */
 const IMPORTS: Readonly<Record<string, string>> = {
-  memory: 'memory',
-  context: 'function',
-  take: 'function',
-  post: 'function',
-  put: 'function',
-  fail: 'function',
-  abort: 'function',
+  memory: '',
+  context: '() -> i32',
+  take: '() -> i32',
+  post: '(i32, i32) -> i32',
+  put: '(i32) -> ()',
+  fail: '(i32, i32) -> ()',
+  abort: '(i32, i32, i32, i32) -> ()',
 };
 
-/** What it must export, may export for Twinpath, and may export for C's sake. Whatever else it exports is its own. */
-const NEEDED: Readonly<Record<string, string>> = { twinpath_abi: 'function', burst: 'function' };
+/**
+ * What it must export, may export for Twinpath, and may export for C's sake. Whatever else it exports is its own.
+ * JavaScript would call a function of any type: an i64 throws at each burst, an f64 or externref computes nonsense.
+ */
+const NEEDED: Readonly<Record<string, string>> = { twinpath_abi: '() -> i32', burst: '(i32, i32) -> ()' };
 const OPTIONAL: Readonly<Record<string, string>> = {
-  init: 'function',
-  tick: 'function',
-  turn: 'function',
-  __stack_pointer: 'global',
-  __wasm_init_tls: 'function',
-  __tls_size: 'global',
-  __tls_align: 'global',
+  init: '() -> ()',
+  tick: '(i32) -> ()',
+  turn: '(i32, i32, i32, i32) -> ()',
+  __stack_pointer: 'mut i32',
+  __wasm_init_tls: '(i32) -> ()',
+  __tls_size: 'i32',
+  __tls_align: 'i32',
 };
+const kindOf = (type: string): Typed['kind'] =>
+  type === '' ? 'memory' : type.includes('->') ? 'function' : 'global';
 
 export function isWasm(bytes: Uint8Array): boolean {
   return bytes[0] === 0 && bytes[1] === 0x61 && bytes[2] === 0x73 && bytes[3] === 0x6d;
@@ -71,10 +68,9 @@ export function compileHandler(url: string, bytes: Uint8Array, memory: WasmMemor
   } catch (error) {
     return refuse(url, (error as Error).message);
   }
-  const imports = WebAssembly.Module.imports(module);
-  const exports = WebAssembly.Module.exports(module);
+  const { imports, exports, importedMemory } = binaryOf(url, bytes);
   checkImports(url, imports);
-  checkMemory(url, importedMemory(bytes), memory.buffer.byteLength / PAGE_BYTES);
+  checkMemory(url, importedMemory, memory.buffer.byteLength / PAGE_BYTES);
   checkExports(url, exports);
 
   // A linker's names are there unless they were stripped: reason enough to ask for what else fails silently.
@@ -94,30 +90,49 @@ export function compileHandler(url: string, bytes: Uint8Array, memory: WasmMemor
   return module;
 }
 
-function checkImports(url: string, imports: readonly Named[]): void {
+function binaryOf(url: string, bytes: Uint8Array): WasmBinary {
+  try {
+    return readBinary(bytes);
+  } catch (error) {
+    if (!(error instanceof Unreadable)) throw error;
+    return refuse(url, `its types cannot be read: ${error.message}`, 'Compile it for WebAssembly 2.0.');
+  }
+}
+
+function checkImports(url: string, imports: readonly Typed[]): void {
   const unknown = imports.filter(({ module, name }) => module !== 'env' || !Object.hasOwn(IMPORTS, name));
   if (unknown.length > 0) {
     const names = unknown.map(({ module, name }) => `${module}.${name}`).join(', ');
     refuse(url, `it imports ${names}`, `There is: ${Object.keys(IMPORTS).join(', ')}, all in env.`);
   }
-  for (const { name, kind } of imports) {
-    if (kind !== IMPORTS[name]) refuse(url, `it imports env.${name} as a ${kind}: it is a ${IMPORTS[name]}`);
+  for (const { name, kind, type } of imports) {
+    const wanted = IMPORTS[name]!;
+    if (kind !== kindOf(wanted)) {
+      refuse(url, `it imports env.${name} as a ${kind}: it is a ${kindOf(wanted)}`);
+    }
+    if (type !== wanted) refuse(url, `it imports env.${name} as ${type}: it is ${wanted}`);
   }
 }
 
-function checkExports(url: string, exports: readonly Named[]): void {
-  for (const [name, kind] of Object.entries({ ...NEEDED, ...OPTIONAL })) {
-    const found = exports.find((one) => one.name === name)?.kind;
-    if (found === kind || (found === undefined && !Object.hasOwn(NEEDED, name))) continue;
-    const detail =
-      found === undefined ? `it does not export ${name}` : `its ${name} is a ${found}, not a ${kind}`;
-    refuse(url, detail, 'A handler exports twinpath_abi() and burst(at, length).');
+function checkExports(url: string, exports: readonly Typed[]): void {
+  const hint = 'A handler exports twinpath_abi() and burst(at, length): docs/wasm-abi.md has the types.';
+  for (const [name, type] of Object.entries({ ...NEEDED, ...OPTIONAL })) {
+    const found = exports.find((one) => one.name === name);
+    if (found === undefined) {
+      if (Object.hasOwn(NEEDED, name)) refuse(url, `it does not export ${name}`, hint);
+      continue;
+    }
+    if (found.kind !== kindOf(type)) {
+      refuse(url, `its ${name} is a ${found.kind}, not a ${kindOf(type)}`, hint);
+    }
+    if (found.type !== type) refuse(url, `its ${name} is ${found.type}: it has to be ${type}`, hint);
   }
 }
 
 function checkMemory(url: string, wanted: MemoryLimits | undefined, pages: number): void {
   const hint = 'Import env.memory: shared, initial 1, maximum 65536.';
   if (wanted === undefined) refuse(url, 'it does not import the memory the packets are in', hint);
+  if (wanted.wide) refuse(url, 'it imports its memory with 64-bit addresses', hint);
   if (!wanted.shared) refuse(url, 'it imports its memory as not shared', hint);
   if (wanted.initial > MODULE_STATIC_BYTES / PAGE_BYTES) {
     const detail = `it asks for ${wanted.initial} pages of 64 KiB for its data, and 1 is a module's`;
@@ -126,59 +141,4 @@ function checkMemory(url: string, wanted: MemoryLimits | undefined, pages: numbe
   if (wanted.maximum < pages) {
     refuse(url, `it takes a memory of at most ${wanted.maximum} pages, and the port's has ${pages}`, hint);
   }
-}
-
-/** In pages. */
-interface MemoryLimits {
-  readonly initial: number;
-  readonly maximum: number;
-  readonly shared: boolean;
-}
-
-const IMPORT_SECTION = 2;
-const MEMORY_KIND = 2;
-const HAS_MAXIMUM = 1;
-const IS_SHARED = 2;
-
-/**
- * The limits of the memory a module imports. The JavaScript API does not tell, so they are read from the binary
- * (WebAssembly Core Specification 2.0, 5.5.5). The module is valid and imports functions and a memory only.
- */
-function importedMemory(bytes: Uint8Array): MemoryLimits | undefined {
-  let at = 8; // behind magic and version
-  const number = (): number => {
-    let value = 0;
-    for (let scale = 1; ; scale *= 128) {
-      const byte = bytes[at++]!;
-      value += (byte & 127) * scale;
-      if (byte < 128) return value;
-    }
-  };
-  while (at < bytes.length) {
-    const section = bytes[at++];
-    const length = number();
-    if (section !== IMPORT_SECTION) {
-      at += length;
-      continue;
-    }
-    for (let count = number(); count > 0; count--) {
-      for (let name = 0; name < 2; name++) {
-        const length = number();
-        at += length;
-      }
-      if (bytes[at++] !== MEMORY_KIND) {
-        number(); // a function's type
-        continue;
-      }
-      const flags = number();
-      const initial = number();
-      return {
-        initial,
-        maximum: flags & HAS_MAXIMUM ? number() : Number.POSITIVE_INFINITY,
-        shared: (flags & IS_SHARED) !== 0,
-      };
-    }
-    return undefined;
-  }
-  return undefined;
 }

@@ -42,7 +42,7 @@ import {
   smallMemory,
   udp,
 } from '../fixtures/frames.ts';
-import { abi, burst as burstOf, type Form, named, Op, wasm } from '../fixtures/wasm-bytes.ts';
+import { abi, burst as burstOf, type Form, named, Op, type Part, wasm } from '../fixtures/wasm-bytes.ts';
 
 const built = (path: string) => new URL(`../../dist/${path}`, import.meta.url);
 const ours = (name: string) => readFileSync(built(`src/handlers/${name}.wasm`));
@@ -292,12 +292,77 @@ describe('a module is refused', () => {
     [
       'whose burst takes something else',
       { exports: [abi(), { name: 'burst', takes: 1 }] },
-      'its burst() takes 1 values',
+      'its burst is (i32) -> (): it has to be (i32, i32) -> ()',
     ],
     [
       'whose turn takes something else',
       { exports: [...good, { name: 'turn', takes: 2 }] },
-      'its turn() takes 2 values',
+      'its turn is (i32, i32) -> (): it has to be (i32, i32, i32, i32) -> ()',
+    ],
+    [
+      'whose burst takes pointers of 64 bits',
+      { exports: [abi(), { name: 'burst', type: 'li>' }] },
+      'its burst is (i64, i32) -> ()',
+    ],
+    [
+      'whose burst takes floating point',
+      { exports: [abi(), { name: 'burst', type: 'dd>' }] },
+      'its burst is (f64, f64) -> ()',
+    ],
+    [
+      'whose burst takes references',
+      { exports: [abi(), { name: 'burst', type: 'xx>' }] },
+      'its burst is (externref, externref) -> ()',
+    ],
+    [
+      'whose burst returns something',
+      { exports: [abi(), { name: 'burst', type: 'ii>i' }] },
+      'its burst is (i32, i32) -> i32',
+    ],
+    [
+      'whose version is no number that it could be',
+      { exports: [{ name: 'twinpath_abi', type: '>l' }, burstOf()] },
+      'its twinpath_abi is () -> i64: it has to be () -> i32',
+    ],
+    [
+      'whose init takes something',
+      { exports: [...good, { name: 'init', type: 'i>' }] },
+      'its init is (i32) -> (): it has to be () -> ()',
+    ],
+    [
+      'whose tick takes something else',
+      { exports: [...good, { name: 'tick', type: 'd>' }] },
+      'its tick is (f64) -> (): it has to be (i32) -> ()',
+    ],
+    [
+      'whose turn takes something else among the right',
+      { exports: [...good, { name: 'turn', type: 'iiif>' }] },
+      'its turn is (i32, i32, i32, f32) -> ()',
+    ],
+    [
+      'whose stack pointer is 64 bits wide',
+      { exports: [...good, { name: '__stack_pointer', type: 'l', global: 0, mutable: true }] },
+      'its __stack_pointer is mut i64: it has to be mut i32',
+    ],
+    [
+      'whose stack pointer cannot be set',
+      { exports: [...good, { name: '__stack_pointer', global: 0 }] },
+      'its __stack_pointer is i32: it has to be mut i32',
+    ],
+    [
+      'whose thread-local memory has no size',
+      { exports: [...good, { name: '__tls_size', type: 'x', global: 0 }] },
+      'its __tls_size is externref',
+    ],
+    [
+      'that imports a function of another type',
+      { imports: ['env.take >l'] },
+      'it imports env.take as () -> i64: it is () -> i32',
+    ],
+    [
+      'that imports a function and throws away what it returns',
+      { imports: ['env.context >i', 'env.post ii>'] },
+      'it imports env.post as (i32, i32) -> (): it is (i32, i32) -> i32',
     ],
     ['without memory', { memory: false }, 'it does not import the memory'],
     ['with a memory that is not shared', { memory: { shared: false } }, 'its memory as not shared'],
@@ -357,7 +422,22 @@ describe('a module is refused', () => {
     const burst = loaded([[1]], memory);
     handlerOf(wasm(), memory)(burst);
     expect(burst.verdict[0]).toBe(DROP);
-    handlerOf(wasm({ memory: { initial: 0 }, imports: ['env.take', 'env.abort'] }), smallMemory());
+    handlerOf(wasm({ memory: { initial: 0 }, imports: ['env.take >i', 'env.abort iiii>'] }), smallMemory());
+    const imports = ['env.context >i', 'env.post ii>i', 'env.put i>', 'env.fail ii>'];
+    const own = ['dlx>v', 'cv>ff', '>'].map((type, i) => ({ name: `own${i}`, type }));
+    const globals = ['d', 'v', 'x', 'c', 'l', 'f'].map((type, i) => ({
+      name: `global${i}`,
+      type,
+      global: 0,
+    }));
+    const rest: Part[] = [
+      { name: 'init' },
+      { name: 'tick', type: 'i>' },
+      { name: 'turn', type: 'iiii>' },
+      { name: '__stack_pointer', global: 1024, mutable: true },
+      { name: '__tls_size', global: 0 },
+    ];
+    handlerOf(wasm({ imports, exports: [...own, ...globals, ...good, ...rest] }), smallMemory());
   });
 });
 
