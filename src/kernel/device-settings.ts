@@ -173,8 +173,15 @@ export function putBack(
   for (const [name, { was, now }] of Object.entries(store.load(link)).reverse()) {
     const setting = settings(name);
     const value = setting?.parse(was);
-    if (setting === undefined || value === undefined || !same(setting.read(), now)) continue;
-    if (setting.write(value) >= 0) done.push(name);
+    if (setting === undefined || value === undefined) continue;
+    if (
+      !same(
+        attempt(() => setting.read()),
+        now,
+      )
+    )
+      continue;
+    if ((attempt(() => setting.write(value)) ?? Errno.ENODEV!) >= 0) done.push(name);
   }
   store.forget(link);
   return done;
