@@ -63,7 +63,7 @@ export class Testpmd {
 
   /** Starts it, and begins to forward. @throws Error, saying how to install it when it is missing */
   static async start(options: TestpmdOptions): Promise<Testpmd> {
-    if (spawnSync(PROGRAM, ['--version']).error !== undefined) throw missing(PROGRAM);
+    if (spawnSync(PROGRAM, ['--help']).error !== undefined) throw missing(PROGRAM);
     const { vdevs, forward, burst = 32, txFirst = 0, namespace, mbufs = 8192, extra = [] } = options;
     const last = cpus().length - 1;
     const { core = last } = options;
