@@ -30,7 +30,7 @@ export interface DeliveryOptions {
   readonly most?: number;
 }
 
-/** Nobody else rings when the ports are closed by a coordinator that died. */
+/** A bell may be lost: with its worker, or when a coordinator that died closed the ports. Then a look is all there is. */
 const LONGEST_WAIT = 1_000;
 
 export class Deliveries {

@@ -112,6 +112,8 @@ export class Idle {
     pollfds[2 * count++] = this.#doorbellFd;
     for (let i = 0; i < count; i++) pollfds[2 * i + 1] = POLLIN;
     const { sleeping } = this;
+    const doorbell = (this.#block + WorkerBlock.doorbell) >> 2;
+    const rings = Atomics.load(this.#words, doorbell);
     Atomics.store(this.#words, sleeping, 1);
     let woken = 0;
     if (gather > 0) woken = this.#shim.pollMicros(pollfds, count, gather);
@@ -119,6 +121,8 @@ export class Idle {
       for (let left = this.#naps(restless, most); left > 0 && woken === 0; left--) {
         woken = this.#shim.poll(pollfds, count, millis);
         if (Atomics.load(this.#words, Control.stop >> 2) !== 0) break;
+        // The word is counted up before the eventfd is written: a write that failed costs a sleep, no more.
+        if (Atomics.load(this.#words, doorbell) !== rings) break;
       }
     }
     Atomics.store(this.#words, sleeping, 0);
