@@ -1,13 +1,8 @@
 /**
  * One queue of one port, on its worker: polls the attached paths and carries out ownership orders.
  *
- * **Receiving** is from every attached path, always. A flow that moves from one path to the other must not
- * be overtaken by itself, and the host moves it at a moment we cannot see. So each round looks at the
- * newer path's ring first, then handles the older path's packets, and only then those that were already in
- * the newer one: whatever is handled of the newer path was there before the older one was found empty.
- * The path that carries the traffic is the older, since the next move is away from it; a VF that has just
- * come is the newer, until it delivers and the synthetic path has long been silent. What other workers have
- * handed over, and what the machine's own stack sends, comes after both.
+ * **Receiving** is from every attached path, always. The path that carries the traffic comes first, see path-order.ts;
+ * what other workers have handed over, and what the machine's own stack sends, comes after both.
  *
  * **Ownership** (who transmits) is one word, loaded once a round. When it differs from what was last put
  * into effect, the round is the switch: read-copy-update with the burst as the quiescent state. The
@@ -27,7 +22,6 @@ import {
   PathSlot,
   QueueBlock,
   SLOT_PATHS,
-  TURN,
 } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import {
@@ -46,23 +40,9 @@ import { ProxyQueue } from '../paths/proxy-queue.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
 import type { Burst } from './burst.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
+import { PathOrder } from './path-order.ts';
 import type { Replay } from './replay.ts';
 import { Split } from './split.ts';
-
-/**
- * Packets of the older path in one round, at most. A round looks at ten words of other threads; with one burst in each
- * this takes a fifth of the time of packets that are in memory.
- */
-const ROUND = TURN;
-
-/** Packets of the older path after which the newer one gets its turn all the same: a full ring. */
-const PATIENCE = 32 * BURST;
-
-/**
- * Empty rounds of the older path after which a delivering newer one takes its place. Few: a worker that sleeps
- * between packets makes few rounds. More than one: a lone broadcast should not turn the two around.
- */
-const SILENCE = 4;
 
 /**
  * How long a switch waits for what was given to a path that stays: other ports of this worker may forward to it
@@ -99,11 +79,8 @@ export class PortQueue {
   #attached: PathQueue[] = [];
   #seen: number;
   #began = 0;
-  #older: PathQueue | undefined;
-  #newer: PathQueue | undefined;
+  readonly #order = new PathOrder((path, most) => this.#pump(path, most));
   #host: PathQueue | undefined;
-  #skipped = 0;
-  #silence = 0;
   /** What a dead worker had in hand, until all of it is handled. */
   #replay: Replay | undefined;
   /** Undefined with one queue: there is nobody to hand anything to. */
@@ -178,23 +155,7 @@ export class PortQueue {
     if (word !== this.#seen && !this.#change(word)) return 0;
     this.#dispatch.lookUp();
     if (this.#replay !== undefined) return this.#goOn(this.#replay);
-    const newer = this.#newer;
-    const waiting = newer === undefined ? 0 : newer.ready(BURST);
-    const pumped = this.#older === undefined ? 0 : this.#pump(this.#older, ROUND);
-    let handled = Math.max(pumped, 0);
-    for (let more = pumped; more >= BURST && handled < ROUND; ) {
-      more = this.#pump(this.#older!, ROUND - handled);
-      handled += Math.max(more, 0);
-    }
-    this.#silence = pumped === 0 ? this.#silence + 1 : 0;
-    // NB: less than a burst does not mean that the older path is empty: a tap hands over in portions, and
-    // what does not fit on the way out stays where it is.
-    this.#skipped += waiting > 0 ? handled : 0;
-    if (waiting > 0 && (this.#older!.ready(1) === 0 || this.#skipped > PATIENCE)) {
-      this.#skipped = 0;
-      handled += Math.max(this.#pump(newer!, waiting), 0);
-      if (this.#silence > SILENCE) this.#swap();
-    }
+    let handled = this.#order.poll();
     if (this.#split !== undefined) for (const lane of this.#split.receivers) handled += this.#take(lane);
     if (this.#host !== undefined) handled += this.#hear(this.#host);
     this.#serve();
@@ -287,14 +248,6 @@ export class PortQueue {
     if (own > 0) dispatch.run(own, path.path);
     path.release();
     return count;
-  }
-
-  /** The newer path delivers and the older has long had nothing: the next move is away from this one. */
-  #swap(): void {
-    const older = this.#older;
-    this.#older = this.#newer;
-    this.#newer = older;
-    this.#silence = 0;
   }
 
   /** Carries an order out. False while it has to wait for transmissions on the old path. */
@@ -417,14 +370,11 @@ export class PortQueue {
     return new ProxyQueue(memory, { port, queue, path }, lane, () => split.commit());
   }
 
-  /** Who is polled first: see the top of this file. */
   #arrange(): void {
     const synthetic = this.#queues[Path.SYNTHETIC];
     const vf = this.#queues[Path.VF];
     const host = this.#queues[Path.HOST];
-    const pair = synthetic !== undefined && vf !== undefined;
-    this.#older = pair ? synthetic : (synthetic ?? vf);
-    this.#newer = pair ? vf : undefined;
+    this.#order.arrange(synthetic, vf);
     this.#host = this.#dispatch.host = host;
     this.#attached = [synthetic, vf, host].filter((path) => path !== undefined);
   }

@@ -35,6 +35,11 @@ export interface PathQueue extends FrameHolder {
   /** Entries ready to be received, `max` at most. Looks at the kernel's cursor first. */
   ready(max: number): number;
   /**
+   * Whether nothing was there at the moment of this call, after everything known of was received. Absent where `ready`
+   * always says so: it may tell what was found long ago, before a worker lost its CPU.
+   */
+  isEmpty?(): boolean;
+  /**
    * Puts the next packets' memory offsets and lengths into the arrays, `max` at most, and returns how
    * many. They stay in the ring until {@link release}.
    */

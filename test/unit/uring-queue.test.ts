@@ -310,6 +310,31 @@ describe('a tap queue over io_uring', () => {
     life.close();
   });
 
+  it('is empty only if nothing waits at that moment, whatever the last look found', () => {
+    const step = fc.oneof(
+      fc.record({ what: fc.constant('rounds' as const), count: fc.integer({ min: 1, max: 70 }) }),
+      fc.record({ what: fc.constant('give' as const), count: fc.integer({ min: 1, max: 40 }) }),
+      fc.record({ what: fc.constant('drain' as const), count: fc.constant(0) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+        const life = new Life();
+        for (const { what, count } of [...steps, { what: 'drain', count: 0 }]) {
+          if (what === 'give') life.give(count);
+          else if (what === 'rounds') for (let i = 0; i < count; i++) life.round();
+          else {
+            while (!life.queue.isEmpty()) life.receive(BURST);
+            expect(life.received).toHaveLength(life.given);
+          }
+          life.audit();
+        }
+        expect(life.received).toEqual([...life.received].sort((a, b) => a - b));
+        life.close();
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   it('reads and answers packets that come alone with one call each', () => {
     const life = new Life();
     const count = counted(life);

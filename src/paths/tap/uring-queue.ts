@@ -121,6 +121,17 @@ export class UringQueue implements PathQueue {
     return cq.peek(max);
   }
 
+  /**
+   * What a lot of reads did not find was not there when it was submitted, at the end of the last round: packets may have
+   * come since. So unless the kernel is to tell, it takes another look.
+   */
+  isEmpty(): boolean {
+    if (this.ready(1) > 0) return false;
+    if (this.#armed && !this.backlog) return true;
+    this.#looks = Math.max(this.#looks, 1);
+    return this.#look() === 0;
+  }
+
   receive(offset: Int32Array, bytes: Int32Array, max: number): number {
     if (this.#direct.held > 0) return this.#direct.receive(offset, bytes);
     const ring = this.#ring;
