@@ -112,7 +112,9 @@ export class Coordinator {
     closeUnheld(this.#shim, this.#memory, holdings);
     this.#networks = Networks.resume(this.#place, holdings, this.#linkEvents);
     this.#makePorts();
-    this.#ports.forEach((port, number) => port.adopt(holdings.ports[number]!));
+    this.#ports.forEach((port, number) => {
+      port.adopt(holdings.ports[number]!);
+    });
     this.#save();
     this.#tell({ kind: 'resumed' });
     for (const port of this.#ports) this.#boundary.guard('going on', () => port.resume());
