@@ -74,7 +74,7 @@ it
   const frame = Uint8Array.from(frameOf(segment({ protocol: UDP, to: 7009 })));
   const counts = (): number[] => {
     const { synthetic, host } = port.stats().paths;
-    return [synthetic.rxPackets, host.rxPackets, port.stats().transmitted, port.stats().passed];
+    return [synthetic.rxPackets, host.rxPackets];
   };
   const before = counts();
   for (const device of ['twinpath0', 'twinhost0']) {
@@ -84,11 +84,10 @@ it
     }
     shim.close(fd);
   }
-  // What comes behind them by either tap is the port's, and has passed them.
+  expect(counts()).toEqual(before);
   await outside.call('datagrams', lab.nic.guestAddress, 7001, PACKETS, 100);
   await guest.call('datagrams', lab.nic.outsideAddress, 7001, PACKETS, 100);
-  // Nobody listens there: an ICMP error answers each until the kernel has had enough.
-  await until('what is the port’s', () => {
+  await until('what is the port’s, behind them', () => {
     const [synthetic, host] = counts();
     return synthetic! >= before[0]! + PACKETS && host! >= before[1]! + PACKETS;
   });
@@ -98,9 +97,6 @@ it
   });
   const { synthetic, host } = port.stats().paths;
   expect([synthetic.kernel.rxDropped, host.kernel.rxDropped]).toEqual([PACKETS, PACKETS]);
-  const [fromNetwork, fromHost, transmitted, passed] = counts().map((now, i) => now - before[i]!);
-  expect(transmitted).toBe(fromHost);
-  expect(passed).toBe(fromNetwork);
   await scene.finish();
 });
 
