@@ -135,7 +135,7 @@ describe('a kernel that refuses', () => {
           for (const packet of lost) expect(packets.map(alone)).toContainEqual(packet);
         },
       ),
-      { numRuns: 200 },
+      { numRuns: 60 },
     );
   });
 });
