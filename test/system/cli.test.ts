@@ -326,9 +326,9 @@ describe('twinpath run', () => {
       expect(JSON.parse(stdout).error.message).toContain(name);
     }
     const lab = await buildLab();
-    execFileSync('ip', ['-n', lab.guest, 'link', 'add', 'a\x1b[31m', 'type', 'dummy']);
+    execFileSync('ip', ['-n', lab.guest, 'link', 'add', 'a\x1b[31m', 'type', 'bridge']);
     const listed = await twinpath(['list', '--netns', lab.guest]);
-    expect(listed.stdout).toContain('a\\x1b[31m (dummy)');
+    expect(listed.stdout).toContain('a\\x1b[31m (bridge)');
     expect(listed.stdout).not.toContain('\x1b');
   });
 
