@@ -4,8 +4,14 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { check } from '../../src/errors.ts';
 import { type ChannelCounts, EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
+import { SettingsStore } from '../../src/kernel/settings-store.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { ip } from '../../src/lab/namespaces.ts';
+import { FramePool } from '../../src/memory/frames.ts';
+import { Path } from '../../src/memory/layout.ts';
+import { Memory } from '../../src/memory/shared.ts';
+import { AfXdpDevice } from '../../src/paths/af-xdp/device.ts';
+import { attach } from '../../src/paths/attach.ts';
 import { buildLab, expectUnharmed, type Lab, ownedBy, passed, Scene, until } from './harness.ts';
 import { hold, kill } from './held.ts';
 import { linkIn } from './machine-state.ts';
@@ -181,6 +187,54 @@ describe('channels of the VF', () => {
     expect(counts(ethtool, vf)).toEqual({ combined: 0, rx: 4, tx: 4 });
     expect([counts(ethtool, stranger), ethtool.features(stranger)]).toEqual(theirs);
     expect(saved()).toEqual([]);
+  });
+});
+
+describe('a packet on a receive queue without a socket', () => {
+  it('is dropped and counted while the path is armed, and the machine has it before and afterwards', async () => {
+    const lab = await buildLab({ queues: 4 });
+    const vf = await plug(lab, 4);
+    const [peer, ethtool] = [await Peer.start(lab.outside), guestEthtool(lab)];
+    const reached = listen(lab, 2222);
+    await lab.nic.moveDataPath('vf');
+    const shim = loadShim();
+    const memory = Memory.create({
+      ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 256, ringEntries: 128 },
+    });
+    const device = inNamespace(shim, lab.guest, () => {
+      const options = { rss: 'device', rssKey: new Uint8Array(40), ethtool } as const;
+      const store = SettingsStore.open(shim);
+      const made = new AfXdpDevice(shim, memory, 0, Path.VF, linkIn(lab.guest, 'vf0')!, {
+        ...options,
+        store,
+      });
+      made.open();
+      return made;
+    });
+    onTestFinished(() => device.close());
+    const pool = new FramePool(memory, 0);
+    const queue = attach(shim, memory, pool, { port: 0, queue: 0, path: Path.VF })!;
+    pool.recover([queue]);
+    queue.refill();
+    expect(ethtool.setChannels(vf, { combined: 0, rx: 4, tx: 4 })).toBe(0);
+    const send = async (): Promise<void> => {
+      for (let flow = 0; flow < 32; flow++) {
+        await peer.call('send', lab.nic.guestAddress, 2222, 4000 + flow, 0, 2, 64);
+      }
+    };
+    await send();
+    await until('the machine to have all', () => reached() === 64);
+    device.arm();
+    await send();
+    await until('all counted', () => queue.ready(128) + device.dropped(0).rxUnclaimed === 64);
+    const { rxUnclaimed } = device.dropped(0);
+    expect(rxUnclaimed).toBeGreaterThan(0);
+    expect(rxUnclaimed).toBeLessThan(64);
+    expect(reached()).toBe(64);
+    device.disarm();
+    await send();
+    await until('the machine to have all again', () => reached() === 128);
+    expect(device.dropped(0).rxUnclaimed).toBe(rxUnclaimed);
   });
 });
 
