@@ -62,7 +62,7 @@ const LONG_PAUSE = 1_000;
 /** A worker that has served for so long has nothing to do with the deaths before it. */
 const RECOVERED_NANOS = 10e9;
 /** How long a queue waits for a replacement to load before it is given up. */
-const WAITS_MILLIS = 3_000;
+const WAITS_MILLIS = 5_000;
 
 export class QueueKeeper {
   readonly #site: Site;

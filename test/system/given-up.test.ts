@@ -145,7 +145,7 @@ describe('a queue whose worker died and is not replaced', () => {
       const { port, told } = await open({
         handler: handler(setMood ? 'fragile-import' : 'fragile'),
         handlerOptions: { orders: words },
-        loadMillis: 6_000,
+        loadMillis: 10_000,
       });
       const traffic = new Crossing(port);
       traffic.give(0, 32);
@@ -250,7 +250,9 @@ describe('a handler that never loads', () => {
     'keeps a port from opening with an error that says so: %s',
     async (mood) => {
       importMood()(mood);
-      const options = { handlerOptions: { orders: orders() }, loadMillis: 6_000 };
+      // An endless one waits for it in vain; the other one is over before.
+    const loadMillis = mood === 'never' ? 6_000 : 60_000;
+    const options = { handlerOptions: { orders: orders() }, loadMillis };
       const opened = openPort({
         network: 'memory',
         queues: 2,
