@@ -251,8 +251,8 @@ describe('a handler that never loads', () => {
     async (mood) => {
       importMood()(mood);
       // An endless one waits for it in vain; the other one is over before.
-    const loadMillis = mood === 'never' ? 6_000 : 60_000;
-    const options = { handlerOptions: { orders: orders() }, loadMillis };
+      const loadMillis = mood === 'never' ? 6_000 : 60_000;
+      const options = { handlerOptions: { orders: orders() }, loadMillis };
       const opened = openPort({
         network: 'memory',
         queues: 2,

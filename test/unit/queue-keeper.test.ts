@@ -29,7 +29,7 @@ class Scene {
   /** Numbers of the fallback workers that were started, and of those that serve. */
   readonly fallbacks: number[] = [];
   readonly keeper: QueueKeeper;
-  readonly #fates: (Fate | 'does not load')[];
+  readonly #fates: Fate[];
   #workers = 0;
   #served: () => void = () => {};
   /** Resolves when a worker serves that is meant to stay. */
