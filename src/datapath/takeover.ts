@@ -108,7 +108,10 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     left.takeBack((offset, bytes) => unsent.push({ offset, bytes }));
     // In hand: reclaim must not take these for frames the dead ring still held.
     for (const { offset } of unsent) pool.give(offset - memory.layout.frames, pool.hand);
-    replay.take(pathAsSource(left), Number.POSITIVE_INFINITY);
+    const received = pathAsSource(left);
+    replay.take(received, Number.POSITIVE_INFINITY);
+    // There is room, unless several workers in a row have died in the replay of what the one before had received.
+    replay.drop(received, Number.POSITIVE_INFINITY, port.dispatch, 'dropWorkerDied');
     left.detach();
     reclaim(site, address, left);
 
@@ -183,7 +186,8 @@ function setAside(
   const moved = stuck ? replay.drop(from, packets, dispatch, why) : replay.take(from, packets);
   if (!stuck) replay.suspects = replay.pending;
   if (path !== undefined && counted) uncount(memory, { port, queue, path: path.path }, moved);
-  dispatch.lost(packets - moved.packets, why);
+  // What found no room stays where it is, and is handled as if it had not been in hand.
+  if (from.ready(1) === 0) dispatch.lost(packets - moved.packets, why);
 }
 
 /** The dead worker had counted them when it received them, and they were received again. */
