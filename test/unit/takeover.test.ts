@@ -215,7 +215,7 @@ it.each<Way>(['path', 'lane', 'turn'])(
           }
         },
       ),
-      { numRuns: 20 },
+      { numRuns: 8 },
     );
   },
 );
