@@ -3,7 +3,7 @@
  * supervisor of their threads and what that one reports to the ports. Belongs to the thread that opened them.
  */
 import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
+import { isMainThread, Worker } from 'node:worker_threads';
 import type {
   GroupData,
   LinkNews,
@@ -22,7 +22,7 @@ import { closeDoorbells } from './kernel/doorbell.ts';
 import { pageSize } from './kernel/page-size.ts';
 import { loadShim } from './kernel/shim.ts';
 import { type Failover, Journal } from './memory/journal.ts';
-import { LEDGER_FIELDS, WorkerBlock } from './memory/layout.ts';
+import { Control, LEDGER_FIELDS, WorkerBlock } from './memory/layout.ts';
 import { Memory } from './memory/shared.ts';
 import { geometryOf, type RssMode, type Settings } from './options.ts';
 
@@ -40,6 +40,15 @@ export interface Member {
   error(error: TwinpathError): void;
   /** Everything has been let go of. */
   ended(): void;
+}
+
+/** How long an exiting thread waits for a coordinator, which may be in a system call that waits for RTNL. */
+const EXIT_MILLIS = 200;
+/** What the exit of this process, or thread, has to tell of it: groups whose coordinator runs. */
+const running = new Set<Group>();
+
+function exiting(): void {
+  for (const group of running) group.exiting();
 }
 
 export class Group {
@@ -66,6 +75,8 @@ export class Group {
     this.#supervisor = new Worker(workerFile('supervisor'), {
       ...{ workerData, name: 'twinpath supervisor', env: threadEnvironment() },
     });
+    if (running.size === 0) process.on('exit', exiting);
+    running.add(this);
   }
 
   /**
@@ -109,6 +120,15 @@ export class Group {
   order(order: Order): void {
     if (this.#closed !== undefined || this.#ended) throw new TwinpathError('ERR_PORT_CLOSED');
     this.#supervisor.postMessage(order);
+  }
+
+  /** Before the thread is terminated: see closeReadiness in kernel/readiness.ts. Waits a moment for it. */
+  exiting(): void {
+    const done = new Int32Array(new SharedArrayBuffer(4));
+    this.#supervisor.postMessage({ kind: 'exit', done } satisfies Order);
+    Atomics.wait(done, 0, 0, EXIT_MILLIS);
+    // A process takes its descriptors along, a thread does not.
+    if (!isMainThread) this.#releaseAll();
   }
 
   async audit(): Promise<FrameLedger[]> {
@@ -169,19 +189,32 @@ export class Group {
   #exited(reason: string): void {
     for (const report of this.#early.splice(0)) this.#hear(report);
     if (!this.#orderly) {
-      const shim = loadShim();
-      closeLinks(shim, this.memory);
       this.#fail({ code: 'ERR_WORKER', detail: `the supervisor died, and the ports are closed: ${reason}` });
-      const report = (error: TwinpathError): void => this.#fail(error.toJSON());
-      const place = { shim, memory: this.memory, settings: this.#settings, report };
-      for (const error of release(place)) this.#fail(plain(error));
-      closeDoorbells(shim, this.memory);
+      this.#releaseAll();
     }
     this.#end();
   }
 
+  /** Gives everything back without a coordinator: the threads have ended, or are about to. */
+  #releaseAll(): void {
+    const shim = loadShim();
+    closeLinks(shim, this.memory);
+    Atomics.store(this.memory.words, Control.stop >> 2, 1);
+    const report = (error: TwinpathError): void => this.#fail(error.toJSON());
+    const place = { shim, memory: this.memory, settings: this.#settings, report };
+    for (const error of release(place)) this.#fail(plain(error));
+    closeDoorbells(shim, this.memory);
+  }
+
+  /** The supervisor's thread has ended. */
+  #gone(): void {
+    running.delete(this);
+    if (running.size === 0) process.off('exit', exiting);
+  }
+
   #end(): void {
     this.#ended = true;
+    this.#gone();
     for (const { reject } of this.#audits.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));
     this.#audits.clear();
     for (const member of this.#members) member.ended();

@@ -10,7 +10,7 @@ import { TwinpathError } from '../errors.ts';
 import { noting } from '../kernel/descriptors.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
 import { takePrecedence } from '../kernel/niceness.ts';
-import { onReadable, type Readiness } from '../kernel/readiness.ts';
+import { closeReadiness, onReadable, type Readiness } from '../kernel/readiness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
 import { Journal } from '../memory/journal.ts';
@@ -82,6 +82,11 @@ export class Coordinator {
     switch (instruction.kind) {
       case 'workers started':
         this.#openPorts().catch((error: unknown) => this.#fail(error));
+        return;
+      case 'exit':
+        closeReadiness();
+        Atomics.store(instruction.done, 0, 1);
+        Atomics.notify(instruction.done, 0);
         return;
       case 'left':
         for (const port of this.#ports) port.abandon(instruction.queue);

@@ -68,7 +68,7 @@ export type Report =
   | { kind: 'closed'; error?: PlainError };
 
 /** What the supervisor leaves to the coordinator. */
-export type CoordinatorOrder = Exclude<Order, { kind: 'redirect' }>;
+export type CoordinatorOrder = Exclude<Order, { kind: 'redirect' | 'exit' }>;
 
 /** From the coordinator to the supervisor: what the application is to know, and what the supervisor is. */
 export type Message =
@@ -83,6 +83,8 @@ export type Message =
 /** From the supervisor to the coordinator. */
 export type Instruction =
   | { kind: 'order'; id: number; order: CoordinatorOrder }
+  /** The thread is about to be terminated: it is to stop waiting for descriptors, and to say so. */
+  | { kind: 'exit'; done: Int32Array }
   /** Every worker polls. */
   | { kind: 'workers started' }
   /** The queue's worker is gone and, since the ports are closing, none will follow. */
@@ -90,6 +92,8 @@ export type Instruction =
 
 export type Order =
   | { kind: 'close' }
+  /** The process exits, and waits a moment for the thread to be one that may be terminated: `done` is then 1. */
+  | { kind: 'exit'; done: Int32Array }
   /** Asks every worker where its frames are; the answers lie in the worker blocks. */
   | { kind: 'audit'; id: number }
   /** Memory network only: a device appears, or goes. */

@@ -37,6 +37,8 @@ import { Vigil } from './vigil.ts';
 /** Pauses before a coordinator that died is followed by another one, in ms, counted over {@link MEMORY_MILLIS}. */
 const PAUSES = [0, 50, 250, 1000];
 const MEMORY_MILLIS = 60_000;
+/** How long a coordinator that is to end may be in a system call that waits for RTNL. */
+const EXIT_MILLIS = 2_000;
 
 export class Supervisor {
   readonly #shim: Shim;
@@ -92,6 +94,10 @@ export class Supervisor {
       this.#spread.redirect(order.port, order.queues);
       return;
     }
+    if (order.kind === 'exit') {
+      this.#instruct(order);
+      return;
+    }
     const id = this.#nextOrder++;
     this.#orders.set(id, order);
     if (order.kind === 'close') this.#workers?.close();
@@ -108,7 +114,8 @@ export class Supervisor {
       reason = error.message;
     });
     coordinator.on('exit', () => {
-      if (this.#coordinator === coordinator && !this.#ending) this.#died(reason);
+      this.#coordinator = undefined;
+      if (!this.#ending) this.#died(reason);
     });
     this.#coordinator = coordinator;
     if (!resume) return;
@@ -199,7 +206,7 @@ export class Supervisor {
     this.#ending = true;
     clearTimeout(this.#restart);
     closeLinks(this.#shim, this.#memory);
-    await this.#coordinator?.terminate();
+    await this.#endCoordinator();
     closeLinks(this.#shim, this.#memory); // what it opened meanwhile
     await this.#stopWorkers();
     const report = (error: TwinpathError): void => this.#tell({ kind: 'error', error: error.toJSON() });
@@ -208,6 +215,16 @@ export class Supervisor {
     closeDoorbells(this.#shim, this.#memory);
     this.#tell(last);
     this.#end();
+  }
+
+  /** NB: koffi aborts the process if a descriptor becomes readable in a thread that is being terminated. */
+  async #endCoordinator(): Promise<void> {
+    if (this.#coordinator === undefined) return;
+    const done = new Int32Array(new SharedArrayBuffer(4));
+    this.#instruct({ kind: 'exit', done });
+    const waiting = Atomics.waitAsync(done, 0, 0, EXIT_MILLIS);
+    if (waiting.async) await waiting.value;
+    await this.#coordinator.terminate();
   }
 
   async #stopWorkers(): Promise<void> {

@@ -14,6 +14,18 @@ export interface Readiness {
   close(): void;
 }
 
+/** Those of this thread that are open. */
+const open = new Set<Readiness>();
+
+/**
+ * Closes all of this thread. NB: koffi aborts the process if a descriptor becomes readable when its thread can run
+ * no JavaScript any more. A thread that ends by itself or by an exception comes through here; one that is terminated,
+ * as process.exit does it with all threads, has to be asked to come here before.
+ */
+export function closeReadiness(): void {
+  for (const readiness of open) readiness.close();
+}
+
 /** Pauses after a callback that threw, in ms: doubled each time, up to the second one. */
 const PAUSE_MILLIS = 10;
 const LONGEST_PAUSE_MILLIS = 1_000;
@@ -52,11 +64,14 @@ export function onReadable(fd: number, callback: () => void, failed: (error: unk
   const handle = koffi.node.poll(fd, { readable: true }, readable);
   const close = (): void => {
     closed = true; // NB: koffi takes a null pointer to libuv if it is asked to stop afterwards
-    process.off('exit', close);
+    open.delete(readiness);
+    if (open.size === 0) process.off('exit', closeReadiness);
     clearImmediate(queued);
     clearTimeout(retry);
     handle.close();
   };
-  process.on('exit', close); // a thread that ends by an exception runs its loop once more
-  return { close };
+  const readiness = { close };
+  if (open.size === 0) process.on('exit', closeReadiness);
+  open.add(readiness);
+  return readiness;
 }
