@@ -39,14 +39,14 @@ class Watched {
       },
     };
     this.table = inNamespace(shim, HERE, () => {
-      return new LinkTable(
-        faulty,
-        (gone, downed) => {
+      return new LinkTable(faulty, {
+        changed: (gone, downed) => {
           for (const ifindex of gone) this.gone.add(ifindex);
           for (const ifindex of downed) this.downed.add(ifindex);
         },
-        (error) => this.errors.push(error),
-      );
+        reset: () => {},
+        failed: (error) => this.errors.push(error),
+      });
     });
     onTestFinished(() => this.table.close());
   }
@@ -102,4 +102,31 @@ describe.skipIf(process.getuid?.() !== 0)('the links of a namespace (needs root)
     ip('link del three');
     await until('three gone', () => watched.index('three') === undefined);
   });
+
+  it.each([40, 490, 1200])(
+    'hold a link with %i alternative names, as it comes and as it is',
+    async (names) => {
+      const watched = new Watched(0);
+      ip('link add many type veth peer name other');
+      const lines = Array.from(
+        { length: names },
+        (_, i) => `link property add dev many altname ${'x'.repeat(110)}${i}`,
+      );
+      const batch = spawnSync('ip', ['-n', HERE, '-batch', '-'], {
+        input: lines.join('\n'),
+        encoding: 'utf8',
+      });
+      const { stderr } = batch;
+      ip('link set many up');
+      await until('it is up', () =>
+        watched.table.links.some(({ name, flags }) => name === 'many' && flags & 1),
+      );
+      const found = watched.table.links.find(({ name }) => name === 'many')!;
+      expect(netlink.link(found.ifindex)).toMatchObject({ name: 'many' });
+      expect(netlink.links().map(({ name }) => name)).toContain('many');
+      expect({ stderr, errors: watched.errors }).toEqual({ stderr: '', errors: [] });
+      ip('link del many');
+      await until('it is gone', () => watched.gone.has(found.ifindex));
+    },
+  );
 });
