@@ -239,7 +239,9 @@ export class Coordinator {
 
   #save(): void {
     const { claims } = this.#networks!;
-    this.#checkpoint.save({ claims, ports: this.#ports.map(({ holdings }) => holdings) });
+    const ports = this.#ports.map(({ holdings }) => holdings);
+    // A link may have hundreds of alternative names, of 127 bytes each. Whoever follows reads the links anew.
+    this.#checkpoint.save({ claims, ports }, (key, value) => (key === 'altNames' ? [] : value));
   }
 
   #tell(message: Message): void {

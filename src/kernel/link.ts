@@ -90,6 +90,7 @@ export const IFLA = {
   STATS64: 23,
   AF_SPEC: 26,
   NET_NS_FD: 28,
+  EXT_MASK: 29,
   PROMISCUITY: 30,
   NUM_TX_QUEUES: 31,
   NUM_RX_QUEUES: 32,

@@ -47,6 +47,9 @@ const REPLY_SECONDS = 10;
 /** Dumps that the kernel calls inconsistent are taken again, this often before the last one is believed. */
 const DUMP_ATTEMPTS = 20;
 
+/** Of an exchange that failed: links by the ten thousand fill fewer. */
+const DRAINED_DATAGRAMS = 10_000;
+
 export interface Answer extends Acknowledgement {
   readonly replies: Message[];
 }
@@ -64,6 +67,8 @@ export class NetlinkSocket {
   readonly #shim: Shim;
   #buffer = new Uint8Array(RECEIVE_BYTES);
   #sequence = 0;
+  /** An exchange that failed half-way: a dump goes on until it is read, and the kernel refuses another (EBUSY). */
+  #unfinished = false;
   #closed = false;
 
   private constructor(shim: Shim, fd: number) {
@@ -132,7 +137,7 @@ export class NetlinkSocket {
    * when the kernel says that the table changed under the walk (NLM_F_DUMP_INTR), as some entries may
    * then be missing.
    */
-  dump(build: (builder: MessageBuilder) => void, subject: Subject): Message[] {
+  dump(build: (builder: MessageBuilder) => unknown, subject: Subject): Message[] {
     for (let attempt = 1; ; attempt++) {
       build(this.builder);
       const { answer, interrupted } = this.#exchange(subject);
@@ -158,6 +163,8 @@ export class NetlinkSocket {
   #exchange(subject: Subject): { answer: Answer; interrupted: boolean } {
     if (this.#closed)
       throw new TwinpathError('ERR_PORT_CLOSED', { ...subject, detail: 'the netlink socket is closed' });
+    if (this.#unfinished) this.#drain();
+    this.#unfinished = true;
     this.#sequence = (this.#sequence + 1) >>> 0;
     const request = this.builder.finish(this.#sequence);
     check(this.#shim.send(this.fd, request, request.length, 0), 'send(netlink)', { device: subject.device });
@@ -169,10 +176,18 @@ export class NetlinkSocket {
         if (message.sequence !== this.#sequence) continue; // the tail of an exchange that failed half-way
         if (message.flags & NLM_F.DUMP_INTR) interrupted = true;
         if (message.type === NLMSG.ERROR || message.type === NLMSG.DONE) {
+          this.#unfinished = false;
           return { answer: { ...parseAcknowledgement(message), replies }, interrupted };
         }
         if (message.type >= NLMSG.MIN_TYPE) replies.push({ ...message, payload: message.payload.slice() });
       }
+    }
+  }
+
+  /** Reads what the last exchange has left. What is still to come has another sequence number. */
+  #drain(): void {
+    for (let datagrams = 0; datagrams < DRAINED_DATAGRAMS; datagrams++) {
+      if (typeof this.#receive(MSG_DONTWAIT) === 'number') return;
     }
   }
 

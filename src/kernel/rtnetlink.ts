@@ -10,7 +10,7 @@
  */
 import { Errno } from '../errors.ts';
 import { IFF, IFINFOMSG, IFLA, type Link, macBytes, parseLink } from './link.ts';
-import { type Message, NLM_F, parseMessages } from './netlink.ts';
+import { type Message, type MessageBuilder, NLM_F, parseMessages } from './netlink.ts';
 import { accept, NETLINK, NetlinkSocket } from './netlink-socket.ts';
 import {
   AF_INET,
@@ -63,6 +63,11 @@ const RTM_SETLINK = 19;
 const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
 const RTM_GETNEXTHOP = 106;
+/**
+ * A bit of a dump's mask that concerns bridge ports alone. With any mask the kernel makes room for the largest link there
+ * is (rtnl_calcit); without one it leaves out, in silence, a link whose message is longer than 32 KiB.
+ */
+const RTEXT_FILTER_MRP = 1 << 4;
 const RTMGRP_LINK = 1;
 const RTMGRP_TC = 8;
 
@@ -85,7 +90,9 @@ export class RtNetlink {
   /** Every link of the namespace, by ifindex. */
   links(): Link[] {
     const header = new Uint8Array(IFINFOMSG);
-    const replies = this.#dump(RTM_GETLINK, header, 'RTM_GETLINK');
+    const build = (builder: MessageBuilder): unknown =>
+      builder.begin(RTM_GETLINK, NLM_F.REQUEST | NLM_F.DUMP, header).u32(IFLA.EXT_MASK, RTEXT_FILTER_MRP);
+    const replies = this.#socket.dump(build, { syscall: 'RTM_GETLINK' });
     // A dump that was interrupted and believed at last may list a link twice: the later entry counts.
     const found = new Map<number, Link>();
     for (const link of replies.map(({ payload }) => parseLink(payload)))

@@ -18,10 +18,15 @@ export class Checkpoint<T> {
     this.#memory = memory;
   }
 
-  /** Replaces what was written before. `value` must survive JSON. @throws RangeError if it is too large */
-  save(value: T): void {
+  /**
+   * Replaces what was written before. `value` must survive JSON.
+   *
+   * @param replacer as JSON.stringify takes it
+   * @throws RangeError if it is too large
+   */
+  save(value: T, replacer?: (key: string, value: unknown) => unknown): void {
     const { words, bytes, layout } = this.#memory;
-    const text = new TextEncoder().encode(JSON.stringify(value));
+    const text = new TextEncoder().encode(JSON.stringify(value, replacer));
     if (text.length > layout.checkpointBytes - HEAD) {
       throw new RangeError(`a checkpoint of ${text.length} bytes: ${layout.checkpointBytes} are reserved`);
     }

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { onTestFinished } from 'vitest';
+import { endWithTest } from './children.ts';
 import { type Lab, until } from './harness.ts';
 
 const FIXTURE = fileURLToPath(new URL('../fixtures/held-port.mjs', import.meta.url));
@@ -21,7 +21,7 @@ export async function hold(
   const { netvsc, guestAddress } = lab.nic;
   const parameters = [lab.guest, netvsc, guestAddress, tie, ...(host === undefined ? [] : [host])];
   const child = spawn(process.execPath, [FIXTURE, ...parameters], { stdio: ['ignore', 'pipe', 'inherit'] });
-  onTestFinished(() => void child.kill('SIGKILL'));
+  endWithTest(child);
   let text = '';
   child.stdout!.on('data', (data) => {
     text += data;

@@ -2,7 +2,8 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { expect, onTestFinished } from 'vitest';
+import { expect } from 'vitest';
+import { endWithTest } from './children.ts';
 import { ECHO, type Lab } from './harness.ts';
 import { temporary } from './process.ts';
 
@@ -48,7 +49,7 @@ export class OrderedPort {
       this.#stderr += data;
     });
     this.#lines = createInterface({ input: this.#child.stdout! });
-    onTestFinished(() => void this.#child.kill('SIGKILL'));
+    endWithTest(this.#child);
   }
 
   /** Builds the shim for tests, and starts the process. */

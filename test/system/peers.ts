@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { deleteNamespaces, ip, sysctl } from '../../src/lab/namespaces.ts';
+import { endWithTest } from './children.ts';
 import type { Lab } from './harness.ts';
 
 const PEER = fileURLToPath(new URL('../fixtures/peer.mjs', import.meta.url));
@@ -60,7 +61,7 @@ export class Peer {
     const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, PEER], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
-    onTestFinished(() => void child.kill('SIGKILL'));
+    endWithTest(child);
     const peer = new Peer(child);
     await peer.#answer(0);
     return peer;

@@ -3,12 +3,11 @@
  * (fixtures/station.mjs), and the calls to it. They end with the test.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { onTestFinished } from 'vitest';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
+import { endWithTest } from './children.ts';
 
 const FIXTURE = fileURLToPath(new URL('../fixtures/station.mjs', import.meta.url));
 
@@ -77,11 +76,7 @@ export class Station {
     const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, FIXTURE], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
-    const gone = once(child, 'close');
-    onTestFinished(async () => {
-      child.kill('SIGKILL');
-      await gone; // its sockets in this process, too
-    });
+    endWithTest(child);
     const station = new Station(namespace, child);
     station.file = await station.call('serve');
     return station;
