@@ -25,6 +25,7 @@ import { type Failover, Journal } from './memory/journal.ts';
 import { Control, LEDGER_FIELDS, WorkerBlock } from './memory/layout.ts';
 import { Memory } from './memory/shared.ts';
 import { geometryOf, type RssMode, type Settings } from './options.ts';
+import { startFailure } from './start-failure.ts';
 
 /**
  * Where the packet frames of one worker are, counted in frames. `accounted` is the sum of the places and
@@ -91,6 +92,7 @@ export class Group {
     let failure: TwinpathError | undefined;
     worker.on('error', (error) => {
       reason = error.message;
+      failure ??= startFailure(error);
     });
     const descriptions = await new Promise<PortDescription[]>((resolve, reject) => {
       worker.on('exit', () => {

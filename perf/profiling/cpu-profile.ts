@@ -34,6 +34,7 @@ export interface ThreadSummary {
 /** Which file only runs in which thread. */
 const ENTRIES: readonly (readonly [RegExp, string])[] = [
   [/\/workers\/queue\.[jt]s$/, 'queue-worker'],
+  [/\/workers\/supervisor\.[jt]s$/, 'supervisor'],
   [/\/workers\/coordinator\.[jt]s$/, 'coordinator'],
   [/\/workers\/(?:memory-)?traffic\.[jt]s$/, 'traffic'],
   [/\/profiling\/network\.[jt]s$/, 'network'],

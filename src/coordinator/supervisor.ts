@@ -18,6 +18,7 @@ import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Control } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
+import { startFailure } from '../start-failure.ts';
 import {
   type CoordinatorData,
   type CoordinatorOrder,
@@ -108,14 +109,15 @@ export class Supervisor {
     const { shared } = this.#memory;
     const workerData: CoordinatorData = { shared, settings: this.#settings, resume };
     const coordinator = new Worker(workerFile('coordinator'), { workerData, name: 'twinpath coordinator' });
-    let reason = 'it ended by itself';
+    let failure: PlainError = { code: 'ERR_WORKER', detail: 'the coordinator died: it ended by itself' };
     coordinator.on('message', (message: Message) => this.#hear(message));
     coordinator.on('error', (error) => {
-      reason = error.message;
+      const detail = `the coordinator died: ${error.message}`;
+      failure = startFailure(error)?.toJSON() ?? { code: 'ERR_WORKER', detail };
     });
     coordinator.on('exit', () => {
       this.#coordinator = undefined;
-      if (!this.#ending) this.#died(reason);
+      if (!this.#ending) this.#died(failure);
     });
     this.#coordinator = coordinator;
     if (!resume) return;
@@ -172,8 +174,7 @@ export class Supervisor {
   }
 
   /** The coordinator has ended, and nobody had told it to. */
-  #died(reason: string): void {
-    const error: PlainError = { code: 'ERR_WORKER', detail: `the coordinator died: ${reason}` };
+  #died(error: PlainError): void {
     const now = performance.now();
     this.#deaths = [...this.#deaths.filter((at) => now - at < MEMORY_MILLIS), now];
     const pause = PAUSES[this.#deaths.length - 1];

@@ -2,13 +2,15 @@
  * A user that is not root, with exactly the capabilities that the README names, has a port with both paths; without
  * one of them it is told which. /dev/net/tun is for everybody in these tests, as udev makes it.
  */
+import { chmodSync, chownSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildLab, drive, ECHO, expectUnharmed, type Lab, nothingLeft, passed, until } from './harness.ts';
 import { nobodys, ROOT } from './nobody.ts';
-import { Run } from './process.ts';
+import { Run, temporary } from './process.ts';
 
 const FIXTURE = join(ROOT, 'test/fixtures/told-port.mjs');
+const NOBODY = 65_534;
 const DOCUMENTED = ['net_admin', 'net_raw', 'bpf', 'ipc_lock'];
 const TUN_FOR_ALL = 'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec "$@"';
 
@@ -45,7 +47,12 @@ class ToldPort {
     const within = inside ? ['ip', 'netns', 'exec', lab.guest] : [];
     const tun = ['unshare', '--mount', 'sh', '-c', how.tun ?? TUN_FOR_ALL, 'sh'];
     const program = nobodys([process.execPath, FIXTURE, JSON.stringify(given)], capabilities);
-    this.run = new Run([...within, ...tun, ...(how.wrapped ?? []), ...program], { input: true });
+    // Where a login, or systemd's RuntimeDirectory, lets a user keep what is to outlive a process.
+    const XDG_RUNTIME_DIR = temporary();
+    chownSync(XDG_RUNTIME_DIR, NOBODY, NOBODY);
+    chmodSync(XDG_RUNTIME_DIR, 0o700);
+    const env = { ...process.env, XDG_RUNTIME_DIR };
+    this.run = new Run([...within, ...tun, ...(how.wrapped ?? []), ...program], { env, input: true });
   }
 
   get told(): Told[] {

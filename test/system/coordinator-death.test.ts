@@ -3,21 +3,27 @@ import { describe, expect, test } from 'vitest';
 import { buildLab, drive, expectUnharmed, type Lab, nothingLeft, passed, until } from './harness.ts';
 import { type Fault, OrderedPort } from './ordered-port.ts';
 
-/** Before which of its calls of the shim the coordinator ends. Primes: calls of one kind come at regular distances. */
-const OPENING = [3, 17, 41, 67, 97, 127];
-const LIVING = [199, 211, 223, 241, 263, 283, 307, 331];
+/** How far it has come with the system calls that open a port. */
+const OPENING = [0.02, 0.12, 0.31, 0.47, 0.66, 0.83, 0.97];
+/** How many it has made since; it makes dozens a second, and a hundred when a VF comes or goes. */
+const LIVING = [40, 53, 71, 97, 131, 167, 211, 257];
 
 const dying = (call: number, more: Partial<Fault> = {}): Fault => ({
   ...{ thread: 'twinpath-coord', call, dies: true },
   ...more,
 });
 
-/** What the process has open, once it has opened and closed a port: the first leaves some for good. */
-async function warm(lab: Lab, process: OrderedPort): Promise<{ descriptors: string[]; mappings: string[] }> {
-  expect(await process.open(lab, { thread: 'twinpath-coord', call: 0 })).toEqual({ opened: true });
+/** What the process has open once it has opened and closed a port, and how many system calls a coordinator opens it with. */
+async function warm(
+  lab: Lab,
+  process: OrderedPort,
+  options: object = {},
+): Promise<{ before: { descriptors: string[]; mappings: string[] }; opening: number }> {
+  expect(await process.open(lab, { thread: 'twinpath-coord', call: 0 }, options)).toEqual({ opened: true });
+  const { calls: opening } = await process.ask('left');
   await process.ask('close');
   const { descriptors, mappings } = await process.ask('left');
-  return { descriptors, mappings };
+  return { before: { descriptors, mappings }, opening };
 }
 
 /** Nothing in the namespace, and in the process what there was before. */
@@ -36,8 +42,8 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
   test('while it opens a port leaves nothing open, and the port is refused with an error', async () => {
     const lab = await buildLab();
     const process = OrderedPort.start();
-    const before = await warm(lab, process);
-    for (const call of OPENING) {
+    const { before, opening } = await warm(lab, process);
+    for (const call of OPENING.map((part) => Math.ceil(part * opening))) {
       const { opened, error } = await process.open(lab, dying(call));
       expect({ call, opened, error }).toMatchObject({
         ...{ call, opened: false },
@@ -50,8 +56,8 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
   test('is followed by another one, while packets flow and none is lost, whenever it ends', async () => {
     const lab = await buildLab();
     const process = OrderedPort.start();
-    const before = await warm(lab, process);
-    for (const call of LIVING) {
+    const { before, opening } = await warm(lab, process);
+    for (const call of LIVING.map((more) => opening + more)) {
       expect(await process.open(lab, dying(call))).toEqual({ opened: true });
       const traffic = await drive(lab, lab.nic, { rate: 2000 });
       await passed(traffic, 50);
@@ -83,9 +89,9 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
   test('again and again closes the port with an error, and the kernel has its interface back', async () => {
     const lab = await buildLab();
     const process = OrderedPort.start();
-    const before = await warm(lab, process);
     for (const options of [{}, { host: 'inline' }, { tie: 'clsact' }]) {
-      const fault = dying(320, { thereafter: 12 });
+      const { before, opening } = await warm(lab, process, options);
+      const fault = dying(opening + 100, { thereafter: 12 });
       expect(await process.open(lab, fault, options)).toEqual({ opened: true });
       await lab.nic.plug();
       await until('a closed port', async () => (await process.ask('look')).closed);
@@ -101,9 +107,9 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
 test('a supervisor that ends takes its port along, and the kernel has its interface back', async () => {
   const lab = await buildLab();
   const process = OrderedPort.start();
-  const before = await warm(lab, process);
-  // Its calls: a name, three eventfds, a ring for each of two workers that are to stop, and then it closes.
-  for (const call of [6, 7, 9]) {
+  const { before } = await warm(lab, process);
+  // Its calls: a name, three eventfds, a ring for each of two workers that are to stop; then it closes.
+  for (const call of [4, 5, 6]) {
     const fault: Fault = { thread: 'twinpath-super', call, dies: true };
     expect(await process.open(lab, fault)).toEqual({ opened: true });
     await lab.nic.plug();

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 
 /** Devices that come and go beside the NetVSC: ours, and VFs. */
-const OTHERS = /^(twin|vf)/;
+const OTHERS = /^(twin|tlock|vf)/;
 
 type Entry = Readonly<Record<string, unknown>>;
 

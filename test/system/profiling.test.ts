@@ -142,7 +142,7 @@ test('perf:profile leaves a profile of each thread, and says so when Linux perf 
   expect(load.packets).toBeGreaterThan(0);
   expect(flame).toBeUndefined();
   const names = threads.map(({ thread }: { thread: string }) => thread);
-  expect(names).toEqual(['main', 'coordinator', 'queue-worker', 'network']);
+  expect(names).toEqual(['main', 'supervisor', 'coordinator', 'queue-worker', 'network']);
   const worker = threads.find(({ thread }: { thread: string }) => thread === 'queue-worker');
   expect(worker.functions.map(({ name }: { name: string }) => name).join()).toContain('port-queue.js');
   const [folder] = readdirSync(out);

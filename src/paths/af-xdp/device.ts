@@ -366,7 +366,8 @@ export class AfXdpDevice implements PathDevice {
     if (now === undefined) return;
     const off = Object.fromEntries(Object.keys(now).map((name) => [name, false]));
     const result = this.#settings.set(setting, off);
-    if (result < 0)
+    // A device that has gone meanwhile refuses nothing; its DELLINK is under way.
+    if (result < 0 && setting.read() !== undefined)
       this.#report(`it refuses to switch ${Object.keys(off).join(', ')} off (${errnoName(result)})`);
   }
 
