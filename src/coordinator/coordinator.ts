@@ -62,7 +62,7 @@ export class Coordinator {
     this.#audits = new Audits(this.#shim, this.#memory);
   }
 
-  /** Everything up to the workers. Reports 'chosen', 'failed' having undone all of it, or, following another, 'resumed'. */
+  /** Everything up to the workers. Reports 'chosen', or 'failed' having undone all of it; nothing if it follows another. */
   start(): void {
     try {
       this.#shim.threadName('twinpath-coord');
@@ -121,7 +121,6 @@ export class Coordinator {
       port.adopt(holdings.ports[number]!);
     });
     this.#save();
-    this.#tell({ kind: 'resumed' });
     for (const port of this.#ports) this.#boundary.guard('going on', () => port.resume());
   }
 

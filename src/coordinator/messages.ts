@@ -75,8 +75,6 @@ export type Message =
   | Exclude<Report, { kind: 'closed' | 'worker' }>
   /** The devices are chosen: workers may start. */
   | { kind: 'chosen' }
-  /** A coordinator that follows another one is in charge. */
-  | { kind: 'resumed' }
   /** An order has been carried out. Until then a following coordinator is given it again. */
   | { kind: 'obeyed'; id: number };
 

@@ -137,8 +137,6 @@ export class Supervisor {
       case 'failed':
         this.#fail(message.error);
         return;
-      case 'resumed':
-        return;
       case 'obeyed': {
         const order = this.#orders.get(message.id);
         this.#orders.delete(message.id);
@@ -220,12 +218,13 @@ export class Supervisor {
 
   /** NB: koffi aborts the process if a descriptor becomes readable in a thread that is being terminated. */
   async #endCoordinator(): Promise<void> {
-    if (this.#coordinator === undefined) return;
+    const coordinator = this.#coordinator;
+    if (coordinator === undefined) return;
     const done = new Int32Array(new SharedArrayBuffer(4));
     this.#instruct({ kind: 'exit', done });
     const waiting = Atomics.waitAsync(done, 0, 0, EXIT_MILLIS);
     if (waiting.async) await waiting.value;
-    await this.#coordinator.terminate();
+    await coordinator.terminate();
   }
 
   async #stopWorkers(): Promise<void> {
