@@ -1,6 +1,7 @@
 /** Originals of settings in files: whole or not there, private, and nobody else's. */
 import {
   chmodSync,
+  chownSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -17,6 +18,8 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { SettingsStore } from '../../src/kernel/settings-store.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { link } from '../fixtures/machine.ts';
+
+const NOBODY = 65_534;
 
 const SETTINGS = { channels: { was: { combined: 8, rx: 0, tx: 0 }, now: { combined: 2, rx: 0, tx: 0 } } };
 const VF = link({
@@ -152,11 +155,13 @@ describe('the folder of a store', () => {
   const open = (folder: string | undefined): SettingsStore =>
     SettingsStore.open(shim as Shim, folder === undefined ? {} : { XDG_RUNTIME_DIR: folder });
 
-  it.skipIf(process.geteuid?.() === 0)(
-    'of a user is below XDG_RUNTIME_DIR, if that is the user’s own',
-    () => {
-      const runtime = temporary();
-      chmodSync(runtime, 0o700);
+  it('of a user is below XDG_RUNTIME_DIR, if that is the user’s own', () => {
+    const runtime = temporary();
+    chmodSync(runtime, 0o700);
+    const root = process.geteuid?.() === 0;
+    if (root) chownSync(runtime, NOBODY, NOBODY);
+    if (root) process.seteuid!(NOBODY);
+    try {
       expect(open(runtime).refusal).toBeUndefined();
       expect(lstatSync(join(runtime, 'twinpath')).mode & 0o777).toBe(0o700);
       for (const folder of [undefined, '', 'relative', join(runtime, 'missing')]) {
@@ -164,8 +169,10 @@ describe('the folder of a store', () => {
       }
       chmodSync(runtime, 0o777);
       expect(open(runtime).refusal).toMatch(/XDG_RUNTIME_DIR/);
-    },
-  );
+    } finally {
+      if (root) process.seteuid!(0);
+    }
+  });
 
   it.skipIf(process.geteuid?.() !== 0)('of root is /run/twinpath, whatever the environment says', () => {
     const runtime = temporary();
