@@ -9,6 +9,17 @@ import { temporary } from './process.ts';
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
+/** What Node is given so that a program's calls can fail; FAULTY_SHIM and FAULT say which. */
+export const PRELOAD = ['--import', at('../fixtures/shim-faults.mjs')];
+
+/** The shim, built for tests. */
+export function faultyShim(): string {
+  const shim = `${temporary()}/shim-faults.so`;
+  const make = spawnSync('make', ['-s', '-C', at('../../native'), 'FAULTS=1', `OUT=${shim}`]);
+  expect(String(make.stderr)).toBe('');
+  return shim;
+}
+
 /** What goes wrong: see fixtures/shim-faults.mjs. */
 export interface Fault {
   readonly thread: 'twinpath-coord' | 'twinpath-super' | 'twinpath-q0';
@@ -41,8 +52,7 @@ export class OrderedPort {
   #stderr = '';
 
   private constructor(shim: string) {
-    const preload = ['--import', at('../fixtures/shim-faults.mjs')];
-    this.#child = spawn(process.execPath, [...preload, at('../fixtures/ordered-port.mjs')], {
+    this.#child = spawn(process.execPath, [...PRELOAD, at('../fixtures/ordered-port.mjs')], {
       env: { ...process.env, FAULTY_SHIM: shim },
     });
     this.#child.stderr!.on('data', (data) => {
@@ -52,12 +62,8 @@ export class OrderedPort {
     endWithTest(this.#child);
   }
 
-  /** Builds the shim for tests, and starts the process. */
   static start(): OrderedPort {
-    const shim = `${temporary()}/shim-faults.so`;
-    const make = spawnSync('make', ['-s', '-C', at('../../native'), 'FAULTS=1', `OUT=${shim}`]);
-    expect(String(make.stderr)).toBe('');
-    return new OrderedPort(shim);
+    return new OrderedPort(faultyShim());
   }
 
   get alive(): boolean {
