@@ -39,6 +39,8 @@ export class IcmpWire implements Wire {
     check(connected, 'connect(ICMP)', { device: address });
     // A set bit is a type not wanted. Without it each request's own copy would come back on loopback.
     shim.setsockopt(this.fd, SOL_RAW, ICMP_FILTER, new Uint32Array([~(1 << ECHO_REPLY)]), 4);
+    // Until it was connected it took the answers to everybody's requests.
+    while (shim.recv(this.fd, this.#in, this.#in.byteLength, MSG_DONTWAIT) >= 0);
     this.#polled = new DataView(new ArrayBuffer(8));
     this.#polled.setInt32(0, this.fd, true);
     this.#polled.setInt16(4, POLLIN, true);
