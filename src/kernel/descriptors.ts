@@ -5,23 +5,31 @@
  *
  * Between a call's return and the note there is no point at which a thread could end.
  */
+import { Errno } from '../errors.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Shim } from './shim.ts';
 
 /** bpf(2) commands that answer with a descriptor: include/uapi/linux/bpf.h. */
 const OPENING_COMMANDS = new Set([0 /* MAP_CREATE */, 5 /* PROG_LOAD */, 28 /* LINK_CREATE */]);
 
-/** The shim, as one that notes what it opens and closes. AF_XDP sockets are in the path slots. */
+/**
+ * The shim, as one that notes what it opens and closes. AF_XDP sockets are in the path slots. A descriptor for which
+ * there is no room is closed, and the call ends in EMFILE: nobody could close it later.
+ */
 export function noting(shim: Shim, memory: Memory): Shim {
   const { words, layout } = memory;
   const from = layout.descriptors >> 2;
-  const replace = (before: number, after: number): void => {
+  /** Whether `before` was there. */
+  const replace = (before: number, after: number): boolean => {
     const at = words.indexOf(before, from);
-    if (at >= from && at < from + layout.descriptorEntries) words[at] = after;
+    if (at < from || at >= from + layout.descriptorEntries) return false;
+    words[at] = after;
+    return true;
   };
   const note = (fd: number): number => {
-    if (fd > 0) replace(0, fd);
-    return fd;
+    if (fd <= 0 || replace(0, fd)) return fd;
+    shim.close(fd);
+    return Errno.EMFILE!;
   };
   return {
     ...shim,
