@@ -174,9 +174,12 @@ class TcxAttachment implements Attachment {
   #attach(): number {
     const { name, link, ifindex, where } = this.program;
     const fd = this.#bpf.load('sched_cls', name, link);
-    this.#programId = this.#bpf.programInfo(fd).id;
-    this.#link = this.#bpf.attachTcx(fd, ifindex, where);
-    this.#shim.close(fd);
+    try {
+      this.#programId = this.#bpf.programInfo(fd).id;
+      this.#link = this.#bpf.attachTcx(fd, ifindex, where);
+    } finally {
+      this.#shim.close(fd);
+    }
     return this.#link;
   }
 }
