@@ -1,7 +1,7 @@
 /**
  * Looks after handlers that do not return: one whose call goes on over several looks.
  *
- * Coordinator thread only. The thread is ended and the next worker drops what that one had in hand, since it
+ * Supervisor's thread only. The handler's thread is ended and the next worker drops what that one had in hand, since it
  * would not return from it either; see datapath/takeover.ts.
  */
 import { WorkerBlock } from '../memory/layout.ts';

@@ -1,7 +1,7 @@
 /**
  * The lease of a queue: which thread may touch it. One word in shared memory, so that two never do.
  *
- * Workers have numbers, from 1 up. The coordinator grants the lease to one by storing its number; that worker takes it by
+ * Workers have numbers, from 1 up. The supervisor grants the lease to one by storing its number; that worker takes it by
  * storing the number negated. A grant can be revoked as long as it is not taken: one compare-exchange wins. A worker that
  * has the lease looks at the word now and then and leaves the queue, between two rounds, when it was taken from it.
  */
@@ -11,21 +11,21 @@ import type { Memory } from '../memory/shared.ts';
 const leaseOf = ({ layout }: Memory, queue: number): number =>
   (layout.worker(queue) + WorkerBlock.lease) >> 2;
 
-/** Coordinator: `worker` may serve the queue from now on, and no other. */
+/** Supervisor: `worker` may serve the queue from now on, and no other. */
 export function grantLease(memory: Memory, queue: number, worker: number): void {
   const at = leaseOf(memory, queue);
   Atomics.store(memory.words, at, worker);
   Atomics.notify(memory.words, at);
 }
 
-/** Coordinator: false if the worker has taken the lease already, and serves. */
+/** Supervisor: false if the worker has taken the lease already, and serves. */
 export function revokeLease(memory: Memory, queue: number, worker: number): boolean {
   const at = leaseOf(memory, queue);
   Atomics.compareExchange(memory.words, at, worker, 0);
   return Atomics.load(memory.words, at) !== -worker;
 }
 
-/** Coordinator: has the worker that serves leave the queue; wake it then. */
+/** Supervisor: has the worker that serves leave the queue; wake it then. */
 export function endLease(memory: Memory, queue: number): void {
   Atomics.store(memory.words, leaseOf(memory, queue), 0);
 }

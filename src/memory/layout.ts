@@ -16,7 +16,7 @@
  *   path slots      one per (port, queue, path): descriptors (c), counters (w)
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
  *   pool stacks     one per worker: free frames; one holder per frame         (w)
- *   redirection     one table a port: hash to queue                           (c)
+ *   redirection     one table a port: hash to queue                           (s)
  *   replay lanes    packets that a dead worker had, for its successor         (w)
  *   MAC addresses   one a port                                                (c)
  *   lanes           packets from worker to worker, per port and pair          (w)(w')
@@ -29,7 +29,7 @@
  *   host buffers    what the machine's own stack sends, up to 64 KiB each     (w)(k)
  * ```
  *
- * Owner tags: (a) application thread, (c) coordinator, (w) the one worker of that queue, (w') another
+ * Owner tags: (a) application thread, (s) supervisor, (c) coordinator, (w) the one worker of that queue, (w') another
  * worker, (k) kernel. A word has one writer, but for words that count up, which are added to. Words of
  * different writers never share a cache line ({@link LINE} bytes: two lines, because x86 fetches pairs).
  */
@@ -128,7 +128,7 @@ export const WorkerBlock = {
   attentionFd: 2 * LINE + 8,
   /** 1: the last worker was ended because its handler did not return; what it had in hand is dropped. (c) */
   stuck: 2 * LINE + 12,
-  /** Which thread may serve the queue: see datapath/lease.ts. (c), and the worker that takes it. */
+  /** Which thread may serve the queue: see datapath/lease.ts. (s), and the worker that takes it. */
   lease: 2 * LINE + 16,
   /** 1 while the worker sleeps. (w) sets it; who wakes the worker takes it back to 0. */
   sleeping: 3 * LINE,
