@@ -11,7 +11,6 @@
  * Meanwhile a worker with the handler is tried again and again. Once one is loaded, the fallback leaves, and the queue has
  * its flows back. Supervisor's thread only.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { endLease, grantLease, revokeLease } from '../datapath/lease.ts';
 import { TwinpathError } from '../errors.ts';
 import { ringDoorbell } from '../kernel/doorbell.ts';
@@ -51,6 +50,8 @@ interface Site {
   readonly events: WorkerEvents;
   /** Starts a thread for this queue. */
   launch(fallback: boolean): Life;
+  /** Resolves after that time, or rejects when the ports close. */
+  pause(millis: number, closing: AbortSignal): Promise<void>;
 }
 
 /** Workers in a row that died before the first of the queue polled: then the port cannot be opened. */
@@ -116,7 +117,7 @@ export class QueueKeeper {
       }
       const pause = this.#failed(life, reason);
       if (pause >= LONG_PAUSE) this.#giveUp(reason);
-      if (pause > 0) await sleep(pause, undefined, { signal: this.#closing }).catch(() => {});
+      if (pause > 0) await this.#pause(pause);
     }
     await this.#keeping;
     events.left(this.#queue);
@@ -190,8 +191,13 @@ export class QueueKeeper {
       const detail = `queue ${this.#queue}: ${why.message}; and its fallback: ${reason.message}`;
       if (this.#told !== detail) events.error(new TwinpathError('ERR_WORKER', { detail }).toJSON());
       this.#told = detail;
-      await sleep(LONG_PAUSE, undefined, { signal: this.#closing }).catch(() => {});
+      await this.#pause(LONG_PAUSE);
     }
+  }
+
+  /** Shorter when the ports close. */
+  #pause(millis: number): Promise<void> {
+    return this.#site.pause(millis, this.#closing).catch(() => {});
   }
 
   /** The fallback worker leaves, and its thread ends: an io_uring of it is done with. */

@@ -4,6 +4,7 @@
  *
  * A thread serves one worker's life and ends with it: the modules that failed to load in it would fail there for ever.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { revokeLease } from '../datapath/lease.ts';
@@ -76,6 +77,7 @@ export class QueueWorkers {
           const site = {
             ...{ memory: this.#memory, settings: this.#settings, events: this.#events },
             launch: (fallback: boolean) => this.#launch(queue, fallback),
+            pause: (millis: number, signal: AbortSignal) => sleep(millis, undefined, { signal }),
           };
           const keeper = new QueueKeeper(site, queue, this.#closing.signal);
           kept.push(keeper.run(resolve).catch(reject));

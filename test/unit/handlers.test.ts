@@ -1,6 +1,7 @@
-import { writeSync } from 'node:fs';
+import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import fc from 'fast-check';
-import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BUILT_IN, handlerUrl } from '../../src/cli/handler-name.ts';
 import type { Handler, HandlerContext, HandlerModule } from '../../src/datapath/handler.ts';
 import { DROP, PASS, TX } from '../../src/datapath/verdict.ts';
@@ -29,8 +30,6 @@ import {
   PEER_MAC,
   udp,
 } from '../fixtures/frames.ts';
-
-vi.mock('node:fs', async (original) => ({ ...(await original<object>()), writeSync: vi.fn() }));
 
 const context: HandlerContext = {
   ...{ queue: 3, queues: 4, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
@@ -105,10 +104,17 @@ it('drop leaves every verdict and every byte as it was', () => {
 });
 
 describe('count', () => {
-  const written = vi.mocked(writeSync);
+  const written = vi.fn();
+  const { writeSync } = fs;
+  const write = (how: unknown): void => {
+    Object.assign(fs, { writeSync: how });
+    syncBuiltinESMExports();
+  };
   beforeEach(() => {
     written.mockReset();
+    write(written);
   });
+  afterEach(() => write(writeSync));
   const lines = () => written.mock.calls.map(([, line]) => line);
 
   it('says what it saw after so many packets, and drops them', () => {

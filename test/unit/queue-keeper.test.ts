@@ -10,12 +10,6 @@ const QUEUE = 0;
 
 /** The pauses that were asked for: each is over at once. */
 const pauses: number[] = [];
-vi.mock('node:timers/promises', () => ({
-  setTimeout: (millis: number) => {
-    pauses.push(millis);
-    return Promise.resolve();
-  },
-}));
 
 /** What becomes of the workers with the handler, one after the other, as the test wants it. */
 type Fate = Error | 'serves';
@@ -52,6 +46,7 @@ class Scene {
         left: () => void this.told.push('left'),
       },
       launch: (fallback: boolean) => this.#launch(fallback),
+      pause: async (millis: number) => void pauses.push(millis),
     };
     this.keeper = new QueueKeeper(site, QUEUE, this.closing.signal);
   }
