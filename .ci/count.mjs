@@ -1,9 +1,10 @@
 /**
- * Prints what Vitest's JSON reports come to together: "N passed, N failed", and the skipped ones if there are any.
+ * Prints what Vitest's JSON reports come to together: "N passed, N failed", and the skipped ones if there are any. Before
+ * it a line for each test that failed, and for each file whose process ended before its tests did.
  * Its arguments are pairs: a run's exit status, and its report or a folder of reports.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 
@@ -26,12 +27,26 @@ function broken(testResults) {
   ).length;
 }
 
+/** What went wrong, a line each: whoever reads only the end of a long output sees it. */
+function* complaints(report) {
+  for (const { name, status, assertionResults } of resultsOf(report)) {
+    const where = `${basename(report, '.json')}: ${basename(name ?? 'no file')}`;
+    for (const test of assertionResults) {
+      const why = test.failureMessages?.[0]?.split('\n')[0] ?? '';
+      if (test.status === 'failed') yield `${where}: ${test.fullName ?? test.title}: ${why}`.slice(0, 400);
+    }
+    const unfinished = assertionResults.filter((test) => test.status === 'pending').length;
+    if (status === 'failed' && unfinished > 0) yield `${where}: ${unfinished} tests were not finished`;
+  }
+}
+
 const args = process.argv.slice(2);
 for (let i = 0; i < args.length; i += 2) {
   const [status, place] = args.slice(i, i + 2);
   const folder = existsSync(place) && statSync(place).isDirectory();
   const files = folder ? readdirSync(place).map((name) => join(place, name)) : [place];
   const testResults = files.flatMap(resultsOf);
+  for (const file of files) for (const complaint of complaints(file)) console.log(complaint);
   const failed = count(testResults, 'failed') + broken(testResults);
   total.passed += count(testResults, 'passed');
   // The run may fail with every test passed: an error that nobody caught, or a report that is not there.

@@ -22,21 +22,25 @@ function report(
   status = states.includes('failed') ? 'failed' : 'passed',
 ): string {
   const file = join(folder, name);
-  const assertionResults = states.map((state) => ({ status: state }));
+  const assertionResults = states.map((state, i) => ({
+    ...{ status: state, title: `test ${i}` },
+    failureMessages: state === 'failed' ? ['Error: bad\n    at somewhere'] : [],
+  }));
   writeFileSync(file, JSON.stringify({ testResults: [{ status, assertionResults }] }));
   return file;
 }
 
-function count(...args: string[]): { line: string; code: number | null } {
+/** Its last line: complaints may come before it. */
+function count(...args: string[]): { line: string; code: number | null; said: string } {
   const { stdout, status } = spawnSync(process.execPath, [COUNT, ...args], { encoding: 'utf8' });
-  return { line: stdout.trim(), code: status };
+  return { line: stdout.trim().split('\n').at(-1)!, code: status, said: stdout };
 }
 
 it('adds up reports, and those of a folder', () => {
   const own = report('own.json', ['passed', 'passed', 'skipped']);
   report('others/a.json', ['passed']);
   report('others/b.json', ['passed', 'passed', 'passed']);
-  expect(count('0', own, '0', join(folder, 'others'))).toEqual({
+  expect(count('0', own, '0', join(folder, 'others'))).toMatchObject({
     line: '6 passed, 0 failed, 1 skipped',
     code: 0,
   });
@@ -47,6 +51,13 @@ it('counts failures of each, and a file that failed outside its tests', () => {
   report('others/a.json', ['passed', 'failed', 'failed']);
   report('others/b.json', [], 'failed');
   expect(count('1', own, '1', join(folder, 'others')).line).toBe('2 passed, 4 failed');
+});
+
+it('names what failed, and files of which not every test was run', () => {
+  const own = report('own.json', ['passed', 'failed', 'pending']);
+  const { said } = count('1', own);
+  expect(said).toMatch(/^own: .*: test 1: Error: bad$/m);
+  expect(said).toMatch(/^own: .*: 1 tests were not finished$/m);
 });
 
 it.each([
