@@ -1,5 +1,13 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
+/** One lab at a time: the tests count packets, and two labs would share the cores. */
+const labs = {
+  ...{ fileParallelism: false, testTimeout: 60_000, hookTimeout: 30_000 },
+  globalSetup: 'test/system/everybody.ts',
+};
+
+// `isolate: false`: a process for each file takes a quarter of the time.
 export default defineConfig({
   test: {
     pool: 'forks',
@@ -10,19 +18,32 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
+          maxWorkers: availableParallelism(),
+          isolate: false,
           testTimeout: 600_000,
           hookTimeout: 600_000,
+          sequence: { groupOrder: 0 },
         },
       },
       {
         extends: true,
-        // One lab at a time: the suite measures counts, and two labs would share two cores.
+        // What a port does, by the kernel's own devices and in memory.
         test: {
           name: 'system',
           include: ['test/system/**/*.test.ts'],
-          fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 30_000,
+          ...labs,
+          isolate: false,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        // What it does when something breaks, is refused, or is changed behind its back: many whole lives of ports.
+        test: {
+          name: 'faults',
+          include: ['test/faults/**/*.test.ts'],
+          ...labs,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

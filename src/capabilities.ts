@@ -1,7 +1,7 @@
 /**
  * Which of the capabilities that a port needs this thread has (capabilities(7)), and the hint for a refusal.
  *
- * What needs which, on Linux 6.18 (test/system/capabilities.test.ts opens ports with exactly these):
+ * What needs which, on Linux 6.18 (test/faults/capabilities.test.ts opens ports with exactly these):
  *
  * - CAP_NET_ADMIN: taps, tcx and XDP attachments, rtnetlink and ethtool changes.
  * - CAP_NET_RAW: AF_XDP sockets, and the packet socket of inline mode.

@@ -16,7 +16,10 @@ import { parseArgs } from 'node:util';
 /** Those that package.json's `engines` promises and that are maintained. */
 const VERSIONS = ['20', '22', '24', '26'];
 /** Ports on the memory network; the last file has two scenes in a lab as well, as root. */
-const SYSTEM = ['memory-port', 'loop-port', 'verdicts', 'workers'];
+const IN_MEMORY = [
+  ...['system/memory-port', 'system/loop-port', 'system/verdicts'],
+  ...['faults/ended-threads', 'faults/stuck', 'faults/workers'],
+];
 /** Nothing takes so long: the run hangs. */
 const LIMIT_MILLIS = 30 * 60_000;
 
@@ -83,13 +86,13 @@ function test(version) {
     console.log(`\n${title}: ${what} tests`);
     const json = reports ? ['--reporter=json', `--outputFile.json=${file(what)}`] : [];
     return run(node, [
-      ...[join('node_modules', 'vitest', 'vitest.mjs'), 'run', '--project', what, ...filters],
+      ...[join('node_modules', 'vitest', 'vitest.mjs'), 'run', ...filters],
       ...['--reporter=dot', ...json],
     ]);
   };
   const results = {
-    unit: vitest('unit'),
-    system: vitest('system', ...SYSTEM.map((name) => join('test', 'system', `${name}.test.ts`))),
+    unit: vitest('unit', '--project', 'unit'),
+    memory: vitest('memory', ...IN_MEMORY.map((name) => join('test', `${name}.test.ts`))),
   };
   console.log(`\n${title}: the demo on the memory path`);
   results.demo = run(node, [join('dist', 'src', 'cli', 'main.js'), 'demo', '--memory', '--seconds', '4']);

@@ -2,54 +2,40 @@
  * Commands as a user who may do nothing, or only what a set of capabilities allows.
  *
  * That user may be unable to enter the folder this clone is in, or the one node is in (/root, a home of mode 0750):
- * the command runs from a copy of what it needs, in a folder for everybody that goes with the test file.
+ * the command runs from a copy of what it needs, in the folder for everybody (everybody.ts).
  */
 import { execFileSync } from 'node:child_process';
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll } from 'vitest';
+import { inject } from 'vitest';
 
 export const NOBODY = 65_534;
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
 /** What the built package, its measurements and the fixtures need at run time. */
-const PARTS = ['package.json', 'dist', 'build', 'native', 'test/fixtures'];
+const PARTS = ['package.json', 'dist', 'build/shim.so', 'native', 'test/fixtures'];
 const MODULES = ['koffi', 'piscina', '@observablehq/plot', 'linkedom'];
 
-let copy: { readonly root: string; readonly node: string } | undefined;
-afterAll(() => {
-  if (copy !== undefined) rmSync(copy.root, { recursive: true, force: true });
-});
-
-/** The package's folder and a node that every user may read and run. */
+/** The package's folder and a node that every user may read and run. The first test that asks has it made. */
 export function everybodys(): { readonly root: string; readonly node: string } {
-  if (copy !== undefined) return copy;
-  const closed = closedFolder(tmpdir());
-  if (closed !== undefined)
-    throw new Error(`other users may not enter ${closed}: set TMPDIR to a folder they may`);
-  const root = mkdtempSync(join(tmpdir(), `tp-${process.pid}-package-`));
-  copy = { root, node: process.execPath };
-  for (const part of [...PARTS, ...installed(MODULES)]) {
-    mkdirSync(dirname(join(root, part)), { recursive: true });
-    cpSync(join(ROOT, part), join(root, part), { recursive: true });
+  const root = inject('everybody');
+  const own = join(root, 'node');
+  const complete = join(root, 'complete');
+  if (!existsSync(complete)) {
+    const closed = closedFolder(root);
+    if (closed !== undefined)
+      throw new Error(`other users may not enter ${closed}: set TMPDIR to a folder they may`);
+    for (const part of [...PARTS, ...installed(MODULES)]) {
+      mkdirSync(dirname(join(root, part)), { recursive: true });
+      cpSync(join(ROOT, part), join(root, part), { recursive: true });
+    }
+    const node = realpathSync(process.execPath);
+    if (closedFolder(dirname(node)) !== undefined) cpSync(node, own);
+    execFileSync('chmod', ['-R', 'a+rX', root]); // whatever the umask of the clone was
+    writeFileSync(complete, '');
   }
-  if (closedFolder(dirname(realpathSync(process.execPath))) !== undefined) {
-    copy = { root, node: join(root, 'node') };
-    cpSync(realpathSync(process.execPath), copy.node);
-  }
-  execFileSync('chmod', ['-R', 'a+rX', root]); // whatever the umask of the clone was
-  return copy;
+  return { root, node: existsSync(own) ? own : process.execPath };
 }
 
 /** Folders of these packages and of all that they depend on, as far as they are installed for this platform. */

@@ -21,8 +21,8 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { everybodys, NOBODY, nobodys, ROOT } from './nobody.ts';
-import { type Outcome, Run, temporary } from './process.ts';
+import { everybodys, NOBODY, nobodys, ROOT } from '../system/nobody.ts';
+import { type Outcome, Run, temporary } from '../system/process.ts';
 
 const STRANGER = NOBODY - 1;
 

@@ -9,9 +9,9 @@ import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { type LinkChange, RtNetlink } from '../../dist/src/kernel/rtnetlink.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
-import { addsUp, buildLab, type Lab, owners, passed, Scene, until } from './harness.ts';
-import { linkIn } from './machine-state.ts';
-import { Station } from './stations.ts';
+import { addsUp, buildLab, type Lab, owners, passed, Scene, until } from '../system/harness.ts';
+import { linkIn } from '../system/machine-state.ts';
+import { Station } from '../system/stations.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 const LINK_DETACH = 34;

@@ -6,7 +6,7 @@ import { type OpenPortOptions, openPort, type Port } from '../../dist/src/index.
 import { BURST } from '../../src/memory/layout.ts';
 import { MemoryPeer } from '../../src/paths/memory/device.ts';
 import { NumberedTraffic } from '../fixtures/memory-network.ts';
-import { addsUp, buildLab, passed, Scene, until } from './harness.ts';
+import { addsUp, buildLab, passed, Scene, until } from '../system/harness.ts';
 
 const handler = new URL('../fixtures/handlers/deadly.mjs', import.meta.url);
 

@@ -4,7 +4,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type OpenPortOptions, openPort, type Port, type TwinpathError } from '../../dist/src/index.js';
 import { BURST, Path } from '../../src/memory/layout.ts';
 import { NumberedTraffic } from '../fixtures/memory-network.ts';
-import { buildLab, owners, passed, Scene, until } from './harness.ts';
+import { buildLab, owners, passed, Scene, until } from '../system/harness.ts';
 
 const handler = (name: string): URL => new URL(`../fixtures/handlers/${name}.mjs`, import.meta.url);
 

@@ -5,9 +5,18 @@
 import { chmodSync, chownSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { buildLab, drive, ECHO, expectUnharmed, type Lab, nothingLeft, passed, until } from './harness.ts';
-import { nobodys, ROOT } from './nobody.ts';
-import { Run, temporary } from './process.ts';
+import {
+  buildLab,
+  drive,
+  ECHO,
+  expectUnharmed,
+  type Lab,
+  nothingLeft,
+  passed,
+  until,
+} from '../system/harness.ts';
+import { nobodys, ROOT } from '../system/nobody.ts';
+import { Run, temporary } from '../system/process.ts';
 
 const FIXTURE = join(ROOT, 'test/fixtures/told-port.mjs');
 const NOBODY = 65_534;

@@ -1,7 +1,15 @@
 /** The VF vanishes, loses its carrier or flaps under load: what was in it is lost, and nothing else. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { expectUnharmed, monotonicNanos, ownedBy, passed, Scene, unexplained, until } from './harness.ts';
+import {
+  expectUnharmed,
+  monotonicNanos,
+  ownedBy,
+  passed,
+  Scene,
+  unexplained,
+  until,
+} from '../system/harness.ts';
 
 describe.each(['veth', 'bridge'] as const)('a port over a %s as NetVSC', (standIn) => {
   it('lives through surprise removals, and loses only what was under way to the VF', async () => {

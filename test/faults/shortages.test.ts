@@ -7,10 +7,19 @@ import { cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openPort } from '../../dist/src/port.js';
-import { buildLab, drive, ECHO, expectUnharmed, type Lab, nothingLeft, passed, until } from './harness.ts';
-import { linkIn } from './machine-state.ts';
-import { everybodys, nobodys, ROOT } from './nobody.ts';
-import { type Outcome, Run, temporary } from './process.ts';
+import {
+  buildLab,
+  drive,
+  ECHO,
+  expectUnharmed,
+  type Lab,
+  nothingLeft,
+  passed,
+  until,
+} from '../system/harness.ts';
+import { linkIn } from '../system/machine-state.ts';
+import { everybodys, nobodys, ROOT } from '../system/nobody.ts';
+import { type Outcome, Run, temporary } from '../system/process.ts';
 
 const OPEN = join(ROOT, 'test/fixtures/refusals/open.mjs');
 const NODE = process.execPath;

@@ -10,8 +10,8 @@ import {
   Scene,
   unexplained,
   until,
-} from './harness.ts';
-import { linkIn } from './machine-state.ts';
+} from '../system/harness.ts';
+import { linkIn } from '../system/machine-state.ts';
 
 describe('a port', () => {
   it('takes the VF back under any name and ifindex, and loses nothing', async () => {

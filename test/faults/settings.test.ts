@@ -12,10 +12,10 @@ import { Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { AfXdpDevice } from '../../src/paths/af-xdp/device.ts';
 import { attach } from '../../src/paths/attach.ts';
-import { buildLab, expectUnharmed, type Lab, ownedBy, passed, Scene, until } from './harness.ts';
-import { hold, kill } from './held.ts';
-import { linkIn } from './machine-state.ts';
-import { Peer } from './peers.ts';
+import { buildLab, expectUnharmed, type Lab, ownedBy, passed, Scene, until } from '../system/harness.ts';
+import { hold, kill } from '../system/held.ts';
+import { linkIn } from '../system/machine-state.ts';
+import { Peer } from '../system/peers.ts';
 
 const FIREWALL = new URL('../../dist/src/handlers/firewall.js', import.meta.url);
 const FOLDER = '/run/twinpath';

@@ -3,9 +3,9 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { endWithTest } from './children.ts';
-import { ECHO, type Lab } from './harness.ts';
-import { temporary } from './process.ts';
+import { endWithTest } from '../system/children.ts';
+import { ECHO, type Lab } from '../system/harness.ts';
+import { temporary } from '../system/process.ts';
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
