@@ -28,10 +28,12 @@ export default async function queueWorker(task: QueueTask): Promise<undefined> {
 
 /** Whether it was told to stop, since the ports close. */
 async function serve(
-  { shared, settings, queue, worker, fallback }: QueueTask,
+  { shared, settings, queue, worker, fallback, ready }: QueueTask,
   tell: (report: QueueReport) => void,
 ): Promise<boolean> {
   const shim = loadShim();
+  Atomics.store(ready, 0, 1);
+  Atomics.notify(ready, 0);
   const memory = Memory.attach(shared);
   shim.threadName(`twinpath-q${queue}`);
   waivePrecedence(); // the coordinator's, whose thread made this one

@@ -40,6 +40,8 @@ export interface Life {
   /** Why it ended; undefined if it was told to, since the ports close. */
   readonly ended: Promise<Error | undefined>;
   readonly abort: AbortController;
+  /** The task's word of that name: see queue-workers.ts. */
+  readonly ready: Int32Array;
   /** Whether it serves the queue. */
   polls: boolean;
 }

@@ -3,6 +3,9 @@
  * Supervisor's thread only; nothing here depends on the application's.
  *
  * A thread serves one worker's life and ends with it: the modules that failed to load in it would fail there for ever.
+ *
+ * NB: Node and koffi abort the process when a thread is ended while it loads modules or binds functions: their calls into
+ * JavaScript fail, which they do not expect. So a thread is there for a life alone, and is ended only once it is ready.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
@@ -27,6 +30,8 @@ export interface QueueTask {
   readonly fallback: boolean;
   /** Where the worker tells what happens to it. */
   readonly reports: MessagePort;
+  /** One word: 1 once the thread has loaded its modules and the shim. It is not ended before. */
+  readonly ready: Int32Array;
 }
 
 export type QueueReport =
@@ -35,6 +40,8 @@ export type QueueReport =
   | { kind: 'handler'; message: string; times: number }
   | { kind: 'failed'; error: PlainError };
 
+/** A thread that has not loaded its modules by then never will. */
+const READY_MILLIS = 30_000;
 /** How long closing waits for a handler that does not return before it ends its thread. */
 const GRACE_MILLIS = 5_000;
 
@@ -56,7 +63,7 @@ export class QueueWorkers {
     const { queues } = settings;
     this.#pool = new Piscina({
       filename: workerFile('queue').href,
-      minThreads: queues,
+      minThreads: 0, // none that loads for no life, and would be ended meanwhile
       maxThreads: 2 * queues, // one that serves a queue while another loads
       concurrentTasksPerWorker: 1,
       idleTimeout: Number.POSITIVE_INFINITY,
@@ -64,7 +71,9 @@ export class QueueWorkers {
       workerHistogram: false,
     });
     // A thread that fails before it takes a task leaves the task waiting for ever: end those that may wait.
-    this.#pool.on('error', (error) => this.#end(error, ({ polls }) => !polls));
+    this.#pool.on('error', (error) => {
+      for (const { polls, abort } of this.#lives) if (!polls) abort.abort(error);
+    });
   }
 
   /** Resolves once every worker polls. @throws ERR_HANDLER, ERR_WORKER, whatever the handler's create threw */
@@ -91,9 +100,8 @@ export class QueueWorkers {
   close(): void {
     this.#closing.abort();
     // Whoever has not begun to serve never will.
-    for (const { queue, worker, abort } of this.#lives) {
-      if (revokeLease(this.#memory, queue, worker)) abort.abort(new Error('the ports close'));
-    }
+    const why = new Error('the ports close');
+    this.#end(why, ({ queue, worker }) => revokeLease(this.#memory, queue, worker));
     this.#grace ??= setTimeout(() => this.#end(new Error('its handler does not return')), GRACE_MILLIS);
   }
 
@@ -118,6 +126,7 @@ export class QueueWorkers {
     const worker = Math.max(this.#worker, last) + 1;
     this.#worker = worker;
     const { port1: reports, port2 } = new MessageChannel();
+    const ready = new Int32Array(new SharedArrayBuffer(4));
     let loaded: (whether: boolean) => void = () => {};
     let failed: PlainError | undefined;
     const hear = (report: QueueReport): void => {
@@ -137,7 +146,7 @@ export class QueueWorkers {
     const { signal } = abort;
     const live = async (): Promise<Error | undefined> => {
       const context = { shared: this.#memory.shared, settings: this.#settings };
-      const task: QueueTask = { ...context, queue, worker, fallback, reports: port2 };
+      const task: QueueTask = { ...context, queue, worker, fallback, reports: port2, ready };
       try {
         return await this.#pool.run(task, { transferList: [port2], signal });
       } catch (error) {
@@ -158,7 +167,7 @@ export class QueueWorkers {
       }
     };
     const life: Life = {
-      ...{ queue, worker, fallback, abort, polls: false },
+      ...{ queue, worker, fallback, abort, ready, polls: false },
       loaded: new Promise((resolve) => {
         loaded = resolve;
       }),
@@ -168,8 +177,15 @@ export class QueueWorkers {
     return life;
   }
 
+  /** Ends threads, now or as soon as they are ready. */
   #end(reason: Error, which: (life: Life) => boolean = () => true): void {
-    for (const life of this.#lives) if (which(life)) life.abort.abort(reason);
+    for (const life of this.#lives) {
+      if (!which(life)) continue;
+      const { abort, ready } = life;
+      const { async: waits, value } = Atomics.waitAsync(ready, 0, 0, READY_MILLIS);
+      if (waits) void value.then(() => abort.abort(reason));
+      else abort.abort(reason);
+    }
   }
 }
 

@@ -54,7 +54,7 @@ class Scene {
   #launch(fallback: boolean): Life {
     const worker = ++this.#workers;
     const abort = new AbortController();
-    const life = { queue: QUEUE, worker, fallback, abort, polls: false };
+    const life = { queue: QUEUE, worker, fallback, abort, ready: new Int32Array(1), polls: false };
     if (fallback) {
       this.fallbacks.push(worker);
       return { ...life, loaded: Promise.resolve(true), ended: this.#leaves(worker, abort.signal) };
