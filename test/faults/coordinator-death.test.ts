@@ -11,6 +11,9 @@ const OPENING = [0.02, 0.12, 0.26, 0.39, 0.52, 0.66, 0.8];
 /** How many it has made since; it makes dozens a second, and a hundred when a VF comes or goes. */
 const LIVING = [40, 53, 71, 97, 131, 167, 211, 257];
 
+/** Packets between two moves: sixteen of each queue keep the order of its flows, see datapath/path-order.ts. */
+const MOVED = 300;
+
 const dying = (call: number, more: Partial<Fault> = {}): Fault => ({
   ...{ thread: 'twinpath-coord', call, dies: true },
   ...more,
@@ -70,18 +73,18 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
     for (const call of LIVING.map((more) => opening + more)) {
       expect(await process.open(lab, dying(call))).toEqual({ opened: true });
       const traffic = await drive(lab, lab.nic, { rate: 2000 });
-      await passed(traffic, 50);
+      await passed(traffic, MOVED);
       const owned = (path: string) => async () =>
         (await process.ask('look')).owners.every((owner) => owner === path);
       await lab.nic.plug();
       await until(`all queues on the VF, call ${call}`, owned('vf'));
       await lab.nic.moveDataPath('vf');
-      await passed(traffic, 50);
+      await passed(traffic, MOVED);
       // It looks at everything twice a second: its call comes.
       await until(`a death, call ${call}`, async () => (await process.ask('look')).errors.length > 0);
       await lab.nic.unplug();
       await until(`all queues on the synthetic path, call ${call}`, owned('synthetic'));
-      await passed(traffic, 50);
+      await passed(traffic, MOVED);
       const { errors, closed } = await process.ask('look');
       expect({ call, errors, closed }).toEqual({
         ...{ call, closed: false },

@@ -57,7 +57,7 @@ it('names what failed, and files of which not every test was run', () => {
   const own = report('own.json', ['passed', 'failed', 'pending']);
   const { said } = count('1', own);
   expect(said).toMatch(/^own: .*: test 1: Error: bad$/m);
-  expect(said).toMatch(/^own: .*: 1 tests were not finished$/m);
+  expect(said).toMatch(/^own: .*: 1 tests were not run to their end$/m);
 });
 
 it.each([
