@@ -142,8 +142,8 @@ describe.each(['veth', 'bridge'] as const)('a lab with a %s for NetVSC', (standI
     await passed(one, 400);
     const [gone, noticed] = lab.nic.events.slice(-2);
     expect([gone?.kind, noticed?.kind]).toEqual(['surprise', 'datapath-synthetic']);
-    // A packet is lost if it was under way at that moment; 20 ms are many times the round trip.
-    const surprise: Window = { name: 'surprise', from: gone!.atNanos - 20e6, to: noticed!.atNanos + 5e6 };
+    // A packet is lost if it was under way at that moment; 100 ms are many times the round trip, also on a busy machine.
+    const surprise: Window = { name: 'surprise', from: gone!.atNanos - 100e6, to: noticed!.atNanos + 50e6 };
     const report = await one.stop({ settleMillis: 500, windows: [surprise] });
     expect(report.packets.lost).toBeGreaterThan(0);
     expect(report.windows).toEqual({ surprise: report.packets.lost, unexplained: 0 });
