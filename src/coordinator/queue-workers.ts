@@ -5,7 +5,7 @@
  * A thread serves one worker's life and ends with it: the modules that failed to load in it would fail there for ever.
  *
  * NB: Node and koffi abort the process when a thread is ended while it loads modules or binds functions: their calls into
- * JavaScript fail, which they do not expect. So a thread is there for a life alone, and is ended only once it is ready.
+ * JavaScript fail, which they do not expect. So a thread with a task is ended only once it is ready.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
@@ -63,7 +63,7 @@ export class QueueWorkers {
     const { queues } = settings;
     this.#pool = new Piscina({
       filename: workerFile('queue').href,
-      minThreads: 0, // none that loads for no life, and would be ended meanwhile
+      minThreads: queues,
       maxThreads: 2 * queues, // one that serves a queue while another loads
       concurrentTasksPerWorker: 1,
       idleTimeout: Number.POSITIVE_INFINITY,
