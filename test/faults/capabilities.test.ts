@@ -15,11 +15,10 @@ import {
   passed,
   until,
 } from '../system/harness.ts';
-import { nobodys, ROOT } from '../system/nobody.ts';
+import { NOBODY, nobodys, ROOT } from '../system/nobody.ts';
 import { Run, temporary } from '../system/process.ts';
 
 const FIXTURE = join(ROOT, 'test/fixtures/told-port.mjs');
-const NOBODY = 65_534;
 const DOCUMENTED = ['net_admin', 'net_raw', 'bpf', 'ipc_lock'];
 const TUN_FOR_ALL = 'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec "$@"';
 

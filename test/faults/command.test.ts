@@ -1,17 +1,11 @@
 /** The command in a place where it cannot do its work: it says why in one sentence. */
 import { cpSync, mkdirSync, openSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { everybodys, nobodys } from '../system/nobody.ts';
-import { type Outcome, Run, type RunOptions, temporary } from '../system/process.ts';
+import { everybodys, nobodys, ROOT } from '../system/nobody.ts';
+import { type Outcome, Run, start, temporary, twinpath } from '../system/process.ts';
 
-const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
-const start = (args: readonly string[], options?: RunOptions): Run =>
-  new Run([process.execPath, MAIN, ...args], options);
-
-const twinpath = (args: readonly string[], options?: RunOptions): Promise<Outcome> =>
-  start(args, options).outcome;
+const MAIN = join(ROOT, 'dist/src/cli/main.js');
 
 describe('any command', () => {
   it('survives a full disk with an error, and a reader who has gone without one', async () => {

@@ -1,21 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { DemoLedger } from '../../src/cli/demo-ledger.ts';
 import { buildLab, drive, passed } from './harness.ts';
 import { attachments, linkIn } from './machine-state.ts';
 import { ROOT } from './nobody.ts';
 import { Peer } from './peers.ts';
-import { type Outcome, Run, type RunOptions, temporary } from './process.ts';
-
-const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
-const start = (args: readonly string[], options?: RunOptions): Run =>
-  new Run([process.execPath, MAIN, ...args], options);
-
-const twinpath = (args: readonly string[], options?: RunOptions): Promise<Outcome> =>
-  start(args, options).outcome;
+import { type Outcome, Run, start, temporary, twinpath } from './process.ts';
 
 /** What every demo promises, whatever network it ran on. */
 function expectKept({ code, stdout, stderr }: Outcome): DemoLedger {
@@ -65,6 +57,12 @@ describe('twinpath demo', () => {
     expect(tcp!.failovers.length).toBeGreaterThanOrEqual(6);
     expect(tcp!.failovers.filter(({ surprise }) => surprise)).toHaveLength(1);
     expect(new Set(tcp!.samples.map(({ path }) => path))).toContain('vf');
+  });
+
+  it('leaves the download out when it is asked to', async () => {
+    const ledger = expectKept(await twinpath(['demo', '--seconds', '3', '--json', '--no-tcp']));
+    expect(ledger).toMatchObject({ privileged: true, network: 'kernel' });
+    expect(ledger.tcp).toBeUndefined();
   });
 
   it('needs no root, says what root would add, and ends with a ledger for people', async () => {

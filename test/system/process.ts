@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { until } from './harness.ts';
-import { NOBODY, published } from './nobody.ts';
+import { NOBODY, published, ROOT } from './nobody.ts';
 
 export interface RunOptions {
   readonly env?: NodeJS.ProcessEnv;
@@ -57,6 +57,16 @@ export class Run {
     });
   }
 }
+
+const MAIN = join(ROOT, 'dist/src/cli/main.js');
+
+/** The built command, started. */
+export const start = (args: readonly string[], options?: RunOptions): Run =>
+  new Run([process.execPath, MAIN, ...args], options);
+
+/** The built command, to its end. */
+export const twinpath = (args: readonly string[], options?: RunOptions): Promise<Outcome> =>
+  start(args, options).outcome;
 
 /** A folder that goes with the test, and that every user may read. */
 export function temporary(): string {
