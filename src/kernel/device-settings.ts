@@ -16,6 +16,9 @@ import type { SettingsStore } from './settings-store.ts';
 /** How long a device that refuses is asked again when it is to have its settings back. */
 const LONGEST_MILLIS = 250;
 
+/** How often a value is written that reads otherwise at once: somebody else sets it too, or the device rounds it. */
+const TRIES = 3;
+
 /** One kind of setting of one device. Values are JSON. */
 export interface Setting<T> {
   readonly name: string;
@@ -43,8 +46,18 @@ export interface Settled {
   readonly name: string;
   readonly from: unknown;
   readonly to: unknown;
-  /** 0, or the negative errno that stood in the way. */
+  /** Not negative, or the errno that stood in the way. */
   readonly result: number;
+  /** Whether it read so afterwards. Taken and not kept: others set it as often. */
+  readonly kept: boolean;
+}
+
+interface Written {
+  readonly result: number;
+  /** What it reads afterwards; what was written, if the device is gone. */
+  readonly now: unknown;
+  /** What somebody else set while it was written, if it was seen. */
+  readonly theirs?: unknown;
 }
 
 /** What is set, as data: what another coordinator goes on from. */
@@ -94,11 +107,12 @@ export class DeviceSettings {
     this.#entries.push(entry);
     if (!entry.changed) return 0;
     this.#save();
-    const result = setting.write(want);
-    entry.now = setting.read() ?? want;
+    const { result, now, theirs } = write(entry.setting, want);
+    entry.now = now;
+    if (theirs !== undefined) entry.was = entry.original(theirs);
     // What a device took may have changed more than is read back: a table is the administrator's then.
     entry.changed = result >= 0 || !same(current, entry.now);
-    if (result < 0 || !same(entry.now, want)) this.#save();
+    if (result < 0 || theirs !== undefined || !same(entry.now, want)) this.#save();
     return result;
   }
 
@@ -117,15 +131,12 @@ export class DeviceSettings {
     // Last first, as for `restore`: the kernel refuses channels that a table still names.
     for (const { entry, current } of changed.reverse()) {
       const { setting, now } = entry;
-      const result = setting.write(now);
-      const after = setting.read() ?? now;
-      settled.push({
-        name: setting.name,
-        from: current,
-        to: now,
-        result: same(after, now) ? 0 : result || Errno.EINVAL!,
-      });
+      const { result, now: after, theirs } = write(setting, now);
+      if (theirs !== undefined) entry.was = entry.original(theirs);
+      const kept = same(after, now);
+      settled.push({ name: setting.name, from: theirs ?? current, to: now, result: kept ? 0 : result, kept });
     }
+    if (changed.some(({ entry, current }) => !same(entry.was, entry.original(current)))) this.#save();
     return settled;
   }
 
@@ -185,6 +196,21 @@ export function putBack(
   }
   store.forget(link);
   return done;
+}
+
+/**
+ * What reads otherwise right after the device took it was set by another in between, or is what the device makes of it:
+ * only the second comes back each time.
+ */
+function write(setting: Setting<unknown>, want: unknown): Written {
+  let theirs: unknown;
+  for (let tries = 1; ; tries++) {
+    const result = setting.write(want);
+    const now = setting.read() ?? want;
+    if (result < 0 || same(now, want)) return { result, now, theirs };
+    if (tries === TRIES) return { result, now };
+    theirs = now;
+  }
 }
 
 /**

@@ -90,7 +90,7 @@ describe('settings of a device', () => {
     expect(settings.set(knob, 5)).toBe(0);
     expect([knob.writes, readdirSync(folder)]).toEqual([[], []]);
     knob.value = 6;
-    expect(settings.settle()).toEqual([{ name: 'knob', from: 6, to: 5, result: 0 }]);
+    expect(settings.settle()).toEqual([{ name: 'knob', from: 6, to: 5, result: 0, kept: true }]);
     expect(readdirSync(folder)).toHaveLength(1);
     settings.restore();
     expect([knob.value, readdirSync(folder)]).toEqual([6, []]);
@@ -131,10 +131,47 @@ describe('settings of a device', () => {
     settings.set(knob, 2);
     knob.value = 3;
     knob.refuses = -22;
-    expect(settings.settle()).toEqual([{ name: 'knob', from: 3, to: 2, result: -22 }]);
+    expect(settings.settle()).toEqual([{ name: 'knob', from: 3, to: 2, result: -22, kept: false }]);
     knob.refuses = 0;
     settings.restore();
     expect(knob.value).toBe(3);
+  });
+
+  it.each([1, 2])(
+    'that others set %i times while they are set back are set back, and are theirs at the end',
+    (times) => {
+      const { store, settings } = made();
+      const knob = new Knob(1);
+      settings.set(knob, 2);
+      knob.value = 3;
+      let others = 0;
+      knob.takes = (value) => (others++ < times ? 3 + others : value);
+      const last = 3 + times;
+      expect(settings.settle()).toEqual([{ name: 'knob', from: last, to: 2, result: 0, kept: true }]);
+      expect(store.load(VF)).toEqual({ knob: { was: last, now: 2 } });
+      settings.restore();
+      expect(knob.value).toBe(last);
+    },
+  );
+
+  it('that others set as often as they are set back are taken, not refused', () => {
+    const { settings } = made();
+    const knob = new Knob(1);
+    settings.set(knob, 2);
+    knob.value = 3;
+    knob.takes = () => 3;
+    expect(settings.settle()).toEqual([{ name: 'knob', from: 3, to: 2, result: 0, kept: false }]);
+  });
+
+  it('that others set at the same moment as the port are the port’s while it is open, and then theirs', () => {
+    const { store, settings } = made();
+    const knob = new Knob(1);
+    let others = 0;
+    knob.takes = (value) => (others++ === 0 ? 5 : value);
+    expect(settings.set(knob, 2)).toBe(0);
+    expect([knob.value, store.load(VF), settings.settle()]).toEqual([2, { knob: { was: 5, now: 2 } }, []]);
+    settings.restore();
+    expect(knob.value).toBe(5);
   });
 
   it('are put back when the kernel keeps them busy for a moment', () => {

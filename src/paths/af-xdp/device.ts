@@ -214,15 +214,19 @@ export class AfXdpDevice implements PathDevice {
    *   that it gets later (drivers/net/veth.c, veth_set_channels)
    */
   settle(): void {
-    for (const { name, from, to, result } of this.#settings.settle()) {
+    for (const { name, from, to, result, kept } of this.#settings.settle()) {
       const change = `somebody has set its ${name} to ${JSON.stringify(from)}`;
       const wanted = JSON.stringify(to);
-      if (result >= 0) {
+      if (kept) {
         this.#report(`${change}: it has ${wanted} again while the port is open, and theirs afterwards`);
         continue;
       }
-      const detail = `${change}, and it does not take ${wanted} again (${errnoName(result)})`;
-      if (name === 'channels' && this.#link.kind === 'veth') {
+      const refused = result < 0;
+      const why = refused
+        ? `does not take ${wanted} again (${errnoName(result)})`
+        : `does not keep ${wanted}`;
+      const detail = `${change}, and it ${why}`;
+      if (refused && name === 'channels' && this.#link.kind === 'veth') {
         throw new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.#link.name, detail });
       }
       this.#report(detail);
