@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import { isMainThread, Worker } from 'node:worker_threads';
+import { awaitLift, newLatch } from './coordinator/latch.ts';
 import type {
   GroupData,
   LinkNews,
@@ -124,11 +125,11 @@ export class Group {
     this.#supervisor.postMessage(order);
   }
 
-  /** Before the thread is terminated: see closeReadiness in kernel/readiness.ts. Waits a moment for it. */
+  /** Before the process ends all threads: waits a moment until the coordinator's may be. */
   exiting(): void {
-    const done = new Int32Array(new SharedArrayBuffer(4));
+    const done = newLatch();
     this.#supervisor.postMessage({ kind: 'exit', done } satisfies Order);
-    Atomics.wait(done, 0, 0, EXIT_MILLIS);
+    awaitLift(done, EXIT_MILLIS);
     // A process takes its descriptors along, a thread does not.
     if (!isMainThread) this.#releaseAll();
   }

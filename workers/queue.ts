@@ -3,6 +3,7 @@
  * another way ends altogether, having said why.
  */
 import { availableParallelism } from 'node:os';
+import { lift } from '../src/coordinator/latch.ts';
 import type { QueueReport, QueueTask } from '../src/coordinator/queue-workers.ts';
 import { Burst } from '../src/datapath/burst.ts';
 import { bound } from '../src/datapath/handler.ts';
@@ -32,8 +33,7 @@ async function serve(
   tell: (report: QueueReport) => void,
 ): Promise<boolean> {
   const shim = loadShim();
-  Atomics.store(ready, 0, 1);
-  Atomics.notify(ready, 0);
+  lift(ready);
   const memory = Memory.attach(shared);
   shim.threadName(`twinpath-q${queue}`);
   waivePrecedence(); // the coordinator's, whose thread made this one

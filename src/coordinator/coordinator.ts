@@ -20,6 +20,7 @@ import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import { Audits } from './audits.ts';
 import { Boundary } from './boundary.ts';
+import { lift } from './latch.ts';
 import type { LinkEvents } from './link-table.ts';
 import { ManagedPort } from './managed-port.ts';
 import { MemoryNetwork } from './memory-network.ts';
@@ -85,8 +86,7 @@ export class Coordinator {
         return;
       case 'exit':
         closeReadiness();
-        Atomics.store(instruction.done, 0, 1);
-        Atomics.notify(instruction.done, 0);
+        lift(instruction.done);
         return;
       case 'left':
         for (const port of this.#ports) port.abandon(instruction.queue);

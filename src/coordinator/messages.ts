@@ -9,6 +9,7 @@ import type { Failover } from '../memory/journal.ts';
 import type { PathName, SharedMemory } from '../memory/layout.ts';
 import type { Settings } from '../options.ts';
 import type { PathDescription } from '../paths/path.ts';
+import type { Latch } from './latch.ts';
 
 /** The supervisor thread's `workerData`. */
 export interface GroupData {
@@ -82,7 +83,7 @@ export type Message =
 export type Instruction =
   | { kind: 'order'; id: number; order: CoordinatorOrder }
   /** The thread is about to be terminated: it is to stop waiting for descriptors, and to say so. */
-  | { kind: 'exit'; done: Int32Array }
+  | { kind: 'exit'; done: Latch }
   /** Every worker polls. */
   | { kind: 'workers started' }
   /** The queue's worker is gone and, since the ports are closing, none will follow. */
@@ -90,8 +91,8 @@ export type Instruction =
 
 export type Order =
   | { kind: 'close' }
-  /** The process exits, and waits a moment for the thread to be one that may be terminated: `done` is then 1. */
-  | { kind: 'exit'; done: Int32Array }
+  /** The process exits, and waits a moment until the coordinator's thread may be ended. */
+  | { kind: 'exit'; done: Latch }
   /** Asks every worker where its frames are; the answers lie in the worker blocks. */
   | { kind: 'audit'; id: number }
   /** Memory network only: a device appears, or goes. */

@@ -39,9 +39,8 @@ export interface Life {
   readonly loaded: Promise<boolean>;
   /** Why it ended; undefined if it was told to, since the ports close. */
   readonly ended: Promise<Error | undefined>;
-  readonly abort: AbortController;
-  /** The task's word of that name: see queue-workers.ts. */
-  readonly ready: Int32Array;
+  /** Ends the thread, at once or as soon as it may be ended; `ended` resolves with the reason. */
+  readonly end: (reason: Error) => void;
   /** Whether it serves the queue. */
   polls: boolean;
 }
@@ -157,7 +156,7 @@ export class QueueKeeper {
     const limit = setTimeout(() => {
       // If it has the lease, it has loaded, and only the news of it is not here yet.
       if (!revokeLease(this.#site.memory, this.#queue, life.worker)) return;
-      life.abort.abort(
+      life.end(
         new TwinpathError('ERR_HANDLER', {
           device: settings.handler,
           detail: `its module or its create() has not come to an end within ${settings.loadMillis} ms`,
@@ -209,7 +208,7 @@ export class QueueKeeper {
     const fallback = this.#fallback;
     if (fallback !== undefined) {
       // NB: revoked if it has not begun, else it leaves at the end of its round.
-      if (revokeLease(memory, this.#queue, fallback.worker)) fallback.abort.abort(new Error('not needed'));
+      if (revokeLease(memory, this.#queue, fallback.worker)) fallback.end(new Error('not needed'));
       endLease(memory, this.#queue);
       ringDoorbell(loadShim(), memory, this.#queue);
     }

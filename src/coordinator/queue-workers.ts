@@ -4,8 +4,8 @@
  *
  * A thread serves one worker's life and ends with it: the modules that failed to load in it would fail there for ever.
  *
- * NB: Node and koffi abort the process when a thread is ended while it loads modules or binds functions: their calls into
- * JavaScript fail, which they do not expect. So a thread with a task is ended only once it is ready.
+ * A thread is ended only once it is ready: see latch.ts. One without a task has nothing to load, since the task names the
+ * file and not the pool.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
@@ -16,6 +16,7 @@ import { packageRoot } from '../kernel/shim.ts';
 import { type SharedMemory, WorkerBlock } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
+import { type Latch, lift, lifted, newLatch } from './latch.ts';
 import type { PlainError } from './messages.ts';
 import { type Life, QueueKeeper, type WorkerEvents } from './queue-keeper.ts';
 
@@ -30,8 +31,8 @@ export interface QueueTask {
   readonly fallback: boolean;
   /** Where the worker tells what happens to it. */
   readonly reports: MessagePort;
-  /** One word: 1 once the thread has loaded its modules and the shim. It is not ended before. */
-  readonly ready: Int32Array;
+  /** Lifted once the thread has loaded its modules and the shim: it is not ended before. */
+  readonly ready: Latch;
 }
 
 export type QueueReport =
@@ -39,6 +40,12 @@ export type QueueReport =
   | { kind: 'started' }
   | { kind: 'handler'; message: string; times: number }
   | { kind: 'failed'; error: PlainError };
+
+/** What a life is ended by. */
+interface Grip {
+  readonly abort: AbortController;
+  readonly ready: Latch;
+}
 
 /** A thread that has not loaded its modules by then never will. */
 const READY_MILLIS = 30_000;
@@ -50,7 +57,8 @@ export class QueueWorkers {
   readonly #memory: Memory;
   readonly #settings: Settings;
   readonly #events: WorkerEvents;
-  readonly #lives = new Set<Life>();
+  /** In the order in which their tasks were given to the pool. */
+  readonly #lives = new Map<Life, Grip>();
   readonly #closing = new AbortController();
   #kept: Promise<unknown> = Promise.resolve();
   #grace: NodeJS.Timeout | undefined;
@@ -62,7 +70,6 @@ export class QueueWorkers {
     this.#events = events;
     const { queues } = settings;
     this.#pool = new Piscina({
-      filename: workerFile('queue').href,
       minThreads: queues,
       maxThreads: 2 * queues, // one that serves a queue while another loads
       concurrentTasksPerWorker: 1,
@@ -70,9 +77,10 @@ export class QueueWorkers {
       recordTiming: false,
       workerHistogram: false,
     });
-    // A thread that fails before it takes a task leaves the task waiting for ever: end those that may wait.
+    // A thread that fails before it takes a task leaves one waiting for ever: those that no other thread will take.
     this.#pool.on('error', (error) => {
-      for (const { polls, abort } of this.#lives) if (!polls) abort.abort(error);
+      const waiting = [...this.#lives.values()].slice(this.#lives.size - this.#pool.queueSize);
+      for (const { abort } of waiting) abort.abort(error);
     });
   }
 
@@ -126,7 +134,8 @@ export class QueueWorkers {
     const worker = Math.max(this.#worker, last) + 1;
     this.#worker = worker;
     const { port1: reports, port2 } = new MessageChannel();
-    const ready = new Int32Array(new SharedArrayBuffer(4));
+    const ready = newLatch();
+    const file = workerFile('queue').href;
     let loaded: (whether: boolean) => void = () => {};
     let failed: PlainError | undefined;
     const hear = (report: QueueReport): void => {
@@ -148,7 +157,7 @@ export class QueueWorkers {
       const context = { shared: this.#memory.shared, settings: this.#settings };
       const task: QueueTask = { ...context, queue, worker, fallback, reports: port2, ready };
       try {
-        return await this.#pool.run(task, { transferList: [port2], signal });
+        return await this.#pool.run(task, { filename: file, transferList: [port2], signal });
       } catch (error) {
         // What it said last may still be on its way.
         for (
@@ -162,30 +171,25 @@ export class QueueWorkers {
         return (signal.reason ?? error) as Error;
       } finally {
         this.#lives.delete(life);
+        lift(ready);
         reports.close();
         loaded(false);
       }
     };
     const life: Life = {
-      ...{ queue, worker, fallback, abort, ready, polls: false },
+      ...{ queue, worker, fallback, polls: false },
+      end: (reason) => void lifted(ready, READY_MILLIS).then(() => abort.abort(reason)),
       loaded: new Promise((resolve) => {
         loaded = resolve;
       }),
       ended: Promise.resolve().then(live),
     };
-    this.#lives.add(life);
+    this.#lives.set(life, { abort, ready });
     return life;
   }
 
-  /** Ends threads, now or as soon as they are ready. */
   #end(reason: Error, which: (life: Life) => boolean = () => true): void {
-    for (const life of this.#lives) {
-      if (!which(life)) continue;
-      const { abort, ready } = life;
-      const { async: waits, value } = Atomics.waitAsync(ready, 0, 0, READY_MILLIS);
-      if (waits) void value.then(() => abort.abort(reason));
-      else abort.abort(reason);
-    }
+    for (const life of this.#lives.keys()) if (which(life)) life.end(reason);
   }
 }
 

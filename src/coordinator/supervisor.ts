@@ -19,6 +19,7 @@ import { Control } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import { startFailure } from '../start-failure.ts';
+import { lifted, newLatch } from './latch.ts';
 import {
   type CoordinatorData,
   type CoordinatorOrder,
@@ -216,14 +217,12 @@ export class Supervisor {
     this.#end();
   }
 
-  /** NB: koffi aborts the process if a descriptor becomes readable in a thread that is being terminated. */
   async #endCoordinator(): Promise<void> {
     const coordinator = this.#coordinator;
     if (coordinator === undefined) return;
-    const done = new Int32Array(new SharedArrayBuffer(4));
+    const done = newLatch();
     this.#instruct({ kind: 'exit', done });
-    const waiting = Atomics.waitAsync(done, 0, 0, EXIT_MILLIS);
-    if (waiting.async) await waiting.value;
+    await lifted(done, EXIT_MILLIS);
     await coordinator.terminate();
   }
 

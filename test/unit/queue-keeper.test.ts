@@ -54,7 +54,8 @@ class Scene {
   #launch(fallback: boolean): Life {
     const worker = ++this.#workers;
     const abort = new AbortController();
-    const life = { queue: QUEUE, worker, fallback, abort, ready: new Int32Array(1), polls: false };
+    const end = (reason: Error): void => abort.abort(reason);
+    const life = { queue: QUEUE, worker, fallback, end, polls: false };
     if (fallback) {
       this.fallbacks.push(worker);
       return { ...life, loaded: Promise.resolve(true), ended: this.#leaves(worker, abort.signal) };

@@ -1,0 +1,13 @@
+/** A worker's thread that loads while its port closes: Node and koffi abort the process where one is ended there. */
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+import { Run } from '../system/process.ts';
+
+const FIXTURE = fileURLToPath(new URL('../fixtures/closing-port.mjs', import.meta.url));
+/** A thread takes 200 ms to load on an idle machine. */
+const DELAYS = 200;
+
+it('a port may close at any moment of its next worker’s start', { timeout: 240_000 }, async () => {
+  const { code, stdout, stderr } = await new Run([process.execPath, FIXTURE, String(DELAYS)]).outcome;
+  expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: `${DELAYS / 8}\n`, stderr: '' });
+});
