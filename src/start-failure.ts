@@ -4,23 +4,41 @@ import { TwinpathError } from './errors.ts';
 /** undefined if it is nothing of that kind: then it is a mistake, whose stack should be seen. */
 export function startFailure(error: unknown): TwinpathError | undefined {
   const { code, path, syscall, message } = error as NodeJS.ErrnoException;
-  const failure = (detail: string, hint: string): TwinpathError =>
-    new TwinpathError('ERR_START', { ...(path === undefined ? {} : { device: path }), detail, hint });
   switch (code) {
     case 'EMFILE':
     case 'ENFILE':
-      return failure(`too few open files are allowed (${code})`, 'Raise the limit: ulimit -n 1024.');
+      return tooFewFiles(code, path);
+    case 'ERR_WORKER_INIT_FAILED': {
+      const errno = /\bE[MN]FILE\b/.exec(message)?.[0];
+      if (errno !== undefined) return tooFewFiles(errno);
+      const hint = 'Raise the limit of threads: ulimit -u, or TasksMax= for systemd.';
+      return failure(path, `the kernel gives it no thread (${message})`, hint);
+    }
     case 'ERR_ACCESS_DENIED':
     case 'ERR_DLOPEN_DISABLED':
       return failure(
+        path,
         `Node's permission model refuses what it needs (${code})`,
         'Allow it: --allow-addons --allow-worker --allow-child-process --allow-fs-read=* --allow-fs-write=*.',
       );
     case 'EACCES':
-      return failure(`this user may not read it (${syscall}: EACCES)`, 'Look at the modes of its folders.');
+      return failure(
+        path,
+        `this user may not read it (${syscall}: EACCES)`,
+        'Look at the modes of its folders.',
+      );
     case 'ERR_MODULE_NOT_FOUND':
-      return failure(message, 'In a clone, "npm ci" installs and builds what is needed.');
+      return failure(path, message, 'In a clone, "npm ci" installs and builds what is needed.');
     default:
       return undefined;
   }
+}
+
+/** @param file what could not be opened, if that is known */
+export function tooFewFiles(errno: string, file?: string): TwinpathError {
+  return failure(file, `too few open files are allowed (${errno})`, 'Raise the limit: ulimit -n 1024.');
+}
+
+function failure(file: string | undefined, detail: string, hint: string): TwinpathError {
+  return new TwinpathError('ERR_START', { ...(file === undefined ? {} : { device: file }), detail, hint });
 }

@@ -17,6 +17,7 @@ import { ringDoorbell } from '../kernel/doorbell.ts';
 import { loadShim } from '../kernel/shim.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
+import { startFailure } from '../start-failure.ts';
 import type { PlainError, WorkerNews } from './messages.ts';
 
 export interface WorkerEvents {
@@ -137,7 +138,8 @@ export class QueueKeeper {
     if (!known && !(this.#served ? pause >= LONG_PAUSE : this.#deaths >= HOPELESS)) return pause;
     const error = known
       ? reason
-      : new TwinpathError('ERR_WORKER', { detail: `queue ${this.#queue}: ${reason.message}` });
+      : (startFailure(reason) ??
+        new TwinpathError('ERR_WORKER', { detail: `queue ${this.#queue}: ${reason.message}` }));
     if (!this.#served) throw error;
     if (this.#told !== error.message) events.error(error.toJSON());
     this.#told = error.message;

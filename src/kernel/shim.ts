@@ -12,6 +12,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { TwinpathError } from '../errors.ts';
+import { tooFewFiles } from '../start-failure.ts';
 import { ABI } from './abi.ts';
 import { cachedShim } from './shim-cache.ts';
 import { distrustPart, refuse } from './trust.ts';
@@ -120,7 +121,7 @@ let loaded: Shim | undefined;
  * the user's cache, and compiles it there when none fits. See trust.ts for who may
  * have put it there.
  *
- * @throws ERR_NOT_LINUX, ERR_SHIM_MISSING (no compiler and nothing prebuilt), ERR_SHIM_LOAD, ERR_SHIM_ABI
+ * @throws ERR_NOT_LINUX, ERR_SHIM_MISSING (no compiler and nothing prebuilt), ERR_SHIM_LOAD, ERR_SHIM_ABI, ERR_START
  */
 export function loadShim(): Shim {
   loaded ??= bind(locate());
@@ -160,9 +161,10 @@ function open(file: string): ReturnType<typeof koffi.load> {
   try {
     return koffi.load(file);
   } catch (error) {
+    const detail = (error as Error).message;
+    if (detail.includes('Too many open files')) throw tooFewFiles('EMFILE', file);
     throw new TwinpathError('ERR_SHIM_LOAD', {
-      device: file,
-      detail: (error as Error).message,
+      ...{ device: file, detail },
       hint: 'Delete that file to have it built again. If its folder is mounted noexec, set XDG_CACHE_HOME to another.',
     });
   }

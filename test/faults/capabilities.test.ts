@@ -170,7 +170,7 @@ describe('a user that is not root', () => {
     await nothingLeft(lab);
   });
 
-  it('needs no CAP_IPC_LOCK where the limit of locked memory holds the frames', async () => {
+  it('needs no CAP_IPC_LOCK where the limit of locked memory holds the frames and what Node has', async () => {
     const lab = await buildLab({ queues: 1 });
     // 8 MiB of frames, once: this is the hard limit of many systems, which root may be unable to raise.
     const port = new ToldPort(lab, {
@@ -178,7 +178,17 @@ describe('a user that is not root', () => {
       options: { queues: 1, frames: 4096, tap: 'read/write' },
       wrapped: ['prlimit', '--memlock=8388608:8388608', '--'],
     });
-    await passesBoth(lab, port);
+    // The event loops of Node 22 and later have two io_urings each (libuv from 1.49 on), which count as well.
+    if (Number.parseInt(process.versions.node, 10) < 22) {
+      await passesBoth(lab, port);
+      return;
+    }
+    await port.opened();
+    await lab.nic.plug();
+    const { message } = await port.until('an error', (told) => told.error !== undefined);
+    expect(message).toMatch(/its 8 MiB of frames.*ulimit -l 18432\b/);
+    await port.close();
+    await nothingLeft(lab);
   });
 
   it('that may not open /dev/net/tun is told that it is the file’s mode', async () => {
