@@ -146,7 +146,7 @@ test('perf:profile leaves a profile of each thread, and says so when Linux perf 
   const worker = threads.find(({ thread }: { thread: string }) => thread === 'queue-worker');
   // The poll loop, in whichever of its functions V8 has put it.
   expect(worker.functions.map(({ name }: { name: string }) => name).join()).toMatch(
-    /(?:path-order|port-queue)\.js/,
+    /(?:path-order|port-queue|ring-queue|worker)\.js/,
   );
   const [folder] = readdirSync(out);
   expect(readdirSync(join(out, folder!)).sort()).toEqual(
