@@ -128,15 +128,19 @@ export class DeviceSettings {
       entry.changed = true;
     }
     if (changed.length > 0) this.#save();
+    let changedAgain = false;
     // Last first, as for `restore`: the kernel refuses channels that a table still names.
     for (const { entry, current } of changed.reverse()) {
       const { setting, now } = entry;
       const { result, now: after, theirs } = write(setting, now);
-      if (theirs !== undefined) entry.was = entry.original(theirs);
+      if (theirs !== undefined) {
+        entry.was = entry.original(theirs);
+        changedAgain = true;
+      }
       const kept = same(after, now);
       settled.push({ name: setting.name, from: theirs ?? current, to: now, result: kept ? 0 : result, kept });
     }
-    if (changed.some(({ entry, current }) => !same(entry.was, entry.original(current)))) this.#save();
+    if (changedAgain) this.#save();
     return settled;
   }
 

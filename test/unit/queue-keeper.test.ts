@@ -129,6 +129,15 @@ it('workers that die in a row are replaced after longer pauses, in the long ones
   expect(turns).toEqual(Array(5).fill(['gave up', 'restored']).flat());
 });
 
+it('workers that cannot start for a limit of the system are told of as that', async () => {
+  const noThread = Object.assign(new Error('Worker initialization failure: EMFILE'), {
+    code: 'ERR_WORKER_INIT_FAILED',
+  });
+  const scene = new Scene(Array(7).fill(noThread));
+  await scene.run();
+  expect(scene.told.filter((one) => one.startsWith('ERR_'))).toEqual(['ERR_START']);
+});
+
 it('a handler that does not load again has its queue given up until it does, and is told of once', async () => {
   const refused = new TwinpathError('ERR_HANDLER', { device: 'handler', detail: 'not again' });
   const scene = new Scene([...deaths(1), refused, refused, refused]);
