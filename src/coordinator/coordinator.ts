@@ -185,9 +185,13 @@ export class Coordinator {
       for (const port of this.#ports) {
         attention(port);
         this.#boundary.guard('looking', () => port.changed());
-        this.#boundary.guard('reading counters', () => port.count());
       }
+      this.#count();
     }, LOOK_MILLIS);
+  }
+
+  #count(): void {
+    for (const port of this.#ports) this.#boundary.guard('reading counters', () => port.count());
   }
 
   async #obey(order: CoordinatorOrder): Promise<void> {
@@ -196,7 +200,7 @@ export class Coordinator {
         await this.#close();
         return;
       case 'audit':
-        for (const port of this.#ports) port.count();
+        this.#count(); // what cannot be read now is read later: whoever asked is answered
         await this.#audits.ask();
         this.#tell({ kind: 'audited', id: order.id });
         return;

@@ -128,3 +128,30 @@ describe('a port of which one system call fails', { timeout: ALL ? 4 * 3600_000 
     },
   );
 });
+
+/** System calls of the coordinator while it answers an audit, and more: its timer makes some too. */
+const AUDIT_CALLS = 20;
+
+test('an audit is answered whichever of its system calls fails, and what failed is told', {
+  timeout: 240_000,
+}, async () => {
+  const lab = await buildLab();
+  const port = OrderedPort.start();
+  const open = async (call: number): Promise<number> => {
+    expect(await port.open(lab, { thread: 'twinpath-coord', call, errno: ERRNOS.EPERM })).toMatchObject({
+      opened: true,
+    });
+    return (await port.ask('left')).calls;
+  };
+  const before = await open(0);
+  await port.ask('close');
+  let told = 0;
+  for (let call = before + 1; call <= before + AUDIT_CALLS; call++) {
+    await open(call);
+    for (const { total, accounted } of (await port.ask('close')).frames) expect(accounted).toBe(total);
+    const { errors } = await port.ask('look');
+    told += errors.filter(({ message }) => message.includes('reading counters')).length;
+  }
+  expect(told).toBeGreaterThan(0);
+  await nothingLeft(lab);
+});
