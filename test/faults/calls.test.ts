@@ -1,6 +1,6 @@
 /**
  * One system call of a port fails, at any point of its life: each time the end is a clear error or a live port, and
- * nothing is left on the machine. Here a sample; `npm run test:calls` takes every call (some hours).
+ * nothing is left on the machine. Here a sample; `npm run test:calls` takes every call (most of an hour on two CPUs).
  */
 import { describe, expect, test } from 'vitest';
 import { buildLab, drive, type Lab, nothingLeft, passed, until } from '../system/harness.ts';
