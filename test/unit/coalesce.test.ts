@@ -323,6 +323,19 @@ describe('damage', () => {
     );
   });
 
+  it('that makes the TCP header an extension header, up to the last byte, is a packet that passes alone', () => {
+    // The source port becomes the next header and its length, which ends where the packet does.
+    const segments = train(segment({ version: 6, from: 0x3c02, payload: noise(16, 1) }), 4);
+    const packets = segments.map(frameOf);
+    for (const extension of [0, 43, 44, 50, 51, 60, 135, 139, 140, 253, 255]) {
+      const damaged = [...packets[1]!];
+      damaged[14 + 6] = extension;
+      expect(() => dissect(damaged)).toThrow('no extension');
+      const chains = coalesced([packets[0]!, damaged, packets[2]!, packets[3]!]);
+      expect(chains.find(({ packets }) => packets.includes(1))).toEqual(untouched(damaged, 1));
+    }
+  });
+
   it('of several packets, also of the first and of neighbours, is kept apart from what is whole', () => {
     fc.assert(
       fc.property(
