@@ -22,12 +22,15 @@ describe('npm run perf', () => {
     const { rows } = JSON.parse(stdout) as { rows: Line[] };
     expect(rows.map(({ name }) => name.split(':')[0])).toEqual(rows.map(() => 'garbage'));
     const none = { ours: 0, peer: null, ratio: null, unit: 'collections', goal: '≤ 0', met: true };
-    expect(rows.find(({ name }) => name === 'garbage:collections')).toMatchObject(none);
+    const some = { ours: expect.any(Number), runs: expect.any(Number) };
+    // A neighbour may take the CPUs away in every run: that alone may leave a row without a result.
+    const noisy = { ours: null, peer: null, ratio: null, met: null, note: expect.stringContaining('noisy') };
     for (const row of rows) {
-      if (row.note === undefined)
-        expect(row).toMatchObject({ ours: expect.any(Number), runs: expect.any(Number) });
-      else expect(row).toMatchObject({ ours: null, peer: null, ratio: null, met: null });
+      const measured = row.name === 'garbage:collections' ? none : some;
+      expect(row).toMatchObject(row.note === undefined ? measured : noisy);
     }
+    expect(rows.map(({ name }) => name)).toContain('garbage:collections');
+    if (code === 0) for (const row of rows) expect(row).not.toHaveProperty('note');
   });
 
   it('says which row a wrong name may mean, and which there are', async () => {
