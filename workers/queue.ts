@@ -29,7 +29,7 @@ export default async function queueWorker(task: QueueTask): Promise<undefined> {
 
 /** Whether it was told to stop, since the ports close. */
 async function serve(
-  { shared, settings, queue, worker, fallback, ready }: QueueTask,
+  { shared, settings, queue, worker, fallback, ready, handled }: QueueTask,
   tell: (report: QueueReport) => void,
 ): Promise<boolean> {
   const shim = loadShim();
@@ -40,9 +40,11 @@ async function serve(
   if (settings.pin) shim.affinity(queue % availableParallelism());
   const burst = new Burst(memory, queue);
   const context = { queue, queues: settings.queues, memory, burst };
-  const handler: LoadedHandler = fallback
-    ? { handle: bound(host, burst), tick: undefined, tickMillis: 1 }
-    : await loadHandler(settings.handler, settings.handlerOptions, context);
+  const load = async (): Promise<LoadedHandler> =>
+    fallback
+      ? { handle: bound(host, burst), tick: undefined, tickMillis: 1 }
+      : await loadHandler(settings.handler, settings.handlerOptions, context);
+  const handler = await load().finally(() => lift(handled));
   tell({ kind: 'loaded' });
   takeLease(memory, queue, worker);
   tell({ kind: 'started' });

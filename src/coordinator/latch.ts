@@ -1,6 +1,7 @@
 /**
  * A word that one thread sets, once, and others wait for. NB: Node and koffi abort the process when a thread is ended
- * while it loads modules, binds functions or waits for a descriptor; by a latch it says that it may be ended.
+ * while it loads modules, binds functions or waits for a descriptor, and Node leaves a file open that the thread was just
+ * opening; by a latch it says that it may be ended.
  */
 export type Latch = Int32Array;
 

@@ -4,8 +4,8 @@
  *
  * A thread serves one worker's life and ends with it: the modules that failed to load in it would fail there for ever.
  *
- * A thread is ended only once it is ready: see latch.ts. One without a task has nothing to load, since the task names the
- * file and not the pool.
+ * A thread is ended only once it is ready, and has loaded its handler if that takes no longer than such things take: see
+ * latch.ts. One without a task has nothing to load, since the task names the file and not the pool.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
@@ -33,6 +33,8 @@ export interface QueueTask {
   readonly reports: MessagePort;
   /** Lifted once the thread has loaded its modules and the shim: it is not ended before. */
   readonly ready: Latch;
+  /** Lifted once it has loaded its handler, or failed to. */
+  readonly handled: Latch;
 }
 
 export type QueueReport =
@@ -41,14 +43,10 @@ export type QueueReport =
   | { kind: 'handler'; message: string; times: number }
   | { kind: 'failed'; error: PlainError };
 
-/** What a life is ended by. */
-interface Grip {
-  readonly abort: AbortController;
-  readonly ready: Latch;
-}
-
 /** A thread that has not loaded its modules by then never will. */
 const READY_MILLIS = 30_000;
+/** Nor one that has not loaded its handler by then. What it is just reading of it would stay open: Node forgets it. */
+const HANDLER_MILLIS = 1_000;
 /** How long closing waits for a handler that does not return before it ends its thread. */
 const GRACE_MILLIS = 5_000;
 
@@ -58,7 +56,7 @@ export class QueueWorkers {
   readonly #settings: Settings;
   readonly #events: WorkerEvents;
   /** In the order in which their tasks were given to the pool. */
-  readonly #lives = new Map<Life, Grip>();
+  readonly #lives = new Map<Life, AbortController>();
   readonly #closing = new AbortController();
   #kept: Promise<unknown> = Promise.resolve();
   #grace: NodeJS.Timeout | undefined;
@@ -80,7 +78,7 @@ export class QueueWorkers {
     // A thread that fails before it takes a task leaves one waiting for ever: those that no other thread will take.
     this.#pool.on('error', (error) => {
       const waiting = [...this.#lives.values()].slice(this.#lives.size - this.#pool.queueSize);
-      for (const { abort } of waiting) abort.abort(error);
+      for (const abort of waiting) abort.abort(error);
     });
   }
 
@@ -134,7 +132,7 @@ export class QueueWorkers {
     const worker = Math.max(this.#worker, last) + 1;
     this.#worker = worker;
     const { port1: reports, port2 } = new MessageChannel();
-    const ready = newLatch();
+    const [ready, handled] = [newLatch(), newLatch()];
     const file = workerFile('queue').href;
     let loaded: (whether: boolean) => void = () => {};
     let failed: PlainError | undefined;
@@ -155,7 +153,7 @@ export class QueueWorkers {
     const { signal } = abort;
     const live = async (): Promise<Error | undefined> => {
       const context = { shared: this.#memory.shared, settings: this.#settings };
-      const task: QueueTask = { ...context, queue, worker, fallback, reports: port2, ready };
+      const task: QueueTask = { ...context, queue, worker, fallback, reports: port2, ready, handled };
       try {
         return await this.#pool.run(task, { filename: file, transferList: [port2], signal });
       } catch (error) {
@@ -172,24 +170,29 @@ export class QueueWorkers {
       } finally {
         this.#lives.delete(life);
         lift(ready);
+        lift(handled);
         reports.close();
         loaded(false);
       }
     };
     const life: Life = {
       ...{ queue, worker, fallback, polls: false },
-      end: (reason) => void lifted(ready, READY_MILLIS).then(() => abort.abort(reason)),
+      end: async (reason) => {
+        await lifted(ready, READY_MILLIS);
+        await lifted(handled, HANDLER_MILLIS);
+        abort.abort(reason);
+      },
       loaded: new Promise((resolve) => {
         loaded = resolve;
       }),
       ended: Promise.resolve().then(live),
     };
-    this.#lives.set(life, { abort, ready });
+    this.#lives.set(life, abort);
     return life;
   }
 
   #end(reason: Error, which: (life: Life) => boolean = () => true): void {
-    for (const life of this.#lives.keys()) if (which(life)) life.end(reason);
+    for (const life of this.#lives.keys()) if (which(life)) void life.end(reason);
   }
 }
 
