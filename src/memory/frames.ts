@@ -168,6 +168,15 @@ export class FramePool {
     return found;
   }
 
+  /** How many frames have that holder. Looks at all: for audits only. */
+  held(holder: number): number {
+    let count = 0;
+    this.#each((_, other) => {
+      if (other === holder) count++;
+    });
+    return count;
+  }
+
   /** Frames of paths that are no longer polled and not yet reclaimed. Looks at all: for audits only. */
   leaving(paths: readonly FrameHolder[]): { fill: number; tx: number } {
     const polled = new Set(paths.map((path) => path.tag));

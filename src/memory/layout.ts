@@ -221,6 +221,11 @@ export const PathSlot = {
   writeResult: 8 * LINE + 72,
   /** Host path only: packets read into its buffers and not received. (w) */
   held: 8 * LINE + 76,
+  /** AF_XDP before Linux 6.17 only, see paths/recall.ts: descriptors ever taken back; those not in the ring again. (w) */
+  recalled: 8 * LINE + 80,
+  recallEnd: 8 * LINE + 84,
+  recallCount: 8 * LINE + 88,
+  recallCompletes: 8 * LINE + 92,
   bytes: 9 * LINE,
 } as const;
 

@@ -1,5 +1,7 @@
 /** Which path queue serves an open path slot. Worker only. */
+import { kernelIsAtLeast } from '../kernel/release.ts';
 import type { Shim } from '../kernel/shim.ts';
+import { passedOver } from '../kernel/xdp-statistics.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { Driver, PathSlot } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -27,11 +29,15 @@ export function attach(
   switch (memory.words[(slot + PathSlot.driver) >> 2]) {
     case Driver.AF_XDP:
       return new RingQueue(
-        ...([memory, pool, port, queue, path, shim.xskKick, shim.millis] as const),
+        ...([memory, pool, port, queue, path] as const),
+        {
+          ...{ kick: shim.xskKick, millis: shim.millis },
+          passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd) => passedOver(shim, fd),
+        },
         SegmentSender.of(shim, memory, { port, queue, path }),
       );
     case Driver.MEMORY:
-      return new RingQueue(memory, pool, port, queue, path, () => 0);
+      return new RingQueue(memory, pool, port, queue, path, { kick: () => 0 });
     case Driver.LOOP:
       return new LoopQueue(memory, pool, { port, queue, path });
     case Driver.HOST:

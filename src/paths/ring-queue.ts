@@ -13,6 +13,7 @@ import { type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
 import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathQueue } from './path.ts';
+import { Recall } from './recall.ts';
 import { ReceiveRing } from './receive-ring.ts';
 import type { SegmentSender } from './segments.ts';
 import { type Millis, Refusals, Stall } from './stall.ts';
@@ -53,6 +54,16 @@ export function ringPlace(memory: Memory, slot: number, ringAt: number, ring: Ri
   };
 }
 
+/** Who reads the rings that a queue writes to: the kernel, or a thread. */
+export interface OtherEnd {
+  /** Has it read the transmit ring of a socket. 0 or more, or a negative errno. */
+  readonly kick: (fd: number) => number;
+  /** The clock by which a path fails that takes nothing; without one it has all the time in the world. */
+  readonly millis?: Millis;
+  /** Descriptors that it has passed over, ever, where it does not say how far it has read: see recall.ts. */
+  readonly passedOver?: ((fd: number) => number) | undefined;
+}
+
 export class RingQueue implements PathQueue {
   readonly path: PathId;
   readonly tag: number;
@@ -77,6 +88,10 @@ export class RingQueue implements PathQueue {
   readonly #segments: Pick<SegmentSender, 'send'> | undefined;
   /** Whether the kernel reads the transmit ring inside our kick, and only there: copy mode. */
   readonly #copies: boolean;
+  /** Where the kernel does not say how far it has read. */
+  readonly #recall: Recall | undefined;
+  /** Whether it has read all that is before `#unsent`, and nothing behind. */
+  #exact = true;
   readonly #stall: Stall | undefined;
   readonly #refusals: Refusals | undefined;
   /** The errno of a kick that failed for good: what is pushed waits to be taken back. */
@@ -86,18 +101,14 @@ export class RingQueue implements PathQueue {
   /** Bounced packets whose frames have not come home. */
   #bounces = 0;
 
-  /**
-   * @param millis the clock by which a path fails that takes nothing; without one it has all the time in the world
-   * @param kernels other than the thread's: for tests
-   */
+  /** @param kernels other than the thread's: for tests */
   constructor(
     memory: Memory,
     pool: FramePool,
     port: number,
     queue: number,
     path: PathId,
-    kick: (fd: number) => number,
-    millis?: Millis,
+    { kick, millis, passedOver }: OtherEnd,
     segments?: Pick<SegmentSender, 'send'>,
     kernels = kernelsOf(memory),
   ) {
@@ -125,6 +136,12 @@ export class RingQueue implements PathQueue {
     this.#completion = new Consumer(words, place(Ring.COMPLETION));
     this.#segments = segments;
     this.#copies = words[(slot + PathSlot.rescuable) >> 2] === 1;
+    if (this.#copies && passedOver !== undefined) {
+      const asking = {
+        ...{ kick: this.#kick, passedOver: () => passedOver(this.fd), complete: () => this.complete() },
+      };
+      this.#recall = new Recall(memory, slot, this.#tx, this.#completion, asking);
+    }
     this.#stall = millis && new Stall(millis);
     this.#refusals = millis && new Refusals(millis);
     this.turn = new Turn(memory, address, this.#in, this.#out);
@@ -148,7 +165,7 @@ export class RingQueue implements PathQueue {
   }
 
   room(wanted: number): number {
-    return this.#out.room(wanted);
+    return this.#left > 0 ? 0 : this.#out.room(wanted);
   }
 
   push(offset: number, bytes: number): void {
@@ -166,19 +183,25 @@ export class RingQueue implements PathQueue {
   }
 
   flush(): number {
+    if (this.#dead < 0) {
+      this.#publish();
+      return this.#dead;
+    }
+    if (this.#left > 0) this.#settle();
     this.#publish();
-    if (this.#dead < 0) return this.#dead;
     if (!this.backlog) return 0;
     if (this.#tx.needWakeup) {
       this.#doubles[this.#counter.kicks]!++;
       const before = this.#tx.consumed;
       const result = this.#kick();
       if (result === Errno.EBUSY && this.#copies) {
-        if (!this.#bounced(before)) return this.#fail(result);
+        const goesOn = this.#recall === undefined ? this.#bounced(before) : this.#bouncedUntold(this.#recall);
+        if (!goesOn) return this.#fail(result);
       } else if (!isPassing(result)) return this.#fail(result);
       else this.#answer = result;
     }
     this.backlog = this.#unsent() > 0;
+    this.#exact = this.#recall === undefined || !this.backlog;
     if (this.#stall === undefined) return 0;
     if (!this.backlog) this.#stall.clear();
     else if (this.#stall.waits(this.#moved)) {
@@ -190,21 +213,25 @@ export class RingQueue implements PathQueue {
   complete(): void {
     const count = this.#completion.peek(COMPLETE);
     if (count === 0) return;
-    for (let i = 0; i < count; i++) this.#pool.put(this.#words[this.#completion.slot(i)]!);
+    const frames = this.#recall === undefined ? this.#free(count) : this.#freeSent(this.#recall, count);
     this.#completion.release(count);
     // A bounced packet is completed too, without having been sent.
-    const bounced = Math.min(this.#bounces, count);
+    const bounced = Math.min(this.#bounces, frames);
     this.#bounces -= bounced;
-    this.#doubles[this.#counter.txPackets]! += count - bounced;
+    this.#doubles[this.#counter.txPackets]! += frames - bounced;
   }
 
   refill(): void {
     const away = (this.#fill.cursor - this.#rx.cursor) | 0;
     const lacking = this.#fill.entries - away;
-    if (lacking < REFILL) return;
+    if (lacking >= REFILL) this.#offer(lacking);
+  }
+
+  /** Gives the kernel up to so many frames for what arrives. */
+  #offer(most: number): void {
     const words = this.#words;
     const pool = this.#pool;
-    const count = Math.min(this.#fill.reserve(lacking), pool.count);
+    const count = Math.min(this.#fill.reserve(most), pool.count);
     if (count <= 0) return;
     for (let i = 0; i < count; i++) {
       const address = pool.peek(i);
@@ -218,18 +245,19 @@ export class RingQueue implements PathQueue {
   }
 
   inFlight(): number {
+    if (this.#recall !== undefined) return this.#pool.held(Holder.TX | this.tag);
     return (this.#tx.cursor + this.#out.staged - this.#completion.cursor) | 0;
   }
 
   takeBack(visit: (offset: number, bytes: number) => void): number {
     this.#publish(); // another port may have forwarded packets since the last flush
     const words = this.#words;
+    this.#ask();
     const count = this.#unsent();
-    const first = this.#firstUnsent;
     for (let i = 0; i < count; i++) {
-      const slot = this.#tx.slotAt(first + i);
+      const slot = this.#tx.slotAt(this.#firstUnsent);
       visit(this.#frames + words[slot]!, words[slot + 2]!);
-      words[this.#consumedAt] = (first + i + 1) | 0; // lest a worker that dies here have it taken back again
+      this.#pass(); // lest a worker that dies here have it taken back again
     }
     this.#doubles[this.#counter.txRescued]! += count;
     this.backlog = false;
@@ -238,7 +266,7 @@ export class RingQueue implements PathQueue {
 
   ledger(): PathLedger {
     const rx = this.#rx.pending();
-    const completing = this.#completion.pending();
+    const completing = this.#completing();
     return {
       fill: ((this.#fill.cursor - this.#rx.cursor) | 0) - rx,
       rx,
@@ -248,13 +276,18 @@ export class RingQueue implements PathQueue {
   }
 
   enumerate(visit: (address: number) => void): void {
+    if (!this.#exact) this.#settle();
     const words = this.#words;
     const mask = -this.#pool.frameSize;
     const walk = (count: number, slotOf: (i: number) => number): void => {
       for (let i = 0; i < count; i++) visit(words[slotOf(i)]! & mask);
     };
     walk(this.#rx.pending(), (i) => this.#rx.slot(i));
-    walk(this.#completion.pending(), (i) => this.#completion.slot(i));
+    const completed = this.#completion.pending();
+    for (let i = 0; i < completed; i++) {
+      const slot = this.#completion.slot(i);
+      if (!this.#recall?.isPassedOver(slot)) visit(words[slot]! & mask);
+    }
     walk(this.#fill.pending(), (i) => this.#fill.pendingSlot(i));
     walk(this.#unsent(), (i) => this.#tx.slotAt(this.#firstUnsent + i));
   }
@@ -269,23 +302,49 @@ export class RingQueue implements PathQueue {
   }
 
   /**
-   * Another number whenever a packet has moved: before Linux 6.17 the kernel does not always tell how far it has read,
-   * but completions it does.
+   * Another number whenever a packet has moved. Completions count as well: a kernel may not tell how far it has read.
    */
   get #moved(): number {
+    if (this.#recall !== undefined) return this.#recall.moved;
     const completed = this.#completion.cursor + this.#completion.pending();
     return (this.#tx.consumed + this.#words[this.#consumedAt]! + completed) | 0;
+  }
+
+  #free(count: number): number {
+    for (let i = 0; i < count; i++) this.#pool.put(this.#words[this.#completion.slot(i)]!);
+    return count;
+  }
+
+  /** The same where descriptors that were taken back may be among them: their frames are elsewhere. */
+  #freeSent(recall: Recall, count: number): number {
+    let freed = 0;
+    for (let i = 0; i < count; i++) {
+      const slot = this.#completion.slot(i);
+      if (recall.isPassedOver(slot)) continue;
+      this.#pool.put(this.#words[slot]!);
+      freed++;
+    }
+    return freed;
+  }
+
+  /** Entries of the completion ring whose frames come home. */
+  #completing(): number {
+    const pending = this.#completion.pending();
+    let frames = pending;
+    for (let i = 0; i < pending; i++) if (this.#recall?.isPassedOver(this.#completion.slot(i))) frames--;
+    return frames;
   }
 
   #publish(): void {
     if (this.#out.publish() > 0) this.backlog = true;
   }
 
-  /** Kicks until the kernel has taken everything, or takes no more: before Linux 6.17 it takes 32 packets a kick. */
+  /** Kicks until the kernel has taken everything, or takes no more: it takes 32 packets a kick. */
   #drained(): boolean {
     if (this.#out.staged === 0 && !this.backlog) return true;
     for (let before = -1; ; ) {
       if (this.flush() < 0) return false;
+      if (this.#recall !== undefined && !this.#exact) this.#settle();
       const unsent = this.#unsent();
       if (unsent === 0) return true;
       if (unsent === before) return false;
@@ -293,8 +352,14 @@ export class RingQueue implements PathQueue {
     }
   }
 
-  /** Published packets the kernel has not taken. */
+  /** Packets that were taken back and are not in the ring again. */
+  get #left(): number {
+    return this.#recall === undefined ? 0 : this.#recall.left;
+  }
+
+  /** Published packets the kernel has not taken; where it does not say so, no fewer. */
   #unsent(): number {
+    if (this.#left > 0) return this.#left;
     const pending = this.#tx.pending();
     const ahead = (this.#words[this.#consumedAt]! - this.#tx.consumed) | 0;
     return ahead > 0 ? pending - ahead : pending;
@@ -302,8 +367,39 @@ export class RingQueue implements PathQueue {
 
   /** Cursor of the oldest of them, as of the last {@link #unsent}. */
   get #firstUnsent(): number {
+    if (this.#left > 0) return this.#recall!.first;
     const told = this.#words[this.#consumedAt]!;
     return ((told - this.#tx.consumed) | 0) > 0 ? told : this.#tx.consumed;
+  }
+
+  /** The oldest of them is not this path's any more. */
+  #pass(): void {
+    if (this.#left > 0) this.#recall!.drop();
+    else this.#words[this.#consumedAt] = (this.#firstUnsent + 1) | 0;
+  }
+
+  /** Learns what the kernel has not sent, where it does not say so by itself. Whether the ring has room for that. */
+  #ask(): boolean {
+    if (this.#recall === undefined) return false;
+    const passed = this.#recall.take();
+    this.#words[this.#consumedAt] = this.#tx.cursor; // all before is read, or taken back
+    return passed;
+  }
+
+  /** The same, and puts it into the ring once more: then what is in there is exactly what was not sent. */
+  #settle(): void {
+    this.#publish();
+    if (!this.#ask()) return;
+    this.#refusals?.moved(this.#left);
+    this.#repeat();
+  }
+
+  #repeat(): void {
+    const recall = this.#recall!;
+    while (recall.left > 0) this.#out.repeat(this.#tx.slotAt(recall.first));
+    this.#publish();
+    recall.done();
+    this.#exact = true;
   }
 
   /**
@@ -330,16 +426,14 @@ export class RingQueue implements PathQueue {
     const first = ((told - before) | 0) > 0 ? told : before;
     const taken = ((after - first) | 0) > 0 ? after : first + 1;
     words[this.#consumedAt] = taken | 0;
-    const sentence = this.#refusals?.judge((taken - 1) | 0) ?? 'again';
+    const sentence = this.#refusals?.judge((taken - 1) | 0, taken) ?? 'again';
     if (sentence === 'lost' || tx.reserve(1) < 1 || pool.count === 0) {
       this.#doubles[this.#counter.txErrors]!++;
       return sentence !== 'failed';
     }
     const dropped = tx.slotAt(taken - 1);
-    const offset = this.#frames + words[dropped]!;
     const length = words[dropped + 2]!;
-    const home = pool.peek(0) + (words[dropped]! & (pool.frameSize - 1));
-    this.#bytes.copyWithin(this.#frames + home, offset, offset + length);
+    const home = this.#copyOf(dropped);
     for (let cursor = tx.cursor; cursor !== (taken | 0); cursor = (cursor - 1) | 0) {
       const to = tx.slotAt(cursor);
       const from = tx.slotAt(cursor - 1);
@@ -360,21 +454,65 @@ export class RingQueue implements PathQueue {
   }
 
   /**
+   * The same where the kernel does not say which packet that was: the last that it has taken. What it has not taken goes
+   * into the ring once more, and that packet before it.
+   */
+  #bouncedUntold(recall: Recall): boolean {
+    const words = this.#words;
+    const pool = this.#pool;
+    this.#bounces++;
+    const asked = this.#ask();
+    const end = this.#tx.cursor;
+    const dropped = ((recall.left > 0 ? recall.first : end) - 1) | 0;
+    // A device that is down takes nothing: the packet is the first that is taken back.
+    const sentence = asked ? (this.#refusals?.judge(dropped, end) ?? 'again') : 'again';
+    if (sentence === 'lost' || pool.count === 0) this.#doubles[this.#counter.txErrors]!++;
+    else {
+      const slot = this.#tx.slotAt(dropped);
+      const home = this.#copyOf(slot);
+      words[slot] = home;
+      recall.prepend();
+      pool.give(home, Holder.TX | this.tag);
+      pool.remove(1);
+      this.#doubles[this.#counter.txRetried]!++;
+      this.#doubles[this.#counter.txPosted]!++;
+    }
+    if (asked) this.#repeat();
+    return sentence !== 'failed';
+  }
+
+  /** Copies a packet that lies in that slot into the frame on top of the pool. Returns where it lies there. */
+  #copyOf(slot: number): number {
+    const words = this.#words;
+    const offset = this.#frames + words[slot]!;
+    const home = this.#pool.peek(0) + (words[slot]! & (this.#pool.frameSize - 1));
+    this.#bytes.copyWithin(this.#frames + home, offset, offset + words[slot + 2]!);
+    return home;
+  }
+
+  /**
    * After a worker's death: publishes the packets it had staged (they were decided), and passes over
    * ring entries whose frames it had already passed on, taken back or freed: they are no longer this path's.
    */
   #resume(): void {
-    const words = this.#words;
-    this.#out.resume();
-    while (
-      this.#unsent() > 0 &&
-      this.#pool.holder(words[this.#tx.slotAt(this.#firstUnsent)]!) !== (Holder.TX | this.tag)
-    ) {
-      words[this.#consumedAt] = (this.#firstUnsent + 1) | 0;
-    }
+    const held = Holder.TX | this.tag;
+    const isHeld = (): boolean =>
+      this.#pool.holder(this.#words[this.#tx.slotAt(this.#firstUnsent)]!) === held;
+    if (this.#recall === undefined) this.#out.resume();
+    else this.#resumeRecall(this.#recall);
+    while (this.#unsent() > 0 && !isHeld()) this.#pass();
+    if (this.#left > 0 && this.#tx.pending() === 0) this.#repeat();
     this.backlog = this.#unsent() > 0;
     this.#in.keepUnhandled(this.#pool, Holder.FILL | this.tag);
-    this.#passOver(this.#completion, Holder.TX | this.tag);
+    this.#passOver(this.#completion, held);
+  }
+
+  /** Where a worker took packets back last, those that it had staged are the first of them, and were posted before. */
+  #resumeRecall(recall: Recall): void {
+    const { isLast } = recall;
+    if (isLast) this.#ask(); // if that worker died before it had written down what it had found
+    this.#out.resume(isLast);
+    if (!isLast) this.#ask();
   }
 
   #passOver(ring: Consumer, holder: number): void {

@@ -79,17 +79,22 @@ export class Refusals {
     this.#millis = millis;
   }
 
-  /** The packet at this cursor was dropped; those before it were sent. */
-  judge(cursor: number): Sentence {
+  /** What is to be taken lies so many slots further on now. */
+  moved(by: number): void {
+    if (this.#next !== undefined) this.#next = (this.#next + by) | 0;
+  }
+
+  /** The packet at this cursor was dropped, and those before it were sent; if it goes again, it does so at `next`. */
+  judge(cursor: number, next: number): Sentence {
     const now = this.#millis();
-    const next = cursor === this.#next;
-    if (!next && this.#lost > 0) {
+    const same = cursor === this.#next;
+    if (!same && this.#lost > 0) {
       this.#patience >>= 1; // it was the packet, then
       this.#lost = 0;
     }
     if (millisBetween(this.#lostAt, now) >= FORGIVEN_MILLIS) this.#patience = REFUSED_MILLIS;
-    this.#next = (cursor + 1) | 0;
-    if (!next || !this.#again) this.#began = now;
+    this.#next = next | 0;
+    if (!same || !this.#again) this.#began = now;
     else if (millisBetween(this.#began, now) >= this.#patience) {
       if (++this.#lost === REFUSED_PACKETS) return 'failed';
       this.#again = false;

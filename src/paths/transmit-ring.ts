@@ -33,6 +33,8 @@ export class TransmitRing {
   readonly #givingAt: number;
   #staged = 0;
   #stagedBytes = 0;
+  /** Of what is staged: packets that were posted before. */
+  #repeated = 0;
 
   /** @param tag of the path queue, as {@link FramePool} knows it */
   constructor(
@@ -137,15 +139,27 @@ export class TransmitRing {
     this.#stagedBytes += bytes;
   }
 
+  /** Stages once more what lies in that slot, a word index, and whose frame the path holds; only if there is room. */
+  repeat(slot: number): void {
+    const words = this.#words;
+    const to = this.ring.slot(this.#staged);
+    words.copyWithin(to, slot, slot + 4);
+    words[to + 1] = 0; // the address: see recall.ts
+    this.#staged++;
+    this.#repeated++;
+    words[this.#stagedAt] = this.end;
+  }
+
   /** Publishes what was pushed. Returns how many packets. */
   publish(): number {
     const count = this.#staged;
     if (count === 0) return 0;
     this.ring.commit(count);
-    this.#doubles[this.#counter.txPosted]! += count;
+    this.#doubles[this.#counter.txPosted]! += count - this.#repeated;
     this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
     this.#staged = 0;
     this.#stagedBytes = 0;
+    this.#repeated = 0;
     return count;
   }
 
@@ -155,8 +169,12 @@ export class TransmitRing {
     this.#words[this.#stagedAt] = cursor | 0;
   }
 
-  /** After a worker's death: publishes the packets it had staged, for they were decided. Returns how many. */
-  resume(): number {
+  /**
+   * After a worker's death: publishes the packets it had staged, for they were decided. Returns how many.
+   *
+   * @param repeated whether they were all posted before
+   */
+  resume(repeated = false): number {
     const words = this.#words;
     const { ring } = this;
     let staged = (words[this.#stagedAt]! - ring.cursor) | 0;
@@ -166,7 +184,7 @@ export class TransmitRing {
     this.mark(ring.cursor + staged);
     if (staged > 0) {
       ring.commit(staged);
-      this.#doubles[this.#counter.txPosted]! += staged;
+      if (!repeated) this.#doubles[this.#counter.txPosted]! += staged;
     }
     return staged;
   }

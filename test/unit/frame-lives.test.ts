@@ -50,7 +50,7 @@ class Life {
     const other = 1 - this.#queue;
     this.#doing = undefined;
     this.pool = new FramePool(this.#memory, this.#queue);
-    this.path = new RingQueue(this.#memory, this.pool, 0, this.#queue, Path.SYNTHETIC, () => 0);
+    this.path = new RingQueue(this.#memory, this.pool, 0, this.#queue, Path.SYNTHETIC, { kick: () => 0 });
     this.sender = new LaneSender(this.#memory, this.pool, 0, this.#queue, other);
     this.pool.recover([this.path], [], [this.sender]);
     this.receiver = new LaneReceiver(this.#memory, this.pool, 0, other, this.#queue);

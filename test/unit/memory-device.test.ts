@@ -15,7 +15,7 @@ function setUp(): { memory: Memory; device: MemoryDevice; queue: RingQueue; pool
   device.open();
   const pool = new FramePool(memory, 0);
   pool.recover([]);
-  const queue = new RingQueue(memory, pool, 0, 0, Path.VF, () => 0);
+  const queue = new RingQueue(memory, pool, 0, 0, Path.VF, { kick: () => 0 });
   queue.refill();
   return { memory, device, queue, pool };
 }

@@ -37,9 +37,17 @@ function opened(): Memory {
 type Fate = 'sent' | 'dropped' | 'busy' | 'no buffer';
 
 /**
- * The transmit side of AF_XDP's copy mode, K:net/xdp/xsk.c `__xsk_generic_xmit` and xsk_queue.h, 6.18: a
- * cached cursor that is published when a packet was sent, or when the cached view of the ring is empty and
- * has to be refreshed. What is dropped is completed at once, what is sent some time later.
+ * From 6.17 on a kick that has sent something says how far it has read; from 6.6 on it passes over one bad descriptor, and
+ * where fixes of 2026 were taken over (6.18.44 is one) it completes that too.
+ */
+type Version = '6.18' | '6.12, mended' | '6.12' | '6.1';
+const VERSIONS: readonly Version[] = ['6.18', '6.12, mended', '6.12', '6.1'];
+
+/**
+ * The transmit side of AF_XDP's copy mode, K:net/xdp/xsk.c `__xsk_generic_xmit` and xsk_queue.h: a cached cursor that
+ * is published when a packet was sent (6.18), or when the cached view of the ring is empty and has to be refreshed. What
+ * is dropped is completed at once, what is sent some time later. A descriptor whose address is in no frame is counted and
+ * passed over: one in each kick (6.12), or all at once (6.1).
  */
 class CopyMode {
   readonly sent: number[] = [];
@@ -54,11 +62,14 @@ class CopyMode {
   readonly #tx: ReturnType<typeof ringPlace>;
   readonly #completion: ReturnType<typeof ringPlace>;
   readonly #flying: number[] = [];
+  readonly #version: Version;
+  #invalid = 0;
   #cachedConsumer = 0;
   #cachedProducer = 0;
 
-  constructor(of: Memory, fates: readonly Fate[], batch: number) {
+  constructor(of: Memory, fates: readonly Fate[], batch: number, version: Version) {
     this.#memory = of;
+    this.#version = version;
     this.#fates = fates.values();
     this.#batch = batch;
     const slot = of.layout.slot(0, 0, Path.VF);
@@ -68,13 +79,15 @@ class CopyMode {
     of.words[this.#tx.flags] = 1;
   }
 
+  readonly passedOver = (): number => this.#invalid;
+
   readonly kick = (): number => {
     if (this.gone) return Errno.ENXIO!;
     let result = 0;
     let any = false;
     for (let left = this.#batch; this.#peek(); left--) {
       // Of the batch there is no more, or no room is left to report that one more was sent.
-      if (left === 0 || this.#flying.length + this.#unread() === ENTRIES) {
+      if (left === 0 || this.#isFull) {
         result = Errno.EAGAIN!;
         break;
       }
@@ -87,21 +100,30 @@ class CopyMode {
         break;
       }
       const { words } = this.#memory;
-      const descriptor = this.#tx.slots + (this.#cachedConsumer & (ENTRIES - 1)) * 4;
-      const address = words[descriptor]!;
-      expect(words[descriptor + 1]).toBe(0);
-      expect(words[descriptor + 2]).toBe(BYTES);
+      const descriptor = this.#descriptor;
+      expect(words.subarray(descriptor + 1, descriptor + 4)).toEqual(Int32Array.of(0, BYTES, 0));
       this.#cachedConsumer = (this.#cachedConsumer + 1) | 0;
       if (fate === 'dropped') {
-        this.#complete(address);
+        this.#complete(words[descriptor]!);
         result = Errno.EBUSY!;
         break;
       }
       this.sent.push(number);
-      this.#flying.push(address);
+      this.#flying.push(words[descriptor]!);
       any = true;
     }
-    if (any) this.#memory.words[this.#tx.consumer] = this.#cachedConsumer;
+    if (this.#version !== '6.1' && this.#isBad()) {
+      if (this.#version === '6.12, mended' && this.#isFull) {
+        this.land(1, 0); // time passes for who asks again
+        return Errno.EAGAIN!;
+      }
+      this.#invalid++;
+      const { words } = this.#memory;
+      const descriptor = this.#descriptor;
+      if (this.#version === '6.12, mended') this.#complete(words[descriptor]!, words[descriptor + 1]!);
+      this.#cachedConsumer = (this.#cachedConsumer + 1) | 0;
+    }
+    if (any && this.#version === '6.18') this.#memory.words[this.#tx.consumer] = this.#cachedConsumer;
     return result;
   };
 
@@ -115,9 +137,12 @@ class CopyMode {
   /** Of the packet it takes next. */
   #number(): number {
     const { words, view, layout } = this.#memory;
-    return view.getUint32(
-      layout.frames + words[this.#tx.slots + (this.#cachedConsumer & (ENTRIES - 1)) * 4]!,
-    );
+    return view.getUint32(layout.frames + words[this.#descriptor]!);
+  }
+
+  /** Word index of the descriptor that it reads next. */
+  get #descriptor(): number {
+    return this.#tx.slots + (this.#cachedConsumer & (ENTRIES - 1)) * 4;
   }
 
   #peek(): boolean {
@@ -126,18 +151,32 @@ class CopyMode {
       words[this.#tx.consumer] = this.#cachedConsumer;
       this.#cachedProducer = words[this.#tx.producer]!;
     }
+    while (this.#isBad()) {
+      if (this.#version !== '6.1') return false;
+      this.#invalid++;
+      this.#cachedConsumer = (this.#cachedConsumer + 1) | 0;
+    }
     return this.#cachedProducer !== this.#cachedConsumer;
   }
 
-  #unread(): number {
-    const { words } = this.#memory;
-    return (words[this.#completion.producer]! - words[this.#completion.consumer]!) | 0;
+  #isBad(): boolean {
+    if (this.#cachedProducer === this.#cachedConsumer) return false;
+    return this.#memory.words[this.#descriptor + 1] !== 0;
   }
 
-  #complete(address: number): void {
+  /** No room is left to report that one more was sent. */
+  get #isFull(): boolean {
+    const { words } = this.#memory;
+    const unread = (words[this.#completion.producer]! - words[this.#completion.consumer]!) | 0;
+    return this.#flying.length + unread >= ENTRIES;
+  }
+
+  #complete(address: number, upper = 0): void {
     const { words } = this.#memory;
     const { producer, slots } = this.#completion;
-    words[slots + (words[producer]! & (ENTRIES - 1)) * 2] = address;
+    const slot = slots + (words[producer]! & (ENTRIES - 1)) * 2;
+    words[slot] = address;
+    words[slot + 1] = upper;
     words[producer] = (words[producer]! + 1) | 0;
   }
 }
@@ -146,28 +185,33 @@ class CopyMode {
 class Bench {
   readonly memory = opened();
   readonly kernel: CopyMode;
+  readonly #version: Version;
   pool = new FramePool(this.memory, 0);
   queue: RingQueue;
   pushed = 0;
   /** Whether the device takes no large segment now. */
   refuses = false;
 
-  constructor(fates: readonly Fate[] = [], batch = 32) {
-    this.kernel = new CopyMode(this.memory, fates, batch);
+  constructor(fates: readonly Fate[] = [], batch = 32, version: Version = '6.18') {
+    this.#version = version;
+    this.kernel = new CopyMode(this.memory, fates, batch, version);
     this.queue = this.attach();
     this.pool.recover([this.queue]);
   }
 
   attach(): RingQueue {
-    const { kick, millis } = this.kernel;
-    return new RingQueue(this.memory, this.pool, 0, 0, Path.VF, kick, millis, {
-      send: (number) => {
+    const { kick, millis, passedOver } = this.kernel;
+    const segments = {
+      send: (number: number): boolean => {
         if (this.refuses) return false;
         this.kernel.sent.push(number);
         this.pushed++;
         return true;
       },
-    });
+    };
+    const asked = this.#version === '6.18' ? undefined : passedOver;
+    const kernel = { kick, millis, passedOver: asked };
+    return new RingQueue(this.memory, this.pool, 0, 0, Path.VF, kernel, segments);
   }
 
   push(count: number): void {
@@ -231,123 +275,130 @@ function play(bench: Bench, { what, count }: { what: string; count: number }): v
 const ascending = (numbers: readonly number[]): boolean =>
   numbers.every((n, i) => i === 0 || n > numbers[i - 1]!);
 
-describe('against a kernel that drops, is busy or has no buffers, in a ring that has room', () => {
-  it('every packet is sent once and in order, with every frame in one place', () => {
-    fc.assert(
-      fc.property(
-        fc.array(fate, { maxLength: 150 }),
-        fc.array(step, { maxLength: 80 }),
-        fc.integer({ min: 1, max: 40 }),
-        (fates, steps, batch) => {
-          const bench = new Bench(fates, batch);
+describe.each(VERSIONS)(
+  'against Linux %s that drops, is busy or has no buffers, in a ring that has room',
+  (version) => {
+    it('every packet is sent once and in order, with every frame in one place', () => {
+      fc.assert(
+        fc.property(
+          fc.array(fate, { maxLength: 150 }),
+          fc.array(step, { maxLength: 80 }),
+          fc.integer({ min: 1, max: 40 }),
+          (fates, steps, batch) => {
+            const bench = new Bench(fates, batch, version);
+            for (const one of steps) {
+              play(bench, one.what === 'push' ? { ...one, count: bench.spare(one.count) } : one);
+              bench.queue.flush();
+              bench.whole();
+            }
+            for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
+              expect(i).toBeLessThan(2000);
+              bench.queue.flush();
+              bench.kernel.land(ENTRIES, 0);
+              bench.queue.complete();
+            }
+            bench.whole();
+            expect(bench.kernel.sent).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
+            const { posted, packets, errors, retried } = bench.counters;
+            expect(errors).toBe(0);
+            expect(posted).toBe(bench.pushed + retried);
+            expect(bench.queue.ledger()).toMatchObject({ tx: 0, completing: 0 });
+            expect(packets).toBeGreaterThanOrEqual(bench.pushed);
+          },
+        ),
+        { numRuns: 150 },
+      );
+    });
+
+    it('a large segment goes uncut behind all that was pushed before, or is pushed itself', () => {
+      fc.assert(
+        fc.property(
+          fc.array(fate, { maxLength: 100 }),
+          fc.array(fc.oneof(step, fc.record({ what: fc.constant('segment'), count: fc.nat({ max: 3 }) })), {
+            maxLength: 80,
+          }),
+          fc.integer({ min: 1, max: 8 }),
+          (fates, steps, batch) => {
+            const bench = new Bench(fates, batch, version);
+            let uncut = 0;
+            for (const { what, count } of steps) {
+              bench.refuses = count === 0;
+              if (what !== 'segment')
+                play(bench, { what, count: what === 'push' ? bench.spare(count) : count });
+              else if (bench.queue.sendSegment(bench.pushed, 0, 0)) uncut++;
+              else bench.push(bench.spare(1));
+              bench.whole();
+            }
+            for (let i = 0; bench.queue.inFlight() > 0; i++) {
+              expect(i).toBeLessThan(2000);
+              bench.queue.flush();
+              bench.kernel.land(ENTRIES, 0);
+              bench.queue.complete();
+            }
+            expect(bench.kernel.sent).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
+            expect(bench.counters.posted).toBe(bench.pushed - uncut + bench.counters.retried);
+          },
+        ),
+        { numRuns: 150 },
+      );
+    });
+
+    it('what it has not taken is given back in order, when the path goes', () => {
+      fc.assert(
+        fc.property(fc.array(fate, { maxLength: 60 }), fc.array(step, { maxLength: 40 }), (fates, steps) => {
+          const bench = new Bench(fates, 16, version);
           for (const one of steps) {
             play(bench, one.what === 'push' ? { ...one, count: bench.spare(one.count) } : one);
-            bench.queue.flush();
-            bench.whole();
           }
-          for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
-            expect(i).toBeLessThan(2000);
-            bench.queue.flush();
-            bench.kernel.land(ENTRIES, 0);
-            bench.queue.complete();
-          }
-          bench.whole();
-          expect(bench.kernel.sent).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
-          const { posted, packets, errors, retried } = bench.counters;
-          expect(errors).toBe(0);
-          expect(posted).toBe(bench.pushed + retried);
-          expect(bench.queue.ledger()).toMatchObject({ tx: 0, completing: 0 });
-          expect(packets).toBeGreaterThanOrEqual(bench.pushed);
-        },
-      ),
-      { numRuns: 150 },
-    );
-  });
-
-  it('a large segment goes uncut behind all that was pushed before, or is pushed itself', () => {
-    fc.assert(
-      fc.property(
-        fc.array(fate, { maxLength: 100 }),
-        fc.array(fc.oneof(step, fc.record({ what: fc.constant('segment'), count: fc.nat({ max: 3 }) })), {
-          maxLength: 80,
+          bench.queue.flush();
+          const rescued: number[] = [];
+          const count = bench.queue.takeBack((offset, bytes) => {
+            expect(bytes).toBe(BYTES);
+            rescued.push(bench.memory.view.getUint32(offset));
+          });
+          expect(rescued).toHaveLength(count);
+          expect(bench.counters.rescued).toBe(count);
+          const all = [...bench.kernel.sent, ...rescued];
+          expect(all).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
         }),
-        fc.integer({ min: 1, max: 8 }),
-        (fates, steps, batch) => {
-          const bench = new Bench(fates, batch);
-          let uncut = 0;
-          for (const { what, count } of steps) {
-            bench.refuses = count === 0;
-            if (what !== 'segment')
-              play(bench, { what, count: what === 'push' ? bench.spare(count) : count });
-            else if (bench.queue.sendSegment(bench.pushed, 0, 0)) uncut++;
-            else bench.push(bench.spare(1));
-            bench.whole();
-          }
-          for (let i = 0; bench.queue.inFlight() > 0; i++) {
-            expect(i).toBeLessThan(2000);
-            bench.queue.flush();
-            bench.kernel.land(ENTRIES, 0);
-            bench.queue.complete();
-          }
-          expect(bench.kernel.sent).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
-          expect(bench.counters.posted).toBe(bench.pushed - uncut + bench.counters.retried);
-        },
-      ),
-      { numRuns: 150 },
-    );
-  });
+        { numRuns: 150 },
+      );
+    });
+  },
+);
 
-  it('what it has not taken is given back in order, when the path goes', () => {
+it.each(VERSIONS)(
+  'counts a packet that bounces off a full ring, and keeps all others: Linux %s',
+  (version) => {
     fc.assert(
-      fc.property(fc.array(fate, { maxLength: 60 }), fc.array(step, { maxLength: 40 }), (fates, steps) => {
-        const bench = new Bench(fates, 16);
+      fc.property(fc.array(fate, { maxLength: 200 }), fc.array(step, { maxLength: 80 }), (fates, steps) => {
+        const bench = new Bench(fates, 64, version);
         for (const one of steps) {
-          play(bench, one.what === 'push' ? { ...one, count: bench.spare(one.count) } : one);
+          play(bench, one);
+          bench.whole();
         }
-        bench.queue.flush();
-        const rescued: number[] = [];
-        const count = bench.queue.takeBack((offset, bytes) => {
-          expect(bytes).toBe(BYTES);
-          rescued.push(bench.memory.view.getUint32(offset));
-        });
-        expect(rescued).toHaveLength(count);
-        expect(bench.counters.rescued).toBe(count);
-        const all = [...bench.kernel.sent, ...rescued];
-        expect(all).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
+        for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
+          expect(i).toBeLessThan(2000);
+          bench.queue.flush();
+          bench.kernel.land(ENTRIES, 0);
+          bench.queue.complete();
+        }
+        expect(ascending(bench.kernel.sent)).toBe(true);
+        expect(bench.kernel.sent.length + bench.counters.errors).toBe(bench.pushed);
       }),
       { numRuns: 150 },
     );
-  });
-});
-
-it('counts a packet that bounces off a full ring, and keeps all others', () => {
-  fc.assert(
-    fc.property(fc.array(fate, { maxLength: 200 }), fc.array(step, { maxLength: 80 }), (fates, steps) => {
-      const bench = new Bench(fates, 64);
-      for (const one of steps) {
-        play(bench, one);
-        bench.whole();
-      }
-      for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
-        expect(i).toBeLessThan(2000);
-        bench.queue.flush();
-        bench.kernel.land(ENTRIES, 0);
-        bench.queue.complete();
-      }
-      expect(ascending(bench.kernel.sent)).toBe(true);
-      expect(bench.kernel.sent.length + bench.counters.errors).toBe(bench.pushed);
-    }),
-    { numRuns: 150 },
-  );
-});
+  },
+);
 
 it('kicks a device that is gone once, says so at every flush, and keeps what is pushed', () => {
   const bench = new Bench();
   let kicks = 0;
-  bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, () => {
+  const kick = (): number => {
     kicks++;
     return Errno.ENXIO!;
-  });
+  };
+  bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, { kick });
   bench.push(3);
   expect(bench.queue.flush()).toBe(Errno.ENXIO);
   bench.push(2);
@@ -395,7 +446,8 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
         const back: number[] = [];
         let sent = 0;
         let pool = new FramePool(shared, 0);
-        const open = (from: FramePool): RingQueue => new RingQueue(shared, from, 0, 0, Path.VF, () => 0);
+        const open = (from: FramePool): RingQueue =>
+          new RingQueue(shared, from, 0, 0, Path.VF, { kick: () => 0 });
         pool.recover([open(pool)]);
 
         const round = (queue: RingQueue, from: FramePool): void => {
@@ -459,7 +511,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
 it('gives back what was staged and never flushed as well, when the path goes', () => {
   const shared = opened();
   const pool = new FramePool(shared, 0);
-  const queue = new RingQueue(shared, pool, 0, 0, Path.VF, () => 0);
+  const queue = new RingQueue(shared, pool, 0, 0, Path.VF, { kick: () => 0 });
   pool.recover([queue]);
   const take = (): number => {
     const address = pool.peek(0);
@@ -515,7 +567,7 @@ function takenBack(bench: Bench): number[] {
 }
 
 describe('a packet that the device drops however often it is given it', () => {
-  it('is given up and counted, and those behind it go, in order', () => {
+  it.each(VERSIONS)('is given up and counted, and those behind it go, in order: Linux %s', (version) => {
     const runs = fc.array(fc.tuple(fc.integer({ min: 0, max: 3 }), fc.integer({ min: 1, max: 6 })), {
       maxLength: 20,
     });
@@ -525,7 +577,7 @@ describe('a packet that the device drops however often it is given it', () => {
         fc.array(fate, { maxLength: 60 }),
         fc.integer({ min: 1, max: 40 }),
         (runs, fates, batch) => {
-          const bench = new Bench(fates, batch);
+          const bench = new Bench(fates, batch, version);
           const poison = new Set<number>();
           let number = 0;
           for (const [bad, good] of runs) {
@@ -620,7 +672,10 @@ describe('a kick that ends the same way however often it is made', () => {
       kicks++;
       return result;
     };
-    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, kick, bench.kernel.millis);
+    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, {
+      kick,
+      millis: bench.kernel.millis,
+    });
     const slot = bench.memory.layout.slot(0, 0, Path.VF);
     const at = ringPlace(bench.memory, slot, bench.memory.layout.ring(0, 0, Path.VF, Ring.TX), Ring.TX).flags;
     bench.memory.words[at] = flags;
@@ -680,7 +735,10 @@ describe('a kick that ends the same way however often it is made', () => {
     const bench = new Bench();
     bench.memory.words[(bench.memory.layout.slot(0, 0, Path.VF) + PathSlot.rescuable) >> 2] = 0;
     const { millis } = bench.kernel;
-    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, () => Errno.EBUSY!, millis);
+    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, {
+      kick: () => Errno.EBUSY!,
+      millis,
+    });
     bench.push(3);
     const slot = bench.memory.layout.slot(0, 0, Path.VF);
     const tx = ringPlace(bench.memory, slot, bench.memory.layout.ring(0, 0, Path.VF, Ring.TX), Ring.TX);
@@ -725,7 +783,10 @@ describe('a kick that ends the same way however often it is made', () => {
       words[completion.producer] = ++taken;
       return Errno.EAGAIN!;
     };
-    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, kick, bench.kernel.millis);
+    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, {
+      kick,
+      millis: bench.kernel.millis,
+    });
     bench.push(10);
     while (taken < 10) {
       bench.kernel.now += 10;
@@ -735,3 +796,81 @@ describe('a kick that ends the same way however often it is made', () => {
     expect(bench.counters.packets).toBe(10);
   });
 });
+
+describe.each(['6.12, mended', '6.12', '6.1'] as const)(
+  'where Linux %s does not say how far it has read',
+  (version) => {
+    it('a worker that dies while it asks has every packet sent once and in order all the same', () => {
+      fc.assert(
+        fc.property(
+          fc.array(fc.constantFrom<Fate>('sent', 'sent', 'busy', 'no buffer'), { maxLength: 100 }),
+          fc.array(step, { minLength: 5, maxLength: 60 }),
+          fc.array(fc.tuple(fc.integer({ min: 1, max: 25 }), fc.boolean()), { minLength: 1, maxLength: 10 }),
+          (fates, steps, moments) => {
+            const deaths = [...moments];
+            const bench = new Bench(fates, 8, version);
+            const { kernel } = bench;
+            let [left, after] = deaths.shift()!;
+            const dies = (ask: () => number) => (): number => {
+              const now = --left === 0;
+              if (now && !after) throw new Death();
+              const answer = ask();
+              if (now) throw new Death();
+              return answer;
+            };
+            Object.assign(kernel, { kick: dies(kernel.kick), passedOver: dies(kernel.passedOver) });
+            const mortally = (work: () => void): void => {
+              for (;;) {
+                try {
+                  work();
+                  return;
+                } catch (error) {
+                  if (!(error instanceof Death)) throw error;
+                  [left, after] = deaths.shift() ?? [Number.POSITIVE_INFINITY, false];
+                  work = () => bench.replace();
+                }
+              }
+            };
+            mortally(() => bench.replace());
+            for (const one of steps) {
+              mortally(() =>
+                play(bench, one.what === 'push' ? { ...one, count: bench.spare(one.count) } : one),
+              );
+              mortally(() => void bench.queue.flush());
+            }
+            for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
+              expect(i).toBeLessThan(2000);
+              mortally(() => void bench.queue.flush());
+              bench.kernel.land(ENTRIES, 0);
+              bench.queue.complete();
+            }
+            bench.whole();
+            expect(kernel.sent).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
+          },
+        ),
+        { numRuns: 200 },
+      );
+    });
+
+    it('what a device that went down had not taken is given back, and nothing that it had', () => {
+      fc.assert(
+        fc.property(fc.array(fate, { maxLength: 60 }), fc.array(step, { maxLength: 40 }), (fates, steps) => {
+          const bench = new Bench(fates, 8, version);
+          for (const one of steps) {
+            play(bench, one.what === 'push' ? { ...one, count: bench.spare(one.count) } : one);
+          }
+          bench.push(bench.spare(5));
+          bench.queue.flush();
+          bench.kernel.gone = true;
+          bench.kernel.land(ENTRIES, 0); // it frees what it has when it is stopped
+          bench.push(bench.spare(1));
+          const waits = bench.queue.backlog || bench.queue.inFlight() > 0;
+          bench.queue.flush();
+          const all = [...bench.kernel.sent, ...takenBack(bench)];
+          if (waits) expect(all).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
+        }),
+        { numRuns: 200 },
+      );
+    });
+  },
+);

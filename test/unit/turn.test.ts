@@ -55,7 +55,7 @@ class Bench {
     const { layout } = memory;
     this.memory = memory;
     this.pool = new FramePool(memory, 0);
-    this.path = new RingQueue(memory, this.pool, 0, 0, Path.VF, () => 0);
+    this.path = new RingQueue(memory, this.pool, 0, 0, Path.VF, { kick: () => 0 });
     this.pool.recover([this.path]);
     this.burst = new Burst(memory, 0);
     memory.bytes.set([2, 0, 0, 0, 0, 2], layout.macs);
@@ -164,7 +164,7 @@ it('the loop does what its twin does, to every byte before the frames', () => {
   const loops = memories.map((memory, i) => {
     const pool = new FramePool(memory, 0);
     pool.recover([]);
-    const { turn } = new RingQueue(memory, pool, 0, 0, Path.VF, () => 0);
+    const { turn } = new RingQueue(memory, pool, 0, 0, Path.VF, { kick: () => 0 });
     const deed = wasmHandler('file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory);
     const decide = (at: number): number => {
       memory.bytes[at + 2]!++;
@@ -336,7 +336,8 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
       let sent = 0;
       const start = (): { pool: FramePool; queue: RingQueue } => {
         const pool = new FramePool(memory, 0);
-        const queue = new RingQueue(memory, pool, 0, 0, Path.VF, () => 0, undefined, undefined, kernels);
+        const kernel = { kick: () => 0 };
+        const queue = new RingQueue(memory, pool, 0, 0, Path.VF, kernel, undefined, kernels);
         pool.recover([queue]);
         const { fill, rx, tx, completing } = queue.ledger();
         expect(pool.count + fill + rx + tx + completing).toBe(FRAMES);

@@ -20,6 +20,7 @@ import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
+import { xdpStatistics } from '../../kernel/xdp-statistics.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, PathSlot, RETA_ENTRIES, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
@@ -40,7 +41,6 @@ import {
 import { spreadDevice } from './spread.ts';
 
 const SOL_XDP = 283;
-const XDP_STATISTICS = 7;
 const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
 const BIND_COPY = 1 << 1;
@@ -305,16 +305,13 @@ export class AfXdpDevice implements PathDevice {
     const rxUnclaimed = queue === 0 && unclaimed > 0 ? this.#bpf.value(unclaimed) : 0;
     const none = { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed, txInvalid: 0 };
     if (words[(slot + PathSlot.driver) >> 2] !== Driver.AF_XDP) return none;
-    // struct xdp_statistics, include/uapi/linux/if_xdp.h
-    const raw = new BigUint64Array(6);
-    const length = this.#shim.getsockopt(words[(slot + PathSlot.fd) >> 2]!, SOL_XDP, XDP_STATISTICS, raw, 48);
-    if (length < 24) return none;
+    const counted = xdpStatistics(this.#shim, words[(slot + PathSlot.fd) >> 2]!);
+    if (counted === undefined) return none;
+    const { rxDropped, rxInvalid, rxRingFull, rxFillEmpty, txInvalid } = counted;
+    const recalled = words[(slot + PathSlot.recalled) >> 2]!; // made invalid by ourselves: see recall.ts
     return {
-      rxDropped: Number(raw[0]! + raw[1]!),
-      rxRingFull: Number(raw[3]!),
-      rxFillEmpty: Number(raw[4]!),
-      rxUnclaimed,
-      txInvalid: Number(raw[2]!),
+      ...{ rxDropped: rxDropped + rxInvalid, rxRingFull, rxFillEmpty, rxUnclaimed },
+      txInvalid: Math.max(0, txInvalid - recalled),
     };
   }
 
@@ -534,6 +531,9 @@ export class AfXdpDevice implements PathDevice {
     words[(slot + PathSlot.staged) >> 2] = 0;
     words[(slot + PathSlot.giving) >> 2] = 0;
     words[(slot + PathSlot.consumed) >> 2] = 0;
+    words[(slot + PathSlot.recalled) >> 2] = 0;
+    words[(slot + PathSlot.recallCount) >> 2] = 0;
+    words[(slot + PathSlot.recallCompletes) >> 2] = 0;
     words[(slot + PathSlot.driver) >> 2] = Driver.AF_XDP;
     return fd;
   }

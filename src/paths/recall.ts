@@ -1,0 +1,174 @@
+/**
+ * Takes descriptors back from a kernel that does not say how far it has read.
+ *
+ * In copy mode the kernel reads a transmit ring inside a kick, with a cursor of its own. Before Linux 6.17 it stores that
+ * in the ring only once it has passed over all that it knows of (`xskq_cons_get_entries`, net/xdp/xsk_queue.h), and not
+ * when a kick ends before: in EAGAIN after 32 packets, in EBUSY after one that the device dropped (commit
+ * 1eb8b0dac189). Who trusts the stored one then sends packets twice, and writes into frames that are on their way.
+ *
+ * So the kernel is asked. Each descriptor that it may not have read gets an address that is in no frame: the kernel passes
+ * over those and counts them (`tx_invalid_descs`). Up to Linux 6.5 it passes over all in one kick, later over one in each;
+ * some later ones complete them too, with that address, which says that no frame comes home. When it has passed over
+ * everything, the count says how many it had not sent: the last so many of the ring. A device that is down takes no kick,
+ * but then it has completed all that it ever took, and the completions say the same (`__dev_close_many` clears IFF_UP
+ * after ndo_stop; net/core/dev.c).
+ *
+ * The counts are of the whole life of the socket, and so is `PathSlot.recalled`, of which a change says that the place
+ * of what was left is written down. So a worker may die at any moment: the next one asks again, and gets the same answer.
+ *
+ * Belongs to the worker thread.
+ */
+import { Errno } from '../errors.ts';
+import { PathSlot } from '../memory/layout.ts';
+import type { Consumer, Producer } from '../memory/ring.ts';
+import type { Memory } from '../memory/shared.ts';
+
+/** The upper half of an address beyond all memory: xp_validate_desc refuses the descriptor (net/xdp/xsk_queue.h). */
+const NOWHERE = 1 << 31;
+/** Word of that half in a descriptor, struct xdp_desc, and in an entry of the completion ring. */
+const UPPER = 1;
+
+/** What the kernel can be asked. */
+export interface Asking {
+  /** Has it read the ring. 0 or more, or a negative errno. */
+  readonly kick: () => number;
+  /** Descriptors that it has passed over, ever. Negative if it does not say. */
+  readonly passedOver: () => number;
+  /** Takes back what it has completed, where it needs room for more. */
+  readonly complete: () => void;
+}
+
+/** Kicks in vain after which a device that completes nothing is taken for dead, with all that it was given. */
+const PATIENCE = 1000;
+
+export class Recall {
+  readonly #words: Int32Array;
+  readonly #tx: Producer;
+  readonly #completion: Consumer;
+  readonly #asking: Asking;
+  readonly #recalledAt: number;
+  readonly #endAt: number;
+  readonly #countAt: number;
+  readonly #stagedAt: number;
+  readonly #completesAt: number;
+
+  /** @param slot offset of the path slot */
+  constructor(memory: Memory, slot: number, tx: Producer, completion: Consumer, asking: Asking) {
+    this.#words = memory.words;
+    this.#tx = tx;
+    this.#completion = completion;
+    this.#asking = asking;
+    this.#recalledAt = (slot + PathSlot.recalled) >> 2;
+    this.#endAt = (slot + PathSlot.recallEnd) >> 2;
+    this.#countAt = (slot + PathSlot.recallCount) >> 2;
+    this.#stagedAt = (slot + PathSlot.staged) >> 2;
+    this.#completesAt = (slot + PathSlot.recallCompletes) >> 2;
+  }
+
+  /**
+   * Another number whenever a packet has moved: of what the kernel is known to have read, and what it has completed, that
+   * which it was to send.
+   */
+  get moved(): number {
+    const counted = this.#completes ? 2 : 1;
+    return (this.#tx.consumed + this.#completed - counted * this.#words[this.#recalledAt]!) | 0;
+  }
+
+  /** Packets taken back that are not in the ring again, and nowhere else. */
+  get left(): number {
+    const count = this.#words[this.#countAt]!;
+    return count === 0 ? 0 : Math.max(0, count - this.#repeated);
+  }
+
+  /** Cursor of the oldest of them; the others follow. */
+  get first(): number {
+    return (this.#words[this.#endAt]! - this.#words[this.#countAt]! + this.#repeated) | 0;
+  }
+
+  /** Whether nothing was published since they were taken back: what is staged then are the first of them. */
+  get isLast(): boolean {
+    return this.#words[this.#countAt] !== 0 && this.#words[this.#endAt] === this.#tx.cursor;
+  }
+
+  /**
+   * Takes back what the kernel has not sent: it is `left` then. Not while packets are staged.
+   *
+   * @returns whether the kernel has passed over everything: if not, the ring may have no room for it
+   */
+  take(): boolean {
+    const words = this.#words;
+    const end = this.#tx.cursor;
+    const passed = this.#passes();
+    const over = this.#asking.passedOver();
+    this.#lookForCompleted();
+    const ever =
+      passed && over >= 0 ? over : end - this.#completed + (this.#completes ? Math.max(0, over) : 0);
+    const count = (ever - words[this.#recalledAt]!) | 0;
+    if (count <= 0) return passed;
+    words[this.#countAt] = 0;
+    words[this.#endAt] = end;
+    words[this.#countAt] = count;
+    words[this.#recalledAt] = ever | 0; // last: until then the next worker finds the same
+    return passed;
+  }
+
+  /** Whether that entry of the completion ring, a word index, is of a descriptor that the kernel passed over. */
+  isPassedOver(slot: number): boolean {
+    if (this.#words[slot + UPPER] === 0) return false;
+    this.#words[this.#completesAt] = 1;
+    return true;
+  }
+
+  /** The oldest that is left went elsewhere. Only before any is in the ring again. */
+  drop(): void {
+    this.#words[this.#countAt]!--;
+  }
+
+  /** One more, whose descriptor is written in the slot before the oldest. Likewise. */
+  prepend(): void {
+    if (this.#words[this.#countAt] === 0) this.#words[this.#endAt] = this.#tx.cursor;
+    this.#words[this.#countAt]!++;
+  }
+
+  /** All are in the ring again, and published. */
+  done(): void {
+    this.#words[this.#countAt] = 0;
+  }
+
+  /** Has the kernel pass over everything that is published. */
+  #passes(): boolean {
+    const tx = this.#tx;
+    const words = this.#words;
+    let pending = tx.pending();
+    for (let i = 0; i < pending; i++) words[tx.pendingSlot(i) + UPPER] = NOWHERE;
+    // One kick for each, and one in which the kernel says so.
+    for (let kicks = pending + PATIENCE; pending > 0 && kicks > 0; kicks--) {
+      const result = this.#asking.kick();
+      if (result === Errno.EAGAIN) this.#asking.complete();
+      else if (result < 0) break;
+      pending = tx.pending();
+    }
+    return pending === 0;
+  }
+
+  /** Whether the kernel completes what it passes over. It does so at once: those of the first time are looked for. */
+  get #completes(): boolean {
+    return this.#words[this.#completesAt] === 1;
+  }
+
+  #lookForCompleted(): void {
+    if (this.#completes) return;
+    const completion = this.#completion;
+    for (let i = completion.pending() - 1; i >= 0; i--) if (this.isPassedOver(completion.slot(i))) return;
+  }
+
+  /** What the kernel has completed, ever. */
+  get #completed(): number {
+    return (this.#completion.cursor + this.#completion.pending()) | 0;
+  }
+
+  /** What was taken back goes into the ring first thing afterwards, so that many are staged since. */
+  get #repeated(): number {
+    return Math.max(0, (this.#words[this.#stagedAt]! - this.#words[this.#endAt]!) | 0);
+  }
+}
