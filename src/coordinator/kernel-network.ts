@@ -110,6 +110,12 @@ export class KernelNetwork implements PortNetwork {
     return vf && endpointOf(vf);
   }
 
+  look(path: PathId): Endpoint | undefined {
+    const key = this.endpoint(path)?.key;
+    const link = key === undefined ? undefined : this.#table.netlink.link(key);
+    return link && endpointOf(link);
+  }
+
   get holdings(): KernelHoldings {
     return { netvsc: this.#netvsc, forced: this.#forced, addresses: this.#addresses };
   }

@@ -8,19 +8,22 @@
  * come twice, late or in any order.
  *
  * A path that cannot be opened is reported once per reason and tried again for as long as its device exists.
+ *
+ * A VF is opened as soon as it is there, and stays open while its link is away: many network cards reset themselves when
+ * an XDP program comes or goes, which takes their carrier for seconds and what they receive meanwhile. So nothing is left
+ * to open when the host begins to deliver by it; until the link is there the path only waits, without workers.
  */
 import { errnoName, TwinpathError } from '../errors.ts';
 import type { Reason } from '../memory/journal.ts';
 import { PATH_NAMES, Path, type PathId, QueueBlock } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
-import type { PathDescription, PathDevice } from '../paths/path.ts';
-import { KernelDrops } from './kernel-drops.ts';
+import type { PathDescription } from '../paths/path.ts';
+import type { KernelDrops } from './kernel-drops.ts';
 import { type LinkNews, type PlainError, plain } from './messages.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
 import type { Ownership } from './ownership.ts';
+import { newSlot, pauseBeforeRetry, type Slot, unusable } from './slot.ts';
 
-/** Pauses before a path is tried again, in ms; the last one repeats. */
-const RETRY_MILLIS = [50, 100, 250, 500, 1000, 2000];
 /** A path that breaks before it has been open for so long is tried again ever more rarely. */
 const STEADY_NANOS = 10e9;
 /** A failure to open is told when it has lasted so long. */
@@ -54,32 +57,6 @@ export interface PortHoldings {
   }[];
 }
 
-/** One path of the port. */
-interface Slot {
-  readonly path: PathId;
-  device: PathDevice | undefined;
-  /** Key of the endpoint the device was made for. */
-  key: number;
-  /** Open, armed, and to be used. */
-  ready: boolean;
-  /** Why it must be closed; undefined while it is fine. */
-  broken: Reason | undefined;
-  /** Of the kick that failed; 0 if none has. */
-  errno: number;
-  /** Somebody has changed settings of its device. */
-  unsettled: boolean;
-  failures: number;
-  /** When it was opened last. */
-  openedAt: number;
-  /** When opening this device first failed; 0 if it has not. */
-  failingSince: number;
-  retryAt: number;
-  retry: NodeJS.Timeout | undefined;
-  readonly drops: KernelDrops;
-  /** The last error told, so that a path that keeps failing tells each reason once. */
-  told: string;
-}
-
 export class ManagedPort {
   readonly port: number;
   readonly network: PortNetwork;
@@ -99,22 +76,7 @@ export class ManagedPort {
     this.network = network;
     this.#ownership = ownership;
     this.#events = events;
-    this.#slots = ORDER.map((path) => ({
-      path,
-      device: undefined,
-      key: 0,
-      ready: false,
-      broken: undefined,
-      errno: 0,
-      unsettled: false,
-      failures: 0,
-      openedAt: 0,
-      failingSince: 0,
-      retryAt: 0,
-      retry: undefined,
-      drops: new KernelDrops(memory, port, path),
-      told: '',
-    }));
+    this.#slots = ORDER.map((path) => newSlot(memory, port, path));
   }
 
   get holdings(): PortHoldings {
@@ -169,7 +131,7 @@ export class ManagedPort {
     for (const slot of this.#slots) {
       if (slot.device === undefined || slot.broken !== undefined) continue;
       const reason = this.#whatIsWrong(slot, gone, downed);
-      if (reason !== undefined) this.#react(slot, reason, now);
+      if (reason !== undefined && !(isOfLink(reason) && waits(slot))) this.#react(slot, reason, now);
     }
     this.#tend(false);
     for (const { path, device, detail, error } of this.network.observe()) {
@@ -284,7 +246,10 @@ export class ManagedPort {
     try {
       while (this.#dirty) {
         this.#dirty = false;
-        for (const slot of this.#slots) if (slot.broken !== undefined) await this.#lower(slot);
+        for (const slot of this.#slots) {
+          if (slot.broken === undefined) continue;
+          await (this.#isOnlyLink(slot) ? this.#rest(slot) : this.#lower(slot));
+        }
         if (this.#closing) {
           await this.#leave();
           continue;
@@ -303,7 +268,7 @@ export class ManagedPort {
   #settle(slot: Slot): void {
     if (!slot.unsettled) return;
     slot.unsettled = false;
-    if (!slot.ready || slot.broken !== undefined) return;
+    if (slot.device === undefined || slot.broken !== undefined) return;
     try {
       slot.device!.settle?.();
     } catch (error) {
@@ -331,8 +296,7 @@ export class ManagedPort {
     slot.ready = false;
     this.#attempt('closing a path', () => device.close()); // disarms
     await this.#ownership.reclaim(slot.path);
-    const detail = slot.errno === 0 ? slot.broken : `${slot.broken} (${errnoName(slot.errno)})`;
-    this.#news(slot, slot.broken === 'link gone' ? 'gone' : 'down', detail);
+    this.#news(slot, slot.broken === 'link gone' ? 'gone' : 'down', whatBroke(slot));
     slot.errno = 0;
     // A path that only just came and broke again is not tried at once for ever.
     if (slot.broken === 'kick failed' || slot.broken === 'path failed') {
@@ -345,24 +309,41 @@ export class ManagedPort {
     this.#dirty = true;
   }
 
-  /** Opens a path whose device is there, has the workers poll it, and lets packets in. */
+  /** Whether a path is only to wait for its link: the device is there, and what is open of it outlasts that. */
+  #isOnlyLink({ path, broken, key, device }: Slot): boolean {
+    if (this.#closing || path !== Path.VF || device?.outlastsLink !== true) return false;
+    if (!isOfLink(broken) && broken !== 'kick failed') return false;
+    const now = this.network.look(path);
+    return now?.key === key && (isOfLink(broken) || unusable(path, now) !== undefined);
+  }
+
+  /** The workers have been ordered off a path whose link is away: it stays open, and lets nothing in. */
+  async #rest(slot: Slot): Promise<void> {
+    await this.#ownership.settled();
+    slot.ready = false;
+    this.#attempt('disarming', () => slot.device!.disarm());
+    this.#news(slot, 'down', whatBroke(slot));
+    slot.errno = 0;
+    slot.broken = undefined;
+    this.#events.changed();
+    this.#dirty = true;
+    const gone = this.#whatIsWrong(slot, new Set(), new Set()); // whose message came meanwhile
+    if (gone !== undefined && !isOfLink(gone)) this.#react(slot, gone, nowNanos());
+  }
+
+  /** Opens a path whose device is there; once that has a link, has the workers poll it, and lets packets in. */
   async #raise(slot: Slot): Promise<void> {
-    if (slot.device !== undefined || slot.broken !== undefined) return;
+    if (slot.ready || slot.broken !== undefined) return;
     const endpoint = this.network.endpoint(slot.path);
-    if (endpoint === undefined || unusable(slot.path, endpoint) !== undefined) {
-      slot.failures = slot.failingSince = 0;
-      slot.told = '';
-      return;
-    }
-    if (endpoint.key !== slot.key) slot.failures = slot.failingSince = slot.retryAt = 0;
-    if (nowNanos() < slot.retryAt) return;
+    if (slot.device === undefined && !this.#mayOpen(slot, endpoint)) return;
     try {
-      slot.device = this.network.make(slot.path, endpoint);
-      slot.device.changed = this.#events.changed;
-      slot.key = endpoint.key;
-      slot.device.open();
+      if (slot.device === undefined) this.#open(slot, endpoint!);
+      if (!this.#serves(slot, endpoint)) {
+        this.#events.changed();
+        return;
+      }
       await this.#ownership.attach(slot.path);
-      if (slot.broken === undefined) slot.device.arm();
+      if (slot.broken === undefined) slot.device!.arm();
     } catch (error) {
       await this.#failed(slot, error);
       return;
@@ -381,12 +362,40 @@ export class ManagedPort {
     this.attention(); // a kick may have failed before the path counted as ready
   }
 
+  #mayOpen(slot: Slot, endpoint: Endpoint | undefined): boolean {
+    const unlinked = endpoint !== undefined && unusable(slot.path, endpoint) !== undefined;
+    if (endpoint === undefined || (unlinked && (slot.path !== Path.VF || slot.late === endpoint.key))) {
+      slot.failures = slot.failingSince = 0;
+      slot.told = '';
+      return false;
+    }
+    if (endpoint.key !== slot.key) slot.failures = slot.failingSince = slot.retryAt = 0;
+    return nowNanos() >= slot.retryAt;
+  }
+
+  #open(slot: Slot, endpoint: Endpoint): void {
+    slot.device = this.network.make(slot.path, endpoint);
+    slot.device.changed = this.#events.changed;
+    slot.key = endpoint.key;
+    slot.device.open();
+  }
+
+  /**
+   * Whether the link is there. Of a VF the kernel is asked: its device may have reset itself when it was opened, and
+   * messages about a carrier come late (net/core/link_watch.c).
+   */
+  #serves({ path, key }: Slot, known: Endpoint | undefined): boolean {
+    if (path !== Path.VF) return true;
+    if (known === undefined || unusable(path, known) !== undefined) return false;
+    const now = this.network.look(path);
+    return now?.key === key && unusable(path, now) === undefined;
+  }
+
   async #failed(slot: Slot, error: unknown): Promise<void> {
     const known =
       error instanceof TwinpathError
         ? error
         : new TwinpathError('ERR_KERNEL', { device: this.network.device, detail: String(error) });
-    this.#startError ??= known;
     const device = slot.device;
     if (this.#ownership.isAttached(slot.path)) {
       if (slot.broken === undefined) this.#react(slot, 'path failed', nowNanos());
@@ -400,6 +409,11 @@ export class ManagedPort {
     // What passes by itself is no news: a device that vanished while it was opened, whose DELLINK is; or a
     // queue that the kernel has not let go of since we did, which a work item does later (xp_put_pool).
     const still = this.network.endpoint(slot.path);
+    if (slot.path === Path.VF && still?.key === slot.key && unusable(slot.path, still) !== undefined) {
+      slot.late = slot.key; // a device may take all that only when its link is up
+      return;
+    }
+    this.#startError ??= known;
     slot.failingSince ||= nowNanos();
     const lasts = nowNanos() - slot.failingSince >= PASSING_NANOS;
     if (lasts && still !== undefined && still.key === slot.key && slot.told !== known.message) {
@@ -411,7 +425,7 @@ export class ManagedPort {
   }
 
   #later(slot: Slot): void {
-    const pause = RETRY_MILLIS[Math.min(slot.failures++, RETRY_MILLIS.length - 1)]!;
+    const pause = pauseBeforeRetry(slot.failures++);
     slot.retryAt = nowNanos() + pause * 1e6;
     clearTimeout(slot.retry);
     slot.retry = setTimeout(() => this.#events.guard('opening a path', () => this.changed()), pause + 1);
@@ -457,11 +471,10 @@ export class ManagedPort {
   }
 }
 
-/**
- * Why a device that is there cannot serve. The synthetic path and the host's serve without carrier too: nothing else
- * would serve better, and what its tap has queued should not be lost for a blink of the host.
- */
-function unusable(path: PathId, { up, carrier }: Endpoint): Reason | undefined {
-  if (!up) return 'link down';
-  return carrier || path !== Path.VF ? undefined : 'carrier lost';
-}
+const isOfLink = (reason: Reason | undefined): boolean => reason === 'link down' || reason === 'carrier lost';
+
+/** Whether a path is open, or being opened, that does not serve: what becomes of its link is no news then. */
+const waits = ({ path, ready }: Slot): boolean => path === Path.VF && !ready;
+
+const whatBroke = ({ broken, errno }: Slot): string =>
+  errno === 0 ? broken! : `${broken} (${errnoName(errno)})`;

@@ -65,6 +65,10 @@ export class MemoryNetwork implements PortNetwork {
     return this.#endpoints.get(path);
   }
 
+  look(path: PathId): Endpoint | undefined {
+    return this.#endpoints.get(path);
+  }
+
   make(path: PathId, { name }: Endpoint): PathDevice {
     if (this.#loop) return new LoopDevice(this.#memory, this.#port, path, name);
     const device = new MemoryDevice(this.#memory, this.#port, path, name);

@@ -31,6 +31,8 @@ export interface PortNetwork {
   readonly mac: string;
   /** The path's device now, or undefined if there is none. */
   endpoint(path: PathId): Endpoint | undefined;
+  /** The same, asked of the kernel: what {@link endpoint} says may be some messages old. May take long. */
+  look(path: PathId): Endpoint | undefined;
   /** What another coordinator needs to have the same network. Plain data. */
   readonly holdings: unknown;
   /** What has changed since it was asked last. */

@@ -118,6 +118,8 @@ export interface PathDevice {
    * of (`PortNetwork.adopt`), to go on with it or to close it.
    */
   readonly holdings: unknown;
+  /** VF only: whether it can stay open while the device's link is away, and nothing is lost by that. */
+  readonly outlastsLink?: boolean;
   /** Called whenever the holdings have changed, before anything else is done. The owner sets it. */
   changed: () => void;
   /** Opens and describes every queue in its path slot. @throws TwinpathError, having undone all of it */

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ManagedPort } from '../../src/coordinator/managed-port.ts';
-import type { PortNetwork } from '../../src/coordinator/network.ts';
+import type { Endpoint, PortNetwork } from '../../src/coordinator/network.ts';
 import type { Ownership } from '../../src/coordinator/ownership.ts';
 import { TwinpathError } from '../../src/errors.ts';
-import { Path, type PathId } from '../../src/memory/layout.ts';
+import { PATH_NAMES, Path, type PathId } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { PathDevice } from '../../src/paths/path.ts';
 
@@ -11,10 +11,12 @@ import type { PathDevice } from '../../src/paths/path.ts';
 beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
 afterEach(() => void vi.useRealTimers());
 
+const memory = Memory.create({
+  ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
+});
+const none = { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 };
+
 test('a path that cannot be opened is tried again although the other one asks for a try of its own', async () => {
-  const memory = Memory.create({
-    ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
-  });
   const tries: Record<PathId, number> = { 0: 0, 1: 0, 2: 0, 3: 0 };
   const device = (path: PathId): PathDevice => ({
     description: { driver: 'memory', device: `path${path}`, mode: '', tie: '' },
@@ -27,13 +29,14 @@ test('a path that cannot be opened is tried again although the other one asks fo
     arm() {},
     disarm() {},
     close() {},
-    dropped: () => ({ rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 }),
+    dropped: () => none,
   });
   const network: PortNetwork = {
     device: 'eth0',
     observe: () => [],
     mac: '',
     endpoint: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
+    look: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
     holdings: {},
     make: (path) => device(path),
     adopt: (path) => device(path),
@@ -59,4 +62,164 @@ test('a path that cannot be opened is tried again although the other one asks fo
     expect(tries[Path.VF]).toBeGreaterThanOrEqual(wanted);
   }
   await port.close();
+});
+
+/** A port whose VF is a card: what is done to it is noted, and its link is as the test says. */
+class Card {
+  readonly done: string[] = [];
+  readonly errors: string[] = [];
+  readonly news: string[] = [];
+  vf: Endpoint | undefined = { key: 7, name: 'vf0', up: true, carrier: true };
+  /** What messages have told of it by now. */
+  told: Endpoint | undefined;
+  outlastsLink = true;
+  opening = (): void => {};
+  attached = 0;
+  owner: PathId = Path.NONE;
+  readonly port: ManagedPort;
+
+  constructor() {
+    const device = (path: PathId): PathDevice => {
+      const note = (what: string) => (): void => {
+        if (path === Path.VF) this.done.push(what);
+      };
+      return {
+        description: { driver: 'memory', device: `path${path}`, mode: '', tie: '' },
+        ...{ holdings: {}, outlastsLink: this.outlastsLink, changed() {}, dropped: () => none },
+        open: () => {
+          note('open')();
+          if (path === Path.VF) this.opening();
+        },
+        ...{ arm: note('arm'), disarm: note('disarm'), close: note('close') },
+      };
+    };
+    const synthetic = { key: 1, name: 'eth0', up: true, carrier: true };
+    const seen = (path: PathId, vf: Endpoint | undefined): Endpoint | undefined =>
+      path === Path.VF ? vf : path === Path.SYNTHETIC ? synthetic : undefined;
+    const network: PortNetwork = {
+      ...{ device: 'eth0', mac: '', holdings: {}, observe: () => [], make: device, adopt: device },
+      endpoint: (path) => seen(path, this.told),
+      look: (path) => seen(path, this.vf),
+    };
+    const order = async (path: PathId, reason?: string): Promise<void> => {
+      if (reason !== undefined) this.done.push(`to ${PATH_NAMES[path]}: ${reason}`);
+      if (reason !== undefined) this.owner = path;
+    };
+    const isAttached = (path: PathId): boolean => (this.attached & (1 << path)) !== 0;
+    const ownership = {
+      ...{ isAttached, check() {}, reclaim: async () => {}, settled: async () => {} },
+      attach: async (path: PathId) => {
+        this.attached |= 1 << path;
+      },
+      give: order,
+      take: (gone: PathId, next: PathId, reason: string) => {
+        this.attached &= ~(1 << gone);
+        return order(next, next === this.owner ? undefined : reason);
+      },
+    };
+    Object.defineProperty(ownership, 'owner', { get: () => this.owner });
+    this.port = new ManagedPort(memory, 0, network, ownership as unknown as Ownership, {
+      link: ({ path, state }) => path === 'vf' && this.news.push(state),
+      error: ({ code }) => this.errors.push(code),
+      changed() {},
+      guard: (_, work) => void work(),
+    });
+  }
+
+  /** The link changes, and the kernel says so. */
+  async tell(link: Partial<Endpoint> | undefined, gone?: number): Promise<void> {
+    this.vf = link === undefined ? undefined : { key: 7, name: 'vf0', up: true, carrier: true, ...link };
+    this.told = this.vf;
+    await this.port.changed(new Set(gone === undefined ? [] : [gone]));
+  }
+}
+
+const SERVES = ['arm', 'to vf: path ready'];
+
+test('a card that loses its carrier for being opened is opened once, and serves when its carrier is back', async () => {
+  const card = new Card();
+  await card.port.start();
+  card.opening = () => {
+    card.vf = { ...card.vf!, carrier: false };
+  };
+  await card.tell({});
+  expect(card.done).toEqual(['to synthetic: start', 'open']);
+  await card.tell({ carrier: false });
+  await card.tell({ carrier: false });
+  expect(card.done).toEqual(['to synthetic: start', 'open']);
+  await card.tell({});
+  expect(card.done).toEqual(['to synthetic: start', 'open', ...SERVES]);
+  expect([card.news, card.errors]).toEqual([['up'], []]);
+  await card.port.close();
+});
+
+test('a card whose lost carrier is told only when it serves is left, and served again, but not opened again', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  for (let blink = 0; blink < 5; blink++) {
+    card.done.length = 0;
+    await card.tell({ carrier: false });
+    expect(card.done).toEqual(['to synthetic: carrier lost', 'disarm']);
+    await card.tell({ up: false, carrier: false });
+    await card.tell({});
+    expect(card.done.slice(2)).toEqual(SERVES);
+  }
+  await card.tell(undefined, 7);
+  expect(card.done.slice(4)).toEqual(['to synthetic: link gone', 'close']);
+  expect(card.errors).toEqual([]);
+  await card.port.close();
+});
+
+test('a card that is still down is made ready, so that nothing is reset when its host delivers by it', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({ up: false, carrier: false });
+  await card.tell({ carrier: false });
+  expect(card.done).toEqual(['to synthetic: start', 'open']);
+  await card.tell({});
+  expect(card.done.slice(2)).toEqual(SERVES);
+  await card.port.close();
+});
+
+test('a card that cannot be opened while it is down is opened when it is up, and nobody hears of the first try', async () => {
+  const card = new Card();
+  await card.port.start();
+  card.opening = () => {
+    if (!card.vf!.up) throw new TwinpathError('ERR_KERNEL', { syscall: 'bind(AF_XDP)', errno: 100 });
+  };
+  for (let time = 0; time < 3; time++) await card.tell({ up: false, carrier: false });
+  expect(card.done).toEqual(['to synthetic: start', 'open', 'close']);
+  await card.tell({});
+  expect(card.done.slice(3)).toEqual(['open', ...SERVES]);
+  expect(card.errors).toEqual([]);
+  await card.port.close();
+});
+
+test('a card whose driver reads the rings is closed with its link, and made ready again', async () => {
+  const card = new Card();
+  card.outlastsLink = false;
+  await card.port.start();
+  await card.tell({});
+  await card.tell({ up: false, carrier: false });
+  await card.tell({});
+  const opened = ['open', ...SERVES];
+  expect(card.done.slice(1)).toEqual([...opened, 'to synthetic: link down', 'close', ...opened]);
+  await card.port.close();
+});
+
+test('a card that goes, or is replaced, while its link is away is closed', async () => {
+  for (const next of [undefined, { key: 8, carrier: false }]) {
+    const card = new Card();
+    await card.port.start();
+    await card.tell({});
+    await card.tell({ carrier: false });
+    card.done.length = 0;
+    await card.tell(next, next === undefined ? 7 : undefined);
+    expect(card.done.slice(0, 1)).toEqual(['close']);
+    await card.port.close();
+    expect(card.done.filter((what) => what === 'open')).toHaveLength(next === undefined ? 0 : 1);
+    const closed = card.done.filter((what) => what === 'close');
+    expect(closed).toHaveLength(next === undefined ? 1 : 2);
+  }
 });

@@ -146,6 +146,14 @@ export class AfXdpDevice implements PathDevice {
     return this;
   }
 
+  /**
+   * In copy mode. A zero-copy driver that stops drops what it has read of the transmit ring, and may not read on: what is
+   * left there comes back when the sockets are closed.
+   */
+  get outlastsLink(): boolean {
+    return this.#memory.words[(this.#slot(0) + PathSlot.rescuable) >> 2] === 1;
+  }
+
   /** The port's. */
   get #queues(): number {
     return this.#memory.layout.geometry.queues;
