@@ -304,6 +304,8 @@ API int tp_xsk_close(u64 request)
 }
 
 API int tp_xsk_kick(int fd) { return SYS6(NR_sendto, fd, 0, 0, 0x40 /* MSG_DONTWAIT */, 0, 0); }
+/* The same for the fill ring, where a zero-copy driver waits for frames. */
+API int tp_xsk_wake(int fd) { return SYS6(NR_recvfrom, fd, 0, 0, 0x40, 0, 0); }
 
 /* --- io_uring: include/uapi/linux/io_uring.h -------------------------------------------- */
 

@@ -62,7 +62,9 @@ export interface Shim {
   xskOpen(request: Pointer): number;
   xskBind(fd: number, ifindex: number, queue: number, flags: number): number;
   xskClose(request: Pointer): number;
+  /** Has the kernel read the transmit ring of a socket, or the fill ring. */
   xskKick(fd: number): number;
+  xskWake(fd: number): number;
   uringOpen(request: Pointer): number;
   uringEnter(fd: number, submit: number): number;
   readBurst(fd: number, base: Pointer, spans: Pointer, count: number): number;
@@ -105,6 +107,7 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   xskBind: ['tp_xsk_bind', 'iuuu'],
   xskClose: ['tp_xsk_close', 'p'],
   xskKick: ['tp_xsk_kick', 'i'],
+  xskWake: ['tp_xsk_wake', 'i'],
   uringOpen: ['tp_uring_open', 'p'],
   uringEnter: ['tp_uring_enter', 'iu'],
   readBurst: ['tp_read_burst', 'ippu'],

@@ -31,7 +31,7 @@ export function attach(
       return new RingQueue(
         ...([memory, pool, port, queue, path] as const),
         {
-          ...{ kick: shim.xskKick, millis: shim.millis },
+          ...{ kick: shim.xskKick, wake: shim.xskWake, millis: shim.millis },
           passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd) => passedOver(shim, fd),
         },
         SegmentSender.of(shim, memory, { port, queue, path }),

@@ -58,6 +58,8 @@ export function ringPlace(memory: Memory, slot: number, ringAt: number, ring: Ri
 export interface OtherEnd {
   /** Has it read the transmit ring of a socket. 0 or more, or a negative errno. */
   readonly kick: (fd: number) => number;
+  /** Has it read the fill ring, where it waits for frames and not for time. */
+  readonly wake?: (fd: number) => number;
   /** The clock by which a path fails that takes nothing; without one it has all the time in the world. */
   readonly millis?: Millis;
   /** Descriptors that it has passed over, ever, where it does not say how far it has read: see recall.ts. */
@@ -79,6 +81,7 @@ export class RingQueue implements PathQueue {
   readonly #frames: number;
   readonly #consumedAt: number;
   readonly #kick: () => number;
+  readonly #wake: (fd: number) => number;
   readonly #fill: Producer;
   readonly #in: ReceiveRing;
   readonly #rx: Consumer;
@@ -108,7 +111,7 @@ export class RingQueue implements PathQueue {
     port: number,
     queue: number,
     path: PathId,
-    { kick, millis, passedOver }: OtherEnd,
+    { kick, wake, millis, passedOver }: OtherEnd,
     segments?: Pick<SegmentSender, 'send'>,
     kernels = kernelsOf(memory),
   ) {
@@ -128,6 +131,7 @@ export class RingQueue implements PathQueue {
     this.#frames = layout.frames;
     this.#consumedAt = (slot + PathSlot.consumed) >> 2;
     this.#kick = () => kick(this.fd);
+    this.#wake = wake ?? (() => 0);
     this.#fill = new Producer(words, place(Ring.FILL));
     this.#in = new ReceiveRing(memory, address, place(Ring.RX), kernels);
     this.#rx = this.#in.ring;
@@ -225,6 +229,11 @@ export class RingQueue implements PathQueue {
     const away = (this.#fill.cursor - this.#rx.cursor) | 0;
     const lacking = this.#fill.entries - away;
     if (lacking >= REFILL) this.#offer(lacking);
+    // A zero-copy driver that has found the ring empty, as it is at first, waits to be told that it is not.
+    if (this.#fill.needWakeup && this.#fill.pending() > 0) {
+      this.#doubles[this.#counter.kicks]!++;
+      this.#wake(this.fd);
+    }
   }
 
   /** Gives the kernel up to so many frames for what arrives. */

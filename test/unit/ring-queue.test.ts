@@ -874,3 +874,88 @@ describe.each(['6.12, mended', '6.12', '6.1'] as const)(
     });
   },
 );
+
+describe('a zero-copy driver', () => {
+  const fillRing = (shared: Memory): ReturnType<typeof ringPlace> => {
+    const { layout } = shared;
+    return ringPlace(shared, layout.slot(0, 0, Path.VF), layout.ring(0, 0, Path.VF, Ring.FILL), Ring.FILL);
+  };
+
+  /**
+   * The receive side, as drivers write it (drivers/net/ethernet/intel/igb/igb_xsk.c, igb_alloc_rx_buffers_zc): it reads
+   * the fill ring when it polls; when it finds too little it says that it must be told, and polls when it is.
+   */
+  class Driver {
+    readonly taken: number[] = [];
+    wakes = 0;
+    readonly #words: Int32Array;
+    readonly #fill: ReturnType<typeof ringPlace>;
+
+    constructor(shared: Memory) {
+      this.#words = shared.words;
+      this.#fill = fillRing(shared);
+      this.poll(1);
+    }
+
+    readonly wake = (): number => {
+      this.wakes++;
+      this.poll(8);
+      return 0;
+    };
+
+    /** Takes up to so many frames for what arrives. */
+    poll(wanted: number): void {
+      const words = this.#words;
+      const { producer, consumer, flags, slots } = this.#fill;
+      let left = wanted;
+      for (; left > 0 && words[consumer] !== words[producer]; left--) {
+        this.taken.push(words[slots + (words[consumer]! & (ENTRIES - 1)) * 2]!);
+        words[consumer]!++;
+      }
+      words[flags] = left > 0 ? 1 : 0;
+    }
+  }
+
+  it('that found no frames when it began is told of those that come', () => {
+    const shared = opened();
+    const driver = new Driver(shared);
+    const pool = new FramePool(shared, 0);
+    const queue = new RingQueue(shared, pool, 0, 0, Path.VF, { kick: () => 0, wake: driver.wake });
+    pool.recover([queue]);
+    queue.refill();
+    expect(driver.taken).toHaveLength(8);
+    for (let round = 0; round < 10; round++) queue.refill();
+    expect(driver.wakes).toBe(1);
+  });
+
+  it('is never left waiting with frames in the ring, and not told for nothing', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(fc.record({ polls: fc.integer({ min: 1, max: 40 }) }), fc.constant('refill')), {
+          maxLength: 60,
+        }),
+        (steps) => {
+          const shared = opened();
+          const driver = new Driver(shared);
+          const pool = new FramePool(shared, 0);
+          const queue = new RingQueue(shared, pool, 0, 0, Path.VF, { kick: () => 0, wake: driver.wake });
+          pool.recover([queue]);
+          const { words } = shared;
+          const fill = fillRing(shared);
+          for (const step of steps) {
+            if (typeof step !== 'string') driver.poll(step.polls);
+            else {
+              const { wakes } = driver;
+              const waited = words[fill.flags] === 1;
+              queue.refill();
+              expect(driver.wakes - wakes).toBeLessThanOrEqual(waited ? 1 : 0);
+              const offered = words[fill.producer]! - words[fill.consumer]!;
+              expect(words[fill.flags] === 1 && offered > 0).toBe(false);
+            }
+          }
+          expect(new Set(driver.taken).size).toBe(driver.taken.length);
+        },
+      ),
+    );
+  });
+});
