@@ -9,10 +9,13 @@
  * A path carries the traffic once it has brought {@link SETTLED} packets and the other one none. Packets are counted
  * and not rounds: a worker that is short of CPU time makes few rounds, perhaps one from one move to the next.
  *
+ * Where other workers hand over what came to them by the newer path, that waits as well until the older one is empty.
+ *
  * Kept: with at least that many packets of the new path handled between two moves, no flow is handled out of the order
- * in which the paths have delivered it.
+ * in which the paths have delivered it to one worker; nor one that comes to this worker by the older path and to another
+ * by the newer. The other way round, what another worker has not handed over yet cannot be waited for.
  */
-import { BURST, TURN } from '../memory/layout.ts';
+import { BURST, type PathId, TURN } from '../memory/layout.ts';
 import type { PathQueue } from '../paths/path.ts';
 
 /**
@@ -24,6 +27,9 @@ const ROUND = TURN;
 /** Packets of the older path after which the newer one gets its turn all the same: a full ring. */
 const PATIENCE = 32 * BURST;
 
+/** Rounds after which what another worker has handed over gets its turn all the same. */
+const PATIENT_ROUNDS = 256;
+
 /**
  * Packets in a row that make the newer path the older. Fewer than a busy worker finds at once, and more than the
  * broadcasts and first packets of flows that come by the synthetic path while a VF carries the others.
@@ -34,7 +40,7 @@ export const SETTLED = 16;
 export type Pump<P> = (path: P, most: number) => number;
 
 /** One object for each (port, worker). Belongs to the worker thread. */
-export class PathOrder<P extends Pick<PathQueue, 'ready' | 'isEmpty'> = PathQueue> {
+export class PathOrder<P extends Pick<PathQueue, 'path' | 'ready' | 'isEmpty'> = PathQueue> {
   readonly #pump: Pump<P>;
   #older: P | undefined;
   #newer: P | undefined;
@@ -42,6 +48,8 @@ export class PathOrder<P extends Pick<PathQueue, 'ready' | 'isEmpty'> = PathQueu
   #skipped = 0;
   /** Packets of the newer path handled since the older one brought its last. */
   #brought = 0;
+  /** Rounds in which something that was handed over had to wait. */
+  #held = 0;
 
   constructor(pump: Pump<P>) {
     this.#pump = pump;
@@ -75,13 +83,24 @@ export class PathOrder<P extends Pick<PathQueue, 'ready' | 'isEmpty'> = PathQueu
     // NB: less than a burst does not mean that the older path is empty: a tap hands over in portions, and
     // what does not fit on the way out stays where it is.
     this.#skipped += handled;
-    const empty = older.isEmpty === undefined ? older.ready(1) === 0 : older.isEmpty();
+    const empty = isEmpty(older);
     if (!empty && this.#skipped <= PATIENCE) return handled;
     this.#skipped = 0;
     const brought = Math.max(this.#pump(newer!, waiting), 0);
     if (empty) this.#brought += brought;
     if (this.#brought >= SETTLED) this.#swap();
     return handled + brought;
+  }
+
+  /** Whether what another worker has handed over, which came by that path, is to wait for this round. */
+  holds(path: PathId): boolean {
+    const older = this.#older;
+    if (older === undefined || path !== this.#newer?.path) return false;
+    if (isEmpty(older) || ++this.#held > PATIENT_ROUNDS) {
+      this.#held = 0;
+      return false;
+    }
+    return true;
   }
 
   /** The newer path carries the traffic: the next move is away from it. */
@@ -92,3 +111,6 @@ export class PathOrder<P extends Pick<PathQueue, 'ready' | 'isEmpty'> = PathQueu
     this.#brought = 0;
   }
 }
+
+const isEmpty = (path: Pick<PathQueue, 'ready' | 'isEmpty'>): boolean =>
+  path.isEmpty === undefined ? path.ready(1) === 0 : path.isEmpty();

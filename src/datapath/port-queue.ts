@@ -185,9 +185,11 @@ export class PortQueue {
 
   /** Handles up to a burst of what another worker has handed over, or sends what it was asked to. */
   #take(lane: LaneReceiver): number {
-    if (lane.ready(BURST) === 0 || !this.#room(BURST)) return 0;
-    const { offset, bytes, hash } = this.#burst;
+    if (lane.ready(BURST) === 0) return 0;
     const { meta } = lane;
+    const early = laneKind(meta) === LaneKind.PACKET && this.#order.holds(lanePath(meta));
+    if (early || !this.#room(BURST)) return 0;
+    const { offset, bytes, hash } = this.#burst;
     const count = lane.receive(offset, bytes, hash, BURST);
     this.#memory.doubles[this.#takenOver]! += count;
     if (laneKind(meta) === LaneKind.SEND) {

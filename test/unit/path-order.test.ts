@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PathOrder, SETTLED } from '../../src/datapath/path-order.ts';
-import { BURST } from '../../src/memory/layout.ts';
+import { BURST, Path, type PathId } from '../../src/memory/layout.ts';
 
 const SYNTHETIC = 0;
 const VF = 1;
@@ -11,8 +11,13 @@ const OTHER = -1;
 
 /** A path's ring; `portion` is what it hands over at once, as a tap does. */
 class Ring {
+  readonly path: PathId;
   readonly packets: number[] = [];
   portion = BURST;
+
+  constructor(path: PathId) {
+    this.path = path;
+  }
 
   ready(max: number): number {
     return Math.min(max, this.portion, this.packets.length);
@@ -25,7 +30,7 @@ class Ring {
 
 /** A worker between two rings, and a host that numbers what it delivers. */
 class Machine {
-  readonly rings = [new Ring(), new Ring()] as const;
+  readonly rings = [new Ring(Path.SYNTHETIC), new Ring(Path.VF)] as const;
   readonly handled: number[] = [];
   readonly order = new PathOrder<Ring>((path, most) => {
     const packets = path.packets.splice(0, path.ready(most));
@@ -163,5 +168,43 @@ describe('packets of a flow that the host moves from path to path', () => {
       machine.order.poll();
       expect(++rounds).toBeLessThan(100);
     }
+  });
+});
+
+describe('what another worker hands over', () => {
+  /** A round as a worker makes it: its rings, then the lane of the other one, up to a burst. */
+  function round(machine: Machine, lane: { path: PathId; packet: number }[]): void {
+    machine.order.poll();
+    const head = lane[0];
+    if (head === undefined || machine.order.holds(head.path)) return;
+    const taken = lane.splice(0, BURST);
+    machine.handled.push(...taken.map(({ packet }) => packet));
+  }
+
+  it('of the path that the host has moved to waits until what came by the old one is handled', () => {
+    for (const backlog of [1, BURST, 3 * BURST, 2000]) {
+      const machine = new Machine();
+      machine.dataPath = VF;
+      machine.send(SETTLED);
+      machine.settle(); // the VF carries the traffic
+      machine.send(backlog);
+      const lane = [0, 1, 2].map((i) => ({ path: Path.SYNTHETIC, packet: machine.sent + i }));
+      for (let i = 0; lane.length > 0; i++) {
+        expect(i).toBeLessThan(100);
+        round(machine, lane);
+      }
+      machine.expectInOrder();
+      expect(machine.handled).toHaveLength(machine.sent + 3);
+    }
+  });
+
+  it('of the path that carries the traffic does not wait, nor does anything for ever', () => {
+    const machine = new Machine();
+    machine.send(1);
+    expect(machine.order.holds(Path.SYNTHETIC)).toBe(false);
+    expect(machine.order.holds(Path.HOST)).toBe(false);
+    let rounds = 0;
+    while (machine.order.holds(Path.VF)) expect(++rounds).toBeLessThan(1000);
+    expect(rounds).toBeGreaterThan(0);
   });
 });
