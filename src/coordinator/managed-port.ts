@@ -13,11 +13,12 @@
  * an XDP program comes or goes, which takes their carrier for seconds and what they receive meanwhile. So nothing is left
  * to open when the host begins to deliver by it; until the link is there the path only waits, without workers.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoName, TwinpathError } from '../errors.ts';
 import type { Reason } from '../memory/journal.ts';
-import { PATH_NAMES, Path, type PathId, QueueBlock } from '../memory/layout.ts';
+import { Doubt, PATH_NAMES, Path, type PathId, PathSlot, QueueBlock } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
-import type { PathDescription } from '../paths/path.ts';
+import type { PathDescription, PathDevice } from '../paths/path.ts';
 import type { KernelDrops } from './kernel-drops.ts';
 import { type LinkNews, type PlainError, plain } from './messages.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
@@ -26,6 +27,8 @@ import { newSlot, pauseBeforeRetry, type Slot, unusable } from './slot.ts';
 
 /** A path that breaks before it has been open for so long is tried again ever more rarely. */
 const STEADY_NANOS = 10e9;
+/** Between two tries to open queues anew, in ms: twice as long as all before. */
+const LONGEST_PAUSE = 256;
 /** A failure to open is told when it has lasted so long. */
 const PASSING_NANOS = 500e6;
 
@@ -163,7 +166,8 @@ export class ManagedPort {
     this.#ownership.check();
     for (const slot of this.#slots) {
       if (!slot.ready || slot.broken !== undefined) continue;
-      for (let queue = 0; queue < layout.geometry.queues; queue++) {
+      if (this.#isDoubted(slot)) this.#events.guard('looking at a link', () => this.#lookAtLink(slot));
+      for (let queue = 0; queue < layout.geometry.queues && slot.broken === undefined; queue++) {
         const at = (layout.queue(this.port, queue) + QueueBlock.kickErrno) >> 2;
         slot.errno = Atomics.load(words, at + slot.path);
         if (slot.errno === 0) continue;
@@ -172,6 +176,29 @@ export class ManagedPort {
         break;
       }
     }
+  }
+
+  #doubts(path: PathId): number[] {
+    const { layout } = this.#memory;
+    const queues = Array.from({ length: layout.geometry.queues }, (_, queue) => queue);
+    return queues.map((queue) => (layout.slot(this.port, queue, path) + PathSlot.doubt) >> 2);
+  }
+
+  #isDoubted({ path }: Slot): boolean {
+    return this.#doubts(path).some((at) => Atomics.load(this.#memory.words, at) === Doubt.ASKED);
+  }
+
+  /** A device drops what a worker gives it: whether it has lost its link, which its message says later. */
+  #lookAtLink(slot: Slot): void {
+    const { words } = this.#memory;
+    const now = this.network.look(slot.path);
+    const reason = now?.key === slot.key ? unusable(slot.path, now) : 'link gone';
+    if (reason === undefined) {
+      for (const at of this.#doubts(slot.path)) Atomics.compareExchange(words, at, Doubt.ASKED, Doubt.LINKED);
+      return;
+    }
+    this.#react(slot, reason, nowNanos());
+    this.#events.guard('closing a path', () => this.#reconcile());
   }
 
   /** Reads what the kernel counts into the shared memory. */
@@ -317,16 +344,27 @@ export class ManagedPort {
     return now?.key === key && (isOfLink(broken) || unusable(path, now) !== undefined);
   }
 
-  /** The workers have been ordered off a path whose link is away: it stays open, and lets nothing in. */
+  /**
+   * The workers have been ordered off a path whose link is away: it gets new queues, with nothing in them, and stays open.
+   */
   async #rest(slot: Slot): Promise<void> {
     await this.#ownership.settled();
+    const device = slot.device!;
+    this.#attempt('reading counters', () => slot.drops.settle(device));
     slot.ready = false;
-    this.#attempt('disarming', () => slot.device!.disarm());
+    this.#attempt('closing the queues of a path', () => device.closeQueues!());
+    await this.#ownership.reclaim(slot.path);
     this.#news(slot, 'down', whatBroke(slot));
     slot.errno = 0;
     slot.broken = undefined;
-    this.#events.changed();
     this.#dirty = true;
+    try {
+      await openedQueues(device);
+    } catch (error) {
+      await this.#failed(slot, error);
+      return;
+    }
+    this.#events.changed();
     const gone = this.#whatIsWrong(slot, new Set(), new Set()); // whose message came meanwhile
     if (gone !== undefined && !isOfLink(gone)) this.#react(slot, gone, nowNanos());
   }
@@ -478,3 +516,17 @@ const waits = ({ path, ready }: Slot): boolean => path === Path.VF && !ready;
 
 const whatBroke = ({ broken, errno }: Slot): string =>
   errno === 0 ? broken! : `${broken} (${errnoName(errno)})`;
+
+/** Opens the queues of a path that has just closed them: the kernel lets go of those in a work item (xp_put_pool). */
+async function openedQueues(device: PathDevice): Promise<void> {
+  for (let pause = 2; ; pause *= 2) {
+    try {
+      return device.openQueues!();
+    } catch (error) {
+      if (!(error instanceof TwinpathError) || error.code !== 'ERR_DEVICE_BUSY' || pause > LONGEST_PAUSE)
+        throw error;
+      device.closeQueues!();
+      await sleep(pause);
+    }
+  }
+}

@@ -169,6 +169,7 @@ export class PortQueue {
       path.refill();
       const result = path.flush();
       if (result < 0) this.#kickFailed(path.path, -result);
+      if (path.backlog && path.takeDoubt?.()) this.#context.attention();
     }
   }
 

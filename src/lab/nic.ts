@@ -88,10 +88,14 @@ export class Nic {
    * The host gives the guest a VF, and the guest opens it as hv_netvsc does. The data path stays where it
    * is. Resolves when the switch forwards on the new port.
    *
+   * @param options `takeOverMillis`: how long it is there before it is opened. Default 0; hv_netvsc takes 100 (VF_TAKEOVER_INT)
    * @throws ERR_LAB when there is one already, ERR_KERNEL
    */
-  async plug({ name = `vf${this.number}` }: { name?: string } = {}): Promise<void> {
+  async plug(options: { name?: string; takeOverMillis?: number } = {}): Promise<void> {
+    const { name = `vf${this.number}`, takeOverMillis = 0 } = options;
     const port = this.#insert(name);
+    if (takeOverMillis > 0) await sleep(takeOverMillis);
+    this.#open(this.#plugged());
     await this.#forwarding(port);
   }
 
@@ -186,6 +190,7 @@ export class Nic {
       } else {
         this.#remove('delete');
         this.#insert(vf.name);
+        this.#open(this.#plugged());
       }
     }
     await this.#forwarding(this.#plugged().port);
@@ -238,7 +243,10 @@ export class Nic {
     hostBridge.addPort(port, this.#geometry.bridge, VF_PORT);
     hostLinks.setLink(port, { up: true });
     this.#shortcut(port);
-    this.#open(this.#vf);
+    // What hv_netvsc does with its VF: takes it under its wing, and opens it.
+    if (this.#plant.standIn === 'bridge') {
+      this.#plant.guestBridge.addPort(this.#vf.ifindex, this.#netvscIndex, VF_IN_GUEST);
+    }
     return port;
   }
 
@@ -258,12 +266,9 @@ export class Nic {
     });
   }
 
-  /** What hv_netvsc does with its VF: takes it under its wing and opens it. */
   #open({ ifindex, name }: Vf): void {
-    const { standIn, guestLinks, guestBridge } = this.#plant;
-    if (standIn === 'bridge') guestBridge.addPort(ifindex, this.#netvscIndex, VF_IN_GUEST);
     this.#note('up', name);
-    guestLinks.setLink(ifindex, { up: true });
+    this.#plant.guestLinks.setLink(ifindex, { up: true });
   }
 
   #remove(kind: 'delete' | 'surprise'): void {

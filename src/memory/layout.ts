@@ -175,6 +175,9 @@ export const QueueBlock = {
   bytes: 5 * LINE,
 } as const;
 
+/** Whether a device that drops what it is given has a link: the kernel's own messages may be a second late. */
+export const Doubt = { NONE: 0, ASKED: 1, LINKED: 2 } as const;
+
 /** Byte offsets inside a path slot. */
 export const PathSlot = {
   /** Which driver serves it: see {@link Driver}. 0 closed. (c) */
@@ -226,6 +229,8 @@ export const PathSlot = {
   recallEnd: 8 * LINE + 84,
   recallCount: 8 * LINE + 88,
   recallCompletes: 8 * LINE + 92,
+  /** A {@link Doubt}: asked by the worker, answered by the coordinator. (w, c) */
+  doubt: 8 * LINE + 96,
   bytes: 9 * LINE,
 } as const;
 

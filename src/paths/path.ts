@@ -70,6 +70,8 @@ export interface PathQueue extends FrameHolder {
    * says the device is gone: again at every call, and from then on packets only wait to be taken back.
    */
   flush(): number;
+  /** Whether the device may have lost its link, and the coordinator is to be told to look. Once. */
+  takeDoubt?(): boolean;
   /** Takes sent frames back into the pool. */
   complete(): void;
   /** Offers the kernel free frames for packets to come. */
@@ -118,8 +120,12 @@ export interface PathDevice {
    * of (`PortNetwork.adopt`), to go on with it or to close it.
    */
   readonly holdings: unknown;
-  /** VF only: whether it can stay open while the device's link is away, and nothing is lost by that. */
+  /** VF only: whether all but its queues can stay open while the device's link is away, and nothing is lost by that. */
   readonly outlastsLink?: boolean;
+  /** VF only: disarms and closes the queues, after every worker has let go. @throws the first refusal, as {@link close} */
+  closeQueues?(): void;
+  /** VF only: opens and describes them anew. @throws TwinpathError: the path is to be closed */
+  openQueues?(): void;
   /** Called whenever the holdings have changed, before anything else is done. The owner sets it. */
   changed: () => void;
   /** Opens and describes every queue in its path slot. @throws TwinpathError, having undone all of it */

@@ -147,7 +147,7 @@ export class RingQueue implements PathQueue {
       this.#recall = new Recall(memory, slot, this.#tx, this.#completion, asking);
     }
     this.#stall = millis && new Stall(millis);
-    this.#refusals = millis && new Refusals(millis);
+    this.#refusals = millis && new Refusals(millis, words, (slot + PathSlot.doubt) >> 2);
     this.turn = new Turn(memory, address, this.#in, this.#out);
     this.#resume();
   }
@@ -212,6 +212,10 @@ export class RingQueue implements PathQueue {
       return this.#fail(this.#answer < 0 ? this.#answer : Errno.ETIMEDOUT!);
     }
     return 0;
+  }
+
+  takeDoubt(): boolean {
+    return this.#refusals?.takeDoubt() ?? false;
   }
 
   complete(): void {

@@ -9,6 +9,7 @@
  */
 
 import { millisBetween } from '../kernel/shim.ts';
+import { Doubt } from '../memory/layout.ts';
 
 /** `Shim.millis` */
 export type Millis = () => number;
@@ -18,11 +19,12 @@ const STALLED_MILLIS = 1000;
 /** Looks at the ring in which nothing moved, at least: a thread that had no CPU has not seen much. */
 const STALLED_LOOKS = 16;
 
-/**
- * For so long a device may go on dropping one packet: between losing its carrier and the order to leave it there are
- * milliseconds, or a tenth of a second on a machine with much to do.
- */
+/** A device that has dropped one packet for so long may have lost its link: the coordinator is asked. */
+const DOUBTED_MILLIS = 20;
+/** For so long a device that has one may go on dropping one packet. */
 const REFUSED_MILLIS = 250;
+/** And one of which that is not known: the kernel tells of a lost carrier after a second (net/core/link_watch.c). */
+const UNKNOWN_MILLIS = 1500;
 /** Packets given up one after the other, with none sent between them: then it is the device. */
 const REFUSED_PACKETS = 4;
 /** After so long without a packet that was given up, the next one has its full time again. */
@@ -61,12 +63,15 @@ export type Sentence = 'again' | 'lost' | 'failed';
 
 /**
  * Packets that a device drops when it is given them. Those of a device that is going are to be kept for the path that
- * follows; one that it always drops must not keep those behind it. What tells the two apart is what becomes of the
- * next one, so the first time a packet has its full time. When the next one went, each later one has half as much: a
- * stream of such packets must not hold up all others.
+ * follows; one that it always drops must not keep those behind it. What tells the two apart is whether it has a link, and
+ * what becomes of the next one, so the first time a packet has its full time. When the next one went, each later one has
+ * half as much: a stream of such packets must not hold up all others.
  */
 export class Refusals {
   readonly #millis: Millis;
+  readonly #words: Int32Array;
+  readonly #doubtAt: number;
+  #tell = false;
   /** Cursor of the next packet to be taken, as of the last one that was dropped; and whether that one is there again. */
   #next: number | undefined;
   #again = false;
@@ -75,8 +80,19 @@ export class Refusals {
   #lost = 0;
   #lostAt = 0;
 
-  constructor(millis: Millis) {
+  /** @param doubtAt index of the word of `PathSlot.doubt` */
+  constructor(millis: Millis, words: Int32Array, doubtAt: number) {
     this.#millis = millis;
+    this.#words = words;
+    this.#doubtAt = doubtAt;
+    words[doubtAt] = Doubt.NONE;
+  }
+
+  /** Whether the coordinator is to be told that it is asked. Once. */
+  takeDoubt(): boolean {
+    const tell = this.#tell;
+    this.#tell = false;
+    return tell;
   }
 
   /** What is to be taken lies so many slots further on now. */
@@ -94,8 +110,10 @@ export class Refusals {
     }
     if (millisBetween(this.#lostAt, now) >= FORGIVEN_MILLIS) this.#patience = REFUSED_MILLIS;
     this.#next = next | 0;
-    if (!same || !this.#again) this.#began = now;
-    else if (millisBetween(this.#began, now) >= this.#patience) {
+    if (!same || !this.#again) {
+      this.#began = now;
+      this.#words[this.#doubtAt] = Doubt.NONE;
+    } else if (this.#isRefused(millisBetween(this.#began, now))) {
       if (++this.#lost === REFUSED_PACKETS) return 'failed';
       this.#again = false;
       this.#lostAt = now;
@@ -103,5 +121,15 @@ export class Refusals {
     }
     this.#again = true;
     return 'again';
+  }
+
+  #isRefused(millis: number): boolean {
+    if (this.#patience < REFUSED_MILLIS) return millis >= this.#patience; // it has a link: the packets between went
+    const doubt = Atomics.load(this.#words, this.#doubtAt);
+    if (doubt === Doubt.NONE && millis >= DOUBTED_MILLIS) {
+      Atomics.store(this.#words, this.#doubtAt, Doubt.ASKED);
+      this.#tell = true;
+    }
+    return millis >= (doubt === Doubt.LINKED ? REFUSED_MILLIS : UNKNOWN_MILLIS);
   }
 }

@@ -3,7 +3,7 @@ import { ManagedPort } from '../../src/coordinator/managed-port.ts';
 import type { Endpoint, PortNetwork } from '../../src/coordinator/network.ts';
 import type { Ownership } from '../../src/coordinator/ownership.ts';
 import { TwinpathError } from '../../src/errors.ts';
-import { PATH_NAMES, Path, type PathId } from '../../src/memory/layout.ts';
+import { Doubt, PATH_NAMES, Path, type PathId, PathSlot } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { PathDevice } from '../../src/paths/path.ts';
 
@@ -74,6 +74,7 @@ class Card {
   told: Endpoint | undefined;
   outlastsLink = true;
   opening = (): void => {};
+  openingQueues = (): void => {};
   attached = 0;
   owner: PathId = Path.NONE;
   readonly port: ManagedPort;
@@ -90,7 +91,12 @@ class Card {
           note('open')();
           if (path === Path.VF) this.opening();
         },
-        ...{ arm: note('arm'), disarm: note('disarm'), close: note('close') },
+        ...{ arm: note('arm'), disarm() {}, close: note('close') },
+        closeQueues: note('close queues'),
+        openQueues: () => {
+          note('open queues')();
+          this.openingQueues();
+        },
       };
     };
     const synthetic = { key: 1, name: 'eth0', up: true, carrier: true };
@@ -160,13 +166,29 @@ test('a card whose lost carrier is told only when it serves is left, and served 
   for (let blink = 0; blink < 5; blink++) {
     card.done.length = 0;
     await card.tell({ carrier: false });
-    expect(card.done).toEqual(['to synthetic: carrier lost', 'disarm']);
+    expect(card.done).toEqual(['to synthetic: carrier lost', 'close queues', 'open queues']);
     await card.tell({ up: false, carrier: false });
     await card.tell({});
-    expect(card.done.slice(2)).toEqual(SERVES);
+    expect(card.done.slice(3)).toEqual(SERVES);
   }
   await card.tell(undefined, 7);
-  expect(card.done.slice(4)).toEqual(['to synthetic: link gone', 'close']);
+  expect(card.done.slice(5)).toEqual(['to synthetic: link gone', 'close']);
+  expect(card.errors).toEqual([]);
+  await card.port.close();
+});
+
+test('a card whose queues the kernel has not let go of yet is asked again, and not opened anew for that', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  let busy = 3;
+  card.openingQueues = () => {
+    if (busy-- > 0) throw new TwinpathError('ERR_DEVICE_BUSY', { device: 'vf0' });
+  };
+  await card.tell({ carrier: false });
+  await card.tell({});
+  expect(card.done.filter((what) => what === 'open')).toHaveLength(1);
+  expect(card.done.slice(-3)).toEqual(['open queues', ...SERVES]);
   expect(card.errors).toEqual([]);
   await card.port.close();
 });
@@ -222,4 +244,24 @@ test('a card that goes, or is replaced, while its link is away is closed', async
     const closed = card.done.filter((what) => what === 'close');
     expect(closed).toHaveLength(next === undefined ? 1 : 2);
   }
+});
+
+test('a card that drops what it is given is looked at, before the kernel tells that its carrier is lost', async () => {
+  const { words, layout } = memory;
+  const doubt = (layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2;
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  card.done.length = 0;
+  words[doubt] = Doubt.ASKED;
+  card.port.attention();
+  await card.port.changed();
+  expect([words[doubt], card.done]).toEqual([Doubt.LINKED, []]);
+  words[doubt] = Doubt.ASKED;
+  card.vf = { ...card.vf!, carrier: false };
+  card.port.attention();
+  await card.port.resettled(undefined);
+  expect(card.done.slice(0, 1)).toEqual(['to synthetic: carrier lost']);
+  words[doubt] = Doubt.NONE;
+  await card.port.close();
 });

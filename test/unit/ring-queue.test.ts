@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Errno } from '../../src/errors.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { HEADROOM, Path, PathSlot, Ring } from '../../src/memory/layout.ts';
+import { Doubt, HEADROOM, Path, PathSlot, Ring } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
 import { RingQueue, ringPlace } from '../../src/paths/ring-queue.ts';
@@ -628,6 +628,29 @@ describe('a packet that the device drops however often it is given it', () => {
     drain(bench);
     expect(bench.kernel.now - before).toBeGreaterThanOrEqual(250);
     expect(bench.counters.errors).toBe(13);
+  });
+
+  it.each([
+    ['has a link', Doubt.LINKED, 250],
+    ['may have lost its link', Doubt.ASKED, 1500],
+  ])('is given up sooner where it is known that the device %s, which is asked once', (_, answer, millis) => {
+    const bench = new Bench();
+    const { words, layout } = bench.memory;
+    const doubt = (layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2;
+    bench.kernel.poison = (packet) => packet === 0;
+    bench.push(2);
+    const asked: number[] = [];
+    for (; bench.counters.errors === 0; bench.kernel.now++) {
+      expect(bench.kernel.now).toBeLessThan(3000);
+      bench.queue.flush();
+      bench.queue.complete();
+      if (!bench.queue.takeDoubt()) continue;
+      asked.push(bench.kernel.now);
+      expect(words[doubt]).toBe(Doubt.ASKED);
+      words[doubt] = answer;
+    }
+    expect(asked).toEqual([20]);
+    expect(bench.kernel.now - 1).toBe(millis);
   });
 
   it('is kept as long as the device is only going: the next path gets it, in its place', () => {

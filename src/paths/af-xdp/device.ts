@@ -146,10 +146,7 @@ export class AfXdpDevice implements PathDevice {
     return this;
   }
 
-  /**
-   * In copy mode. A zero-copy driver that stops drops what it has read of the transmit ring, and may not read on: what is
-   * left there comes back when the sockets are closed.
-   */
+  /** In copy mode. To a zero-copy driver a socket that comes or goes is a reset. */
   get outlastsLink(): boolean {
     return this.#memory.words[(this.#slot(0) + PathSlot.rescuable) >> 2] === 1;
   }
@@ -175,7 +172,7 @@ export class AfXdpDevice implements PathDevice {
       this.#programId = this.#bpf.programInfo(this.#fds.program).id;
       const hook = this.#attach();
       if (hook === 'generic') this.#takeFeatures('generic features', UNWANTED_BY_GENERIC);
-      const zeroCopy = this.#bindAll(hook);
+      const zeroCopy = this.#bindAll(hook === 'native');
       this.#delegate();
       this.#describeTags();
       this.description.mode = `${hook} ${zeroCopy ? 'zero-copy' : 'copy'}${this.#openSegmentSocket(zeroCopy)}`;
@@ -272,7 +269,7 @@ export class AfXdpDevice implements PathDevice {
     everyStep([
       () => this.disarm(),
       () => this.#shut('attached'),
-      ...Array.from({ length: this.#queues }, (_, queue) => () => this.#closeSocket(queue)),
+      () => this.closeQueues(),
       () => this.#shut('segments'),
       () => this.#shut('program'),
       () => this.#shut('map'),
@@ -281,6 +278,22 @@ export class AfXdpDevice implements PathDevice {
       () => this.#settings.restore(),
       () => this.changed(),
     ]);
+  }
+
+  /** The program stays attached, so that the device is not reset: closed sockets leave nothing in their rings. */
+  closeQueues(): void {
+    everyStep([
+      () => this.disarm(),
+      ...Array.from({ length: this.#queues }, (_, queue) => () => this.#closeSocket(queue)),
+      () => this.changed(),
+    ]);
+  }
+
+  openQueues(): void {
+    this.#bindAll(false);
+    this.#delegate();
+    this.#shareSegmentSocket();
+    this.changed();
   }
 
   #keep(which: keyof Descriptors, fd: number): void {
@@ -477,14 +490,13 @@ export class AfXdpDevice implements PathDevice {
     return 'generic';
   }
 
-  /** Opens and binds a socket per queue; whether all of them got zero-copy. */
-  #bindAll(hook: XdpMode): boolean {
-    let zeroCopy = true;
+  /** Opens and binds a socket per queue, with zero-copy if it is wanted; whether all of them got that. */
+  #bindAll(zeroCopy: boolean): boolean {
     for (let queue = 0; queue < this.#serving; queue++) {
       const slot = this.#slot(queue);
       const fd = this.#openSocket(slot, queue);
       // One mode for all queues: after the first had to copy, do not let a later one differ.
-      const flags = BIND_NEED_WAKEUP | (hook === 'generic' || !zeroCopy ? BIND_COPY : 0);
+      const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY);
       const bound = this.#shim.xskBind(fd, this.#link.ifindex, queue, flags);
       if (bound === Errno.EBUSY) this.#busy(`its queue ${queue} belongs to another AF_XDP socket`);
       check(bound, 'bind(AF_XDP)', { device: `${this.#link.name} queue ${queue}` });
@@ -509,10 +521,14 @@ export class AfXdpDevice implements PathDevice {
     if (zeroCopy) return ', large segments cut';
     const fd = openSegmentSocket(this.#shim, this.#link.ifindex, 'direct');
     this.#keep('segments', fd);
-    for (let queue = 0; queue < this.#serving; queue++) {
-      this.#memory.words[(this.#slot(queue) + PathSlot.segmentsFd) >> 2] = fd;
-    }
+    this.#shareSegmentSocket();
     return segmentsNote(fd);
+  }
+
+  #shareSegmentSocket(): void {
+    for (let queue = 0; queue < this.#serving; queue++) {
+      this.#memory.words[(this.#slot(queue) + PathSlot.segmentsFd) >> 2] = Math.max(0, this.#fds.segments);
+    }
   }
 
   #openSocket(slot: number, queue: number): number {
