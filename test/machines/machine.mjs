@@ -1,0 +1,256 @@
+/**
+ * One port on a machine, in the guest: what a scenario does to it, and what came of it.
+ *
+ * The NetVSC is played by a bridge over the synthetic NIC: the VF joins it as it joins a NetVSC, so what the VF's XDP program
+ * passes goes to the machine by it.
+ */
+import { execFileSync } from 'node:child_process';
+import { constants, existsSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { imbalances } from '../../dist/src/cli/imbalances.js';
+import { openPort } from '../../dist/src/index.js';
+
+const { RIG_SYN, RIG_MAC, RIG_QUEUES } = process.env;
+const NETVSC = 'netvsc0';
+/** Its own, lest the port take it for the VF: a NetVSC has no such leg. */
+const SYNTHETIC_MAC = '02:00:00:00:00:08';
+const OUTSIDE_MAC = '02:00:00:00:00:99';
+/** Generous: what has not happened on an emulated machine by then never will. */
+const PATIENCE_MILLIS = 120_000;
+
+const sh = (command) => execFileSync('bash', ['-c', command], { encoding: 'utf8' });
+const read = (file) => {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    return '';
+  }
+};
+
+/** The remote control, one order at a time: see rig.mjs. Looks for the answer, since a read that waits cannot be ended. */
+class Rig {
+  #fd = -1;
+  #before = Promise.resolve();
+
+  ask(order) {
+    const answer = this.#before.then(() => this.#exchange(order));
+    this.#before = answer.catch(() => {});
+    return answer;
+  }
+
+  async #exchange(order) {
+    if (this.#fd < 0)
+      this.#fd = openSync('/dev/virtio-ports/rig.ctl', constants.O_RDWR | constants.O_NONBLOCK);
+    writeSync(this.#fd, `${order}\n`);
+    let text = '';
+    for (;;) {
+      text += this.#read();
+      const end = /^= (\d+)\n/m.exec(text);
+      if (end === null) {
+        await sleep(5);
+        continue;
+      }
+      const said = text.slice(0, end.index).replace(/^\| /gm, '').trimEnd();
+      if (end[1] === '0') return said;
+      throw new Error(`rig ${order}: ${said}`);
+    }
+  }
+
+  #read() {
+    const buffer = Buffer.alloc(65536);
+    try {
+      return buffer.toString('utf8', 0, readSync(this.#fd, buffer));
+    } catch (error) {
+      if (error.code === 'EAGAIN') return '';
+      throw error;
+    }
+  }
+}
+
+export const rig = new Rig();
+
+export async function until(what, condition, millis = PATIENCE_MILLIS) {
+  const deadline = Date.now() + millis;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${millis / 1000} s`);
+    await sleep(20);
+  }
+}
+
+/** The stand-in for a NetVSC, once a boot. */
+export function buildNetvsc() {
+  sh(`
+    ip link add ${NETVSC} type bridge ageing_time 0 mcast_snooping 0
+    ip link set ${NETVSC} address ${RIG_MAC}
+    ip link set ${RIG_SYN} address ${SYNTHETIC_MAC}
+    ip link set ${RIG_SYN} master ${NETVSC} up
+    ip link set ${NETVSC} up
+    bridge fdb replace ${OUTSIDE_MAC} dev ${RIG_SYN} master static
+    ethtool -K ${RIG_SYN} lro off rx-gro-hw off >/dev/null 2>&1 || true
+  `);
+}
+
+/** The network device in a slot of the machine, or undefined. */
+function deviceIn(slot) {
+  const card = `/sys/bus/pci/devices/${process.env[`RIG_VF_PCI${slot}`]}`;
+  const places = existsSync(card)
+    ? [
+        card,
+        ...readdirSync(card)
+          .filter((name) => name.startsWith('virtio'))
+          .map((name) => `${card}/${name}`),
+      ]
+    : [];
+  for (const place of places) if (existsSync(`${place}/net`)) return readdirSync(`${place}/net`)[0];
+  return undefined;
+}
+
+export class Machine {
+  /** The one whose port is open. */
+  static current;
+  notes = [];
+  news = [];
+  failures = [];
+  slot = 1;
+  /** Packets that a scenario may lose, and why. */
+  allowed = 0;
+
+  static async open(options = {}) {
+    const machine = new Machine();
+    Machine.current = machine;
+    machine.port = await openPort({
+      ...{ netvsc: NETVSC, force: true, queues: Number(RIG_QUEUES) },
+      handler: new URL('../../dist/src/handlers/echo.js', import.meta.url),
+      handlerOptions: { address: '10.77.0.2' },
+      ...options,
+    });
+    machine.port.on('error', ({ code, message }) => {
+      const [line] = message.split('\n');
+      // What a card cannot do is told, and no failure.
+      if (code === 'ERR_DEVICE_SETTINGS') machine.notes.push(line);
+      else machine.failures.push(line);
+    });
+    machine.port.on('link', (news) =>
+      machine.news.push(`${news.path} ${news.state} ${news.detail ?? ''}`.trim()),
+    );
+    return machine;
+  }
+
+  get owners() {
+    return this.port.stats().queues.map(({ owner }) => owner);
+  }
+
+  /** The VF as the host gives it: it joins, and is opened 100 ms later. The host switches when it has a carrier. */
+  async plug(model, { slot = 1, late = false } = {}) {
+    this.slot = slot;
+    if (deviceIn(slot) === undefined) await rig.ask(`vf add ${slot} ${model}`);
+    await until(`a card in slot ${slot}`, () => deviceIn(slot) !== undefined);
+    const name = deviceIn(slot);
+    this.vf = name;
+    sh(`
+      ip link set ${name} master ${NETVSC}
+      bridge link set dev ${name} learning off flood off mcast_flood off bcast_flood off
+    `);
+    await sleep(100);
+    await this.setUp(late);
+  }
+
+  async setUp(late = false) {
+    sh(`ip link set ${this.vf} up`);
+    await this.#carrier();
+    if (late) await this.owned('vf');
+    await rig.ask('path vf');
+    await this.owned('vf');
+    this.mode = this.port.paths.vf?.mode;
+  }
+
+  async setDown() {
+    await rig.ask('path syn');
+    sh(`ip link set ${this.vf} down`);
+    await this.owned('synthetic');
+  }
+
+  async carrier(on) {
+    await rig.ask(`link vf ${on ? 'up' : 'down'}`);
+    if (on) await this.#carrier();
+    await rig.ask(`path ${on ? 'vf' : 'syn'}`);
+    await this.owned(on ? 'vf' : 'synthetic');
+  }
+
+  #carrier() {
+    const file = `/sys/class/net/${this.vf}/carrier`;
+    return until(`a carrier of ${this.vf}`, () => read(file) === '1');
+  }
+
+  /** The card is gone; the guest is told only once the port has found out by itself. */
+  async yank() {
+    await rig.ask('vf yank');
+    await rig.ask('path syn');
+    await this.owned('synthetic');
+    sh(`echo 1 > /sys/bus/pci/devices/${process.env[`RIG_VF_PCI${this.slot}`]}/remove`);
+  }
+
+  /** The host moves its data path, then asks for the VF back: what waits in the VF's rings is still there then. */
+  async unplug() {
+    await rig.ask('path syn');
+    await rig.ask('vf del');
+    await this.owned('synthetic');
+  }
+
+  async owned(path) {
+    await until(`all queues on ${path}`, () => this.owners.every((owner) => owner === path)).catch(
+      (error) => {
+        throw new Error(`${error.message}, but on ${this.owners}; ${this.news.slice(-3).join(', ')}`);
+      },
+    );
+  }
+
+  async drive(options = {}) {
+    await rig.ask(`traffic start ${JSON.stringify({ rate: 400, window: 400, icmpRate: 2, ...options })}`);
+  }
+
+  /** Until so many more packets have come back. */
+  async passed(packets = 150) {
+    const look = async () => JSON.parse(await rig.ask('traffic look')).received;
+    const before = await look();
+    await until(`${packets} more packets back`, async () => {
+      await sleep(200);
+      return (await look()) >= before + packets;
+    });
+  }
+
+  /** Ends traffic and port, and says what came of them. */
+  async finish() {
+    const { packets, icmp } = JSON.parse(await rig.ask('traffic stop'));
+    const { port } = this;
+    await until('the counters settle', () => imbalances(port.stats()).length === 0, 5_000).catch(() => {});
+    this.failures.push(...imbalances(port.stats()));
+    const frames = await port.audit();
+    for (const { worker, total, accounted, duplicates } of frames) {
+      if (accounted !== total || duplicates !== 0) {
+        this.failures.push(`worker ${worker}: ${accounted} of ${total} frames, ${duplicates} twice`);
+      }
+    }
+    const { paths, queues, dropped } = port.stats();
+    const counted = (name) => Object.values(paths).reduce((sum, path) => sum + (path[name] ?? 0), 0);
+    await port.close();
+    const sum = (what) => packets[what] + icmp[what];
+    const result = {
+      ...{ sent: sum('sent'), received: sum('received'), lost: sum('lost') },
+      ...{ doubled: sum('duplicated'), reordered: sum('reordered') },
+      ...{
+        rescued: counted('txRescued'),
+        retried: counted('txRetried'),
+        handedOver: queues.reduce((n, q) => n + q.handedOver, 0),
+      },
+      ...{
+        mode: this.mode,
+        dropped: Object.fromEntries(Object.entries(dropped).filter(([, n]) => n > 0)),
+      },
+    };
+    if (result.lost > this.allowed) this.failures.push(`${result.lost} lost`);
+    for (const what of ['doubled', 'reordered'])
+      if (result[what] > 0) this.failures.push(`${result[what]} ${what}`);
+    return { ...result, failures: this.failures, notes: this.notes, news: this.news };
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * `npm run test:machines`: boots guests with real PCI hot-plug and Debian's kernels, runs scenarios in them, and prints a
+ * table. Needs root, and some Debian packages that prepare.sh gets. Emulation is slow: it counts, and measures no time.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { SCENARIOS } from './scenarios.mjs';
+
+const HERE = fileURLToPath(new URL('.', import.meta.url));
+const PROJECT = join(HERE, '../..');
+const FOLDER = process.env.TWINPATH_MACHINES ?? join(homedir(), '.cache/twinpath-machines');
+const KERNELS = ['6.1', '6.12', 'newest'];
+const NAMES = Object.keys(SCENARIOS);
+const NICS = ['igb', 'e1000e', 'vmxnet3', 'virtio'];
+/** Seconds for a boot, and for a scenario on a machine that is emulated and has few CPUs. */
+const BOOT_SECONDS = 120;
+const SCENARIO_SECONDS = 240;
+
+const HELP = `Usage: npm run test:machines -- [options]
+
+Boots emulated machines with Debian's kernels, and plugs real PCI cards in and out of them under a port.
+
+Options:
+  --kernel LIST   ${KERNELS.join(', ')} (default: all)
+  --nic LIST      ${NICS.join(', ')} (default: all)
+  --only LIST     ${NAMES.join(', ')} (default: all)
+  --smoke         6.1 with igb, graceful: what CI runs
+  --json FILE     the results, for other programs
+  --help          this text
+
+As root. Kernels, QEMU and a small root come from Debian's mirror, 1.5 GB below ${FOLDER.replace(homedir(), '~')}
+($TWINPATH_MACHINES). Exit codes: 0 all passed, 1 some failed, 2 the command line was wrong.
+`;
+
+function asked() {
+  const { values } = parseArgs({
+    options: {
+      ...{ kernel: { type: 'string' }, nic: { type: 'string' }, only: { type: 'string' } },
+      ...{ smoke: { type: 'boolean' }, json: { type: 'string' }, help: { type: 'boolean' } },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    process.exit(0);
+  }
+  const list = (name, all) => {
+    const wanted = values[name]?.split(',') ?? all;
+    const unknown = wanted.find((one) => !all.includes(one));
+    if (unknown !== undefined) throw new Error(`--${name} knows no ${unknown}; it knows ${all.join(', ')}`);
+    return wanted;
+  };
+  if (values.smoke) return { kernels: ['6.1'], nics: ['igb'], scenarios: ['graceful'], json: values.json };
+  const scenarios = list('only', NAMES);
+  return { kernels: list('kernel', KERNELS), nics: list('nic', NICS), scenarios, json: values.json };
+}
+
+/** What runs now: it ends with this program. */
+let running;
+for (const [signal, code] of Object.entries({ SIGINT: 130, SIGTERM: 143 })) {
+  process.on(signal, () => {
+    running?.kill('SIGTERM');
+    process.exit(code);
+  });
+}
+
+/** Runs a program, hands each line of its output on, and returns its status. */
+function run(file, args, hear) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    running = child;
+    let rest = '';
+    child.stdout.on('data', (data) => {
+      const lines = (rest + data).split('\n');
+      rest = lines.pop();
+      for (const line of lines) hear(line);
+    });
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve(code ?? signal));
+  });
+}
+
+async function prepared(kernel) {
+  let name = kernel;
+  const script = kernel === 'newest' ? ['prepare-kernel.sh'] : ['prepare.sh', kernel];
+  const status = await run('bash', [join(HERE, script[0]), ...script.slice(1)], (line) => {
+    name = line;
+  });
+  if (status !== 0) throw new Error(`${script.join(' ')} ended with ${status}`);
+  if (!existsSync(join(FOLDER, 'qemu/usr/bin/qemu-system-x86_64'))) {
+    const done = await run('bash', [join(HERE, 'prepare-qemu.sh')], (line) => console.error(line));
+    if (done !== 0) throw new Error(`prepare-qemu.sh ended with ${done}`);
+  }
+  return kernel === 'newest' ? name : kernel;
+}
+
+async function boot(kernel, name, nic, scenarios, told) {
+  const results = join(PROJECT, 'build/machines', `${kernel}-${nic}`);
+  rmSync(results, { recursive: true, force: true });
+  mkdirSync(results, { recursive: true });
+  const timeout = BOOT_SECONDS + scenarios.length * SCENARIO_SECONDS;
+  const args = [name, '--vf', nic, '--share', PROJECT, '--run', join(HERE, 'guest.mjs')];
+  const found = [];
+  const status = await run(
+    'bash',
+    [
+      join(HERE, 'boot.sh'),
+      ...args,
+      '--results',
+      results,
+      '--timeout',
+      String(timeout),
+      '--',
+      nic,
+      ...scenarios,
+    ],
+    (line) => {
+      if (!line.startsWith('RESULT ')) return void console.error(`  ${line}`);
+      const result = { ...JSON.parse(line.slice(7)), line: kernel };
+      found.push(result);
+      told(result);
+    },
+  );
+  for (const scenario of scenarios.slice(found.length)) {
+    const failures = [`the machine ended with ${status}: see build/machines/${kernel}-${nic}/console.log`];
+    found.push({ kernel: name, line: kernel, model: nic, scenario, failures });
+    told(found.at(-1));
+  }
+  return found;
+}
+
+const COLUMNS = ['kernel', 'card', 'scenario', 'sent', 'lost', 'doubled', 'reordered', 'rescued', 'result'];
+
+/** The results as a table in Markdown. */
+function table(results) {
+  const row = ({ kernel, model, scenario, sent, lost, doubled, reordered, rescued, failures }) => [
+    ...[kernel, model, scenario, ...[sent, lost, doubled, reordered, rescued].map((n) => n ?? '')],
+    failures.length === 0 ? 'passed' : `failed: ${failures.join('; ')}`.slice(0, 200),
+  ];
+  const lines = [COLUMNS, COLUMNS.map(() => '---'), ...results.map(row)];
+  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+async function main() {
+  const { kernels, nics, scenarios, json } = asked();
+  if (process.getuid() !== 0) throw new Error('it takes root: the machines have networks of their own');
+  const results = [];
+  for (const kernel of kernels) {
+    const name = await prepared(kernel);
+    for (const nic of nics) {
+      console.error(`${kernel} with ${nic}: ${scenarios.join(', ')}`);
+      const told = ({ scenario, failures, lost }) =>
+        console.error(
+          `  ${failures.length === 0 ? 'passed' : 'FAILED'} ${scenario}: ${failures.join('; ') || `${lost} lost`}`,
+        );
+      results.push(...(await boot(kernel, name, nic, scenarios, told)));
+    }
+  }
+  console.log(table(results));
+  if (json !== undefined) writeFileSync(json, JSON.stringify(results, undefined, 2));
+  return results.every(({ failures }) => failures.length === 0) ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  console.error(`test:machines: ${error.message}`);
+  process.exitCode = 2;
+}
