@@ -229,6 +229,9 @@ export const PathSlot = {
   recallEnd: 8 * LINE + 84,
   recallCount: 8 * LINE + 88,
   recallCompletes: 8 * LINE + 92,
+  recallBounced: 8 * LINE + 100,
+  /** AF_XDP only: bounced packets whose frames have not come home. (w) */
+  bounces: 8 * LINE + 104,
   /** A {@link Doubt}: asked by the worker, answered by the coordinator. (w, c) */
   doubt: 8 * LINE + 96,
   bytes: 9 * LINE,

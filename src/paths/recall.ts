@@ -8,10 +8,10 @@
  *
  * So the kernel is asked. Each descriptor that it may not have read gets an address that is in no frame: the kernel passes
  * over those and counts them (`tx_invalid_descs`). Up to Linux 6.5 it passes over all in one kick, later over one in each;
- * some later ones complete them too, with that address, which says that no frame comes home. When it has passed over
- * everything, the count says how many it had not sent: the last so many of the ring. A device that is down takes no kick,
- * but then it has completed all that it ever took, and the completions say the same (`__dev_close_many` clears IFF_UP
- * after ndo_stop; net/core/dev.c).
+ * some later ones complete them too, with that address, which says that no frame comes home; and they do it only while
+ * nothing else is under way, with EAGAIN until then. When it has passed over everything, the count says how many it had not
+ * sent: the last so many of the ring. A device that is down takes no kick, but then it has completed all that it ever took,
+ * and the completions say the same (`__dev_close_many` clears IFF_UP after ndo_stop; net/core/dev.c).
  *
  * The counts are of the whole life of the socket, and so is `PathSlot.recalled`, of which a change says that the place
  * of what was left is written down. So a worker may die at any moment: the next one asks again, and gets the same answer.
@@ -38,8 +38,13 @@ export interface Asking {
   readonly complete: () => void;
 }
 
-/** Kicks in vain after which a device that completes nothing is taken for dead, with all that it was given. */
-const PATIENCE = 1000;
+/** How it ended: the kernel has passed over everything; the device is down; or packets are under way, and it is to be asked again. */
+export type Answer = 'passed' | 'down' | 'busy';
+
+/** Kicks in vain before it is asked again later. */
+const FEW = 4;
+/** And where there is no later: then what the device has not completed it will never send. */
+const MANY = 1000;
 
 export class Recall {
   readonly #words: Int32Array;
@@ -51,6 +56,7 @@ export class Recall {
   readonly #countAt: number;
   readonly #stagedAt: number;
   readonly #completesAt: number;
+  readonly #bouncedAt: number;
 
   /** @param slot offset of the path slot */
   constructor(memory: Memory, slot: number, tx: Producer, completion: Consumer, asking: Asking) {
@@ -63,6 +69,7 @@ export class Recall {
     this.#countAt = (slot + PathSlot.recallCount) >> 2;
     this.#stagedAt = (slot + PathSlot.staged) >> 2;
     this.#completesAt = (slot + PathSlot.recallCompletes) >> 2;
+    this.#bouncedAt = (slot + PathSlot.recallBounced) >> 2;
   }
 
   /**
@@ -72,6 +79,15 @@ export class Recall {
   get moved(): number {
     const counted = this.#completes ? 2 : 1;
     return (this.#tx.consumed + this.#completed - counted * this.#words[this.#recalledAt]!) | 0;
+  }
+
+  /** Whether a packet has bounced, and the kernel has not said yet which. */
+  get bounced(): boolean {
+    return this.#words[this.#bouncedAt] === 1;
+  }
+
+  set bounced(whether: boolean) {
+    this.#words[this.#bouncedAt] = Number(whether);
   }
 
   /** Packets taken back that are not in the ring again, and nowhere else. */
@@ -91,25 +107,26 @@ export class Recall {
   }
 
   /**
-   * Takes back what the kernel has not sent: it is `left` then. Not while packets are staged.
+   * Takes back what the kernel has not sent: it is `left` then, unless the answer is 'busy'. Not while packets are staged.
    *
-   * @returns whether the kernel has passed over everything: if not, the ring may have no room for it
+   * @param last the device is left: it is known by the completions then, if not otherwise
    */
-  take(): boolean {
+  take(last: boolean): Answer {
     const words = this.#words;
     const end = this.#tx.cursor;
-    const passed = this.#passes();
+    const answer = this.#passes(last ? MANY : FEW);
+    if (answer === 'busy' && !last) return answer;
     const over = this.#asking.passedOver();
     this.#lookForCompleted();
-    const ever =
-      passed && over >= 0 ? over : end - this.#completed + (this.#completes ? Math.max(0, over) : 0);
+    const counted = answer === 'passed' && over >= 0;
+    const ever = counted ? over : end - this.#completed + (this.#completes ? Math.max(0, over) : 0);
     const count = (ever - words[this.#recalledAt]!) | 0;
-    if (count <= 0) return passed;
+    if (count <= 0) return answer;
     words[this.#countAt] = 0;
     words[this.#endAt] = end;
     words[this.#countAt] = count;
     words[this.#recalledAt] = ever | 0; // last: until then the next worker finds the same
-    return passed;
+    return answer;
   }
 
   /** Whether that entry of the completion ring, a word index, is of a descriptor that the kernel passed over. */
@@ -135,20 +152,23 @@ export class Recall {
     this.#words[this.#countAt] = 0;
   }
 
-  /** Has the kernel pass over everything that is published. */
-  #passes(): boolean {
+  /** Has the kernel pass over everything that is published, with so many kicks in vain. */
+  #passes(patience: number): Answer {
     const tx = this.#tx;
     const words = this.#words;
     let pending = tx.pending();
     for (let i = 0; i < pending; i++) words[tx.pendingSlot(i) + UPPER] = NOWHERE;
     // One kick for each, and one in which the kernel says so.
-    for (let kicks = pending + PATIENCE; pending > 0 && kicks > 0; kicks--) {
+    for (let kicks = pending + patience, vain = 0; pending > 0; kicks--) {
+      if (kicks === 0 || vain === patience) return 'busy';
       const result = this.#asking.kick();
-      if (result === Errno.EAGAIN) this.#asking.complete();
-      else if (result < 0) break;
+      if (result === Errno.EAGAIN) {
+        this.#asking.complete();
+        vain++;
+      } else if (result < 0) return 'down';
       pending = tx.pending();
     }
-    return pending === 0;
+    return 'passed';
   }
 
   /** Whether the kernel completes what it passes over. It does so at once: those of the first time are looked for. */

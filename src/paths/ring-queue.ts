@@ -9,11 +9,11 @@ import { type CounterIndex, type PathCounter, pathCounters } from '../memory/cou
 import type { FramePool, PathLedger } from '../memory/frames.ts';
 import { Holder, holderTag } from '../memory/holder.ts';
 import { kernelsOf } from '../memory/kernels.ts';
-import { type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
+import { BURST, type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
 import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathQueue } from './path.ts';
-import { Recall } from './recall.ts';
+import { type Answer, Recall } from './recall.ts';
 import { ReceiveRing } from './receive-ring.ts';
 import type { SegmentSender } from './segments.ts';
 import { type Millis, Refusals, Stall } from './stall.ts';
@@ -22,6 +22,12 @@ import { Turn } from './turn.ts';
 
 /** Refill in batches: one release per this many frames, and the kernel never runs dry meanwhile. */
 const REFILL = 32;
+
+/**
+ * Packets that may wait in the ring of a kernel which does not always say how far it has read: those of which that is not
+ * known are few then. A worker wants room for a burst, and the kernel reads half of one in a kick.
+ */
+const UNTOLD = 2 * BURST;
 
 /** Completions taken back at once. */
 const COMPLETE = 256;
@@ -80,6 +86,7 @@ export class RingQueue implements PathQueue {
   readonly #pool: FramePool;
   readonly #frames: number;
   readonly #consumedAt: number;
+  readonly #bouncesAt: number;
   readonly #kick: () => number;
   readonly #wake: (fd: number) => number;
   readonly #fill: Producer;
@@ -101,8 +108,10 @@ export class RingQueue implements PathQueue {
   #dead = 0;
   /** What the last kick that said nothing of a packet ended in. */
   #answer = 0;
-  /** Bounced packets whose frames have not come home. */
-  #bounces = 0;
+  /** Copies of packets of which one has bounced, by slot. */
+  readonly #kept = new Map<number, Uint8Array>();
+  /** The kernel is asked, and has not answered yet: it is given nothing until it has. */
+  #asking = false;
 
   /** @param kernels other than the thread's: for tests */
   constructor(
@@ -130,6 +139,7 @@ export class RingQueue implements PathQueue {
     this.#pool = pool;
     this.#frames = layout.frames;
     this.#consumedAt = (slot + PathSlot.consumed) >> 2;
+    this.#bouncesAt = (slot + PathSlot.bounces) >> 2;
     this.#kick = () => kick(this.fd);
     this.#wake = wake ?? (() => 0);
     this.#fill = new Producer(words, place(Ring.FILL));
@@ -169,7 +179,10 @@ export class RingQueue implements PathQueue {
   }
 
   room(wanted: number): number {
-    return this.#left > 0 ? 0 : this.#out.room(wanted);
+    if (this.#recall === undefined) return this.#out.room(wanted);
+    if (this.#left > 0 || this.#asking) return 0;
+    const waiting = this.#tx.pending() + this.#out.staged;
+    return this.#out.room(Math.max(0, Math.min(wanted, UNTOLD - waiting)));
   }
 
   push(offset: number, bytes: number): void {
@@ -191,14 +204,16 @@ export class RingQueue implements PathQueue {
       this.#publish();
       return this.#dead;
     }
-    if (this.#left > 0) this.#settle();
+    if ((this.#asking || this.#left > 0) && !this.#settle()) return this.#fail(Errno.EBUSY!);
     this.#publish();
     if (!this.backlog) return 0;
-    if (this.#tx.needWakeup) {
+    if (this.#tx.needWakeup && !this.#asking) {
       this.#doubles[this.#counter.kicks]!++;
       const before = this.#tx.consumed;
       const result = this.#kick();
       if (result === Errno.EBUSY && this.#copies) {
+        this.#words[this.#bouncesAt]!++;
+        if (this.#recall !== undefined) this.#keepCopies(before);
         const goesOn = this.#recall === undefined ? this.#bounced(before) : this.#bouncedUntold(this.#recall);
         if (!goesOn) return this.#fail(result);
       } else if (!isPassing(result)) return this.#fail(result);
@@ -224,8 +239,8 @@ export class RingQueue implements PathQueue {
     const frames = this.#recall === undefined ? this.#free(count) : this.#freeSent(this.#recall, count);
     this.#completion.release(count);
     // A bounced packet is completed too, without having been sent.
-    const bounced = Math.min(this.#bounces, frames);
-    this.#bounces -= bounced;
+    const bounced = Math.min(this.#words[this.#bouncesAt]!, frames);
+    this.#words[this.#bouncesAt]! -= bounced;
     this.#doubles[this.#counter.txPackets]! += frames - bounced;
   }
 
@@ -265,7 +280,8 @@ export class RingQueue implements PathQueue {
   takeBack(visit: (offset: number, bytes: number) => void): number {
     this.#publish(); // another port may have forwarded packets since the last flush
     const words = this.#words;
-    this.#ask();
+    if (this.#recall?.bounced) this.#bouncedUntold(this.#recall, true);
+    else this.#ask(true);
     const count = this.#unsent();
     for (let i = 0; i < count; i++) {
       const slot = this.#tx.slotAt(this.#firstUnsent);
@@ -302,10 +318,16 @@ export class RingQueue implements PathQueue {
       if (!this.#recall?.isPassedOver(slot)) visit(words[slot]! & mask);
     }
     walk(this.#fill.pending(), (i) => this.#fill.pendingSlot(i));
-    walk(this.#unsent(), (i) => this.#tx.slotAt(this.#firstUnsent + i));
+    // While it is not known what the kernel has taken, all of it counts as taken.
+    if (!this.#asking) walk(this.#unsent(), (i) => this.#tx.slotAt(this.#firstUnsent + i));
   }
 
-  detach(): void {}
+  /** Takes back all that the kernel has completed: what is left when the socket is closed counts as unknown. */
+  detach(): void {
+    for (let left = this.#completion.entries; left > 0 && this.#completion.pending() > 0; left -= COMPLETE) {
+      this.complete();
+    }
+  }
 
   /** The path takes nothing any more. */
   #fail(result: number): number {
@@ -391,20 +413,28 @@ export class RingQueue implements PathQueue {
     else this.#words[this.#consumedAt] = (this.#firstUnsent + 1) | 0;
   }
 
-  /** Learns what the kernel has not sent, where it does not say so by itself. Whether the ring has room for that. */
-  #ask(): boolean {
-    if (this.#recall === undefined) return false;
-    const passed = this.#recall.take();
-    this.#words[this.#consumedAt] = this.#tx.cursor; // all before is read, or taken back
-    return passed;
+  /** Learns what the kernel has not sent, where it does not say so by itself. @param last the path is left: see recall.ts */
+  #ask(last = false): Answer | undefined {
+    if (this.#recall === undefined) return undefined;
+    const answer = this.#recall.take(last);
+    this.#asking = answer === 'busy' && !last;
+    if (!this.#asking) this.#words[this.#consumedAt] = this.#tx.cursor; // all before is read, or taken back
+    return answer;
   }
 
-  /** The same, and puts it into the ring once more: then what is in there is exactly what was not sent. */
-  #settle(): void {
+  /**
+   * The same, and puts it into the ring once more: then what is in there is exactly what was not sent.
+   *
+   * @returns false if it is time to give the device up instead
+   */
+  #settle(): boolean {
     this.#publish();
-    if (!this.#ask()) return;
-    this.#refusals?.moved(this.#left);
-    this.#repeat();
+    if (this.#recall?.bounced) return this.#bouncedUntold(this.#recall);
+    if (this.#ask() === 'passed') {
+      this.#refusals?.moved(this.#left);
+      this.#repeat();
+    }
+    return true;
   }
 
   #repeat(): void {
@@ -434,7 +464,6 @@ export class RingQueue implements PathQueue {
     const pool = this.#pool;
     tx.pending();
     const after = tx.consumed;
-    this.#bounces++;
     const told = words[this.#consumedAt]!;
     const first = ((told - before) | 0) > 0 ? told : before;
     const taken = ((after - first) | 0) > 0 ? after : first + 1;
@@ -446,11 +475,13 @@ export class RingQueue implements PathQueue {
     }
     const dropped = tx.slotAt(taken - 1);
     const length = words[dropped + 2]!;
-    const home = this.#copyOf(dropped);
+    const from = this.#frames + words[dropped]!;
+    const home = pool.peek(0) + (words[dropped]! & (pool.frameSize - 1));
+    this.#bytes.copyWithin(this.#frames + home, from, from + length);
     for (let cursor = tx.cursor; cursor !== (taken | 0); cursor = (cursor - 1) | 0) {
       const to = tx.slotAt(cursor);
-      const from = tx.slotAt(cursor - 1);
-      words.copyWithin(to, from, from + 4);
+      const before = tx.slotAt(cursor - 1);
+      words.copyWithin(to, before, before + 4);
     }
     const slot = tx.slotAt(taken);
     words[slot] = home;
@@ -470,37 +501,50 @@ export class RingQueue implements PathQueue {
    * The same where the kernel does not say which packet that was: the last that it has taken. What it has not taken goes
    * into the ring once more, and that packet before it.
    */
-  #bouncedUntold(recall: Recall): boolean {
+  #bouncedUntold(recall: Recall, last = false): boolean {
     const words = this.#words;
     const pool = this.#pool;
-    this.#bounces++;
-    const asked = this.#ask();
+    recall.bounced = true;
+    const answer = this.#ask(last);
+    if (this.#asking) return true;
+    const passed = answer === 'passed';
     const end = this.#tx.cursor;
     const dropped = ((recall.left > 0 ? recall.first : end) - 1) | 0;
-    // A device that is down takes nothing: the packet is the first that is taken back.
-    const sentence = asked ? (this.#refusals?.judge(dropped, end) ?? 'again') : 'again';
-    if (sentence === 'lost' || pool.count === 0) this.#doubles[this.#counter.txErrors]!++;
-    else {
-      const slot = this.#tx.slotAt(dropped);
-      const home = this.#copyOf(slot);
+    // A device that is down, or left, takes nothing: the packet is the first that is taken back.
+    const sentence = passed ? (this.#refusals?.judge(dropped, end) ?? 'again') : 'again';
+    const slot = this.#tx.slotAt(dropped);
+    const packet = this.#kept.get(slot);
+    if (sentence === 'lost' || packet === undefined || pool.count === 0) {
+      this.#doubles[this.#counter.txErrors]!++;
+    } else {
+      const home = pool.peek(0) + (words[slot]! & (pool.frameSize - 1));
+      this.#bytes.set(packet, this.#frames + home);
       words[slot] = home;
+      recall.bounced = false;
       recall.prepend();
       pool.give(home, Holder.TX | this.tag);
       pool.remove(1);
       this.#doubles[this.#counter.txRetried]!++;
       this.#doubles[this.#counter.txPosted]!++;
     }
-    if (asked) this.#repeat();
+    this.#kept.clear();
+    recall.bounced = false;
+    if (passed) this.#repeat();
     return sentence !== 'failed';
   }
 
-  /** Copies a packet that lies in that slot into the frame on top of the pool. Returns where it lies there. */
-  #copyOf(slot: number): number {
+  /**
+   * Copies all packets of which one has bounced, from the cursor `before` that kick on: its frame comes home before the kernel has said which it was. A worker
+   * that dies meanwhile takes that one along.
+   */
+  #keepCopies(before: number): void {
     const words = this.#words;
-    const offset = this.#frames + words[slot]!;
-    const home = this.#pool.peek(0) + (words[slot]! & (this.#pool.frameSize - 1));
-    this.#bytes.copyWithin(this.#frames + home, offset, offset + words[slot + 2]!);
-    return home;
+    this.#kept.clear();
+    for (let cursor = before; cursor !== this.#tx.cursor; cursor = (cursor + 1) | 0) {
+      const slot = this.#tx.slotAt(cursor);
+      const offset = this.#frames + words[slot]!;
+      this.#kept.set(slot, this.#bytes.slice(offset, offset + words[slot + 2]!));
+    }
   }
 
   /**
@@ -511,17 +555,19 @@ export class RingQueue implements PathQueue {
     const held = Holder.TX | this.tag;
     const isHeld = (): boolean =>
       this.#pool.holder(this.#words[this.#tx.slotAt(this.#firstUnsent)]!) === held;
+    this.#passOver(this.#completion, held);
     if (this.#recall === undefined) this.#out.resume();
     else this.#resumeRecall(this.#recall);
-    while (this.#unsent() > 0 && !isHeld()) this.#pass();
+    while (!this.#asking && this.#unsent() > 0 && !isHeld()) this.#pass();
     if (this.#left > 0 && this.#tx.pending() === 0) this.#repeat();
     this.backlog = this.#unsent() > 0;
     this.#in.keepUnhandled(this.#pool, Holder.FILL | this.tag);
-    this.#passOver(this.#completion, held);
   }
 
   /** Where a worker took packets back last, those that it had staged are the first of them, and were posted before. */
   #resumeRecall(recall: Recall): void {
+    if (recall.bounced) this.#doubles[this.#counter.txErrors]!++; // that worker had the copy of it
+    recall.bounced = false;
     const { isLast } = recall;
     if (isLast) this.#ask(); // if that worker died before it had written down what it had found
     this.#out.resume(isLast);

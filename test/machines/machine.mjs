@@ -112,8 +112,10 @@ export class Machine {
   news = [];
   failures = [];
   slot = 1;
-  /** Packets that a scenario may lose, and why. */
+  /** Packets that a scenario may lose. */
   allowed = 0;
+  /** Whether packets come in order: see {@link drive}. */
+  inOrder = true;
 
   static async open(options = {}) {
     const machine = new Machine();
@@ -205,8 +207,14 @@ export class Machine {
     );
   }
 
+  /**
+   * Traffic from outside. With more than the guest answers at once packets wait in the host's taps too, one for each leg:
+   * when the host moves its data path, what waits in one is overtaken by the other before the guest sees any of it.
+   */
   async drive(options = {}) {
-    await rig.ask(`traffic start ${JSON.stringify({ rate: 400, window: 400, icmpRate: 2, ...options })}`);
+    const pace = { rate: 400, window: 400, icmpRate: 2, ...options };
+    this.inOrder = pace.window <= 400;
+    await rig.ask(`traffic start ${JSON.stringify(pace)}`);
   }
 
   /** Until so many more packets have come back. */
@@ -249,8 +257,8 @@ export class Machine {
       },
     };
     if (result.lost > this.allowed) this.failures.push(`${result.lost} lost`);
-    for (const what of ['doubled', 'reordered'])
-      if (result[what] > 0) this.failures.push(`${result[what]} ${what}`);
+    if (result.doubled > 0) this.failures.push(`${result.doubled} doubled`);
+    if (this.inOrder && result.reordered > 0) this.failures.push(`${result.reordered} reordered`);
     return { ...result, failures: this.failures, notes: this.notes, news: this.news };
   }
 }

@@ -60,6 +60,7 @@ export const SCENARIOS = {
     await machine.passed();
     await machine.plug(model, { slot: 2 });
     await machine.passed();
+    await machine.unplug();
     return machine.finish();
   },
 

@@ -64,6 +64,7 @@ class CopyMode {
   readonly #flying: number[] = [];
   readonly #version: Version;
   #invalid = 0;
+  #vain = 0;
   #cachedConsumer = 0;
   #cachedProducer = 0;
 
@@ -113,8 +114,10 @@ class CopyMode {
       any = true;
     }
     if (this.#version !== '6.1' && this.#isBad()) {
-      if (this.#version === '6.12, mended' && this.#isFull) {
-        this.land(1, 0); // time passes for who asks again
+      // It completes in the order of the ring, and nothing while something is under way.
+      const waits = this.#flying.length > 0 || this.#isFull;
+      if (this.#version === '6.12, mended' && waits) {
+        if (++this.#vain % 16 === 0) this.land(1, 0); // time passes for who asks again and again
         return Errno.EAGAIN!;
       }
       this.#invalid++;
@@ -189,6 +192,7 @@ class Bench {
   pool = new FramePool(this.memory, 0);
   queue: RingQueue;
   pushed = 0;
+  deaths = 0;
   /** Whether the device takes no large segment now. */
   refuses = false;
 
@@ -228,8 +232,15 @@ class Bench {
     return Math.min(count, Math.max(0, this.queue.room(ENTRIES) - ENTRIES / 2));
   }
 
+  /** The coordinator says that the device has a link, if that was asked. */
+  answer(): void {
+    const { words, layout } = this.memory;
+    if (this.queue.takeDoubt()) words[(layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2] = Doubt.LINKED;
+  }
+
   /** The worker dies here; another one goes on. */
   replace(): void {
+    this.deaths++;
     this.pool = new FramePool(this.memory, 0);
     this.queue = this.attach();
     this.pool.recover([this.queue]);
@@ -243,6 +254,16 @@ class Bench {
       ...{ posted: doubles[txPosted]!, packets: doubles[txPackets]!, errors: doubles[txErrors]! },
       ...{ retried: doubles[txRetried]!, rescued: doubles[txRescued]! },
     };
+  }
+
+  /** Every packet once and in order; a worker that dies while it is not known which one has bounced takes that along. */
+  sentAll(also: readonly number[] = []): void {
+    const sent = [...this.kernel.sent, ...also];
+    const lost = this.#version === '6.12, mended' ? this.counters.errors : 0;
+    expect(ascending(sent)).toBe(true);
+    expect(sent.length + lost).toBe(this.pushed);
+    expect(this.counters.errors).toBe(lost);
+    expect(lost).toBeLessThanOrEqual(this.deaths);
   }
 
   /** Every frame is free, in a ring, or with the kernel's socket buffers. */
@@ -298,12 +319,11 @@ describe.each(VERSIONS)(
               bench.queue.complete();
             }
             bench.whole();
-            expect(bench.kernel.sent).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
-            const { posted, packets, errors, retried } = bench.counters;
-            expect(errors).toBe(0);
+            const { posted, packets, retried } = bench.counters;
+            bench.sentAll();
             expect(posted).toBe(bench.pushed + retried);
             expect(bench.queue.ledger()).toMatchObject({ tx: 0, completing: 0 });
-            expect(packets).toBeGreaterThanOrEqual(bench.pushed);
+            expect(packets + bench.counters.errors).toBeGreaterThanOrEqual(bench.pushed);
           },
         ),
         { numRuns: 150 },
@@ -335,7 +355,7 @@ describe.each(VERSIONS)(
               bench.kernel.land(ENTRIES, 0);
               bench.queue.complete();
             }
-            expect(bench.kernel.sent).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
+            bench.sentAll();
             expect(bench.counters.posted).toBe(bench.pushed - uncut + bench.counters.retried);
           },
         ),
@@ -358,8 +378,7 @@ describe.each(VERSIONS)(
           });
           expect(rescued).toHaveLength(count);
           expect(bench.counters.rescued).toBe(count);
-          const all = [...bench.kernel.sent, ...rescued];
-          expect(all).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
+          bench.sentAll(rescued);
         }),
         { numRuns: 150 },
       );
@@ -539,6 +558,18 @@ it('kicks until all is taken before a large segment, however few packets the ker
   expect(bench.kernel.sent).toEqual(Array.from({ length: ENTRIES / 2 + 1 }, (_, i) => i));
 });
 
+it.each(VERSIONS)('knows what became of all that was completed when it is let go of: Linux %s', (version) => {
+  const bench = new Bench(['sent', 'dropped', 'sent', 'dropped'], 32, version);
+  bench.push(6);
+  for (let kick = 0; kick < 8; kick++) {
+    bench.queue.flush();
+    bench.kernel.land(ENTRIES, 0);
+  }
+  bench.queue.detach();
+  expect(bench.queue.inFlight()).toBe(0);
+  expect(bench.counters).toMatchObject({ posted: 8, packets: 6, retried: 2, errors: 0 });
+});
+
 it('gives a device that is gone no large segment while packets wait for it', () => {
   const bench = new Bench();
   bench.kernel.gone = true;
@@ -554,6 +585,7 @@ function drain(bench: Bench, most = 20_000): number {
     bench.kernel.now++;
     const result = bench.queue.flush();
     if (result < 0) return result;
+    bench.answer();
     bench.kernel.land(ENTRIES, 0);
     bench.queue.complete();
   }
@@ -588,7 +620,8 @@ describe('a packet that the device drops however often it is given it', () => {
           while (bench.pushed < number) {
             bench.push(bench.spare(Math.min(7, number - bench.pushed)));
             expect(bench.queue.flush()).toBe(0);
-            bench.kernel.now++;
+            bench.answer();
+            bench.kernel.now += 5;
             bench.kernel.land(ENTRIES, 0);
             bench.queue.complete();
             bench.whole();
@@ -889,8 +922,8 @@ describe.each(['6.12, mended', '6.12', '6.1'] as const)(
           bench.push(bench.spare(1));
           const waits = bench.queue.backlog || bench.queue.inFlight() > 0;
           bench.queue.flush();
-          const all = [...bench.kernel.sent, ...takenBack(bench)];
-          if (waits) expect(all).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
+          const rescued = takenBack(bench);
+          if (waits) bench.sentAll(rescued);
         }),
         { numRuns: 200 },
       );

@@ -46,6 +46,12 @@ const OPTION_ZEROCOPY = 1;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
 
+/** What a worker notes of a socket's rings: nothing at first. */
+const CURSORS = [
+  ...[PathSlot.staged, PathSlot.giving, PathSlot.consumed, PathSlot.bounces],
+  ...[PathSlot.recalled, PathSlot.recallCount, PathSlot.recallCompletes, PathSlot.recallBounced],
+];
+
 const NO_LINK = { ifindex: 0, programId: 0 };
 
 /** The rings of an io_uring of ours are smaller; kernels from 6.13 on account for them (io_uring/memmap.c). */
@@ -552,12 +558,7 @@ export class AfXdpDevice implements PathDevice {
     if (fd === Errno.ENOBUFS && step === 'setsockopt(XDP_UMEM_REG)') this.#mayNotLock(device, step);
     check(fd, step, { device });
     words[(slot + PathSlot.fd) >> 2] = fd;
-    words[(slot + PathSlot.staged) >> 2] = 0;
-    words[(slot + PathSlot.giving) >> 2] = 0;
-    words[(slot + PathSlot.consumed) >> 2] = 0;
-    words[(slot + PathSlot.recalled) >> 2] = 0;
-    words[(slot + PathSlot.recallCount) >> 2] = 0;
-    words[(slot + PathSlot.recallCompletes) >> 2] = 0;
+    for (const at of CURSORS) words[(slot + at) >> 2] = 0;
     words[(slot + PathSlot.driver) >> 2] = Driver.AF_XDP;
     return fd;
   }
