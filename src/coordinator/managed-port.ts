@@ -29,6 +29,8 @@ import { newSlot, pauseBeforeRetry, type Slot, unusable } from './slot.ts';
 const STEADY_NANOS = 10e9;
 /** Between two tries to open queues anew, in ms: twice as long as all before. */
 const LONGEST_PAUSE = 256;
+/** A path that waits for its link looks for it so often, in ms. */
+const LOOK_MILLIS = 250;
 /** A failure to open is told when it has lasted so long. */
 const PASSING_NANOS = 500e6;
 
@@ -378,6 +380,7 @@ export class ManagedPort {
       if (slot.device === undefined) this.#open(slot, endpoint!);
       if (!this.#serves(slot, endpoint)) {
         this.#events.changed();
+        this.#lookAgain(slot);
         return;
       }
       await this.#ownership.attach(slot.path);
@@ -467,6 +470,12 @@ export class ManagedPort {
     slot.retryAt = nowNanos() + pause * 1e6;
     clearTimeout(slot.retry);
     slot.retry = setTimeout(() => this.#events.guard('opening a path', () => this.changed()), pause + 1);
+  }
+
+  /** A carrier that was away for a moment only is told by no message. */
+  #lookAgain(slot: Slot): void {
+    clearTimeout(slot.retry);
+    slot.retry = setTimeout(() => this.#events.guard('looking at a link', () => this.changed()), LOOK_MILLIS);
   }
 
   /** Lets what the machine's own stack sends come in, once there is a path to send it by. */

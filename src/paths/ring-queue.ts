@@ -534,8 +534,8 @@ export class RingQueue implements PathQueue {
   }
 
   /**
-   * Copies all packets of which one has bounced, from the cursor `before` that kick on: its frame comes home before the kernel has said which it was. A worker
-   * that dies meanwhile takes that one along.
+   * Copies all packets of which one has bounced, from the cursor before that kick on: its frame comes home before the
+   * kernel has said which it was. A worker that dies meanwhile takes that one along.
    */
   #keepCopies(before: number): void {
     const words = this.#words;

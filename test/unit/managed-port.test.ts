@@ -193,6 +193,20 @@ test('a card whose queues the kernel has not let go of yet is asked again, and n
   await card.port.close();
 });
 
+test('a card whose carrier was away for a moment that no message tells of serves all the same', async () => {
+  const card = new Card();
+  await card.port.start();
+  card.opening = () => {
+    card.vf = { ...card.vf!, carrier: false };
+  };
+  await card.tell({});
+  card.vf = { ...card.vf!, carrier: true };
+  expect(card.news).toEqual([]);
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(card.done.slice(2)).toEqual(SERVES);
+  await card.port.close();
+});
+
 test('a card that is still down is made ready, so that nothing is reset when its host delivers by it', async () => {
   const card = new Card();
   await card.port.start();
