@@ -27,7 +27,7 @@ import { newSlot, pauseBeforeRetry, type Slot, unusable } from './slot.ts';
 
 /** A path that breaks before it has been open for so long is tried again ever more rarely. */
 const STEADY_NANOS = 10e9;
-/** Between two tries to open queues anew, in ms: twice as long as all before. */
+/** Pauses between tries to open queues anew grow up to this, in ms. */
 const LONGEST_PAUSE = 256;
 /** A path that waits for its link looks for it so often, in ms. */
 const LOOK_MILLIS = 250;
@@ -168,8 +168,7 @@ export class ManagedPort {
     this.#ownership.check();
     for (const slot of this.#slots) {
       if (!slot.ready || slot.broken !== undefined) continue;
-      if (this.#isDoubted(slot)) this.#events.guard('looking at a link', () => this.#lookAtLink(slot));
-      for (let queue = 0; queue < layout.geometry.queues && slot.broken === undefined; queue++) {
+      for (let queue = 0; queue < layout.geometry.queues; queue++) {
         const at = (layout.queue(this.port, queue) + QueueBlock.kickErrno) >> 2;
         slot.errno = Atomics.load(words, at + slot.path);
         if (slot.errno === 0) continue;
@@ -177,6 +176,11 @@ export class ManagedPort {
         this.#events.guard('closing a path', () => this.#reconcile());
         break;
       }
+    }
+    // Looking may take long: not before those that have failed are left.
+    for (const slot of this.#slots) {
+      if (!slot.ready || slot.broken !== undefined || !this.#isDoubted(slot)) continue;
+      this.#events.guard('looking at a link', () => this.#lookAtLink(slot));
     }
   }
 
@@ -275,10 +279,7 @@ export class ManagedPort {
     try {
       while (this.#dirty) {
         this.#dirty = false;
-        for (const slot of this.#slots) {
-          if (slot.broken === undefined) continue;
-          await (this.#isOnlyLink(slot) ? this.#rest(slot) : this.#lower(slot));
-        }
+        for (const slot of this.#slots) if (slot.broken !== undefined) await this.#lower(slot);
         if (this.#closing) {
           await this.#leave();
           continue;
@@ -317,16 +318,26 @@ export class ManagedPort {
     }
   }
 
-  /** Closes a path that the workers have been ordered off, and has them take its frames back. */
+  /**
+   * Closes a path that the workers have been ordered off, and has them take its frames back. One whose link alone is away
+   * stays open, with new queues that have nothing in them.
+   */
   async #lower(slot: Slot): Promise<void> {
     await this.#ownership.settled();
     const device = slot.device!;
+    const stays = this.#isOnlyLink(slot);
     this.#attempt('reading counters', () => slot.drops.settle(device));
     slot.ready = false;
-    this.#attempt('closing a path', () => device.close()); // disarms
+    this.#attempt('closing a path', () => (stays ? device.closeQueues!() : device.close())); // disarms
     await this.#ownership.reclaim(slot.path);
     this.#news(slot, slot.broken === 'link gone' ? 'gone' : 'down', whatBroke(slot));
     slot.errno = 0;
+    this.#dirty = true;
+    if (stays) {
+      slot.broken = undefined;
+      await this.#renewQueues(slot);
+      return;
+    }
     // A path that only just came and broke again is not tried at once for ever.
     if (slot.broken === 'kick failed' || slot.broken === 'path failed') {
       if (nowNanos() - slot.openedAt >= STEADY_NANOS) slot.failures = 0;
@@ -335,38 +346,28 @@ export class ManagedPort {
     slot.device = undefined;
     slot.broken = undefined;
     this.#events.changed();
-    this.#dirty = true;
   }
 
   /** Whether a path is only to wait for its link: the device is there, and what is open of it outlasts that. */
   #isOnlyLink({ path, broken, key, device }: Slot): boolean {
     if (this.#closing || path !== Path.VF || device?.outlastsLink !== true) return false;
     if (!isOfLink(broken) && broken !== 'kick failed') return false;
-    const now = this.network.look(path);
-    return now?.key === key && (isOfLink(broken) || unusable(path, now) !== undefined);
+    try {
+      const now = this.network.look(path);
+      return now?.key === key && (isOfLink(broken) || unusable(path, now) !== undefined);
+    } catch (error) {
+      this.#events.error(plain(error));
+      return false; // closed and opened again it is right as well
+    }
   }
 
-  /**
-   * The workers have been ordered off a path whose link is away: it gets new queues, with nothing in them, and stays open.
-   */
-  async #rest(slot: Slot): Promise<void> {
-    await this.#ownership.settled();
-    const device = slot.device!;
-    this.#attempt('reading counters', () => slot.drops.settle(device));
-    slot.ready = false;
-    this.#attempt('closing the queues of a path', () => device.closeQueues!());
-    await this.#ownership.reclaim(slot.path);
-    this.#news(slot, 'down', whatBroke(slot));
-    slot.errno = 0;
-    slot.broken = undefined;
-    this.#dirty = true;
+  async #renewQueues(slot: Slot): Promise<void> {
     try {
-      await openedQueues(device);
+      await openedQueues(slot.device!);
     } catch (error) {
       await this.#failed(slot, error);
       return;
     }
-    this.#events.changed();
     const gone = this.#whatIsWrong(slot, new Set(), new Set()); // whose message came meanwhile
     if (gone !== undefined && !isOfLink(gone)) this.#react(slot, gone, nowNanos());
   }
@@ -378,11 +379,7 @@ export class ManagedPort {
     if (slot.device === undefined && !this.#mayOpen(slot, endpoint)) return;
     try {
       if (slot.device === undefined) this.#open(slot, endpoint!);
-      if (!this.#serves(slot, endpoint)) {
-        this.#events.changed();
-        this.#lookAgain(slot);
-        return;
-      }
+      if (!this.#hasLink(slot, endpoint)) return;
       await this.#ownership.attach(slot.path);
       if (slot.broken === undefined) slot.device!.arm();
     } catch (error) {
@@ -423,13 +420,17 @@ export class ManagedPort {
 
   /**
    * Whether the link is there. Of a VF the kernel is asked: its device may have reset itself when it was opened, and
-   * messages about a carrier come late (net/core/link_watch.c).
+   * messages about a carrier come late, or not at all if it was away for a moment (net/core/link_watch.c).
    */
-  #serves({ path, key }: Slot, known: Endpoint | undefined): boolean {
+  #hasLink(slot: Slot, known: Endpoint | undefined): boolean {
+    const { path, key } = slot;
     if (path !== Path.VF) return true;
-    if (known === undefined || unusable(path, known) !== undefined) return false;
+    if (known === undefined || unusable(path, known) !== undefined) return false; // a message will come
     const now = this.network.look(path);
-    return now?.key === key && unusable(path, now) === undefined;
+    if (now?.key === key && unusable(path, now) === undefined) return true;
+    clearTimeout(slot.retry);
+    slot.retry = setTimeout(() => this.#events.guard('looking at a link', () => this.changed()), LOOK_MILLIS);
+    return false;
   }
 
   async #failed(slot: Slot, error: unknown): Promise<void> {
@@ -470,12 +471,6 @@ export class ManagedPort {
     slot.retryAt = nowNanos() + pause * 1e6;
     clearTimeout(slot.retry);
     slot.retry = setTimeout(() => this.#events.guard('opening a path', () => this.changed()), pause + 1);
-  }
-
-  /** A carrier that was away for a moment only is told by no message. */
-  #lookAgain(slot: Slot): void {
-    clearTimeout(slot.retry);
-    slot.retry = setTimeout(() => this.#events.guard('looking at a link', () => this.changed()), LOOK_MILLIS);
   }
 
   /** Lets what the machine's own stack sends come in, once there is a path to send it by. */

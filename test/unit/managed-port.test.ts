@@ -75,6 +75,7 @@ class Card {
   outlastsLink = true;
   opening = (): void => {};
   openingQueues = (): void => {};
+  looking = (): void => {};
   attached = 0;
   owner: PathId = Path.NONE;
   readonly port: ManagedPort;
@@ -105,7 +106,10 @@ class Card {
     const network: PortNetwork = {
       ...{ device: 'eth0', mac: '', holdings: {}, observe: () => [], make: device, adopt: device },
       endpoint: (path) => seen(path, this.told),
-      look: (path) => seen(path, this.vf),
+      look: (path) => {
+        this.looking();
+        return seen(path, this.vf);
+      },
     };
     const order = async (path: PathId, reason?: string): Promise<void> => {
       if (reason !== undefined) this.done.push(`to ${PATH_NAMES[path]}: ${reason}`);
@@ -241,6 +245,34 @@ test('a card whose driver reads the rings is closed with its link, and made read
   await card.tell({});
   const opened = ['open', ...SERVES];
   expect(card.done.slice(1)).toEqual([...opened, 'to synthetic: link down', 'close', ...opened]);
+  await card.port.close();
+});
+
+test('a card that cannot be looked at when its link goes is closed, told of, and opened again', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  card.done.length = 0;
+  card.looking = () => {
+    throw new TwinpathError('ERR_KERNEL', { syscall: 'RTM_GETLINK', errno: 105 });
+  };
+  await card.tell({ carrier: false });
+  expect(card.done.slice(0, 2)).toEqual(['to synthetic: carrier lost', 'close']);
+  expect(card.errors).toEqual(['ERR_KERNEL']);
+  card.looking = () => {};
+  await card.tell({});
+  expect(card.done.slice(-2)).toEqual(SERVES);
+  await card.port.close();
+});
+
+test('a card that waits for a link that nobody gives it is not looked at again and again', async () => {
+  const card = new Card();
+  await card.port.start();
+  let looks = 0;
+  card.looking = () => looks++;
+  await card.tell({ up: false, carrier: false });
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect([looks, card.done.filter((what) => what === 'open').length]).toEqual([0, 1]);
   await card.port.close();
 });
 
