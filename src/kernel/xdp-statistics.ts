@@ -1,7 +1,7 @@
 /** What the kernel counts of an AF_XDP socket: struct xdp_statistics, include/uapi/linux/if_xdp.h. Any thread. */
 import type { Shim } from './shim.ts';
 
-const SOL_XDP = 283;
+export const SOL_XDP = 283;
 const XDP_STATISTICS = 7;
 const BYTES = 48;
 /** Up to Linux 5.8 the last three are not there. */
@@ -19,14 +19,11 @@ export interface XdpStatistics {
 export function xdpStatistics(shim: Shim, fd: number): XdpStatistics | undefined {
   const raw = new BigUint64Array(BYTES / 8);
   if (shim.getsockopt(fd, SOL_XDP, XDP_STATISTICS, raw, BYTES) < LEAST_BYTES) return undefined;
-  const [rxDropped, rxInvalid, txInvalid, rxRingFull, rxFillEmpty] = Array.from(raw, Number) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
-  return { rxDropped, rxInvalid, txInvalid, rxRingFull, rxFillEmpty };
+  const counted = Array.from(raw, Number);
+  return {
+    ...{ rxDropped: counted[0]!, rxInvalid: counted[1]!, txInvalid: counted[2]! },
+    ...{ rxRingFull: counted[3]!, rxFillEmpty: counted[4]! },
+  };
 }
 
 /** Transmit descriptors that the kernel did not accept, and passed over; -1 if it does not say. */

@@ -229,11 +229,11 @@ export const PathSlot = {
   recallEnd: 8 * LINE + 84,
   recallCount: 8 * LINE + 88,
   recallCompletes: 8 * LINE + 92,
-  recallBounced: 8 * LINE + 100,
+  recallBounced: 8 * LINE + 96,
   /** AF_XDP only: bounced packets whose frames have not come home. (w) */
-  bounces: 8 * LINE + 104,
+  bounces: 8 * LINE + 100,
   /** A {@link Doubt}: asked by the worker, answered by the coordinator. (w, c) */
-  doubt: 8 * LINE + 96,
+  doubt: 8 * LINE + 104,
   bytes: 9 * LINE,
 } as const;
 

@@ -213,7 +213,7 @@ export class RingQueue implements PathQueue {
       const result = this.#kick();
       if (result === Errno.EBUSY && this.#copies) {
         this.#words[this.#bouncesAt]!++;
-        if (this.#recall !== undefined) this.#keepCopies(before);
+        if (this.#recall !== undefined) this.#keepCopies(this.#recall, before);
         const goesOn = this.#recall === undefined ? this.#bounced(before) : this.#bouncedUntold(this.#recall);
         if (!goesOn) return this.#fail(result);
       } else if (!isPassing(result)) return this.#fail(result);
@@ -474,14 +474,14 @@ export class RingQueue implements PathQueue {
       return sentence !== 'failed';
     }
     const dropped = tx.slotAt(taken - 1);
+    const offset = this.#frames + words[dropped]!;
     const length = words[dropped + 2]!;
-    const from = this.#frames + words[dropped]!;
     const home = pool.peek(0) + (words[dropped]! & (pool.frameSize - 1));
-    this.#bytes.copyWithin(this.#frames + home, from, from + length);
+    this.#bytes.copyWithin(this.#frames + home, offset, offset + length);
     for (let cursor = tx.cursor; cursor !== (taken | 0); cursor = (cursor - 1) | 0) {
       const to = tx.slotAt(cursor);
-      const before = tx.slotAt(cursor - 1);
-      words.copyWithin(to, before, before + 4);
+      const from = tx.slotAt(cursor - 1);
+      words.copyWithin(to, from, from + 4);
     }
     const slot = tx.slotAt(taken);
     words[slot] = home;
@@ -504,9 +504,9 @@ export class RingQueue implements PathQueue {
   #bouncedUntold(recall: Recall, last = false): boolean {
     const words = this.#words;
     const pool = this.#pool;
-    recall.bounced = true;
     const answer = this.#ask(last);
     if (this.#asking) return true;
+    recall.bounced = false;
     const passed = answer === 'passed';
     const end = this.#tx.cursor;
     const dropped = ((recall.left > 0 ? recall.first : end) - 1) | 0;
@@ -520,7 +520,6 @@ export class RingQueue implements PathQueue {
       const home = pool.peek(0) + (words[slot]! & (pool.frameSize - 1));
       this.#bytes.set(packet, this.#frames + home);
       words[slot] = home;
-      recall.bounced = false;
       recall.prepend();
       pool.give(home, Holder.TX | this.tag);
       pool.remove(1);
@@ -528,7 +527,6 @@ export class RingQueue implements PathQueue {
       this.#doubles[this.#counter.txPosted]!++;
     }
     this.#kept.clear();
-    recall.bounced = false;
     if (passed) this.#repeat();
     return sentence !== 'failed';
   }
@@ -537,8 +535,9 @@ export class RingQueue implements PathQueue {
    * Copies all packets of which one has bounced, from the cursor before that kick on: its frame comes home before the
    * kernel has said which it was. A worker that dies meanwhile takes that one along.
    */
-  #keepCopies(before: number): void {
+  #keepCopies(recall: Recall, before: number): void {
     const words = this.#words;
+    recall.bounced = true;
     this.#kept.clear();
     for (let cursor = before; cursor !== this.#tx.cursor; cursor = (cursor + 1) | 0) {
       const slot = this.#tx.slotAt(cursor);

@@ -20,7 +20,7 @@ import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
-import { xdpStatistics } from '../../kernel/xdp-statistics.ts';
+import { SOL_XDP, xdpStatistics } from '../../kernel/xdp-statistics.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, PathSlot, RETA_ENTRIES, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
@@ -40,7 +40,6 @@ import {
 } from './settings.ts';
 import { spreadDevice } from './spread.ts';
 
-const SOL_XDP = 283;
 const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
 const BIND_COPY = 1 << 1;
@@ -275,7 +274,7 @@ export class AfXdpDevice implements PathDevice {
     everyStep([
       () => this.disarm(),
       () => this.#shut('attached'),
-      () => this.closeQueues(),
+      ...this.#socketClosings(),
       () => this.#shut('segments'),
       () => this.#shut('program'),
       () => this.#shut('map'),
@@ -288,11 +287,11 @@ export class AfXdpDevice implements PathDevice {
 
   /** The program stays attached, so that the device is not reset: closed sockets leave nothing in their rings. */
   closeQueues(): void {
-    everyStep([
-      () => this.disarm(),
-      ...Array.from({ length: this.#queues }, (_, queue) => () => this.#closeSocket(queue)),
-      () => this.changed(),
-    ]);
+    everyStep([() => this.disarm(), ...this.#socketClosings(), () => this.changed()]);
+  }
+
+  #socketClosings(): (() => void)[] {
+    return Array.from({ length: this.#queues }, (_, queue) => () => this.#closeSocket(queue));
   }
 
   openQueues(): void {
