@@ -29,7 +29,7 @@ export default async function queueWorker(task: QueueTask): Promise<undefined> {
 
 /** Whether it was told to stop, since the ports close. */
 async function serve(
-  { shared, settings, queue, worker, fallback, ready, handled }: QueueTask,
+  { shared, settings, queue, worker, fallback, ready, handlerLoaded }: QueueTask,
   tell: (report: QueueReport) => void,
 ): Promise<boolean> {
   const shim = loadShim();
@@ -44,7 +44,7 @@ async function serve(
     fallback
       ? { handle: bound(host, burst), tick: undefined, tickMillis: 1 }
       : await loadHandler(settings.handler, settings.handlerOptions, context);
-  const handler = await load().finally(() => lift(handled));
+  const handler = await load().finally(() => lift(handlerLoaded));
   tell({ kind: 'loaded' });
   takeLease(memory, queue, worker);
   tell({ kind: 'started' });

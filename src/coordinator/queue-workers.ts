@@ -34,7 +34,7 @@ export interface QueueTask {
   /** Lifted once the thread has loaded its modules and the shim: it is not ended before. */
   readonly ready: Latch;
   /** Lifted once it has loaded its handler, or failed to. */
-  readonly handled: Latch;
+  readonly handlerLoaded: Latch;
 }
 
 export type QueueReport =
@@ -132,7 +132,7 @@ export class QueueWorkers {
     const worker = Math.max(this.#worker, last) + 1;
     this.#worker = worker;
     const { port1: reports, port2 } = new MessageChannel();
-    const [ready, handled] = [newLatch(), newLatch()];
+    const [ready, handlerLoaded] = [newLatch(), newLatch()];
     const file = workerFile('queue').href;
     let loaded: (whether: boolean) => void = () => {};
     let failed: PlainError | undefined;
@@ -153,7 +153,7 @@ export class QueueWorkers {
     const { signal } = abort;
     const live = async (): Promise<Error | undefined> => {
       const context = { shared: this.#memory.shared, settings: this.#settings };
-      const task: QueueTask = { ...context, queue, worker, fallback, reports: port2, ready, handled };
+      const task: QueueTask = { ...context, queue, worker, fallback, reports: port2, ready, handlerLoaded };
       try {
         return await this.#pool.run(task, { filename: file, transferList: [port2], signal });
       } catch (error) {
@@ -170,7 +170,7 @@ export class QueueWorkers {
       } finally {
         this.#lives.delete(life);
         lift(ready);
-        lift(handled);
+        lift(handlerLoaded);
         reports.close();
         loaded(false);
       }
@@ -179,7 +179,7 @@ export class QueueWorkers {
       ...{ queue, worker, fallback, polls: false },
       end: async (reason) => {
         await lifted(ready, READY_MILLIS);
-        await lifted(handled, HANDLER_MILLIS);
+        await lifted(handlerLoaded, HANDLER_MILLIS);
         abort.abort(reason);
       },
       loaded: new Promise((resolve) => {
