@@ -4,275 +4,19 @@ import { Errno } from '../../src/errors.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { Doubt, HEADROOM, Path, PathSlot, Ring } from '../../src/memory/layout.ts';
-import { Memory } from '../../src/memory/shared.ts';
-import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
+import type { Memory } from '../../src/memory/shared.ts';
+import { MemoryPeer } from '../../src/paths/memory/device.ts';
 import { RingQueue, ringPlace } from '../../src/paths/ring-queue.ts';
-
-const FRAMES = 256;
-const ENTRIES = 32;
-const BYTES = 60;
-
-function memory(): Memory {
-  return Memory.create({
-    ...{
-      pageSize: 4096,
-      ports: 1,
-      queues: 1,
-      frameSize: 2048,
-      framesPerWorker: FRAMES,
-      ringEntries: ENTRIES,
-    },
-  });
-}
-
-function opened(): Memory {
-  const made = memory();
-  const device = new MemoryDevice(made, 0, Path.VF, 'vf');
-  device.open();
-  device.arm();
-  return made;
-}
-
-/** What a kernel does with the packet it takes next. */
-type Fate = 'sent' | 'dropped' | 'busy' | 'no buffer';
-
-/**
- * From 6.17 on a kick that has sent something says how far it has read; from 6.6 on it passes over one bad descriptor, and
- * where fixes of 2026 were taken over (6.18.44 is one) it completes that too.
- */
-type Version = '6.18' | '6.12, mended' | '6.12' | '6.1';
-const VERSIONS: readonly Version[] = ['6.18', '6.12, mended', '6.12', '6.1'];
-
-/**
- * The transmit side of AF_XDP's copy mode, K:net/xdp/xsk.c `__xsk_generic_xmit` and xsk_queue.h: a cached cursor that
- * is published when a packet was sent (6.18), or when the cached view of the ring is empty and has to be refreshed. What
- * is dropped is completed at once, what is sent some time later. A descriptor whose address is in no frame is counted and
- * passed over: one in each kick (6.12), or all at once (6.1).
- */
-class CopyMode {
-  readonly sent: number[] = [];
-  gone = false;
-  /** Whether the device always drops a packet, by its number. */
-  poison: (number: number) => boolean = () => false;
-  now = 0;
-  readonly millis = (): number => this.now;
-  readonly #memory: Memory;
-  readonly #fates: Iterator<Fate>;
-  readonly #batch: number;
-  readonly #tx: ReturnType<typeof ringPlace>;
-  readonly #completion: ReturnType<typeof ringPlace>;
-  readonly #flying: number[] = [];
-  readonly #version: Version;
-  #invalid = 0;
-  #vain = 0;
-  #cachedConsumer = 0;
-  #cachedProducer = 0;
-
-  constructor(of: Memory, fates: readonly Fate[], batch: number, version: Version) {
-    this.#memory = of;
-    this.#version = version;
-    this.#fates = fates.values();
-    this.#batch = batch;
-    const slot = of.layout.slot(0, 0, Path.VF);
-    const place = (ring: 2 | 3) => ringPlace(of, slot, of.layout.ring(0, 0, Path.VF, ring), ring);
-    this.#tx = place(Ring.TX);
-    this.#completion = place(Ring.COMPLETION);
-    of.words[this.#tx.flags] = 1;
-  }
-
-  readonly passedOver = (): number => this.#invalid;
-
-  readonly kick = (): number => {
-    if (this.gone) return Errno.ENXIO!;
-    let result = 0;
-    let any = false;
-    for (let left = this.#batch; this.#peek(); left--) {
-      // Of the batch there is no more, or no room is left to report that one more was sent.
-      if (left === 0 || this.#isFull) {
-        result = Errno.EAGAIN!;
-        break;
-      }
-      const number = this.#number();
-      const { value: fate = 'sent' } = this.poison(number)
-        ? { value: 'dropped' as const }
-        : this.#fates.next();
-      if (fate === 'no buffer' || fate === 'busy') {
-        result = fate === 'busy' ? Errno.EAGAIN! : Errno.ENOBUFS!;
-        break;
-      }
-      const { words } = this.#memory;
-      const descriptor = this.#descriptor;
-      expect(words.subarray(descriptor + 1, descriptor + 4)).toEqual(Int32Array.of(0, BYTES, 0));
-      this.#cachedConsumer = (this.#cachedConsumer + 1) | 0;
-      if (fate === 'dropped') {
-        this.#complete(words[descriptor]!);
-        result = Errno.EBUSY!;
-        break;
-      }
-      this.sent.push(number);
-      this.#flying.push(words[descriptor]!);
-      any = true;
-    }
-    if (this.#version !== '6.1' && this.#isBad()) {
-      // It completes in the order of the ring, and nothing while something is under way.
-      const waits = this.#flying.length > 0 || this.#isFull;
-      if (this.#version === '6.12, mended' && waits) {
-        if (++this.#vain % 16 === 0) this.land(1, 0); // time passes for who asks again and again
-        return Errno.EAGAIN!;
-      }
-      this.#invalid++;
-      const { words } = this.#memory;
-      const descriptor = this.#descriptor;
-      if (this.#version === '6.12, mended') this.#complete(words[descriptor]!, words[descriptor + 1]!);
-      this.#cachedConsumer = (this.#cachedConsumer + 1) | 0;
-    }
-    if (any && this.#version === '6.18') this.#memory.words[this.#tx.consumer] = this.#cachedConsumer;
-    return result;
-  };
-
-  /** Socket buffers are freed, in the order the device likes. */
-  land(count: number, pick: number): void {
-    for (let i = 0; i < count && this.#flying.length > 0; i++) {
-      this.#complete(this.#flying.splice(pick % this.#flying.length, 1)[0]!);
-    }
-  }
-
-  /** Of the packet it takes next. */
-  #number(): number {
-    const { words, view, layout } = this.#memory;
-    return view.getUint32(layout.frames + words[this.#descriptor]!);
-  }
-
-  /** Word index of the descriptor that it reads next. */
-  get #descriptor(): number {
-    return this.#tx.slots + (this.#cachedConsumer & (ENTRIES - 1)) * 4;
-  }
-
-  #peek(): boolean {
-    const { words } = this.#memory;
-    if (this.#cachedProducer === this.#cachedConsumer) {
-      words[this.#tx.consumer] = this.#cachedConsumer;
-      this.#cachedProducer = words[this.#tx.producer]!;
-    }
-    while (this.#isBad()) {
-      if (this.#version !== '6.1') return false;
-      this.#invalid++;
-      this.#cachedConsumer = (this.#cachedConsumer + 1) | 0;
-    }
-    return this.#cachedProducer !== this.#cachedConsumer;
-  }
-
-  #isBad(): boolean {
-    if (this.#cachedProducer === this.#cachedConsumer) return false;
-    return this.#memory.words[this.#descriptor + 1] !== 0;
-  }
-
-  /** No room is left to report that one more was sent. */
-  get #isFull(): boolean {
-    const { words } = this.#memory;
-    const unread = (words[this.#completion.producer]! - words[this.#completion.consumer]!) | 0;
-    return this.#flying.length + unread >= ENTRIES;
-  }
-
-  #complete(address: number, upper = 0): void {
-    const { words } = this.#memory;
-    const { producer, slots } = this.#completion;
-    const slot = slots + (words[producer]! & (ENTRIES - 1)) * 2;
-    words[slot] = address;
-    words[slot + 1] = upper;
-    words[producer] = (words[producer]! + 1) | 0;
-  }
-}
-
-/** A queue, its pool and its kernel, with packets numbered as they are pushed. */
-class Bench {
-  readonly memory = opened();
-  readonly kernel: CopyMode;
-  readonly #version: Version;
-  pool = new FramePool(this.memory, 0);
-  queue: RingQueue;
-  pushed = 0;
-  deaths = 0;
-  /** Whether the device takes no large segment now. */
-  refuses = false;
-
-  constructor(fates: readonly Fate[] = [], batch = 32, version: Version = '6.18') {
-    this.#version = version;
-    this.kernel = new CopyMode(this.memory, fates, batch, version);
-    this.queue = this.attach();
-    this.pool.recover([this.queue]);
-  }
-
-  attach(): RingQueue {
-    const { kick, millis, passedOver } = this.kernel;
-    const segments = {
-      send: (number: number): boolean => {
-        if (this.refuses) return false;
-        this.kernel.sent.push(number);
-        this.pushed++;
-        return true;
-      },
-    };
-    const asked = this.#version === '6.18' ? undefined : passedOver;
-    const kernel = { kick, millis, passedOver: asked };
-    return new RingQueue(this.memory, this.pool, 0, 0, Path.VF, kernel, segments);
-  }
-
-  push(count: number): void {
-    for (let room = this.queue.room(count); room > 0 && this.pool.count > 0; room--) {
-      const offset = this.memory.layout.frames + this.pool.peek(0) + HEADROOM;
-      this.memory.view.setUint32(offset, this.pushed++);
-      this.queue.push(offset, BYTES);
-      this.pool.remove(1);
-    }
-  }
-
-  /** Leaves half the ring free: a packet that bounces goes again only where there is a slot. */
-  spare(count: number): number {
-    return Math.min(count, Math.max(0, this.queue.room(ENTRIES) - ENTRIES / 2));
-  }
-
-  /** The coordinator says that the device has a link, if that was asked. */
-  answer(): void {
-    const { words, layout } = this.memory;
-    if (this.queue.takeDoubt()) words[(layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2] = Doubt.LINKED;
-  }
-
-  /** The worker dies here; another one goes on. */
-  replace(): void {
-    this.deaths++;
-    this.pool = new FramePool(this.memory, 0);
-    this.queue = this.attach();
-    this.pool.recover([this.queue]);
-  }
-
-  get counters() {
-    const index = pathCounters(this.memory, 0, 0, Path.VF);
-    const { doubles } = this.memory;
-    const { txPosted, txPackets, txErrors, txRetried, txRescued } = index;
-    return {
-      ...{ posted: doubles[txPosted]!, packets: doubles[txPackets]!, errors: doubles[txErrors]! },
-      ...{ retried: doubles[txRetried]!, rescued: doubles[txRescued]! },
-    };
-  }
-
-  /** Every packet once and in order; a worker that dies while it is not known which one has bounced takes that along. */
-  sentAll(also: readonly number[] = []): void {
-    const sent = [...this.kernel.sent, ...also];
-    const lost = this.#version === '6.12, mended' ? this.counters.errors : 0;
-    expect(ascending(sent)).toBe(true);
-    expect(sent.length + lost).toBe(this.pushed);
-    expect(this.counters.errors).toBe(lost);
-    expect(lost).toBeLessThanOrEqual(this.deaths);
-  }
-
-  /** Every frame is free, in a ring, or with the kernel's socket buffers. */
-  whole(): void {
-    const { fill, rx, tx, completing } = this.queue.ledger();
-    expect(this.pool.count + fill + rx + tx + completing).toBe(FRAMES);
-    expect(this.pool.duplicates([this.queue])).toBe(0);
-  }
-}
+import {
+  ascending,
+  Bench,
+  BYTES,
+  ENTRIES,
+  type Fate,
+  FRAMES,
+  opened,
+  VERSIONS,
+} from '../fixtures/copy-mode.ts';
 
 const fate = fc.oneof(
   { weight: 5, arbitrary: fc.constant<Fate>('sent') },
@@ -293,8 +37,9 @@ function play(bench: Bench, { what, count }: { what: string; count: number }): v
   else bench.replace();
 }
 
-const ascending = (numbers: readonly number[]): boolean =>
-  numbers.every((n, i) => i === 0 || n > numbers[i - 1]!);
+/** The same, leaving room for a packet that goes again. */
+const playWithRoom = (bench: Bench, { what, count }: { what: string; count: number }): void =>
+  play(bench, { what, count: what === 'push' ? bench.spare(count) : count });
 
 describe.each(VERSIONS)(
   'against Linux %s that drops, is busy or has no buffers, in a ring that has room',
@@ -308,7 +53,7 @@ describe.each(VERSIONS)(
           (fates, steps, batch) => {
             const bench = new Bench(fates, batch, version);
             for (const one of steps) {
-              play(bench, one.what === 'push' ? { ...one, count: bench.spare(one.count) } : one);
+              playWithRoom(bench, one);
               bench.queue.flush();
               bench.whole();
             }
@@ -343,8 +88,7 @@ describe.each(VERSIONS)(
             let uncut = 0;
             for (const { what, count } of steps) {
               bench.refuses = count === 0;
-              if (what !== 'segment')
-                play(bench, { what, count: what === 'push' ? bench.spare(count) : count });
+              if (what !== 'segment') playWithRoom(bench, { what, count });
               else if (bench.queue.sendSegment(bench.pushed, 0, 0)) uncut++;
               else bench.push(bench.spare(1));
               bench.whole();
@@ -368,7 +112,7 @@ describe.each(VERSIONS)(
         fc.property(fc.array(fate, { maxLength: 60 }), fc.array(step, { maxLength: 40 }), (fates, steps) => {
           const bench = new Bench(fates, 16, version);
           for (const one of steps) {
-            play(bench, one.what === 'push' ? { ...one, count: bench.spare(one.count) } : one);
+            playWithRoom(bench, one);
           }
           bench.queue.flush();
           const rescued: number[] = [];
@@ -889,9 +633,7 @@ describe.each(['6.12, mended', '6.12', '6.1'] as const)(
             };
             mortally(() => bench.replace());
             for (const one of steps) {
-              mortally(() =>
-                play(bench, one.what === 'push' ? { ...one, count: bench.spare(one.count) } : one),
-              );
+              mortally(() => playWithRoom(bench, one));
               mortally(() => void bench.queue.flush());
             }
             for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
@@ -913,7 +655,7 @@ describe.each(['6.12, mended', '6.12', '6.1'] as const)(
         fc.property(fc.array(fate, { maxLength: 60 }), fc.array(step, { maxLength: 40 }), (fates, steps) => {
           const bench = new Bench(fates, 8, version);
           for (const one of steps) {
-            play(bench, one.what === 'push' ? { ...one, count: bench.spare(one.count) } : one);
+            playWithRoom(bench, one);
           }
           bench.push(bench.spare(5));
           bench.queue.flush();
