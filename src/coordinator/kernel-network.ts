@@ -7,6 +7,7 @@
  */
 import { TwinpathError } from '../errors.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
+import { isRunning } from '../kernel/running.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
@@ -114,6 +115,11 @@ export class KernelNetwork implements PortNetwork {
     const key = this.endpoint(path)?.key;
     const link = key === undefined ? undefined : this.#table.netlink.link(key);
     return link && endpointOf(link);
+  }
+
+  runs(path: PathId): boolean | undefined {
+    const key = this.endpoint(path)?.key;
+    return key === undefined ? undefined : isRunning(this.#shim, key);
   }
 
   get holdings(): KernelHoldings {

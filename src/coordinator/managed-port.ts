@@ -194,17 +194,27 @@ export class ManagedPort {
     return this.#doubts(path).some((at) => Atomics.load(this.#memory.words, at) === Doubt.ASKED);
   }
 
-  /** A device drops what a worker gives it: whether it has lost its link, which its message says later. */
+  /**
+   * A device drops what a worker gives it, or its driver says that it is down: whether it has lost its link, which its
+   * message says later.
+   */
   #lookAtLink(slot: Slot): void {
     const { words } = this.#memory;
-    const now = this.network.look(slot.path);
-    const reason = now?.key === slot.key ? unusable(slot.path, now) : 'link gone';
+    const reason = this.#whyDoubted(slot);
     if (reason === undefined) {
       for (const at of this.#doubts(slot.path)) Atomics.compareExchange(words, at, Doubt.ASKED, Doubt.LINKED);
       return;
     }
     this.#react(slot, reason, nowNanos());
     this.#events.guard('closing a path', () => this.#reconcile());
+  }
+
+  /** A driver that sends by itself says that it is down while somebody has RTNL, for which a look would wait. */
+  #whyDoubted({ path, key, device }: Slot): Reason | undefined {
+    const runs = device?.outlastsLink === true ? undefined : this.network.runs?.(path);
+    if (runs !== undefined) return runs ? undefined : 'kick failed'; // tried again after a pause, as long as it is there
+    const now = this.network.look(path);
+    return now?.key === key ? unusable(path, now) : 'link gone';
   }
 
   /** Reads what the kernel counts into the shared memory. */

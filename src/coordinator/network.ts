@@ -33,6 +33,8 @@ export interface PortNetwork {
   endpoint(path: PathId): Endpoint | undefined;
   /** The same, asked of the kernel: what {@link endpoint} says may be some messages old. May take long. */
   look(path: PathId): Endpoint | undefined;
+  /** Whether the kernel has the path's device running, asked without waiting; undefined if it does not say. */
+  runs?(path: PathId): boolean | undefined;
   /** What another coordinator needs to have the same network. Plain data. */
   readonly holdings: unknown;
   /** What has changed since it was asked last. */

@@ -10,14 +10,14 @@
 import { check, Errno } from '../errors.ts';
 import { addressOf, type Shim } from './shim.ts';
 
-const AF_INET = 2;
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
+export const AF_INET = 2;
+export const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
 const SIOCGIFNAME = 0x8910;
 const SIOCETHTOOL = 0x8946;
 
 /** struct ifreq: 16 bytes of name, then a pointer or an ifindex in a 24-byte union. */
 const IFREQ = 40;
-const IFNAMSIZ = 16;
+export const IFNAMSIZ = 16;
 
 /** How often a name that was taken from the device under the call is looked up again. */
 const ATTEMPTS = 5;
@@ -52,7 +52,7 @@ export function ethtool(shim: Shim, ifindex: number, request: DataView): number 
 }
 
 /** A request with the device's name of this moment, or a negative errno: ENODEV. */
-function named(shim: Shim, fd: number, ifindex: number): DataView | number {
+export function named(shim: Shim, fd: number, ifindex: number): DataView | number {
   const ifreq = new DataView(new ArrayBuffer(IFREQ));
   ifreq.setInt32(IFNAMSIZ, ifindex, true);
   const result = shim.ioctl(fd, SIOCGIFNAME, ifreq);

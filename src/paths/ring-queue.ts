@@ -16,7 +16,7 @@ import type { PathQueue } from './path.ts';
 import { type Answer, Recall } from './recall.ts';
 import { ReceiveRing } from './receive-ring.ts';
 import type { SegmentSender } from './segments.ts';
-import { type Millis, Refusals, Stall } from './stall.ts';
+import { Absence, type Millis, Refusals, Stall } from './stall.ts';
 import { TransmitRing } from './transmit-ring.ts';
 import { Turn } from './turn.ts';
 
@@ -35,8 +35,9 @@ const COMPLETE = 256;
 /**
  * Whether a kick that ended in this may be repeated, with what is in the ring. EAGAIN: the kernel's batch or the driver's
  * queue is full, or completions must be taken first. ENOBUFS, ENOMEM: no memory for a socket buffer. EBUSY, where the
- * driver sends by itself: it is being reconfigured. All others say that the device is gone, or will not have us (EPERM,
- * of a security module), or does not like the packet at the head of the ring (EINVAL): what is there goes by another path.
+ * driver sends by itself: it is being reconfigured. (ENETDOWN may mean that too, for a while: `Absence` in stall.ts.) All
+ * others say that the device is gone, or will not have us (EPERM, of a security module), or does not like the packet at
+ * the head of the ring (EINVAL): what is there goes by another path.
  */
 const isPassing = (result: number): boolean =>
   result >= 0 ||
@@ -104,6 +105,8 @@ export class RingQueue implements PathQueue {
   #exact = true;
   readonly #stall: Stall | undefined;
   readonly #refusals: Refusals | undefined;
+  /** Of a driver that sends by itself. */
+  readonly #absence: Absence | undefined;
   /** The errno of a kick that failed for good: what is pushed waits to be taken back. */
   #dead = 0;
   /** What the last kick that said nothing of a packet ended in. */
@@ -157,7 +160,9 @@ export class RingQueue implements PathQueue {
       this.#recall = new Recall(memory, slot, this.#tx, this.#completion, asking);
     }
     this.#stall = millis && new Stall(millis);
-    this.#refusals = millis && new Refusals(millis, words, (slot + PathSlot.doubt) >> 2);
+    const doubtAt = (slot + PathSlot.doubt) >> 2;
+    if (millis && this.#copies) this.#refusals = new Refusals(millis, words, doubtAt);
+    else if (millis) this.#absence = new Absence(millis, words, doubtAt);
     this.turn = new Turn(memory, address, this.#in, this.#out);
     this.#resume();
   }
@@ -179,6 +184,7 @@ export class RingQueue implements PathQueue {
   }
 
   room(wanted: number): number {
+    if (this.#absence?.away) return 0;
     if (this.#recall === undefined) return this.#out.room(wanted);
     if (this.#left > 0 || this.#asking) return 0;
     const waiting = this.#tx.pending() + this.#out.staged;
@@ -216,9 +222,13 @@ export class RingQueue implements PathQueue {
         if (this.#recall !== undefined) this.#keepCopies(this.#recall, before);
         const goesOn = this.#recall === undefined ? this.#bounced(before) : this.#bouncedUntold(this.#recall);
         if (!goesOn) return this.#fail(result);
+      } else if (result === Errno.ENETDOWN && this.#absence !== undefined) {
+        if (this.#absence.lasts()) return this.#fail(result);
+        return 0;
       } else if (!isPassing(result)) return this.#fail(result);
       else this.#answer = result;
     }
+    this.#absence?.clear();
     this.backlog = this.#unsent() > 0;
     this.#exact = this.#recall === undefined || !this.backlog;
     if (this.#stall === undefined) return 0;
@@ -230,7 +240,7 @@ export class RingQueue implements PathQueue {
   }
 
   takeDoubt(): boolean {
-    return this.#refusals?.takeDoubt() ?? false;
+    return (this.#refusals ?? this.#absence)?.takeDoubt() ?? false;
   }
 
   complete(): void {

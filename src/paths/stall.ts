@@ -25,6 +25,10 @@ const DOUBTED_MILLIS = 20;
 const REFUSED_MILLIS = 250;
 /** And one of which that is not known: the kernel tells of a lost carrier after a second (net/core/link_watch.c). */
 const UNKNOWN_MILLIS = 1500;
+/** For so long a driver that sends by itself may say that its device is down. */
+const ABSENT_MILLIS = 20;
+/** And for so long one whose device runs, as the coordinator has found. */
+const REBUILT_MILLIS = 100;
 /** Packets given up one after the other, with none sent between them: then it is the device. */
 const REFUSED_PACKETS = 4;
 /** After so long without a packet that was given up, the next one has its full time again. */
@@ -55,6 +59,58 @@ export class Stall {
   /** Nothing waits. */
   clear(): void {
     this.#looks = 0;
+  }
+}
+
+/**
+ * A zero-copy driver whose rings are being rebuilt, by `ethtool -L` or a change of MTU, answers ENETDOWN as a device does
+ * that goes (`mlx5e_xsk_wakeup`, `ixgbe_xsk_wakeup`, `igb_xsk_wakeup`). The coordinator is asked at once which it is.
+ */
+export class Absence {
+  readonly #millis: Millis;
+  readonly #words: Int32Array;
+  readonly #doubtAt: number;
+  #tell = false;
+  #away = false;
+  #began = 0;
+
+  /** @param doubtAt index of the word of `PathSlot.doubt` */
+  constructor(millis: Millis, words: Int32Array, doubtAt: number) {
+    this.#millis = millis;
+    this.#words = words;
+    this.#doubtAt = doubtAt;
+    words[doubtAt] = Doubt.NONE;
+  }
+
+  /** Whether the last kick was answered with ENETDOWN: what is given to the driver now may be lost with its rings. */
+  get away(): boolean {
+    return this.#away;
+  }
+
+  /** Whether the coordinator is to be told that it is asked. Once. */
+  takeDoubt(): boolean {
+    const tell = this.#tell;
+    this.#tell = false;
+    return tell;
+  }
+
+  /** A kick was answered with ENETDOWN. Whether that has lasted too long. */
+  lasts(): boolean {
+    if (!this.#away) {
+      this.#away = true;
+      this.#began = this.#millis();
+      Atomics.store(this.#words, this.#doubtAt, Doubt.ASKED);
+      this.#tell = true;
+    }
+    const linked = Atomics.load(this.#words, this.#doubtAt) === Doubt.LINKED;
+    return millisBetween(this.#began, this.#millis()) >= (linked ? REBUILT_MILLIS : ABSENT_MILLIS);
+  }
+
+  /** The driver is there. */
+  clear(): void {
+    if (!this.#away) return;
+    this.#away = this.#tell = false;
+    this.#words[this.#doubtAt] = Doubt.NONE;
   }
 }
 

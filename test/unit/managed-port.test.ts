@@ -73,6 +73,8 @@ class Card {
   /** What messages have told of it by now. */
   told: Endpoint | undefined;
   outlastsLink = true;
+  /** Whether the kernel has it running, as it says without waiting. */
+  running: boolean | undefined;
   opening = (): void => {};
   openingQueues = (): void => {};
   looking = (): void => {};
@@ -110,6 +112,7 @@ class Card {
         this.looking();
         return seen(path, this.vf);
       },
+      runs: () => this.running,
     };
     const order = async (path: PathId, reason?: string): Promise<void> => {
       if (reason !== undefined) this.done.push(`to ${PATH_NAMES[path]}: ${reason}`);
@@ -309,5 +312,30 @@ test('a card that drops what it is given is looked at, before the kernel tells t
   await card.port.resettled(undefined);
   expect(card.done.slice(0, 1)).toEqual(['to synthetic: carrier lost']);
   words[doubt] = Doubt.NONE;
+  await card.port.close();
+});
+
+test('a card whose driver says that it is down is left if it does not run, and is not waited for', async () => {
+  const { words, layout } = memory;
+  const doubt = (layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2;
+  const card = new Card();
+  card.outlastsLink = false;
+  await card.port.start();
+  await card.tell({});
+  card.done.length = 0;
+  card.looking = () => expect.fail('it was looked at, which may wait for RTNL');
+  for (const [running, answer] of [
+    [true, Doubt.LINKED],
+    [false, Doubt.ASKED],
+  ] as const) {
+    card.running = running;
+    words[doubt] = Doubt.ASKED;
+    card.port.attention();
+    expect(words[doubt]).toBe(answer);
+  }
+  words[doubt] = Doubt.NONE; // the next worker's queue is new
+  card.looking = () => {};
+  await card.tell({ up: false, carrier: false });
+  expect(card.done).toEqual(['to synthetic: kick failed', 'close']);
   await card.port.close();
 });

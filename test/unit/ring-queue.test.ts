@@ -714,6 +714,67 @@ describe('a zero-copy driver', () => {
     }
   }
 
+  /** A queue of a driver whose device is down until the test says otherwise, with three packets in it. */
+  function away(): { bench: Bench; state: { down: boolean; kicks: number }; answer: () => boolean } {
+    const bench = new Bench();
+    const { words, layout } = bench.memory;
+    const slot = layout.slot(0, 0, Path.VF);
+    words[(slot + PathSlot.rescuable) >> 2] = 0;
+    const state = { down: true, kicks: 0 };
+    const { millis } = bench.kernel;
+    const kick = (): number => {
+      state.kicks++;
+      if (state.down) return Errno.ENETDOWN!;
+      const { producer, consumer } = ringPlace(
+        bench.memory,
+        slot,
+        layout.ring(0, 0, Path.VF, Ring.TX),
+        Ring.TX,
+      );
+      words[consumer] = words[producer]!;
+      return 0;
+    };
+    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, { kick, millis });
+    bench.push(3);
+    return { bench, state, answer: () => bench.queue.takeDoubt() };
+  }
+
+  it('that says its device is down while its rings are rebuilt is asked again, and given nothing meanwhile', () => {
+    const { bench, state, answer } = away();
+    expect(bench.queue.flush()).toBe(0);
+    expect(answer()).toBe(true);
+    expect(answer()).toBe(false);
+    bench.memory.words[(bench.memory.layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2] = Doubt.LINKED;
+    for (let i = 1; i < 100; i++) {
+      bench.kernel.now++;
+      expect([bench.queue.flush(), bench.queue.room(1), bench.queue.backlog]).toEqual([0, 0, true]);
+    }
+    state.down = false;
+    expect([bench.queue.flush(), bench.queue.room(1), bench.queue.backlog]).toEqual([0, 1, false]);
+    state.down = true;
+    bench.push(1);
+    expect(bench.queue.flush()).toBe(0);
+    expect(answer()).toBe(true);
+    bench.kernel.now += 19;
+    expect(bench.queue.flush()).toBe(0);
+  });
+
+  it.each([
+    ['nobody knows whether it runs', Doubt.ASKED, 20],
+    ['it is known to run', Doubt.LINKED, 100],
+  ])('that says its device is down has failed when that lasts, sooner if %s', (_, doubt, patience) => {
+    const { bench, state, answer } = away();
+    expect(bench.queue.flush()).toBe(0);
+    expect(answer()).toBe(true);
+    bench.memory.words[(bench.memory.layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2] = doubt;
+    bench.kernel.now += patience - 1;
+    expect(bench.queue.flush()).toBe(0);
+    bench.kernel.now++;
+    expect(bench.queue.flush()).toBe(Errno.ENETDOWN);
+    const { kicks } = state;
+    expect([bench.queue.flush(), bench.queue.room(1), state.kicks]).toEqual([Errno.ENETDOWN, 0, kicks]);
+  });
+
   it('that found no frames when it began is told of those that come', () => {
     const shared = opened();
     const driver = new Driver(shared);

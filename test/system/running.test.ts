@@ -1,0 +1,21 @@
+/** Whether a device runs is told at once, whoever has RTNL: what a port asks when a driver says that it is down. */
+import { execFileSync } from 'node:child_process';
+import { expect, it } from 'vitest';
+import { inNamespace } from '../../dist/src/kernel/namespace.js';
+import { isRunning } from '../../dist/src/kernel/running.js';
+import { loadShim } from '../../dist/src/kernel/shim.js';
+import { buildLab } from './harness.ts';
+import { linkIn } from './machine-state.ts';
+
+it('a device runs while it is up, does not once it is down, and of one that is gone the kernel says nothing', async () => {
+  const lab = await buildLab();
+  const shim = loadShim();
+  const { ifindex } = linkIn(lab.guest, lab.nic.netvsc)!;
+  const runs = () => inNamespace(shim, lab.guest, () => isRunning(shim, ifindex));
+  const ip = (...words: string[]) => void execFileSync('ip', ['-n', lab.guest, 'link', ...words]);
+  expect(runs()).toBe(true);
+  ip('set', lab.nic.netvsc, 'down');
+  expect(runs()).toBe(false);
+  ip('del', lab.nic.netvsc);
+  expect(runs()).toBeUndefined();
+});
