@@ -11,7 +11,7 @@
  *
  * A VF is opened as soon as it is there, and stays open while its link is away: many network cards reset themselves when
  * an XDP program comes or goes, which takes their carrier for seconds and what they receive meanwhile. So nothing is left
- * to open when the host begins to deliver by it; until the link is there the path only waits, without workers.
+ * to open when the host begins to deliver by it; until the link is there the path only waits.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoName, TwinpathError } from '../errors.ts';
@@ -261,6 +261,7 @@ export class ManagedPort {
   #react(slot: Slot, reason: Reason, detected: number): void {
     slot.broken = reason;
     if (!this.#ownership.isAttached(slot.path)) return;
+    if (reason === 'link gone' || reason === 'link down') slot.device!.stopped?.();
     // A path that we leave by choice still delivers: first nothing more comes in, then it is drained. All
     // other reasons mean that it delivers nothing any more, and nothing may delay the order.
     if (reason === 'close' || reason === 'device replaced')
@@ -389,9 +390,12 @@ export class ManagedPort {
     if (slot.device === undefined && !this.#mayOpen(slot, endpoint)) return;
     try {
       if (slot.device === undefined) this.#open(slot, endpoint!);
-      if (!this.#hasLink(slot, endpoint)) return;
-      await this.#ownership.attach(slot.path);
-      if (slot.broken === undefined) slot.device!.arm();
+      // Before there is a link: a zero-copy driver receives into our frames from its first packet on.
+      if (!this.#ownership.isAttached(slot.path)) await this.#ownership.attach(slot.path);
+      if (slot.broken === undefined) {
+        if (!this.#hasLink(slot, this.network.endpoint(slot.path))) return;
+        slot.device!.arm();
+      }
     } catch (error) {
       await this.#failed(slot, error);
       return;

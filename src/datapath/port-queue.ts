@@ -21,6 +21,7 @@ import {
   type PathId,
   PathSlot,
   QueueBlock,
+  Reader,
   SLOT_PATHS,
 } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
@@ -49,6 +50,12 @@ import { Split } from './split.ts';
  * all the while, and a path that sends nothing must not keep the queue. Nanoseconds.
  */
 const LONGEST_WAIT = 1e9;
+
+/**
+ * A driver that has sent nothing for so long has stopped: it reads its ring in bursts of some microseconds, when it is
+ * kicked or has sent something. Nanoseconds.
+ */
+const STILL = 5e6;
 
 /** Pieces that one packet of the host may be cut into, roughly: 64 KiB by 1448 bytes. */
 const PIECES = 48;
@@ -79,6 +86,9 @@ export class PortQueue {
   #attached: PathQueue[] = [];
   #seen: number;
   #began = 0;
+  /** Of a driver that is being left: what it had not sent yet, and since when. */
+  #unsent = 0;
+  #movedAt = 0;
   readonly #order = new PathOrder((path, most) => this.#pump(path, most));
   #host: PathQueue | undefined;
   /** What a dead worker had in hand, until all of it is handled. */
@@ -258,6 +268,7 @@ export class PortQueue {
     const before = this.#dispatch.out;
     if (this.#began === 0) {
       this.#began = nowNanos();
+      this.#unsent = 0;
       if (before instanceof ProxyQueue) before.mark();
     }
     const began = this.#began;
@@ -265,6 +276,9 @@ export class PortQueue {
     this.#reclaim(ownerReclaim(word));
     this.#attachNew(staying);
 
+    for (const path of this.#attached) {
+      if (!(staying & pathBit(path.path)) && this.#stillSends(path)) return false;
+    }
     const after = this.#queues[ownerPath(word)];
     // The old path stays and works: what was given to it must be out before the new one may send.
     if (before !== undefined && before !== after && staying & pathBit(before.path)) {
@@ -312,11 +326,32 @@ export class PortQueue {
     return Atomics.load(this.#words, other >> 2) === word;
   }
 
+  /**
+   * Whether a driver that sends by itself still does: what it has begun to read cannot be taken back, so that is first
+   * waited for, as long as it gets on.
+   */
+  #stillSends(path: PathQueue): boolean {
+    if (this.#readerOf(path) !== Reader.DRIVER) return false;
+    path.flush();
+    path.complete();
+    const unsent = path.inFlight();
+    if (unsent === 0) return false;
+    const now = nowNanos();
+    if (unsent !== this.#unsent) {
+      this.#unsent = unsent;
+      this.#movedAt = now;
+    }
+    return now - this.#movedAt < STILL && now - this.#began < LONGEST_WAIT;
+  }
+
+  #readerOf({ path }: PathQueue): number {
+    const { memory, port, queue } = this.#context;
+    return this.#words[(memory.layout.slot(port, queue, path) + PathSlot.reader) >> 2]!;
+  }
+
   /** Takes back what the kernel has not taken of a path's transmit ring, in order. */
   #rescue(path: PathQueue): number {
-    const { memory, port, queue } = this.#context;
-    const slot = memory.layout.slot(port, queue, path.path);
-    if (this.#words[(slot + PathSlot.rescuable) >> 2] === 0) {
+    if (this.#readerOf(path) === Reader.NONE) {
       path.flush(); // what was forwarded or made since the last round
       return 0;
     }

@@ -178,6 +178,13 @@ export const QueueBlock = {
 /** Whether a device that drops what it is given has a link: the kernel's own messages may be a second late. */
 export const Doubt = { NONE: 0, ASKED: 1, LINKED: 2 } as const;
 
+/**
+ * Who reads a transmit ring, and so whether what is unread may be taken back. NONE: nothing is ever unread. ASKED: somebody
+ * who reads only when asked to. DRIVER: a driver that sends by itself, whenever it likes. STOPPED: the same, and the kernel
+ * has stopped its device.
+ */
+export const Reader = { NONE: 0, ASKED: 1, DRIVER: 2, STOPPED: 3 } as const;
+
 /** Byte offsets inside a path slot. */
 export const PathSlot = {
   /** Which driver serves it: see {@link Driver}. 0 closed. (c) */
@@ -186,8 +193,8 @@ export const PathSlot = {
   incarnation: 4,
   /** The descriptor to kick and to sleep on: AF_XDP socket or tap queue. (c) */
   fd: 8,
-  /** 1 if descriptors the kernel has not consumed may be taken back. (c) */
-  rescuable: 12,
+  /** Who reads the transmit ring: see {@link Reader}. (c) */
+  reader: 12,
   /** Tap only: 1 io_uring, 0 plain reads and writes. (c) asks, (w) answers in `uringFd`. */
   useUring: 16,
   /** Host path only: 1 if what the machine's own stack sends comes up. (c) */

@@ -122,6 +122,8 @@ export interface PathDevice {
   readonly holdings: unknown;
   /** VF only: whether all but its queues can stay open while the device's link is away, and nothing is lost by that. */
   readonly outlastsLink?: boolean;
+  /** VF only: the kernel has stopped the device, or it is gone. What its driver has not read it will not read now. */
+  stopped?(): void;
   /** VF only: disarms and closes the queues, after every worker has let go. @throws the first refusal, as {@link close} */
   closeQueues?(): void;
   /** VF only: opens and describes them anew. @throws TwinpathError: the path is to be closed */

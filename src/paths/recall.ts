@@ -22,11 +22,7 @@ import { Errno } from '../errors.ts';
 import { PathSlot } from '../memory/layout.ts';
 import type { Consumer, Producer } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
-
-/** The upper half of an address beyond all memory: xp_validate_desc refuses the descriptor (net/xdp/xsk_queue.h). */
-const NOWHERE = 1 << 31;
-/** Word of that half in a descriptor, struct xdp_desc, and in an entry of the completion ring. */
-const UPPER = 1;
+import { NOWHERE, UPPER } from './transmit-ring.ts';
 
 /** What the kernel can be asked. */
 export interface Asking {

@@ -9,7 +9,7 @@ import { type CounterIndex, type PathCounter, pathCounters } from '../memory/cou
 import type { FramePool, PathLedger } from '../memory/frames.ts';
 import { Holder, holderTag } from '../memory/holder.ts';
 import { kernelsOf } from '../memory/kernels.ts';
-import { BURST, type PathId, PathSlot, Ring, type RingId } from '../memory/layout.ts';
+import { BURST, type PathId, PathSlot, Reader, Ring, type RingId } from '../memory/layout.ts';
 import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathQueue } from './path.ts';
@@ -99,6 +99,8 @@ export class RingQueue implements PathQueue {
   readonly #segments: Pick<SegmentSender, 'send'> | undefined;
   /** Whether the kernel reads the transmit ring inside our kick, and only there: copy mode. */
   readonly #copies: boolean;
+  /** A driver that sends and receives by itself has not been told of the fill ring yet. */
+  #untold: boolean;
   /** Where the kernel does not say how far it has read. */
   readonly #recall: Recall | undefined;
   /** Whether it has read all that is before `#unsent`, and nothing behind. */
@@ -152,7 +154,8 @@ export class RingQueue implements PathQueue {
     this.#tx = this.#out.ring;
     this.#completion = new Consumer(words, place(Ring.COMPLETION));
     this.#segments = segments;
-    this.#copies = words[(slot + PathSlot.rescuable) >> 2] === 1;
+    this.#copies = words[(slot + PathSlot.reader) >> 2] === Reader.ASKED;
+    this.#untold = !this.#copies;
     if (this.#copies && passedOver !== undefined) {
       const asking = {
         ...{ kick: this.#kick, passedOver: () => passedOver(this.fd), complete: () => this.complete() },
@@ -258,8 +261,10 @@ export class RingQueue implements PathQueue {
     const away = (this.#fill.cursor - this.#rx.cursor) | 0;
     const lacking = this.#fill.entries - away;
     if (lacking >= REFILL) this.#offer(lacking);
-    // A zero-copy driver that has found the ring empty, as it is at first, waits to be told that it is not.
-    if (this.#fill.needWakeup && this.#fill.pending() > 0) {
+    // A driver that finds the ring empty asks to be told when it is not. Some do not where they find it so first, when
+    // they set up their own rings (igb_alloc_rx_buffers_zc).
+    if ((this.#fill.needWakeup || this.#untold) && this.#fill.pending() > 0) {
+      this.#untold = false;
       this.#doubles[this.#counter.kicks]!++;
       this.#wake(this.fd);
     }
@@ -289,6 +294,7 @@ export class RingQueue implements PathQueue {
 
   takeBack(visit: (offset: number, bytes: number) => void): number {
     this.#publish(); // another port may have forwarded packets since the last flush
+    if (!this.#copies) this.#out.spoil();
     const words = this.#words;
     if (this.#recall?.bounced) this.#bouncedUntold(this.#recall, true);
     else this.#ask(true);

@@ -18,6 +18,11 @@ import { Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { QueueAddress } from './path.ts';
 
+/** Word of the upper half of an address in a descriptor, struct xdp_desc, and in an entry of the completion ring. */
+export const UPPER = 1;
+/** That half of an address beyond all memory: xp_validate_desc refuses the descriptor (net/xdp/xsk_queue.h). */
+export const NOWHERE = 1 << 31;
+
 export class TransmitRing {
   readonly ring: Producer;
   readonly #words: Int32Array;
@@ -148,6 +153,17 @@ export class TransmitRing {
     this.#staged++;
     this.#repeated++;
     words[this.#stagedAt] = this.end;
+  }
+
+  /**
+   * Gives what is published and not read an address that is in no frame: who reads it after all, a driver that was thought
+   * to have stopped, passes over it.
+   */
+  spoil(): void {
+    const { ring } = this;
+    const pending = ring.pending();
+    // NB: each a full barrier, lest the reader's cursor be looked at before they are seen.
+    for (let i = 0; i < pending; i++) Atomics.store(this.#words, ring.pendingSlot(i) + UPPER, NOWHERE);
   }
 
   /** Publishes what was pushed. Returns how many packets. */

@@ -105,6 +105,8 @@ function deviceIn(slot) {
   return undefined;
 }
 
+const nonZero = (counters) => Object.fromEntries(Object.entries(counters).filter(([, n]) => n > 0));
+
 export class Machine {
   /** The one whose port is open. */
   static current;
@@ -253,7 +255,8 @@ export class Machine {
       },
       ...{
         mode: this.mode,
-        dropped: Object.fromEntries(Object.entries(dropped).filter(([, n]) => n > 0)),
+        dropped: nonZero(dropped),
+        paths: Object.fromEntries(Object.entries(paths).map(([name, path]) => [name, nonZero(path)])),
       },
     };
     if (result.lost > this.allowed) this.failures.push(`${result.lost} lost`);

@@ -147,7 +147,7 @@ describe('the layout of the shared memory', () => {
     expect(line(QueueBlock.owner)).not.toBe(line(QueueBlock.ack));
     expect(line(QueueBlock.counters)).not.toBe(line(QueueBlock.owner));
 
-    const opened = [PathSlot.driver, PathSlot.rescuable, PathSlot.xsk];
+    const opened = [PathSlot.driver, PathSlot.reader, PathSlot.xsk];
     const used = [
       ...[PathSlot.uringFd, PathSlot.staged, PathSlot.consumed, PathSlot.counters],
       ...[PathSlot.readAddress, PathSlot.readResult, PathSlot.writeResult],

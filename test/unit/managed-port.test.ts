@@ -78,6 +78,7 @@ class Card {
   opening = (): void => {};
   openingQueues = (): void => {};
   looking = (): void => {};
+  stopped = (): unknown => undefined;
   attached = 0;
   owner: PathId = Path.NONE;
   readonly port: ManagedPort;
@@ -95,6 +96,7 @@ class Card {
           if (path === Path.VF) this.opening();
         },
         ...{ arm: note('arm'), disarm() {}, close: note('close') },
+        stopped: () => void this.stopped(),
         closeQueues: note('close queues'),
         openQueues: () => {
           note('open queues')();
@@ -220,8 +222,25 @@ test('a card that is still down is made ready, so that nothing is reset when its
   await card.tell({ up: false, carrier: false });
   await card.tell({ carrier: false });
   expect(card.done).toEqual(['to synthetic: start', 'open']);
+  expect(card.attached & (1 << Path.VF), 'the workers have filled its rings').not.toBe(0);
   await card.tell({});
   expect(card.done.slice(2)).toEqual(SERVES);
+  await card.port.close();
+});
+
+test('a card is said to have stopped when its link is down or gone, before anybody is ordered off it, and not else', async () => {
+  const card = new Card();
+  await card.port.start();
+  const said = async (link: Partial<Endpoint> | undefined, gone?: number): Promise<string[]> => {
+    await card.tell({});
+    card.stopped = () => card.done.push('stopped');
+    card.done.length = 0;
+    await card.tell(link, gone);
+    return card.done.slice(0, 2);
+  };
+  expect(await said({ up: false, carrier: false })).toEqual(['stopped', 'to synthetic: link down']);
+  expect(await said({ carrier: false })).toEqual(['to synthetic: carrier lost', 'close queues']);
+  expect(await said(undefined, 7)).toEqual(['stopped', 'to synthetic: link gone']);
   await card.port.close();
 });
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Errno } from '../../src/errors.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { Doubt, HEADROOM, Path, PathSlot, Ring } from '../../src/memory/layout.ts';
+import { Doubt, HEADROOM, Path, PathSlot, Reader, Ring } from '../../src/memory/layout.ts';
 import type { Memory } from '../../src/memory/shared.ts';
 import { MemoryPeer } from '../../src/paths/memory/device.ts';
 import { RingQueue, ringPlace } from '../../src/paths/ring-queue.ts';
@@ -129,6 +129,27 @@ describe.each(VERSIONS)(
     });
   },
 );
+
+it('tells a driver that receives by itself of the first frames although it has not asked, and of others if it has', () => {
+  const { memory, pool } = new Bench();
+  const { words, layout } = memory;
+  const slot = layout.slot(0, 0, Path.VF);
+  const fill = ringPlace(memory, slot, layout.ring(0, 0, Path.VF, Ring.FILL), Ring.FILL);
+  let woken = 0;
+  const wake = (): number => ++woken;
+  const queue = (reader: number): RingQueue => {
+    words[(slot + PathSlot.reader) >> 2] = reader;
+    return new RingQueue(memory, pool, 0, 0, Path.VF, { kick: () => 0, wake });
+  };
+  queue(Reader.ASKED).refill();
+  expect(woken).toBe(0);
+  const driven = queue(Reader.DRIVER);
+  for (let i = 0; i < 3; i++) driven.refill();
+  expect(woken).toBe(1);
+  words[fill.flags] = 1;
+  driven.refill();
+  expect(woken).toBe(2);
+});
 
 it.each(VERSIONS)(
   'counts a packet that bounces off a full ring, and keeps all others: Linux %s',
@@ -533,7 +554,7 @@ describe('a kick that ends the same way however often it is made', () => {
 
   it('says nothing of a packet where the driver sends by itself: EBUSY leaves the ring as it is', () => {
     const bench = new Bench();
-    bench.memory.words[(bench.memory.layout.slot(0, 0, Path.VF) + PathSlot.rescuable) >> 2] = 0;
+    bench.memory.words[(bench.memory.layout.slot(0, 0, Path.VF) + PathSlot.reader) >> 2] = Reader.DRIVER;
     const { millis } = bench.kernel;
     bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, {
       kick: () => Errno.EBUSY!,
@@ -719,7 +740,7 @@ describe('a zero-copy driver', () => {
     const bench = new Bench();
     const { words, layout } = bench.memory;
     const slot = layout.slot(0, 0, Path.VF);
-    words[(slot + PathSlot.rescuable) >> 2] = 0;
+    words[(slot + PathSlot.reader) >> 2] = Reader.DRIVER;
     const state = { down: true, kicks: 0 };
     const { millis } = bench.kernel;
     const kick = (): number => {

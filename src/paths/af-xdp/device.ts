@@ -22,7 +22,7 @@ import type { SettingsStore } from '../../kernel/settings-store.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
 import { SOL_XDP, xdpStatistics } from '../../kernel/xdp-statistics.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
-import { Driver, type PathId, PathSlot, RETA_ENTRIES, Ring } from '../../memory/layout.ts';
+import { Driver, type PathId, PathSlot, RETA_ENTRIES, Reader, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
@@ -153,7 +153,15 @@ export class AfXdpDevice implements PathDevice {
 
   /** In copy mode. To a zero-copy driver a socket that comes or goes is a reset. */
   get outlastsLink(): boolean {
-    return this.#memory.words[(this.#slot(0) + PathSlot.rescuable) >> 2] === 1;
+    return this.#memory.words[(this.#slot(0) + PathSlot.reader) >> 2] === Reader.ASKED;
+  }
+
+  stopped(): void {
+    const { words } = this.#memory;
+    for (let queue = 0; queue < this.#serving; queue++) {
+      const at = (this.#slot(queue) + PathSlot.reader) >> 2;
+      if (words[at] === Reader.DRIVER) words[at] = Reader.STOPPED;
+    }
   }
 
   /** The port's. */
@@ -451,7 +459,7 @@ export class AfXdpDevice implements PathDevice {
     for (let queue = this.#serving; queue < this.#queues; queue++) {
       const slot = this.#slot(queue);
       words[(slot + PathSlot.fd) >> 2] = queue % this.#serving;
-      words[(slot + PathSlot.rescuable) >> 2] = 0;
+      words[(slot + PathSlot.reader) >> 2] = Reader.NONE;
       words[(slot + PathSlot.driver) >> 2] = Driver.PROXY;
     }
   }
@@ -510,9 +518,9 @@ export class AfXdpDevice implements PathDevice {
       zeroCopy &&= (options[0]! & OPTION_ZEROCOPY) !== 0;
     }
     for (let queue = 0; queue < this.#serving; queue++) {
-      // Copy mode sends only inside our own kick, so what is left in the ring is ours to take back at
-      // any time. A zero-copy driver reads the ring by itself until the device is down.
-      this.#memory.words[(this.#slot(queue) + PathSlot.rescuable) >> 2] = zeroCopy ? 0 : 1;
+      this.#memory.words[(this.#slot(queue) + PathSlot.reader) >> 2] = zeroCopy
+        ? Reader.DRIVER
+        : Reader.ASKED;
     }
     return zeroCopy;
   }

@@ -9,7 +9,7 @@
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
-import { Driver, Path, PathSlot } from '../../memory/layout.ts';
+import { Driver, Path, PathSlot, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { everyStep } from '../every-step.ts';
 import { type TieKind, tendAttachment } from '../hook.ts';
@@ -102,7 +102,7 @@ export class HostDevice implements PathDevice {
       const slot = layout.slot(this.#port, queue, Path.HOST);
       words[(slot + PathSlot.fd) >> 2] = fd;
       words[(slot + PathSlot.inline) >> 2] = this.#inline ? 1 : 0;
-      words[(slot + PathSlot.rescuable) >> 2] = 0; // a write is done when it returns
+      words[(slot + PathSlot.reader) >> 2] = Reader.NONE; // a write is done when it returns
       words[(slot + PathSlot.driver) >> 2] = Driver.HOST;
     });
   }

@@ -16,6 +16,7 @@ import {
   OWN_RING,
   type PathId,
   PathSlot,
+  Reader,
   Ring,
   type RingId,
   WorkerBlock,
@@ -64,7 +65,7 @@ export class MemoryDevice implements PathDevice {
       words[(slot + PathSlot.staged) >> 2] = 0;
       words[(slot + PathSlot.giving) >> 2] = 0;
       words[(slot + PathSlot.consumed) >> 2] = 0;
-      words[(slot + PathSlot.rescuable) >> 2] = 1;
+      words[(slot + PathSlot.reader) >> 2] = Reader.ASKED;
       Atomics.store(words, (slot + PathSlot.peerBusy) >> 2, 0);
       Atomics.store(words, (slot + PathSlot.driver) >> 2, Driver.MEMORY);
     }

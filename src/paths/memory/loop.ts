@@ -16,7 +16,7 @@ import {
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
 import { kernelsOf } from '../../memory/kernels.ts';
-import { Driver, OWN_RING, type PathId, PathSlot, Ring } from '../../memory/layout.ts';
+import { Driver, OWN_RING, type PathId, PathSlot, Reader, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { limitLength, roomOf } from '../frame-room.ts';
 import type { PathDescription, PathDevice, PathQueue, QueueAddress } from '../path.ts';
@@ -152,7 +152,7 @@ export class LoopDevice implements PathDevice {
       words[(slot + PathSlot.fd) >> 2] = -1;
       words[(slot + PathSlot.staged) >> 2] = 0;
       words[(slot + PathSlot.giving) >> 2] = 0;
-      words[(slot + PathSlot.rescuable) >> 2] = 0;
+      words[(slot + PathSlot.reader) >> 2] = Reader.NONE;
       Atomics.store(words, (slot + PathSlot.driver) >> 2, Driver.LOOP);
     }
   }

@@ -11,7 +11,7 @@ import { Registered, Uring } from '../../kernel/abi.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
-import { Driver, type PathId, PathSlot } from '../../memory/layout.ts';
+import { Driver, type PathId, PathSlot, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
 import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
@@ -128,7 +128,7 @@ export class TapDevice implements PathDevice {
       words[(slot + PathSlot.fd) >> 2] = fd;
       words[(slot + PathSlot.uringFd) >> 2] = 0;
       words[(slot + PathSlot.useUring) >> 2] = this.#options.plain ? 0 : 1;
-      words[(slot + PathSlot.rescuable) >> 2] = 1;
+      words[(slot + PathSlot.reader) >> 2] = Reader.ASKED;
       words[(slot + PathSlot.segmentsFd) >> 2] = this.#segmentFds[queue] ?? 0;
       words[(slot + PathSlot.driver) >> 2] = Driver.TAP;
     });
