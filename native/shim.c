@@ -228,7 +228,7 @@ static long xsk_fail(struct tp_xsk *x, u32 step, long error)
 	return error;
 }
 
-/* Opens, registers the UMEM and maps all four rings; does not bind. Returns the descriptor. */
+/* Opens, registers the UMEM if it has a length, and maps all four rings; does not bind. Returns the descriptor. */
 API int tp_xsk_open(u64 request)
 {
 	static const u16 option[TP_RINGS] = { XDP_UMEM_FILL_RING, XDP_RX_RING, XDP_TX_RING, XDP_UMEM_COMPLETION_RING };
@@ -252,7 +252,7 @@ API int tp_xsk_open(u64 request)
 	umem.flags = 0;
 	umem.tx_metadata_len = 0;
 	/* Kernels before 6.8 know the structure without its last word: the length says which. */
-	ret = SYS5(NR_setsockopt, x->fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof(umem));
+	ret = umem.len ? SYS5(NR_setsockopt, x->fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof(umem)) : 0;
 	if (ret < 0)
 		return xsk_fail(x, TP_STEP_UMEM, ret);
 
@@ -286,10 +286,10 @@ API int tp_xsk_open(u64 request)
 	return x->fd;
 }
 
-/* Takes RTNL: may wait for seconds while the host adds or removes a VF. */
-API int tp_xsk_bind(int fd, u32 ifindex, u32 queue, u32 flags)
+/* Takes RTNL: may wait for seconds while the host adds or removes a VF. `umem` is the socket whose UMEM is shared, or 0. */
+API int tp_xsk_bind(int fd, u32 ifindex, u32 queue, u32 flags, int umem)
 {
-	struct sockaddr_xdp name = { AF_XDP, (u16)flags, ifindex, queue, 0 };
+	struct sockaddr_xdp name = { AF_XDP, (u16)flags, ifindex, queue, (u32)umem };
 	return SYS3(NR_bind, fd, &name, sizeof(name));
 }
 

@@ -60,7 +60,7 @@ export interface Shim {
   /** Milliseconds of CLOCK_MONOTONIC, modulo 2^31: see {@link millisBetween}. Leaves no garbage behind, as a double would. */
   millis(): number;
   xskOpen(request: Pointer): number;
-  xskBind(fd: number, ifindex: number, queue: number, flags: number): number;
+  xskBind(fd: number, ifindex: number, queue: number, flags: number, umem: number): number;
   xskClose(request: Pointer): number;
   /** Has the kernel read the transmit ring of a socket, or the fill ring. */
   xskKick(fd: number): number;
@@ -104,7 +104,7 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   pollMicros: ['tp_poll_micros', 'puu'],
   millis: ['tp_millis', ''],
   xskOpen: ['tp_xsk_open', 'p'],
-  xskBind: ['tp_xsk_bind', 'iuuu'],
+  xskBind: ['tp_xsk_bind', 'iuuui'],
   xskClose: ['tp_xsk_close', 'p'],
   xskKick: ['tp_xsk_kick', 'i'],
   xskWake: ['tp_xsk_wake', 'i'],

@@ -150,7 +150,7 @@ describe('a user that is not root', () => {
 
   it.each([
     ['net_raw', /socket\(AF_XDP\): EPERM.* lacks CAP_NET_RAW\.$/],
-    ['ipc_lock', /XDP_UMEM_REG.*RLIMIT_MEMLOCK.*CAP_IPC_LOCK.*ulimit -l 135168\b/],
+    ['ipc_lock', /XDP_UMEM_REG.*RLIMIT_MEMLOCK.*CAP_IPC_LOCK.*ulimit -l 102400\b/],
   ])('without %s keeps the synthetic path, and is told what the VF takes', async (name, words) => {
     const lab = await buildLab();
     const capabilities = DOCUMENTED.filter((other) => other !== name);

@@ -281,7 +281,7 @@ describe.skipIf(process.getuid?.() !== 0)('BPF on real devices (needs root)', ()
     xdp(GUEST, nv, xdpRedirect(map, gate, count));
     const socket = inNamespace(shim, GUEST, () => check(shim.xskOpen(request), 'xsk'));
     try {
-      inNamespace(shim, GUEST, () => check(shim.xskBind(socket, nv, 0, 2), 'bind'));
+      inNamespace(shim, GUEST, () => check(shim.xskBind(socket, nv, 0, 2, 0), 'bind'));
       const word = (ring: number, field: number): number =>
         rings + ring * 2 * page + request.getUint32(Xsk.ring + 24 * ring + 4 * field, true);
       for (let i = 0; i < frames; i++) view.setBigUint64(word(0, 3) + 8 * i, BigInt(i * 2048), true);

@@ -2,8 +2,8 @@
  * AF_XDP on a network device: one socket per port queue, one XSKMAP, one XDP link. Coordinator only.
  *
  * The best mode the device offers is taken and reported: native with zero-copy, native copy, and the
- * kernel's generic hook as the last resort. Every socket registers all frames as its UMEM, so a frame
- * received anywhere may be sent anywhere; which socket holds which frame is the ledger's business.
+ * kernel's generic hook as the last resort. The sockets share one UMEM, which is all frames (kernel 5.10, net/xdp/xsk.c,
+ * xsk_bind): a frame received anywhere may be sent anywhere; which socket holds which is the ledger's business.
  *
  * The program is attached before the sockets are in the map: until {@link PathDevice.arm} the kernel keeps every
  * packet, and again from `disarm` on. In between a packet whose receive queue has no socket, because somebody has
@@ -42,6 +42,7 @@ import { spreadDevice } from './spread.ts';
 
 const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
+const BIND_SHARED_UMEM = 1 << 0;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
 
@@ -197,7 +198,7 @@ export class AfXdpDevice implements PathDevice {
 
   arm(): void {
     for (let queue = 0; queue < this.#serving; queue++) {
-      this.#bpf.updateMap(this.#fds.map, queue, this.#memory.words[(this.#slot(queue) + PathSlot.fd) >> 2]!);
+      this.#bpf.updateMap(this.#fds.map, queue, this.#fd(queue));
     }
     this.#armed = true;
     this.#setGate();
@@ -473,12 +474,13 @@ export class AfXdpDevice implements PathDevice {
   }
 
   /**
-   * Each socket accounts for all frames, and so does the io_uring of each tap queue that has them registered:
+   * The sockets account for all frames once, and so does the io_uring of each tap queue that has them registered:
    * the user's locked memory, which the kernel counts over all of the user's processes.
    */
   #mayNotLock(device: string, syscall: string): never {
     const { framesBytes, geometry } = this.#memory.layout;
-    const kibibytes = Math.ceil((2 * geometry.ports * geometry.queues * (framesBytes + URING_BYTES)) / 1024);
+    const { ports, queues } = geometry;
+    const kibibytes = Math.ceil((ports * ((1 + queues) * framesBytes + 2 * queues * URING_BYTES)) / 1024);
     throw new TwinpathError('ERR_PERMISSION', {
       ...{ device, syscall, errno: -Errno.ENOBUFS! },
       detail: `its ${framesBytes / 2 ** 20} MiB of frames exceed RLIMIT_MEMLOCK`,
@@ -503,19 +505,17 @@ export class AfXdpDevice implements PathDevice {
     return 'generic';
   }
 
-  /** Opens and binds a socket per queue, with zero-copy if it is wanted; whether all of them got that. */
-  #bindAll(zeroCopy: boolean): boolean {
-    for (let queue = 0; queue < this.#serving; queue++) {
-      const slot = this.#slot(queue);
-      const fd = this.#openSocket(slot, queue);
-      // One mode for all queues: after the first had to copy, do not let a later one differ.
-      const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY);
-      const bound = this.#shim.xskBind(fd, this.#link.ifindex, queue, flags);
-      if (bound === Errno.EBUSY) this.#busy(`its queue ${queue} belongs to another AF_XDP socket`);
-      check(bound, 'bind(AF_XDP)', { device: `${this.#link.name} queue ${queue}` });
-      const options = new Int32Array(1);
-      check(this.#shim.getsockopt(fd, SOL_XDP, XDP_OPTIONS, options, 4), 'getsockopt(XDP_OPTIONS)');
-      zeroCopy &&= (options[0]! & OPTION_ZEROCOPY) !== 0;
+  /** Opens and binds a socket per queue, with zero-copy if it is wanted and all of them can have it; whether they have. */
+  #bindAll(wanted: boolean): boolean {
+    const zeroCopy = this.#bindFirst(wanted);
+    for (let queue = 1; queue < this.#serving; queue++) {
+      // In the mode of the first, or not at all: `xp_assign_dev_shared`, net/xdp/xsk_buff_pool.c.
+      const bound = this.#bind(queue, BIND_SHARED_UMEM);
+      if (bound === Errno.EOPNOTSUPP && zeroCopy) {
+        everyStep(this.#socketClosings());
+        return this.#bindAll(false);
+      }
+      this.#checkBound(bound, queue);
     }
     for (let queue = 0; queue < this.#serving; queue++) {
       this.#memory.words[(this.#slot(queue) + PathSlot.reader) >> 2] = zeroCopy
@@ -523,6 +523,28 @@ export class AfXdpDevice implements PathDevice {
         : Reader.ASKED;
     }
     return zeroCopy;
+  }
+
+  #bindFirst(zeroCopy: boolean): boolean {
+    this.#checkBound(this.#bind(0, BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY)), 0);
+    const options = new Int32Array(1);
+    check(this.#shim.getsockopt(this.#fd(0), SOL_XDP, XDP_OPTIONS, options, 4), 'getsockopt(XDP_OPTIONS)');
+    return (options[0]! & OPTION_ZEROCOPY) !== 0;
+  }
+
+  #bind(queue: number, flags: number): number {
+    const fd = this.#openSocket(queue);
+    const umem = queue === 0 ? 0 : this.#fd(0);
+    return this.#shim.xskBind(fd, this.#link.ifindex, queue, flags, umem);
+  }
+
+  #checkBound(bound: number, queue: number): void {
+    if (bound === Errno.EBUSY) this.#busy(`its queue ${queue} belongs to another AF_XDP socket`);
+    check(bound, 'bind(AF_XDP)', { device: `${this.#link.name} queue ${queue}` });
+  }
+
+  #fd(queue: number): number {
+    return this.#memory.words[(this.#slot(queue) + PathSlot.fd) >> 2]!;
   }
 
   /**
@@ -544,14 +566,16 @@ export class AfXdpDevice implements PathDevice {
     }
   }
 
-  #openSocket(slot: number, queue: number): number {
+  /** The first has the UMEM. */
+  #openSocket(queue: number): number {
     const { words, bytes, view, layout } = this.#memory;
+    const slot = this.#slot(queue);
     const { frameSize, ringEntries } = layout.geometry;
     const base = addressOf(bytes);
     const xsk = slot + PathSlot.xsk;
     const u64 = (at: number, value: number): void => view.setBigUint64(xsk + at, BigInt(value), true);
     u64(Xsk.umemAddr, base + layout.frames);
-    u64(Xsk.umemLen, layout.framesBytes);
+    u64(Xsk.umemLen, queue === 0 ? layout.framesBytes : 0);
     words[(xsk + Xsk.frameSize) >> 2] = frameSize;
     words[(xsk + Xsk.headroom) >> 2] = 0;
     for (const ring of Object.values(Ring)) {
