@@ -40,6 +40,18 @@ export type HostMode = 'ingress' | 'inline' | 'off';
  */
 export type RssMode = 'auto' | 'software' | 'device';
 
+/**
+ * What of the traffic stays with the machine's own stack, and no handler sees, by either path and in both directions:
+ *
+ * - `platform`: what a machine on Azure must not lose: packets from or to 168.63.129.16 (probes, agent, DNS) and
+ *   169.254.169.254 (metadata), DHCP, DHCPv6, and ARP replies.
+ * - `none`: nothing.
+ *
+ * BPF programs see to it: the packets never come up. So it needs no host path, and holds with `host: 'off'` too. A VF that
+ * has not joined its NetVSC receives them itself, as it would without a port.
+ */
+export type ProtectMode = 'platform' | 'none';
+
 /** A port of other memories, as `forwardTo` names it: what a {@link Port} is to this file. */
 export interface ForwardTarget {
   readonly route: RelayRoute;
@@ -83,6 +95,11 @@ export interface SharedOptions {
   host?: HostMode;
   /** With host 'off': take even an interface that has the default route, and so cut the machine off. */
   cutHost?: boolean;
+  /**
+   * Packets that go round the handler. Default: 'platform' for a NetVSC that has the default route when the port is
+   * opened, unless `host` is 'off'; else 'none'.
+   */
+  protect?: ProtectMode;
   /** Who spreads flows over the queues. Default 'auto'. */
   rss?: RssMode;
   /** Key of the Toeplitz hash: 'default', 'symmetric', 40 bytes or their hexadecimal digits. */
@@ -123,6 +140,8 @@ export interface Settings {
   readonly tie: 'tcx' | 'clsact';
   readonly host: HostMode;
   readonly cutHost: boolean;
+  /** undefined: 'platform' where the default route is. */
+  readonly protect: ProtectMode | undefined;
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
   readonly forwardTo: readonly RelayRoute[];
@@ -159,6 +178,7 @@ const SHARED_KEYS = [
   'tie',
   'host',
   'cutHost',
+  'protect',
   'rss',
   'rssKey',
   'forwardTo',
@@ -205,6 +225,8 @@ export function validate(options: OpenPortsOptions): Settings {
     tie: oneOf('tie', options.tie ?? 'tcx', ['tcx', 'clsact']),
     host: oneOf('host', options.host ?? 'ingress', ['ingress', 'inline', 'off']),
     cutHost: flag('cutHost', options.cutHost ?? false),
+    protect:
+      options.protect === undefined ? undefined : oneOf('protect', options.protect, ['platform', 'none']),
     rss: oneOf('rss', options.rss ?? 'auto', ['auto', 'software', 'device']),
     rssKey: keyOf(options.rssKey),
     forwardTo: routes(options.forwardTo ?? []),

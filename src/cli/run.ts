@@ -43,6 +43,11 @@ export const run: Command = {
         otherwise: 'ingress',
       },
       'cut-host': { help: 'with --host off: take even the interface that has the default route' },
+      protect: {
+        value: 'WHAT',
+        help: 'goes round the handler: platform (what a machine on Azure needs) or none',
+        otherwise: 'platform with the default route',
+      },
       rss: { value: 'WHO', help: 'spreads flows over queues: auto, software or device', otherwise: 'auto' },
       'rss-key': {
         value: 'KEY',
@@ -106,6 +111,7 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
       tie: oneOf(args, 'tie', ['tcx', 'clsact']),
       host: oneOf(args, 'host', ['ingress', 'inline', 'off']),
       cutHost: args.flags.has('cut-host'),
+      protect: oneOf(args, 'protect', ['platform', 'none']),
       rss: oneOf(args, 'rss', ['auto', 'software', 'device']),
       rssKey: text(args, 'rss-key'),
       stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
@@ -175,8 +181,9 @@ async function unlessInterrupted<T>(
 
 /** Tells what happens, as it happens. */
 function watch(port: Port, terminal: Terminal, problems: string[]): void {
-  for (const [path, { device, driver, mode, tie }] of Object.entries(port.paths)) {
-    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${tie}`);
+  for (const [path, { device, driver, mode, tie, protects }] of Object.entries(port.paths)) {
+    const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
+    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${tie}${kept}`);
   }
   terminal.say(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
   port.on('path', (failover) => {

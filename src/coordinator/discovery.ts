@@ -132,14 +132,19 @@ export function choose(snapshot: Snapshot, wanted: Wanted, taken: ReadonlySet<nu
  *
  * @throws ERR_DEVICE_IN_USE if the default route leads through the NetVSC
  */
-export function refuseToCut(snapshot: Snapshot, { netvsc, vf }: Choice): void {
-  if (!occupation(snapshot, netvsc, vf).defaultRoute) return;
+export function refuseToCut(snapshot: Snapshot, choice: Choice): void {
+  if (!hasDefaultRoute(snapshot, choice)) return;
   fail(
     'ERR_DEVICE_IN_USE',
-    netvsc.name,
+    choice.netvsc.name,
     "it carries the default route, and with host 'off' the machine's own stack would be cut off",
     "Leave host at 'ingress', or set cutHost (--cut-host).",
   );
+}
+
+/** Whether the default route leads through the NetVSC, or its VF. */
+export function hasDefaultRoute(snapshot: Snapshot, { netvsc, vf }: Choice): boolean {
+  return occupation(snapshot, netvsc, vf).defaultRoute;
 }
 
 function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>): Choice {

@@ -22,7 +22,6 @@ import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
 import type { PathDevice } from '../paths/path.ts';
 import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
 import { type Report, Upkeep } from '../paths/upkeep.ts';
-import type { Choice } from './discovery.ts';
 import type { LinkTable } from './link-table.ts';
 import { isNetvsc } from './netvsc.ts';
 import type { Endpoint, Observation, PortNetwork } from './network.ts';
@@ -42,6 +41,7 @@ export interface KernelOptions {
 export interface KernelHoldings {
   readonly netvsc: Link;
   readonly forced: boolean;
+  readonly protect: boolean;
   readonly addresses: readonly [first: string, last: string];
 }
 
@@ -52,6 +52,7 @@ export class KernelNetwork implements PortNetwork {
   readonly #table: LinkTable;
   readonly #sysfs: Sysfs;
   readonly #forced: boolean;
+  readonly #protect: boolean;
   readonly #options: KernelOptions;
   /** Devices that Twinpath makes itself. */
   readonly #own = new Map<PathId, { readonly ifindex: number }>();
@@ -70,7 +71,7 @@ export class KernelNetwork implements PortNetwork {
     port: number,
     table: LinkTable,
     sysfs: Sysfs,
-    { netvsc, forced }: Pick<Choice, 'netvsc' | 'forced'>,
+    { netvsc, forced, protect }: Pick<KernelHoldings, 'netvsc' | 'forced' | 'protect'>,
     options: KernelOptions,
   ) {
     this.#shim = shim;
@@ -79,6 +80,7 @@ export class KernelNetwork implements PortNetwork {
     this.#table = table;
     this.#sysfs = sysfs;
     this.#forced = forced;
+    this.#protect = protect;
     this.#netvsc = netvsc;
     this.#options = options;
     this.#addresses = [netvsc.address, netvsc.address];
@@ -123,7 +125,8 @@ export class KernelNetwork implements PortNetwork {
   }
 
   get holdings(): KernelHoldings {
-    return { netvsc: this.#netvsc, forced: this.#forced, addresses: this.#addresses };
+    const [netvsc, forced, protect] = [this.#netvsc, this.#forced, this.#protect];
+    return { netvsc, forced, protect, addresses: this.#addresses };
   }
 
   make(path: PathId, { key }: Endpoint): PathDevice {
@@ -141,7 +144,7 @@ export class KernelNetwork implements PortNetwork {
   #openVf(link: Link): AfXdpDevice {
     const { rss, rssKey, host, store } = this.#options;
     const device = new AfXdpDevice(this.#shim, this.#memory, this.#port, Path.VF, link, {
-      ...{ rss, rssKey, store, segments: host === 'inline' },
+      ...{ rss, rssKey, store, segments: host === 'inline', protect: this.#protect },
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
       report: (error) => this.#report(error),
@@ -153,7 +156,7 @@ export class KernelNetwork implements PortNetwork {
 
   #host(link: Link): HostDevice {
     const { tie, host } = this.#options;
-    const options = { tie, inline: host === 'inline' };
+    const options = { tie, inline: host === 'inline', protect: this.#protect };
     return this.#made(
       Path.HOST,
       new HostDevice(this.#shim, this.#table.netlink, this.#memory, this.#port, link, options),
@@ -162,7 +165,8 @@ export class KernelNetwork implements PortNetwork {
 
   #tap(link: Link): TapDevice {
     const place = [this.#shim, this.#table.netlink, this.#memory, this.#port, Path.SYNTHETIC] as const;
-    return this.#made(Path.SYNTHETIC, new TapDevice(...place, link, this.#options.tap));
+    const options = { ...this.#options.tap, protect: this.#protect };
+    return this.#made(Path.SYNTHETIC, new TapDevice(...place, link, options));
   }
 
   #made<T extends TapDevice | HostDevice>(path: PathId, device: T): T {

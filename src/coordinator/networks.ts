@@ -8,7 +8,7 @@ import { Sysfs } from '../kernel/sysfs.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import { putBackOrphans } from '../paths/af-xdp/settings.ts';
-import { choose, refuseToCut, takeSnapshot } from './discovery.ts';
+import { choose, hasDefaultRoute, refuseToCut, takeSnapshot } from './discovery.ts';
 import { type KernelHoldings, KernelNetwork, type KernelOptions } from './kernel-network.ts';
 import { type LinkEvents, LinkTable } from './link-table.ts';
 import type { PortHoldings } from './managed-port.ts';
@@ -53,7 +53,7 @@ export class Networks {
   /** Finds the devices that the ports are to have, and claims them. @throws TwinpathError, having undone all of it */
   static choose(place: Place, events: LinkEvents): Networks {
     const { shim, memory, settings, report } = place;
-    const { ports, network, host, cutHost } = settings;
+    const { ports, network, host, cutHost, protect } = settings;
     if (network !== 'kernel') {
       const loop = network === 'loop';
       return new Networks(
@@ -76,7 +76,10 @@ export class Networks {
         claims.push(claim(shim, table.netlink, choice.netvsc));
         taken.add(choice.netvsc.ifindex);
         if (choice.vf !== undefined) taken.add(choice.vf.ifindex);
-        return new KernelNetwork(shim, memory, port, table, sysfs, choice, options);
+        const protects =
+          protect ?? (host !== 'off' && hasDefaultRoute(snapshot, choice) ? 'platform' : 'none');
+        const chosen = { ...choice, protect: protects === 'platform' };
+        return new KernelNetwork(shim, memory, port, table, sysfs, chosen, options);
       });
       return new Networks(shim, list, claims, table);
     } catch (error) {

@@ -5,6 +5,7 @@
  * `struct xdp_md` and `struct __sk_buff` in include/uapi/linux/bpf.h.
  */
 import { Assembler } from './assembler.ts';
+import { lookForPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
 
 /** Helper numbers, include/uapi/linux/bpf.h. */
 const CLONE_REDIRECT = 13;
@@ -43,10 +44,14 @@ export type QueueMapping = 'recorded' | 'raw';
  * The gate is a word of its own, so that one store opens or closes it between two packets: exchanging the program
  * takes RTNL.
  *
+ * With `protect` the kernel gets those of platform.ts, as without the program.
+ *
  * NB: the fallback does not hold for a slot whose socket is dead; such packets are dropped.
  */
-export function xdpRedirect(mapFd: number, gateFd: number, countFd: number): Uint8Array {
-  return new Assembler()
+export function xdpRedirect(mapFd: number, gateFd: number, countFd: number, protect = false): Uint8Array {
+  const program = new Assembler();
+  if (protect) lookForPlatform(program, XDP_PACKET);
+  program
     .loadW(2, 1, RX_QUEUE_INDEX)
     .loadMapValue(3, gateFd)
     .loadW(3, 3, 0)
@@ -57,8 +62,9 @@ export function xdpRedirect(mapFd: number, gateFd: number, countFd: number): Uin
     .movImm(2, 1)
     .atomicAddDW(1, 2, 0)
     .label('done')
-    .exit()
-    .assemble();
+    .exit();
+  if (protect) program.label('protected').movImm(0, Unclaimed.PASS).exit();
+  return program.assemble();
 }
 
 /**
@@ -101,17 +107,13 @@ export function tcMarkedRedirect(ifindex: number, to: 'egress' | 'ingress'): Uin
 /**
  * For the NetVSC: marked packets lose their mark and go on as they would have without us, all others get it and
  * leave by the transmit side of that tap, which takes no others: see {@link tapFilter}. When the tap has gone,
- * redirecting to it drops.
+ * redirecting to it drops. With `protect` those of platform.ts go on too.
  */
-export function tcCapture(tap: number): Uint8Array {
-  return passMarked()
-    .movImm(2, MARK)
-    .storeW(1, 2, SKB_MARK)
-    .movImm(1, tap)
-    .movImm(2, 0)
-    .call(REDIRECT)
-    .exit()
-    .assemble();
+export function tcCapture(tap: number, protect = false): Uint8Array {
+  const program = passMarked();
+  if (protect) lookForPlatform(program, SKB_PACKET);
+  program.movImm(2, MARK).storeW(1, 2, SKB_MARK).movImm(1, tap).movImm(2, 0).call(REDIRECT).exit();
+  return withEnd(program, protect);
 }
 
 /**
@@ -120,8 +122,10 @@ export function tcCapture(tap: number): Uint8Array {
  * sk_buff, not of the packet. A negative answer says that the copy went nowhere, so nothing is ever taken and
  * passed on as well.
  */
-export function tcCaptureWhilePresent(tap: number): Uint8Array {
-  return passMarked()
+export function tcCaptureWhilePresent(tap: number, protect = false): Uint8Array {
+  const program = passMarked();
+  if (protect) lookForPlatform(program, SKB_PACKET).loadW(2, 1, SKB_MARK);
+  program
     .mov(6, 1)
     .mov(7, 2)
     .movImm(2, MARK)
@@ -135,8 +139,14 @@ export function tcCaptureWhilePresent(tap: number): Uint8Array {
     .exit()
     .label('taken')
     .movImm(0, STOLEN)
-    .exit()
-    .assemble();
+    .exit();
+  return withEnd(program, protect);
+}
+
+/** Where a protected packet goes on. */
+function withEnd(program: Assembler, protect: boolean): Uint8Array {
+  if (protect) program.label('protected').movImm(0, NEXT).exit();
+  return program.assemble();
 }
 
 /** Ends for marked packets; for others what is appended goes on: the packet is in register 1, its mark in 2. */

@@ -172,4 +172,6 @@ export interface PathDescription {
    * the device takes them away, and its driver does not let that be switched off.
    */
   vlanTags?: 'kept' | 'lost' | 'as the other end sends them';
+  /** What of the traffic stays with the machine's own stack, and no handler sees: the option `protect`. */
+  protects?: 'platform';
 }

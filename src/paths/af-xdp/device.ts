@@ -63,6 +63,8 @@ export interface AfXdpOptions {
   readonly rssKey: Uint8Array;
   /** Whether large segments of the machine's own stack may be sent here. */
   readonly segments?: boolean;
+  /** Whether the packets of kernel/platform.ts stay with the kernel. */
+  readonly protect?: boolean;
   readonly ethtool: EthtoolNetlink;
   readonly store: SettingsStore;
   /** ifindex of the NetVSC that this is the VF of. */
@@ -125,6 +127,7 @@ export class AfXdpDevice implements PathDevice {
     this.#link = link;
     this.#options = options;
     this.description = { driver: 'af-xdp', device: link.name, mode: '', tie: 'xdp link' };
+    if (options.protect) this.description.protects = 'platform';
     this.#settings = new DeviceSettings(options.store, link, (detail) =>
       this.#report(
         `its settings cannot be saved (${detail}): if this process is killed, they stay as the port has them`,
@@ -181,7 +184,8 @@ export class AfXdpDevice implements PathDevice {
       this.#keep('gate', this.#bpf.valueMap());
       this.#keep('unclaimed', this.#bpf.valueMap());
       this.#bpf.setValue(this.#fds.gate, Unclaimed.PASS);
-      const code = xdpRedirect(this.#fds.map, this.#fds.gate, this.#fds.unclaimed);
+      const { protect } = this.#options;
+      const code = xdpRedirect(this.#fds.map, this.#fds.gate, this.#fds.unclaimed, protect);
       this.#keep('program', this.#bpf.load('xdp', 'twinpath', code));
       this.#programId = this.#bpf.programInfo(this.#fds.program).id;
       const hook = this.#attach();

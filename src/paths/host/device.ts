@@ -24,6 +24,8 @@ export interface HostOptions {
   readonly tie?: TieKind;
   /** Whether what the machine's own stack sends is to come here at all. Default false. */
   readonly inline?: boolean;
+  /** Whether the packets of kernel/platform.ts do not come here. */
+  readonly protect?: boolean;
 }
 
 /** See `PathDevice.holdings`. */
@@ -45,8 +47,7 @@ export class HostDevice implements PathDevice {
   readonly #memory: Memory;
   readonly #port: number;
   readonly #link: Link;
-  readonly #kind: TieKind;
-  readonly #inline: boolean;
+  readonly #options: HostOptions;
   #fds: readonly number[] = [];
   #ifindex = 0;
   #tap: OwnTap | undefined;
@@ -60,15 +61,14 @@ export class HostDevice implements PathDevice {
     memory: Memory,
     port: number,
     link: Link,
-    { tie = 'tcx', inline = false }: HostOptions = {},
+    options: HostOptions = {},
   ) {
     this.#shim = shim;
     this.#netlink = netlink;
     this.#memory = memory;
     this.#port = port;
     this.#link = link;
-    this.#kind = tie;
-    this.#inline = inline;
+    this.#options = options;
     this.description = { driver: 'host', device: link.name, mode: '', tie: '' };
   }
 
@@ -101,7 +101,7 @@ export class HostDevice implements PathDevice {
     this.#fds.forEach((fd, queue) => {
       const slot = layout.slot(this.#port, queue, Path.HOST);
       words[(slot + PathSlot.fd) >> 2] = fd;
-      words[(slot + PathSlot.inline) >> 2] = this.#inline ? 1 : 0;
+      words[(slot + PathSlot.inline) >> 2] = this.#options.inline ? 1 : 0;
       words[(slot + PathSlot.reader) >> 2] = Reader.NONE; // a write is done when it returns
       words[(slot + PathSlot.driver) >> 2] = Driver.HOST;
     });
@@ -117,7 +117,7 @@ export class HostDevice implements PathDevice {
 
   /** Inline mode begins; only while armed, and only while workers read. May be called twice. @throws ERR_KERNEL */
   engage(): void {
-    if (this.#inline) this.#tie?.engage();
+    if (this.#options.inline) this.#tie?.engage();
   }
 
   /** Inline mode ends, between two packets. Never throws. */
@@ -176,9 +176,10 @@ export class HostDevice implements PathDevice {
   }
 
   #newTie(holdings?: HostTieHoldings): HostTie {
+    const { tie = 'tcx', protect = false } = this.#options;
     const request = {
       ...{ netvsc: this.#link.ifindex, tap: this.#ifindex },
-      ...{ device: this.#link.name, kind: this.#kind },
+      ...{ device: this.#link.name, kind: tie, protect },
     };
     return new HostTie(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }

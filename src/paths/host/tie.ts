@@ -123,10 +123,10 @@ export class HostTie {
   }
 
   get #inlining(): HookProgram {
-    const { netvsc, tap } = this.#request;
+    const { netvsc, tap, protect } = this.#request;
     return {
       ...{ ifindex: netvsc, where: 'egress', name: 'twinpath_inline', tap },
-      ...{ link: tcCapture(tap), filter: tcCaptureWhilePresent(tap) },
+      ...{ link: tcCapture(tap, protect), filter: tcCaptureWhilePresent(tap, protect) },
     };
   }
 }

@@ -29,6 +29,8 @@ export interface TapOptions {
   readonly tie?: TieKind;
   /** A host path in inline mode goes with it: what is sent here must be told from what the kernel sends. */
   readonly inline?: boolean;
+  /** Whether the packets of kernel/platform.ts stay with the kernel. */
+  readonly protect?: boolean;
 }
 
 /** See `PathDevice.holdings`. */
@@ -77,6 +79,7 @@ export class TapDevice implements PathDevice {
     this.#link = link;
     this.#options = options;
     this.description = { driver: 'tap', device: link.name, mode: '', tie: '' };
+    if (options.protect) this.description.protects = 'platform';
   }
 
   get holdings(): TapHoldings {
@@ -209,10 +212,10 @@ export class TapDevice implements PathDevice {
   }
 
   #newTie(holdings?: TieHoldings): Tie {
-    const { tie = 'tcx', inline = false } = this.#options;
+    const { tie = 'tcx', inline = false, protect = false } = this.#options;
     const request = {
       ...{ netvsc: this.#link.ifindex, tap: this.#ifindex, device: this.#link.name },
-      ...{ kind: tie, marks: inline },
+      ...{ kind: tie, marks: inline, protect },
     };
     return new Tie(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }

@@ -28,6 +28,8 @@ export interface TieRequest {
    * it would go out on the packet, for the filters of a qdisc to see: so only where inline mode is.
    */
   readonly marks?: boolean;
+  /** Whether the packets of kernel/platform.ts stay with the kernel. */
+  readonly protect?: boolean;
 }
 
 /** What a tie has attached, as data: see `PathDevice.holdings`. */
@@ -119,10 +121,10 @@ export class Tie {
   }
 
   get #inward(): HookProgram {
-    const { netvsc, tap } = this.#request;
+    const { netvsc, tap, protect } = this.#request;
     return {
       ...{ ifindex: netvsc, where: 'ingress', name: 'twinpath_in', tap },
-      ...{ link: tcCapture(tap), filter: tcCaptureWhilePresent(tap) },
+      ...{ link: tcCapture(tap, protect), filter: tcCaptureWhilePresent(tap, protect) },
     };
   }
 }

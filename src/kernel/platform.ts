@@ -1,0 +1,126 @@
+/**
+ * Which packets a machine on Azure must not lose, as BPF instructions: those that go round the handler with
+ * `protect: 'platform'`.
+ *
+ * - IPv4 from or to 168.63.129.16: health probes, DHCP and DNS of the platform, the guest agent (Microsoft Learn, "What
+ *   is IP address 168.63.129.16?").
+ * - IPv4 from or to 169.254.169.254: instance metadata and its tokens (Microsoft Learn, "Azure Instance Metadata Service").
+ * - DHCP: UDP between the ports 67 and 68 (RFC 2131), and DHCPv6: UDP to 546 or 547 (RFC 8415).
+ * - ARP replies, without which the machine cannot send any of that: it forgets its gateway.
+ *
+ * All of it is untagged there; a frame with a VLAN tag is never protected. Nothing behind IPv6 extension headers is.
+ * Any packet that bears such an address is let through, whoever sent it: a filter before the machine is needed where
+ * the network does not see to that, as Azure's does.
+ */
+import type { Assembler } from './assembler.ts';
+
+/** Where a program's context has the packet's bytes: `struct xdp_md`, `struct __sk_buff`. */
+export const XDP_PACKET = { data: 0, end: 4 } as const;
+export const SKB_PACKET = { data: 76, end: 80 } as const;
+
+/** Addresses and ports as the machine reads them from a packet: the first byte is the lowest. */
+const WIRE_SERVER = 0x10813fa8;
+const METADATA = 0xfea9fea9;
+const TYPE = { IPV4: 0x0008, ARP: 0x0608, IPV6: 0xdd86 } as const;
+const ARP_REPLY = 0x0200;
+const DHCP = { server: 0x4300, client: 0x4400 } as const;
+const DHCP6 = { client: 0x2202, server: 0x2302 } as const;
+/** The part of the fragment field that says where the fragment belongs. */
+const FRAGMENT_OFFSET = 0xff1f;
+const UDP = 17;
+
+/** Ethernet, then what is looked at of each protocol. */
+const ETHERNET = 14;
+const IPV4 = 20;
+const IPV6 = 40;
+const PORTS = 4;
+/** `struct __sk_buff` */
+const SKB_LEN = 0;
+const SKB_VLAN_PRESENT = 20;
+const PULL_DATA = 39;
+
+/**
+ * Appends a look at the packet: jumps to the label 'protected' if it is one of those, and goes on if not. The context is
+ * in register 1, and there again behind it; registers 2 to 6 are lost.
+ */
+export function lookForPlatform(
+  program: Assembler,
+  packet: typeof XDP_PACKET | typeof SKB_PACKET,
+): Assembler {
+  program.mov(6, 1);
+  if (packet === SKB_PACKET) {
+    // A tag that was taken out of the frame, or is yet to be put in, lies beside it.
+    program.loadW(2, 6, SKB_VLAN_PRESENT).jneImm(2, 0, 'unprotected');
+  }
+  program.loadW(2, 6, packet.data).loadW(3, 6, packet.end);
+  if (packet === SKB_PACKET) headersInReach(program);
+  return program
+    .mov(4, 2)
+    .aluImm('add', 4, ETHERNET + IPV4)
+    .jumpIf('jgt', 4, 3, 'unprotected')
+    .loadH(4, 2, ETHERNET - 2)
+    .jeqImm(4, TYPE.ARP, 'arp')
+    .jeqImm(4, TYPE.IPV6, 'ipv6')
+    .jneImm(4, TYPE.IPV4, 'unprotected')
+
+    .loadW(4, 2, ETHERNET + 12)
+    .jumpIf32Imm('jeq', 4, WIRE_SERVER, 'protected')
+    .jumpIf32Imm('jeq', 4, METADATA, 'protected')
+    .loadW(4, 2, ETHERNET + 16)
+    .jumpIf32Imm('jeq', 4, WIRE_SERVER, 'protected')
+    .jumpIf32Imm('jeq', 4, METADATA, 'protected')
+    .loadB(4, 2, ETHERNET + 9)
+    .jneImm(4, UDP, 'unprotected')
+    .loadH(4, 2, ETHERNET + 6)
+    .jumpIfImm('jset', 4, FRAGMENT_OFFSET, 'unprotected')
+    .loadB(4, 2, ETHERNET)
+    .aluImm('and', 4, 15)
+    .aluImm('lsh', 4, 2)
+    .alu('add', 2, 4) // past the IPv4 header
+    .mov(4, 2)
+    .aluImm('add', 4, ETHERNET + PORTS)
+    .jumpIf('jgt', 4, 3, 'unprotected')
+    .loadH(4, 2, ETHERNET)
+    .loadH(5, 2, ETHERNET + 2)
+    .jeqImm(4, DHCP.server, 'from dhcp')
+    .jneImm(4, DHCP.client, 'unprotected')
+    .label('from dhcp')
+    .jeqImm(5, DHCP.server, 'protected')
+    .jeqImm(5, DHCP.client, 'protected')
+    .jump('unprotected')
+
+    .label('ipv6')
+    .mov(4, 2)
+    .aluImm('add', 4, ETHERNET + IPV6 + PORTS)
+    .jumpIf('jgt', 4, 3, 'unprotected')
+    .loadB(4, 2, ETHERNET + 6)
+    .jneImm(4, UDP, 'unprotected')
+    .loadH(4, 2, ETHERNET + IPV6 + 2)
+    .jeqImm(4, DHCP6.client, 'protected')
+    .jeqImm(4, DHCP6.server, 'protected')
+    .jump('unprotected')
+
+    .label('arp')
+    .loadH(4, 2, ETHERNET + 6)
+    .jeqImm(4, ARP_REPLY, 'protected')
+
+    .label('unprotected')
+    .mov(1, 6);
+}
+
+/** A sk_buff may have its headers in fragments, out of a program's reach: then the kernel is asked to gather them. */
+function headersInReach(program: Assembler): void {
+  const bytes = ETHERNET + IPV6 + PORTS;
+  program
+    .mov(4, 2)
+    .aluImm('add', 4, bytes)
+    .jumpIf('jle', 4, 3, 'in reach')
+    .loadW(4, 6, SKB_LEN)
+    .jumpIfImm('jlt', 4, bytes, 'in reach')
+    .mov(1, 6)
+    .movImm(2, bytes)
+    .call(PULL_DATA)
+    .loadW(2, 6, SKB_PACKET.data)
+    .loadW(3, 6, SKB_PACKET.end)
+    .label('in reach');
+}
