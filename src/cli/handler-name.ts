@@ -9,16 +9,20 @@ interface BuiltIn {
   readonly summary: string;
   /** Names of its options, the needed ones first. */
   readonly options: readonly string[];
+  /** Whether it sends to MAC addresses that it finds in packets: then its peers are to be in one layer 2 with the port. */
+  readonly oneEthernet?: boolean;
 }
 
 const HANDLERS: Readonly<Record<string, BuiltIn>> = {
-  reflect: { summary: 'sends every packet back', options: [] },
+  reflect: { summary: 'sends every packet back, by MAC address', options: [], oneEthernet: true },
+  '5tswap': { summary: 'sends every IP packet back, by IP address and port', options: ['otherwise'] },
   echo: { summary: 'answers ARP, ping and UDP echo', options: ['address', 'port'] },
   host: { summary: 'leaves everything to the machine', options: [] },
   dns: { summary: 'answers from a zone file', options: ['zone', 'address', 'port', 'otherwise'] },
   balance: {
     summary: 'spreads connections over backends',
     options: ['vip', 'backends', 'ports', 'arp', 'otherwise'],
+    oneEthernet: true,
   },
   firewall: { summary: 'filters for the machine', options: ['allow', 'deny', 'out', 'otherwise'] },
   count: { summary: 'counts flows, and drops them', options: ['every', 'top', 'otherwise'] },
@@ -28,9 +32,9 @@ const HANDLERS: Readonly<Record<string, BuiltIn>> = {
 export const BUILT_IN: readonly string[] = Object.keys(HANDLERS);
 
 /** The built-in handlers for `--help`: name and what it does, with the names of its options. */
-export const BUILT_IN_HELP = Object.entries(HANDLERS).map(([name, { summary, options }]) => {
+export const BUILT_IN_HELP = Object.entries(HANDLERS).map(([name, { summary, options, oneEthernet }]) => {
   const named = options.length === 0 ? '' : `: ${options.join(', ')}`;
-  return [name, `${summary}${named}`] as const;
+  return [name, `${summary}${oneEthernet ? ' (*)' : ''}${named}`] as const;
 });
 
 /** @throws ERR_OPTION_INVALID when it is neither: the command line is wrong, no module was looked into */

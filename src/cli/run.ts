@@ -68,7 +68,9 @@ export const run: Command = {
     },
     notes: [
       'HANDLER is the path of a JavaScript or WebAssembly module, or one of these, each with the names of\n' +
-        `its options:\n${columns(BUILT_IN_HELP)}`,
+        `its options:\n${columns(BUILT_IN_HELP)}\n` +
+        '(*) needs one Ethernet, with its peers in it: a virtual network of Azure forwards by IP address\n' +
+        'alone, and takes no notice of the MAC address that such a handler sends to.',
       'A value of --option that is JSON (7, true, ["a","b"]) is passed as such, every other as text.',
       'Events go to standard error. At the end the statistics go to standard output; a second Ctrl-C\n' +
         'ends at once, without them. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF\n' +

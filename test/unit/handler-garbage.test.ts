@@ -3,6 +3,7 @@ import { GCProfiler } from 'node:v8';
 import { expect, it } from 'vitest';
 import type { Handler, HandlerContext } from '../../src/datapath/handler.ts';
 import { DROP, PASS, TX } from '../../src/datapath/verdict.ts';
+import * as swap from '../../src/handlers/5tswap.ts';
 import * as balance from '../../src/handlers/balance.ts';
 import * as count from '../../src/handlers/count.ts';
 import * as dns from '../../src/handlers/dns.ts';
@@ -34,6 +35,7 @@ const segment = ethernet(
 
 it.each<[string, Handler, number[], number]>([
   ['balance', balance.create({ vip: address, backends: '02:00:00:00:01:01' }, context), segment, TX],
+  ['5tswap', swap.create({}), segment, TX],
   ['count', count.create({ every: 0 }, context), segment, DROP],
   ['firewall', firewall.create({ deny: '10.0.0.0/8 tcp/22', allow: 'tcp/443' }), segment, PASS],
   ['dns', dns.create({ zone, address: '10.77.0.2' }, context), asked(question), TX],
