@@ -91,6 +91,11 @@ export interface SharedOptions {
   tap?: 'io_uring' | 'read/write';
   /** How the tap is tied to the NetVSC: tcx links where the kernel has them, or tc filters. */
   tie?: 'tcx' | 'clsact';
+  /**
+   * Where the port's tcx programs at the NetVSC come: before those that others have there, or behind. Others see nothing
+   * of what comes by the VF; first, they see as little of the rest. Default 'first'. Filters have a priority of their own.
+   */
+  tieOrder?: 'first' | 'last';
   /** The machine's own stack. Default 'ingress'. */
   host?: HostMode;
   /** With host 'off': take even an interface that has the default route, and so cut the machine off. */
@@ -138,6 +143,7 @@ export interface Settings {
   readonly netns: string | undefined;
   readonly tap: 'io_uring' | 'read/write';
   readonly tie: 'tcx' | 'clsact';
+  readonly tieOrder: 'first' | 'last';
   readonly host: HostMode;
   readonly cutHost: boolean;
   /** undefined: 'platform' where the default route is. */
@@ -176,6 +182,7 @@ const SHARED_KEYS = [
   'netns',
   'tap',
   'tie',
+  'tieOrder',
   'host',
   'cutHost',
   'protect',
@@ -223,6 +230,7 @@ export function validate(options: OpenPortsOptions): Settings {
     netns: options.netns,
     tap: oneOf('tap', options.tap ?? 'io_uring', ['io_uring', 'read/write']),
     tie: oneOf('tie', options.tie ?? 'tcx', ['tcx', 'clsact']),
+    tieOrder: oneOf('tieOrder', options.tieOrder ?? 'first', ['first', 'last']),
     host: oneOf('host', options.host ?? 'ingress', ['ingress', 'inline', 'off']),
     cutHost: flag('cutHost', options.cutHost ?? false),
     protect:

@@ -37,6 +37,11 @@ export const run: Command = {
       netns: { value: 'NAME', help: 'network namespace of the devices', otherwise: "the process's" },
       tap: { value: 'WAY', help: 'how the tap is driven: io_uring or read/write', otherwise: 'io_uring' },
       tie: { value: 'WAY', help: 'how it is tied to the NetVSC: tcx or clsact', otherwise: 'tcx' },
+      'tie-order': {
+        value: 'PLACE',
+        help: "its tcx programs come first or last among others' at the NetVSC",
+        otherwise: 'first',
+      },
       host: {
         value: 'MODE',
         help: "the machine's own stack: ingress, inline (what it sends is handled too) or off",
@@ -111,6 +116,7 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
       netns: text(args, 'netns'),
       tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
       tie: oneOf(args, 'tie', ['tcx', 'clsact']),
+      tieOrder: oneOf(args, 'tie-order', ['first', 'last']),
       host: oneOf(args, 'host', ['ingress', 'inline', 'off']),
       cutHost: args.flags.has('cut-host'),
       protect: oneOf(args, 'protect', ['platform', 'none']),

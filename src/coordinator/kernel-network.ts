@@ -17,7 +17,7 @@ import type { Memory } from '../memory/shared.ts';
 import type { HostMode, RssMode } from '../options.ts';
 import { AfXdpDevice, type AfXdpHoldings } from '../paths/af-xdp/device.ts';
 import { longestMtu } from '../paths/frame-room.ts';
-import type { TieKind } from '../paths/hook.ts';
+import type { TieKind, TieOrder } from '../paths/hook.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
 import type { PathDevice } from '../paths/path.ts';
 import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
@@ -30,6 +30,7 @@ import { findVf } from './pairing.ts';
 export interface KernelOptions {
   readonly tap: TapOptions;
   readonly tie: TieKind;
+  readonly order: TieOrder;
   readonly host: HostMode;
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
@@ -58,6 +59,8 @@ export class KernelNetwork implements PortNetwork {
   readonly #own = new Map<PathId, { readonly ifindex: number }>();
   readonly #upkeep = new Map<PathId, Upkeep>();
   #netvsc: Link;
+  /** Of the NetVSC, as it was looked up last. */
+  #xdpProgram = 0;
   /** Addresses that the NetVSC has had, the first and the last: a VF may still have one, or come back with it. */
   #addresses: readonly [first: string, last: string];
   #vf: { readonly device: AfXdpDevice; readonly ifindex: number } | undefined;
@@ -147,6 +150,7 @@ export class KernelNetwork implements PortNetwork {
       ...{ rss, rssKey, store, segments: host === 'inline', protect: this.#protect },
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
+      netlink: this.#table.netlink,
       report: (error) => this.#report(error),
     });
     this.#vf = { device, ifindex: link.ifindex };
@@ -155,8 +159,8 @@ export class KernelNetwork implements PortNetwork {
   }
 
   #host(link: Link): HostDevice {
-    const { tie, host } = this.#options;
-    const options = { tie, inline: host === 'inline', protect: this.#protect };
+    const { tie, order, host } = this.#options;
+    const options = { tie, order, inline: host === 'inline', protect: this.#protect };
     return this.#made(
       Path.HOST,
       new HostDevice(this.#shim, this.#table.netlink, this.#memory, this.#port, link, options),
@@ -230,12 +234,24 @@ export class KernelNetwork implements PortNetwork {
     const upkeep = this.#upkeep.get(path) ?? new Upkeep(report);
     this.#upkeep.set(path, upkeep);
     try {
-      device.tend?.({ links: this.#table, netvsc, upkeep, thorough });
+      if (thorough && path === Path.SYNTHETIC) this.#lookForXdp(netvsc);
+    } catch (error) {
+      upkeep.failed(error);
+      return true; // the next look may say
+    }
+    try {
+      const now = { ...netvsc, xdpProgram: this.#xdpProgram };
+      device.tend?.({ links: this.#table, netvsc: now, upkeep, thorough });
       return true;
     } catch (error) {
       upkeep.failed(error);
       return false;
     }
+  }
+
+  /** No message tells of a program that comes or goes with a bpf_link (bpf_xdp_link_attach). */
+  #lookForXdp({ ifindex }: Link): void {
+    this.#xdpProgram = this.#table.netlink.link(ifindex)?.xdpProgram ?? 0;
   }
 
   #find(): Link | undefined {

@@ -15,10 +15,12 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoName, TwinpathError } from '../errors.ts';
+import { pathCounters } from '../memory/counters.ts';
 import type { Reason } from '../memory/journal.ts';
 import { Doubt, PATH_NAMES, Path, type PathId, PathSlot, QueueBlock } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../paths/path.ts';
+import { Bypass } from './bypass.ts';
 import type { KernelDrops } from './kernel-drops.ts';
 import { type LinkNews, type PlainError, plain } from './messages.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
@@ -69,6 +71,7 @@ export class ManagedPort {
   readonly #ownership: Ownership;
   readonly #events: PortEvents;
   readonly #slots: readonly Slot[];
+  readonly #bypass = new Bypass();
   #running: Promise<void> | undefined;
   #dirty = false;
   #closing = false;
@@ -220,7 +223,26 @@ export class ManagedPort {
   /** Reads what the kernel counts into the shared memory. */
   count(): void {
     for (const { ready, drops, device } of this.#slots) if (ready) drops.read(device!);
+    this.#lookForBypass();
     if (this.#tend(true)) this.#events.guard('closing a path', () => this.#reconcile());
+  }
+
+  #lookForBypass(): void {
+    const vfOwns = this.#ownership.owner === Path.VF;
+    const [vf, synthetic] = [this.#received(Path.VF), this.#received(Path.SYNTHETIC)];
+    const around = this.#bypass.look({ vfOwns, vf, synthetic });
+    if (around === 0) return;
+    const detail = `it sends, and has received nothing while ${around} packets came by ${this.network.device}`;
+    this.#news(this.#slots.find(({ path }) => path === Path.VF)!, 'bypassed', detail);
+  }
+
+  #received(path: PathId): number {
+    const { doubles, layout } = this.#memory;
+    let packets = 0;
+    for (let queue = 0; queue < layout.geometry.queues; queue++) {
+      packets += doubles[pathCounters(this.#memory, this.port, queue, path).rxPackets]!;
+    }
+    return packets;
   }
 
   /** Others may alter what the open paths have set up. Returns whether one of them is to be opened anew. */

@@ -38,12 +38,15 @@ export interface PortDescription {
   readonly paths: Partial<Record<PathName, PathDescription>>;
 }
 
-/** A link of the port came, went, or is not what it was: its name, MAC address or MTU has changed. */
+/**
+ * A link of the port came, went, or is not what it was: its name, MAC address or MTU has changed. Or a VF that sends receives
+ * nothing: it is bypassed.
+ */
 export interface LinkNews {
   readonly port: number;
   readonly path: PathName;
   readonly device: string;
-  readonly state: 'up' | 'down' | 'gone' | 'failed' | 'changed';
+  readonly state: 'up' | 'down' | 'gone' | 'failed' | 'changed' | 'bypassed';
   readonly detail?: string;
 }
 

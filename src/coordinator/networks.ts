@@ -122,12 +122,12 @@ export class Networks {
 }
 
 function optionsOf(
-  { tap, tie, host, rss, rssKey }: Settings,
+  { tap, tie, tieOrder: order, host, rss, rssKey }: Settings,
   store: SettingsStore,
   report: Place['report'],
 ): KernelOptions {
   return {
-    tap: { plain: tap === 'read/write', tie, inline: host === 'inline' },
-    ...{ host, tie, rss, rssKey, store, report },
+    tap: { plain: tap === 'read/write', tie, order, inline: host === 'inline' },
+    ...{ host, tie, order, rss, rssKey, store, report },
   };
 }

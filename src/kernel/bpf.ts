@@ -52,6 +52,8 @@ const MAP_TYPE_XSKMAP = 17;
 const PROGRAM_TYPE: Record<ProgramType, number> = { socket_filter: 1, sched_cls: 3, xdp: 6 };
 const ATTACH_XDP = 37;
 const ATTACH_TCX = { ingress: 46, egress: 47 } as const;
+/** BPF_F_BEFORE: without another program named, before all (kernel/bpf/mprog.c, bpf_mprog_pos_before). */
+const BEFORE = 1 << 3;
 /** XDP_FLAGS_* of include/uapi/linux/if_link.h. */
 const XDP_MODE: Record<XdpMode, number> = { generic: 2, native: 4 };
 
@@ -200,12 +202,12 @@ export class Bpf {
   }
 
   /**
-   * Attaches a tc program behind those already there.
+   * Attaches a tc program behind those already there, or before them.
    *
    * @returns the link's descriptor, or a negative errno: EINVAL before Linux 6.6, ENODEV
    */
-  attachTcx(programFd: number, ifindex: number, where: 'ingress' | 'egress'): number {
-    return this.#link(programFd, ifindex, ATTACH_TCX[where], 0);
+  attachTcx(programFd: number, ifindex: number, where: 'ingress' | 'egress', first = false): number {
+    return this.#link(programFd, ifindex, ATTACH_TCX[where], first ? BEFORE : 0);
   }
 
   /**

@@ -14,11 +14,16 @@ import { changed, type Upkeep } from './upkeep.ts';
 
 export type TieKind = 'tcx' | 'clsact';
 
+/** Whether a tcx program of ours at the NetVSC comes before those of others: see the option `tieOrder`. */
+export type TieOrder = 'first' | 'last';
+
 export const TIE_NAMES: Readonly<Record<TieKind, string>> = { tcx: 'tcx links', clsact: 'clsact filters' };
 
 export interface HookProgram {
   readonly ifindex: number;
   readonly where: Hook;
+  /** Whether a tcx link comes before those that are there; a filter has its priority. */
+  readonly first?: boolean;
   /** At most 15 characters. */
   readonly name: string;
   readonly link: Uint8Array;
@@ -59,8 +64,8 @@ export class Hooks {
   }
 
   /**
-   * Behind the programs that others have there; what they took does not come to ours. A link is made in
-   * the calling thread's network namespace, a filter in that of the netlink socket.
+   * What the programs before it take does not come to it. A link is made in the calling thread's network namespace, a
+   * filter in that of the netlink socket.
    *
    * @throws ERR_KERNEL, ERR_PERMISSION, ERR_DEVICE_BUSY (an ingress qdisc is in the place of clsact)
    */
@@ -172,11 +177,11 @@ class TcxAttachment implements Attachment {
   }
 
   #attach(): number {
-    const { name, link, ifindex, where } = this.program;
+    const { name, link, ifindex, where, first } = this.program;
     const fd = this.#bpf.load('sched_cls', name, link);
     try {
       this.#programId = this.#bpf.programInfo(fd).id;
-      this.#link = this.#bpf.attachTcx(fd, ifindex, where);
+      this.#link = this.#bpf.attachTcx(fd, ifindex, where, first);
     } finally {
       this.#shim.close(fd);
     }

@@ -17,7 +17,7 @@ import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
 import { DeviceSettings, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
-import type { Link } from '../../kernel/rtnetlink.ts';
+import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
 import { SOL_XDP, xdpStatistics } from '../../kernel/xdp-statistics.ts';
@@ -69,6 +69,8 @@ export interface AfXdpOptions {
   readonly store: SettingsStore;
   /** ifindex of the NetVSC that this is the VF of. */
   readonly netvsc?: number;
+  /** For what to say of a device that is taken. */
+  readonly netlink?: RtNetlink;
   /** Hears what the path lives with, and a person should know. */
   readonly report?: (error: TwinpathError) => void;
 }
@@ -115,6 +117,8 @@ export class AfXdpDevice implements PathDevice {
     ...{ map: -1, gate: -1, unclaimed: -1, program: -1, attached: -1, segments: -1 },
   };
   #armed = false;
+  /** A program of the NetVSC's runs in the place of ours. */
+  #covered = false;
   #programId = 0;
   #hook: XdpMode = 'native';
 
@@ -263,12 +267,27 @@ export class AfXdpDevice implements PathDevice {
     if (link === undefined || this.#fds.program < 0) return; // gone, or closed
     this.#limitLength(link.mtu);
     upkeep.tell('mtu', link.mtu < netvsc.mtu ? smallerMtu(link, netvsc) : undefined);
+    if (netvsc.ifindex === link.master && this.#isUncovered(netvsc)) {
+      upkeep.repair(link.name, `an XDP program of ${netvsc.name} had taken the place of ours`, () =>
+        this.#attachAgain(),
+      );
+    }
     if (!thorough && link.xdpProgram === this.#programId) return;
     const { attached } = this.#fds;
     const { ifindex, programId } = attached < 0 ? NO_LINK : this.#bpf.linkInfo(attached);
     if (ifindex === link.ifindex && programId === this.#programId) return;
     const fault = ifindex === 0 ? 'our XDP program was detached from it' : 'our XDP program was replaced';
     upkeep.repair(link.name, fault, () => this.#attachAgain());
+  }
+
+  /**
+   * Whether a program of the NetVSC has gone that came after ours. hv_netvsc sets the VF's program to its own, and to none
+   * in the end; of both our link knows nothing.
+   */
+  #isUncovered({ xdpProgram }: Link): boolean {
+    const covered = this.#covered;
+    this.#covered = xdpProgram !== 0;
+    return covered && !this.#covered;
   }
 
   #attachAgain(): void {
@@ -364,9 +383,15 @@ export class AfXdpDevice implements PathDevice {
   }
 
   #refuseWhatCannotWork(): void {
-    const { xdpProgram } = this.#link;
+    const { xdpProgram, master } = this.#link;
     refuseLongPackets(this.#link, this.#memory.layout.geometry.frameSize);
     if (xdpProgram !== 0) this.#busy(`XDP program ${xdpProgram} is attached`);
+    const above = master === 0 ? undefined : this.#options.netlink?.link(master);
+    if (above !== undefined && above.xdpProgram !== 0) {
+      // The kernel takes no program below one (dev_xdp_attach, EEXIST); hv_netvsc runs its own on the VF, where no
+      // message shows it.
+      this.#busy(`XDP program ${above.xdpProgram} is attached to ${above.name} above it`, above.name);
+    }
   }
 
   #takeChannels(): void {
@@ -469,11 +494,12 @@ export class AfXdpDevice implements PathDevice {
     }
   }
 
-  #busy(detail: string): never {
+  /** @param holder where the program is that stands in the way */
+  #busy(detail: string, holder = this.#link.name): never {
     throw new TwinpathError('ERR_DEVICE_BUSY', {
       device: this.#link.name,
       detail,
-      hint: `Stop the program that uses it, or detach it: ip link set ${this.#link.name} xdp off.`,
+      hint: `Stop the program that uses it, or detach it: ip link set ${holder} xdp off.`,
     });
   }
 

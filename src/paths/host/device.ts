@@ -12,7 +12,7 @@ import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, Path, PathSlot, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { everyStep } from '../every-step.ts';
-import { type TieKind, tendAttachment } from '../hook.ts';
+import { type TieKind, type TieOrder, tendAttachment } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { awaitVanishing, type OpenTap } from '../tap/open.ts';
 import { OwnTap } from '../tap/tend.ts';
@@ -26,6 +26,7 @@ export interface HostOptions {
   readonly inline?: boolean;
   /** Whether the packets of kernel/platform.ts do not come here. */
   readonly protect?: boolean;
+  readonly order?: TieOrder;
 }
 
 /** See `PathDevice.holdings`. */
@@ -176,10 +177,10 @@ export class HostDevice implements PathDevice {
   }
 
   #newTie(holdings?: HostTieHoldings): HostTie {
-    const { tie = 'tcx', protect = false } = this.#options;
+    const { tie = 'tcx', protect = false, order } = this.#options;
     const request = {
       ...{ netvsc: this.#link.ifindex, tap: this.#ifindex },
-      ...{ device: this.#link.name, kind: tie, protect },
+      ...{ device: this.#link.name, kind: tie, protect, first: order !== 'last' },
     };
     return new HostTie(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }

@@ -123,9 +123,9 @@ export class HostTie {
   }
 
   get #inlining(): HookProgram {
-    const { netvsc, tap, protect } = this.#request;
+    const { netvsc, tap, protect, first } = this.#request;
     return {
-      ...{ ifindex: netvsc, where: 'egress', name: 'twinpath_inline', tap },
+      ...{ ifindex: netvsc, where: 'egress', first, name: 'twinpath_inline', tap },
       ...{ link: tcCapture(tap, protect), filter: tcCaptureWhilePresent(tap, protect) },
     };
   }

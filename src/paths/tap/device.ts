@@ -15,7 +15,7 @@ import { Driver, type PathId, PathSlot, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
 import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
-import { type TieKind, tendAttachment } from '../hook.ts';
+import { type TieKind, type TieOrder, tendAttachment } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import { changed, type Surroundings } from '../upkeep.ts';
@@ -31,6 +31,7 @@ export interface TapOptions {
   readonly inline?: boolean;
   /** Whether the packets of kernel/platform.ts stay with the kernel. */
   readonly protect?: boolean;
+  readonly order?: TieOrder;
 }
 
 /** See `PathDevice.holdings`. */
@@ -212,10 +213,10 @@ export class TapDevice implements PathDevice {
   }
 
   #newTie(holdings?: TieHoldings): Tie {
-    const { tie = 'tcx', inline = false, protect = false } = this.#options;
+    const { tie = 'tcx', inline = false, protect = false, order } = this.#options;
     const request = {
       ...{ netvsc: this.#link.ifindex, tap: this.#ifindex, device: this.#link.name },
-      ...{ kind: tie, marks: inline, protect },
+      ...{ kind: tie, marks: inline, protect, first: order !== 'last' },
     };
     return new Tie(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }

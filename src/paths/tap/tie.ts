@@ -30,6 +30,8 @@ export interface TieRequest {
   readonly marks?: boolean;
   /** Whether the packets of kernel/platform.ts stay with the kernel. */
   readonly protect?: boolean;
+  /** Whether the programs at the NetVSC come before those that others have there: as links, not as filters. */
+  readonly first?: boolean;
 }
 
 /** What a tie has attached, as data: see `PathDevice.holdings`. */
@@ -121,9 +123,9 @@ export class Tie {
   }
 
   get #inward(): HookProgram {
-    const { netvsc, tap, protect } = this.#request;
+    const { netvsc, tap, protect, first } = this.#request;
     return {
-      ...{ ifindex: netvsc, where: 'ingress', name: 'twinpath_in', tap },
+      ...{ ifindex: netvsc, where: 'ingress', first, name: 'twinpath_in', tap },
       ...{ link: tcCapture(tap, protect), filter: tcCaptureWhilePresent(tap, protect) },
     };
   }
