@@ -96,6 +96,11 @@ export interface SharedOptions {
    * of what comes by the VF; first, they see as little of the rest. Default 'first'. Filters have a priority of their own.
    */
   tieOrder?: 'first' | 'last';
+  /**
+   * Which XDP hook of a VF will do: its driver's alone, or else the kernel's generic one, which makes a socket buffer of
+   * each packet first. Where the driver refuses, 'native' leaves the VF out and says why. Default 'any'.
+   */
+  xdp?: 'native' | 'any';
   /** The machine's own stack. Default 'ingress'. */
   host?: HostMode;
   /** With host 'off': take even an interface that has the default route, and so cut the machine off. */
@@ -144,6 +149,7 @@ export interface Settings {
   readonly tap: 'io_uring' | 'read/write';
   readonly tie: 'tcx' | 'clsact';
   readonly tieOrder: 'first' | 'last';
+  readonly xdp: 'native' | 'any';
   readonly host: HostMode;
   readonly cutHost: boolean;
   /** undefined: 'platform' where the default route is. */
@@ -183,6 +189,7 @@ const SHARED_KEYS = [
   'tap',
   'tie',
   'tieOrder',
+  'xdp',
   'host',
   'cutHost',
   'protect',
@@ -231,6 +238,7 @@ export function validate(options: OpenPortsOptions): Settings {
     tap: oneOf('tap', options.tap ?? 'io_uring', ['io_uring', 'read/write']),
     tie: oneOf('tie', options.tie ?? 'tcx', ['tcx', 'clsact']),
     tieOrder: oneOf('tieOrder', options.tieOrder ?? 'first', ['first', 'last']),
+    xdp: oneOf('xdp', options.xdp ?? 'any', ['native', 'any']),
     host: oneOf('host', options.host ?? 'ingress', ['ingress', 'inline', 'off']),
     cutHost: flag('cutHost', options.cutHost ?? false),
     protect:

@@ -42,6 +42,7 @@ export const run: Command = {
         help: "its tcx programs come first or last among others' at the NetVSC",
         otherwise: 'first',
       },
+      xdp: { value: 'HOOK', help: "of a VF: native (its driver's alone) or any", otherwise: 'any' },
       host: {
         value: 'MODE',
         help: "the machine's own stack: ingress, inline (what it sends is handled too) or off",
@@ -117,6 +118,7 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
       tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
       tie: oneOf(args, 'tie', ['tcx', 'clsact']),
       tieOrder: oneOf(args, 'tie-order', ['first', 'last']),
+      xdp: oneOf(args, 'xdp', ['native', 'any']),
       host: oneOf(args, 'host', ['ingress', 'inline', 'off']),
       cutHost: args.flags.has('cut-host'),
       protect: oneOf(args, 'protect', ['platform', 'none']),

@@ -31,6 +31,8 @@ export interface KernelOptions {
   readonly tap: TapOptions;
   readonly tie: TieKind;
   readonly order: TieOrder;
+  /** Of the VF: no generic XDP. */
+  readonly native: boolean;
   readonly host: HostMode;
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
@@ -145,9 +147,9 @@ export class KernelNetwork implements PortNetwork {
   }
 
   #openVf(link: Link): AfXdpDevice {
-    const { rss, rssKey, host, store } = this.#options;
+    const { rss, rssKey, host, store, native } = this.#options;
     const device = new AfXdpDevice(this.#shim, this.#memory, this.#port, Path.VF, link, {
-      ...{ rss, rssKey, store, segments: host === 'inline', protect: this.#protect },
+      ...{ rss, rssKey, store, native, segments: host === 'inline', protect: this.#protect },
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
       netlink: this.#table.netlink,

@@ -431,7 +431,7 @@ export class ManagedPort {
     slot.openedAt = nowNanos();
     slot.told = '';
     this.#events.changed();
-    this.#news(slot, 'up');
+    this.#news(slot, 'up', slot.device!.description.generic);
     if (this.#tend(true)) this.#dirty = true;
     this.attention(); // a kick may have failed before the path counted as ready
   }

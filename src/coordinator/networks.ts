@@ -122,12 +122,12 @@ export class Networks {
 }
 
 function optionsOf(
-  { tap, tie, tieOrder: order, host, rss, rssKey }: Settings,
+  { tap, tie, tieOrder: order, xdp, host, rss, rssKey }: Settings,
   store: SettingsStore,
   report: Place['report'],
 ): KernelOptions {
   return {
     tap: { plain: tap === 'read/write', tie, order, inline: host === 'inline' },
-    ...{ host, tie, order, rss, rssKey, store, report },
+    ...{ host, tie, order, native: xdp === 'native', rss, rssKey, store, report },
   };
 }

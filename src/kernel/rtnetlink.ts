@@ -72,6 +72,11 @@ const RTMGRP_LINK = 1;
 const RTMGRP_TC = 8;
 
 const IFLA_INET6_ADDR_GEN_MODE = 8;
+/** include/uapi/linux/if_link.h */
+const IFLA_XDP_FD = 1;
+const IFLA_XDP_FLAGS = 3;
+const XDP_FLAGS_UPDATE_IF_NOEXIST = 1;
+const XDP_FLAGS_DRV_MODE = 4;
 
 export class RtNetlink {
   readonly #socket: NetlinkSocket;
@@ -169,6 +174,25 @@ export class RtNetlink {
       builder.nest(IFLA.AF_SPEC).nest(AF_INET6).u8(IFLA_INET6_ADDR_GEN_MODE, change.addrGenMode).end().end();
     }
     this.#socket.demand({ syscall: 'RTM_SETLINK', device: `ifindex ${ifindex}` });
+  }
+
+  /**
+   * What the kernel says against a native XDP program on a device, which bpf(2) keeps to itself: the program is offered
+   * once more, by this socket. If it is taken this time it is taken off again at once. '' if nothing is said.
+   */
+  xdpRefusal(ifindex: number, programFd: number): string {
+    const offer = (fd: number, flags: number) => {
+      this.#socket.builder
+        .begin(RTM_SETLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex))
+        .nest(IFLA.XDP)
+        .u32(IFLA_XDP_FD, fd >>> 0)
+        .u32(IFLA_XDP_FLAGS, flags)
+        .end();
+      return this.#socket.request({ syscall: 'RTM_SETLINK(XDP)', device: `ifindex ${ifindex}` });
+    };
+    const { error, text } = offer(programFd, XDP_FLAGS_DRV_MODE | XDP_FLAGS_UPDATE_IF_NOEXIST);
+    if (error >= 0) offer(-1, XDP_FLAGS_DRV_MODE);
+    return text ?? '';
   }
 
   /** @throws ERR_KERNEL: ENODEV when it is gone already, EOPNOTSUPP when it is hardware */

@@ -172,6 +172,8 @@ export interface PathDescription {
    * the device takes them away, and its driver does not let that be switched off.
    */
   vlanTags?: 'kept' | 'lost' | 'as the other end sends them';
+  /** Of a VF by the generic hook: why its driver runs no native XDP, and what can be done about it, in sentences. */
+  generic?: string;
   /** What of the traffic stays with the machine's own stack, and no handler sees: the option `protect`. */
   protects?: 'platform';
 }

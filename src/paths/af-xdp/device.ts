@@ -30,6 +30,7 @@ import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import type { Surroundings } from '../upkeep.ts';
+import { type Refusal, refusalOf } from './refusal.ts';
 import {
   channelSetting,
   featureSetting,
@@ -69,7 +70,9 @@ export interface AfXdpOptions {
   readonly store: SettingsStore;
   /** ifindex of the NetVSC that this is the VF of. */
   readonly netvsc?: number;
-  /** For what to say of a device that is taken. */
+  /** Only native XDP will do. */
+  readonly native?: boolean;
+  /** For what to say of a refusal. */
   readonly netlink?: RtNetlink;
   /** Hears what the path lives with, and a person should know. */
   readonly report?: (error: TwinpathError) => void;
@@ -519,20 +522,41 @@ export class AfXdpDevice implements PathDevice {
   }
 
   #attach(): XdpMode {
-    const { ifindex, name } = this.#link;
-    let result = 0;
-    for (const mode of ['native', 'generic'] as const) {
-      result = this.#bpf.attachXdp(this.#fds.program, ifindex, mode);
-      if (result >= 0) {
-        this.#hook = mode;
-        this.#keep('attached', result);
-        return mode;
-      }
-      if (result === Errno.EBUSY || result === Errno.EEXIST) this.#busy('an XDP program is attached');
-      if (result === Errno.ENODEV) break;
+    const native = this.#tryToAttach('native');
+    if (native >= 0) return 'native';
+    const { name: device } = this.#link;
+    const { why, mend } = this.#refusal(native);
+    if (this.#options.native) {
+      throw new TwinpathError('ERR_DEVICE_SETTINGS', {
+        ...{ device, syscall: 'bpf(LINK_CREATE, XDP)', errno: -native, detail: why },
+        hint: `${mend} Or take the generic hook, which is slow: xdp: 'any' (--xdp any).`.trimStart(),
+      });
     }
-    check(result, 'bpf(LINK_CREATE, XDP)', { device: name });
+    check(this.#tryToAttach('generic'), 'bpf(LINK_CREATE, XDP)', { device });
+    this.description.generic = [`${why}.`, mend].filter(Boolean).join(' ');
     return 'generic';
+  }
+
+  /** @returns a negative errno that another mode may not end in. @throws ERR_DEVICE_BUSY */
+  #tryToAttach(mode: XdpMode): number {
+    const result = this.#bpf.attachXdp(this.#fds.program, this.#link.ifindex, mode);
+    if (result === Errno.EBUSY || result === Errno.EEXIST) this.#busy('an XDP program is attached');
+    if (result < 0) return result;
+    this.#hook = mode;
+    this.#keep('attached', result);
+    return result;
+  }
+
+  #refusal(errno: number): Refusal {
+    const { ethtool, netlink } = this.#options;
+    const { ifindex, name: device, mtu } = this.#link;
+    const channels = ethtool.channels(ifindex);
+    return refusalOf({
+      ...{ device, errno, mtu, text: netlink?.xdpRefusal(ifindex, this.#fds.program) ?? '' },
+      active: ethtool.features(ifindex)?.active ?? new Set(),
+      queues: channels === undefined ? 0 : channels.combined + channels.rx,
+      mostQueues: channels === undefined ? 0 : channels.maxCombined + channels.maxRx,
+    });
   }
 
   /** Opens and binds a socket per queue, with zero-copy if it is wanted and all of them can have it; whether they have. */

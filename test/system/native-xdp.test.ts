@@ -1,0 +1,53 @@
+/** A VF whose driver refuses native XDP: a veth does, beside an other end with a large MTU. */
+import { describe, expect, it } from 'vitest';
+import { owners, passed, Scene, until } from './harness.ts';
+import { attachments } from './machine-state.ts';
+
+const LARGE = { lab: { mtu: 3800 }, port: { frameSize: 4096 } } as const;
+const WHY = /^native XDP was refused \(ERANGE|errno 34.*, the kernel says ".*MTU.*"\)/;
+
+describe('a VF whose driver refuses native XDP', () => {
+  it('is driven by the generic hook, and what stood in the way is told', async () => {
+    const scene = await Scene.open(LARGE);
+    const traffic = await scene.drive();
+    await scene.plug();
+    await passed(traffic);
+    expect(scene.paths.vf).toMatchObject({ mode: 'generic copy', generic: expect.stringMatching(WHY) });
+    expect(scene.paths.vf?.generic).toContain('Lower the MTU, 3800 now');
+    expect(scene.news.filter(({ path, state }) => path === 'vf' && state === 'up')).toMatchObject([
+      { detail: scene.paths.vf?.generic },
+    ]);
+    await scene.unplug();
+    await scene.finish();
+    expect(scene.errors).toEqual([]);
+  });
+
+  it('is left out where only native XDP will do, with the reason and the way out', async () => {
+    const scene = await Scene.open({ ...LARGE, port: { ...LARGE.port, xdp: 'native' } });
+    const traffic = await scene.drive();
+    await scene.nic.plug();
+    await until('the refusal', () => scene.errors.length > 0);
+    expect(scene.errors.splice(0)).toMatchObject([
+      {
+        ...{ code: 'ERR_DEVICE_SETTINGS', device: scene.nic.vf, syscall: 'bpf(LINK_CREATE, XDP)' },
+        ...{ detail: expect.stringMatching(WHY), hint: expect.stringContaining("xdp: 'any'") },
+      },
+    ]);
+    await passed(traffic);
+    expect(owners(scene.port).every((owner) => owner === 'synthetic')).toBe(true);
+    expect(attachments(scene.lab.guest).filter((line) => line.startsWith('XDP'))).toEqual([]);
+    await scene.nic.unplug();
+    await scene.finish();
+  });
+});
+
+it('a VF whose driver runs native XDP serves where only that will do', async () => {
+  const scene = await Scene.open({ port: { xdp: 'native' } });
+  await scene.drive();
+  await scene.plug();
+  expect(scene.paths.vf).toMatchObject({ mode: 'native copy' });
+  expect(scene.paths.vf).not.toHaveProperty('generic');
+  await scene.unplug();
+  await scene.finish();
+  expect(scene.errors).toEqual([]);
+});
