@@ -172,6 +172,12 @@ export interface PathDescription {
    * the device takes them away, and its driver does not let that be switched off.
    */
   vlanTags?: 'kept' | 'lost' | 'as the other end sends them';
+  /**
+   * Of a VF of a port with several queues, and `rss: 'auto'`. 'device': it has said that it delivers each flow to the queue
+   * that the port's table names. 'software': it has not, or does not tell (MANA names no hashed fields), and workers hand
+   * packets over. They hash each packet either way.
+   */
+  rss?: 'device' | 'software';
   /** Of a VF by the generic hook: why its driver runs no native XDP, and what can be done about it, in sentences. */
   generic?: string;
   /** What of the traffic stays with the machine's own stack, and no handler sees: the option `protect`. */

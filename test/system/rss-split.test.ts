@@ -114,3 +114,12 @@ it('flows move when the number of queues changes, and no packet is lost', async 
   await expect(port.setQueues(5)).rejects.toMatchObject({ code: 'ERR_OPTION_INVALID' });
   await addsUp(port);
 });
+
+it('a VF that does not say how it spreads flows is described as one whose flows the workers hand over', async () => {
+  const scene = await Scene.open();
+  await scene.plug();
+  await until('the VF described', () => scene.paths.vf !== undefined);
+  expect(scene.paths.vf).toMatchObject({ rss: 'software' });
+  await scene.unplug();
+  await scene.finish();
+});

@@ -467,7 +467,9 @@ export class AfXdpDevice implements PathDevice {
       table: bytes.slice(at, at + RETA_ENTRIES),
       queues: this.#serving,
     };
-    spreadDevice(this.#shim, this.#link.ifindex, wanted, this.#settings);
+    const agrees = spreadDevice(this.#shim, this.#link.ifindex, wanted, this.#settings);
+    if (this.#queues > 1)
+      this.description.rss = agrees && this.#serving === this.#queues ? 'device' : 'software';
   }
 
   /**
