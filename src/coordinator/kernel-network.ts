@@ -21,6 +21,7 @@ import type { TieKind, TieOrder } from '../paths/hook.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
 import type { PathDevice } from '../paths/path.ts';
 import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
+import type { MergingOptions } from '../paths/tap/merging.ts';
 import { type Report, Upkeep } from '../paths/upkeep.ts';
 import type { LinkTable } from './link-table.ts';
 import { isNetvsc } from './netvsc.ts';
@@ -28,7 +29,7 @@ import type { Endpoint, Observation, PortNetwork } from './network.ts';
 import { findVf } from './pairing.ts';
 
 export interface KernelOptions {
-  readonly tap: TapOptions;
+  readonly tap: Omit<TapOptions, keyof MergingOptions>;
   readonly tie: TieKind;
   readonly order: TieOrder;
   /** Of the VF: no generic XDP. */
@@ -171,8 +172,16 @@ export class KernelNetwork implements PortNetwork {
 
   #tap(link: Link): TapDevice {
     const place = [this.#shim, this.#table.netlink, this.#memory, this.#port, Path.SYNTHETIC] as const;
-    const options = { ...this.#options.tap, protect: this.#protect };
-    return this.#made(Path.SYNTHETIC, new TapDevice(...place, link, options));
+    const { tap, store } = this.#options;
+    const settings = {
+      ethtool: this.#table.ethtool,
+      store,
+      report: (error: TwinpathError) => this.#report(error),
+    };
+    return this.#made(
+      Path.SYNTHETIC,
+      new TapDevice(...place, link, { ...tap, ...settings, protect: this.#protect }),
+    );
   }
 
   #made<T extends TapDevice | HostDevice>(path: PathId, device: T): T {

@@ -9,7 +9,7 @@
  *
  * Coordinator only.
  */
-import { Errno } from '../errors.ts';
+import { Errno, errnoName } from '../errors.ts';
 import type { Link } from './link.ts';
 import type { SettingsStore } from './settings-store.ts';
 
@@ -50,6 +50,15 @@ export interface Settled {
   readonly result: number;
   /** Whether it read so afterwards. Taken and not kept: others set it as often. */
   readonly kept: boolean;
+}
+
+/** Says so, for a person. */
+export function describeSettled({ name, from, to, result, kept }: Settled): string {
+  const change = `somebody has set its ${name} to ${JSON.stringify(from)}`;
+  const wanted = JSON.stringify(to);
+  if (kept) return `${change}: it has ${wanted} again while the port is open, and theirs afterwards`;
+  const why = result < 0 ? `take ${wanted} again (${errnoName(result)})` : `keep ${wanted}`;
+  return `${change}, and it does not ${why}`;
 }
 
 interface Written {

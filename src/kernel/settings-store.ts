@@ -49,10 +49,15 @@ export class SettingsStore {
   readonly refusal: string | undefined;
   readonly #namespace: string;
   readonly #boot: string;
+  readonly #part: string;
 
-  /** @param folder of the files; undefined where there is none, and then `refusal` says why */
-  constructor(namespace: string, folder: string | undefined, refusal?: string) {
+  /**
+   * @param folder of the files; undefined where there is none, and then `refusal` says why
+   * @param part of a port that changes settings, as its files' names end; '' for a VF's
+   */
+  constructor(namespace: string, folder: string | undefined, refusal?: string, part = '') {
     this.#namespace = namespace;
+    this.#part = part;
     this.#boot = bootId();
     this.#folder = folder;
     this.refusal = refusal;
@@ -73,6 +78,14 @@ export class SettingsStore {
     } catch (error) {
       return new SettingsStore(namespace, undefined, (error as Error).message);
     }
+  }
+
+  /**
+   * The files of the NetVSC's settings. A NetVSC and its VF have the same permanent MAC, and one card alone is both:
+   * each keeps its originals in a file of its own.
+   */
+  get netvsc(): SettingsStore {
+    return new SettingsStore(this.#namespace, this.#folder, this.refusal, '-netvsc');
   }
 
   /** What a port that did not come to put it back has left of this device; empty if nothing. Never throws. */
@@ -127,10 +140,10 @@ export class SettingsStore {
     }
   }
 
-  /** Never throws. */
+  /** Removes what is kept of this device; not what is kept of another one of the same MAC. Never throws. */
   forget(link: Link): void {
     const file = this.#file(link);
-    if (file === undefined || this.refusal !== undefined) return;
+    if (file === undefined || this.refusal !== undefined || this.#isOfAnother(link, file)) return;
     try {
       rmSync(file, { force: true });
     } catch {} // read-only by now: the next start finds settings that are as they were, and forgets it
@@ -151,10 +164,20 @@ export class SettingsStore {
     }
   }
 
+  /** A VF has the MAC of its NetVSC: its file may be looked up for that. What is damaged belongs to neither. */
+  #isOfAnother(link: Link, file: string): boolean {
+    try {
+      const { boot, ifindex } = JSON.parse(readOwn(file)) as Record<string, unknown>;
+      return boot === this.#boot && typeof ifindex === 'number' && ifindex !== link.ifindex;
+    } catch {
+      return false;
+    }
+  }
+
   #file(link: Link): string | undefined {
     if (this.#folder === undefined) return undefined;
     const name = placeOf(link) ?? `netns-${this.#namespace}-${link.ifindex}`;
-    return join(this.#folder, `${name}.json`);
+    return join(this.#folder, `${name}${this.#part}.json`);
   }
 }
 

@@ -140,7 +140,7 @@ export interface PathDevice {
   engage?(): void;
   /** The opposite; nothing if it was not engaged. @throws ERR_KERNEL */
   disengage?(): void;
-  /** VF only: somebody has changed settings of the device; the path sets its own again. @throws TwinpathError to be opened anew */
+  /** Somebody has changed settings of the device; the path sets its own again. @throws TwinpathError to be opened anew */
   settle?(): void;
   /**
    * Disarms if need be and closes everything: after every worker has let go. Again, it does nothing.

@@ -12,6 +12,7 @@ import { Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { AfXdpDevice } from '../../src/paths/af-xdp/device.ts';
 import { attach } from '../../src/paths/attach.ts';
+import { Merging } from '../../src/paths/tap/merging.ts';
 import { buildLab, expectUnharmed, type Lab, ownedBy, passed, Scene, until } from '../system/harness.ts';
 import { hold, kill } from '../system/held.ts';
 import { linkIn } from '../system/machine-state.ts';
@@ -307,6 +308,28 @@ describe('a killed process', () => {
     await scene.close();
     expect(counts(ethtool, vf)).toEqual(theirs);
     expect(saved(lab)).toEqual([]);
+  });
+});
+
+describe('what the NetVSC merges', () => {
+  it('is off while a port is open, and as it was after a kill and the next port', async () => {
+    const lab = await buildLab();
+    const ethtool = guestEthtool(lab);
+    const link = linkIn(lab.guest, 'eth0')!;
+    const isOn = (): boolean => ethtool.features(link.ifindex)!.active.has('rx-gro-list');
+    const store = inNamespace(loadShim(), lab.guest, () => SettingsStore.open(loadShim()));
+    const told: unknown[] = [];
+    // No stand-in has LRO: what it has that can be switched off goes the same way.
+    const options = { ethtool, store, report: (error: unknown) => told.push(error) };
+    const open = (): Merging => new Merging(link, options, ['rx-lro', 'rx-gro-list']);
+    expect(ethtool.setFeatures(link.ifindex, new Map([['rx-gro-list', true]]))).toBe(0);
+    open().stop(); // and its process is gone
+    expect([isOn(), saved(lab)]).toEqual([false, [expect.stringMatching(/-netvsc\.json$/)]]);
+    const next = open();
+    next.stop();
+    expect(isOn()).toBe(false);
+    next.restore();
+    expect([isOn(), saved(lab), told]).toEqual([true, [], []]);
   });
 });
 

@@ -83,6 +83,24 @@ describe('a store of settings', () => {
     expect(store.load(VF)).toEqual({});
   });
 
+  it('keeps a NetVSC and the VF with its MAC apart, and forgets neither for the other', () => {
+    const { store, folder } = made();
+    const netvsc = link({ ifindex: 3, permanentAddress: VF.permanentAddress, parentBus: 'vmbus' });
+    const theirs = { merging: { was: { 'rx-lro': true }, now: { 'rx-lro': false } } };
+    store.save(VF, SETTINGS);
+    store.netvsc.save(netvsc, theirs);
+    store.forget(netvsc);
+    store.netvsc.forget(VF);
+    expect([store.load(VF), store.netvsc.load(netvsc)]).toEqual([SETTINGS, theirs]);
+    expect([store.load(netvsc), store.netvsc.load(VF)]).toEqual([{}, {}]);
+    // One card alone is both.
+    store.netvsc.save(VF, theirs);
+    store.forget(VF);
+    expect([store.load(VF), store.netvsc.load(VF)]).toEqual([{}, theirs]);
+    store.netvsc.forget(VF);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
   it('tells whether the process lives that saved it, and not another one with its number', () => {
     const { store, file } = made();
     store.save(VF, SETTINGS);

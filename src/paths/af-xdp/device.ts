@@ -14,7 +14,7 @@
 import { check, Errno, errnoName, TwinpathError } from '../../errors.ts';
 import { STEPS, Xsk } from '../../kernel/abi.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
-import { DeviceSettings, type HeldSettings } from '../../kernel/device-settings.ts';
+import { DeviceSettings, describeSettled, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
@@ -244,19 +244,10 @@ export class AfXdpDevice implements PathDevice {
    *   that it gets later (drivers/net/veth.c, veth_set_channels)
    */
   settle(): void {
-    for (const { name, from, to, result, kept } of this.#settings.settle()) {
-      const change = `somebody has set its ${name} to ${JSON.stringify(from)}`;
-      const wanted = JSON.stringify(to);
-      if (kept) {
-        this.#report(`${change}: it has ${wanted} again while the port is open, and theirs afterwards`);
-        continue;
-      }
-      const refused = result < 0;
-      const why = refused
-        ? `does not take ${wanted} again (${errnoName(result)})`
-        : `does not keep ${wanted}`;
-      const detail = `${change}, and it ${why}`;
-      if (refused && name === 'channels' && this.#link.kind === 'veth') {
+    for (const settled of this.#settings.settle()) {
+      const { name, result, kept } = settled;
+      const detail = describeSettled(settled);
+      if (!kept && result < 0 && name === 'channels' && this.#link.kind === 'veth') {
         throw new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.#link.name, detail });
       }
       this.#report(detail);

@@ -1,5 +1,6 @@
 /** The settings of a VF that a port changes: channels, features, and how it spreads packets. Coordinator only. */
 
+import { lockName } from '../../kernel/claim.ts';
 import { putBack, type Setting } from '../../kernel/device-settings.ts';
 import type { ChannelCounts, EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import {
@@ -131,7 +132,16 @@ export function originalRss(value: RssValue, queues: number): RssValue {
   return isDefault ? { ...value, table: 'default' } : value;
 }
 
-/** Every kind of setting that a port changes. */
+/** What the NetVSC merges before the kernel sees it: off while a port is open. See paths/tap/merging.ts. */
+export const MERGING = ['rx-lro', 'rx-gro-hw'];
+
+export const mergingSetting = (
+  ethtool: EthtoolNetlink,
+  ifindex: number,
+  names: readonly string[] = MERGING,
+) => featureSetting(ethtool, ifindex, 'merging', names);
+
+/** Every kind of setting that a port changes of a VF. */
 export function settingsOf(shim: Shim, ethtool: EthtoolNetlink, ifindex: number): Setting<unknown>[] {
   return [
     channelSetting(ethtool, ifindex),
@@ -153,6 +163,17 @@ export function putBackSettings(
   return putBack(store, link, (name) => all.find((setting) => setting.name === name));
 }
 
+/** The same for what it has left of its NetVSC. */
+export function putBackMerging(
+  ethtool: EthtoolNetlink,
+  store: SettingsStore,
+  link: Link,
+  names?: readonly string[],
+): string[] {
+  const setting = mergingSetting(ethtool, link.ifindex, names) as Setting<unknown>;
+  return putBack(store.netvsc, link, (name) => (name === setting.name ? setting : undefined));
+}
+
 /** For every device of the namespace: a start may have another NetVSC in mind than the one that was killed. */
 export function putBackOrphans(
   shim: Shim,
@@ -164,6 +185,8 @@ export function putBackOrphans(
   for (const link of links) {
     // An XDP program, or a living owner: a port has it, perhaps seen from another process namespace.
     if (link.xdpProgram === 0 && store.owner(link) === 0) putBackSettings(shim, ethtool, store, link);
+    const locked = links.some(({ name }) => name === lockName(link.ifindex));
+    if (!locked && store.netvsc.owner(link) === 0) putBackMerging(ethtool, store, link);
   }
 }
 

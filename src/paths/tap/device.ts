@@ -8,6 +8,7 @@
  */
 import { errnoName } from '../../errors.ts';
 import { Registered, Uring } from '../../kernel/abi.ts';
+import type { HeldSettings } from '../../kernel/device-settings.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
@@ -19,11 +20,12 @@ import { type TieKind, type TieOrder, tendAttachment } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import { changed, type Surroundings } from '../upkeep.ts';
+import { Merging, type MergingOptions } from './merging.ts';
 import { awaitVanishing, type OpenTap, openTap, steer, takeOnlyCaptured } from './open.ts';
 import { OwnTap } from './tend.ts';
 import { Tie, type TieHoldings } from './tie.ts';
 
-export interface TapOptions {
+export interface TapOptions extends MergingOptions {
   /** Plain reads and writes even where io_uring works. */
   readonly plain?: boolean;
   readonly tie?: TieKind;
@@ -44,6 +46,8 @@ export interface TapHoldings {
   /** The tap's. */
   readonly name: string;
   readonly tie: TieHoldings | undefined;
+  /** The NetVSC's. */
+  readonly settings: HeldSettings;
 }
 
 export class TapDevice implements PathDevice {
@@ -56,6 +60,7 @@ export class TapDevice implements PathDevice {
   readonly #path: PathId;
   readonly #link: Link;
   readonly #options: TapOptions;
+  readonly #merging: Merging;
   #fds: readonly number[] = [];
   #segmentFds: readonly number[] = [];
   #ifindex = 0;
@@ -79,6 +84,7 @@ export class TapDevice implements PathDevice {
     this.#path = path;
     this.#link = link;
     this.#options = options;
+    this.#merging = new Merging(link, options);
     this.description = { driver: 'tap', device: link.name, mode: '', tie: '' };
     if (options.protect) this.description.protects = 'platform';
   }
@@ -87,13 +93,14 @@ export class TapDevice implements PathDevice {
     return {
       ...{ link: this.#link, description: this.description, tie: this.#tie?.holdings },
       ...{ fds: this.#fds, ifindex: this.#ifindex, name: this.#tap?.name ?? '' },
-      segmentFds: this.#segmentFds,
+      ...{ segmentFds: this.#segmentFds, settings: this.#merging.held },
     };
   }
 
   /** Goes on with what another coordinator has opened. */
-  adopt({ description, fds, segmentFds, ifindex, name, tie }: TapHoldings): this {
+  adopt({ description, fds, segmentFds, ifindex, name, tie, settings }: TapHoldings): this {
     Object.assign(this.description, description);
+    this.#merging.adopt(settings);
     this.#segmentFds = segmentFds;
     this.#note({ fds, ifindex, name });
     if (tie !== undefined) this.#tie = this.#newTie(tie);
@@ -117,6 +124,8 @@ export class TapDevice implements PathDevice {
       const virtual = this.#link.kind === 'veth' || this.#link.kind === 'bridge';
       steer(this.#shim, this.#fds[0]!, virtual ? 'raw' : 'recorded');
       takeOnlyCaptured(this.#shim, this.#fds[0]!);
+      this.#merging.stop();
+      this.changed();
       if (this.#options.inline) {
         for (const _ of this.#fds) {
           const fd = openSegmentSocket(this.#shim, this.#link.ifindex, 'marked');
@@ -150,6 +159,11 @@ export class TapDevice implements PathDevice {
     this.#tie?.releaseNetvsc();
   }
 
+  settle(): void {
+    this.#merging.settle();
+    this.changed();
+  }
+
   tend(around: Surroundings): void {
     const { links, netvsc, upkeep, thorough } = around;
     if (this.#tap === undefined) return; // closed
@@ -173,6 +187,7 @@ export class TapDevice implements PathDevice {
       () => {
         this.#tie = undefined;
       },
+      () => this.#merging.restore(),
       ...this.#fds.map((fd, queue) => () => this.#closeQueue(fd, queue)),
       ...this.#segmentFds.map((fd, queue) => () => this.#closeSegmentSocket(fd, queue)),
       () => {
