@@ -15,7 +15,7 @@ typedef int s32;
 typedef unsigned long long u64;
 typedef long long s64;
 
-#define TP_ABI 4
+#define TP_ABI 5
 
 /* The four rings of an AF_XDP socket, in the order of every array below. */
 enum { TP_FILL, TP_RX, TP_TX, TP_COMPLETION, TP_RINGS };

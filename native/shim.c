@@ -77,11 +77,12 @@ API int tp_write(int fd, u64 at, u32 length) { return SYS3(NR_write, fd, at, len
 
 /*
  * The result is in memory before the call returns: a JavaScript thread may be ended as soon as it does, and whoever
- * goes on from there has to know what was read or sent. The packet and the result are named by their offsets.
+ * goes on from there has to know what was read or sent. The packet and the result are named by their offsets; the
+ * packet that is read, by that of a pair of struct iovec.
  */
-API int tp_read_noted(int fd, u64 base, u32 at, u32 length, u32 note)
+API int tp_read_noted(int fd, u64 base, u32 pair, u32 note)
 {
-	return *(volatile s32 *)PTR(base + note) = SYS3(NR_read, fd, base + at, length);
+	return *(volatile s32 *)PTR(base + note) = SYS3(NR_readv, fd, base + pair, 2);
 }
 
 API int tp_write_noted(int fd, u64 base, u32 at, u32 length, u32 note)
@@ -403,6 +404,20 @@ API int tp_read_burst(int fd, u64 base, u64 spans, u32 count)
 		span[done++].length = ret;
 	}
 	return done;
+}
+
+/* The same, packet i into the i-th pair of struct iovec; its length goes into lengths[i]. */
+API int tp_read_pairs(int fd, u64 pairs, u64 lengths, u32 count)
+{
+	struct iovec *pair = PTR(pairs);
+	u32 *length = PTR(lengths);
+	for (u32 done = 0; done < count; done++) {
+		long ret = SYS3(NR_readv, fd, pair + 2 * done, 2);
+		if (ret < 0)
+			return done || ret == -EAGAIN ? (int)done : ret;
+		length[done] = ret;
+	}
+	return count;
 }
 
 /* Writes packets in order; returns how many went. Stops at the first refusal. */

@@ -7,7 +7,7 @@
 
 #if defined(__x86_64__)
 enum {
-	NR_read = 0, NR_write = 1, NR_close = 3, NR_mmap = 9, NR_ioctl = 16, NR_writev = 20, NR_socket = 41,
+	NR_read = 0, NR_write = 1, NR_close = 3, NR_mmap = 9, NR_ioctl = 16, NR_readv = 19, NR_writev = 20, NR_socket = 41,
 	NR_connect = 42, NR_sendto = 44, NR_recvfrom = 45, NR_bind = 49, NR_setsockopt = 54,
 	NR_getsockopt = 55, NR_prctl = 157, NR_sched_setaffinity = 203, NR_clock_gettime = 228,
 	NR_openat = 257, NR_ppoll = 271, NR_eventfd2 = 290, NR_recvmmsg = 299, NR_sendmmsg = 307,
@@ -30,7 +30,7 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 #elif defined(__aarch64__)
 enum {
 	NR_eventfd2 = 19, NR_ioctl = 29, NR_openat = 56, NR_close = 57, NR_read = 63, NR_write = 64,
-	NR_writev = 66, NR_ppoll = 73, NR_clock_gettime = 113, NR_sched_setaffinity = 122, NR_prctl = 167, NR_socket = 198,
+	NR_readv = 65, NR_writev = 66, NR_ppoll = 73, NR_clock_gettime = 113, NR_sched_setaffinity = 122, NR_prctl = 167, NR_socket = 198,
 	NR_bind = 200, NR_connect = 203, NR_sendto = 206, NR_recvfrom = 207, NR_setsockopt = 208,
 	NR_getsockopt = 209, NR_mmap = 222, NR_recvmmsg = 243, NR_setns = 268, NR_sendmmsg = 269,
 	NR_bpf = 280, NR_io_uring_setup = 425, NR_io_uring_enter = 426, NR_io_uring_register = 427,

@@ -222,10 +222,13 @@ export class KernelNetwork implements PortNetwork {
     const { frameSize } = this.#memory.layout.geometry;
     const most = longestMtu(frameSize);
     if (mtu <= most) return undefined;
-    const counter = path === Path.VF ? 'paths.vf.kernel.rxDropped' : 'paths.synthetic.rxTooLong';
+    const longer =
+      path === Path.VF
+        ? 'longer packets are dropped (paths.vf.kernel.rxDropped)'
+        : 'longer packets of TCP are cut, others are dropped (paths.synthetic.rxTooLong)';
     return new TwinpathError('ERR_DEVICE_SETTINGS', {
       device: name,
-      detail: `its MTU is ${mtu} now and a frame of ${frameSize} bytes serves one up to ${most}: longer packets are dropped (${counter})`,
+      detail: `its MTU is ${mtu} now and a frame of ${frameSize} bytes serves one up to ${most}: ${longer}`,
       hint:
         frameSize < 4096
           ? 'Lower the MTU, or open the port anew with frameSize: 4096 (--frame-size 4096).'

@@ -5,7 +5,7 @@
  * reports through `tp_offset`. Change both and bump `ABI` in the same commit.
  */
 
-export const ABI = 4;
+export const ABI = 5;
 
 /** `struct tp_xsk`: how an AF_XDP socket is opened, and where the kernel put its rings. */
 export const Xsk = {

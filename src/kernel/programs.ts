@@ -9,8 +9,11 @@ import { lookForPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
 
 /** Helper numbers, include/uapi/linux/bpf.h. */
 const CLONE_REDIRECT = 13;
+const VLAN_PUSH = 18;
+const VLAN_POP = 19;
 const REDIRECT = 23;
 const REDIRECT_MAP = 51;
+const CSUM_LEVEL = 135;
 
 /** What becomes of a packet whose receive queue has no socket: XDP_DROP, XDP_PASS. */
 export const Unclaimed = { DROP: 1, PASS: 2 } as const;
@@ -23,9 +26,11 @@ const INGRESS = 1;
 /** `struct xdp_md` */
 const RX_QUEUE_INDEX = 16;
 /** `struct __sk_buff` */
+const SKB_LENGTH = 0;
 const SKB_MARK = 8;
 const QUEUE_MAPPING = 12;
 const HASH = 68;
+const GSO_SIZE = 176;
 
 /**
  * What `skb->queue_mapping` holds for packets that a device has received. Drivers of hardware, hv_netvsc
@@ -105,41 +110,62 @@ export function tcMarkedRedirect(ifindex: number, to: 'egress' | 'ingress'): Uin
 }
 
 /**
+ * The VLAN tag (802.1ad) that {@link tcCapture} puts before all others of a packet that may not fit a frame: whether a
+ * device has verified its checksum, whatever the field holds. hv_netvsc says so of segments that its host has merged, and
+ * the field is that of the first of them then. A virtio-net header would say the same, of every packet and in both
+ * directions, for ten bytes and a copy more in the kernel each time; this costs packets that fit one comparison.
+ */
+export const LongTag = { TYPE: 0x88a8, VERIFIED: 0x7457, UNVERIFIED: 0x7456 } as const;
+/** In network order, as the helper takes it. */
+const LONG_TYPE = 0xa888;
+
+/** Which packets are captured, and how. */
+export interface CaptureOptions {
+  /** Those of platform.ts go on as they would have without us. */
+  readonly protect?: boolean | undefined;
+  /**
+   * Bytes of a packet, Ethernet header included, beyond which it gets a {@link LongTag}; absent where no packet does. What
+   * the kernel cuts on its way to the tap gets none.
+   */
+  readonly longest?: number | undefined;
+}
+
+/**
  * For the NetVSC: marked packets lose their mark and go on as they would have without us, all others get it and
  * leave by the transmit side of that tap, which takes no others: see {@link tapFilter}. When the tap has gone,
- * redirecting to it drops. With `protect` those of platform.ts go on too.
+ * redirecting to it drops.
  */
-export function tcCapture(tap: number, protect = false): Uint8Array {
+export function tcCapture(tap: number, { protect = false, longest }: CaptureOptions = {}): Uint8Array {
   const program = passMarked();
   if (protect) lookForPlatform(program, SKB_PACKET);
-  program.movImm(2, MARK).storeW(1, 2, SKB_MARK).movImm(1, tap).movImm(2, 0).call(REDIRECT).exit();
+  program.movImm(2, MARK).storeW(1, 2, SKB_MARK);
+  if (longest !== undefined) tagLong(program, longest);
+  program.movImm(1, tap).movImm(2, 0).call(REDIRECT).exit();
   return withEnd(program, protect);
 }
 
 /**
  * The same for a filter, which outlives a killed process: when the tap has gone, packets go on to the
- * kernel, with the mark that they came with. bpf_clone_redirect is the one that tells; it costs a copy of the
- * sk_buff, not of the packet. A negative answer says that the copy went nowhere, so nothing is ever taken and
+ * kernel, with the mark that they came with, and no tag of ours. bpf_clone_redirect is the one that tells; it costs a copy
+ * of the sk_buff, not of the packet. A negative answer says that the copy went nowhere, so nothing is ever taken and
  * passed on as well.
  */
-export function tcCaptureWhilePresent(tap: number, protect = false): Uint8Array {
+export function tcCaptureWhilePresent(
+  tap: number,
+  { protect = false, longest }: CaptureOptions = {},
+): Uint8Array {
   const program = passMarked();
   if (protect) lookForPlatform(program, SKB_PACKET).loadW(2, 1, SKB_MARK);
+  program.mov(6, 1).mov(7, 2).movImm(2, MARK).storeW(1, 2, SKB_MARK);
+  if (longest !== undefined) tagLong(program, longest).mov(1, 6);
   program
-    .mov(6, 1)
-    .mov(7, 2)
-    .movImm(2, MARK)
-    .storeW(1, 2, SKB_MARK)
     .movImm(2, tap)
     .movImm(3, 0)
     .call(CLONE_REDIRECT)
     .jumpIf32Imm('jsge', 0, 0, 'taken')
-    .storeW(6, 7, SKB_MARK)
-    .movImm(0, NEXT)
-    .exit()
-    .label('taken')
-    .movImm(0, STOLEN)
-    .exit();
+    .storeW(6, 7, SKB_MARK);
+  if (longest !== undefined) program.jneImm(8, 1, 'untagged').mov(1, 6).call(VLAN_POP).label('untagged');
+  program.movImm(0, NEXT).exit().label('taken').movImm(0, STOLEN).exit();
   return withEnd(program, protect);
 }
 
@@ -147,6 +173,32 @@ export function tcCaptureWhilePresent(tap: number, protect = false): Uint8Array 
 function withEnd(program: Assembler, protect: boolean): Uint8Array {
   if (protect) program.label('protected').movImm(0, NEXT).exit();
   return program.assemble();
+}
+
+/**
+ * Tags a long packet, which is in register 1; it is in 6 afterwards, and 8 is 1 if it has the tag. If there is no memory
+ * for one it goes without: as unverified.
+ */
+function tagLong(program: Assembler, longest: number): Assembler {
+  return program
+    .mov(6, 1)
+    .movImm(8, 0)
+    .loadW(2, 1, SKB_LENGTH)
+    .jumpIfImm('jle', 2, longest, 'short')
+    .loadW(2, 1, GSO_SIZE)
+    .jneImm(2, 0, 'short')
+    .movImm(2, 0) // BPF_CSUM_LEVEL_QUERY: negative unless it is CHECKSUM_UNNECESSARY
+    .call(CSUM_LEVEL)
+    .movImm(3, LongTag.VERIFIED)
+    .jumpIf32Imm('jsge', 0, 0, 'verified')
+    .movImm(3, LongTag.UNVERIFIED)
+    .label('verified')
+    .mov(1, 6)
+    .movImm(2, LONG_TYPE)
+    .call(VLAN_PUSH)
+    .jneImm(0, 0, 'short')
+    .movImm(8, 1)
+    .label('short');
 }
 
 /** Ends for marked packets; for others what is appended goes on: the packet is in register 1, its mark in 2. */

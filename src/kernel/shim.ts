@@ -29,10 +29,10 @@ export interface Shim {
   read(fd: number, at: Pointer, length: number): number;
   write(fd: number, at: Pointer, length: number): number;
   /**
-   * As `read` and `write`, `at` bytes from `base`. What they return is also in the Int32 at `note`, as far from
-   * there, before they do.
+   * As `readv` with the two struct iovec that are `pair` bytes from `base`, and as `write`, `at` bytes from there. What
+   * they return is also in the Int32 at `note`, as far from there, before they do.
    */
-  readNoted(fd: number, base: Pointer, at: number, length: number, note: number): number;
+  readNoted(fd: number, base: Pointer, pair: number, note: number): number;
   writeNoted(fd: number, base: Pointer, at: number, length: number, note: number): number;
   ioctl(fd: number, request: number, argument: Pointer): number;
   eventfd(): number;
@@ -68,6 +68,8 @@ export interface Shim {
   uringOpen(request: Pointer): number;
   uringEnter(fd: number, submit: number): number;
   readBurst(fd: number, base: Pointer, spans: Pointer, count: number): number;
+  /** As `readBurst`, packet i into the i-th pair of struct iovec; its length goes into `lengths[i]`. */
+  readPairs(fd: number, pairs: Pointer, lengths: Pointer, count: number): number;
   writeBurst(fd: number, base: Pointer, spans: Pointer, count: number): number;
   /**
    * Packets in pieces: packet i is the next `counts[i]` spans, 1 to 64. Returns how many packets went;
@@ -83,7 +85,7 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   close: ['tp_close', 'i'],
   read: ['tp_read', 'ipu'],
   write: ['tp_write', 'ipu'],
-  readNoted: ['tp_read_noted', 'ipuuu'],
+  readNoted: ['tp_read_noted', 'ipuu'],
   writeNoted: ['tp_write_noted', 'ipuuu'],
   ioctl: ['tp_ioctl', 'iup'],
   eventfd: ['tp_eventfd', ''],
@@ -111,6 +113,7 @@ const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, 
   uringOpen: ['tp_uring_open', 'p'],
   uringEnter: ['tp_uring_enter', 'iu'],
   readBurst: ['tp_read_burst', 'ippu'],
+  readPairs: ['tp_read_pairs', 'ippu'],
   writeBurst: ['tp_write_burst', 'ippu'],
   writeChains: ['tp_write_chains', 'ipppu'],
 };

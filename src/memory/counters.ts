@@ -57,7 +57,8 @@ export const PATH_COUNTERS = [
   'kicks',
   'kickErrors',
   'rxErrors', // the path answered a receive with an error
-  'rxTooLong', // longer than a frame: the device's MTU was raised after the port was opened
+  'rxTooLong', // longer than a frame, and of a kind that cannot be cut
+  'rxCut', // packets longer than a frame whose pieces are among rxPackets
 ] as const;
 export type PathCounter = (typeof PATH_COUNTERS)[number];
 

@@ -27,6 +27,7 @@
  *   rings           four per path slot, page aligned; mapped by the kernel    (w)(k)
  *   frames          the packets                                               (w)(k)
  *   host buffers    what the machine's own stack sends, up to 64 KiB each     (w)(k)
+ *   long packets    what a tap brings that is longer than a frame             (w)(k)
  * ```
  *
  * Owner tags: (a) application thread, (s) supervisor, (c) coordinator, (w) the one worker of that queue, (w') another
@@ -336,6 +337,8 @@ export interface Layout {
   deliveryBell(port: number): number;
   relay(queue: number, relay: number): number;
   hostBuffers(port: number, queue: number): number;
+  /** See paths/tap/read-pairs.ts. */
+  longPackets(port: number, queue: number): number;
 }
 
 /** A lane between two workers: the two cursors on lines of their own, then the entries. */
@@ -362,6 +365,14 @@ export const RELAY_ENTRIES = 128;
 /** The longest packet of the machine's own stack: an IP packet, Ethernet header, two VLAN tags; in whole pages. */
 export const HOST_BUFFER_BYTES = 17 * 4096;
 export const HOST_BUFFERS = 16;
+
+/**
+ * Reads of a tap that may be under way at once, each with a buffer for what does not fit its frame: a burst, and a read
+ * without the ring. No page of it is touched before a packet is longer than a frame.
+ */
+export const LONG_READS = BURST + 1;
+/** What comes before the buffers: see paths/tap/read-pairs.ts. */
+export const LONG_HEAD_BYTES = 4096;
 
 /** Where the arrays of a burst lie, from its start: four of Int32 and four of bytes, {@link BURST} entries each. */
 export const BurstArray = {
@@ -437,6 +448,8 @@ export function layOut(geometry: Geometry): Layout {
   const framesBytes = queues * framesPerWorker * frameSize;
   end += framesBytes;
   const hosts = reserve(ports * queues * HOST_BUFFERS * HOST_BUFFER_BYTES);
+  const longBytes = LONG_HEAD_BYTES + LONG_READS * HOST_BUFFER_BYTES;
+  const longs = reserve(ports * queues * longBytes);
 
   const slotNumber = (port: number, queue: number, path: PathId): number =>
     (port * queues + queue) * SLOT_PATHS.length + (path - 1);
@@ -470,5 +483,6 @@ export function layOut(geometry: Geometry): Layout {
     deliveryBell: (port) => bells + port * LINE,
     relay: (queue, relay) => relays + (queue * RELAYS + relay) * relayBytes,
     hostBuffers: (port, queue) => hosts + (port * queues + queue) * HOST_BUFFERS * HOST_BUFFER_BYTES,
+    longPackets: (port, queue) => longs + (port * queues + queue) * longBytes,
   };
 }

@@ -13,10 +13,16 @@ const LINK_HEADER = 14 + 8;
  * NICs take as much (mlx5: MLX5E_ETH_HARD_MTU). Neither AF_XDP nor a tap refuses more: the device drops it, or answers
  * EBUSY, for as long as it is asked.
  */
-const SENT_HEADER = 14 + 4;
+export const SENT_HEADER = 14 + 4;
 
 /** Bytes of a packet that a frame holds. A receive that fills all of them may have been cut off. */
 export const roomOf = (frameSize: number): number => frameSize - HEADROOM;
+
+/**
+ * Bytes of the longest packet, as the kernel counts them, that need not be told of as long: with a VLAN tag that the device
+ * has taken out, which the tap puts back, it leaves a byte of the frame free.
+ */
+export const untaggedOf = (frameSize: number): number => roomOf(frameSize) - 4 - 1;
 
 /** Bytes of the longest packet that a device of this MTU sends, out of frames of this size. */
 export const longestOf = (mtu: number, frameSize: number): number =>

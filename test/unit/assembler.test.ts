@@ -221,6 +221,51 @@ describe('the programs', () => {
     expect(slots(tcCaptureWhilePresent(300))).toEqual([...marked, ...clone]);
   });
 
+  it('tag a long packet that the kernel does not cut, and say whether its checksum was verified', () => {
+    const tag = [
+      'bf16000000000000',
+      'b708000000000000', // r8: it has the tag
+      '6112000000000000',
+      'b5020c00fb060000', // unless skb->len > 1787, past the next twelve
+      '6112b00000000000',
+      '55020a0000000000', // unless skb->gso_size == 0
+      'b702000000000000',
+      '8500000087000000', // bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY)
+      'b703000057740000',
+      '7600010000000000', // unless (s32)r0 >= 0:
+      'b703000056740000',
+      'bf61000000000000',
+      'b702000088a80000', // 0x88a8 in network order
+      '8500000012000000', // bpf_skb_vlan_push
+      '5500010000000000',
+      'b708000001000000',
+    ];
+    expect(slots(tcCapture(300, { longest: 1787 })).slice(8)).toEqual([
+      ...tag,
+      'b70100002c010000',
+      'b702000000000000',
+      '8500000017000000',
+      '9500000000000000',
+    ]);
+    // A filter may find the tap gone: then the tag goes too.
+    expect(slots(tcCaptureWhilePresent(300, { longest: 1787 })).slice(10)).toEqual([
+      ...tag,
+      'bf61000000000000',
+      'b70200002c010000',
+      'b703000000000000',
+      '850000000d000000',
+      '7600060000000000',
+      '6376080000000000', // skb->mark = r7
+      '5508020001000000', // unless r8 == 1:
+      'bf61000000000000',
+      '8500000013000000', // bpf_skb_vlan_pop
+      'b7000000ffffffff',
+      '9500000000000000',
+      'b700000004000000',
+      '9500000000000000',
+    ]);
+  });
+
   it('have a tap take nothing but what is marked', () => {
     expect(slots(tapFilter())).toEqual([
       '6112080000000000', // r2 = skb->mark

@@ -12,6 +12,8 @@ import {
   LANE,
   LEDGER_FIELDS,
   LINE,
+  LONG_HEAD_BYTES,
+  LONG_READS,
   layOut,
   MODULE_AREA_BYTES,
   MODULE_STATIC_BYTES,
@@ -67,6 +69,7 @@ function sections(geometry: Geometry): [number, number][] {
       add(layout.delivery(port, queue), LANE.entries + layout.deliveryEntries * layout.copyBytes);
       add(layout.replay(port, queue), LANE.entries + REPLAY_ENTRIES * 16);
       add(layout.hostBuffers(port, queue), HOST_BUFFERS * HOST_BUFFER_BYTES);
+      add(layout.longPackets(port, queue), LONG_HEAD_BYTES + LONG_READS * HOST_BUFFER_BYTES);
       for (let to = 0; to < queues; to++) {
         if (queues > 1) add(layout.lane(port, queue, to), LANE.entries + layout.laneEntries * 16);
       }

@@ -13,6 +13,7 @@ import { Memory } from '../../src/memory/shared.ts';
 import { Kind, UringRing } from '../../src/paths/tap/uring.ts';
 import { UringQueue } from '../../src/paths/tap/uring-queue.ts';
 import { UringRemains } from '../../src/paths/tap/uring-remains.ts';
+import { pair } from '../fixtures/sockets.ts';
 
 const FRAMES = 256;
 const FRAME_SIZE = 2048;
@@ -24,30 +25,6 @@ const open: number[] = [];
 afterEach(() => {
   for (const fd of open.splice(0)) shim.close(fd);
 });
-
-/** Two connected sockets that do not block: what is sent by one is read from the other. */
-function pair(): [number, number] {
-  const AF_INET = 2;
-  const SOCK_DGRAM_NONBLOCK = 2 | 0o4000;
-  const make = (): number => {
-    const fd = shim.socket(AF_INET, SOCK_DGRAM_NONBLOCK, 0);
-    open.push(fd);
-    return fd;
-  };
-  const fds: [number, number] = [make(), make()];
-  const names = fds.map((fd) => {
-    for (;;) {
-      const name = new DataView(new ArrayBuffer(16));
-      name.setUint16(0, AF_INET, true);
-      name.setUint16(2, 20_000 + Math.floor(Math.random() * 12_000));
-      name.setUint32(4, 0x7f00_0001);
-      if (shim.bind(fd, name, 16) === 0) return name;
-    }
-  });
-  expect(shim.connect(fds[0], names[1]!, 16)).toBe(0);
-  expect(shim.connect(fds[1], names[0]!, 16)).toBe(0);
-  return fds;
-}
 
 class Death extends Error {
   /** Whether what was being done to the frame is done. */
@@ -90,7 +67,8 @@ class Life {
   #made = 1000;
 
   constructor() {
-    const [tap, peer] = pair();
+    const [tap, peer] = pair(shim);
+    open.push(tap, peer);
     this.peer = peer;
     this.#slot = this.memory.layout.slot(0, 0, Path.SYNTHETIC);
     this.memory.words[(this.#slot + PathSlot.fd) >> 2] = tap;

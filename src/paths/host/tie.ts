@@ -31,7 +31,7 @@ import {
 import type { TieRequest } from '../tap/tie.ts';
 
 /** `tap` is the host tap here. */
-type HostTieRequest = Omit<TieRequest, 'marks'>;
+type HostTieRequest = Omit<TieRequest, 'marks' | 'longest'>;
 
 /** What a host tie has attached, as data: see `PathDevice.holdings`. */
 export interface HostTieHoldings {
@@ -126,7 +126,7 @@ export class HostTie {
     const { netvsc, tap, protect, first } = this.#request;
     return {
       ...{ ifindex: netvsc, where: 'egress', first, name: 'twinpath_inline', tap },
-      ...{ link: tcCapture(tap, protect), filter: tcCaptureWhilePresent(tap, protect) },
+      ...{ link: tcCapture(tap, { protect }), filter: tcCaptureWhilePresent(tap, { protect }) },
     };
   }
 }

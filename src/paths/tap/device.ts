@@ -15,7 +15,7 @@ import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, PathSlot, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
-import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
+import { limitLength, longestOf, refuseLongPackets, untaggedOf } from '../frame-room.ts';
 import { type TieKind, type TieOrder, tendAttachment } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
@@ -232,6 +232,7 @@ export class TapDevice implements PathDevice {
     const request = {
       ...{ netvsc: this.#link.ifindex, tap: this.#ifindex, device: this.#link.name },
       ...{ kind: tie, marks: inline, protect, first: order !== 'last' },
+      longest: untaggedOf(this.#memory.layout.geometry.frameSize),
     };
     return new Tie(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }

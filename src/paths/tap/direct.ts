@@ -13,14 +13,22 @@
  * ```
  */
 import { addressOf, type Pointer, type Shim } from '../../kernel/shim.ts';
-import { HEADROOM, PathSlot } from '../../memory/layout.ts';
+import { BURST, HEADROOM, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { QueueAddress } from '../path.ts';
+import { LongPackets } from './long-packets.ts';
+import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
+
+/** Of the pairs in read-pairs.ts: those before it are the ring's. */
+export const DIRECT_READ = BURST;
 
 export class DirectTap {
   readonly #shim: Shim;
   readonly #frames: TapFrames;
+  readonly #pairs: ReadPairs;
+  readonly #pair: number;
+  readonly #long: LongPackets;
   readonly #words: Int32Array;
   readonly #fd: number;
   /**
@@ -37,10 +45,14 @@ export class DirectTap {
   #held = 0;
   #inHand = false;
 
-  constructor(shim: Shim, memory: Memory, frames: TapFrames, { port, queue, path }: QueueAddress) {
+  constructor(shim: Shim, memory: Memory, frames: TapFrames, pairs: ReadPairs, address: QueueAddress) {
+    const { port, queue, path } = address;
     const slot = memory.layout.slot(port, queue, path);
     this.#shim = shim;
     this.#frames = frames;
+    this.#pairs = pairs;
+    this.#pair = pairs.pair(DIRECT_READ);
+    this.#long = new LongPackets(memory, frames, pairs, address);
     this.#words = memory.words;
     this.#fd = memory.words[(slot + PathSlot.fd) >> 2]!;
     this.#base = [addressOf(memory.bytes), memory.bytes];
@@ -69,16 +81,20 @@ export class DirectTap {
   /** Reads a packet if there is one, and if a frame is free. A count of bytes, or negative errno, or 0 without a frame. */
   read(): number {
     if (this.#frame < 0 && !this.#take()) return 0;
-    const at = this.#frames.at + this.#frame + HEADROOM;
     this.#frames.kicked();
-    const result = this.#shim.readNoted(this.#fd, this.#base[0], at, this.#frames.room, 4 * this.#readResult);
-    if (this.#frames.isPacket(result)) this.#held = result;
+    const result = this.#shim.readNoted(this.#fd, this.#base[0], this.#pair, 4 * this.#readResult);
+    if (this.#frames.isPacket(result) || this.#openLong(result)) this.#held = result;
     else this.#frames.countUnfilled(result);
     return result;
   }
 
-  /** The packet that is held goes into the first place of the arrays. */
-  receive(offset: Int32Array, bytes: Int32Array): number {
+  /** The packet that is held goes into the first place of the arrays; of a long one, as many pieces as there is room for. */
+  receive(offset: Int32Array, bytes: Int32Array, max: number): number {
+    if (this.#long.isOpen) {
+      const count = this.#long.take(offset, bytes, max);
+      this.#inHand = count > 0;
+      return count;
+    }
     offset[0] = this.#frames.at + this.#frame + HEADROOM;
     bytes[0] = this.#held;
     this.#frames.received(1, this.#held);
@@ -89,8 +105,13 @@ export class DirectTap {
   }
 
   release(): void {
-    this.#words[this.#readResult] = 0;
     this.#inHand = false;
+    if (this.#long.isOpen) {
+      if (!this.#long.release()) return;
+      this.#frame = -1;
+      this.#held = 0;
+    }
+    this.#words[this.#readResult] = 0;
   }
 
   /** Puts the frame back that waits for a packet. */
@@ -119,7 +140,12 @@ export class DirectTap {
     this.#frames.fill(address);
     pool.remove(1);
     this.#words[this.#readAddress] = address;
+    this.#pairs.point(DIRECT_READ, this.#frames.at + address + HEADROOM);
     this.#frame = address;
     return true;
+  }
+
+  #openLong(length: number): boolean {
+    return this.#frames.isLong(length) && this.#long.open(this.#frame, DIRECT_READ, length);
   }
 }

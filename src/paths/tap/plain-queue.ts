@@ -4,6 +4,8 @@
  * Frames wait for packets on the pool's own stack: a burst of reads fills the topmost ones, which leave
  * the stack when they are received. Writes complete at once. So this path never holds a frame between
  * two bursts, and its fill, completion and in-flight counts are 0.
+ *
+ * A packet that does not fit its frame is received by itself, in pieces: see long-packets.ts.
  */
 
 import { Errno } from '../../errors.ts';
@@ -15,9 +17,11 @@ import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
 import { BURST, HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import { roomOf } from '../frame-room.ts';
 import type { PathQueue } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
+import { LongPackets } from './long-packets.ts';
+import { ReadPairs } from './read-pairs.ts';
+import { TapFrames } from './tap-frames.ts';
 
 /** Whether a write that ended in this says nothing of the next: no room or memory for it, or the tap is down just now. */
 const isOfPacket = (result: number): boolean =>
@@ -38,9 +42,18 @@ export class PlainQueue implements PathQueue {
   readonly #base: number;
   readonly #bytes: Uint8Array;
   readonly #segments: SegmentSender | undefined;
-  readonly #reads = new Int32Array((BURST * SPAN_BYTES) / 4);
+  readonly #tapFrames: TapFrames;
+  readonly #pairs: ReadPairs;
+  readonly #long: LongPackets;
+  /** Address of the first of the pairs. */
+  readonly #firstPair: number;
+  /** Addresses of the frames that packets were read into, and their lengths. */
+  readonly #reads = new Int32Array(BURST);
+  readonly #lengths = new Int32Array(BURST);
   readonly #writes = new Int32Array((BURST * SPAN_BYTES) / 4);
+  /** Packets read and not received: those from `#next` on. */
   #held = 0;
+  #next = 0;
   #staged = 0;
 
   constructor(shim: Shim, memory: Memory, pool: FramePool, port: number, queue: number, path: PathId) {
@@ -56,56 +69,75 @@ export class PlainQueue implements PathQueue {
     this.#bytes = bytes;
     this.#segments = SegmentSender.of(shim, memory, { port, queue, path });
     this.#base = addressOf(this.#bytes) + layout.frames;
+    const address = { port, queue, path };
+    this.#tapFrames = new TapFrames(memory, pool, address);
+    this.#pairs = new ReadPairs(memory, address);
+    this.#pairs.begin();
+    this.#long = new LongPackets(memory, this.#tapFrames, this.#pairs, address);
+    this.#firstPair = addressOf(this.#bytes) + this.#pairs.at;
   }
 
   /** Reads what is there: the kernel does not tell how much that is without a read. */
   ready(max: number): number {
     if (this.#held > 0) return Math.min(this.#held, max);
-    const spans = this.#reads;
+    const reads = this.#reads;
     const room = Math.min(max, BURST, this.#pool.count);
     for (let i = 0; i < room; i++) {
-      spans[2 * i] = this.#pool.peek(i) + HEADROOM;
-      spans[2 * i + 1] = roomOf(this.#pool.frameSize);
+      const address = this.#pool.peek(i);
+      reads[i] = address;
+      this.#pairs.point(i, this.#frames + address + HEADROOM);
     }
     this.#doubles[this.#counter.kicks]!++;
-    const count = this.#shim.readBurst(this.fd, this.#base, spans, room);
+    const count = this.#shim.readPairs(this.fd, this.#firstPair, this.#lengths, room);
     if (count < 0) {
       this.#doubles[this.#counter.rxErrors]!++;
       return 0;
     }
-    for (let i = 0; i < count; i++) this.#pool.give(spans[2 * i]!, Holder.FILL | this.tag);
+    for (let i = 0; i < count; i++) this.#pool.give(reads[i]!, Holder.FILL | this.tag);
     this.#pool.remove(count);
     this.#held = count;
+    this.#next = 0;
     return count;
   }
 
   receive(offset: Int32Array, bytes: Int32Array, max: number): number {
-    const spans = this.#reads;
     const count = Math.min(this.ready(max), max);
-    const room = roomOf(this.#pool.frameSize);
+    const { room } = this.#tapFrames;
     let packets = 0;
     let total = 0;
-    for (let i = 0; i < count; i++) {
-      const length = spans[2 * i + 1]!;
+    let i = this.#next;
+    for (const end = i + count; i < end; i++) {
+      const length = this.#lengths[i]!;
       if (length >= room) {
-        this.#pool.put(spans[2 * i]!);
-        this.#doubles[this.#counter.rxTooLong]!++;
+        if (packets > 0) break;
+        if (this.#long.isOpen || this.#long.open(this.#reads[i]!, i, length)) {
+          this.#passOver(i);
+          return this.#long.take(offset, bytes, max);
+        }
+        this.#tapFrames.unfilled(this.#reads[i]!, length);
         continue;
       }
-      offset[packets] = this.#frames + spans[2 * i]!;
+      offset[packets] = this.#frames + this.#reads[i]! + HEADROOM;
       bytes[packets] = length;
       packets++;
       total += length;
     }
-    // The rest moves to the front: it happens only when the caller takes less than was read.
-    spans.copyWithin(0, 2 * count, 2 * this.#held);
-    this.#held -= count;
+    this.#passOver(i);
     this.#doubles[this.#counter.rxPackets]! += packets;
     this.#doubles[this.#counter.rxBytes]! += total;
     return packets;
   }
 
-  release(): void {}
+  /** What was read before the i-th packet is received, or freed. */
+  #passOver(i: number): void {
+    this.#held -= i - this.#next;
+    this.#next = i;
+  }
+
+  /** Of a long packet: it is received once its last piece is. */
+  release(): void {
+    if (this.#long.isOpen && this.#long.release()) this.#passOver(this.#next + 1);
+  }
 
   room(wanted: number): number {
     return Math.min(wanted, BURST - this.#staged);
@@ -175,7 +207,7 @@ export class PlainQueue implements PathQueue {
   }
 
   enumerate(visit: (address: number) => void): void {
-    for (let i = 0; i < this.#held; i++) visit(this.#reads[2 * i]! & -this.#pool.frameSize);
+    for (let i = 0; i < this.#held; i++) visit(this.#reads[this.#next + i]!);
     for (let i = 0; i < this.#staged; i++) visit(this.#writes[2 * i]! & -this.#pool.frameSize);
   }
 

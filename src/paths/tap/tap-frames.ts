@@ -17,7 +17,7 @@ export class TapFrames {
   readonly pool: FramePool;
   /** Offset of the frames in the shared memory. */
   readonly at: number;
-  /** Bytes of a frame that a packet may be read into; one that fills them all is too long. */
+  /** Bytes of a frame that a packet may be read into; one that fills them all is long. */
   readonly room: number;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
@@ -60,12 +60,17 @@ export class TapFrames {
     this.#doubles[result < 0 ? this.#counter.txErrors : this.#counter.txPackets]!++;
   }
 
-  /** Whether a read with this result brought a packet. */
+  /** Whether a read with this result brought a packet that fits its frame. */
   isPacket(result: number): boolean {
     return result > 0 && result < this.room;
   }
 
-  /** Frees the frame of a read without a packet: there is none, or it is too long, or the device is gone. */
+  /** Whether it brought one that does not: see long-packets.ts. */
+  isLong(result: number): boolean {
+    return result >= this.room;
+  }
+
+  /** Frees the frame of a read without a packet: there is none, or it cannot be cut, or the device is gone. */
   unfilled(address: number, result: number): void {
     this.pool.put(address);
     this.countUnfilled(result);

@@ -32,6 +32,8 @@ export interface TieRequest {
   readonly protect?: boolean;
   /** Whether the programs at the NetVSC come before those that others have there: as links, not as filters. */
   readonly first?: boolean;
+  /** Bytes beyond which a packet is tagged as long, see `tcCapture`; absent where who reads the tap knows no such tag. */
+  readonly longest?: number;
 }
 
 /** What a tie has attached, as data: see `PathDevice.holdings`. */
@@ -123,10 +125,11 @@ export class Tie {
   }
 
   get #inward(): HookProgram {
-    const { netvsc, tap, protect, first } = this.#request;
+    const { netvsc, tap, protect, longest, first } = this.#request;
+    const options = { protect, longest };
     return {
       ...{ ifindex: netvsc, where: 'ingress', first, name: 'twinpath_in', tap },
-      ...{ link: tcCapture(tap, protect), filter: tcCaptureWhilePresent(tap, protect) },
+      ...{ link: tcCapture(tap, options), filter: tcCaptureWhilePresent(tap, options) },
     };
   }
 }

@@ -13,6 +13,9 @@
  * **Single packets.** When a lot of reads has brought one packet or none, packets are looked for one at a time and
  * without the ring, {@link DirectTap}, until two come in a row; and a packet that is alone goes out that way.
  *
+ * **Long packets.** A packet that does not fit its frame is received in pieces, {@link LongPackets}, and its completion
+ * released with the last of them.
+ *
  * **Silence.** After {@link LOOKS} looks without a packet, the queue asks to be told (IORING_OP_POLL_ADD), and reads
  * no more until the kernel raises a flag in shared memory: an idle queue makes no system call.
  *
@@ -29,6 +32,8 @@ import type { PathQueue, QueueAddress } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
 import { Stall } from '../stall.ts';
 import { DirectTap } from './direct.ts';
+import { LongPackets } from './long-packets.ts';
+import { ReadPairs } from './read-pairs.ts';
 import { TapFrames } from './tap-frames.ts';
 import { isBenign, Kind, UringRing } from './uring.ts';
 import { eachCompletion, eachUnsent, takeBack } from './uring-walk.ts';
@@ -52,6 +57,8 @@ export class UringQueue implements PathQueue {
   readonly #ring: UringRing;
   readonly #direct: DirectTap;
   readonly #frames: TapFrames;
+  readonly #pairs: ReadPairs;
+  readonly #long: LongPackets;
   readonly #words: Int32Array;
   readonly #pool: FramePool;
   readonly #stagedAt: number;
@@ -86,7 +93,10 @@ export class UringQueue implements PathQueue {
     this.#ring = ring;
     this.#frames = new TapFrames(memory, pool, address);
     this.tag = this.#frames.tag;
-    this.#direct = new DirectTap(shim, memory, this.#frames, address);
+    this.#pairs = new ReadPairs(memory, address);
+    this.#pairs.begin();
+    this.#long = new LongPackets(memory, this.#frames, this.#pairs, address);
+    this.#direct = new DirectTap(shim, memory, this.#frames, this.#pairs, address);
     this.#words = words;
     this.#pool = pool;
     this.#stagedAt = (slot + PathSlot.staged) >> 2;
@@ -133,7 +143,8 @@ export class UringQueue implements PathQueue {
   }
 
   receive(offset: Int32Array, bytes: Int32Array, max: number): number {
-    if (this.#direct.held > 0) return this.#direct.receive(offset, bytes);
+    if (this.#direct.held > 0) return this.#direct.receive(offset, bytes, max);
+    if (this.#long.isOpen) return this.#long.take(offset, bytes, max);
     const ring = this.#ring;
     const frames = this.#frames;
     const { cq } = ring;
@@ -157,6 +168,11 @@ export class UringQueue implements PathQueue {
 
   release(): void {
     if (this.#direct.inHand) this.#direct.release();
+    else if (this.#long.isOpen && this.#long.release()) {
+      this.#asked--;
+      this.#brought++;
+      this.#scanned = 1;
+    }
     if (this.#scanned > 0) this.#ring.cq.release(this.#scanned);
     this.#scanned = 0;
   }
@@ -301,7 +317,8 @@ export class UringQueue implements PathQueue {
     if (count <= 0) return;
     for (let i = 0; i < count; i++) {
       const address = pool.peek(i);
-      this.#ring.read(i, this.#frames.at + address + HEADROOM, this.#frames.room, address);
+      this.#pairs.point(i, this.#frames.at + address + HEADROOM);
+      this.#ring.read(i, this.#pairs.pair(i), address);
       this.#frames.fill(address);
     }
     pool.remove(count);
@@ -350,6 +367,7 @@ export class UringQueue implements PathQueue {
         return true;
       case Kind.READ:
         if (this.#frames.isPacket(result)) return false;
+        if (this.#frames.isLong(result) && this.#openLong(address, result)) return false;
         this.#frames.unfilled(address, result);
         this.#asked--;
         if (result <= 0) this.#foundNothing();
@@ -361,6 +379,12 @@ export class UringQueue implements PathQueue {
       default:
         return true;
     }
+  }
+
+  /** The oldest completion brings a long packet: false if that cannot be cut. */
+  #openLong(address: number, length: number): boolean {
+    if (this.#long.isOpen) return true;
+    return this.#long.open(address, this.#pairs.find(this.#frames.at + address + HEADROOM), length);
   }
 
   /** A read of a lot has found no packet: what comes next may come alone. */

@@ -10,6 +10,9 @@ import type { FramePool } from '../../memory/frames.ts';
 import { HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { LeftQueue, QueueAddress } from '../path.ts';
+import { DIRECT_READ } from './direct.ts';
+import { LongPackets } from './long-packets.ts';
+import { ReadPairs } from './read-pairs.ts';
 import { TapFrames } from './tap-frames.ts';
 import { Kind, UringRing } from './uring.ts';
 import { eachCompletion, eachUnsent, takeBack } from './uring-walk.ts';
@@ -19,6 +22,8 @@ export class UringRemains implements LeftQueue {
   readonly tag: number;
   readonly #ring: UringRing;
   readonly #frames: TapFrames;
+  readonly #pairs: ReadPairs;
+  readonly #long: LongPackets;
   readonly #words: Int32Array;
   readonly #stagedAt: number;
   readonly #readAddress: number;
@@ -33,6 +38,8 @@ export class UringRemains implements LeftQueue {
     this.path = path;
     this.#ring = new UringRing(shim, memory, address);
     this.#frames = new TapFrames(memory, pool, address);
+    this.#pairs = new ReadPairs(memory, address);
+    this.#long = new LongPackets(memory, this.#frames, this.#pairs, address);
     this.tag = this.#frames.tag;
     this.#words = memory.words;
     this.#stagedAt = (slot + PathSlot.staged) >> 2;
@@ -53,10 +60,8 @@ export class UringRemains implements LeftQueue {
     const ring = this.#ring;
     const frames = this.#frames;
     const result = this.#words[this.#readResult]!;
-    if (result > 0) {
-      this.#scanned = -1;
-      return this.#isHeld() ? this.#receive(offset, bytes, 0, this.#words[this.#readAddress]!, result) : 0;
-    }
+    if (result > 0) return this.#receiveHeld(offset, bytes, max, result);
+    if (this.#long.isOpen) return this.#takeLong(offset, bytes, max);
     const { cq } = ring;
     const count = cq.peek(max);
     let packets = 0;
@@ -73,6 +78,10 @@ export class UringRemains implements LeftQueue {
   }
 
   release(): void {
+    if (this.#long.isOpen) {
+      if (!this.#long.release()) return;
+      if (this.#scanned === 0) this.#scanned = 1;
+    }
     if (this.#scanned < 0) this.#words[this.#readResult] = 0;
     else if (this.#scanned > 0) this.#ring.cq.release(this.#scanned);
     this.#scanned = 0;
@@ -93,12 +102,27 @@ export class UringRemains implements LeftQueue {
     this.#ring.close();
   }
 
-  /** Whether a packet was read without the ring, and not passed on. */
+  /** Whether a packet was read without the ring, and not passed on. One that could not be cut was counted. */
   #isHeld(): boolean {
-    return (
-      this.#frames.isPacket(this.#words[this.#readResult]!) &&
-      this.#frames.isFilling(this.#words[this.#readAddress]!)
-    );
+    return this.#words[this.#readResult]! > 0 && this.#frames.isFilling(this.#words[this.#readAddress]!);
+  }
+
+  #receiveHeld(offset: Int32Array, bytes: Int32Array, max: number, result: number): number {
+    const address = this.#words[this.#readAddress]!;
+    this.#scanned = -1;
+    if (!this.#isHeld()) return 0;
+    if (this.#frames.isPacket(result)) return this.#receive(offset, bytes, 0, address, result);
+    if (!this.#long.isOpen && !this.#long.open(address, DIRECT_READ, result)) return 0;
+    return this.#takeLong(offset, bytes, max);
+  }
+
+  /** What there is no frame for is lost here: nothing frees one before all is received. */
+  #takeLong(offset: Int32Array, bytes: Int32Array, max: number): number {
+    const count = this.#long.take(offset, bytes, max);
+    if (count > 0) return count;
+    this.#long.drop();
+    if (this.#scanned === 0) this.#scanned = 1;
+    return 0;
   }
 
   #receive(offset: Int32Array, bytes: Int32Array, i: number, address: number, length: number): 1 {
@@ -114,6 +138,11 @@ export class UringRemains implements LeftQueue {
     while (cq.peek(1) === 1 && this.#settle(cq.slot(0))) cq.release(1);
   }
 
+  #openLong(address: number, length: number): boolean {
+    if (this.#long.isOpen) return true;
+    return this.#long.open(address, this.#pairs.find(this.#frames.at + address + HEADROOM), length);
+  }
+
   /** False if it brings a packet. */
   #settle(slot: number): boolean {
     const ring = this.#ring;
@@ -123,7 +152,9 @@ export class UringRemains implements LeftQueue {
     const result = ring.doneResult(slot);
     if (kind === Kind.READ) {
       if (frames.isPacket(result)) return false;
-      if (frames.isFilling(address)) frames.unfilled(address, result);
+      if (!frames.isFilling(address)) return true;
+      if (frames.isLong(result) && this.#openLong(address, result)) return false;
+      frames.unfilled(address, result);
     } else if (kind === Kind.WRITE && frames.isSending(address)) frames.sent(address, result);
     return true;
   }

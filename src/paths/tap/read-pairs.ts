@@ -1,0 +1,97 @@
+/**
+ * Where a read of the tap puts a packet: into a frame, and what does not fit that into a buffer (readv). A packet longer
+ * than a frame would be cut off otherwise, and there is no second try: what was read has left the tap's queue.
+ *
+ * ```
+ *   head     LONG_READS × two struct iovec: the frame's room, the rest of the buffer
+ *            LONG_READS × Int32: pieces of the packet that were handed on, see long-packets.ts
+ *   buffers  LONG_READS × HOST_BUFFER_BYTES: the frame's room again, for the whole packet in one piece, then the rest
+ * ```
+ *
+ * Always, and not only once a long packet has come: that one would be lost. The kernel copies 32 bytes more per read for
+ * it, and a packet that fits its frame touches nothing else here. Each read under way has a buffer of its own, as any of
+ * them may bring a long packet; the pages of one are not there before one does.
+ *
+ * Allocates nothing. Worker only.
+ */
+import { addressOf } from '../../kernel/shim.ts';
+import { HOST_BUFFER_BYTES, LONG_HEAD_BYTES, LONG_READS } from '../../memory/layout.ts';
+import type { Memory } from '../../memory/shared.ts';
+import { roomOf } from '../frame-room.ts';
+import type { QueueAddress } from '../path.ts';
+
+/** struct iovec: address and length, 64 bits each. */
+const PAIR_BYTES = 32;
+const PAIR_WORDS = PAIR_BYTES / 4;
+
+/** The longest IP packet, Ethernet header, two VLAN tags and ours, and a byte: a read that fills all was cut off. */
+const LONGEST = 65_535 + 14 + 3 * 4 + 1;
+
+export class ReadPairs {
+  /** Offset in the shared memory of the first pair. */
+  readonly at: number;
+  readonly #words: Int32Array;
+  /** Address of the shared memory, its halves; and from which offset on a carry goes into the upper one. */
+  readonly #low: number;
+  readonly #high: number;
+  readonly #carryAt: number;
+
+  constructor(memory: Memory, { port, queue }: QueueAddress) {
+    const { words, bytes, view, layout } = memory;
+    const base = addressOf(bytes);
+    const room = roomOf(layout.geometry.frameSize);
+    this.at = layout.longPackets(port, queue);
+    this.#words = words;
+    this.#low = base | 0;
+    this.#high = Math.floor(base / 2 ** 32);
+    this.#carryAt = 2 ** 32 - (base >>> 0);
+    for (let i = 0; i < LONG_READS; i++) {
+      const pair = this.pair(i);
+      view.setBigUint64(pair + 8, BigInt(room), true);
+      view.setBigUint64(pair + 16, BigInt(base + this.buffer(i) + room), true);
+      view.setBigUint64(pair + 24, BigInt(LONGEST - room), true);
+    }
+  }
+
+  /** For a new queue: of none of the packets that a last one may have left was anything handed on. */
+  begin(): void {
+    this.#words.fill(0, this.handedOn(0), this.handedOn(LONG_READS));
+  }
+
+  /** Offset of the i-th pair. */
+  pair(i: number): number {
+    return this.at + i * PAIR_BYTES;
+  }
+
+  /** Has the i-th read begin at that offset, in a frame. */
+  point(i: number, offset: number): void {
+    const words = this.#words;
+    const word = (this.at >> 2) + i * PAIR_WORDS;
+    words[word] = (this.#low + offset) | 0;
+    words[word + 1] = offset >= this.#carryAt ? this.#high + 1 : this.#high;
+  }
+
+  /** Which of the last reads of a burst began at that offset; -1 none. */
+  find(offset: number): number {
+    const low = (this.#low + offset) | 0;
+    for (let i = 0; i < LONG_READS; i++) {
+      if (this.#words[(this.at >> 2) + i * PAIR_WORDS] === low) return i;
+    }
+    return -1;
+  }
+
+  /** Offset of the i-th buffer. */
+  buffer(i: number): number {
+    return this.at + LONG_HEAD_BYTES + i * HOST_BUFFER_BYTES;
+  }
+
+  /** Word that says how many pieces of the packet in the i-th buffer were handed on. */
+  handedOn(i: number): number {
+    return (this.at + LONG_READS * PAIR_BYTES) / 4 + i;
+  }
+
+  /** Whether a read with this result was cut off. */
+  isCutOff(result: number): boolean {
+    return result >= LONGEST;
+  }
+}
