@@ -6,7 +6,7 @@
  * in between, whose drops would look like losses of the failover under test.
  *
  * Real losses must not stop the traffic, so a packet is written off, no longer outstanding, when a later
- * one of its flow has come back, or after a second. While the window is full and nothing comes back,
+ * one of its flow has come back, or after `writeOffMillis`. While the window is full and nothing comes back,
  * single packets go past it as probes: they find the healed path within an eighth of the time it was
  * broken, and are too few to overflow anything. What is written off may still come back; the ledger
  * counts it whenever it does.
@@ -23,6 +23,8 @@ export interface Pace {
   readonly rate: number;
   /** Packets that may be unanswered, of all flows together. */
   readonly window: number;
+  /** How long an unanswered packet fills its place in the window at most; a second unless it is given. */
+  readonly writeOffMillis?: number;
 }
 
 /** Packets of one flow in a row: enough to share a system call, few enough that all flows keep moving. */
@@ -31,13 +33,13 @@ const BURST = 8;
 const QUANTUM_SECONDS = 0.001;
 /** What was not sent in time is forgone beyond this, lest a pause be followed by a flood. */
 const CREDIT_SECONDS = 0.005;
-const WRITE_OFF_NANOS = 1e9;
+const WRITE_OFF_MILLIS = 1000;
 /** Probes: the shortest time between two, and the share of the outage so far that two lie apart. */
 const PROBE_NANOS = 2e6;
 const PROBE_SHARE = 1 / 8;
-/** Outstanding packets are counted by when they were sent, in slots of this length. */
-const SLOT_NANOS = 1e7;
-/** More slots than WRITE_OFF_NANOS spans, so that a slot is empty before it is used again. */
+/** Outstanding packets are counted by when they were sent, in slots of a hundredth of the time until they are written off. */
+const SLOTS_WAITING = 100;
+/** More slots than that, so that a slot is empty before it is used again. */
 const SLOTS = 128;
 
 export class Generator {
@@ -48,6 +50,7 @@ export class Generator {
   readonly #pace: Pace;
   readonly #clock: () => number;
   readonly #quantum: number;
+  readonly #slotNanos: number;
   readonly #sentIn = new Int32Array(SLOTS);
   /** By flow: the first packet that is neither back nor written off for a later one. */
   readonly #base: Float64Array;
@@ -67,9 +70,10 @@ export class Generator {
     this.ledger = new SequenceLedger(pace.flows);
     this.#base = new Float64Array(pace.flows);
     this.#quantum = Math.max(1, Math.min(BURST, Math.floor(pace.rate * QUANTUM_SECONDS), pace.window));
+    this.#slotNanos = ((pace.writeOffMillis ?? WRITE_OFF_MILLIS) * 1e6) / SLOTS_WAITING;
     this.#now = clock();
     this.#refilled = this.#lastArrival = this.#lastProbe = this.#now;
-    this.#oldestSlot = Math.floor(this.#now / SLOT_NANOS);
+    this.#oldestSlot = Math.floor(this.#now / this.#slotNanos);
   }
 
   /** Sent, not come back and not written off. */
@@ -135,22 +139,22 @@ export class Generator {
       this.#flow = (this.#flow + 1) % this.#pace.flows;
       if (went < count) break;
     }
-    this.#sentIn[Math.floor(now / SLOT_NANOS) % SLOTS]! += total;
+    this.#sentIn[Math.floor(now / this.#slotNanos) % SLOTS]! += total;
     this.#outstanding += total;
     this.#credit -= total;
     return total;
   }
 
-  /** No longer outstanding, unless it already is not: `sentAt` -1, or longer ago than a second. */
+  /** No longer outstanding, unless it already is not: `sentAt` -1, or in a slot that has expired. */
   #writeOff(sentAt: number): void {
-    const slot = Math.floor(sentAt / SLOT_NANOS);
+    const slot = Math.floor(sentAt / this.#slotNanos);
     if (slot < this.#oldestSlot) return;
     this.#sentIn[slot % SLOTS]!--;
     this.#outstanding--;
   }
 
   #expire(now: number): void {
-    const oldest = Math.floor((now - WRITE_OFF_NANOS) / SLOT_NANOS);
+    const oldest = Math.floor(now / this.#slotNanos) - SLOTS_WAITING;
     // After a pause longer than all slots together each needs emptying once, not once a lap.
     for (let slot = Math.max(this.#oldestSlot, oldest - SLOTS); slot < oldest; slot++) {
       this.#outstanding -= this.#sentIn[slot % SLOTS]!;

@@ -20,6 +20,7 @@ export interface TrafficOrder {
   readonly udp: UdpOptions;
   readonly rate: number;
   readonly window: number;
+  readonly writeOffMillis: number;
   /** ICMP echo requests a second; 0 for none. */
   readonly icmpRate: number;
   readonly progress: SharedArrayBuffer;
@@ -79,8 +80,9 @@ export function generate(
   order: TrafficOrder,
   tell: (message: SenderMessage) => void,
 ): void {
-  const { rate, window, icmpRate } = order;
-  const packets = new Generator(udp, { flows: order.udp.flows, rate, window }, monotonicNanos);
+  const { rate, window, writeOffMillis, icmpRate } = order;
+  const pace = { flows: order.udp.flows, rate, window, writeOffMillis };
+  const packets = new Generator(udp, pace, monotonicNanos);
   const pings = new Generator(icmp, { flows: 1, rate: icmpRate, window: ICMP_WINDOW }, monotonicNanos);
   const progress = new Progress(order.progress);
   const publish = (): void => {

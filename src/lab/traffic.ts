@@ -23,6 +23,11 @@ export interface TrafficOptions {
    * queue of a veth holds before it drops, so the network alone never loses one.
    */
   readonly window?: number;
+  /**
+   * How long an unanswered UDP packet fills its place in the window if no later one of its flow comes back, 1 to 600,000 ms.
+   * Default 1000: of a guest that is slower than that, more wait than the window says.
+   */
+  readonly writeOffMillis?: number;
   /** UDP payload, 24 to 8972 bytes. Default 64. */
   readonly bytes?: number;
   /** UDP port of the echo. Default 7. */
@@ -169,17 +174,18 @@ function report(account: SenderAccount, windows: readonly Window[]): TrafficRepo
 }
 
 function trafficOrder(address: string, options: TrafficOptions, progress: Progress): TrafficOrder {
-  const { flows = 8, rate = 20_000, window = 240, bytes = 64 } = options;
+  const { flows = 8, rate = 20_000, window = 240, writeOffMillis = 1000, bytes = 64 } = options;
   const { port = 7, firstPort = 0, icmpRate = 100 } = options;
   inRange({ flows }, 1, 256);
   inRange({ rate }, 1, 10_000_000);
   inRange({ window }, 1, 1_000_000);
+  inRange({ writeOffMillis }, 1, 600_000);
   inRange({ bytes }, UDP_PAYLOAD_MIN, 8972);
   inRange({ port }, 1, 65_535);
   inRange({ firstPort }, 0, 65_536 - flows);
   inRange({ icmpRate }, 0, 10_000);
   const udp = { address, port, flows, bytes, firstPort };
-  return { udp, rate, window, icmpRate, progress: progress.buffer };
+  return { udp, rate, window, writeOffMillis, icmpRate, progress: progress.buffer };
 }
 
 function inRange(option: Readonly<Record<string, number>>, least: number, most: number): void {

@@ -18,6 +18,9 @@ const OUTSIDE_MAC = '02:00:00:00:00:99';
 /** Generous: what has not happened on an emulated machine by then never will. */
 const PATIENCE_MILLIS = 120_000;
 
+/** A slow guest must not have more packets under way than the window says: the host's taps hold 4000. */
+const WRITE_OFF_MILLIS = 60_000;
+
 const sh = (command) => execFileSync('bash', ['-c', command], { encoding: 'utf8' });
 const read = (file) => {
   try {
@@ -214,7 +217,7 @@ export class Machine {
    * when the host moves its data path, what waits in one is overtaken by the other before the guest sees any of it.
    */
   async drive(options = {}) {
-    const pace = { rate: 400, window: 400, icmpRate: 2, ...options };
+    const pace = { rate: 400, window: 400, icmpRate: 2, writeOffMillis: WRITE_OFF_MILLIS, ...options };
     this.inOrder = pace.window <= 400;
     await rig.ask(`traffic start ${JSON.stringify(pace)}`);
   }

@@ -11,7 +11,7 @@ const traffic = await Traffic.start(here, { guestAddress: '10.77.0.2' }, options
 process.on('message', async (order) => {
   if (order === 'look') process.send(traffic.progress());
   else {
-    const { lostAt, icmpLostAt, ...report } = await traffic.stop({ settleMillis: 3000 });
+    const { lostAt, icmpLostAt, ...report } = await traffic.stop({ settleMillis: 20_000 });
     process.send({ ...report, lostAt: [...lostAt] }, () => process.exit());
   }
 });

@@ -25,7 +25,7 @@ import { fileURLToPath } from 'node:url';
 import { Qmp } from './qmp.mjs';
 
 const { T, OUT, RESULTS, TIMEOUT, QUEUES, MAC, VF_OPTIONS = '' } = process.env;
-const DELETED_MILLIS = 30_000;
+const DELETED_MILLIS = 120_000;
 
 const began = performance.now();
 const log = (text) => {

@@ -74,6 +74,19 @@ describe('a generator of numbered traffic', () => {
     expect(generator.ledger.sentTotal).toBeGreaterThan(64 * 50 * 0.8);
   });
 
+  it('sends a machine that is slower than a second no more than the window and the probes, if told so', () => {
+    for (const [writeOffMillis, windows] of [
+      [60_000, 1],
+      [1000, 3],
+    ] as const) {
+      const { network, generator } = setUp({ flows: 8, rate: 10_000, window: 256, writeOffMillis });
+      network.fate = () => [3.5e9];
+      run(network, generator, 3000);
+      expect(generator.ledger.sentTotal).toBeGreaterThanOrEqual(windows * 256);
+      expect(generator.ledger.sentTotal).toBeLessThan(windows * 256 + 100);
+    }
+  });
+
   it('finds a healed path within an eighth of the outage, having lost hardly more than the window', () => {
     for (const outage of [30, 300, 3000]) {
       const { network, generator } = setUp({ flows: 8, rate: 20_000, window: 256 });
