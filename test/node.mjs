@@ -12,6 +12,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { writeReport } from './report.mjs';
 
 /** Those that package.json's `engines` promises and that are maintained. */
 const VERSIONS = ['20', '22', '24', '26'];
@@ -70,11 +71,9 @@ function install(version) {
   return node;
 }
 
-/** A report like Vitest's, of something that is one test. */
+/** Of something that is one test. */
 function report(file, title, passed) {
-  const status = passed ? 'passed' : 'failed';
-  const testResults = [{ name: title, status, assertionResults: [{ title, status }] }];
-  if (file) writeFileSync(file, JSON.stringify({ testResults }));
+  if (file) writeReport(file, title, [{ title, status: passed ? 'passed' : 'failed' }]);
 }
 
 /** Returns the names of the runs that failed. */

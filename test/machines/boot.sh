@@ -31,7 +31,7 @@ if [ "${1:-}" != --inside ]; then
     *) echo "boot: unknown option $1" >&2; exit 2 ;; esac; shift; done
   [ -f "$RUN" ] || { echo 'boot: --run SCRIPT is missing or no file' >&2; exit 2; }
   RUN=$(realpath "$RUN"); SHARE=$(realpath "${SHARE:-$(dirname "$RUN")}")
-  [ -e "$rig/kernels/$KERNEL/kernel" ] && [ -e "$rig/root.img" ] || bash "$here/prepare.sh" "$KERNEL"
+  [ -e "$rig/kernels/$KERNEL/stamp" ] && [ -e "$rig/root.stamp" ] || bash "$here/prepare.sh" "$KERNEL"
   : "${RESULTS:=$rig/results/$KERNEL.$(date +%Y%m%d-%H%M%S).$$}"; mkdir -p "$RESULTS"; RESULTS=$(realpath "$RESULTS")
   for d in "${TMPDIR:-/tmp}"/rig.*/pid; do [ ! -e "$d" ] || kill -0 "$(cat "$d")" 2>/dev/null || rm -rf "${d%/pid}"; done   # left by a killed run
   T=$(mktemp -dt rig.XXXXXX); export T; echo $$ >"$T/pid"

@@ -3,12 +3,15 @@
 # usage: prepare.sh KERNEL [--force]
 #   KERNEL  6.1 | 6.12 | 6.1-cloud (the newest of that line on the mirror), a package name linux-image-…, or a .deb file
 # leaves  root.img (Debian tools and this machine's node), kernels/KERNEL/{kernel,initramfs,modules.img,config,release}
+# exit status: 69 where the packages are not to be had, see packages.sh
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 rig=${TWINPATH_MACHINES:-$HOME/.cache/twinpath-machines}
 kernel=${1:?usage: prepare.sh KERNEL [--force]}; force=${2:-}
 say() { echo "prepare: $*" >&2; }
 export PATH=$PATH:/usr/sbin:/sbin
+. "$here/packages.sh"
+alone
 mkdir -p "$rig/debs" "$rig/kernels"
 
 # What the host itself needs.
@@ -22,16 +25,17 @@ command -v xz      >/dev/null || want+=(xz-utils)
 command -v zstd    >/dev/null || want+=(zstd)
 if [ ${#want[@]} -gt 0 ]; then
   say "installing ${want[*]}"
-  apt-get update -q >/dev/null 2>&1 || true      # a source that does not answer is no reason to stop
-  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${want[@]}" >"$rig/apt.log" 2>&1 || { tail -5 "$rig/apt.log" >&2; exit 1; }
+  refresh || true      # a source that does not answer is no reason to stop
+  DEBIAN_FRONTEND=noninteractive bounded apt-get install -q -y --no-install-recommends "${want[@]}" >"$rig/apt.log" 2>&1 || lacks "apt-get cannot install ${want[*]}: $(complaint)"
 fi
-apt-cache show busybox-static >/dev/null 2>&1 || apt-get update -q >/dev/null 2>&1 || true
+apt-cache show busybox-static >/dev/null 2>&1 || refresh || true
 
 get() { # PACKAGE…: downloads those that are not there yet, quietly; old versions are replaced
   local missing=() p; for p in "$@"; do compgen -G "$rig/debs/${p}_*.deb" >/dev/null || missing+=("$p"); done
   [ ${#missing[@]} -gt 0 ] || return 0
-  fetch() { (cd "$rig/debs" && apt-get download -q "${missing[@]}" >/dev/null 2>"$rig/apt.log"); }
-  fetch || { apt-get update -q >/dev/null 2>&1 || true; fetch; } || { tail -3 "$rig/apt.log" >&2; exit 1; }   # the lists may be older than the mirror
+  fetch "$rig/debs" -- "${missing[@]}" && return
+  refresh || true   # the lists may be older than the mirror
+  fetch "$rig/debs" -- "${missing[@]}" || lacks "apt-get cannot download ${#missing[@]} packages, ${missing[0]} the first: $(complaint)"
 }
 unpack() { # PACKAGE DIR: through tar, so that bin -> usr/bin stays a link
   dpkg-deb --fsys-tarfile "$(ls -t "$rig/debs/$1"_*.deb | head -1)" | tar -x --keep-directory-symlink -C "$2"
@@ -61,11 +65,13 @@ tools="bash mount hostname coreutils findutils grep sed mawk diffutils util-linu
 node=$(readlink -f "$(command -v node)")
 stamp="$tools $(stat -c '%s %Y' "$node") 2"
 if [ "$force" = --force ] || [ ! -e "$rig/root.img" ] || [ "$(cat "$rig/root.stamp" 2>/dev/null)" != "$stamp" ]; then
+  rm -f "$rig/root.stamp"
   say "root: $(node --version) and: $tools"
   # shellcheck disable=SC2086
   all=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances $tools \
     | grep '^[a-z0-9]' | grep -v ':i386' | sort -u \
-    | grep -Ev '^(perl|libperl|cdebconf|debconf|adduser|passwd|dpkg|tar|install-info|usrmerge|usr-is-merged|original-awk|gawk|libdebian|libtext|libfile|libnumber|libnewt|libslang|libelogind|libgdbm|libdb5|libsemanage|libsepol|gcc-12|util-linux-extra|libpam|init-system|libtextwrap|libmpfr|libgmp|libsigsegv|libreadline|readline|sysvinit|openssl|lsb-base|mime|debianutils)')
+    | grep -Ev '^(perl|libperl|cdebconf|debconf|adduser|passwd|dpkg|tar|install-info|usrmerge|usr-is-merged|original-awk|gawk|libdebian|libtext|libfile|libnumber|libnewt|libslang|libelogind|libgdbm|libdb5|libsemanage|libsepol|gcc-12|util-linux-extra|libpam|init-system|libtextwrap|libmpfr|libgmp|libsigsegv|libreadline|readline|sysvinit|openssl|lsb-base|mime|debianutils)') \
+    || lacks "apt does not know: $tools"
   # shellcheck disable=SC2086
   get $all
   r=$rig/root.tmp; rm -rf "$r"; mkdir -p "$r/usr/bin" "$r/usr/sbin" "$r/usr/lib" "$r/usr/lib64"
@@ -90,12 +96,13 @@ case $kernel in
   *.deb) deb=$kernel ;;
   linux-image-*) get "$kernel"; deb=$(ls -t "$rig/debs/${kernel}"_*.deb | head -1) ;;
   *) line=${kernel%-*}; flavour=${kernel#"$line"}
-     p=$(apt-cache pkgnames "linux-image-$line." | grep -E "^linux-image-[0-9.]+(-[0-9]+|\+deb[0-9]+|\+[a-z0-9.]+)*$flavour-amd64$" | sort -V | tail -1)
-     [ -n "$p" ] || { say "the mirror has no linux-image-$line.*$flavour-amd64; it has:"; apt-cache pkgnames linux-image- | grep -E -- '-amd64$' | sort -V >&2; exit 1; }
+     p=$(apt-cache pkgnames "linux-image-$line." | grep -E "^linux-image-[0-9.]+(-[0-9]+|\+deb[0-9]+|\+[a-z0-9.]+)*$flavour-amd64$" | sort -V | tail -1) || true
+     [ -n "$p" ] || { say "$(apt-cache pkgnames linux-image- | grep -E -- '-amd64$' | sort -V)"; lacks "apt knows no linux-image-$line.*$flavour-amd64"; }
      get "$p"; deb=$(ls -t "$rig/debs/$p"_*.deb | head -1) ;;
 esac
 if [ "$force" = --force ] || [ "$(cat "$k/stamp" 2>/dev/null)" != "$(basename "$deb") 5" ]; then
   say "kernel: $(basename "$deb")"
+  rm -f "$k/stamp"
   t=$rig/kernel.tmp; rm -rf "$t"; mkdir -p "$t" "$k"
   dpkg-deb -x "$deb" "$t"
   release=$(basename "$(ls -d "$t"/boot/vmlinuz-*)"); release=${release#vmlinuz-}

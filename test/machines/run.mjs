@@ -8,6 +8,8 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { writeReport } from '../report.mjs';
+import { checkRequirements, Lacking, UNAVAILABLE } from './requirements.mjs';
 import { SCENARIOS } from './scenarios.mjs';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
@@ -16,9 +18,12 @@ const FOLDER = process.env.TWINPATH_MACHINES ?? join(homedir(), '.cache/twinpath
 const KERNELS = ['6.1', '6.12', 'newest'];
 const NAMES = Object.keys(SCENARIOS);
 const NICS = ['igb', 'e1000e', 'vmxnet3', 'virtio'];
-/** Seconds for a boot, and for a scenario on a machine that is emulated and has few CPUs. */
-const BOOT_SECONDS = 120;
-const SCENARIO_SECONDS = 240;
+/** Seconds for a script that prepares, for a boot, and for a scenario, on a machine that is emulated and whose host is busy: only what hangs takes as long. */
+const PREPARE_SECONDS = 900;
+const BOOT_SECONDS = 300;
+const SCENARIO_SECONDS = 600;
+/** Status of timeout(1) if it had to end what it ran. */
+const TIMED_OUT = 124;
 
 const HELP = `Usage: npm run test:machines -- [options]
 
@@ -28,8 +33,9 @@ Options:
   --kernel LIST   ${KERNELS.join(', ')} (default: all)
   --nic LIST      ${NICS.join(', ')} (default: all)
   --only LIST     ${NAMES.join(', ')} (default: all)
-  --smoke         6.1 with igb, graceful: what CI runs
+  --smoke         6.1 with igb, graceful: what CI runs; skipped where no guest can be prepared
   --json FILE     the results, for other programs
+  --report FILE   the same as Vitest's JSON reporter writes them
   --help          this text
 
 As root. Kernels, QEMU and a small root come from Debian's mirror, 1.5 GB below ${FOLDER.replace(homedir(), '~')}
@@ -40,7 +46,8 @@ function asked() {
   const { values } = parseArgs({
     options: {
       ...{ kernel: { type: 'string' }, nic: { type: 'string' }, only: { type: 'string' } },
-      ...{ smoke: { type: 'boolean' }, json: { type: 'string' }, help: { type: 'boolean' } },
+      ...{ smoke: { type: 'boolean' }, help: { type: 'boolean' } },
+      ...{ json: { type: 'string' }, report: { type: 'string' } },
     },
   });
   if (values.help) {
@@ -53,9 +60,9 @@ function asked() {
     if (unknown !== undefined) throw new Error(`--${name} knows no ${unknown}; it knows ${all.join(', ')}`);
     return wanted;
   };
-  if (values.smoke) return { kernels: ['6.1'], nics: ['igb'], scenarios: ['graceful'], json: values.json };
+  if (values.smoke) return { ...values, kernels: ['6.1'], nics: ['igb'], scenarios: ['graceful'] };
   const scenarios = list('only', NAMES);
-  return { kernels: list('kernel', KERNELS), nics: list('nic', NICS), scenarios, json: values.json };
+  return { ...values, kernels: list('kernel', KERNELS), nics: list('nic', NICS), scenarios };
 }
 
 /** What runs now: it ends with this program. */
@@ -83,18 +90,25 @@ function run(file, args, hear) {
   });
 }
 
-async function prepared(kernel) {
-  let name = kernel;
-  const script = kernel === 'newest' ? ['prepare-kernel.sh'] : ['prepare.sh', kernel];
-  const status = await run('bash', [join(HERE, script[0]), ...script.slice(1)], (line) => {
-    name = line;
+/** The last line that a script for preparations printed. @throws Lacking if it cannot have its packages */
+async function prepare(script, ...args) {
+  let last = '';
+  const limit = ['-k', '10', String(PREPARE_SECONDS), 'bash'];
+  const status = await run('timeout', [...limit, join(HERE, script), ...args], (line) => {
+    last = line;
   });
-  if (status !== 0) throw new Error(`${script.join(' ')} ended with ${status}`);
-  if (!existsSync(join(FOLDER, 'qemu/usr/bin/qemu-system-x86_64'))) {
-    const done = await run('bash', [join(HERE, 'prepare-qemu.sh')], (line) => console.error(line));
-    if (done !== 0) throw new Error(`prepare-qemu.sh ended with ${done}`);
-  }
-  return kernel === 'newest' ? name : kernel;
+  if (status === UNAVAILABLE) throw new Lacking(last);
+  if (status === TIMED_OUT) throw new Lacking(`${script} was not done in ${PREPARE_SECONDS} s`);
+  if (status !== 0) throw new Error(`${[script, ...args].join(' ')} ended with ${status}`);
+  return last;
+}
+
+async function prepared(kernel) {
+  const name = kernel === 'newest' ? await prepare('prepare-kernel.sh') : kernel;
+  if (kernel !== 'newest') await prepare('prepare.sh', kernel);
+  if (!existsSync(join(FOLDER, 'qemu/usr/bin/qemu-system-x86_64')))
+    console.error(await prepare('prepare-qemu.sh'));
+  return name;
 }
 
 async function boot(kernel, name, nic, scenarios, told) {
@@ -144,9 +158,17 @@ function table(results) {
   return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
-async function main() {
-  const { kernels, nics, scenarios, json } = asked();
-  if (process.getuid() !== 0) throw new Error('it takes root: the machines have networks of their own');
+/** A test for each result, as Vitest names them. */
+function report(results) {
+  return results.map(({ line, model, scenario, failures }) => ({
+    title: `${line} with ${model}: ${scenario}`,
+    status: failures.length === 0 ? 'passed' : 'failed',
+    failureMessages: failures,
+  }));
+}
+
+async function main({ kernels, nics, scenarios, json, report: file }) {
+  checkRequirements(FOLDER);
   const results = [];
   for (const kernel of kernels) {
     const name = await prepared(kernel);
@@ -161,12 +183,22 @@ async function main() {
   }
   console.log(table(results));
   if (json !== undefined) writeFileSync(json, JSON.stringify(results, undefined, 2));
+  if (file !== undefined) writeReport(file, 'test/machines', report(results));
   return results.every(({ failures }) => failures.length === 0) ? 0 : 1;
 }
 
+let order = {};
 try {
-  process.exitCode = await main();
+  order = asked();
+  process.exitCode = await main(order);
 } catch (error) {
-  console.error(`test:machines: ${error.message}`);
-  process.exitCode = 2;
+  const skipped = order.smoke === true && error instanceof Lacking;
+  console.error(skipped ? `skipped: ${error.message}` : `test:machines: ${error.message}`);
+  process.exitCode = skipped ? 0 : 2;
+  if (order.report !== undefined) {
+    const status = skipped ? 'skipped' : 'failed';
+    writeReport(order.report, 'test/machines', [
+      { title: 'preparation', status, failureMessages: [error.message] },
+    ]);
+  }
 }
