@@ -1,6 +1,6 @@
 /** What a machine needs for guests. One that lacks it is no failure of the project: the smoke is skipped there. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, statfsSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, statfsSync } from 'node:fs';
 import { freemem } from 'node:os';
 import { delimiter, join } from 'node:path';
 
@@ -37,7 +37,12 @@ export function checkRequirements(folder) {
   if (status !== 0) throw new Lacking(`no namespaces are to be had: ${stderr.trim().split('\n')[0]}`);
   if (!existsSync('/dev/net/tun')) throw new Lacking('there is no /dev/net/tun');
   if (freemem() < GUEST_BYTES) throw new Lacking(`a guest takes ${GUEST_BYTES / 1e9} GB of memory`);
-  mkdirSync(folder, { recursive: true });
+  try {
+    mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+  } catch (error) {
+    throw new Lacking(`${folder} cannot be written to: ${error.code}`);
+  }
   const { bavail, bsize } = statfsSync(folder);
   if (!existsSync(join(folder, 'root.stamp')) && bavail * bsize < DISK_BYTES)
     throw new Lacking(`${folder} has no ${DISK_BYTES / 1e9} GB of room`);
