@@ -336,6 +336,9 @@ enum {
  * kernels before 6.10 want them physically contiguous and answer EINVAL, which the caller
  * takes as "no io_uring here". Returns the descriptor.
  *
+ * Its own rings the kernel maps nowhere but where it likes: MAP_FIXED and MREMAP_FIXED are EINVAL
+ * (io_uring.c, io_uring_mmu_get_unmapped_area; 6.1.192 and 6.18).
+ *
  * The file and the frames are registered, which spares the kernel a look-up and a walk through
  * the page tables for each packet; where it refuses (RLIMIT_MEMLOCK), they are used by name.
  *
