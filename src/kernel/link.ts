@@ -13,6 +13,8 @@ export interface LinkStatistics {
   readonly txErrors: number;
   readonly rxDropped: number;
   readonly txDropped: number;
+  /** Dropped by the device, which had no buffer. */
+  readonly rxMissed: number;
 }
 
 export interface Link {
@@ -159,9 +161,9 @@ function formatMac(value: Uint8Array | undefined): string {
   return Array.from(value, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
-/** struct rtnl_link_stats64: packets, bytes, errors, dropped, receive before send. */
+/** struct rtnl_link_stats64: packets, bytes, errors, dropped, receive before send; the reasons of receive errors. */
 function parseStatistics(value: Uint8Array | undefined): LinkStatistics | undefined {
-  if (!value || value.length < 64) return undefined;
+  if (!value || value.length < 128) return undefined;
   const view = viewOf(value);
   const word = (index: number): number => Number(view.getBigUint64(index * 8, true));
   return {
@@ -171,5 +173,6 @@ function parseStatistics(value: Uint8Array | undefined): LinkStatistics | undefi
     txErrors: word(5),
     rxDropped: word(6),
     txDropped: word(7),
+    rxMissed: word(15),
   };
 }

@@ -69,8 +69,13 @@ export const KERNEL_COUNTERS = [
   'rxFillEmpty',
   'rxUnclaimed', // came on a receive queue of the VF that the port has no socket on
   'txInvalid',
+  'lostInDevice', // the VF itself had no buffer for: rx_missed_errors, include/uapi/linux/if_link.h
 ] as const;
 export type KernelCounter = (typeof KERNEL_COUNTERS)[number];
+
+export const NOTHING_DROPPED: Readonly<Record<KernelCounter, number>> = Object.freeze(
+  Object.fromEntries(KERNEL_COUNTERS.map((name) => [name, 0])) as Record<KernelCounter, number>,
+);
 
 /** The Float64 index of each counter of a group, by name. */
 export type CounterIndex<Name extends string> = Readonly<Record<Name, number>>;

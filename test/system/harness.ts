@@ -14,6 +14,7 @@ import type { TwinpathError } from '../../dist/src/errors.js';
 import { Lab, type LabOptions } from '../../dist/src/lab/host.js';
 import type { Nic } from '../../dist/src/lab/nic.js';
 import { Traffic, type TrafficOptions, type TrafficReport } from '../../dist/src/lab/traffic.js';
+import { NOTHING_DROPPED } from '../../dist/src/memory/counters.js';
 import type { OpenPortsOptions } from '../../dist/src/options.js';
 import { openPorts, type Port } from '../../dist/src/port.js';
 import { attachments, descriptors, ringMappings } from './machine-state.ts';
@@ -250,7 +251,7 @@ export function expectNoDrops(port: Port): void {
   for (const { txErrors, txUnknown, rxErrors, kernel } of Object.values(paths)) {
     expect({ txErrors, txUnknown, rxErrors, ...kernel }).toEqual({
       ...{ txErrors: 0, txUnknown: 0, rxErrors: 0 },
-      ...{ rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 },
+      ...NOTHING_DROPPED,
     });
   }
 }

@@ -3,6 +3,7 @@ import { ManagedPort } from '../../src/coordinator/managed-port.ts';
 import type { Endpoint, PortNetwork } from '../../src/coordinator/network.ts';
 import type { Ownership } from '../../src/coordinator/ownership.ts';
 import { TwinpathError } from '../../src/errors.ts';
+import { NOTHING_DROPPED } from '../../src/memory/counters.ts';
 import { Doubt, PATH_NAMES, Path, type PathId, PathSlot } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { PathDevice } from '../../src/paths/path.ts';
@@ -14,7 +15,6 @@ afterEach(() => void vi.useRealTimers());
 const memory = Memory.create({
   ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
 });
-const none = { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 };
 
 test('a path that cannot be opened is tried again although the other one asks for a try of its own', async () => {
   const tries: Record<PathId, number> = { 0: 0, 1: 0, 2: 0, 3: 0 };
@@ -29,7 +29,7 @@ test('a path that cannot be opened is tried again although the other one asks fo
     arm() {},
     disarm() {},
     close() {},
-    dropped: () => none,
+    dropped: () => NOTHING_DROPPED,
   });
   const network: PortNetwork = {
     device: 'eth0',
@@ -90,7 +90,7 @@ class Card {
       };
       return {
         description: { driver: 'memory', device: `path${path}`, mode: '', tie: '' },
-        ...{ holdings: {}, outlastsLink: this.outlastsLink, changed() {}, dropped: () => none },
+        ...{ holdings: {}, outlastsLink: this.outlastsLink, changed() {}, dropped: () => NOTHING_DROPPED },
         open: () => {
           note('open')();
           if (path === Path.VF) this.opening();

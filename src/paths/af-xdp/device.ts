@@ -21,7 +21,7 @@ import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
 import { SOL_XDP, xdpStatistics } from '../../kernel/xdp-statistics.ts';
-import type { KernelCounter } from '../../memory/counters.ts';
+import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import { Driver, type PathId, PathSlot, RETA_ENTRIES, Reader, Ring } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
@@ -87,6 +87,7 @@ export interface AfXdpHoldings {
   readonly serving: number;
   readonly programId: number;
   readonly hook: XdpMode;
+  readonly missedBefore: number;
   readonly fds: Descriptors;
 }
 
@@ -124,6 +125,7 @@ export class AfXdpDevice implements PathDevice {
   #covered = false;
   #programId = 0;
   #hook: XdpMode = 'native';
+  #missedBefore = 0;
 
   constructor(shim: Shim, memory: Memory, port: number, path: PathId, link: Link, options: AfXdpOptions) {
     this.#shim = shim;
@@ -146,18 +148,20 @@ export class AfXdpDevice implements PathDevice {
     return {
       ...{ link: this.#link, description: this.description, settings: this.#settings.held },
       ...{ serving: this.#serving, armed: this.#armed, programId: this.#programId, hook: this.#hook },
-      fds: this.#fds,
+      ...{ missedBefore: this.#missedBefore, fds: this.#fds },
     };
   }
 
   /** Goes on with what another coordinator has opened. */
-  adopt({ description, settings, serving, armed, programId, hook, fds }: AfXdpHoldings): this {
+  adopt(held: AfXdpHoldings): this {
+    const { description, settings, serving, armed, programId, hook, missedBefore, fds } = held;
     Object.assign(this.description, description);
     this.#settings.adopt(settings, settingsOf(this.#shim, this.#options.ethtool, this.#link.ifindex));
     this.#serving = serving;
     this.#armed = armed;
     this.#programId = programId;
     this.#hook = hook;
+    this.#missedBefore = missedBefore;
     Object.assign(this.#fds, fds);
     return this;
   }
@@ -183,6 +187,7 @@ export class AfXdpDevice implements PathDevice {
   open(): void {
     this.#refuseWhatCannotWork();
     this.#limitLength(this.#link.mtu);
+    this.#missedBefore = this.#missed();
     try {
       this.#takeChannels();
       this.#takeFeatures('features', UNWANTED_FEATURES);
@@ -355,16 +360,22 @@ export class AfXdpDevice implements PathDevice {
     const { unclaimed } = this.#fds;
     // The device's queues without a socket are none of the port's: their packets are reported on queue 0.
     const rxUnclaimed = queue === 0 && unclaimed > 0 ? this.#bpf.value(unclaimed) : 0;
-    const none = { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed, txInvalid: 0 };
+    const lostInDevice = queue === 0 ? Math.max(0, this.#missed() - this.#missedBefore) : 0;
+    const none = { ...NOTHING_DROPPED, rxUnclaimed, lostInDevice };
     if (words[(slot + PathSlot.driver) >> 2] !== Driver.AF_XDP) return none;
     const counted = xdpStatistics(this.#shim, words[(slot + PathSlot.fd) >> 2]!);
     if (counted === undefined) return none;
     const { rxDropped, rxInvalid, rxRingFull, rxFillEmpty, txInvalid } = counted;
     const recalled = words[(slot + PathSlot.recalled) >> 2]!; // made invalid by ourselves: see recall.ts
     return {
-      ...{ rxDropped: rxDropped + rxInvalid, rxRingFull, rxFillEmpty, rxUnclaimed },
+      ...{ rxDropped: rxDropped + rxInvalid, rxRingFull, rxFillEmpty, rxUnclaimed, lostInDevice },
       txInvalid: Math.max(0, txInvalid - recalled),
     };
+  }
+
+  /** What the device has ever had no buffer for, or 0. One that is set up anew under traffic has none for a while. */
+  #missed(): number {
+    return this.#options.netlink?.link(this.#link.ifindex)?.statistics?.rxMissed ?? 0;
   }
 
   #limitLength(mtu: number): void {

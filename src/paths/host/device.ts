@@ -8,7 +8,7 @@
  */
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import type { KernelCounter } from '../../memory/counters.ts';
+import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import { Driver, Path, PathSlot, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { everyStep } from '../every-step.ts';
@@ -190,10 +190,8 @@ export class HostDevice implements PathDevice {
     const statistics =
       queue === 0 && this.#ifindex > 0 ? this.#netlink.link(this.#ifindex)?.statistics : undefined;
     return {
+      ...NOTHING_DROPPED,
       rxDropped: statistics?.txDropped ?? 0,
-      rxRingFull: 0,
-      rxFillEmpty: 0,
-      rxUnclaimed: 0,
       txInvalid: statistics?.rxDropped ?? 0,
     };
   }

@@ -9,7 +9,7 @@
  * has not taken by then may be taken back without anything being sent twice.
  */
 import { Xsk } from '../../kernel/abi.ts';
-import type { KernelCounter } from '../../memory/counters.ts';
+import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import {
   Driver,
   HEADROOM,
@@ -99,7 +99,7 @@ export class MemoryDevice implements PathDevice {
   }
 
   dropped(_queue: number): Record<KernelCounter, number> {
-    return { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 };
+    return NOTHING_DROPPED;
   }
 
   #count(parity: 0 | 1): void {

@@ -10,6 +10,7 @@ import { Xsk } from '../../kernel/abi.ts';
 import {
   type CounterIndex,
   type KernelCounter,
+  NOTHING_DROPPED,
   type PathCounter,
   pathCounters,
 } from '../../memory/counters.ts';
@@ -170,6 +171,6 @@ export class LoopDevice implements PathDevice {
   }
 
   dropped(_queue: number): Record<KernelCounter, number> {
-    return { rxDropped: 0, rxRingFull: 0, rxFillEmpty: 0, rxUnclaimed: 0, txInvalid: 0 };
+    return NOTHING_DROPPED;
   }
 }
