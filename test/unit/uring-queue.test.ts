@@ -5,6 +5,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Errno } from '../../src/errors.ts';
+import { pageSize } from '../../src/kernel/page-size.ts';
 import { loadShim, type Shim } from '../../src/kernel/shim.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
@@ -39,7 +40,7 @@ class Death extends Error {
 class Life {
   readonly memory = Memory.create({
     ...{
-      pageSize: 4096,
+      pageSize: pageSize(), // the kernel's own: it pins the rings
       ports: 1,
       queues: 1,
       frameSize: FRAME_SIZE,
