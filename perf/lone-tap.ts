@@ -10,6 +10,7 @@ import { setMac } from '../src/memory/macs.ts';
 import { Memory } from '../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../src/memory/words.ts';
 import { geometryOf, single, validate } from '../src/options.ts';
+import { limitLength, longestOf } from '../src/paths/frame-room.ts';
 import { openTap } from '../src/paths/tap/open.ts';
 import type { TapWire } from './tap-wire.ts';
 
@@ -38,6 +39,7 @@ export async function withLoneTap<T>(
   words[(layout.worker(0) + WorkerBlock.attentionFd) >> 2] = bells[1]!;
   words[(slot + PathSlot.fd) >> 2] = tap.fds[0]!;
   words[(slot + PathSlot.useUring) >> 2] = 1;
+  limitLength(memory, 0, Path.SYNTHETIC, longestOf(MTU, layout.geometry.frameSize));
   words[(slot + PathSlot.driver) >> 2] = Driver.TAP;
   const owner = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
   Atomics.store(words, (layout.queue(0, 0) + QueueBlock.owner) >> 2, owner);
