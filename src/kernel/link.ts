@@ -52,6 +52,8 @@ export interface Link {
   readonly parentBus: string;
   /** The device's name on that bus: an instance GUID, a PCI address. */
   readonly parentDevice: string;
+  /** What the driver calls its port: 'p0', 'pf0vf1', 'sby'…; '' when it does not say. */
+  readonly physicalPort: string;
   /** How many users asked for promiscuous mode. */
   readonly promiscuity: number;
   readonly statistics?: LinkStatistics;
@@ -97,6 +99,7 @@ export const IFLA = {
   NUM_TX_QUEUES: 31,
   NUM_RX_QUEUES: 32,
   CARRIER: 33,
+  PHYS_PORT_NAME: 38,
   XDP: 43,
   PROP_LIST: 52,
   ALT_IFNAME: 53,
@@ -141,6 +144,7 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     xdpMode: xdp.u8(XDP_ATTACHED),
     parentBus: a.string(IFLA.PARENT_DEV_BUS_NAME),
     parentDevice: a.string(IFLA.PARENT_DEV_NAME),
+    physicalPort: a.string(IFLA.PHYS_PORT_NAME),
     promiscuity: a.u32(IFLA.PROMISCUITY),
     ...(statistics ? { statistics } : {}),
   };

@@ -27,10 +27,13 @@ const INGRESS = 1;
 const RX_QUEUE_INDEX = 16;
 /** `struct __sk_buff` */
 const SKB_LENGTH = 0;
+const PACKET_TYPE = 4;
 const SKB_MARK = 8;
 const QUEUE_MAPPING = 12;
 const HASH = 68;
 const GSO_SIZE = 176;
+/** PACKET_HOST: sent to the device's own MAC address, as eth_type_trans says. */
+const FOR_US = 0;
 
 /**
  * What `skb->queue_mapping` holds for packets that a device has received. Drivers of hardware, hv_netvsc
@@ -123,6 +126,8 @@ const LONG_TYPE = 0xa888;
 export interface CaptureOptions {
   /** Those of platform.ts go on as they would have without us. */
   readonly protect?: boolean | undefined;
+  /** Only those for the device's own MAC address; the others go on likewise. */
+  readonly own?: boolean;
   /**
    * Bytes of a packet, Ethernet header included, beyond which it gets a {@link LongTag}; absent where no packet does. What
    * the kernel cuts on its way to the tap gets none.
@@ -135,8 +140,8 @@ export interface CaptureOptions {
  * leave by the transmit side of that tap, which takes no others: see {@link tapFilter}. When the tap has gone,
  * redirecting to it drops.
  */
-export function tcCapture(tap: number, { protect = false, longest }: CaptureOptions = {}): Uint8Array {
-  const program = passMarked();
+export function tcCapture(tap: number, { protect = false, own, longest }: CaptureOptions = {}): Uint8Array {
+  const program = passMarked(own);
   if (protect) lookForPlatform(program, SKB_PACKET);
   program.movImm(2, MARK).storeW(1, 2, SKB_MARK);
   if (longest !== undefined) tagLong(program, longest);
@@ -152,9 +157,9 @@ export function tcCapture(tap: number, { protect = false, longest }: CaptureOpti
  */
 export function tcCaptureWhilePresent(
   tap: number,
-  { protect = false, longest }: CaptureOptions = {},
+  { protect = false, own, longest }: CaptureOptions = {},
 ): Uint8Array {
-  const program = passMarked();
+  const program = passMarked(own);
   if (protect) lookForPlatform(program, SKB_PACKET).loadW(2, 1, SKB_MARK);
   program.mov(6, 1).mov(7, 2).movImm(2, MARK).storeW(1, 2, SKB_MARK);
   if (longest !== undefined) tagLong(program, longest).mov(1, 6);
@@ -201,9 +206,11 @@ function tagLong(program: Assembler, longest: number): Assembler {
     .label('short');
 }
 
-/** Ends for marked packets; for others what is appended goes on: the packet is in register 1, its mark in 2. */
-function passMarked(): Assembler {
-  return new Assembler()
+/** Ends for packets that are not captured; for others what is appended goes on: the packet is in register 1, its mark in 2. */
+function passMarked(own = false): Assembler {
+  const program = new Assembler();
+  if (own) program.loadW(2, 1, PACKET_TYPE).jeqImm(2, FOR_US, 'own').movImm(0, NEXT).exit().label('own');
+  return program
     .loadW(2, 1, SKB_MARK)
     .jneImm(2, MARK, 'unmarked')
     .movImm(2, 0)

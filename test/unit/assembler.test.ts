@@ -219,6 +219,14 @@ describe('the programs', () => {
       '9500000000000000',
     ];
     expect(slots(tcCaptureWhilePresent(300))).toEqual([...marked, ...clone]);
+    const own = [
+      '6112040000000000', // r2 = skb->pkt_type
+      '1502020000000000', // PACKET_HOST: past the next two
+      'b7000000ffffffff',
+      '9500000000000000',
+    ];
+    expect(slots(tcCapture(300, { own: true }))).toEqual([...own, ...marked, ...redirect]);
+    expect(slots(tcCaptureWhilePresent(300, { own: true }))).toEqual([...own, ...marked, ...clone]);
   });
 
   it('tag a long packet that the kernel does not cut, and say whether its checksum was verified', () => {

@@ -34,6 +34,10 @@ export interface TapOptions extends MergingOptions {
   /** Whether the packets of kernel/platform.ts stay with the kernel. */
   readonly protect?: boolean;
   readonly order?: TieOrder;
+  /** ifindex of the device's standby leg, if it is a net_failover device: see tie.ts. */
+  readonly standby?: number;
+  /** The port's VF path is on the same device, and answers for the XDP program there. */
+  readonly shared?: boolean;
 }
 
 /** See `PathDevice.holdings`. */
@@ -169,12 +173,16 @@ export class TapDevice implements PathDevice {
     if (this.#tap === undefined) return; // closed
     this.#limitLength(netvsc.mtu);
     this.#tap.tend(around);
-    const disciplines = links.disciplines(netvsc.ifindex) + links.disciplines(this.#ifindex);
+    const { standby = 0, shared } = this.#options;
+    const watched = [netvsc.ifindex, this.#ifindex, standby];
+    const disciplines = watched.reduce((sum, ifindex) => sum + links.disciplines(ifindex), 0);
     if (this.#tie === undefined || !(thorough || disciplines !== this.#disciplines)) return;
     this.#disciplines = disciplines;
-    const [inward, outward] = this.#tie.attachments;
+    const [inward, outward, aside] = this.#tie.attachments;
     tendAttachment(inward, netvsc.name, upkeep, this.changed);
     tendAttachment(outward, this.#tap.name, upkeep, this.changed);
+    tendAttachment(aside, links.link(standby)?.name ?? '', upkeep, this.changed);
+    if (shared) return;
     const { xdpProgram } = netvsc;
     const detail = `XDP program ${xdpProgram} is attached to it: what that takes does not come to the port`;
     upkeep.tell('xdp', xdpProgram === 0 ? undefined : changed(netvsc.name, detail));
@@ -228,10 +236,10 @@ export class TapDevice implements PathDevice {
   }
 
   #newTie(holdings?: TieHoldings): Tie {
-    const { tie = 'tcx', inline = false, protect = false, order } = this.#options;
+    const { tie = 'tcx', inline = false, protect = false, order, standby = 0 } = this.#options;
     const request = {
       ...{ netvsc: this.#link.ifindex, tap: this.#ifindex, device: this.#link.name },
-      ...{ kind: tie, marks: inline, protect, first: order !== 'last' },
+      ...{ kind: tie, marks: inline, protect, first: order !== 'last', standby },
       longest: untaggedOf(this.#memory.layout.geometry.frameSize),
     };
     return new Tie(this.#shim, this.#netlink, request, () => this.changed(), holdings);

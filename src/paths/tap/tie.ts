@@ -2,6 +2,11 @@
  * The tie between the NetVSC and the capture tap: what arrives on one leaves by the other's transmit
  * side. Except for packets that bear our mark, which the host tap has sent to the kernel: see
  * paths/host/tie.ts. Coordinator only.
+ *
+ * A net_failover device has a standby leg, whose packets the kernel gives to nobody as long as there is a primary, even
+ * one that is down (drivers/net/net_failover.c, net_failover_handle_frame): what the host delivers there before and after
+ * it moves its data path. So that leg is tied too, for packets to its own MAC address. What is for everybody comes to
+ * both legs, and the kernel is right to let one of them through: that arrives at the net_failover device.
  */
 import { Bpf } from '../../kernel/bpf.ts';
 import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect, tcRedirect } from '../../kernel/programs.ts';
@@ -34,6 +39,8 @@ export interface TieRequest {
   readonly first?: boolean;
   /** Bytes beyond which a packet is tagged as long, see `tcCapture`; absent where who reads the tap knows no such tag. */
   readonly longest?: number;
+  /** ifindex of the standby leg; 0 none. */
+  readonly standby?: number;
 }
 
 /** What a tie has attached, as data: see `PathDevice.holdings`. */
@@ -44,6 +51,10 @@ export interface TieHoldings {
   readonly netvsc: AttachmentHolding | undefined;
   /** At the tap: what is written to it leaves by the NetVSC. */
   readonly tap: AttachmentHolding | undefined;
+  /** At the standby leg: what is sent to it alone goes to the tap too. */
+  readonly standby: AttachmentHolding | undefined;
+  /** Its ifindex; 0 none. */
+  readonly standbyIndex: number;
 }
 
 export class Tie {
@@ -53,6 +64,8 @@ export class Tie {
   readonly #changed: () => void;
   #netvsc: Attachment | undefined;
   #tap: Attachment | undefined;
+  #standby: Attachment | undefined;
+  #standbyIndex: number;
 
   /**
    * @param changed called after each change of the holdings
@@ -69,8 +82,10 @@ export class Tie {
     this.#netlink = netlink;
     this.#request = request;
     this.#changed = changed;
+    this.#standbyIndex = held?.standbyIndex ?? request.standby ?? 0;
     if (held?.tap !== undefined) this.#tap = this.#hooks.adopt(this.#outward, held.tap);
     if (held?.netvsc !== undefined) this.#netvsc = this.#hooks.adopt(this.#inward, held.netvsc);
+    if (held?.standby !== undefined) this.#standby = this.#hooks.adopt(this.#aside, held.standby);
   }
 
   /** What it is made of; known once it is attached. */
@@ -79,12 +94,15 @@ export class Tie {
   }
 
   get holdings(): TieHoldings {
-    return { kind: this.#hooks.kind, netvsc: this.#netvsc?.holding, tap: this.#tap?.holding };
+    return {
+      ...{ kind: this.#hooks.kind, netvsc: this.#netvsc?.holding, tap: this.#tap?.holding },
+      ...{ standby: this.#standby?.holding, standbyIndex: this.#standbyIndex },
+    };
   }
 
-  /** At the NetVSC, at the tap. */
-  get attachments(): readonly [Attachment | undefined, Attachment | undefined] {
-    return [this.#netvsc, this.#tap];
+  /** At the NetVSC, at the tap, at the standby leg. */
+  get attachments(): readonly (Attachment | undefined)[] {
+    return [this.#netvsc, this.#tap, this.#standby];
   }
 
   /** Ties both ways: outgoing first, so that the first packet can already be answered. Once. @throws ERR_KERNEL */
@@ -94,10 +112,28 @@ export class Tie {
     this.#changed();
     this.#netvsc = this.#hooks.attach(this.#inward);
     this.#changed();
+    if (this.#standbyIndex > 0) this.#tieStandby();
+  }
+
+  #tieStandby(): void {
+    removeLeftFilters(this.#netlink, this.#standbyIndex);
+    this.#standby = this.#hooks.attach(this.#aside);
+    this.#changed();
   }
 
   /** The kernel gets the NetVSC's packets again; what the tap is given still goes out. */
   releaseNetvsc(): void {
+    everyStep([() => this.#releaseStandby(), () => this.#releaseUpper()]);
+  }
+
+  #releaseStandby(): void {
+    if (this.#standby === undefined) return;
+    this.#standby.detach();
+    this.#standby = undefined;
+    this.#changed();
+  }
+
+  #releaseUpper(): void {
     if (this.#netvsc === undefined) return;
     this.#netvsc.detach();
     this.#netvsc = undefined;
@@ -125,10 +161,18 @@ export class Tie {
   }
 
   get #inward(): HookProgram {
-    const { netvsc, tap, protect, longest, first } = this.#request;
-    const options = { protect, longest };
+    return this.#capture(this.#request.netvsc, 'twinpath_in', false);
+  }
+
+  get #aside(): HookProgram {
+    return this.#capture(this.#standbyIndex, 'twinpath_by', true);
+  }
+
+  #capture(ifindex: number, name: string, own: boolean): HookProgram {
+    const { tap, protect, longest, first } = this.#request;
+    const options = { protect, longest, own };
     return {
-      ...{ ifindex: netvsc, where: 'ingress', first, name: 'twinpath_in', tap },
+      ...{ ifindex, where: 'ingress', first, name, tap },
       ...{ link: tcCapture(tap, options), filter: tcCaptureWhilePresent(tap, options) },
     };
   }
