@@ -16,7 +16,7 @@ const TABLE = {
   ERR_SHIM_LOAD: 'The native shim could not be loaded',
   ERR_SHIM_ABI: 'The native shim belongs to another version of Twinpath',
   ERR_PERMISSION: 'The kernel refused this user',
-  ERR_NO_NETVSC: 'This machine has no NetVSC device',
+  ERR_NO_NETVSC: 'This machine has no NetVSC and no net_failover device',
   ERR_DEVICE_NOT_FOUND: 'There is no such network device',
   ERR_DEVICE_NOT_NETVSC: 'That device is not a NetVSC',
   ERR_DEVICE_AMBIGUOUS: 'More than one device fits',

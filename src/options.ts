@@ -8,8 +8,13 @@ import { TwinpathError } from './errors.ts';
 import { Control, type Geometry, layOut, type SharedMemory } from './memory/layout.ts';
 import { keyOf } from './rss/key.ts';
 
-/** One port. Give none of `netvsc`, `mac` and `vf` to take the one NetVSC that carries no address. */
+/** One port. Give none of `device`, `netvsc`, `mac` and `vf` to take the one pair that carries no address. */
 export interface PortOptions {
+  /**
+   * Any Ethernet device by name, MAC or PCI address. If it is a NetVSC or net_failover device, or belongs to one, that
+   * pair is taken; else it alone: AF_XDP on the card itself, with a tap tied to it for PASS, and to fall back on.
+   */
+  device?: string;
   /** The NetVSC: interface name or MAC address. */
   netvsc?: string;
   /** The NetVSC by MAC address; together with `netvsc` both must fit. */
@@ -176,7 +181,8 @@ const MOST_BYTES = 2 ** 31;
 /** Entries of the rings: descriptors the kernel may be ahead or behind of us, a few ms of traffic. */
 const RING_ENTRIES = 2048;
 
-const PORT_KEYS = ['netvsc', 'mac', 'vf', 'force'] as const;
+const PORT_KEYS = ['device', 'netvsc', 'mac', 'vf', 'force'] as const;
+const NAMES = ['device', 'netvsc', 'mac', 'vf'] as const;
 const SHARED_KEYS = [
   'handler',
   'handlerOptions',
@@ -211,7 +217,8 @@ export function validate(options: OpenPortsOptions): Settings {
   }
   for (const port of ports) {
     known(port, PORT_KEYS);
-    for (const key of ['netvsc', 'mac', 'vf'] as const) text(key, port[key]);
+    for (const key of NAMES) text(key, port[key]);
+    if (port.device !== undefined) refuseBesideDevice(port);
     if (port.force !== undefined && typeof port.force !== 'boolean')
       invalid('force', 'it must be true or false');
   }
@@ -226,7 +233,7 @@ export function validate(options: OpenPortsOptions): Settings {
   if (signal !== undefined && !(signal instanceof AbortSignal))
     invalid('signal', 'it must be an AbortSignal');
   return {
-    ports: ports.map(({ netvsc, mac, vf, force }) => ({ netvsc, mac, vf, force })),
+    ports: ports.map(({ device, netvsc, mac, vf, force }) => ({ device, netvsc, mac, vf, force })),
     handler: handlerUrl(options.handler),
     handlerOptions: cloneable('handlerOptions', plainObject('handlerOptions', options.handlerOptions ?? {})),
     queues,
@@ -277,8 +284,8 @@ export function geometryOf(
 /** `openPort`'s options as `openPorts` takes them. */
 export function single(options: OpenPortOptions): OpenPortsOptions {
   known(options, [...PORT_KEYS, ...SHARED_KEYS]);
-  const { netvsc, mac, vf, force, ...shared } = options;
-  return { ...shared, ports: [{ netvsc, mac, vf, force }] };
+  const { device, netvsc, mac, vf, force, ...shared } = options;
+  return { ...shared, ports: [{ device, netvsc, mac, vf, force }] };
 }
 
 /** Nobody's slip of the fingers is longer, and the search takes the product of two lengths. */
@@ -337,6 +344,14 @@ function invalid(option: string, detail: string): never {
 function text(option: string, value: unknown): void {
   if (value !== undefined && (typeof value !== 'string' || value === ''))
     invalid(option, 'it must be a non-empty string');
+}
+
+/** `device` says all: what is there decides whether it is a pair. */
+function refuseBesideDevice({ netvsc, mac, vf, force }: PortOptions): void {
+  const others = Object.entries({ netvsc, mac, vf }).filter(([, value]) => value !== undefined);
+  const [other] = others.map(([name]) => name).concat(force === true ? 'force' : []);
+  if (other !== undefined)
+    invalid('device', `it goes without "${other}": it takes a pair or one card alone, whichever is there`);
 }
 
 function flag(option: string, value: unknown): boolean {

@@ -1,10 +1,10 @@
 /**
- * `twinpath list`: the NetVSC devices, their VFs, what a port would use of each, and what stands in its way.
+ * `twinpath list`: the pairs and the single cards, what a port would use of each, and what stands in its way.
  * Asks the kernel, changes nothing, needs no privilege.
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { lackingCapabilities } from '../capabilities.ts';
-import { discover, type Found, takeSnapshot } from '../coordinator/discovery.ts';
+import { cards, discover, type Found, takeSnapshot } from '../coordinator/inventory.ts';
 import { ARPHRD_ETHER, IFF, type Link } from '../kernel/link.ts';
 import { inNamespace } from '../kernel/namespace.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
@@ -13,14 +13,17 @@ import { Sysfs } from '../kernel/sysfs.ts';
 import { type Arguments, text } from './arguments.ts';
 import { type Command, EXIT, EXITS, type Surroundings } from './command.ts';
 
-/** One NetVSC as `--json` prints it. */
+/** One pair, or one card alone, as `--json` prints it. */
 interface Row {
+  readonly kind: Found['kind'];
   readonly name: string;
   readonly mac: string;
   readonly driver: string;
   readonly queues: number;
   readonly vf: VfRow | null;
-  /** What a port would drive each path with; null without a VF. */
+  /** The other leg of a net_failover device. */
+  readonly standby: string | null;
+  /** What a port would drive each path with; null where there is no VF now. */
   readonly paths: { readonly synthetic: string; readonly vf: string | null };
   readonly addresses: readonly string[];
   readonly defaultRoute: boolean;
@@ -50,12 +53,14 @@ interface Machine {
 export const list: Command = {
   table: {
     name: 'list',
-    summary: 'shows NetVSC devices, their VFs, what Twinpath would use and what stands in the way',
+    summary: 'shows NetVSC and net_failover pairs and other cards, and what stands in the way',
     positionals: [],
     options: {
       netns: { value: 'NAME', help: 'look in this network namespace', otherwise: "the process's" },
     },
-    notes: ['With --json: an array with one object per NetVSC, [] on a machine without one.'],
+    notes: [
+      'With --json: an array with one object per pair and per other card, [] on a machine without any.',
+    ],
     examples: [
       ['twinpath list', 'the devices of this machine'],
       ['twinpath list --json', 'the same for programs'],
@@ -84,7 +89,7 @@ function look(netns: string | undefined): { found: Found[]; links: readonly Link
     const netlink = RtNetlink.open(shim);
     try {
       const snapshot = takeSnapshot(netlink, new Sysfs());
-      return { found: discover(snapshot), links: snapshot.links };
+      return { found: [...discover(snapshot), ...cards(snapshot)], links: snapshot.links };
     } finally {
       netlink.close();
     }
@@ -93,26 +98,29 @@ function look(netns: string | undefined): { found: Found[]; links: readonly Link
 }
 
 function row(one: Found, machine: Machine): Row {
-  const { netvsc, vf, driver, vfDriver, queues, vfQueues, addresses, defaultRoute, free } = one;
+  const { kind, netvsc, vf, standby, driver, vfDriver, queues, vfQueues, addresses, defaultRoute, free } =
+    one;
   return {
-    ...{ name: netvsc.name, mac: netvsc.address, driver, queues },
+    ...{ kind, name: netvsc.name, mac: netvsc.address, driver, queues },
     vf: vf
       ? {
           ...{ name: vf.name, driver: vfDriver, queues: vfQueues, up: isUp(vf) },
           pci: vf.parentBus === 'pci' ? vf.parentDevice : '',
         }
       : null,
+    standby: standby?.name ?? null,
     paths: {
       synthetic: `tap (${machine.uring ? 'io_uring' : 'read/write: io_uring is switched off'})`,
-      vf: vf ? 'af-xdp' : null,
+      vf: kind === 'card' ? 'af-xdp, where its driver has native XDP' : vf ? 'af-xdp' : null,
     },
     ...{ addresses, defaultRoute, free, obstacles: obstacles(one, machine) },
   };
 }
 
-function obstacles({ netvsc, vf, reason }: Found, { lacking, tun }: Machine): string[] {
+function obstacles({ kind, netvsc, vf, reason }: Found, { lacking, tun }: Machine): string[] {
   const found = [
     reason === '' ? '' : `it ${reason}: taken only when it is named`,
+    kind === 'card' && netvsc.xdpProgram !== 0 ? `it carries XDP program ${netvsc.xdpProgram} already` : '',
     isUp(netvsc) ? '' : 'it is down',
     vf === undefined || isUp(vf) ? '' : `its VF ${vf.name} is down`,
     vf === undefined || vf.xdpProgram === 0
@@ -124,19 +132,22 @@ function obstacles({ netvsc, vf, reason }: Found, { lacking, tun }: Machine): st
   return found.filter((sentence) => sentence !== '');
 }
 
-function paragraph({ name, mac, driver, queues, vf, paths, obstacles }: Row): string {
+function paragraph({ kind, name, mac, driver, queues, vf, standby, paths, obstacles }: Row): string {
   const lines = [
-    `${name}  ${mac}  ${driver}, ${queues} queues: ${paths.synthetic}`,
-    vf === null
-      ? '  no VF now; it is used when it comes'
-      : `  VF ${vf.name}  ${[vf.driver, vf.pci, `${vf.queues} queues`].filter(Boolean).join(', ')}: ${paths.vf}`,
+    `${name}  ${mac}  ${driver}, ${queues} queues: ${kind === 'card' ? `${paths.vf}, beside a ` : ''}${paths.synthetic}`,
+    standby === null ? '' : `  standby ${standby}`,
+    kind === 'card'
+      ? ''
+      : vf === null
+        ? '  no VF now; it is used when it comes'
+        : `  VF ${vf.name}  ${[vf.driver, vf.pci, `${vf.queues} queues`].filter(Boolean).join(', ')}: ${paths.vf}`,
     ...obstacles.map((obstacle) => `  - ${obstacle}`),
     obstacles.length === 0 ? '  ready' : '',
   ];
   return `${lines.filter((line) => line !== '').join('\n')}\n`;
 }
 
-/** Why the list is empty, and what there is instead. */
+/** Why the list is empty, and what there is instead: devices that are no hardware. */
 function nothing(links: readonly Link[]): string {
   const others = links
     .filter(({ type, flags }) => type === ARPHRD_ETHER && (flags & IFF.LOOPBACK) === 0)
@@ -146,7 +157,7 @@ function nothing(links: readonly Link[]): string {
     others.length === 0
       ? 'There is no other Ethernet device either.'
       : `Ethernet devices: ${others.join(', ')}.`,
-    'A spare one can stand in: "twinpath run HANDLER --netvsc NAME --force". Not the one you are logged in by:',
+    'A spare one can be taken alone: "twinpath run HANDLER --device NAME". Not the one you are logged in by:',
     'a port takes all that its device receives.',
     '"twinpath demo" builds a host with a NetVSC stand-in and a VF out of network namespaces.',
   ].join('\n');

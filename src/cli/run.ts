@@ -20,11 +20,12 @@ export const run: Command = {
     summary: 'opens a port with a handler and runs it until Ctrl-C',
     positionals: ['HANDLER'],
     options: {
-      netvsc: {
+      device: {
         value: 'NAME',
-        help: 'the NetVSC: interface name or MAC',
-        otherwise: 'the one without an address',
+        help: 'any network card, by name, MAC or PCI address: its pair, or the card alone',
+        otherwise: 'the pair without an address',
       },
+      netvsc: { value: 'NAME', help: 'the NetVSC: interface name or MAC' },
       mac: { value: 'MAC', help: 'the NetVSC by its MAC address' },
       vf: { value: 'NAME', help: 'the VF, by name, MAC or PCI address: stands for its NetVSC' },
       force: { help: 'take the named device although it is no NetVSC' },
@@ -86,7 +87,10 @@ export const run: Command = {
       ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],
       ['twinpath run host --host inline', "all the machine's own traffic, both ways, with failover"],
       ['twinpath run ./handler.js --netvsc eth1 --queues 4', 'a handler of your own, on that device'],
-      ['twinpath run count --netvsc veth0 --force --seconds 10', 'look at any Ethernet device for a while'],
+      [
+        'twinpath run count --device ens5 --option otherwise=pass --seconds 10',
+        'look at one card for a while',
+      ],
     ],
     exits: [
       [EXIT.WELL, 'ended as asked, by Ctrl-C, SIGTERM or --seconds, and all was well'],
@@ -106,7 +110,8 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
   const seconds = whole(args, 'seconds', 1, 1_000_000);
   const port = await unlessInterrupted(interruption.signal, (signal) =>
     openPort({
-      ...{ netvsc: text(args, 'netvsc'), mac: text(args, 'mac'), vf: text(args, 'vf') },
+      ...{ device: text(args, 'device'), netvsc: text(args, 'netvsc') },
+      ...{ mac: text(args, 'mac'), vf: text(args, 'vf') },
       force: args.flags.has('force'),
       ...{ handler, handlerOptions },
       queues: whole(args, 'queues', 1, 64),

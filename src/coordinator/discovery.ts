@@ -1,5 +1,5 @@
 /**
- * Which NetVSC a port is to take: all of them for `twinpath list`, one of them for openPort().
+ * Which device openPort() is to take. What kinds there are: kinds.ts; what there is: inventory.ts.
  *
  * Pure logic over a {@link Snapshot}; any thread. A snapshot is stale when it arrives, so whoever acts
  * on a choice looks again under the monitor's events.
@@ -8,29 +8,17 @@
  * for it may well be the user's only way in. Doubt counts as traffic.
  */
 import { type ErrorDetails, TwinpathError } from '../errors.ts';
-import {
-  ARPHRD_ETHER,
-  type InterfaceAddress,
-  type Link,
-  normalizeMac,
-  type RtNetlink,
-} from '../kernel/rtnetlink.ts';
-import type { Sysfs } from '../kernel/sysfs.ts';
+import { ARPHRD_ETHER, type Link, normalizeMac } from '../kernel/rtnetlink.ts';
 import { nearest } from '../options.ts';
-import { isNetvsc, parentOf } from './netvsc.ts';
+import { belongs, discover, driverName, NO_MEMORIES, pairs, type Snapshot } from './inventory.ts';
+import { KINDS, type KindName, kindOf } from './kinds.ts';
+import { parentOf } from './netvsc.ts';
 import { occupation } from './occupation.ts';
-import { findVf, isVfOf, type PairingRules } from './pairing.ts';
-
-export interface Snapshot {
-  readonly links: readonly Link[];
-  readonly addresses: readonly InterfaceAddress[];
-  /** ifindexes that carry a default route. */
-  readonly defaultRoutes: readonly number[];
-  readonly sysfs: Sysfs;
-}
 
 /** How the user named the device; all of it optional. */
 export interface Wanted {
+  /** Name, alternative name, MAC or PCI address of any Ethernet device: of a pair's leg it means the pair, else one card alone. */
+  readonly device?: string;
   /** Name, alternative name or MAC; the VF's will do. */
   readonly netvsc?: string;
   readonly mac?: string;
@@ -44,59 +32,10 @@ export interface Choice {
   readonly netvsc: Link;
   /** `undefined` when the VF is away, or there never was one. */
   readonly vf: Link | undefined;
-  /** The device is no NetVSC and was taken because the user insisted. */
-  readonly forced: boolean;
-}
-
-export interface Found {
-  readonly netvsc: Link;
-  readonly vf: Link | undefined;
-  /** '' when unknown. */
-  readonly driver: string;
-  readonly vfDriver: string;
-  /** Receive queues that the driver allotted, in use or not; 0 without a VF. */
-  readonly queues: number;
-  readonly vfQueues: number;
-  /** Without IPv6 link-local ones; of the NetVSC, its VF and what stands on them. */
-  readonly addresses: string[];
-  readonly defaultRoute: boolean;
-  /** openPort() without a name would consider it. */
-  readonly free: boolean;
-  /** Why not; '' when free. */
-  readonly reason: string;
+  readonly kind: KindName;
 }
 
 const NOTHING: ReadonlySet<number> = new Set();
-
-export function takeSnapshot(rtnetlink: RtNetlink, sysfs: Sysfs): Snapshot {
-  return {
-    links: rtnetlink.links(),
-    addresses: rtnetlink.addresses(),
-    defaultRoutes: rtnetlink.defaultRoutes(),
-    sysfs,
-  };
-}
-
-/** Every NetVSC of the machine, by ifindex. */
-export function discover(snapshot: Snapshot): Found[] {
-  const { links, sysfs } = snapshot;
-  return netvscs(snapshot).map((netvsc) => {
-    const vf = findVf(netvsc, links, { forced: false, sysfs, ours: NOTHING });
-    const { addresses, defaultRoute, reason } = occupation(snapshot, netvsc, vf);
-    return {
-      netvsc,
-      vf,
-      driver: driverName(netvsc, sysfs),
-      vfDriver: vf ? driverName(vf, sysfs) : '',
-      queues: netvsc.numRxQueues,
-      vfQueues: vf?.numRxQueues ?? 0,
-      addresses,
-      defaultRoute,
-      free: reason === '',
-      reason,
-    };
-  });
-}
 
 /**
  * The one device that fits, or an error that says what stands in the way.
@@ -108,6 +47,7 @@ export function discover(snapshot: Snapshot): Found[] {
 export function choose(snapshot: Snapshot, wanted: Wanted, taken: ReadonlySet<number> = NOTHING): Choice {
   const mac = wanted.mac === undefined ? undefined : validMac(wanted.mac);
   const name = wanted.netvsc ?? mac;
+  if (wanted.device !== undefined) return device(snapshot, wanted.device, taken);
   if (name === undefined && wanted.vf === undefined) return unnamed(snapshot, taken);
 
   const force = wanted.force === true;
@@ -117,14 +57,36 @@ export function choose(snapshot: Snapshot, wanted: Wanted, taken: ReadonlySet<nu
   if (mac !== undefined && !hasMac(netvsc, mac)) {
     fail('ERR_OPTION_INVALID', 'mac', `${netvsc.name} has the address ${netvsc.address}, not ${mac}`);
   }
-  if (taken.has(netvsc.ifindex)) fail('ERR_DEVICE_BUSY', netvsc.name, 'another port of this process has it');
-  const forced = !isNetvsc(netvsc, snapshot.sysfs);
-  const rules: PairingRules = { forced, sysfs: snapshot.sysfs, ours: taken };
-  const own = vfs?.filter((vf) => isVfOf(netvsc, vf, rules)) ?? [];
+  refuseTaken(netvsc, taken);
+  const kind = kindOf(netvsc, snapshot) ?? KINDS['stand-in'];
+  const memories = { ours: taken };
+  const own = vfs?.filter((vf) => kind.mayBeVf(netvsc, vf, snapshot, memories)) ?? [];
   if (vfs && own.length === 0 && !vfs.includes(netvsc)) {
     fail('ERR_OPTION_INVALID', 'vf', `${wanted.vf} is not the VF of ${netvsc.name}`);
   }
-  return { netvsc, vf: findVf(netvsc, own.length > 0 ? own : snapshot.links, rules), forced };
+  const vf = kind.vf(netvsc, snapshot, memories, own.length > 0 ? own : snapshot.links);
+  return { netvsc, vf, kind: kind.name };
+}
+
+/** The pair that has the device, or else the device by itself. */
+function device(snapshot: Snapshot, name: string, taken: ReadonlySet<number>): Choice {
+  const links = resolve(snapshot, name, 'device');
+  const netvsc = pairOf(snapshot, links, name) ?? alone(links, name);
+  refuseTaken(netvsc, taken);
+  const kind = kindOf(netvsc, snapshot) ?? KINDS.card;
+  return { netvsc, vf: kind.vf(netvsc, snapshot, { ours: taken }), kind: kind.name };
+}
+
+/** Of several devices with one MAC the card is meant, and not what stands on it. */
+function alone(links: readonly Link[], name: string): Link {
+  const ethernet = links.filter(({ type }) => type === ARPHRD_ETHER);
+  if (ethernet.length === 0) fail('ERR_OPTION_INVALID', 'device', `${name} is no Ethernet device`);
+  const hardware = ethernet.filter(({ kind }) => kind === '');
+  return only(hardware.length > 0 ? hardware : ethernet, name);
+}
+
+function refuseTaken({ ifindex, name }: Link, taken: ReadonlySet<number>): void {
+  if (taken.has(ifindex)) fail('ERR_DEVICE_BUSY', name, 'another port of this process has it');
 }
 
 /**
@@ -143,14 +105,18 @@ export function refuseToCut(snapshot: Snapshot, choice: Choice): void {
 }
 
 /** Whether the default route leads through the NetVSC, or its VF. */
-export function hasDefaultRoute(snapshot: Snapshot, { netvsc, vf }: Choice): boolean {
-  return occupation(snapshot, netvsc, vf).defaultRoute;
+export function hasDefaultRoute(snapshot: Snapshot, { netvsc, vf, kind }: Choice): boolean {
+  const standby = KINDS[kind].standby(netvsc, snapshot);
+  return occupation(snapshot, netvsc, [vf, standby]).defaultRoute;
 }
 
 function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>): Choice {
   const found = discover(snapshot).filter(({ netvsc }) => !taken.has(netvsc.ifindex));
   const free = found.filter((one) => one.free);
-  if (free.length === 1) return { netvsc: free[0]!.netvsc, vf: free[0]!.vf, forced: false };
+  if (free.length === 1) {
+    const { netvsc, vf, kind } = free[0]!;
+    return { netvsc, vf, kind };
+  }
   if (free.length > 1) {
     const names = free.map(({ netvsc }) => netvsc.name).join(', ');
     fail('ERR_DEVICE_AMBIGUOUS', names, undefined, 'Name one of them with netvsc (--netvsc NAME).');
@@ -164,27 +130,22 @@ function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>): Choice {
       'Name it with netvsc (--netvsc NAME) to take it all the same.',
     );
   }
-  if (taken.size > 0 && netvscs(snapshot).length > 0) {
+  if (taken.size > 0 && pairs(snapshot).length > 0) {
     fail('ERR_DEVICE_BUSY', undefined, 'ports of this process have every NetVSC already');
   }
   return fail(
     'ERR_NO_NETVSC',
     undefined,
     undefined,
-    'Name a device and set force (--netvsc NAME --force) to use another kind.',
+    'Name one card alone with device (--device NAME): "twinpath list" shows those there are.',
   );
 }
 
-/** What the user called the NetVSC: itself, or its VF, or with force any Ethernet device. */
+/** What the user called the NetVSC: itself, or a leg of it, or with force any Ethernet device. */
 function named(snapshot: Snapshot, name: string, force: boolean): Link {
-  const { sysfs } = snapshot;
   const links = resolve(snapshot, name, 'netvsc');
-  const real = links.filter((link) => isNetvsc(link, sysfs));
-  if (real.length > 0) return only(real, name);
-  const masters = netvscs(snapshot).filter((netvsc) =>
-    links.some((link) => isVfOf(netvsc, link, { forced: false, sysfs, ours: NOTHING })),
-  );
-  if (masters.length > 0) return only(masters, name);
+  const netvsc = pairOf(snapshot, links, name);
+  if (netvsc !== undefined) return netvsc;
   if (!force) refuse(name, snapshot, links);
   const ethernet = links.filter(({ type }) => type === ARPHRD_ETHER);
   if (ethernet.length === 0) fail('ERR_DEVICE_NOT_NETVSC', name, 'it is no Ethernet device');
@@ -195,30 +156,26 @@ function named(snapshot: Snapshot, name: string, force: boolean): Link {
 
 /** The NetVSC that one of these VFs belongs to. */
 function netvscOf(snapshot: Snapshot, vfs: readonly Link[], name: string, force: boolean): Link {
-  const { links, sysfs } = snapshot;
-  const real = vfs.filter((link) => isNetvsc(link, sysfs));
-  if (real.length > 0) return only(real, name); // a MAC whose VF is away just now
-  const pairedWith = (candidates: readonly Link[], forced: boolean): Link[] =>
-    candidates.filter((netvsc) => vfs.some((vf) => isVfOf(netvsc, vf, { forced, sysfs, ours: NOTHING })));
-  const masters = pairedWith(netvscs(snapshot), false);
-  if (masters.length > 0) return only(masters, name);
+  const netvsc = pairOf(snapshot, vfs, name); // also by a MAC whose VF is away just now
+  if (netvsc !== undefined) return netvsc;
   if (!force) refuse(name, snapshot, vfs);
-  const standIns = pairedWith(
-    links.filter(({ type }) => type === ARPHRD_ETHER),
-    true,
+  const standIns = snapshot.links.filter(
+    (link) =>
+      link.type === ARPHRD_ETHER &&
+      vfs.some((vf) => KINDS['stand-in'].mayBeVf(link, vf, snapshot, NO_MEMORIES)),
   );
   if (standIns.length === 0) fail('ERR_DEVICE_NOT_NETVSC', name, 'no device has it as its VF');
   return only(standIns, name);
 }
 
 /** Every link of that name, alternative name, MAC or (for a VF) PCI address; never none. */
-function resolve(snapshot: Snapshot, text: string, option: 'netvsc' | 'vf'): Link[] {
+function resolve(snapshot: Snapshot, text: string, option: 'netvsc' | 'vf' | 'device'): Link[] {
   const { links, sysfs } = snapshot;
   const mac = normalizeMac(text);
   const found = links.filter((link) => {
     if (link.name === text || link.altNames.includes(text)) return true;
     if (mac !== undefined) return hasMac(link, mac);
-    if (option !== 'vf') return false;
+    if (option === 'netvsc') return false;
     const parent = parentOf(link, sysfs);
     return parent?.bus === 'pci' && parent.device === text.toLowerCase();
   });
@@ -235,12 +192,22 @@ function resolve(snapshot: Snapshot, text: string, option: 'netvsc' | 'vf'): Lin
 function suggestions(snapshot: Snapshot, what: 'names' | 'addresses'): string[] {
   return snapshot.links
     .filter(({ type, kind }) => type === ARPHRD_ETHER && kind !== 'tun')
-    .filter((link) => !occupation(snapshot, link, undefined).defaultRoute)
+    .filter((link) => !occupation(snapshot, link, []).defaultRoute)
     .flatMap(({ name, altNames, address }) => (what === 'names' ? [name, ...altNames] : [address]));
 }
 
-function netvscs({ links, sysfs }: Snapshot): Link[] {
-  return links.filter((link) => isNetvsc(link, sysfs)).sort((a, b) => a.ifindex - b.ifindex);
+/** The device with the addresses of the pair that one of the links is or belongs to. */
+function pairOf(snapshot: Snapshot, links: readonly Link[], name: string): Link | undefined {
+  const all = pairs(snapshot);
+  const itself = all.filter(({ netvsc }) => links.includes(netvsc));
+  const found =
+    itself.length > 0 ? itself : all.filter((one) => links.some((link) => belongs(snapshot, one, link)));
+  return found.length === 0
+    ? undefined
+    : only(
+        found.map(({ netvsc }) => netvsc),
+        name,
+      );
 }
 
 function refuse(name: string, { sysfs }: Snapshot, links: readonly Link[]): never {
@@ -249,7 +216,7 @@ function refuse(name: string, { sysfs }: Snapshot, links: readonly Link[]): neve
     'ERR_DEVICE_NOT_NETVSC',
     name,
     kind === '' ? undefined : `it is a ${kind} device`,
-    'Set force (--force) to use it all the same.',
+    `Use it alone with device (--device ${name}), or set force (--force) to have it stand in for a NetVSC.`,
   );
 }
 
@@ -270,11 +237,6 @@ function validMac(text: string): string {
     normalizeMac(text) ??
     fail('ERR_OPTION_INVALID', 'mac', `"${text}" is no MAC address`, 'Write it as 00:0d:3a:12:34:56.')
   );
-}
-
-function driverName(link: Link, sysfs: Sysfs): string {
-  const parent = parentOf(link, sysfs);
-  return (parent && (sysfs.driverOf(parent) ?? sysfs.driver(link.name))) ?? '';
 }
 
 function fail(code: TwinpathError['code'], device?: string, detail?: string, hint?: string): never {

@@ -1,5 +1,6 @@
 /**
- * A port on real devices: the NetVSC through a tap, its VF through AF_XDP. Coordinator thread only.
+ * A port on real devices: the NetVSC through a tap, its VF through AF_XDP; of one card alone, it through both. Coordinator
+ * thread only.
  *
  * The NetVSC is known by its ifindex, and by its MAC if it ever goes and another one comes. The VF is found anew at
  * every look, so it may return under any name, ifindex or PCI address. What else was read when the port was opened
@@ -15,7 +16,7 @@ import { Path, type PathId } from '../memory/layout.ts';
 import { setMac } from '../memory/macs.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { HostMode, RssMode } from '../options.ts';
-import { AfXdpDevice, type AfXdpHoldings } from '../paths/af-xdp/device.ts';
+import { AfXdpDevice, type AfXdpHoldings, NATIVE_ATTACH } from '../paths/af-xdp/device.ts';
 import { longestMtu } from '../paths/frame-room.ts';
 import type { TieKind, TieOrder } from '../paths/hook.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
@@ -23,10 +24,9 @@ import type { PathDevice } from '../paths/path.ts';
 import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
 import type { MergingOptions } from '../paths/tap/merging.ts';
 import { type Report, Upkeep } from '../paths/upkeep.ts';
+import { KINDS, type Kind, type KindName, type Machine } from './kinds.ts';
 import type { LinkTable } from './link-table.ts';
-import { isNetvsc } from './netvsc.ts';
 import type { Endpoint, Observation, PortNetwork } from './network.ts';
-import { findVf } from './pairing.ts';
 
 export interface KernelOptions {
   readonly tap: Omit<TapOptions, keyof MergingOptions>;
@@ -44,7 +44,7 @@ export interface KernelOptions {
 
 export interface KernelHoldings {
   readonly netvsc: Link;
-  readonly forced: boolean;
+  readonly kind: KindName;
   readonly protect: boolean;
   readonly addresses: readonly [first: string, last: string];
 }
@@ -55,7 +55,7 @@ export class KernelNetwork implements PortNetwork {
   readonly #port: number;
   readonly #table: LinkTable;
   readonly #sysfs: Sysfs;
-  readonly #forced: boolean;
+  readonly #kind: Kind;
   readonly #protect: boolean;
   readonly #options: KernelOptions;
   /** Devices that Twinpath makes itself. */
@@ -70,6 +70,8 @@ export class KernelNetwork implements PortNetwork {
   /** The devices as `observe` last saw them. */
   readonly #seen = new Map<PathId, Link>();
   readonly #reported = new Set<string>();
+  /** A card that refuses XDP, as it was then. */
+  #forsaken: Link | undefined;
 
   constructor(
     shim: Shim,
@@ -77,7 +79,7 @@ export class KernelNetwork implements PortNetwork {
     port: number,
     table: LinkTable,
     sysfs: Sysfs,
-    { netvsc, forced, protect }: Pick<KernelHoldings, 'netvsc' | 'forced' | 'protect'>,
+    { netvsc, kind, protect }: Pick<KernelHoldings, 'netvsc' | 'kind' | 'protect'>,
     options: KernelOptions,
   ) {
     this.#shim = shim;
@@ -85,7 +87,7 @@ export class KernelNetwork implements PortNetwork {
     this.#port = port;
     this.#table = table;
     this.#sysfs = sysfs;
-    this.#forced = forced;
+    this.#kind = KINDS[kind];
     this.#protect = protect;
     this.#netvsc = netvsc;
     this.#options = options;
@@ -101,6 +103,11 @@ export class KernelNetwork implements PortNetwork {
     return this.#netvsc.name;
   }
 
+  /** Of a kind that only its name tells. */
+  get #isNamed(): boolean {
+    return this.#kind === KINDS.card || this.#kind === KINDS['stand-in'];
+  }
+
   /** ifindexes that belong to this port and so to no other. */
   get taken(): number[] {
     return [this.#netvsc.ifindex, ...[...this.#own.values()].map(({ ifindex }) => ifindex)];
@@ -110,13 +117,32 @@ export class KernelNetwork implements PortNetwork {
     const netvsc = this.#find();
     if (path === Path.HOST && this.#options.host === 'off') return undefined;
     if (path !== Path.VF) return netvsc && endpointOf(netvsc);
-    const rules = {
-      ...{ forced: this.#forced, sysfs: this.#sysfs, ours: new Set(this.taken) },
-      addresses: this.#addresses,
+    const memories = {
+      ...{ ours: new Set(this.taken), addresses: this.#addresses },
       ...(this.#vf ? { incumbent: this.#vf.ifindex } : {}),
     };
-    const vf = netvsc && findVf(netvsc, this.#table.links, rules);
-    return vf && endpointOf(vf);
+    const vf = netvsc && this.#kind.vf(netvsc, this.#machine, memories);
+    return vf === undefined || this.#isForsaken(vf) ? undefined : endpointOf(vf);
+  }
+
+  get #machine(): Machine {
+    return { links: this.#table.links, sysfs: this.#sysfs };
+  }
+
+  /** A card without native XDP: to try again would set and reset its features each time. */
+  forsakes(path: PathId, { key }: Pick<Endpoint, 'key'>, error: TwinpathError): boolean {
+    if (path !== Path.VF || error.syscall !== NATIVE_ATTACH) return false;
+    this.#forsaken = this.#table.link(key);
+    this.#report(error);
+    return true;
+  }
+
+  /** Until it has been down, or has another MTU, which is what native XDP fails for most often. */
+  #isForsaken({ ifindex, mtu, flags }: Link): boolean {
+    const { ifindex: refused, mtu: then } = this.#forsaken ?? {};
+    if (refused === ifindex && then === mtu && (flags & IFF.UP) !== 0) return true;
+    if (refused === ifindex) this.#forsaken = undefined;
+    return false;
   }
 
   look(path: PathId): Endpoint | undefined {
@@ -131,8 +157,8 @@ export class KernelNetwork implements PortNetwork {
   }
 
   get holdings(): KernelHoldings {
-    const [netvsc, forced, protect] = [this.#netvsc, this.#forced, this.#protect];
-    return { netvsc, forced, protect, addresses: this.#addresses };
+    const [netvsc, kind, protect] = [this.#netvsc, this.#kind.name, this.#protect];
+    return { netvsc, kind, protect, addresses: this.#addresses };
   }
 
   make(path: PathId, { key }: Endpoint): PathDevice {
@@ -154,6 +180,7 @@ export class KernelNetwork implements PortNetwork {
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
       netlink: this.#table.netlink,
+      generic: this.#kind !== KINDS.card || host === 'off',
       report: (error) => this.#report(error),
     });
     this.#vf = { device, ifindex: link.ifindex };
@@ -173,15 +200,13 @@ export class KernelNetwork implements PortNetwork {
   #tap(link: Link): TapDevice {
     const place = [this.#shim, this.#table.netlink, this.#memory, this.#port, Path.SYNTHETIC] as const;
     const { tap, store } = this.#options;
-    const settings = {
-      ethtool: this.#table.ethtool,
-      store,
+    const options = {
+      ...{ ...tap, store, protect: this.#protect, ethtool: this.#table.ethtool },
+      standby: this.#kind.standby(link, this.#machine)?.ifindex ?? 0,
+      shared: this.#kind === KINDS.card,
       report: (error: TwinpathError) => this.#report(error),
     };
-    return this.#made(
-      Path.SYNTHETIC,
-      new TapDevice(...place, link, { ...tap, ...settings, protect: this.#protect }),
-    );
+    return this.#made(Path.SYNTHETIC, new TapDevice(...place, link, options));
   }
 
   #made<T extends TapDevice | HostDevice>(path: PathId, device: T): T {
@@ -279,7 +304,7 @@ export class KernelNetwork implements PortNetwork {
     const again = this.#table.links.find(
       (link) =>
         (link.address === this.mac || this.#addresses.includes(link.address)) &&
-        (isNetvsc(link, this.#sysfs) || (this.#forced && link.name === this.#netvsc.name)),
+        (this.#kind.is(link, this.#machine) || (this.#isNamed && link.name === this.#netvsc.name)),
     );
     if (again !== undefined) this.#netvsc = again;
     return again;

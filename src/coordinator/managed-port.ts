@@ -491,6 +491,7 @@ export class ManagedPort {
       slot.late = slot.key; // a device may take all that only when its link is up
       return;
     }
+    if (this.network.forsakes?.(slot.path, slot, known)) return;
     this.#startError ??= known;
     slot.failingSince ||= nowNanos();
     const lasts = nowNanos() - slot.failingSince >= PASSING_NANOS;

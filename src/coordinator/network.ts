@@ -39,6 +39,11 @@ export interface PortNetwork {
   readonly holdings: unknown;
   /** What has changed since it was asked last. */
   observe(): Observation[];
+  /**
+   * The path's device for an endpoint could not be opened: whether that will not change by itself. Then it is told, and there
+   * is no such endpoint until its device is another, or set otherwise.
+   */
+  forsakes?(path: PathId, endpoint: Pick<Endpoint, 'key'>, error: TwinpathError): boolean;
   /** Makes the path's device for an endpoint that `endpoint` just gave. Opens nothing yet. */
   make(path: PathId, endpoint: Endpoint): PathDevice;
   /** Makes a device of what another coordinator had opened: `PathDevice.holdings`. */

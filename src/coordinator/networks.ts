@@ -8,8 +8,10 @@ import { Sysfs } from '../kernel/sysfs.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import { putBackOrphans } from '../paths/af-xdp/settings.ts';
-import { choose, hasDefaultRoute, refuseToCut, takeSnapshot } from './discovery.ts';
+import { choose, hasDefaultRoute, refuseToCut } from './discovery.ts';
+import { takeSnapshot } from './inventory.ts';
 import { type KernelHoldings, KernelNetwork, type KernelOptions } from './kernel-network.ts';
+import { KINDS } from './kinds.ts';
 import { type LinkEvents, LinkTable } from './link-table.ts';
 import type { PortHoldings } from './managed-port.ts';
 import { type MemoryHoldings, MemoryNetwork } from './memory-network.ts';
@@ -75,7 +77,8 @@ export class Networks {
         if (host === 'off' && !cutHost) refuseToCut(snapshot, choice);
         claims.push(claim(shim, table.netlink, choice.netvsc));
         taken.add(choice.netvsc.ifindex);
-        if (choice.vf !== undefined) taken.add(choice.vf.ifindex);
+        const standby = KINDS[choice.kind].standby(choice.netvsc, snapshot);
+        for (const leg of [choice.vf, standby]) if (leg !== undefined) taken.add(leg.ifindex);
         const protects =
           protect ?? (host !== 'off' && hasDefaultRoute(snapshot, choice) ? 'platform' : 'none');
         const chosen = { ...choice, protect: protects === 'platform' };

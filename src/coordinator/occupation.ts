@@ -1,5 +1,5 @@
 /**
- * Whether the machine itself lives on a NetVSC: addresses and default routes on it, on its VF, or on
+ * Whether the machine itself lives on a NetVSC: addresses and default routes on it, on its legs, or on
  * what has been built on top of either (a VLAN, a bridge, a bond). Pure; any thread.
  *
  * Errs on the side of "in use": the price of a wrong "free" is the user's own connection.
@@ -22,8 +22,9 @@ interface Tables {
 
 const AF_INET6 = 10;
 
-export function occupation(tables: Tables, netvsc: Link, vf: Link | undefined): Occupation {
-  const stack = stackOn(tables.links, vf ? [netvsc, vf] : [netvsc]);
+/** @param legs the VF and others that belong to it */
+export function occupation(tables: Tables, netvsc: Link, legs: readonly (Link | undefined)[]): Occupation {
+  const stack = stackOn(tables.links, [netvsc, ...legs.filter((leg) => leg !== undefined)]);
   const addresses = tables.addresses
     .filter((address) => stack.has(address.ifindex) && !isLinkLocal(address))
     .map(({ address }) => address);

@@ -3,18 +3,17 @@
  * traffic goes on. Inline, so that each packet and its answer meet both taps and all four programs.
  */
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { type LinkChange, RtNetlink } from '../../dist/src/kernel/rtnetlink.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
+import { detach } from '../system/detach.ts';
 import { addsUp, buildLab, type Lab, owners, passed, Scene, until } from '../system/harness.ts';
 import { linkIn } from '../system/machine-state.ts';
 import { Station } from '../system/stations.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
-const LINK_DETACH = 34;
 /** r0 = -1; exit: on with the next program. */
 const NEXT = Uint8Array.of(0xb4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0);
 /** r0 = 2; exit: the packet is dropped. */
@@ -41,28 +40,6 @@ function inGuest<Result>(lab: Lab, work: (netlink: RtNetlink) => Result): Result
 
 const alter = (lab: Lab, device: string, change: LinkChange): void =>
   inGuest(lab, (netlink) => netlink.setLink(netlink.link(device)!.ifindex, change));
-
-/** As `bpftool link detach` does. The port's links are this process's: others' are left alone. */
-function detach(lab: Lab, device: string, type: string, where = ''): void {
-  const { ifindex } = linkIn(lab.guest, device)!;
-  let found = 0;
-  for (const fd of readdirSync('/proc/self/fd')) {
-    try {
-      if (readlinkSync(`/proc/self/fd/${fd}`) !== 'anon_inode:bpf_link') continue;
-    } catch {
-      continue; // the one that reads the directory
-    }
-    const info = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8');
-    const says = (name: string): string => new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(info)?.[1] ?? '';
-    if (says('link_type') !== type || Number(says('ifindex')) !== ifindex) continue;
-    if (where !== '' && !info.includes(`(${where})`)) continue;
-    const attributes = new DataView(new ArrayBuffer(4));
-    attributes.setUint32(0, Number(fd), true);
-    expect(loadShim().bpf(LINK_DETACH, attributes, 4)).toBe(0);
-    found++;
-  }
-  expect(found).toBe(1);
-}
 
 /** A filter that does nothing, of a kind that this kernel has. Returns the kind. */
 function addFilter(lab: Lab, device: string): string {

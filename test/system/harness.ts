@@ -76,7 +76,8 @@ export async function ownedBy(port: Port, path: 'vf' | 'synthetic' | 'none'): Pr
   });
 }
 
-type PortsOptions = Partial<Omit<OpenPortsOptions, 'ports'>>;
+/** `alone`: each port is opened on its stand-in as on one card alone. */
+type PortsOptions = Partial<Omit<OpenPortsOptions, 'ports'>> & { readonly alone?: boolean };
 
 /** What this process holds, the lab's own links aside: it has one for each VF. */
 interface Holdings {
@@ -105,14 +106,14 @@ async function warmUp(): Promise<void> {
   await warm;
 }
 
-function portsOptions(lab: Lab, options: PortsOptions): OpenPortsOptions {
+function portsOptions(lab: Lab, { alone = false, ...options }: PortsOptions): OpenPortsOptions {
   return {
     handler: ECHO,
     handlerOptions: { address: lab.nics.map(({ guestAddress }) => guestAddress) },
     netns: lab.guest,
     queues: lab.queues,
     ...options,
-    ports: lab.nics.map(({ netvsc }) => ({ netvsc, force: true })),
+    ports: lab.nics.map(({ netvsc }) => (alone ? { device: netvsc } : { netvsc, force: true })),
   };
 }
 

@@ -13,13 +13,17 @@ export interface Held {
   readonly said: () => string;
 }
 
-/** With the echo handler, or in that host mode with the one that leaves everything to the machine. */
+/** With the echo handler, or in that host mode with the one that leaves everything to the machine; on one card alone if asked. */
 export async function hold(
   lab: Lab,
-  { tie = 'tcx', host }: { tie?: 'tcx' | 'clsact'; host?: 'ingress' | 'inline' } = {},
+  {
+    tie = 'tcx',
+    host,
+    alone = false,
+  }: { tie?: 'tcx' | 'clsact'; host?: 'ingress' | 'inline'; alone?: boolean } = {},
 ): Promise<Held> {
   const { netvsc, guestAddress } = lab.nic;
-  const parameters = [lab.guest, netvsc, guestAddress, tie, ...(host === undefined ? [] : [host])];
+  const parameters = [lab.guest, netvsc, guestAddress, tie, alone ? 'alone' : 'pair', host ?? ''];
   const child = spawn(process.execPath, [FIXTURE, ...parameters], { stdio: ['ignore', 'pipe', 'inherit'] });
   endWithTest(child);
   let text = '';

@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  choose,
-  discover,
-  refuseToCut,
-  type Snapshot,
-  type Wanted,
-} from '../../src/coordinator/discovery.ts';
+import { choose, refuseToCut, type Wanted } from '../../src/coordinator/discovery.ts';
+import { discover, type Snapshot } from '../../src/coordinator/inventory.ts';
 import { isNetvsc } from '../../src/coordinator/netvsc.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { azure, azureSysfs, link } from '../fixtures/machine.ts';
@@ -14,8 +9,9 @@ const MGMT = '00:0d:3a:11:22:00';
 const DATA = '00:0d:3a:44:55:00';
 
 function chosen(snapshot: Snapshot, wanted: Wanted, taken?: ReadonlySet<number>): string {
-  const { netvsc, vf, forced } = choose(snapshot, wanted, taken);
-  return `${netvsc.name} ${vf?.name ?? '-'}${forced ? ' forced' : ''}`;
+  const { netvsc, vf, kind } = choose(snapshot, wanted, taken);
+  const told = { netvsc: '', 'stand-in': ' forced', net_failover: ' net_failover', card: ' card' }[kind];
+  return `${netvsc.name} ${vf?.name ?? '-'}${told}`;
 }
 
 function refusal(snapshot: Snapshot, wanted: Wanted, taken?: ReadonlySet<number>): TwinpathError {

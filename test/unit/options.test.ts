@@ -44,8 +44,21 @@ describe('options', () => {
       handlerOptions: {},
     });
     expect(settings.queues).toBeGreaterThanOrEqual(1);
-    expect(settings.ports).toEqual([{ netvsc: undefined, mac: undefined, vf: undefined, force: undefined }]);
+    const unnamed = { device: undefined, netvsc: undefined, mac: undefined, vf: undefined, force: undefined };
+    expect(settings.ports).toEqual([unnamed]);
   });
+
+  test.each([{ netvsc: 'eth0' }, { mac: '00:0d:3a:12:34:56' }, { vf: 'vf0' }, { force: true }])(
+    'a device beside %j is refused by name, and each alone is not',
+    (other) => {
+      const error = refusal({ device: 'ens5', ...other });
+      expect(error).toMatchObject({ code: 'ERR_OPTION_INVALID', device: 'device' });
+      expect(error.message).toContain(Object.keys(other)[0]);
+      for (const options of [other, { device: 'ens5' }, { device: 'ens5', force: false }]) {
+        expect(validate(single({ ...good, ...options })).ports[0]).toMatchObject(options);
+      }
+    },
+  );
 
   test('that are unknown are refused with the nearest known one', () => {
     const error = refusal({ qeues: 2 });
@@ -75,6 +88,7 @@ describe('options', () => {
     ['pin', 'yes'],
     ['netns', ''],
     ['netvsc', 7],
+    ['device', 7],
     ['force', 1],
     ['tap', 'uring'],
     ['tie', 'tc'],

@@ -41,6 +41,9 @@ import {
 } from './settings.ts';
 import { spreadDevice } from './spread.ts';
 
+/** The system call that fails where a card alone has no native XDP: see `AfXdpOptions.generic`. */
+export const NATIVE_ATTACH = 'bpf(LINK_CREATE, XDP native)';
+
 const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
 const BIND_SHARED_UMEM = 1 << 0;
@@ -74,6 +77,11 @@ export interface AfXdpOptions {
   readonly native?: boolean;
   /** For what to say of a refusal. */
   readonly netlink?: RtNetlink;
+  /**
+   * Whether the kernel's generic hook will do where the driver has none. Not where PASS gives packets to the stack at this
+   * very device: the generic hook sees those again, and they would come round for ever. Default true.
+   */
+  readonly generic?: boolean;
   /** Hears what the path lives with, and a person should know. */
   readonly report?: (error: TwinpathError) => void;
 }
@@ -476,12 +484,13 @@ export class AfXdpDevice implements PathDevice {
 
   /**
    * What becomes of packets on queues without a socket. The kernel passes on to the NetVSC what a VF receives that
-   * has joined it: there they come to the handler by the synthetic path. Of another VF they would go round it, into
+   * has joined it: there they come to the handler by the synthetic path, as they do on one card alone. Of another VF they would go round it, into
    * the machine: while the port is armed they are dropped, and counted.
    */
   #setGate(): void {
     const { netvsc = 0 } = this.#options;
-    const joined = netvsc !== 0 && this.#link.master === netvsc;
+    const { ifindex, master } = this.#link;
+    const joined = netvsc !== 0 && (master === netvsc || ifindex === netvsc);
     this.#bpf.setValue(this.#fds.gate, this.#armed && !joined ? Unclaimed.DROP : Unclaimed.PASS);
   }
 
@@ -530,7 +539,15 @@ export class AfXdpDevice implements PathDevice {
     if (native >= 0) return 'native';
     const { name: device } = this.#link;
     const { why, mend } = this.#refusal(native);
-    if (this.#options.native) {
+    const { native: only, generic = true } = this.#options;
+    if (!generic && native !== Errno.ENODEV) {
+      throw new TwinpathError('ERR_DEVICE_SETTINGS', {
+        ...{ device, syscall: NATIVE_ATTACH, errno: -native },
+        detail: `its driver takes no XDP program, and the port stays on the tap: ${why}`,
+        hint: `${mend} The generic hook would see again what PASS gives the machine: it is used with host 'off' (--host off) alone.`.trimStart(),
+      });
+    }
+    if (only) {
       throw new TwinpathError('ERR_DEVICE_SETTINGS', {
         ...{ device, syscall: 'bpf(LINK_CREATE, XDP)', errno: -native, detail: why },
         hint: `${mend} Or take the generic hook, which is slow: xdp: 'any' (--xdp any).`.trimStart(),

@@ -1,0 +1,194 @@
+/** A port on one card alone: AF_XDP on the card itself, and a tap tied to the same card for PASS and to fall back on. */
+import { execFileSync } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+import { Bpf } from '../../dist/src/kernel/bpf.js';
+import { inNamespace } from '../../dist/src/kernel/namespace.js';
+import { loadShim } from '../../dist/src/kernel/shim.js';
+import { detach } from './detach.ts';
+import {
+  buildLab,
+  drive,
+  expectNoDrops,
+  expectUnharmed,
+  nothingLeft,
+  ownedBy,
+  owners,
+  passed,
+  Scene,
+  until,
+} from './harness.ts';
+import { hold, kill } from './held.ts';
+import { kernelView } from './kernel-view.ts';
+import { arpLab, Life, MIB } from './life.ts';
+import { attachments, linkIn } from './machine-state.ts';
+
+const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
+const ALONE = { alone: true } as const;
+/** r0 = 2 (XDP_PASS); exit. */
+const PASS = Uint8Array.of(0xb4, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
+
+describe('a port on one card alone', () => {
+  it('receives and sends by AF_XDP on the card, and loses and doubles nothing', async () => {
+    const scene = await Scene.open({ port: ALONE });
+    const traffic = await scene.drive();
+    await ownedBy(scene.port, 'vf');
+    await passed(traffic);
+    const { device } = scene.port;
+    expect(scene.paths).toMatchObject({
+      vf: { driver: 'af-xdp', device, mode: expect.stringMatching(/^native/) },
+      synthetic: { driver: 'tap', device },
+      host: { driver: 'host', device },
+    });
+    const { vf, synthetic } = scene.port.stats().paths;
+    expect(vf.rxPackets).toBeGreaterThan(600);
+    expect([synthetic.rxPackets, synthetic.txPackets]).toEqual([0, 0]);
+    expectNoDrops(scene.port);
+    const [report] = await scene.finish();
+    expectUnharmed(report!);
+    expect(scene.errors).toEqual([]);
+  });
+
+  it.each(['ingress', 'inline'] as const)(
+    'with host %s leaves the machine its programs, also while its XDP program is off the card',
+    async (host) => {
+      const lab = await arpLab('veth');
+      const life = await Life.begin(lab);
+      await life.goOn();
+      const view = kernelView(lab.guest);
+      const scene = await Scene.openIn(lab, { ...ALONE, handler: HOST, host });
+      const { port } = scene;
+      await ownedBy(port, 'vf');
+      await life.errands();
+      await life.stream();
+      await life.goOn();
+      const { rxBytes, txBytes } = port.stats().paths.vf;
+      expect(rxBytes).toBeGreaterThan(MIB);
+      if (host === 'inline') expect(txBytes).toBeGreaterThan(MIB);
+      for (let time = 0; time < 2; time++) {
+        detach(lab, port.device, 'xdp');
+        await until('the report', () => scene.errors.length > 0);
+        expect(scene.errors.splice(0)).toMatchObject([
+          { code: 'ERR_DEVICE_CHANGED', detail: expect.stringContaining('was detached') },
+        ]);
+        await life.goOn();
+        await life.errands();
+        await scene.whole();
+      }
+      await life.settle();
+      expect(port.stats().passed).toBeGreaterThan(1000);
+      await scene.finish();
+      expect(scene.errors).toEqual([]);
+      expect(kernelView(lab.guest)).toEqual(view);
+      await life.hush(false);
+      await life.goOn(0);
+    },
+  );
+
+  it('receives by the tap what comes while its XDP program is off the card', async () => {
+    const scene = await Scene.open({ port: ALONE });
+    const traffic = await scene.drive({ rate: 10_000 });
+    await ownedBy(scene.port, 'vf');
+    await passed(traffic);
+    detach(scene.lab, scene.port.device, 'xdp');
+    await until('the report', () => scene.errors.length > 0);
+    scene.errors.length = 0;
+    await passed(traffic);
+    expect(owners(scene.port).every((owner) => owner === 'vf')).toBe(true);
+    expectNoDrops(scene.port);
+    const [report] = await scene.finish();
+    expectUnharmed(report!);
+    expect(scene.errors).toEqual([]);
+  });
+
+  it('lives on the tap while another program has the XDP hook, and moves to AF_XDP when that has gone', async () => {
+    const scene = await Scene.open({ port: ALONE });
+    const { lab, port } = scene;
+    const { device } = port;
+    const traffic = await scene.drive({ rate: 10_000 });
+    await ownedBy(port, 'vf');
+    const shim = loadShim();
+    const bpf = new Bpf(shim);
+    const program = bpf.load('xdp', 'other', PASS);
+    const { ifindex } = linkIn(lab.guest, device)!;
+    const other = inNamespace(shim, lab.guest, () => {
+      detach(lab, device, 'xdp');
+      return bpf.attachXdp(program, ifindex, 'native');
+    });
+    expect(other).toBeGreaterThan(0);
+    await ownedBy(port, 'synthetic');
+    await passed(traffic);
+    expect(scene.errors.splice(0)[0]).toMatchObject({ code: 'ERR_DEVICE_BUSY', device });
+    shim.close(other);
+    shim.close(program);
+    await ownedBy(port, 'vf');
+    await passed(traffic);
+    expectNoDrops(port);
+    const { vf, synthetic } = port.stats().paths;
+    expect(Math.min(vf.rxPackets, vf.txPackets, synthetic.rxPackets, synthetic.txPackets)).toBeGreaterThan(0);
+    scene.errors.length = 0;
+    const [report] = await scene.finish();
+    expectUnharmed(report!);
+    expect(scene.errors).toEqual([]);
+  });
+
+  it('gives both paths up when the card goes down, and has both again when it is up', async () => {
+    const scene = await Scene.open({ port: ALONE });
+    const traffic = await scene.drive();
+    await ownedBy(scene.port, 'vf');
+    const { device } = scene.port;
+    const set = (state: 'up' | 'down'): void =>
+      void execFileSync('ip', ['-n', scene.lab.guest, 'link', 'set', device, state]);
+    for (let time = 0; time < 2; time++) {
+      set('down');
+      await ownedBy(scene.port, 'none');
+      set('up');
+      await ownedBy(scene.port, 'vf');
+      await passed(traffic);
+    }
+    expect(scene.paths).toMatchObject({ vf: { driver: 'af-xdp' }, synthetic: { driver: 'tap' } });
+    await scene.finish();
+    expect(scene.errors).toEqual([]);
+  });
+
+  it('stays on the tap where the driver has no native XDP, says so once, and passes packets once', async () => {
+    const lab = await arpLab('bridge'); // a bridge has none
+    const life = await Life.begin(lab);
+    const scene = await Scene.openIn(lab, { ...ALONE, handler: HOST });
+    await life.goOn();
+    expect(owners(scene.port).every((owner) => owner === 'synthetic')).toBe(true);
+    expect(scene.paths.vf).toBeUndefined();
+    await until('the reason told', () => scene.errors.length > 0);
+    expect(scene.errors.splice(0)).toMatchObject([
+      { code: 'ERR_DEVICE_SETTINGS', device: scene.port.device, hint: expect.stringContaining('--host off') },
+    ]);
+    await life.goOn();
+    await life.settle();
+    const { passed: gone, received } = scene.port.stats();
+    expect(gone).toBe(received);
+    await scene.finish();
+    expect(scene.errors).toEqual([]);
+  });
+
+  it('leaves nothing when its process is killed, the kernel answers at once, and the next port opens', async () => {
+    const lab = await buildLab();
+    const held = await hold(lab, { alone: true });
+    await until('AF_XDP in use', () => held.said().endsWith('vf vf\n'));
+    const traffic = await drive(lab, lab.nic);
+    await passed(traffic);
+    const attached = attachments(lab.guest).join('; ');
+    for (const what of ['tap ', `XDP `, `tcx ingress on ${lab.nic.netvsc}`]) expect(attached).toContain(what);
+
+    await kill(held);
+    await nothingLeft(lab);
+    const { icmpReceived } = traffic.progress();
+    await until('pings answered by the kernel', () => traffic.progress().icmpReceived >= icmpReceived + 5);
+    await traffic.stop({ settleMillis: 0 });
+
+    const scene = await Scene.openIn(lab, ALONE);
+    const again = await scene.drive();
+    await ownedBy(scene.port, 'vf');
+    await passed(again);
+    const [report] = await scene.finish();
+    expectUnharmed(report!);
+  });
+});
