@@ -90,7 +90,7 @@ export function cards(snapshot: Snapshot): Found[] {
         ...({ kind: 'card', netvsc, vf: undefined, standby: undefined } as const),
         ...{ driver: driverName(netvsc, sysfs), vfDriver: '', queues: netvsc.numRxQueues, vfQueues: 0 },
         ...{ addresses, defaultRoute, free: false },
-        reason: ['is one card alone', reason].filter((part) => part !== '').join(' and '),
+        reason: ['is one card alone', reason].filter((part) => part !== '').join(', '),
       };
     });
 }

@@ -10,6 +10,7 @@
 #   --queues N       queue pairs of each virtio NIC (2)     --cpus N (2)     --mem SIZE (3G)
 #   --mac MAC        the one address of both (00:0d:3a:11:22:33)
 #   --vf-options K=V,…  more device properties of each VF, e.g. rss=on,hash=on (virtio)
+#   --failover       the synthetic NIC (virtio) stands by, and each VF is its primary: the guest's kernel makes net_failover of them
 #   --udev           run systemd-udevd in the guest (predictable names, renames)
 #   --native-hotplug PCIe hot-plug instead of ACPI's (removal takes the 5 s of an attention button)
 #   --append ARGS    more on the kernel's command line
@@ -20,13 +21,13 @@ rig=${TWINPATH_MACHINES:-$HOME/.cache/twinpath-machines}
 export PATH=$PATH:/usr/sbin:/sbin
 
 if [ "${1:-}" != --inside ]; then
-  [ $# -gt 0 ] && [ "${1#-}" = "$1" ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+  [ $# -gt 0 ] && [ "${1#-}" = "$1" ] || { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
   export KERNEL=$1; shift
-  export RUN='' SHARE='' RESULTS='' TIMEOUT=300 VF=virtio SYN=virtio QUEUES=2 CPUS=2 MEM=3G MAC=00:0d:3a:11:22:33 VF_OPTIONS='' UDEV='' HOTPLUG=acpi APPEND=''
+  export RUN='' SHARE='' RESULTS='' TIMEOUT=300 VF=virtio SYN=virtio QUEUES=2 CPUS=2 MEM=3G MAC=00:0d:3a:11:22:33 VF_OPTIONS='' FAILOVER='' UDEV='' HOTPLUG=acpi APPEND=''
   while [ $# -gt 0 ]; do case $1 in
     --run) RUN=$2; shift ;; --share) SHARE=$2; shift ;; --results) RESULTS=$2; shift ;;
     --timeout) TIMEOUT=$2; shift ;; --vf) VF=$2; shift ;; --syn) SYN=$2; shift ;; --queues) QUEUES=$2; shift ;;
-    --cpus) CPUS=$2; shift ;; --mem) MEM=$2; shift ;; --mac) MAC=$2; shift ;; --vf-options) VF_OPTIONS=$2; shift ;; --udev) UDEV=1 ;;
+    --cpus) CPUS=$2; shift ;; --mem) MEM=$2; shift ;; --mac) MAC=$2; shift ;; --vf-options) VF_OPTIONS=$2; shift ;; --failover) FAILOVER=1 ;; --udev) UDEV=1 ;;
     --native-hotplug) HOTPLUG=native ;; --append) APPEND=$2; shift ;; --) shift; break ;;
     *) echo "boot: unknown option $1" >&2; exit 2 ;; esac; shift; done
   [ -f "$RUN" ] || { echo 'boot: --run SCRIPT is missing or no file' >&2; exit 2; }
@@ -71,7 +72,7 @@ bridge fdb replace "$MAC" dev syn-leg master static
 mkdir -p "$T/rig/run"; cp -r "$here/guest" "$T/rig/guest"; cp "$RUN" "$T/rig/run/"
 case $RUN in "$SHARE"/*) inside=/share/${RUN#"$SHARE"/} ;; *) inside=/rig/run/$(basename "$RUN") ;; esac     # from /share its imports resolve
 { printf 'RUN=%q\n' "$inside"; printf 'ARGS=('; [ $# -eq 0 ] || printf '%q ' "$@"; printf ')\n'
-  printf 'UDEV=%q\nexport RIG_MAC=%q RIG_QUEUES=%q RIG_KERNEL=%q\n' "$UDEV" "$MAC" "$QUEUES" "$KERNEL"
+  printf 'UDEV=%q\nexport RIG_MAC=%q RIG_QUEUES=%q RIG_KERNEL=%q RIG_FAILOVER=%q\n' "$UDEV" "$MAC" "$QUEUES" "$KERNEL" "$FAILOVER"
   printf 'export RIG_SYN_PCI=0000:00:08.0 RIG_VF_PCI1=0000:01:00.0 RIG_VF_PCI2=0000:02:00.0 RIG_VF_PCI3=0000:03:00.0\n'; } >"$T/rig/env"
 
 nic() { # MODEL ID BUS: a -device value
@@ -97,9 +98,9 @@ q=("${qemu[@]}" -nodefaults -no-user-config -no-reboot -display none -name rig
   -fsdev "local,id=share,path=$SHARE,security_model=none,readonly=on,multidevs=remap" -device virtio-9p-pci,fsdev=share,mount_tag=share
   -fsdev "local,id=results,path=$RESULTS,security_model=none" -device virtio-9p-pci,fsdev=results,mount_tag=results
   -object rng-random,filename=/dev/urandom,id=rng -device virtio-rng-pci,rng=rng
-  -netdev "$(netdev "$SYN" syn)" -device "$(nic "$SYN" syn pcie.0),addr=8" -netdev "$(netdev "$VF" vf)")
+  -netdev "$(netdev "$SYN" syn)" -device "$(nic "$SYN" syn pcie.0),addr=8${FAILOVER:+,failover=on}" -netdev "$(netdev "$VF" vf)")
 [ $HOTPLUG = acpi ] || q+=(-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off)
 for s in 1 2 3; do q+=(-device "pcie-root-port,id=slot$s,bus=pcie.0,chassis=$s,slot=$s,addr=$((0x10+s))"); done
-[ "$VF" = none ] || q+=(-device "$(nic "$VF" vf slot1)${VF_OPTIONS:+,$VF_OPTIONS}")
-export OUT RESULTS TIMEOUT VF VF_OPTIONS QUEUES MAC
+[ "$VF" = none ] || q+=(-device "$(nic "$VF" vf slot1)${VF_OPTIONS:+,$VF_OPTIONS}${FAILOVER:+,failover_pair_id=syn}")
+export OUT RESULTS TIMEOUT VF VF_OPTIONS FAILOVER QUEUES MAC
 node "$here/rig.mjs" "${q[@]}"

@@ -2,7 +2,8 @@
  * One port on a machine, in the guest: what a scenario does to it, and what came of it.
  *
  * The NetVSC is played by a bridge over the synthetic NIC: the VF joins it as it joins a NetVSC, so what the VF's XDP program
- * passes goes to the machine by it.
+ * passes goes to the machine by it. With --failover the kernel makes a net_failover device of both by itself, and the port
+ * finds it by itself.
  */
 import { execFileSync } from 'node:child_process';
 import { constants, existsSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
@@ -10,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { imbalances } from '../../dist/src/cli/imbalances.js';
 import { openPort } from '../../dist/src/index.js';
 
-const { RIG_SYN, RIG_MAC, RIG_QUEUES } = process.env;
+const { RIG_SYN, RIG_MAC, RIG_QUEUES, RIG_FAILOVER } = process.env;
 const NETVSC = 'netvsc0';
 /** Its own, lest the port take it for the VF: a NetVSC has no such leg. */
 const SYNTHETIC_MAC = '02:00:00:00:00:08';
@@ -80,8 +81,9 @@ export async function until(what, condition, millis = PATIENCE_MILLIS) {
   }
 }
 
-/** The stand-in for a NetVSC, once a boot. */
+/** The stand-in for a NetVSC, once a boot; or the kernel's net_failover device is set up, with whatever it stands on. */
 export function buildNetvsc() {
+  if (RIG_FAILOVER) return void sh(`ip link set ${failoverDevice()} up`);
   sh(`
     ip link add ${NETVSC} type bridge ageing_time 0 mcast_snooping 0
     ip link set ${NETVSC} address ${RIG_MAC}
@@ -92,6 +94,12 @@ export function buildNetvsc() {
     ethtool -K ${RIG_SYN} lro off rx-gro-hw off >/dev/null 2>&1 || true
   `);
 }
+
+/** By its driver: another way than the port's. */
+const failoverDevice = () =>
+  readdirSync('/sys/class/net').find((name) =>
+    sh(`ethtool -i ${name} 2>/dev/null || true`).includes('driver: net_failover'),
+  );
 
 /** The network device in a slot of the machine, or undefined. */
 function deviceIn(slot) {
@@ -125,8 +133,9 @@ export class Machine {
   static async open(options = {}) {
     const machine = new Machine();
     Machine.current = machine;
+    const named = RIG_FAILOVER ? {} : { netvsc: NETVSC, force: true };
     machine.port = await openPort({
-      ...{ netvsc: NETVSC, force: true, queues: Number(RIG_QUEUES) },
+      ...{ ...named, queues: Number(RIG_QUEUES) },
       handler: new URL('../../dist/src/handlers/echo.js', import.meta.url),
       handlerOptions: { address: '10.77.0.2' },
       ...options,
@@ -154,6 +163,7 @@ export class Machine {
     await until(`a card in slot ${slot}`, () => deviceIn(slot) !== undefined);
     const name = deviceIn(slot);
     this.vf = name;
+    if (RIG_FAILOVER) return void (await this.setUp(late)); // it has joined already, and is open
     sh(`
       ip link set ${name} master ${NETVSC}
       bridge link set dev ${name} learning off flood off mcast_flood off bcast_flood off

@@ -24,7 +24,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Qmp } from './qmp.mjs';
 
-const { T, OUT, RESULTS, TIMEOUT, QUEUES, MAC, VF_OPTIONS = '' } = process.env;
+const { T, OUT, RESULTS, TIMEOUT, QUEUES, MAC, VF_OPTIONS = '', FAILOVER = '' } = process.env;
 const DELETED_MILLIS = 120_000;
 
 const began = performance.now();
@@ -59,7 +59,8 @@ function moreProperties() {
 }
 
 function card(model, slot) {
-  const place = { id, netdev: 'vf-leg', mac: MAC, bus: `slot${slot}`, romfile: '' };
+  const pair = FAILOVER === '' ? {} : { failover_pair_id: 'syn' };
+  const place = { id, netdev: 'vf-leg', mac: MAC, bus: `slot${slot}`, romfile: '', ...pair };
   if (model !== 'virtio') return { driver: model, ...place, ...moreProperties() };
   const queues = Number(QUEUES);
   const rings = { mq: queues > 1, vectors: 2 * queues + 2, rx_queue_size: 1024 };

@@ -17,7 +17,11 @@ const PROJECT = join(HERE, '../..');
 const FOLDER = process.env.TWINPATH_MACHINES ?? join(homedir(), '.cache/twinpath-machines');
 const KERNELS = ['6.1', '6.12', 'newest'];
 const NAMES = Object.keys(SCENARIOS);
-const NICS = ['igb', 'e1000e', 'vmxnet3', 'virtio'];
+/** What plugs each: the last is an e1000e that the guest's kernel pairs with the synthetic NIC, to a net_failover device. */
+const CARDS = { igb: 'igb', e1000e: 'e1000e', vmxnet3: 'vmxnet3', virtio: 'virtio', failover: 'e1000e' };
+const NICS = Object.keys(CARDS);
+/** QEMU takes no igb as a primary ("must be in its own PCI slot"), and no other one while it remembers one that was yanked. */
+const NOT_FOR_FAILOVER = ['yank'];
 /** Seconds for a script that prepares, for a boot, and for a scenario, on a machine that is emulated and whose host is busy: only what hangs takes as long. */
 const PREPARE_SECONDS = 900;
 const BOOT_SECONDS = 300;
@@ -116,7 +120,8 @@ async function boot(kernel, name, nic, scenarios, told) {
   rmSync(results, { recursive: true, force: true });
   mkdirSync(results, { recursive: true });
   const timeout = BOOT_SECONDS + scenarios.length * SCENARIO_SECONDS;
-  const args = [name, '--vf', nic, '--share', PROJECT, '--run', join(HERE, 'guest.mjs')];
+  const cards = nic === 'failover' ? ['--vf', 'none', '--failover'] : ['--vf', nic];
+  const args = [name, ...cards, '--share', PROJECT, '--run', join(HERE, 'guest.mjs')];
   const found = [];
   const status = await run(
     'bash',
@@ -128,12 +133,12 @@ async function boot(kernel, name, nic, scenarios, told) {
       '--timeout',
       String(timeout),
       '--',
-      nic,
+      CARDS[nic],
       ...scenarios,
     ],
     (line) => {
       if (!line.startsWith('RESULT ')) return void console.error(`  ${line}`);
-      const result = { ...JSON.parse(line.slice(7)), line: kernel };
+      const result = { ...JSON.parse(line.slice(7)), line: kernel, model: nic };
       found.push(result);
       told(result);
     },
@@ -178,7 +183,8 @@ async function main({ kernels, nics, scenarios, json, report: file }) {
         console.error(
           `  ${failures.length === 0 ? 'passed' : 'FAILED'} ${scenario}: ${failures.join('; ') || `${lost} lost`}`,
         );
-      results.push(...(await boot(kernel, name, nic, scenarios, told)));
+      const fit = scenarios.filter((one) => nic !== 'failover' || !NOT_FOR_FAILOVER.includes(one));
+      if (fit.length > 0) results.push(...(await boot(kernel, name, nic, fit, told)));
     }
   }
   console.log(table(results));

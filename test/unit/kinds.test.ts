@@ -152,7 +152,7 @@ describe('one card alone', () => {
     expect(discover(busy)).toEqual([]);
     expect(cards(busy).map(({ netvsc, free, reason }) => [netvsc.name, free, reason])).toEqual([
       ['eno2', false, 'is one card alone'],
-      ['eno3', false, 'is one card alone and has the address 10.0.0.3'],
+      ['eno3', false, 'is one card alone, has the address 10.0.0.3'],
     ]);
   });
 
