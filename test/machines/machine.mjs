@@ -3,7 +3,7 @@
  *
  * The NetVSC is played by a bridge over the synthetic NIC: the VF joins it as it joins a NetVSC, so what the VF's XDP program
  * passes goes to the machine by it. With --failover the kernel makes a net_failover device of both by itself, and the port
- * finds it by itself.
+ * finds it by itself; and a scenario may open its port on one card alone.
  */
 import { execFileSync } from 'node:child_process';
 import { constants, existsSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
@@ -116,6 +116,20 @@ function deviceIn(slot) {
   return undefined;
 }
 
+/** The name of the card in a slot, which is plugged in if there is none. */
+async function cardIn(slot, model) {
+  if (deviceIn(slot) === undefined) await rig.ask(`vf add ${slot} ${model}`);
+  await until(`a card in slot ${slot}`, () => deviceIn(slot) !== undefined);
+  return deviceIn(slot);
+}
+
+/** What a card in slot 1 is set to, as ethtool tells it, before there is a port on it or after; what it cannot be asked is left out. */
+export async function settingsOf(model) {
+  const device = await cardIn(1, model);
+  sh(`ip link set ${device} up`);
+  return sh(`for ask in -k -l -x; do ethtool $ask ${device} 2>/dev/null || true; done`);
+}
+
 const nonZero = (counters) => Object.fromEntries(Object.entries(counters).filter(([, n]) => n > 0));
 
 export class Machine {
@@ -133,7 +147,7 @@ export class Machine {
   static async open(options = {}) {
     const machine = new Machine();
     Machine.current = machine;
-    const named = RIG_FAILOVER ? {} : { netvsc: NETVSC, force: true };
+    const named = RIG_FAILOVER || options.device ? {} : { netvsc: NETVSC, force: true };
     machine.port = await openPort({
       ...{ ...named, queues: Number(RIG_QUEUES) },
       handler: new URL('../../dist/src/handlers/echo.js', import.meta.url),
@@ -152,6 +166,29 @@ export class Machine {
     return machine;
   }
 
+  /** On the card in slot 1 alone, by whichever path that comes to. */
+  static async openAlone(model, options) {
+    const device = await cardIn(1, model);
+    sh(`ip link set ${device} nomaster; ip link set ${device} up`);
+    await rig.ask('path vf');
+    const machine = await Machine.open({ ...options, device });
+    machine.vf = device;
+    const refused = () => machine.notes.some((note) => note.includes('takes no XDP program'));
+    await until('AF_XDP, or word that there is none', () => refused() || machine.port.paths.vf !== undefined);
+    machine.alone = refused() ? 'synthetic' : 'vf';
+    await machine.owned(machine.alone);
+    machine.mode = machine.port.paths[machine.alone].mode;
+    return machine;
+  }
+
+  /** A card alone goes down, which leaves the port no path, and comes up. */
+  async blink() {
+    sh(`ip link set ${this.vf} down`);
+    await this.owned('none');
+    sh(`ip link set ${this.vf} up`);
+    await this.owned(this.alone);
+  }
+
   get owners() {
     return this.port.stats().queues.map(({ owner }) => owner);
   }
@@ -159,9 +196,7 @@ export class Machine {
   /** The VF as the host gives it: it joins, and is opened 100 ms later. The host switches when it has a carrier. */
   async plug(model, { slot = 1, late = false } = {}) {
     this.slot = slot;
-    if (deviceIn(slot) === undefined) await rig.ask(`vf add ${slot} ${model}`);
-    await until(`a card in slot ${slot}`, () => deviceIn(slot) !== undefined);
-    const name = deviceIn(slot);
+    const name = await cardIn(slot, model);
     this.vf = name;
     if (RIG_FAILOVER) return void (await this.setUp(late)); // it has joined already, and is open
     sh(`
@@ -257,6 +292,10 @@ export class Machine {
     const { paths, queues, dropped } = port.stats();
     const counted = (name) => Object.values(paths).reduce((sum, path) => sum + (path[name] ?? 0), 0);
     await port.close();
+    if (this.alone !== undefined) {
+      await rig.ask('path syn');
+      sh(`ip link set ${this.vf} down`);
+    }
     const sum = (what) => packets[what] + icmp[what];
     const result = {
       ...{ sent: sum('sent'), received: sum('received'), lost: sum('lost') },

@@ -2,15 +2,19 @@
  * What is done to a port on a machine. Each takes the card's model, and returns what `Machine.finish` says: nothing may be
  * lost, doubled or out of order, but what a scenario allows to be lost.
  */
-import { Machine } from './machine.mjs';
+import { Machine, settingsOf } from './machine.mjs';
+import { download, serve } from './tcp.mjs';
 
 /** More than an emulated machine answers at once: packets always wait in the rings. */
 const BACKLOG = { rate: 3000, window: 1500, icmpRate: 0 };
 /** What a card had been given, or the host sent to it, when it went without a word. */
 const EVERYTHING_UNDER_WAY = 4000;
 
+/** One, but for cards that insist on as many as the machine has CPUs. */
+const few = (model) => ({ queues: model === 'vmxnet3' ? 2 : 1 });
+
 /** Removals that the guest is asked for, each with packets waiting; the host switches as soon as there is a carrier. */
-async function cycles(model, { count, options = {}, late = false }) {
+async function cycles(model, { count, options = few(model), late = false }) {
   const machine = await Machine.open(options);
   await machine.drive(BACKLOG);
   await machine.passed();
@@ -26,7 +30,7 @@ async function cycles(model, { count, options = {}, late = false }) {
 export const SCENARIOS = {
   /** The card is there before the port. */
   async start(model) {
-    const machine = await Machine.open({ queues: 1 });
+    const machine = await Machine.open(few(model));
     await machine.drive();
     await machine.plug(model);
     await machine.passed();
@@ -35,23 +39,23 @@ export const SCENARIOS = {
     return machine.finish();
   },
 
-  graceful: (model) => cycles(model, { count: 3, options: { queues: 1 } }),
+  graceful: (model) => cycles(model, { count: 3 }),
 
   /** The host switches only once the port is ready. */
-  late: (model) => cycles(model, { count: 1, late: true, options: { queues: 1 } }),
+  late: (model) => cycles(model, { count: 1, late: true }),
 
   /** With two workers, of which the card and the bridge give a flow to different ones. */
-  queues: (model) => cycles(model, { count: 3 }),
+  queues: (model) => cycles(model, { count: 3, options: { queues: 2 } }),
 
-  poll: (model) => cycles(model, { count: 1, options: { queues: 1, mode: 'poll' } }),
+  poll: (model) => cycles(model, { count: 1, options: { ...few(model), mode: 'poll' } }),
 
-  interrupt: (model) => cycles(model, { count: 1, options: { queues: 1, mode: 'interrupt' } }),
+  interrupt: (model) => cycles(model, { count: 1, options: { ...few(model), mode: 'interrupt' } }),
 
-  ten: (model) => cycles(model, { count: 10, options: { queues: 1 } }),
+  ten: (model) => cycles(model, { count: 10 }),
 
   /** The card goes without a word: its registers read ff, and nobody tells the guest for a while. */
   async yank(model) {
-    const machine = await Machine.open({ queues: 1 });
+    const machine = await Machine.open(few(model));
     machine.allowed = EVERYTHING_UNDER_WAY;
     await machine.drive();
     await machine.plug(model);
@@ -66,7 +70,7 @@ export const SCENARIOS = {
 
   /** What the card had been given when it lost its carrier is lost; the host moves its data path when it notices. */
   async carrier(model) {
-    const machine = await Machine.open({ queues: 1 });
+    const machine = await Machine.open(few(model));
     machine.allowed = EVERYTHING_UNDER_WAY;
     await machine.drive();
     await machine.plug(model);
@@ -82,7 +86,7 @@ export const SCENARIOS = {
 
   /** Somebody sets the VF down and up. */
   async down(model) {
-    const machine = await Machine.open({ queues: 1 });
+    const machine = await Machine.open(few(model));
     await machine.drive(BACKLOG);
     await machine.plug(model);
     for (let time = 0; time < 2; time++) {
@@ -93,5 +97,54 @@ export const SCENARIOS = {
     }
     await machine.passed();
     return machine.finish();
+  },
+
+  /** The card alone: AF_XDP on it where it has native XDP, beside a tap, and else the tap. It is set down and up. */
+  async alone(model) {
+    const machine = await Machine.openAlone(model, few(model));
+    machine.allowed = EVERYTHING_UNDER_WAY;
+    await machine.drive();
+    for (let time = 0; time < 2; time++) {
+      await machine.passed();
+      await machine.blink();
+    }
+    await machine.passed();
+    if (model === 'igb' && !machine.mode.startsWith('native')) machine.failures.push(`by ${machine.mode}`);
+    return machine.finish();
+  },
+
+  /** Features, channels, RSS key and table of the card are what they were once the port is closed. */
+  async settings(model) {
+    const before = await settingsOf(model);
+    const machine = await Machine.open({ queues: 2 });
+    await machine.drive();
+    await machine.plug(model);
+    await machine.passed();
+    const result = await machine.finish();
+    if ((await settingsOf(model)) !== before) result.failures.push('the card is not set as it was');
+    return result;
+  },
+
+  /** Downloads from the guest's own stack, and its echo, by a handler that passes everything on, while the card goes and comes. */
+  async tcp(model) {
+    const server = await serve();
+    const machine = await Machine.open({
+      ...few(model),
+      handler: new URL('../../dist/src/handlers/host.js', import.meta.url),
+      handlerOptions: undefined,
+    });
+    await machine.drive({ rate: 20, window: 20 });
+    const done = await download();
+    for (let cycle = 0; cycle < 2; cycle++) {
+      await machine.plug(model, { slot: 1 + cycle });
+      await server.served();
+      await machine.unplug();
+      await server.served();
+    }
+    const wrong = await done();
+    const result = await machine.finish();
+    server.close();
+    result.failures.push(...wrong);
+    return result;
   },
 };
