@@ -204,6 +204,8 @@ export const PathSlot = {
   segmentsFd: 24,
   /** Bytes of the longest packet that the path sends: follows the device's MTU. See paths/frame-room.ts. (c) */
   longest: 28,
+  /** Tap only: 1 if reads take packets longer than a frame whole. (c) where they are to be expected, (w) once one has come. */
+  readsLong: 32,
   /** `struct tp_xsk`. (c) */
   xsk: LINE,
   /** Transmit slots before this cursor are consumed, even if the kernel has not said so yet. (w) */

@@ -24,6 +24,10 @@ export const roomOf = (frameSize: number): number => frameSize - HEADROOM;
  */
 export const untaggedOf = (frameSize: number): number => roomOf(frameSize) - 4 - 1;
 
+/** Whether a packet of a device with this MTU, with two VLAN tags, may have to be told of as long. */
+export const fillsFrame = (mtu: number, frameSize: number): boolean =>
+  mtu + LINK_HEADER > untaggedOf(frameSize);
+
 /** Bytes of the longest packet that a device of this MTU sends, out of frames of this size. */
 export const longestOf = (mtu: number, frameSize: number): number =>
   Math.min(mtu + SENT_HEADER, roomOf(frameSize));

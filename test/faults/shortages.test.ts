@@ -87,7 +87,7 @@ describe('a port without io_uring', () => {
 describe('a port without its device', () => {
   it.each([
     ['a device that is not Ethernet', { netvsc: 'lo' }, 'ERR_DEVICE_NOT_NETVSC', 'no Ethernet device'],
-    ['no name where there is no NetVSC', { netvsc: undefined }, 'ERR_NO_NETVSC', '--force'],
+    ['no name where there is no NetVSC', { netvsc: undefined }, 'ERR_NO_NETVSC', '--device'],
     ['a VF that is none of it', { netvsc: 'eth0', vf: 'lo' }, 'ERR_OPTION_INVALID', 'not the VF of eth0'],
     ['a device that is down', { netvsc: 'sleepy' }, 'ERR_DEVICE_DOWN', 'ip link set sleepy up'],
   ])('given %s is refused, and nothing changes', async (_, wanted, code, words) => {

@@ -41,7 +41,10 @@ class Tap {
   readonly #offset = new Int32Array(BURST);
   readonly #bytes = new Int32Array(BURST);
 
-  constructor(kind: (typeof KINDS)[number], { frames = 256, frameSize = 2048, mtu = MTU } = {}) {
+  constructor(
+    kind: (typeof KINDS)[number],
+    { frames = 256, frameSize = 2048, mtu = MTU, expected = true } = {},
+  ) {
     this.#kind = kind;
     this.frames = frames;
     this.memory = Memory.create({
@@ -53,6 +56,7 @@ class Tap {
     const slot = this.memory.layout.slot(0, 0, Path.SYNTHETIC);
     this.memory.words[(slot + PathSlot.fd) >> 2] = tap;
     this.memory.words[(slot + PathSlot.longest) >> 2] = longestOf(mtu, frameSize);
+    this.memory.words[(slot + PathSlot.readsLong) >> 2] = expected ? 1 : 0;
     this.pool = new FramePool(this.memory, 0);
     this.pool.recover([]);
     this.queue = this.#open();
@@ -339,6 +343,44 @@ describe('a long packet of a worker that dies', () => {
     expect(tap.memory.doubles[dropNoFrame]).toBe(1);
     expect(tap.counted('rxPackets') - received).toBe(found.length + 1);
     expect(tap.counted('rxBytes') - bytes).toBe(found.reduce((sum, { length }) => sum + length, 0));
+    tap.audit();
+  });
+});
+
+describe('where no long packet was to be expected', () => {
+  const LENGTHS = [1000, 1000, 1000, 5000, 700, 9000];
+  let seq = 0;
+  const give = (tap: Tap): void => {
+    for (const count of LENGTHS) tap.give(frameOf(segment({ seq: seq++, payload: noise(count, count) })));
+  };
+  const payloads = (frames: readonly number[][]): number[] =>
+    frames.map((frame) => dissect(frame).payload.length);
+
+  it('those of the first lot are lost, and counted; then they are cut', () => {
+    const tap = new Tap('io_uring', { expected: false });
+    tap.all();
+    for (let round = 0; round < 3; round++) {
+      give(tap);
+      const bytes = payloads(tap.all()).reduce((sum, count) => sum + count, 0);
+      expect(bytes).toBe(round === 0 ? 12_700 : 17_700);
+    }
+    expect([tap.counted('rxTooLong'), tap.counted('rxCut')]).toEqual([1, 5]); // a first lot is small
+    tap.audit();
+  });
+
+  it('a worker that dies with such a lot leaves nothing of them, and the next one cuts', () => {
+    const tap = new Tap('io_uring', { expected: false });
+    tap.all();
+    give(tap);
+    tap.release(tap.burst(1).length);
+    expect(payloads([...tap.die(), ...tap.all()]).filter((count) => count > 1448)).toEqual([]);
+    const { rxTooLong } = { rxTooLong: tap.counted('rxTooLong') };
+    give(tap);
+    expect(payloads(tap.all()).reduce((sum, count) => sum + count, 0)).toBeGreaterThanOrEqual(3700);
+    give(tap);
+    expect(payloads(tap.all()).reduce((sum, count) => sum + count, 0)).toBe(17_700);
+    expect(rxTooLong).toBeLessThanOrEqual(2);
+    expect(tap.counted('rxTooLong') + tap.counted('rxCut')).toBe(6);
     tap.audit();
   });
 });

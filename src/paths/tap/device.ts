@@ -15,7 +15,7 @@ import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import { Driver, type PathId, PathSlot, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
-import { limitLength, longestOf, refuseLongPackets, untaggedOf } from '../frame-room.ts';
+import { fillsFrame, limitLength, longestOf, refuseLongPackets, untaggedOf } from '../frame-room.ts';
 import { type TieKind, type TieOrder, tendAttachment } from '../hook.ts';
 import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
@@ -120,6 +120,7 @@ export class TapDevice implements PathDevice {
     const { layout, words } = this.#memory;
     refuseLongPackets(this.#link, layout.geometry.frameSize);
     this.#limitLength(this.#link.mtu);
+    let readsLong = false;
     try {
       const { queues } = layout.geometry;
       const { mtu } = this.#link;
@@ -128,7 +129,9 @@ export class TapDevice implements PathDevice {
       const virtual = this.#link.kind === 'veth' || this.#link.kind === 'bridge';
       steer(this.#shim, this.#fds[0]!, virtual ? 'raw' : 'recorded');
       takeOnlyCaptured(this.#shim, this.#fds[0]!);
-      this.#merging.stop();
+      // What is written to a tap is as long as its writer likes. A packet that may be tagged as long may not fit with that.
+      const merges = this.#merging.stop();
+      readsLong = merges || this.#link.kind === 'tun' || fillsFrame(mtu, layout.geometry.frameSize);
       this.changed();
       if (this.#options.inline) {
         for (const _ of this.#fds) {
@@ -145,6 +148,7 @@ export class TapDevice implements PathDevice {
       words[(slot + PathSlot.fd) >> 2] = fd;
       words[(slot + PathSlot.uringFd) >> 2] = 0;
       words[(slot + PathSlot.useUring) >> 2] = this.#options.plain ? 0 : 1;
+      words[(slot + PathSlot.readsLong) >> 2] = readsLong ? 1 : 0;
       words[(slot + PathSlot.reader) >> 2] = Reader.ASKED;
       words[(slot + PathSlot.segmentsFd) >> 2] = this.#segmentFds[queue] ?? 0;
       words[(slot + PathSlot.driver) >> 2] = Driver.TAP;

@@ -47,12 +47,20 @@ export class Merging {
     this.#settings.adopt(held, [mergingSetting(this.#options.ethtool, this.#link.ifindex, this.#names)]);
   }
 
-  /** Switches it off. What cannot be is told, and why: the port cuts what comes merged. Never throws. */
-  stop(): void {
-    this.#told(() => this.#stop());
+  /**
+   * Switches it off. What cannot be is told, and why: the port cuts what comes merged. Never throws.
+   *
+   * @returns whether merged packets are to be expected all the same
+   */
+  stop(): boolean {
+    let goesOn = true; // unless it is known that it does not
+    this.#told(() => {
+      goesOn = this.#stop();
+    });
+    return goesOn;
   }
 
-  #stop(): void {
+  #stop(): boolean {
     const { ethtool, store } = this.#options;
     const { ifindex } = this.#link;
     putBackMerging(ethtool, store, this.#link, this.#names); // of a port that was killed: what it found is the original
@@ -61,11 +69,12 @@ export class Merging {
     const result = this.#settings.set(setting, Object.fromEntries(wanted.map((name) => [name, false])));
     const active = ethtool.features(ifindex)?.active;
     const left = this.#names.filter((name) => active?.has(name));
-    if (left.length === 0) return; // or the device has gone meanwhile
+    if (left.length === 0) return false; // or the device has gone meanwhile
     const why = result < 0 ? ` (${errnoName(result)})` : '';
     this.#report(
       `it does not let ${left.join(', ')} be switched off${why}: the port cuts the packets it merges`,
     );
+    return true;
   }
 
   /** Somebody has changed settings of the device: they are set again, and told. Never throws. */

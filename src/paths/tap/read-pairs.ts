@@ -8,9 +8,9 @@
  *   buffers  LONG_READS × HOST_BUFFER_BYTES: the frame's room again, for the whole packet in one piece, then the rest
  * ```
  *
- * Always, and not only once a long packet has come: that one would be lost. The kernel copies 32 bytes more per read for
- * it, and a packet that fits its frame touches nothing else here. Each read under way has a buffer of its own, as any of
- * them may bring a long packet; the pages of one are not there before one does.
+ * The kernel copies 32 bytes more per read for it, and a ring reads into memory that it has not registered: a tenth of a
+ * tap's packets a second (perf's `tap:receive-c`). So a ring uses pairs only where long packets are to be expected. Each read
+ * under way has a buffer of its own, as any of them may bring a long packet; the pages of one are not there before one does.
  *
  * Allocates nothing. Worker only.
  */
@@ -23,6 +23,8 @@ import type { QueueAddress } from '../path.ts';
 /** struct iovec: address and length, 64 bits each. */
 const PAIR_BYTES = 32;
 const PAIR_WORDS = PAIR_BYTES / 4;
+/** No packet begins at an address with this lower half. */
+const NOWHERE = -1;
 
 /** The longest IP packet, Ethernet header, two VLAN tags and ours, and a byte: a read that fills all was cut off. */
 const LONGEST = 65_535 + 14 + 3 * 4 + 1;
@@ -53,8 +55,9 @@ export class ReadPairs {
     }
   }
 
-  /** For a new queue: of none of the packets that a last one may have left was anything handed on. */
+  /** For a new queue: no read is under way, and of none of the packets that a last one may have left was anything handed on. */
   begin(): void {
+    for (let i = 0; i < LONG_READS; i++) this.#words[(this.at >> 2) + i * PAIR_WORDS] = NOWHERE;
     this.#words.fill(0, this.handedOn(0), this.handedOn(LONG_READS));
   }
 

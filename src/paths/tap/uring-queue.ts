@@ -14,7 +14,8 @@
  * without the ring, {@link DirectTap}, until two come in a row; and a packet that is alone goes out that way.
  *
  * **Long packets.** A packet that does not fit its frame is received in pieces, {@link LongPackets}, and its completion
- * released with the last of them.
+ * released with the last of them. Reads that can take one cost more: so a lot of reads can where such packets are to be
+ * expected, and else from the first one on that has come. That one is lost, with those of its lot.
  *
  * **Silence.** After {@link LOOKS} looks without a packet, the queue asks to be told (IORING_OP_POLL_ADD), and reads
  * no more until the kernel raises a flag in shared memory: an idle queue makes no system call.
@@ -59,6 +60,8 @@ export class UringQueue implements PathQueue {
   readonly #frames: TapFrames;
   readonly #pairs: ReadPairs;
   readonly #long: LongPackets;
+  readonly #readsLongAt: number;
+  #readsLong: boolean;
   readonly #words: Int32Array;
   readonly #pool: FramePool;
   readonly #stagedAt: number;
@@ -100,6 +103,8 @@ export class UringQueue implements PathQueue {
     this.#words = words;
     this.#pool = pool;
     this.#stagedAt = (slot + PathSlot.staged) >> 2;
+    this.#readsLongAt = (slot + PathSlot.readsLong) >> 2;
+    this.#readsLong = words[this.#readsLongAt] === 1;
     this.#segments = SegmentSender.of(shim, memory, address);
     this.#stall = new Stall(shim.millis);
   }
@@ -287,6 +292,7 @@ export class UringQueue implements PathQueue {
   #look(): number {
     const result = this.#direct.read();
     if (result > 0) {
+      if (this.#frames.isLong(result)) this.#expectLong();
       this.#looks = LOOKS;
       if (this.#found) this.#expectMore();
       this.#found = true;
@@ -317,8 +323,11 @@ export class UringQueue implements PathQueue {
     if (count <= 0) return;
     for (let i = 0; i < count; i++) {
       const address = pool.peek(i);
-      this.#pairs.point(i, this.#frames.at + address + HEADROOM);
-      this.#ring.read(i, this.#pairs.pair(i), address);
+      const offset = this.#frames.at + address + HEADROOM;
+      if (this.#readsLong) {
+        this.#pairs.point(i, offset);
+        this.#ring.readLong(i, this.#pairs.pair(i), address);
+      } else this.#ring.read(i, offset, this.#frames.room, address);
       this.#frames.fill(address);
     }
     pool.remove(count);
@@ -367,7 +376,10 @@ export class UringQueue implements PathQueue {
         return true;
       case Kind.READ:
         if (this.#frames.isPacket(result)) return false;
-        if (this.#frames.isLong(result) && this.#openLong(address, result)) return false;
+        if (this.#frames.isLong(result)) {
+          this.#expectLong();
+          if (this.#openLong(address, result)) return false;
+        }
         this.#frames.unfilled(address, result);
         this.#asked--;
         if (result <= 0) this.#foundNothing();
@@ -381,7 +393,12 @@ export class UringQueue implements PathQueue {
     }
   }
 
-  /** The oldest completion brings a long packet: false if that cannot be cut. */
+  #expectLong(): void {
+    this.#readsLong = true;
+    this.#words[this.#readsLongAt] = 1;
+  }
+
+  /** The oldest completion brings a long packet: false if that cannot be cut, or was read without a pair. */
   #openLong(address: number, length: number): boolean {
     if (this.#long.isOpen) return true;
     return this.#long.open(address, this.#pairs.find(this.#frames.at + address + HEADROOM), length);

@@ -9,9 +9,9 @@
  *   Ring.TX     submission entries     struct io_uring_sqe       64 bytes
  * ```
  *
- * The file and this worker's own frames are registered with the ring where the kernel takes them; frames of other workers
- * are named by their address, and so is what is read into, see read-pairs.ts. Layouts: include/uapi/linux/io_uring.h.
- * What the entries mean for a tap is uring-queue.ts's business.
+ * The file and this worker's own frames are registered with the ring where the kernel takes them; frames of
+ * other workers are named by their address. Layouts: include/uapi/linux/io_uring.h. What the entries mean for a tap
+ * is uring-queue.ts's business.
  */
 import { Errno } from '../../errors.ts';
 import { Registered, Uring } from '../../kernel/abi.ts';
@@ -22,8 +22,10 @@ import type { Memory } from '../../memory/shared.ts';
 import type { QueueAddress } from '../path.ts';
 
 const OP_READV = 1;
+const OP_READ_FIXED = 4;
 const OP_WRITE_FIXED = 5;
 const OP_POLL_ADD = 6;
+const OP_READ = 22;
 const OP_WRITE = 23;
 /** IOSQE_FIXED_FILE, in the entry's first word. */
 const FIXED_FILE = 1 << 8;
@@ -163,8 +165,14 @@ export class UringRing {
     return this.#transfer(staged, op, offset, bytes, 0, address, Kind.PUSHING);
   }
 
-  /** Stages a read of one packet into a pair of read-pairs.ts, which fails with EAGAIN if there is none. */
-  read(staged: number, pair: number, address: number): void {
+  /** Stages a read of one packet, which fails with EAGAIN if there is none. */
+  read(staged: number, offset: number, room: number, address: number): void {
+    const op = this.#isRegistered(offset) ? OP_READ_FIXED : OP_READ;
+    this.#transfer(staged, op, offset, room, RWF_NOWAIT, address, Kind.READ);
+  }
+
+  /** The same into a pair of read-pairs.ts. */
+  readLong(staged: number, pair: number, address: number): void {
     this.#transfer(staged, OP_READV, pair, 2, RWF_NOWAIT, address, Kind.READ);
   }
 
