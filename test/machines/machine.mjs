@@ -127,7 +127,15 @@ async function cardIn(slot, model) {
 export async function settingsOf(model) {
   const device = await cardIn(1, model);
   sh(`ip link set ${device} up`);
-  return sh(`for ask in -k -l -x; do ethtool $ask ${device} 2>/dev/null || true; done`);
+  const told = sh(`for ask in -k -l -x; do ethtool $ask ${device} 2>/dev/null || true; done`);
+  // What becomes of a driver's own table is the kernel's own, in another order.
+  const shares = new Map();
+  const others = told.split('\n').filter((line) => {
+    const row = /^ +\d+:((?: +\d+)+)$/.exec(line)?.[1].trim().split(/ +/);
+    for (const queue of row ?? []) shares.set(queue, (shares.get(queue) ?? 0) + 1);
+    return row === undefined;
+  });
+  return [...others, ...[...shares].sort().map(([queue, share]) => `queue ${queue}: ${share}`)].join('\n');
 }
 
 const nonZero = (counters) => Object.fromEntries(Object.entries(counters).filter(([, n]) => n > 0));

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { DeviceSettings } from '../../src/kernel/device-settings.ts';
 import { rssOf } from '../../src/kernel/ethtool-rss.ts';
 import { SettingsStore } from '../../src/kernel/settings-store.ts';
+import { originalRss } from '../../src/paths/af-xdp/settings.ts';
 import { agrees, spreadDevice, type Wanted } from '../../src/paths/af-xdp/spread.ts';
 import { DEFAULT_KEY, keyOf } from '../../src/rss/key.ts';
 import { respread, retaIndex, spread } from '../../src/rss/redirection.ts';
@@ -155,4 +156,16 @@ it('what agrees finds the same queue for every hash, masked or divided, and what
       if ((entries & (entries - 1)) === 0) expect(same((hash) => hash & (entries - 1))).toBe(settled);
     }),
   );
+});
+
+it.each([
+  ['the kernel’s', (entry: number, queues: number) => entry % queues, 'default'],
+  ['igb’s, in blocks', (entry: number, queues: number) => Math.floor((entry * queues) / 128), 'default'],
+  ['an administrator’s', (entry: number) => (entry < 100 ? 0 : 1), undefined],
+] as const)('a table of %s is put back as what it was', (_, queueOf, expected) => {
+  for (const queues of [2, 3, 4, 8]) {
+    const table = Array.from({ length: 128 }, (_, entry) => queueOf(entry, queues));
+    const value = { key: '', table, hashFunction: 1, inputTransform: 0 };
+    expect(originalRss(value, queues)).toEqual({ ...value, table: expected ?? table });
+  }
 });

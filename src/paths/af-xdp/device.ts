@@ -432,7 +432,7 @@ export class AfXdpDevice implements PathDevice {
       throw new TwinpathError('ERR_OPTION_INVALID', {
         device: name,
         detail: `it receives on ${serving} queues, the port has ${queues}, and it refuses to change`,
-        hint: `Open the port with queues: ${serving}.`,
+        hint: `Open the port with queues: ${serving}. If its RSS table was set by hand: "ethtool -X ${name} default".`,
       });
     }
   }

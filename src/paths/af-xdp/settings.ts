@@ -123,12 +123,15 @@ export function fieldsSetting(shim: Shim, ifindex: number, flow: FlowType): Sett
 }
 
 /**
- * What a table that looks like the kernel's own is put back as: spelled out, it would count as the
- * administrator's, and would no longer follow the number of channels.
+ * What a table that looks like the kernel's own, or a driver's (igb_write_rss_indir_tbl has it in blocks), is put back as:
+ * spelled out, it would count as the administrator's, and the kernel would refuse fewer channels from then on.
  */
 export function originalRss(value: RssValue, queues: number): RssValue {
   const { table } = value;
-  const isDefault = table !== 'default' && table.every((queue, entry) => queue === entry % queues);
+  const isDefault =
+    table !== 'default' &&
+    (table.every((queue, entry) => queue === entry % queues) ||
+      table.every((queue, entry) => queue === Math.floor((entry * queues) / table.length)));
   return isDefault ? { ...value, table: 'default' } : value;
 }
 
