@@ -368,6 +368,23 @@ describe('where no long packet was to be expected', () => {
     tap.audit();
   });
 
+  it('none of them is taken for one that a single read has brought', () => {
+    const tap = new Tap('io_uring', { expected: false });
+    for (let round = 0; round < 20; round++) {
+      // A single read takes the frame that a lot begins with later.
+      tap.give(frameOf(segment({ seq: seq++, payload: noise(100, 1) })));
+      expect(payloads(tap.all())).toEqual([100]);
+    }
+    // Until it asks to be told: then it reads a lot at once.
+    for (let i = 0; i < 300; i++) tap.release(tap.burst(1).length);
+    for (let i = 0; i < 4; i++)
+      tap.give(tagged(frameOf(segment({ seq: seq++, payload: noise(1800, i) })), 0x7456));
+    const found = payloads(tap.all());
+    expect(found.filter((count) => count > 1460)).toEqual([]);
+    expect(found.reduce((sum, count) => sum + count, 0) + 1800 * tap.counted('rxTooLong')).toBe(4 * 1800);
+    tap.audit();
+  });
+
   it('a worker that dies with such a lot leaves nothing of them, and the next one cuts', () => {
     const tap = new Tap('io_uring', { expected: false });
     tap.all();

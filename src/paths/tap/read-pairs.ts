@@ -15,7 +15,7 @@
  * Allocates nothing. Worker only.
  */
 import { addressOf } from '../../kernel/shim.ts';
-import { HOST_BUFFER_BYTES, LONG_HEAD_BYTES, LONG_READS } from '../../memory/layout.ts';
+import { BURST, HOST_BUFFER_BYTES, LONG_HEAD_BYTES, LONG_READS } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
 import type { QueueAddress } from '../path.ts';
@@ -74,10 +74,10 @@ export class ReadPairs {
     words[word + 1] = offset >= this.#carryAt ? this.#high + 1 : this.#high;
   }
 
-  /** Which of the last reads of a burst began at that offset; -1 none. */
+  /** Which of the last reads of a lot into pairs began at that offset; -1 none. */
   find(offset: number): number {
     const low = (this.#low + offset) | 0;
-    for (let i = 0; i < LONG_READS; i++) {
+    for (let i = 0; i < BURST; i++) {
       if (this.#words[(this.at >> 2) + i * PAIR_WORDS] === low) return i;
     }
     return -1;
