@@ -11,10 +11,8 @@
  */
 import { Errno, errnoName } from '../errors.ts';
 import type { Link } from './link.ts';
+import { patiently } from './patiently.ts';
 import type { SettingsStore } from './settings-store.ts';
-
-/** How long a device that refuses is asked again when it is to have its settings back. */
-const LONGEST_MILLIS = 250;
 
 /** How often a value is written that reads otherwise at once: somebody else sets it too, or the device rounds it. */
 const TRIES = 3;
@@ -223,19 +221,6 @@ function write(setting: Setting<unknown>, want: unknown): Written {
     if (result < 0 || same(now, want)) return { result, now, theirs };
     if (tries === TRIES) return { result, now };
     theirs = now;
-  }
-}
-
-/**
- * The kernel keeps the queues of an AF_XDP socket for a moment after it was closed, and refuses to take one away until a
- * work item has run (xp_put_pool).
- */
-function patiently(write: () => number): void {
-  const never = new Int32Array(new SharedArrayBuffer(4));
-  for (let millis = 0; millis < LONGEST_MILLIS; millis++) {
-    const result = write();
-    if (result !== Errno.EINVAL && result !== Errno.EBUSY) return;
-    Atomics.wait(never, 0, 0, 1);
   }
 }
 

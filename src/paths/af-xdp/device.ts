@@ -16,6 +16,7 @@ import { STEPS, Xsk } from '../../kernel/abi.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
 import { DeviceSettings, describeSettled, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
+import { patiently } from '../../kernel/patiently.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
@@ -46,6 +47,9 @@ export const NATIVE_ATTACH = 'bpf(LINK_CREATE, XDP native)';
 
 const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
+/** What a bind ends in that would end so in another mode too. */
+const GONE: readonly number[] = [Errno.EBUSY!, Errno.ENODEV!, Errno.ENETDOWN!];
+
 const BIND_SHARED_UMEM = 1 << 0;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
@@ -334,6 +338,9 @@ export class AfXdpDevice implements PathDevice {
   }
 
   openQueues(): void {
+    // What was counted so far is settled.
+    this.#missedBefore = this.#missed();
+    this.#bpf.setValue(this.#fds.unclaimed, 0);
     this.#bindAll(false);
     this.#delegate();
     this.#shareSegmentSocket();
@@ -586,7 +593,7 @@ export class AfXdpDevice implements PathDevice {
     for (let queue = 1; queue < this.#serving; queue++) {
       // In the mode of the first, or not at all: `xp_assign_dev_shared`, net/xdp/xsk_buff_pool.c.
       const bound = this.#bind(queue, BIND_SHARED_UMEM);
-      if (bound === Errno.EOPNOTSUPP && zeroCopy) {
+      if (bound < 0 && zeroCopy && !GONE.includes(bound)) {
         everyStep(this.#socketClosings());
         return this.#bindAll(false);
       }
@@ -600,8 +607,18 @@ export class AfXdpDevice implements PathDevice {
     return zeroCopy;
   }
 
+  /** The kernel lets go of a queue that was just closed in a work item (xp_put_pool). */
   #bindFirst(zeroCopy: boolean): boolean {
-    this.#checkBound(this.#bind(0, BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY)), 0);
+    const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY);
+    const bound = patiently(
+      () => {
+        const result = this.#bind(0, flags);
+        if (result === Errno.EBUSY) this.#closeSocket(0);
+        return result;
+      },
+      zeroCopy ? [] : [Errno.EBUSY!],
+    );
+    this.#checkBound(bound, 0);
     const options = new Int32Array(1);
     check(this.#shim.getsockopt(this.#fd(0), SOL_XDP, XDP_OPTIONS, options, 4), 'getsockopt(XDP_OPTIONS)');
     return (options[0]! & OPTION_ZEROCOPY) !== 0;
