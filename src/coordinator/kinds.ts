@@ -50,8 +50,10 @@ function pair(
   { forced = false, standby = none }: { forced?: boolean; standby?: Kind['standby'] } = {},
 ): Kind {
   const rules = ({ sysfs }: Machine, memories: Memories): PairingRules => ({ ...memories, forced, sysfs });
+  // One that has just left its master is one still.
   const isStandby = (netvsc: Link, candidate: Link, machine: Machine): boolean =>
-    standby(netvsc, machine)?.ifindex === candidate.ifindex;
+    standby !== none &&
+    (candidate.physicalPort === STANDBY_PORT || standby(netvsc, machine)?.ifindex === candidate.ifindex);
   return {
     ...{ name, is, standby },
     mayBeVf: (netvsc, candidate, machine, memories) =>
