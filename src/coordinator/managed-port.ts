@@ -283,7 +283,10 @@ export class ManagedPort {
   #react(slot: Slot, reason: Reason, detected: number): void {
     slot.broken = reason;
     if (!this.#ownership.isAttached(slot.path)) return;
-    if (reason === 'link gone' || reason === 'link down') slot.device!.stopped?.();
+    // A device may be up again before its message is read.
+    const stopped =
+      reason === 'link gone' || (reason === 'link down' && this.network.runs?.(slot.path) === false);
+    if (stopped) slot.device!.stopped?.();
     // A path that we leave by choice still delivers: first nothing more comes in, then it is drained. All
     // other reasons mean that it delivers nothing any more, and nothing may delay the order.
     if (reason === 'close' || reason === 'device replaced')

@@ -86,8 +86,8 @@ export class PortQueue {
   #attached: PathQueue[] = [];
   #seen: number;
   #began = 0;
-  /** Of a driver that is being left: what it had not sent yet, and since when. */
-  #unsent = 0;
+  /** Of a driver that is being left: how far it had got, and since when. */
+  #sending: number | undefined;
   #movedAt = 0;
   readonly #order = new PathOrder((path, most) => this.#pump(path, most));
   #host: PathQueue | undefined;
@@ -268,7 +268,7 @@ export class PortQueue {
     const before = this.#dispatch.out;
     if (this.#began === 0) {
       this.#began = nowNanos();
-      this.#unsent = 0;
+      this.#sending = undefined;
       if (before instanceof ProxyQueue) before.mark();
     }
     const began = this.#began;
@@ -332,13 +332,14 @@ export class PortQueue {
    */
   #stillSends(path: PathQueue): boolean {
     if (this.#readerOf(path) !== Reader.DRIVER) return false;
-    path.flush();
+    // What is given to the path from now on, by other ports of this worker, waits to be taken back.
+    if (this.#sending === undefined) path.flush();
     path.complete();
-    const unsent = path.inFlight();
-    if (unsent === 0) return false;
+    const sending = path.sending?.();
+    if (sending === undefined) return false;
     const now = nowNanos();
-    if (unsent !== this.#unsent) {
-      this.#unsent = unsent;
+    if (sending !== this.#sending) {
+      this.#sending = sending;
       this.#movedAt = now;
     }
     return now - this.#movedAt < STILL && now - this.#began < LONGEST_WAIT;

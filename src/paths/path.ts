@@ -78,6 +78,11 @@ export interface PathQueue extends FrameHolder {
   refill(): void;
   /** Packets pushed and not yet completed. */
   inFlight(): number;
+  /**
+   * Of a path whose driver sends by itself: another number whenever it has got on, and undefined once it has sent all that
+   * was published.
+   */
+  sending?(): number | undefined;
   /** Whether pushed packets still wait for the kernel to take them: then flush again soon. */
   readonly backlog: boolean;
   /**

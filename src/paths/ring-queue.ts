@@ -261,13 +261,23 @@ export class RingQueue implements PathQueue {
     const away = (this.#fill.cursor - this.#rx.cursor) | 0;
     const lacking = this.#fill.entries - away;
     if (lacking >= REFILL) this.#offer(lacking);
-    // A driver that finds the ring empty asks to be told when it is not. Some do not where they find it so first, when
-    // they set up their own rings (igb_alloc_rx_buffers_zc).
-    if ((this.#fill.needWakeup || this.#untold) && this.#fill.pending() > 0) {
-      this.#untold = false;
+    if (this.#fill.pending() === 0) return;
+    // A driver that finds the ring empty asks to be told when it is not.
+    if (this.#fill.needWakeup) {
       this.#doubles[this.#counter.kicks]!++;
       this.#wake(this.fd);
-    }
+    } else if (this.#untold) this.#tellFirst();
+  }
+
+  /**
+   * Some drivers do not ask where they find the ring empty first, when they set up their own (igb_alloc_rx_buffers_zc), and
+   * then the kernel wakes them for the transmit ring alone, as it may at first (xp_assign_dev): they look at both. One whose
+   * device is down finds the frames when it comes up.
+   */
+  #tellFirst(): void {
+    this.#doubles[this.#counter.kicks]!++;
+    const result = this.#kick();
+    this.#untold = result === Errno.EAGAIN || result === Errno.EBUSY;
   }
 
   /** Gives the kernel up to so many frames for what arrives. */
@@ -290,6 +300,10 @@ export class RingQueue implements PathQueue {
   inFlight(): number {
     if (this.#recall !== undefined) return this.#pool.held(Holder.TX | this.tag);
     return (this.#tx.cursor + this.#out.staged - this.#completion.cursor) | 0;
+  }
+
+  sending(): number | undefined {
+    return this.#tx.cursor === this.#completion.cursor ? undefined : this.#moved;
   }
 
   takeBack(visit: (offset: number, bytes: number) => void): number {
@@ -575,6 +589,9 @@ export class RingQueue implements PathQueue {
     else this.#resumeRecall(this.#recall);
     while (!this.#asking && this.#unsent() > 0 && !isHeld()) this.#pass();
     if (this.#left > 0 && this.#tx.pending() === 0) this.#repeat();
+    // That worker was taking packets back, with the path left: no driver may be asked to read what is spoiled.
+    const left = !this.#copies && this.#unsent() > 0 && this.#out.isSpoiled(this.#firstUnsent);
+    if (left) this.#dead = Errno.ENETDOWN!;
     this.backlog = this.#unsent() > 0;
     this.#in.keepUnhandled(this.#pool, Holder.FILL | this.tag);
   }

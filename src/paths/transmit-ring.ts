@@ -166,6 +166,11 @@ export class TransmitRing {
     for (let i = 0; i < pending; i++) Atomics.store(this.#words, ring.pendingSlot(i) + UPPER, NOWHERE);
   }
 
+  /** Whether the slot that this cursor points at is {@link spoil}ed. */
+  isSpoiled(cursor: number): boolean {
+    return this.#words[this.ring.slotAt(cursor) + UPPER] === NOWHERE;
+  }
+
   /** Publishes what was pushed. Returns how many packets. */
   publish(): number {
     const count = this.#staged;

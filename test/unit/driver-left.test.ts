@@ -11,12 +11,12 @@ import { TX } from '../../src/datapath/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { Path, PathSlot, QueueBlock, Reader, Ring } from '../../src/memory/layout.ts';
+import { HEADROOM, Path, PathSlot, QueueBlock, Reader, Ring } from '../../src/memory/layout.ts';
 import { Consumer, Producer } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
-import { ringPlace } from '../../src/paths/ring-queue.ts';
+import { RingQueue, ringPlace } from '../../src/paths/ring-queue.ts';
 import { UPPER } from '../../src/paths/transmit-ring.ts';
 import { portStatistics } from '../../src/statistics.ts';
 
@@ -139,6 +139,15 @@ class Scene {
     } while (!this.obeyed);
   }
 
+  /** Another port of the worker sends a packet by this one. */
+  forward(): void {
+    if (this.#pool.count === 0) return;
+    const at = this.memory.layout.frames + this.#pool.peek(0) + HEADROOM;
+    this.#pool.remove(1);
+    this.memory.view.setUint32(at, this.given++);
+    this.#port.dispatch.transmit(at, 60);
+  }
+
   /** Closes the path, and lets all that is left pass. */
   end(): void {
     this.order(Path.SYNTHETIC, pathBit(Path.SYNTHETIC), pathBit(Path.VF));
@@ -177,6 +186,20 @@ function play(scene: Scene, { what, count }: { what: string; count: number }): v
   else if (what === 'round') scene.round();
   else if (what === 'read') scene.driver.read(count);
   else scene.driver.complete(count);
+}
+
+/** A path of such a driver, and its queue for one worker after the other. */
+function driven() {
+  const memory = Memory.create({
+    ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: FRAMES, ringEntries: 64 },
+  });
+  const device = new MemoryDevice(memory, 0, Path.VF, 'memory');
+  device.open();
+  memory.words[(memory.layout.slot(0, 0, Path.VF) + PathSlot.reader) >> 2] = Reader.DRIVER;
+  const pool = new FramePool(memory, 0);
+  pool.recover([]);
+  const queue = (kick: () => number) => new RingQueue(memory, pool, 0, 0, Path.VF, { kick });
+  return { memory, pool, queue };
 }
 
 const statistics = ({ memory }: Scene) => portStatistics(memory, 0).paths.vf;
@@ -224,6 +247,47 @@ it('waits for a driver that gets on, and then has nothing to take back', () => {
     }),
     { numRuns: 50 },
   );
+});
+
+it('does not take packets that others give the path for a sign that its driver gets on', () => {
+  const scene = new Scene();
+  scene.give(30);
+  scene.round();
+  scene.driver.read(11);
+  scene.leave(() => {
+    if (scene.given < 40) scene.forward();
+  });
+  scene.end();
+  scene.expectAll();
+  expect(scene.given).toBeGreaterThan(30);
+});
+
+it('takes back what a worker that died in taking it back had spoiled, and has no driver read it', () => {
+  const { memory, pool, queue } = driven();
+  const slot = memory.layout.slot(0, 0, Path.VF);
+  const tx = ringPlace(memory, slot, memory.layout.ring(0, 0, Path.VF, Ring.TX), Ring.TX);
+  let kicks = 0;
+  const kick = (): number => ++kicks;
+  const first = queue(kick);
+  first.refill();
+  for (let i = 0; i < 5; i++) {
+    first.push(memory.layout.frames + pool.peek(0) + HEADROOM, 60 + i);
+    pool.remove(1);
+  }
+  first.flush();
+  let visited = 0;
+  const dies = (): void => {
+    if (++visited === 3) throw new Error('the worker dies');
+  };
+  expect(() => first.takeBack(dies)).toThrow();
+  memory.words[tx.flags] = 1;
+  kicks = 0;
+  const next = queue(kick);
+  expect(next.flush()).toBeLessThan(0);
+  expect(kicks).toBe(0);
+  const lengths: number[] = [];
+  next.takeBack((_, bytes) => lengths.push(bytes));
+  expect(lengths).toEqual([62, 63, 64]);
 });
 
 it('takes back what a driver does not read any more, although nobody says that it has stopped', () => {

@@ -228,7 +228,7 @@ test('a card that is still down is made ready, so that nothing is reset when its
   await card.port.close();
 });
 
-test('a card is said to have stopped when its link is down or gone, before anybody is ordered off it, and not else', async () => {
+test('a card is said to have stopped when it is gone or does not run, before anybody is ordered off it, and not else', async () => {
   const card = new Card();
   await card.port.start();
   const said = async (link: Partial<Endpoint> | undefined, gone?: number): Promise<string[]> => {
@@ -238,6 +238,9 @@ test('a card is said to have stopped when its link is down or gone, before anybo
     await card.tell(link, gone);
     return card.done.slice(0, 2);
   };
+  card.running = true; // up again, which its next message says
+  expect(await said({ up: false, carrier: false })).toEqual(['to synthetic: link down', 'close queues']);
+  card.running = false;
   expect(await said({ up: false, carrier: false })).toEqual(['stopped', 'to synthetic: link down']);
   expect(await said({ carrier: false })).toEqual(['to synthetic: carrier lost', 'close queues']);
   expect(await said(undefined, 7)).toEqual(['stopped', 'to synthetic: link gone']);
