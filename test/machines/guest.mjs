@@ -2,6 +2,7 @@
 import { release } from 'node:os';
 import { buildNetvsc, Machine, rig } from './machine.mjs';
 import { SCENARIOS } from './scenarios.mjs';
+import { SUITES } from './suites.mjs';
 
 const [model, ...names] = process.argv.slice(2);
 buildNetvsc();
@@ -9,7 +10,7 @@ await rig.ask('path syn');
 for (const name of names) {
   let result;
   try {
-    result = await SCENARIOS[name](model);
+    result = await (SCENARIOS[name] ?? SUITES[name])(model);
   } catch (error) {
     result = { failures: [error.stack.split('\n').slice(0, 3).join(' ')] };
     await rig.ask('traffic stop').catch(() => {});
