@@ -70,6 +70,12 @@ function card(model, slot) {
 /** What the outside host says next. */
 const said = () => once(outside, 'message', { signal: outsideEnded.signal }).then(([message]) => message);
 
+async function asked(what) {
+  if (!outside?.connected) throw new Error('there is no traffic');
+  outside.send(what);
+  return JSON.stringify(await said());
+}
+
 const VF = {
   add: (slot = '1', model = 'virtio') => qmp.execute('device_add', card(model, slot)),
   async del() {
@@ -96,14 +102,8 @@ const TRAFFIC = {
     outside.on('exit', () => outsideEnded.abort(new Error('the traffic ended')));
     await said();
   },
-  async look() {
-    outside.send('look');
-    return JSON.stringify(await said());
-  },
-  async stop() {
-    outside.send('stop');
-    return JSON.stringify(await said());
-  },
+  look: () => asked('look'),
+  stop: () => asked('stop'),
 };
 
 /** Each takes the words behind it, or all that is behind it, and may return text. */

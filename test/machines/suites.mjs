@@ -2,7 +2,7 @@
  * The project's own demo and tests of kernel devices, in the guest: what its kernel makes of them. The card plays no part.
  */
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
@@ -46,14 +46,24 @@ async function demo() {
 
 /** A file of tests; each that fails is named. */
 const file = (project, name) => async () => {
+  rmSync(CACHE, { recursive: true, force: true });
   mkdirSync(CACHE, { recursive: true });
   const report = `${CACHE}/report.json`;
   const { status, said } = await run([
-    ...['node_modules/vitest/vitest.mjs', 'run', '--project', project, `test/${project}/${name}.test.ts`],
+    ...[
+      'node_modules/vitest/vitest.mjs',
+      'run',
+      '--configLoader',
+      'runner',
+      '--project',
+      project,
+      `test/${project}/${name}.test.ts`,
+    ],
     // Its limits are for a machine that is not emulated.
     ...['--testTimeout', '1200000', '--hookTimeout', '300000'],
     ...['--reporter', 'json', '--outputFile', report],
   ]);
+  if (!existsSync(report)) return { failures: [`it ended with ${status}: ${said}`] };
   const { testResults, numPassedTests } = JSON.parse(readFileSync(report, 'utf8'));
   const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
   const failed = tests.filter((test) => test.status === 'failed');

@@ -11,6 +11,7 @@ import { expect, onTestFinished } from 'vitest';
 import { imbalances } from '../../dist/src/cli/imbalances.js';
 import type { LinkNews, PortDescription } from '../../dist/src/coordinator/messages.js';
 import type { TwinpathError } from '../../dist/src/errors.js';
+import { kernelIsAtLeast } from '../../dist/src/kernel/release.js';
 import { Lab, type LabOptions } from '../../dist/src/lab/host.js';
 import type { Nic } from '../../dist/src/lab/nic.js';
 import { Traffic, type TrafficOptions, type TrafficReport } from '../../dist/src/lab/traffic.js';
@@ -244,6 +245,10 @@ export function expectUnharmed({ packets, icmp }: TrafficReport): void {
   expect(icmp).toMatchObject({ lost: 0, duplicated: 0, reordered: 0, unknown: 0 });
   expect(icmp.received).toBeGreaterThan(0);
 }
+
+/** What a tap is driven by on this kernel, if nothing else is asked for, and how it is tied: as it describes them. */
+export const TAP_MODE = kernelIsAtLeast(6, 10) ? 'io_uring' : 'read/write (io_uring refused: EINVAL)';
+export const TIE = kernelIsAtLeast(6, 6) ? 'tcx links' : 'clsact filters';
 
 /** No counter names a packet that went nowhere. */
 export function expectNoDrops(port: Port): void {

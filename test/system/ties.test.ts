@@ -1,17 +1,17 @@
 /** The other ways to drive the tap and to tie it to the NetVSC fail over like the first. */
 import { describe, expect, it } from 'vitest';
-import { expectNoDrops, expectUnharmed, passed, Scene } from './harness.ts';
+import { expectNoDrops, expectUnharmed, passed, Scene, TAP_MODE, TIE } from './harness.ts';
 import { attachments } from './machine-state.ts';
 
 describe.each([
-  { options: { tap: 'read/write' }, mode: 'read/write', tie: 'tcx links' },
-  { options: { tie: 'clsact' }, mode: 'io_uring', tie: 'clsact filters' },
+  { options: { tap: 'read/write' }, mode: 'read/write', tie: TIE },
+  { options: { tie: 'clsact' }, mode: TAP_MODE, tie: 'clsact filters' },
   {
     options: { tap: 'read/write', tie: 'clsact', mode: 'interrupt' },
     mode: 'read/write',
     tie: 'clsact filters',
   },
-  { options: { mode: 'poll' }, mode: 'io_uring', tie: 'tcx links' },
+  { options: { mode: 'poll' }, mode: TAP_MODE, tie: TIE },
 ] as const)('a port opened with $options', ({ options, mode, tie }) => {
   it('loses, doubles and reorders nothing in graceful failovers', async () => {
     const scene = await Scene.open({ port: options });
