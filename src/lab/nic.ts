@@ -88,13 +88,14 @@ export class Nic {
    * The host gives the guest a VF, and the guest opens it as hv_netvsc does. The data path stays where it
    * is. Resolves when the switch forwards on the new port.
    *
-   * @param options `takeOverMillis`: how long it is there before it is opened. Default 0; hv_netvsc takes 100 (VF_TAKEOVER_INT)
+   * @param options `beforeOpening`: what happens while it is there and down. By default nothing, and no time passes;
+   *   hv_netvsc leaves 100 ms (VF_TAKEOVER_INT)
    * @throws ERR_LAB when there is one already, ERR_KERNEL
    */
-  async plug(options: { name?: string; takeOverMillis?: number } = {}): Promise<void> {
-    const { name = `vf${this.number}`, takeOverMillis = 0 } = options;
+  async plug(options: { name?: string; beforeOpening?: () => Promise<void> } = {}): Promise<void> {
+    const { name = `vf${this.number}`, beforeOpening } = options;
     const port = this.#insert(name);
-    if (takeOverMillis > 0) await sleep(takeOverMillis);
+    await beforeOpening?.();
     this.#open(this.#plugged());
     await this.#forwarding(port);
   }
