@@ -13,8 +13,12 @@ import { Assembler } from '../../src/kernel/assembler.ts';
 import { Bpf, LinkType } from '../../src/kernel/bpf.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { tapSteering, tcRedirect, Unclaimed, xdpRedirect } from '../../src/kernel/programs.ts';
+import { kernelIsAtLeast } from '../../src/kernel/release.ts';
+import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
 
+/** Kernel 6.6. */
+const HAS_TCX = kernelIsAtLeast(6, 6);
 const GUEST = `tp-bpf-guest-${process.pid}`;
 const OUTSIDE = `tp-bpf-out-${process.pid}`;
 const QUEUES = 2;
@@ -145,7 +149,23 @@ function xdp(namespace: string, device: number, code: Uint8Array): number {
   return own(check(link, 'bpf(LINK_CREATE)'));
 }
 
-function redirect(from: number, to: number): number {
+/** From a device's ingress to another's egress, by a link or, on a kernel without tcx, by a filter that goes with the device. */
+function redirect(from: number, to: number): void {
+  if (HAS_TCX) {
+    redirectByLink(from, to);
+    return;
+  }
+  const program = own(bpf.load('sched_cls', 'tp_redirect', tcRedirect(to)));
+  const netlink = inNamespace(shim, GUEST, () => RtNetlink.open(shim));
+  try {
+    netlink.addClsact(from);
+    netlink.addBpfFilter(from, 'ingress', program, 'tp_redirect', 1, 1);
+  } finally {
+    netlink.close();
+  }
+}
+
+function redirectByLink(from: number, to: number): number {
   const program = own(bpf.load('sched_cls', 'tp_redirect', tcRedirect(to)));
   const link = inNamespace(shim, GUEST, () => bpf.attachTcx(program, from, 'ingress'));
   return own(check(link, 'bpf(LINK_CREATE)'));
@@ -342,36 +362,42 @@ describe.skipIf(process.getuid?.() !== 0)('BPF on real devices (needs root)', ()
       expect(bpf.attachXdp(program, nv, 'native')).toBe(Errno.EBUSY);
       expect(bpf.attachXdp(program, nv, 'generic')).toBe(Errno.EEXIST);
       expect(bpf.attachXdp(program, 0x7fffffff, 'native')).toBe(Errno.EINVAL);
-      expect(bpf.attachTcx(program, nv, 'ingress')).toBe(Errno.EINVAL);
+      expect(bpf.attachTcx(program, nv, 'ingress')).toBe(Errno.EINVAL); // it is no tc program, or there is no tcx
     });
     open = open.filter((fd) => fd !== link);
     bpf.detach(link);
     const generic = inNamespace(shim, GUEST, () => own(bpf.attachXdp(program, nv, 'generic')));
     expect(bpf.linkInfo(generic).programId).toBe(bpf.programInfo(program).id);
     expect(bpf.programInfo(program).name).toBe('tp_info');
-    const tcx = redirect(nv, nv);
-    expect(() => redirect(0x7fffffff, nv)).toThrow('ENODEV');
+  });
+
+  it.skipIf(!HAS_TCX)('a tcx link says where it is, and no device is ENODEV', () => {
+    const tcx = redirectByLink(nv, nv);
+    expect(() => redirectByLink(0x7fffffff, nv)).toThrow('ENODEV');
     expect(bpf.linkInfo(tcx)).toMatchObject({ type: LinkType.tcx, ifindex: nv });
   });
 
+  /** Links of each kind that this kernel has. */
+  const links = (device: number): number[] => [
+    xdp(GUEST, device, stampQueue()),
+    ...(HAS_TCX ? [redirectByLink(device, nv)] : []),
+  ];
+
   it('a link outlives its device as an empty shell, which detach still accepts', () => {
     ip('-n', GUEST, 'link', 'add', 'gone', 'type', 'veth', 'peer', 'name', 'gone2');
-    const gone = ifindex(GUEST, 'gone');
-    const native = xdp(GUEST, gone, stampQueue());
-    const tcx = redirect(gone, nv);
+    const made = links(ifindex(GUEST, 'gone'));
     ip('-n', GUEST, 'link', 'del', 'gone');
-    open = open.filter((fd) => fd !== native && fd !== tcx);
-    for (const link of [native, tcx]) {
+    open = open.filter((fd) => !made.includes(fd));
+    for (const link of made) {
       expect(bpf.linkInfo(link).ifindex).toBe(0);
       bpf.detach(link);
       expect(() => bpf.linkInfo(link)).toThrow('EBADF');
     }
   });
 
-  it('XDP and tcx links are gone when the process that holds them is killed', async () => {
-    const native = xdp(GUEST, nv, stampQueue());
-    const tcx = redirect(nv, nv);
-    const ids = [bpf.linkInfo(native).id, bpf.linkInfo(tcx).id];
+  it('links are gone when the process that holds them is killed', async () => {
+    const made = links(nv);
+    const ids = made.map((link) => bpf.linkInfo(link).id);
     const alive = (): boolean[] =>
       ids.map((id) => {
         const fd = shim.bpf(BPF_LINK_GET_FD_BY_ID, new Uint32Array([id, 0, 0]), 12);
@@ -379,20 +405,19 @@ describe.skipIf(process.getuid?.() !== 0)('BPF on real devices (needs root)', ()
         else expect(fd).toBe(Errno.ENOENT);
         return fd >= 0;
       });
-    // The child inherits both links and from then on is the only one that holds them.
-    const child = spawn('sleep', ['60'], { stdio: ['ignore', 'ignore', 'ignore', native, tcx] });
+    // The child inherits them and from then on is the only one that holds them.
+    const child = spawn('sleep', ['60'], { stdio: ['ignore', 'ignore', 'ignore', ...made] });
     try {
       await once(child, 'spawn');
-      open = open.filter((fd) => fd !== native && fd !== tcx);
-      shim.close(native);
-      shim.close(tcx);
-      expect(alive()).toEqual([true, true]);
+      open = open.filter((fd) => !made.includes(fd));
+      for (const link of made) shim.close(link);
+      expect(alive()).toEqual(made.map(() => true));
     } finally {
       child.kill('SIGKILL');
       await once(child, 'exit');
     }
     for (let tries = 0; alive().includes(true) && tries < 400; tries++) await sleep(5);
-    expect(alive()).toEqual([false, false]);
+    expect(alive()).toEqual(made.map(() => false));
     xdp(GUEST, nv, stampQueue());
   });
 
