@@ -178,9 +178,11 @@ export class RtNetlink {
 
   /**
    * What the kernel says against a native XDP program on a device, which bpf(2) keeps to itself: the program is offered
-   * once more, by this socket. If it is taken this time it is taken off again at once. '' if nothing is said.
+   * once more, by this socket.
+   *
+   * @returns '' if nothing is said; undefined if it was taken this time, and taken off again at once
    */
-  xdpRefusal(ifindex: number, programFd: number): string {
+  xdpRefusal(ifindex: number, programFd: number): string | undefined {
     const offer = (fd: number, flags: number) => {
       this.#socket.builder
         .begin(RTM_SETLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex))
@@ -191,8 +193,9 @@ export class RtNetlink {
       return this.#socket.request({ syscall: 'RTM_SETLINK(XDP)', device: `ifindex ${ifindex}` });
     };
     const { error, text } = offer(programFd, XDP_FLAGS_DRV_MODE | XDP_FLAGS_UPDATE_IF_NOEXIST);
-    if (error >= 0) offer(-1, XDP_FLAGS_DRV_MODE);
-    return text ?? '';
+    if (error < 0) return text ?? '';
+    offer(-1, XDP_FLAGS_DRV_MODE);
+    return undefined;
   }
 
   /** @throws ERR_KERNEL: ENODEV when it is gone already, EOPNOTSUPP when it is hardware */

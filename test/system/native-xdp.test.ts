@@ -1,7 +1,18 @@
 /** A VF whose driver refuses native XDP: a veth does, beside an other end with a large MTU. */
-import { describe, expect, it } from 'vitest';
-import { owners, passed, Scene, until } from './harness.ts';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { Errno } from '../../src/errors.ts';
+import { EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
+import { inNamespace } from '../../src/kernel/namespace.ts';
+import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
+import { SettingsStore } from '../../src/kernel/settings-store.ts';
+import { loadShim, type Shim } from '../../src/kernel/shim.ts';
+import { Path } from '../../src/memory/layout.ts';
+import { Memory } from '../../src/memory/shared.ts';
+import { AfXdpDevice } from '../../src/paths/af-xdp/device.ts';
+import { buildLab, owners, passed, Scene, until } from './harness.ts';
 import { attachments } from './machine-state.ts';
+
+const BPF_LINK_CREATE = 28;
 
 const LARGE = { lab: { mtu: 3800 }, port: { frameSize: 4096 } } as const;
 const WHY = /^native XDP was refused \(ERANGE|errno 34.*, the kernel says ".*MTU.*"\)/;
@@ -50,4 +61,41 @@ it('a VF whose driver runs native XDP serves where only that will do', async () 
   await scene.unplug();
   await scene.finish();
   expect(scene.errors).toEqual([]);
+});
+
+/** The shim, whose first attempts to attach anything fail as where a driver refuses. */
+function refusing(attempts: number): Shim {
+  let left = attempts;
+  const shim = loadShim();
+  return {
+    ...shim,
+    bpf: (command, ...rest) =>
+      command === BPF_LINK_CREATE && left-- > 0 ? Errno.EINVAL! : shim.bpf(command, ...rest),
+  };
+}
+
+it('a driver that takes the program when it is asked why it did not serves with native XDP', async () => {
+  const lab = await buildLab({ queues: 1 });
+  await lab.nic.plug();
+  const geometry = { pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 1024 };
+  const memory = Memory.create({ ...geometry, ringEntries: 256 });
+  const shim = refusing(1);
+  inNamespace(shim, lab.guest, () => {
+    const netlink = RtNetlink.open(shim);
+    const ethtool = EthtoolNetlink.open(shim);
+    const link = netlink.link(lab.nic.vf!)!;
+    const asked = { rss: 'device', rssKey: new Uint8Array(40), ethtool, netlink } as const;
+    const device = new AfXdpDevice(shim, memory, 0, Path.VF, link, {
+      ...asked,
+      store: SettingsStore.open(shim),
+    });
+    onTestFinished(() => {
+      device.close();
+      netlink.close();
+      ethtool.close();
+    });
+    device.open();
+    expect(device.description).toMatchObject({ mode: 'native copy' });
+    expect(device.description.generic).toBeUndefined();
+  });
 });

@@ -542,10 +542,14 @@ export class AfXdpDevice implements PathDevice {
   }
 
   #attach(): XdpMode {
-    const native = this.#tryToAttach('native');
+    let native = this.#tryToAttach('native');
     if (native >= 0) return 'native';
-    const { name: device } = this.#link;
-    const { why, mend } = this.#refusal(native);
+    const { name: device, ifindex } = this.#link;
+    const text = this.#options.netlink?.xdpRefusal(ifindex, this.#fds.program);
+    // What stood in the way may have gone between the two.
+    if (text === undefined) native = this.#tryToAttach('native');
+    if (native >= 0) return 'native';
+    const { why, mend } = this.#refusal(native, text ?? '');
     const { native: only, generic = true } = this.#options;
     if (!generic && native !== Errno.ENODEV) {
       throw new TwinpathError('ERR_DEVICE_SETTINGS', {
@@ -575,12 +579,12 @@ export class AfXdpDevice implements PathDevice {
     return result;
   }
 
-  #refusal(errno: number): Refusal {
-    const { ethtool, netlink } = this.#options;
+  #refusal(errno: number, text: string): Refusal {
+    const { ethtool } = this.#options;
     const { ifindex, name: device, mtu } = this.#link;
     const channels = ethtool.channels(ifindex);
     return refusalOf({
-      ...{ device, errno, mtu, text: netlink?.xdpRefusal(ifindex, this.#fds.program) ?? '' },
+      ...{ device, errno, mtu, text },
       active: ethtool.features(ifindex)?.active ?? new Set(),
       queues: channels === undefined ? 0 : channels.combined + channels.rx,
       mostQueues: channels === undefined ? 0 : channels.maxCombined + channels.maxRx,
