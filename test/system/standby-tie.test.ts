@@ -10,7 +10,7 @@ import { openTap } from '../../src/paths/tap/open.ts';
 import { Tie } from '../../src/paths/tap/tie.ts';
 import { buildLab, type Lab, nothingLeft, until } from './harness.ts';
 import { attachments } from './machine-state.ts';
-import { frame, RawSocket } from './raw.ts';
+import { frame, rawSocket } from './raw.ts';
 
 const OUTSIDE = '02:15:5d:77:00:01';
 /** An EtherType that nobody in the lab speaks (IEEE 802, local experimental). */
@@ -59,7 +59,7 @@ describe.skipIf(process.getuid?.() !== 0).each(['tcx', 'clsact'] as const)('by %
     const lab = await buildLab({ nics: 2 });
     const [upper, standby] = lab.nics;
     const { tie, adopt, read } = tied(lab, kind);
-    const senders = ['u0', 'u1'].map((device) => RawSocket.open(lab.outside, device));
+    const senders = ['u0', 'u1'].map((device) => rawSocket(lab.outside, device));
     const say = (nic: 0 | 1, to: string, text: string): void =>
       senders[nic]!.send(frame(to, OUTSIDE, TYPE, text));
     const everybody = 'ff:ff:ff:ff:ff:ff';
@@ -87,7 +87,7 @@ describe.skipIf(process.getuid?.() !== 0).each(['tcx', 'clsact'] as const)('by %
     for (const attachment of adopted.attachments) expect(attachment!.fault()).toBeUndefined();
     tie.releaseNetvsc();
     expect(attachments(lab.guest).filter((line) => /eth\d$/.test(line))).toEqual([]);
-    const kernel = [upper, standby].map((nic) => RawSocket.open(lab.guest, nic!.netvsc));
+    const kernel = [upper, standby].map((nic) => rawSocket(lab.guest, nic!.netvsc));
     for (const number of [0, 1] as const) {
       say(number, lab.nics[number]!.mac, 'after');
       await hear('after', () => kernel[number]!.received());

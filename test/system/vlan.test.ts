@@ -6,7 +6,7 @@ import { inNamespace } from '../../src/kernel/namespace.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { buildLab, type Lab, ownedBy, Scene, until } from './harness.ts';
 import { linkIn } from './machine-state.ts';
-import { frame, RawSocket } from './raw.ts';
+import { frame, rawSocket } from './raw.ts';
 
 const BY_FIRST_BYTE = new URL('../fixtures/handlers/by-first-byte.mjs', import.meta.url);
 const OUTSIDE_MAC = '02:15:5d:77:00:01';
@@ -34,7 +34,7 @@ function guestEthtool(lab: Lab): EthtoolNetlink {
 describe.each(['veth', 'bridge'] as const)('a port over a %s', (standIn) => {
   it('gives a handler the bytes that were sent, and sends those it answers with, by either path', async () => {
     const lab = await buildLab({ standIn });
-    const outside = RawSocket.open(lab.outside, 'u0');
+    const outside = rawSocket(lab.outside, 'u0');
     const scene = await Scene.openIn(lab, { handler: BY_FIRST_BYTE });
     const { nic, port } = scene;
     const delivered: DeliveredPacket[] = [];
@@ -80,8 +80,8 @@ describe.each(['veth', 'bridge'] as const)('a port over a %s', (standIn) => {
 
 it('a tagged frame that is passed by the VF reaches no socket of a machine without that VLAN', async () => {
   const lab = await buildLab();
-  const outside = RawSocket.open(lab.outside, 'u0');
-  const inside = RawSocket.open(lab.guest, 'eth0');
+  const outside = rawSocket(lab.outside, 'u0');
+  const inside = rawSocket(lab.guest, 'eth0');
   const scene = await Scene.openIn(lab, { handler: BY_FIRST_BYTE });
   await scene.plug();
   outside.send(frame(scene.nic.mac, OUTSIDE_MAC, TAGS['a tag of VLAN 5'], 'Ptagged'));
