@@ -419,8 +419,9 @@ export class ManagedPort {
       if (!this.#ownership.isAttached(slot.path)) await this.#ownership.attach(slot.path);
       if (slot.broken === undefined) {
         if (!this.#hasLink(slot, this.network.endpoint(slot.path))) return;
-        slot.device!.arm();
+        await this.#provideOwner(slot);
       }
+      if (slot.broken === undefined) slot.device!.arm();
     } catch (error) {
       await this.#failed(slot, error);
       return;
@@ -437,6 +438,12 @@ export class ManagedPort {
     this.#news(slot, 'up', slot.device!.description.generic);
     if (this.#tend(true)) this.#dirty = true;
     this.attention(); // a kick may have failed before the path counted as ready
+  }
+
+  /** What is received may be answered: something sends before the first path lets packets in. Opening the next may take long. */
+  async #provideOwner({ path }: Slot): Promise<void> {
+    if (path === Path.HOST || this.#ownership.owner !== Path.NONE) return;
+    await this.#ownership.give(path, 'start', nowNanos());
   }
 
   #mayOpen(slot: Slot, endpoint: Endpoint | undefined): boolean {

@@ -76,6 +76,7 @@ class Card {
   /** Whether the kernel has it running, as it says without waiting. */
   running: boolean | undefined;
   opening = (): void => {};
+  arming = (_path: PathId): void => {};
   openingQueues = (): void => {};
   looking = (): void => {};
   stopped = (): unknown => undefined;
@@ -95,7 +96,11 @@ class Card {
           note('open')();
           if (path === Path.VF) this.opening();
         },
-        ...{ arm: note('arm'), disarm() {}, close: note('close') },
+        arm: () => {
+          note('arm')();
+          this.arming(path);
+        },
+        ...{ disarm() {}, close: note('close') },
         stopped: () => void this.stopped(),
         closeQueues: note('close queues'),
         openQueues: () => {
@@ -359,5 +364,21 @@ test('a card whose driver says that it is down is left if it does not run, and i
   card.looking = () => {};
   await card.tell({ up: false, carrier: false });
   expect(card.done).toEqual(['to synthetic: kick failed', 'close']);
+  await card.port.close();
+});
+
+test('a port that starts beside its VF has a path to send by before it receives, and while the VF is opened', async () => {
+  const card = new Card();
+  card.told = card.vf;
+  const seen: string[] = [];
+  card.arming = (path) => void seen.push(`${PATH_NAMES[path]} armed: ${PATH_NAMES[card.owner]} sends`);
+  card.opening = () => void seen.push(`vf opened: ${PATH_NAMES[card.owner]} sends`);
+  await card.port.start();
+  expect(seen).toEqual([
+    'synthetic armed: synthetic sends',
+    'vf opened: synthetic sends',
+    'vf armed: synthetic sends',
+  ]);
+  expect(card.owner).toBe(Path.VF);
   await card.port.close();
 });
