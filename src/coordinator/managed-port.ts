@@ -421,7 +421,10 @@ export class ManagedPort {
         if (!this.#hasLink(slot, this.network.endpoint(slot.path))) return;
         await this.#provideOwner(slot);
       }
-      if (slot.broken === undefined) slot.device!.arm();
+      if (slot.broken === undefined) {
+        slot.device!.settle?.(); // a driver may have made its own settings when it was set up
+        slot.device!.arm();
+      }
     } catch (error) {
       await this.#failed(slot, error);
       return;

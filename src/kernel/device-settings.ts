@@ -26,6 +26,8 @@ export interface Setting<T> {
   write(value: T): number;
   /** The value that a file holds, or undefined if it holds none. */
   parse(value: unknown): T | undefined;
+  /** Whether a device has that by itself, once it was set up anew: then nobody has set it. Default: never. */
+  isFresh?(value: T): boolean;
 }
 
 interface Entry {
@@ -48,12 +50,21 @@ export interface Settled {
   readonly result: number;
   /** Whether it read so afterwards. Taken and not kept: others set it as often. */
   readonly kept: boolean;
+  /** Nobody did: the device was set up anew. */
+  readonly fresh: boolean;
 }
+
+/** A table has hundreds of numbers. */
+const LONGEST = 120;
+const inShort = (value: unknown): string => {
+  const text = JSON.stringify(value);
+  return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
+};
 
 /** Says so, for a person. */
 export function describeSettled({ name, from, to, result, kept }: Settled): string {
-  const change = `somebody has set its ${name} to ${JSON.stringify(from)}`;
-  const wanted = JSON.stringify(to);
+  const change = `somebody has set its ${name} to ${inShort(from)}`;
+  const wanted = inShort(to);
   if (kept) return `${change}: it has ${wanted} again while the port is open, and theirs afterwards`;
   const why = result < 0 ? `take ${wanted} again (${errnoName(result)})` : `keep ${wanted}`;
   return `${change}, and it does not ${why}`;
@@ -123,7 +134,7 @@ export class DeviceSettings {
     return result;
   }
 
-  /** Sets back what others have changed since; what they set is given back to them by `restore`. */
+  /** Sets back what others, or the device itself, have changed since; what others set is given back to them by `restore`. */
   settle(): Settled[] {
     const settled: Settled[] = [];
     const changed = this.#entries.flatMap((entry) => {
@@ -131,7 +142,7 @@ export class DeviceSettings {
       return current === undefined || same(current, entry.now) ? [] : [{ entry, current }];
     });
     for (const { entry, current } of changed) {
-      entry.was = entry.original(current);
+      if (!isFresh(entry.setting, current)) entry.was = entry.original(current);
       entry.changed = true;
     }
     if (changed.length > 0) this.#save();
@@ -145,7 +156,9 @@ export class DeviceSettings {
         changedAgain = true;
       }
       const kept = same(after, now);
-      settled.push({ name: setting.name, from: theirs ?? current, to: now, result: kept ? 0 : result, kept });
+      const fresh = theirs === undefined && isFresh(setting, current);
+      const found = { name: setting.name, from: theirs ?? current, to: now };
+      settled.push({ ...found, result: kept ? 0 : result, kept, fresh });
     }
     if (changedAgain) this.#save();
     return settled;
@@ -159,7 +172,7 @@ export class DeviceSettings {
     for (const { setting, was, now } of changed.reverse()) {
       const current = attempt(() => setting.read());
       reachable &&= current !== undefined;
-      if (same(current, now)) attempt(() => patiently(() => setting.write(was)));
+      if (isOurs(setting, current, now)) attempt(() => patiently(() => setting.write(was)));
     }
     // A device that went to another namespace has taken our settings with it, and is known by its MAC there.
     if (reachable || !this.#store.travels(this.#link)) this.#store.forget(this.#link);
@@ -196,13 +209,8 @@ export function putBack(
     const setting = settings(name);
     const value = setting?.parse(was);
     if (setting === undefined || value === undefined) continue;
-    if (
-      !same(
-        attempt(() => setting.read()),
-        now,
-      )
-    )
-      continue;
+    const current = attempt(() => setting.read());
+    if (!isOurs(setting, current, now)) continue;
     if ((attempt(() => setting.write(value)) ?? Errno.ENODEV!) >= 0) done.push(name);
   }
   store.forget(link);
@@ -222,6 +230,13 @@ function write(setting: Setting<unknown>, want: unknown): Written {
     if (tries === TRIES) return { result, now };
     theirs = now;
   }
+}
+
+const isFresh = (setting: Setting<unknown>, current: unknown): boolean => setting.isFresh?.(current) === true;
+
+/** Whether nobody else has set it since it was ours. */
+function isOurs(setting: Setting<unknown>, current: unknown, now: unknown): boolean {
+  return same(current, now) || (current !== undefined && isFresh(setting, current));
 }
 
 /** The device may go at any moment: then there is nothing to put back. */

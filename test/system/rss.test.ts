@@ -69,14 +69,14 @@ describe.skipIf(!root)('a veth, which has queues but no RSS (needs root)', () =>
       const two = spreadDevice(
         shim,
         index('veth0'),
-        { key: DEFAULT_KEY, table: spread([0, 1]), queues: 2 },
+        { key: DEFAULT_KEY, table: spread([0, 1]), queues: 2, isUp: true },
         settings,
       );
       expect(two).toBe(false);
       const one = spreadDevice(
         shim,
         index('veth0'),
-        { key: DEFAULT_KEY, table: spread([0]), queues: 1 },
+        { key: DEFAULT_KEY, table: spread([0]), queues: 1, isUp: true },
         settings,
       );
       expect(one).toBe(true);

@@ -90,7 +90,9 @@ describe('settings of a device', () => {
     expect(settings.set(knob, 5)).toBe(0);
     expect([knob.writes, readdirSync(folder)]).toEqual([[], []]);
     knob.value = 6;
-    expect(settings.settle()).toEqual([{ name: 'knob', from: 6, to: 5, result: 0, kept: true }]);
+    expect(settings.settle()).toEqual([
+      { name: 'knob', from: 6, to: 5, result: 0, kept: true, fresh: false },
+    ]);
     expect(readdirSync(folder)).toHaveLength(1);
     settings.restore();
     expect([knob.value, readdirSync(folder)]).toEqual([6, []]);
@@ -131,7 +133,9 @@ describe('settings of a device', () => {
     settings.set(knob, 2);
     knob.value = 3;
     knob.refuses = -22;
-    expect(settings.settle()).toEqual([{ name: 'knob', from: 3, to: 2, result: -22, kept: false }]);
+    expect(settings.settle()).toEqual([
+      { name: 'knob', from: 3, to: 2, result: -22, kept: false, fresh: false },
+    ]);
     knob.refuses = 0;
     settings.restore();
     expect(knob.value).toBe(3);
@@ -147,7 +151,9 @@ describe('settings of a device', () => {
       let others = 0;
       knob.takes = (value) => (others++ < times ? 3 + others : value);
       const last = 3 + times;
-      expect(settings.settle()).toEqual([{ name: 'knob', from: last, to: 2, result: 0, kept: true }]);
+      expect(settings.settle()).toEqual([
+        { name: 'knob', from: last, to: 2, result: 0, kept: true, fresh: false },
+      ]);
       expect(store.load(VF)).toEqual({ knob: { was: last, now: 2 } });
       settings.restore();
       expect(knob.value).toBe(last);
@@ -160,7 +166,9 @@ describe('settings of a device', () => {
     settings.set(knob, 2);
     knob.value = 3;
     knob.takes = () => 3;
-    expect(settings.settle()).toEqual([{ name: 'knob', from: 3, to: 2, result: 0, kept: false }]);
+    expect(settings.settle()).toEqual([
+      { name: 'knob', from: 3, to: 2, result: 0, kept: false, fresh: false },
+    ]);
   });
 
   it('that others set at the same moment as the port are the port’s while it is open, and then theirs', () => {
@@ -200,6 +208,43 @@ describe('settings of a device', () => {
     knob.value = undefined;
     settings.restore();
     expect(readdirSync(folder)).toHaveLength(1);
+  });
+});
+
+describe('a device that makes a setting of its own when it is set up', () => {
+  const FRESH = 100;
+  const fresh = (value: number): boolean => value === FRESH;
+
+  it('is set again, nobody is told to have done it, and the original stays what it was', () => {
+    const { settings } = made();
+    const knob = Object.assign(new Knob(1), { isFresh: fresh });
+    settings.set(knob, 2);
+    knob.value = FRESH;
+    expect(settings.settle()).toEqual([
+      { name: 'knob', from: FRESH, to: 2, result: 0, kept: true, fresh: true },
+    ]);
+    knob.value = 3;
+    expect(settings.settle()).toMatchObject([{ from: 3, fresh: false }]);
+    settings.restore();
+    expect(knob.value).toBe(3);
+  });
+
+  it('has the original back at the end, although it reads otherwise', () => {
+    const { settings } = made();
+    const knob = Object.assign(new Knob(1), { isFresh: fresh });
+    settings.set(knob, 2);
+    knob.value = FRESH;
+    settings.restore();
+    expect(knob.value).toBe(1);
+  });
+
+  it('has it back after a kill, too', () => {
+    const { store, settings } = made();
+    const knob = Object.assign(new Knob(1), { isFresh: fresh });
+    settings.set(knob, 2);
+    knob.value = FRESH;
+    expect(putBack(store, VF, () => knob as Setting<unknown>)).toEqual(['knob']);
+    expect(knob.value).toBe(1);
   });
 });
 

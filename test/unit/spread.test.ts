@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { DeviceSettings } from '../../src/kernel/device-settings.ts';
 import { rssOf } from '../../src/kernel/ethtool-rss.ts';
 import { SettingsStore } from '../../src/kernel/settings-store.ts';
-import { originalRss } from '../../src/paths/af-xdp/settings.ts';
+import type { Shim } from '../../src/kernel/shim.ts';
+import { originalRss, rssSetting } from '../../src/paths/af-xdp/settings.ts';
 import { agrees, spreadDevice, type Wanted } from '../../src/paths/af-xdp/spread.ts';
 import { DEFAULT_KEY, keyOf } from '../../src/rss/key.ts';
 import { respread, retaIndex, spread } from '../../src/rss/redirection.ts';
@@ -15,6 +16,7 @@ const wantedFor = (queues: number, change: Partial<Wanted> = {}): Wanted => ({
   key: DEFAULT_KEY,
   table: spread(upTo(queues)),
   queues,
+  isUp: true,
   ...change,
 });
 
@@ -166,6 +168,23 @@ it.each([
   for (const queues of [2, 3, 4, 8]) {
     const table = Array.from({ length: 128 }, (_, entry) => queueOf(entry, queues));
     const value = { key: '', table, hashFunction: 1, inputTransform: 0 };
-    expect(originalRss(value, queues)).toEqual({ ...value, table: expected ?? table });
+    expect(originalRss(value, queues, true)).toEqual({ ...value, table: expected ?? table });
   }
+});
+
+it('a table of zeros is the administrator’s if the device is up, and nobody’s before it was', () => {
+  const value = { key: '', table: Array.from({ length: 128 }, () => 0), hashFunction: 1, inputTransform: 0 };
+  expect(originalRss(value, 2, true)).toEqual(value);
+  expect(originalRss(value, 2, false)).toEqual({ ...value, table: 'default' });
+});
+
+it.each([
+  ['the kernel’s', (entry: number) => entry % 2, true],
+  ['igb’s', (entry: number) => Math.floor(entry / 64), true],
+  ['an administrator’s', (entry: number) => (entry < 100 ? 0 : 1), false],
+  ['one queue’s', () => 0, false],
+] as const)('%s table is what a device makes of itself: %#', (_, queueOf, fresh) => {
+  const table = Array.from({ length: 128 }, (_, entry) => queueOf(entry));
+  const setting = rssSetting({} as Shim, 7);
+  expect(setting.isFresh!({ key: '', table, hashFunction: 1, inputTransform: 0 })).toBe(fresh);
 });

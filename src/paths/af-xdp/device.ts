@@ -16,6 +16,7 @@ import { STEPS, Xsk } from '../../kernel/abi.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
 import { DeviceSettings, describeSettled, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
+import { IFF } from '../../kernel/link.ts';
 import { patiently } from '../../kernel/patiently.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
@@ -254,8 +255,8 @@ export class AfXdpDevice implements PathDevice {
   }
 
   /**
-   * Somebody has changed settings of the device: what the path needs is set again, and told. Where the device refuses,
-   * the path goes on as well as it can: packets on queues that it has no socket for, `#setGate` says what becomes of.
+   * Somebody has changed settings of the device, or its driver did when it was set up: what the path needs is set again, and
+   * what others did is told. Where the device refuses, the path goes on as well as it can: packets on queues that it has no socket for, `#setGate` says what becomes of.
    *
    * @throws ERR_DEVICE_SETTINGS if the path has to be opened anew for that: a veth does not run the program on queues
    *   that it gets later (drivers/net/veth.c, veth_set_channels)
@@ -267,7 +268,7 @@ export class AfXdpDevice implements PathDevice {
       if (!kept && result < 0 && name === 'channels' && this.#link.kind === 'veth') {
         throw new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.#link.name, detail });
       }
-      this.#report(detail);
+      if (!settled.fresh || !kept) this.#report(detail);
     }
     this.#describeTags();
     this.changed();
@@ -483,6 +484,7 @@ export class AfXdpDevice implements PathDevice {
       key: this.#options.rssKey,
       table: bytes.slice(at, at + RETA_ENTRIES),
       queues: this.#serving,
+      isUp: (this.#link.flags & IFF.UP) !== 0,
     };
     const agrees = spreadDevice(this.#shim, this.#link.ifindex, wanted, this.#settings);
     if (this.#queues > 1)

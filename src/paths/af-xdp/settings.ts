@@ -106,6 +106,10 @@ export function rssSetting(shim: Shim, ifindex: number): Setting<RssValue> {
       if (!isByte(hashFunction) || !isByte(inputTransform)) return undefined;
       return { key, table: spread, hashFunction, inputTransform };
     },
+    isFresh: ({ table }) => {
+      const queues = table === 'default' ? 0 : Math.max(...table) + 1;
+      return queues > 1 && isDriversOwn(table, queues);
+    },
   };
 }
 
@@ -123,16 +127,24 @@ export function fieldsSetting(shim: Shim, ifindex: number, flow: FlowType): Sett
 }
 
 /**
- * What a table that looks like the kernel's own, or a driver's (igb_write_rss_indir_tbl has it in blocks), is put back as:
- * spelled out, it would count as the administrator's, and the kernel would refuse fewer channels from then on.
+ * What a table that nobody has set is put back as: spelled out, it would count as the administrator's, and the kernel would
+ * refuse fewer channels from then on.
+ *
+ * @param isUp igb makes its table when it is set up for the first time: until then it reads 0 throughout
  */
-export function originalRss(value: RssValue, queues: number): RssValue {
+export function originalRss(value: RssValue, queues: number, isUp: boolean): RssValue {
   const { table } = value;
-  const isDefault =
-    table !== 'default' &&
-    (table.every((queue, entry) => queue === entry % queues) ||
-      table.every((queue, entry) => queue === Math.floor((entry * queues) / table.length)));
-  return isDefault ? { ...value, table: 'default' } : value;
+  const unmade = !isUp && table !== 'default' && table.every((queue) => queue === 0);
+  return unmade || isDriversOwn(table, queues) ? { ...value, table: 'default' } : value;
+}
+
+/** Whether it looks like the kernel's own, or a driver's: igb_write_rss_indir_tbl has it in blocks. */
+function isDriversOwn(table: RssValue['table'], queues: number): boolean {
+  if (table === 'default') return false;
+  return (
+    table.every((queue, entry) => queue === entry % queues) ||
+    table.every((queue, entry) => queue === Math.floor((entry * queues) / table.length))
+  );
 }
 
 /** What the NetVSC merges before the kernel sees it: off while a port is open. See paths/tap/merging.ts. */

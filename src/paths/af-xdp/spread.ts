@@ -32,6 +32,8 @@ export interface Wanted {
   readonly table: Uint8Array;
   /** Receive queues that the device has. */
   readonly queues: number;
+  /** Whether the device is up, or was: some drivers have no table before. */
+  readonly isUp: boolean;
 }
 
 /**
@@ -49,7 +51,7 @@ export function spreadDevice(shim: Shim, ifindex: number, wanted: Wanted, settin
   if (before === undefined || before.table.length === 0) return false;
 
   const want = agrees(before, wanted) ? rssValue(before) : changeFor(before, wanted);
-  const original = (value: RssValue): RssValue => originalRss(value, wanted.queues);
+  const original = (value: RssValue): RssValue => originalRss(value, wanted.queues, wanted.isUp);
   if (settings.set(rssSetting(shim, ifindex), want, original) < 0) return false;
   for (const flow of Object.values(Flow)) {
     settings.set(fieldsSetting(shim, ifindex, flow), ADDRESSES_AND_PORTS);
