@@ -1,5 +1,6 @@
 /** Devices come back as others: another name, another ifindex, another namespace, another host. */
 import { describe, expect, it } from 'vitest';
+import { kernelIsAtLeast } from '../../dist/src/kernel/release.js';
 import { ip } from '../../dist/src/lab/namespaces.js';
 import {
   expectUnharmed,
@@ -12,6 +13,9 @@ import {
   until,
 } from '../system/harness.ts';
 import { linkIn } from '../system/machine-state.ts';
+
+/** Before Linux 6.2 a device is renamed while it is down: then it goes, and comes back. */
+const RENAMED_DOWN = !kernelIsAtLeast(6, 2);
 
 describe('a port', () => {
   it('takes the VF back under any name and ifindex, and loses nothing', async () => {
@@ -36,11 +40,16 @@ describe('a port', () => {
     await scene.plug('vf0');
     await passed(traffic);
     const before = scene.port.failovers().length;
+    if (RENAMED_DOWN) await scene.nic.moveDataPath('synthetic');
     scene.nic.renameVf('enP1s2np0');
+    if (RENAMED_DOWN) {
+      await until('the VF left, and taken back', () => scene.port.failovers().length >= before + 4);
+      await scene.nic.moveDataPath('vf');
+    }
     await passed(traffic);
     scene.nic.renameNetvsc('hv0');
     await passed(traffic);
-    expect(scene.port.failovers()).toHaveLength(before);
+    if (!RENAMED_DOWN) expect(scene.port.failovers()).toHaveLength(before);
     expect(owners(scene.port)).toEqual(['vf', 'vf']);
     await scene.unplug();
     await passed(traffic);

@@ -9,13 +9,16 @@ import { execFileSync } from 'node:child_process';
 import { constants, existsSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { imbalances } from '../../dist/src/cli/imbalances.js';
-import { openPort } from '../../dist/src/index.js';
+import { openPorts } from '../../dist/src/index.js';
+import { SECOND_ADDRESS } from './second.mjs';
 
 const { RIG_SYN, RIG_MAC, RIG_QUEUES, RIG_FAILOVER } = process.env;
 const NETVSC = 'netvsc0';
 /** Its own, lest the port take it for the VF: a NetVSC has no such leg. */
 const SYNTHETIC_MAC = '02:00:00:00:00:08';
 const OUTSIDE_MAC = '02:00:00:00:00:99';
+/** Who the guest answers for: its own address, and that of a second port. */
+const ADDRESSES = ['10.77.0.2', SECOND_ADDRESS];
 /** Generous: what has not happened on an emulated machine by then never will. */
 const PATIENCE_MILLIS = 120_000;
 
@@ -95,6 +98,9 @@ export function buildNetvsc() {
   `);
 }
 
+/** What a port finds, or is told to take for a NetVSC. */
+export const netvscName = () => (RIG_FAILOVER ? failoverDevice() : NETVSC);
+
 /** By its driver: another way than the port's. */
 const failoverDevice = () =>
   readdirSync('/sys/class/net').find((name) =>
@@ -154,24 +160,41 @@ export class Machine {
 
   static async open(options = {}) {
     const machine = new Machine();
-    Machine.current = machine;
-    const named = RIG_FAILOVER || options.device ? {} : { netvsc: NETVSC, force: true };
-    machine.port = await openPort({
-      ...{ ...named, queues: Number(RIG_QUEUES) },
+    await machine.openPort(options);
+    return machine;
+  }
+
+  async openPort({ others = [], ...options } = {}) {
+    Machine.current = this;
+    const named =
+      RIG_FAILOVER || options.device ? { device: options.device } : { netvsc: NETVSC, force: true };
+    const [port] = await openPorts({
+      queues: Number(RIG_QUEUES),
       handler: new URL('../../dist/src/handlers/echo.js', import.meta.url),
-      handlerOptions: { address: '10.77.0.2' },
+      handlerOptions: { address: ADDRESSES },
       ...options,
+      ports: [named, ...others],
     });
-    machine.port.on('error', ({ code, message }) => {
+    this.port = port;
+    port.on('error', ({ code, message }) => {
       const [line] = message.split('\n');
       // What a card cannot do is told, and no failure.
-      if (code === 'ERR_DEVICE_SETTINGS') machine.notes.push(line);
-      else machine.failures.push(line);
+      if (code === 'ERR_DEVICE_SETTINGS') this.notes.push(line);
+      else this.failures.push(line);
     });
-    machine.port.on('link', (news) =>
-      machine.news.push(`${news.path} ${news.state} ${news.detail ?? ''}`.trim()),
-    );
+    port.on('link', (news) => this.news.push(`${news.path} ${news.state} ${news.detail ?? ''}`.trim()));
+  }
+
+  /** In the place of a port that another process holds: see held.mjs. */
+  static behind(port) {
+    const machine = new Machine();
+    machine.port = port;
     return machine;
+  }
+
+  /** Whether the card has an XDP program. */
+  get hasProgram() {
+    return sh(`ip -d link show ${this.vf}`).includes('xdp');
   }
 
   /** On the card in slot 1 alone, by whichever path that comes to. */
@@ -275,6 +298,11 @@ export class Machine {
     await rig.ask(`traffic start ${JSON.stringify(pace)}`);
   }
 
+  /** The same in a VLAN, in full frames and slowly. */
+  async driveTagged() {
+    await rig.ask('traffic tagged');
+  }
+
   /** Until so many more packets have come back. */
   async passed(packets = 150) {
     const look = async () => JSON.parse(await rig.ask('traffic look')).received;
@@ -287,7 +315,8 @@ export class Machine {
 
   /** Ends traffic and port, and says what came of them. */
   async finish() {
-    const { packets, icmp } = JSON.parse(await rig.ask('traffic stop'));
+    const { packets, icmp, untagged = 0 } = JSON.parse(await rig.ask('traffic stop'));
+    if (untagged > 0) this.failures.push(`${untagged} came back without their tag`);
     const { port } = this;
     await until('the counters settle', () => imbalances(port.stats()).length === 0, 5_000).catch(() => {});
     this.failures.push(...imbalances(port.stats()));

@@ -10,6 +10,7 @@
  *     path syn|vf            which leg gets the guest's unicast: the host's half of a switch
  *     link syn|vf up|down    carrier
  *     traffic start OPTIONS  numbered traffic from the outside host: see outside.mjs
+ *     traffic tagged         numbered traffic in a VLAN: see tagged.mjs
  *     traffic look, stop     its progress, its report: JSON
  *     out COMMAND            runs a shell command in the outside host's namespace
  *     exit N                 the guest's script has ended with N
@@ -93,15 +94,18 @@ const VF = {
   },
 };
 
+async function send(name, ...args) {
+  const program = fileURLToPath(new URL(name, import.meta.url));
+  const stdio = ['ignore', 'inherit', 'inherit', 'ipc'];
+  outside = spawn('nsenter', inOutside(process.execPath, program, ...args), { stdio });
+  outsideEnded = new AbortController();
+  outside.on('exit', () => outsideEnded.abort(new Error('the traffic ended')));
+  await said();
+}
+
 const TRAFFIC = {
-  async start(options) {
-    const program = fileURLToPath(new URL('outside.mjs', import.meta.url));
-    const stdio = ['ignore', 'inherit', 'inherit', 'ipc'];
-    outside = spawn('nsenter', inOutside(process.execPath, program, options || '{}'), { stdio });
-    outsideEnded = new AbortController();
-    outside.on('exit', () => outsideEnded.abort(new Error('the traffic ended')));
-    await said();
-  },
+  start: (options) => send('outside.mjs', options || '{}'),
+  tagged: () => send('tagged.mjs'),
   look: () => asked('look'),
   stop: () => asked('stop'),
 };

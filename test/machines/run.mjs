@@ -16,11 +16,24 @@ import { SUITES } from './suites.mjs';
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const PROJECT = join(HERE, '../..');
 const FOLDER = process.env.TWINPATH_MACHINES ?? join(homedir(), '.cache/twinpath-machines');
-const KERNELS = ['6.1', '6.12', 'newest'];
+/** Debian 12's two, and of other suites: the pattern of a version, and where it is. */
+const KERNELS = { '5.10': ['^5\\.10', 'bullseye'], 6.1: undefined, 6.12: undefined, newest: [] };
 /** Scenarios run with each card; of the project's own tests the card makes no difference, so they run with the first. */
 const NAMES = [...Object.keys(SCENARIOS), ...Object.keys(SUITES)];
-/** What plugs each: the last is an e1000e that the guest's kernel pairs with the synthetic NIC, to a net_failover device. */
-const CARDS = { igb: 'igb', e1000e: 'e1000e', vmxnet3: 'vmxnet3', virtio: 'virtio', failover: 'e1000e' };
+/**
+ * What is plugged in, and how QEMU is to make it. `failover` is an e1000e that the guest's kernel pairs with the synthetic
+ * NIC, to a net_failover device.
+ */
+const CARDS = {
+  igb: { model: 'igb' },
+  e1000e: { model: 'e1000e' },
+  vmxnet3: { model: 'vmxnet3' },
+  virtio: { model: 'virtio' },
+  'virtio-rss': { model: 'virtio', options: 'rss=on,hash=on' },
+  /** With zero-copy, where the driver has it: it wants to map its memory itself. */
+  'virtio-zc': { model: 'virtio', options: 'iommu_platform=on' },
+  failover: { model: 'e1000e' },
+};
 const NICS = Object.keys(CARDS);
 /** QEMU takes no igb as a primary ("must be in its own PCI slot"), and no other one while it remembers one that was yanked; a leg is no card alone. */
 const NOT_FOR_FAILOVER = ['yank', 'alone'];
@@ -36,7 +49,7 @@ const HELP = `Usage: npm run test:machines -- [options]
 Boots emulated machines with Debian's kernels, and plugs real PCI cards in and out of them under a port.
 
 Options:
-  --kernel LIST   ${KERNELS.join(', ')} (default: all)
+  --kernel LIST   ${Object.keys(KERNELS).join(', ')} (default: all)
   --nic LIST      ${NICS.join(', ')} (default: all)
   --only LIST     ${NAMES.join(', ')} (default: all)
   --smoke         6.1 with igb, graceful: what CI runs; skipped where no guest can be prepared
@@ -68,7 +81,7 @@ function asked() {
   };
   if (values.smoke) return { ...values, kernels: ['6.1'], nics: ['igb'], scenarios: ['graceful'] };
   const scenarios = list('only', NAMES);
-  return { ...values, kernels: list('kernel', KERNELS), nics: list('nic', NICS), scenarios };
+  return { ...values, kernels: list('kernel', Object.keys(KERNELS)), nics: list('nic', NICS), scenarios };
 }
 
 /** What runs now: it ends with this program. */
@@ -110,8 +123,9 @@ async function prepare(script, ...args) {
 }
 
 async function prepared(kernel) {
-  const name = kernel === 'newest' ? await prepare('prepare-kernel.sh') : kernel;
-  if (kernel !== 'newest') await prepare('prepare.sh', kernel);
+  const suite = KERNELS[kernel];
+  if (suite === undefined) await prepare('prepare.sh', kernel);
+  const name = suite === undefined ? kernel : await prepare('prepare-kernel.sh', ...suite);
   if (!existsSync(join(FOLDER, 'qemu/usr/bin/qemu-system-x86_64')))
     console.error(await prepare('prepare-qemu.sh'));
   return name;
@@ -122,7 +136,9 @@ async function boot(kernel, name, nic, scenarios, told) {
   rmSync(results, { recursive: true, force: true });
   mkdirSync(results, { recursive: true });
   const timeout = BOOT_SECONDS + scenarios.length * SCENARIO_SECONDS;
-  const cards = nic === 'failover' ? ['--vf', 'none', '--failover'] : ['--vf', nic];
+  const { model, options } = CARDS[nic];
+  const cards = nic === 'failover' ? ['--vf', 'none', '--failover'] : ['--vf', model];
+  if (options !== undefined) cards.push('--vf-options', options);
   const args = [name, ...cards, '--share', PROJECT, '--run', join(HERE, 'guest.mjs')];
   const found = [];
   const status = await run(
@@ -135,7 +151,7 @@ async function boot(kernel, name, nic, scenarios, told) {
       '--timeout',
       String(timeout),
       '--',
-      CARDS[nic],
+      model,
       ...scenarios,
     ],
     (line) => {

@@ -2,7 +2,9 @@
  * What is done to a port on a machine. Each takes the card's model, and returns what `Machine.finish` says: nothing may be
  * lost, doubled or out of order, but what a scenario allows to be lost.
  */
+import { HeldPort } from './held.mjs';
 import { Machine, settingsOf } from './machine.mjs';
+import { Second } from './second.mjs';
 import { download, serve } from './tcp.mjs';
 
 /** More than an emulated machine answers at once: packets always wait in the rings. */
@@ -111,6 +113,80 @@ export const SCENARIOS = {
     await machine.passed();
     if (model === 'igb' && !machine.mode.startsWith('native')) machine.failures.push(`by ${machine.mode}`);
     return machine.finish();
+  },
+
+  /** In a VLAN that the guest's kernel does not know. A card that drops such frames loses them, and the port is to say so. */
+  async vlan(model) {
+    const machine = await Machine.open(few(model));
+    await machine.driveTagged();
+    for (let cycle = 0; cycle < 2; cycle++) {
+      await machine.passed();
+      await machine.plug(model, { slot: 1 + cycle });
+      if (machine.notes.some((note) => note.includes('frames of VLANs')))
+        machine.allowed = EVERYTHING_UNDER_WAY;
+      else await machine.passed();
+      await machine.unplug();
+    }
+    await machine.passed();
+    return machine.finish();
+  },
+
+  /** Packets of 1,500 bytes, the most that an Ethernet carries, by card and bridge in turn. */
+  async long(model) {
+    const machine = await Machine.open(few(model));
+    await machine.drive({ bytes: 1472 });
+    for (let cycle = 0; cycle < 2; cycle++) {
+      await machine.passed();
+      await machine.plug(model, { slot: 1 + cycle });
+      await machine.passed();
+      await machine.unplug();
+    }
+    await machine.passed();
+    return machine.finish();
+  },
+
+  /**
+   * The process that holds the port is killed while the card serves: the machine's own stack has its traffic at once, and the
+   * next port takes over.
+   */
+  async kill(model) {
+    const server = await serve();
+    const held = await HeldPort.open();
+    const machine = Machine.behind(held);
+    machine.allowed = EVERYTHING_UNDER_WAY;
+    await machine.drive({ rate: 100, window: 60 }); // no more than a socket of the guest's holds
+    await machine.plug(model);
+    await machine.passed();
+    if (!machine.hasProgram) machine.failures.push('the card had no program while the port was open');
+    await held.kill();
+    if (machine.hasProgram) machine.failures.push('the card has a program, and nobody who reads');
+    await machine.passed();
+    await machine.openPort(few(model));
+    await machine.owned('vf');
+    await machine.passed();
+    await machine.unplug();
+    await machine.passed();
+    const result = await machine.finish();
+    server.close();
+    return result;
+  },
+
+  /** A second port, served by the same workers, while the first one's card goes and comes. */
+  async two(model) {
+    const second = new Second();
+    const machine = await Machine.open({ ...few(model), others: [second.port] });
+    await machine.drive();
+    await second.drive();
+    for (let cycle = 0; cycle < 2; cycle++) {
+      await machine.plug(model, { slot: 1 + cycle });
+      await machine.passed();
+      await machine.unplug();
+      await machine.passed();
+    }
+    machine.failures.push(...(await second.stop()));
+    const result = await machine.finish();
+    second.remove();
+    return result;
   },
 
   /** Features, channels, RSS key and table of the card are what they were once the port is closed. */

@@ -44,11 +44,11 @@ async function demo() {
   return { ...packets, doubled: packets?.duplicated, failures };
 }
 
-/** A file of tests; each that fails is named. */
+/** A file of tests; each that fails is named. The whole report is beside the machine's console. */
 const file = (project, name) => async () => {
   rmSync(CACHE, { recursive: true, force: true });
   mkdirSync(CACHE, { recursive: true });
-  const report = `${CACHE}/report.json`;
+  const report = `/results/${name}.json`;
   const { status, said } = await run([
     ...[
       'node_modules/vitest/vitest.mjs',

@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
-import { rig, until } from './machine.mjs';
+import { netvscName, rig, until } from './machine.mjs';
 
 const PORT = 8080;
 /** Where numbered traffic goes. */
@@ -30,10 +30,10 @@ const again = () => {
 again();`.replaceAll('\n', ' ');
 
 export async function serve() {
-  execFileSync('bash', [
-    '-c',
-    'ip addr add 10.77.0.2/24 dev netvsc0; ip neigh replace 10.77.0.1 lladdr 02:00:00:00:00:99 dev netvsc0 nud permanent',
-  ]);
+  const netvsc = netvscName();
+  const address = `ip addr add 10.77.0.2/24 dev ${netvsc}`;
+  const neighbour = `ip neigh replace 10.77.0.1 lladdr 02:00:00:00:00:99 dev ${netvsc} nud permanent`;
+  execFileSync('bash', ['-ec', `${address}; ${neighbour}`]);
   let served = 0;
   const server = createServer((socket) => {
     socket.on('error', () => {}); // the client says so
@@ -53,7 +53,7 @@ export async function serve() {
     close() {
       server.close();
       echo.close();
-      execFileSync('ip', ['addr', 'flush', 'dev', 'netvsc0']);
+      execFileSync('ip', ['addr', 'flush', 'dev', netvsc]);
     },
   };
 }
