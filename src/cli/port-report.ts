@@ -2,6 +2,7 @@
  * A port as commands show it: what happens, while it happens, and what came of it when it is closed.
  */
 import type { FrameLedger } from '../group.ts';
+import type { Failover } from '../memory/journal.ts';
 import { nowNanos } from '../memory/shared.ts';
 import type { Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
@@ -27,11 +28,13 @@ export interface PortReport {
  * Prints the events of a port while `use` runs, then closes the port.
  *
  * @param use gets a function that adds a problem to the report
+ * @param events 'all', or only those that come after a port has opened and before it closes: failovers and troubles
  */
 export async function reportOn(
   port: Port,
   terminal: Terminal,
   use: (addProblem: (problem: string) => void) => Promise<void>,
+  events: 'all' | 'few' = 'all',
 ): Promise<PortReport> {
   const started = nowNanos();
   const problems: string[] = [];
@@ -39,6 +42,7 @@ export async function reportOn(
   let paths = port.paths;
   try {
     watch(port, terminal, problems);
+    if (events === 'all') watchDevices(port, terminal);
     await use((problem) => problems.push(problem));
     frames = await audited(port);
     paths = port.paths; // as they were, not as close leaves them
@@ -59,29 +63,45 @@ export async function reportOn(
   };
 }
 
-/** Tells what happens, as it happens. */
+/** Prints failovers and troubles when they happen. */
 function watch(port: Port, terminal: Terminal, problems: string[]): void {
-  for (const [path, { device, driver, mode, tie, protects }] of Object.entries(port.paths)) {
-    const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
-    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${tie}${kept}`);
-  }
   port.on('path', (failover) => {
-    terminal.say(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
-  });
-  port.on('link', ({ path, device, state, detail }) => {
-    terminal.say(
-      `${path}: ${device} ${state === 'failed' ? '' : 'is '}${state}${detail === undefined ? '' : ` (${detail})`}`,
-    );
+    if (failover.reason === 'start' || failover.reason === 'close') return;
+    sayFailover(terminal, failover);
   });
   port.on('worker', ({ queue, state, detail }) => {
-    const told = state === 'fallback' ? 'is a fallback without the handler' : state;
-    terminal.say(`worker of queue ${queue} ${told}${detail === undefined ? '' : `: ${detail}`}`);
+    if (state === 'started') return;
+    const reported = state === 'fallback' ? 'is a fallback without the handler' : state;
+    terminal.say(`worker of queue ${queue} ${reported}${detail === undefined ? '' : `: ${detail}`}`);
     if (state === 'died') problems.push(`the worker of queue ${queue} died: ${detail}`);
   });
   port.on('error', ({ message }) => {
     terminal.say(message);
     problems.push(message);
   });
+}
+
+/** Prints what the port consists of, and when a part of it starts, ends or changes. */
+function watchDevices(port: Port, terminal: Terminal): void {
+  for (const [path, { device, driver, mode, tie, protects }] of Object.entries(port.paths)) {
+    const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
+    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${tie}${kept}`);
+  }
+  port.on('path', (failover) => {
+    if (failover.reason === 'start' || failover.reason === 'close') sayFailover(terminal, failover);
+  });
+  port.on('link', ({ path, device, state, detail }) => {
+    terminal.say(
+      `${path}: ${device} ${state === 'failed' ? '' : 'is '}${state}${detail === undefined ? '' : ` (${detail})`}`,
+    );
+  });
+  port.on('worker', ({ queue, state }) => {
+    if (state === 'started') terminal.say(`worker of queue ${queue} started`);
+  });
+}
+
+function sayFailover(terminal: Terminal, failover: Failover): void {
+  terminal.say(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
 }
 
 function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLedger[]): string[] {

@@ -1,4 +1,5 @@
 /** A VF that a lab's host gives and takes, and a port that follows. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostNic } from '../lab/memory-nic.ts';
 import { until } from '../lab/patience.ts';
 import type { Port } from '../port.ts';
@@ -28,4 +29,13 @@ export async function giveVf({ port, nic }: PortOnNic, name?: string): Promise<v
 export async function takeVf({ port, nic }: PortOnNic): Promise<void> {
   await nic.unplug();
   await switched(port, 'synthetic');
+}
+
+/** Takes the VF and gives it back, each for so many seconds, until the signal aborts. @throws ERR_TIMEOUT */
+export async function alternateVf(pair: PortOnNic, seconds: number, signal: AbortSignal): Promise<void> {
+  for (let given = true; ; given = !given) {
+    await sleep(seconds * 1000, undefined, { signal }).catch(() => {});
+    if (signal.aborted) return;
+    await (given ? takeVf(pair) : giveVf(pair));
+  }
 }
