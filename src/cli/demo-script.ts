@@ -4,9 +4,9 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { monotonicNanos } from '../lab/clock.ts';
-import { until } from '../lab/patience.ts';
 import type { Window } from '../lab/sequence.ts';
 import type { Stage } from './demo-stage.ts';
+import { giveVf, switched, takeVf } from './vf-moves.ts';
 
 /** What the script did, as far as it got. */
 export interface Performance {
@@ -26,7 +26,6 @@ const VF_SHARE = 0.6;
 const LEAST_PAUSE_MILLIS = 100;
 /** The host takes this long to notice that its VF port has died. */
 const NOTICE_MILLIS = 30;
-const SWITCH_MILLIS = 10_000;
 
 export function cyclesIn(seconds: number): number {
   return Math.min(MOST_CYCLES, Math.max(FEWEST_CYCLES, Math.round(seconds / CYCLE_SECONDS)));
@@ -51,19 +50,13 @@ export async function perform(
     const millis = ((cycle / cycles) * seconds * 1e9 - (monotonicNanos() - start)) / 1e6;
     await sleep(Math.max(LEAST_PAUSE_MILLIS, millis), undefined, { signal }).catch(() => {});
   };
-  const followed = (path: 'vf' | 'synthetic'): Promise<void> =>
-    until(`switch of every queue to the path ${path}`, SWITCH_MILLIS, () =>
-      port.stats().queues.every(({ owner }) => owner === path),
-    );
 
   for (let cycle = 0; cycle < cycles; cycle++) {
     if (signal.aborted) return performance;
     // A VF may come back under another name: here it always does.
     const name = `vf${cycle}`;
     tell(`the host gives VF ${name}`);
-    await nic.plug({ name });
-    await followed('vf');
-    await nic.moveDataPath('vf');
+    await giveVf({ port, nic }, name);
     await pauseUntil(cycle + VF_SHARE);
     if (cycle === cycles - 2) {
       tell(`VF ${name} vanishes without a word`);
@@ -72,11 +65,11 @@ export async function perform(
       await sleep(NOTICE_MILLIS);
       await nic.hostNotices();
       performance.windows.push({ name: SURPRISE, from, to: monotonicNanos() });
+      await switched(port, 'synthetic');
     } else {
       tell(`the host takes VF ${name}`);
-      await nic.unplug();
+      await takeVf({ port, nic });
     }
-    await followed('synthetic');
     await pauseUntil(cycle + 1);
     performance.cycles++;
   }

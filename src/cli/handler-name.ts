@@ -82,3 +82,13 @@ export function checkOptionless(name: string, options: Readonly<Record<string, u
   if (first === undefined || HANDLERS[name]?.options.length !== 0) return;
   throw new TwinpathError('ERR_OPTION_UNKNOWN', { device: first, hint: `${name} has no options.` });
 }
+
+/** The options with an address for a built-in handler that takes one, unless they have it already. */
+export function withAddress(
+  name: string,
+  options: Readonly<Record<string, unknown>>,
+  address: string,
+): Record<string, unknown> {
+  const takesAddress = HANDLERS[name]?.options.includes('address');
+  return takesAddress ? { address, ...options } : { ...options };
+}

@@ -4,15 +4,17 @@
  */
 const CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
+type SignalName = keyof typeof CODES;
+
 export class Interruption {
   readonly #controller = new AbortController();
-  #code = 0;
+  #received: SignalName | undefined;
 
   constructor() {
-    for (const name of Object.keys(CODES) as (keyof typeof CODES)[]) {
+    for (const name of Object.keys(CODES) as SignalName[]) {
       process.on(name, () => {
-        if (this.#code !== 0) process.exit(CODES[name]);
-        this.#code = CODES[name];
+        if (this.#received !== undefined) process.exit(CODES[name]);
+        this.#received = name;
         this.#controller.abort();
       });
     }
@@ -22,8 +24,35 @@ export class Interruption {
     return this.#controller.signal;
   }
 
+  /** The first signal that came. */
+  get received(): SignalName | undefined {
+    return this.#received;
+  }
+
   /** What a shell expects of a process that such a signal ended early; 0 if none came. */
   get exitCode(): number {
-    return this.#code;
+    return this.#received === undefined ? 0 : CODES[this.#received];
+  }
+}
+
+/**
+ * What `open` opens, or undefined if it was interrupted and has undone what it did. The signal that it gets aborts
+ * only while it opens: an open port is looked at once more before it is closed.
+ */
+export async function unlessInterrupted<T>(
+  interrupted: AbortSignal,
+  open: (signal: AbortSignal) => Promise<T>,
+): Promise<T | undefined> {
+  const opening = new AbortController();
+  const abort = (): void => opening.abort();
+  interrupted.addEventListener('abort', abort);
+  try {
+    if (interrupted.aborted) return undefined;
+    return await open(opening.signal);
+  } catch (error) {
+    if (interrupted.aborted) return undefined;
+    throw error;
+  } finally {
+    interrupted.removeEventListener('abort', abort);
   }
 }

@@ -16,8 +16,9 @@ import { Interruption } from './interruption.ts';
 import { list } from './list.ts';
 import { run } from './run.ts';
 import { Terminal } from './terminal.ts';
+import { tryHandler } from './try.ts';
 
-const COMMANDS = [demo, list, run];
+const COMMANDS = [demo, list, run, tryHandler];
 const USAGE_CODES = new Set(['ERR_COMMAND_UNKNOWN', 'ERR_OPTION_UNKNOWN', 'ERR_OPTION_INVALID']);
 
 /** Resolves with the exit code. Rejects with what is no mistake of a person's. */

@@ -2,16 +2,15 @@
  * `twinpath run HANDLER`: a port with that handler until Ctrl-C, then its statistics.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { FrameLedger } from '../group.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { openPort, type Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
-import { audited } from './audit.ts';
 import { type Command, EXIT, type Surroundings } from './command.ts';
-import { failoverLine, mergeFailovers } from './failovers.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
 import { columns } from './help.ts';
+import { unlessInterrupted } from './interruption.ts';
+import { count, reportOn, summary } from './port-report.ts';
 import type { Terminal } from './terminal.ts';
 
 export const run: Command = {
@@ -139,85 +138,17 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
-  const started = nowNanos();
-  const problems: string[] = [];
-  let frames: FrameLedger[] = [];
-  let paths = port.paths;
-  try {
-    watch(port, terminal, problems);
+  const report = await reportOn(port, terminal, async () => {
+    terminal.say(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
     const timer = terminal.live ? setInterval(showRate(port, terminal), 1000) : undefined;
     await ended(interruption.signal, port, seconds);
     clearInterval(timer);
     terminal.panel([]);
-    frames = await audited(port);
-    paths = port.paths; // as they were, not as close leaves them
-    const idle = port.stats().queues.filter(({ owner }) => owner === 'none').length;
-    if (idle > 0) problems.push(`at the end ${idle} of ${frames.length} queues had no path to send by`);
-  } finally {
-    await port.close();
-  }
-
-  const statistics = port.stats();
-  const failovers = mergeFailovers(port.failovers());
-  problems.push(...problemsOf(statistics, frames));
-  const { device, mac } = port;
-  const result = {
-    ...{ ok: problems.length === 0, problems, device, mac, paths },
-    seconds: Math.round((nowNanos() - started) / 1e7) / 100,
-    ...{ statistics, failovers, frames },
-  };
-  if (args.flags.has('json')) await terminal.printJson(result);
-  else await terminal.print(summary(statistics, frames));
-  for (const problem of new Set(problems)) terminal.say(`twinpath: ${problem}`);
-  return problems.length === 0 ? EXIT.WELL : EXIT.NOT_WELL;
-}
-
-/**
- * What `open` opens, or undefined if it was interrupted and has undone what it did. The signal that it gets aborts
- * only while it opens: an open port is looked at once more before it is closed.
- */
-async function unlessInterrupted<T>(
-  interrupted: AbortSignal,
-  open: (signal: AbortSignal) => Promise<T>,
-): Promise<T | undefined> {
-  const opening = new AbortController();
-  const abort = (): void => opening.abort();
-  interrupted.addEventListener('abort', abort);
-  try {
-    if (interrupted.aborted) return undefined;
-    return await open(opening.signal);
-  } catch (error) {
-    if (interrupted.aborted) return undefined;
-    throw error;
-  } finally {
-    interrupted.removeEventListener('abort', abort);
-  }
-}
-
-/** Tells what happens, as it happens. */
-function watch(port: Port, terminal: Terminal, problems: string[]): void {
-  for (const [path, { device, driver, mode, tie, protects }] of Object.entries(port.paths)) {
-    const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
-    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${tie}${kept}`);
-  }
-  terminal.say(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
-  port.on('path', (failover) => {
-    terminal.say(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
   });
-  port.on('link', ({ path, device, state, detail }) => {
-    terminal.say(
-      `${path}: ${device} ${state === 'failed' ? '' : 'is '}${state}${detail === undefined ? '' : ` (${detail})`}`,
-    );
-  });
-  port.on('worker', ({ queue, state, detail }) => {
-    const told = state === 'fallback' ? 'is a fallback without the handler' : state;
-    terminal.say(`worker of queue ${queue} ${told}${detail === undefined ? '' : `: ${detail}`}`);
-    if (state === 'died') problems.push(`the worker of queue ${queue} died: ${detail}`);
-  });
-  port.on('error', ({ message }) => {
-    terminal.say(message);
-    problems.push(message);
-  });
+  if (args.flags.has('json')) await terminal.printJson(report);
+  else await terminal.print(summary(report));
+  for (const problem of new Set(report.problems)) terminal.say(`twinpath: ${problem}`);
+  return report.ok ? EXIT.WELL : EXIT.NOT_WELL;
 }
 
 /** Until it is interrupted, the time is over, or the port has closed by itself. */
@@ -248,45 +179,4 @@ function showRate(port: Port, terminal: Terminal): () => void {
     before = now;
     at = nanos;
   };
-}
-
-function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLedger[]): string[] {
-  const found = handlerErrors === 0 ? [] : [`the handler threw ${count(handlerErrors)} times`];
-  if (frames.length === 0) found.push('a worker did not say where its frames are');
-  frames.forEach(({ total, accounted, duplicates }, queue) => {
-    if (accounted !== total) found.push(`queue ${queue} accounts for ${accounted} of its ${total} frames`);
-    if (duplicates !== 0) found.push(`queue ${queue} has ${duplicates} frames in two places`);
-  });
-  return found;
-}
-
-function summary(statistics: PortStatistics, frames: FrameLedger[]): string {
-  const { received, transmitted, sent, dropped, paths, queues } = statistics;
-  const { passed, fromHost, delivered, forwarded, handedOver } = statistics;
-  const elsewhere = [
-    [delivered, `${count(delivered)} delivered to the application`],
-    [forwarded, `${count(forwarded)} forwarded to other ports`],
-    [handedOver, `${count(handedOver)} handed from worker to worker`],
-  ] as const;
-  const drops = Object.entries(dropped).filter(([, packets]) => packets > 0);
-  const whole = frames.filter(({ total, accounted, duplicates }) => total === accounted && duplicates === 0);
-  return [
-    `${count(received)} packets in, ${count(transmitted)} out, ${count(sent)} of them the handler's own`,
-    ...(['vf', 'synthetic'] as const).map((name) => {
-      const { rxPackets, txPackets, kernel } = paths[name];
-      const lost = Object.entries(kernel).filter(([, packets]) => packets > 0);
-      const missed = lost.map(([counter, packets]) => `, ${counter} ${count(packets)}`).join('');
-      return `  ${name.padEnd(9)} ${count(rxPackets)} in, ${count(txPackets)} out${missed}`;
-    }),
-    ...(passed + fromHost > 0
-      ? [`  machine   ${count(passed)} passed to it, ${count(fromHost)} from it`]
-      : []),
-    ...elsewhere.filter(([packets]) => packets > 0).map(([, line]) => `  ${line}`),
-    `dropped: ${drops.map(([reason, packets]) => `${reason} ${count(packets)}`).join(', ') || 'none'}`,
-    `frames: every one accounted for in ${whole.length} of ${queues.length} queues`,
-  ].join('\n');
-}
-
-function count(value: number): string {
-  return Math.round(value).toLocaleString('en');
 }

@@ -109,6 +109,11 @@ export class Lab {
     }
   }
 
+  /** All three. */
+  get namespaces(): readonly string[] {
+    return [this.outside, this.host, this.guest];
+  }
+
   /** The first NIC, most often the only one. */
   get nic(): Nic {
     return this.nics[0]!;
@@ -134,7 +139,7 @@ export class Lab {
     } finally {
       for (const socket of [hostLinks, hostBridge, hostEthtool, guestLinks, guestBridge]) socket.close();
       shim.close(guestFd);
-      deleteNamespaces([this.outside, this.host, this.guest]);
+      deleteNamespaces(this.namespaces);
     }
   }
 

@@ -13,6 +13,8 @@ import { inNamespace } from '../kernel/namespace.ts';
 import type { Shim } from '../kernel/shim.ts';
 
 const FOLDER = '/run/netns';
+const LACKING =
+  'A lab needs root, with CAP_SYS_ADMIN and CAP_NET_ADMIN: in a container only a privileged one has them.';
 const LAB = /^tp-(\d+)-\d+-\w+$/;
 /** Labs of one thread; worker threads of a process number theirs apart without asking each other. */
 const LABS_PER_THREAD = 1000;
@@ -66,7 +68,7 @@ export function ip(lines: readonly string[], namespace?: string): void {
   if (status === 0) return;
   const complaint = stderr.trim().split('\n')[0] ?? '';
   if (/not permitted|permission denied/i.test(complaint)) {
-    throw new TwinpathError('ERR_PERMISSION', { detail: complaint, hint: 'A lab needs root.' });
+    throw new TwinpathError('ERR_PERMISSION', { detail: complaint, hint: LACKING });
   }
   throw new TwinpathError('ERR_LAB', { device: namespace, detail: `ip says "${complaint}"` });
 }

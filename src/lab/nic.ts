@@ -74,6 +74,11 @@ export class Nic {
     return this.#netvsc;
   }
 
+  /** The name of the device outside, which has `outsideAddress`. */
+  get outsideDevice(): string {
+    return `u${this.number}`;
+  }
+
   /** The VF's name, wherever it is now; `undefined` while it is unplugged. */
   get vf(): string | undefined {
     return this.#vf?.name;

@@ -9,10 +9,11 @@ import {
   whole,
 } from '../../src/cli/arguments.ts';
 import { demo } from '../../src/cli/demo.ts';
-import { BUILT_IN_HELP, checkOptionless, handlerUrl } from '../../src/cli/handler-name.ts';
+import { BUILT_IN_HELP, checkOptionless, handlerUrl, withAddress } from '../../src/cli/handler-name.ts';
 import { commandHelp, generalHelp } from '../../src/cli/help.ts';
 import { list } from '../../src/cli/list.ts';
 import { run } from '../../src/cli/run.ts';
+import { tryHandler } from '../../src/cli/try.ts';
 import type { HandlerModule } from '../../src/datapath/handler.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { loaded } from '../fixtures/frames.ts';
@@ -122,7 +123,7 @@ describe('a command line', () => {
 
 describe('help', () => {
   it('explains every option of every command, with examples and exit codes', () => {
-    for (const { table } of [demo, list, run]) {
+    for (const { table } of [demo, list, run, tryHandler]) {
       const help = commandHelp(table);
       for (const name of Object.keys(table.options)) expect(help).toContain(`--${name}`);
       expect(help).toMatch(/Examples:\n {2}twinpath/);
@@ -157,5 +158,12 @@ describe('a handler', () => {
   it('that nobody knows is an error that names the nearest', () => {
     expect(() => handlerUrl('refelct')).toThrow(/Did you mean "reflect"\?/);
     expect(() => handlerUrl('./missing.js')).toThrow(/there is no file \.\/missing\.js/);
+  });
+
+  it('gets an address when it is built in, takes one and none is given', () => {
+    expect(withAddress('echo', { port: 9 }, '10.77.0.2')).toEqual({ address: '10.77.0.2', port: 9 });
+    expect(withAddress('dns', { address: '10.0.0.5' }, '10.77.0.2')).toEqual({ address: '10.0.0.5' });
+    expect(withAddress('count', { top: 3 }, '10.77.0.2')).toEqual({ top: 3 });
+    expect(withAddress('./handler.js', {}, '10.77.0.2')).toEqual({});
   });
 });

@@ -1,0 +1,91 @@
+/** A command, or a person's shell, in the network namespace of a lab's peer. */
+import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { isAbsolute } from 'node:path';
+import { TwinpathError } from '../errors.ts';
+import type { Lab } from '../lab/host.ts';
+import { endProcesses } from '../lab/processes.ts';
+import type { Interruption } from './interruption.ts';
+import { isExecutable } from './try-hints.ts';
+
+/** What runs in the peer's namespace. */
+export interface PeerCommand {
+  readonly words: readonly string[];
+  readonly environment: NodeJS.ProcessEnv;
+  /** Asks it to end. An interactive shell ignores SIGTERM, and saves its history on SIGHUP. */
+  readonly hangUp: NodeJS.Signals | undefined;
+}
+
+const FALLBACK_SHELL = '/bin/sh';
+const PROMPT = '(twinpath peer) ';
+
+/** A command line for sh. */
+export function commandLine(line: string, environment: NodeJS.ProcessEnv): PeerCommand {
+  return { words: ['sh', '-c', line], environment, hangUp: undefined };
+}
+
+/**
+ * The shell that SHELL names by an absolute path, or else /bin/sh. With a terminal the prompt says where the shell is:
+ * bash and fish put it before the prompt of the person's own rc file; others take PS1, unless such a file sets it.
+ */
+export function personsShell(environment: NodeJS.ProcessEnv, hasTerminal: boolean): PeerCommand {
+  const { SHELL = '' } = environment;
+  const shell = isAbsolute(SHELL) && isExecutable(SHELL) ? SHELL : FALLBACK_SHELL;
+  if (!hasTerminal) return { words: [shell], environment, hangUp: 'SIGHUP' };
+  const prompts: Readonly<Record<string, () => Pick<PeerCommand, 'words' | 'environment'>>> = {
+    bash: () => ({
+      words: [shell],
+      // Before its first prompt, when it has read its rc files.
+      environment: { ...environment, PROMPT_COMMAND: `PS1="${PROMPT}$PS1"; unset PROMPT_COMMAND` },
+    }),
+    fish: () => ({
+      words: [
+        shell,
+        '--init-command',
+        `functions --copy fish_prompt twinpath_prompt; function fish_prompt; echo -n "${PROMPT}"; twinpath_prompt; end`,
+      ],
+      environment,
+    }),
+  };
+  const name = shell.slice(shell.lastIndexOf('/') + 1);
+  const prompt = prompts[name]?.() ?? {
+    words: [shell],
+    environment: { ...environment, PS1: `${PROMPT}# ` },
+  };
+  return { ...prompt, hangUp: 'SIGHUP' };
+}
+
+/**
+ * Runs it until it ends or the interruption comes, with this process's standard input and error. Then it ends every
+ * process that is left in the lab.
+ *
+ * @param output the descriptor of its standard output
+ * @returns its exit code, 128 and the number of the signal if one ended it, as a shell has it
+ * @throws ERR_LAB if it cannot be started
+ */
+export async function runInPeer(
+  lab: Lab,
+  { words, environment, hangUp }: PeerCommand,
+  output: number,
+  interruption: Interruption,
+): Promise<number> {
+  const child = spawn('ip', ['netns', 'exec', lab.outside, ...words], {
+    stdio: ['inherit', output, 'inherit'],
+    env: environment,
+  });
+  const exit = new Promise<number>((resolve, reject) => {
+    child.once('error', ({ message }) => reject(new TwinpathError('ERR_LAB', { detail: message })));
+    child.once('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal!]));
+  });
+  await Promise.race([exit, aborted(interruption.signal)]);
+  await endProcesses(lab.namespaces, (interruption.received && hangUp) ?? interruption.received ?? 'SIGTERM');
+  child.kill('SIGKILL'); // it may not have entered the namespace yet
+  return exit;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,148 @@
+/**
+ * A port as commands show it: what happens, while it happens, and what came of it when it is closed.
+ */
+import type { FrameLedger } from '../group.ts';
+import type { Failover } from '../memory/journal.ts';
+import { nowNanos } from '../memory/shared.ts';
+import type { Port } from '../port.ts';
+import type { PortStatistics } from '../statistics.ts';
+import { audited } from './audit.ts';
+import { type FailoverEntry, failoverLine, mergeFailovers } from './failovers.ts';
+import type { Terminal } from './terminal.ts';
+
+/** What came of a port, as `--json` prints it. */
+export interface PortReport {
+  readonly ok: boolean;
+  readonly problems: readonly string[];
+  readonly device: string;
+  readonly mac: string;
+  /** As they were when the port was closed. */
+  readonly paths: Port['paths'];
+  readonly seconds: number;
+  readonly statistics: PortStatistics;
+  readonly failovers: readonly FailoverEntry[];
+  readonly frames: readonly FrameLedger[];
+}
+
+/**
+ * Prints the events of a port while `use` runs, then closes the port.
+ *
+ * @param use gets a function that adds a problem to the report
+ * @param events 'all', or only those that come after a port has opened and before it closes: failovers and troubles
+ */
+export async function reportOn(
+  port: Port,
+  terminal: Terminal,
+  use: (addProblem: (problem: string) => void) => Promise<void>,
+  events: 'all' | 'few' = 'all',
+): Promise<PortReport> {
+  const started = nowNanos();
+  const problems: string[] = [];
+  let frames: FrameLedger[] = [];
+  let paths = port.paths;
+  try {
+    watch(port, terminal, problems);
+    if (events === 'all') watchDevices(port, terminal);
+    await use((problem) => problems.push(problem));
+    frames = await audited(port);
+    paths = port.paths; // as they were, not as close leaves them
+    const idle = port.stats().queues.filter(({ owner }) => owner === 'none').length;
+    if (idle > 0) problems.push(`at the end ${idle} of ${frames.length} queues had no path to send by`);
+  } finally {
+    await port.close();
+  }
+
+  const statistics = port.stats();
+  const failovers = mergeFailovers(port.failovers());
+  problems.push(...problemsOf(statistics, frames));
+  const { device, mac } = port;
+  return {
+    ...{ ok: problems.length === 0, problems, device, mac, paths },
+    seconds: Math.round((nowNanos() - started) / 1e7) / 100,
+    ...{ statistics, failovers, frames },
+  };
+}
+
+/** Prints failovers and troubles when they happen. */
+function watch(port: Port, terminal: Terminal, problems: string[]): void {
+  port.on('path', (failover) => {
+    if (failover.reason === 'start' || failover.reason === 'close') return;
+    sayFailover(terminal, failover);
+  });
+  port.on('worker', ({ queue, state, detail }) => {
+    if (state === 'started') return;
+    const reported = state === 'fallback' ? 'is a fallback without the handler' : state;
+    terminal.say(`worker of queue ${queue} ${reported}${detail === undefined ? '' : `: ${detail}`}`);
+    if (state === 'died') problems.push(`the worker of queue ${queue} died: ${detail}`);
+  });
+  port.on('error', ({ message }) => {
+    terminal.say(message);
+    problems.push(message);
+  });
+}
+
+/** Prints what the port consists of, and when a part of it starts, ends or changes. */
+function watchDevices(port: Port, terminal: Terminal): void {
+  for (const [path, { device, driver, mode, tie, protects }] of Object.entries(port.paths)) {
+    const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
+    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${tie}${kept}`);
+  }
+  port.on('path', (failover) => {
+    if (failover.reason === 'start' || failover.reason === 'close') sayFailover(terminal, failover);
+  });
+  port.on('link', ({ path, device, state, detail }) => {
+    terminal.say(
+      `${path}: ${device} ${state === 'failed' ? '' : 'is '}${state}${detail === undefined ? '' : ` (${detail})`}`,
+    );
+  });
+  port.on('worker', ({ queue, state }) => {
+    if (state === 'started') terminal.say(`worker of queue ${queue} started`);
+  });
+}
+
+function sayFailover(terminal: Terminal, failover: Failover): void {
+  terminal.say(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
+}
+
+function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLedger[]): string[] {
+  const found = handlerErrors === 0 ? [] : [`the handler threw ${count(handlerErrors)} times`];
+  if (frames.length === 0) found.push('a worker did not say where its frames are');
+  frames.forEach(({ total, accounted, duplicates }, queue) => {
+    if (accounted !== total) found.push(`queue ${queue} accounts for ${accounted} of its ${total} frames`);
+    if (duplicates !== 0) found.push(`queue ${queue} has ${duplicates} frames in two places`);
+  });
+  return found;
+}
+
+/** The statistics of a closed port for people, in lines. */
+export function summary({ statistics, frames }: PortReport): string {
+  const { received, transmitted, sent, dropped, paths, queues } = statistics;
+  const { passed, fromHost, delivered, forwarded, handedOver } = statistics;
+  const elsewhere = [
+    [delivered, `${count(delivered)} delivered to the application`],
+    [forwarded, `${count(forwarded)} forwarded to other ports`],
+    [handedOver, `${count(handedOver)} handed from worker to worker`],
+  ] as const;
+  const drops = Object.entries(dropped).filter(([, packets]) => packets > 0);
+  const whole = frames.filter(({ total, accounted, duplicates }) => total === accounted && duplicates === 0);
+  return [
+    `${count(received)} packets in, ${count(transmitted)} out, ${count(sent)} of them the handler's own`,
+    ...(['vf', 'synthetic'] as const).map((name) => {
+      const { rxPackets, txPackets, kernel } = paths[name];
+      const lost = Object.entries(kernel).filter(([, packets]) => packets > 0);
+      const missed = lost.map(([counter, packets]) => `, ${counter} ${count(packets)}`).join('');
+      return `  ${name.padEnd(9)} ${count(rxPackets)} in, ${count(txPackets)} out${missed}`;
+    }),
+    ...(passed + fromHost > 0
+      ? [`  machine   ${count(passed)} passed to it, ${count(fromHost)} from it`]
+      : []),
+    ...elsewhere.filter(([packets]) => packets > 0).map(([, line]) => `  ${line}`),
+    `dropped: ${drops.map(([reason, packets]) => `${reason} ${count(packets)}`).join(', ') || 'none'}`,
+    `frames: every one accounted for in ${whole.length} of ${queues.length} queues`,
+  ].join('\n');
+}
+
+/** A number for people: whole, with separators. */
+export function count(value: number): string {
+  return Math.round(value).toLocaleString('en');
+}

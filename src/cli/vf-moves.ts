@@ -1,0 +1,41 @@
+/** A VF that a lab's host gives and takes, and a port that follows. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { HostNic } from '../lab/memory-nic.ts';
+import { until } from '../lab/patience.ts';
+import type { Port } from '../port.ts';
+
+const SWITCH_MILLIS = 10_000;
+
+export interface PortOnNic {
+  readonly port: Port;
+  readonly nic: HostNic;
+}
+
+/** Resolves when every queue of the port transmits on the path. @throws ERR_TIMEOUT after ten seconds */
+export function switched(port: Port, path: 'vf' | 'synthetic'): Promise<void> {
+  return until(`switch of every queue to the path ${path}`, SWITCH_MILLIS, () =>
+    port.stats().queues.every(({ owner }) => owner === path),
+  );
+}
+
+/** The host gives a VF and delivers by it as soon as the port transmits on it. @throws ERR_TIMEOUT, ERR_LAB */
+export async function giveVf({ port, nic }: PortOnNic, name?: string): Promise<void> {
+  await nic.plug({ name });
+  await switched(port, 'vf');
+  await nic.moveDataPath('vf');
+}
+
+/** The host takes the VF, without a loss. @throws ERR_TIMEOUT, ERR_LAB */
+export async function takeVf({ port, nic }: PortOnNic): Promise<void> {
+  await nic.unplug();
+  await switched(port, 'synthetic');
+}
+
+/** Takes the VF and gives it back, each for so many seconds, until the signal aborts. @throws ERR_TIMEOUT */
+export async function alternateVf(pair: PortOnNic, seconds: number, signal: AbortSignal): Promise<void> {
+  for (let given = true; ; given = !given) {
+    await sleep(seconds * 1000, undefined, { signal }).catch(() => {});
+    if (signal.aborted) return;
+    await (given ? takeVf(pair) : giveVf(pair));
+  }
+}

@@ -1,0 +1,254 @@
+/** `twinpath try`: what it runs, what it passes on, and that nothing is left whichever way it ends. */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { isExecutable } from '../../src/cli/try-hints.ts';
+import { processesIn } from '../../src/lab/processes.ts';
+import { until } from './harness.ts';
+import { Run as Program, type Run, start, temporary, twinpath } from './process.ts';
+
+/** Sends a datagram to UDP port 7 of the guest and prints the answer. */
+const ASK = `"${process.execPath}" -e "
+  const socket = require('node:dgram').createSocket('udp4');
+  socket.on('message', (data) => { console.log(String(data)); socket.close(); });
+  socket.send('hello', 7, '10.77.0.2');"`;
+
+/** Until it is killed. Says its process id first. */
+const STAY = 'echo "at $$"; exec sleep 600';
+
+const namespacesOf = ({ child }: Run): string[] =>
+  readdirSync('/run/netns').filter((name) => name.startsWith(`tp-${child.pid}-`));
+
+/** What its port has saved of a VF's settings. */
+function settingsOf({ child }: Run): string[] {
+  const folder = '/run/twinpath';
+  return readdirSync(folder).filter((file) =>
+    readFileSync(join(folder, file), 'utf8').includes(`"pid":${child.pid},`),
+  );
+}
+
+/** Children of a process that have not ended: the guard, and what runs in the namespace. */
+function childrenOf(pid: number): number[] {
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry) && parentOf(entry) === pid)
+    .map(Number);
+}
+
+/** Undefined for what has ended, reaped or not. */
+function parentOf(pid: number | string): number | undefined {
+  try {
+    const [state, parent] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    return state === 'Z' ? undefined : Number(parent);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A handler module of these words. */
+function module(text: string): string {
+  const file = join(temporary(), 'handler.mjs');
+  writeFileSync(file, text);
+  return file;
+}
+
+/** The command with something that stays in the peer's namespace, its children and the id of what stays. */
+async function staying(line = STAY, ...options: string[]) {
+  const run = start(['try', 'echo', ...options, '--exec', line]);
+  await until('the command', () => {
+    if (run.child.exitCode !== null) throw new Error(run.stderr);
+    return /at \d+\n/.test(run.stdout);
+  });
+  const pid = Number(/at (\d+)/.exec(run.stdout)![1]);
+  expect(processesIn(namespacesOf(run))).toContain(pid);
+  return { run, pid, children: [...childrenOf(run.child.pid!), pid] };
+}
+
+async function expectNothingLeft(run: Run, processes: readonly number[]): Promise<void> {
+  await until('the namespaces gone', () => namespacesOf(run).length === 0);
+  await until('the processes gone', () => processes.every((pid) => parentOf(pid) === undefined));
+}
+
+describe('twinpath try', () => {
+  it('lets a command reach the handler, and passes on what it prints and its exit code', async () => {
+    const { code, stdout, stderr } = await twinpath(['try', 'echo', '--exec', `${ASK}; exit 7`]);
+    expect(code, stderr).toBe(7);
+    expect(stdout).toBe('hello\n');
+    expect(stderr).toMatch(/^1 packets in, 1 out.*\n[\s\S]*every one accounted for in 1 of 1 queues\n$/);
+  });
+
+  it('prints one JSON document with --json, and the output of the command to standard error', async () => {
+    const args = ['try', 'echo', '--json', '--queues', '2', '--exec', `${ASK}; exit 3`];
+    const { code, stdout, stderr } = await twinpath(args);
+    expect(code).toBe(3);
+    expect(stderr).toBe('hello\n');
+    const result = JSON.parse(stdout);
+    expect(result).toMatchObject({ ok: true, problems: [], exitCode: 3, device: 'eth0' });
+    expect(result.statistics).toMatchObject({ received: 1, transmitted: 1 });
+    expect(result.frames).toHaveLength(2);
+  });
+
+  it.each([
+    ['unset', {}],
+    ['wrong', { SHELL: '/nowhere/zsh' }],
+  ])('runs commands from standard input where there is no terminal and SHELL is %s', async (_, shell) => {
+    const run = start(['try', 'drop'], { input: true, env: { PATH: process.env.PATH, ...shell } });
+    run.child.stdin!.end('echo "$0"\nip -brief address show dev u0\nexit 4\n');
+    const { code, stdout } = await run.outcome;
+    expect(code).toBe(4);
+    expect(stdout).toMatch(/^\/bin\/sh\nu0@\S+ +UP +10\.77\.0\.1\/24 *\n$/);
+  });
+
+  it('leaves what the handler passes to the guest, in which programs can be run', async () => {
+    const guest = 'ip netns exec $(ip netns identify | sed s/out/guest/)';
+    const answer = `require('node:dgram').createSocket('udp4').bind(7, () => console.log('up')).on('message', function (data, from) { this.send('from the guest', from.port, from.address, () => process.exit()); })`;
+    const line = `${guest} "${process.execPath}" -e "${answer}" | { read -r up; ${ASK}; }`;
+    const { code, stdout, stderr } = await twinpath(['try', 'host', '--exec', line]);
+    expect(code, stderr).toBe(0);
+    expect(stdout).toBe('from the guest\n');
+    expect(stderr).toMatch(/machine +1 passed to it/);
+  });
+
+  it('takes the VF away and gives it back with --vf-cycle', async () => {
+    const run = start(['try', 'echo', '--json', '--vf-cycle', '1', '--exec', STAY]);
+    await run.said('vf → synthetic');
+    await until('the VF back', () => run.stderr.split('synthetic → vf').length === 3);
+    run.child.kill('SIGTERM');
+    const { code, stdout } = await run.outcome;
+    expect(code).toBe(143);
+    expect(JSON.parse(stdout)).toMatchObject({ ok: false, problems: ['interrupted'], exitCode: 143 });
+  });
+
+  it('runs twice at the same time', async () => {
+    const [first, second] = [start(['try', 'echo', '--exec', ASK]), start(['try', 'echo', '--exec', ASK])];
+    expect(await first.outcome).toMatchObject({ code: 0, stdout: 'hello\n' });
+    expect(await second.outcome).toMatchObject({ code: 0, stdout: 'hello\n' });
+  });
+
+  it('does not call it well when the handler throws, though the command succeeds', async () => {
+    const handler = module("export default () => { throw new Error('not today'); };");
+    const run = start(['try', handler, '--exec', `${ASK} & cat`], { input: true });
+    await run.said('not today');
+    run.child.stdin!.end();
+    const { code, stderr } = await run.outcome;
+    expect(code).toBe(1);
+    expect(stderr).toContain('twinpath: the handler threw');
+  });
+
+  const throwing = "throw new Error('not loaded');";
+  it.each([
+    ['a handler that is not there', () => ['./missing.mjs'], 2, 'there is no file ./missing.mjs'],
+    ['a handler that throws while it loads', () => [module(throwing)], 1, 'not loaded'],
+    ['a handler that exports none', () => [module('export const x = 1;')], 1, 'exports neither'],
+    ['an option that the handler has not', () => ['echo', '--option', 'adress=1'], 2, '"address"'],
+    ['an option that a handler needs', () => ['balance'], 2, 'balance has no address'],
+  ])('answers %s with one sentence, before the command runs', async (_, args, code, words) => {
+    const run = start(['try', ...args(), '--exec', 'echo ran']);
+    const outcome = await run.outcome;
+    expect(outcome).toMatchObject({ code, stdout: '' });
+    expect(outcome.stderr).toContain(words);
+    expect(outcome.stderr.trim().split('\n')).toHaveLength(1);
+    expect(namespacesOf(run)).toEqual([]);
+  });
+
+  it('says to others than root what it needs and what they may do', async () => {
+    const { code, stdout, stderr } = await twinpath(['try', 'echo', '--exec', 'true'], { nobody: true });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(/^twinpath: The kernel refused this user: .*root.*sudo.*twinpath demo.*\n$/);
+  });
+});
+
+describe('a terminal', () => {
+  it.skipIf(!isExecutable('/usr/bin/script'))(
+    'gets what to type, and a shell whose prompt says where it is',
+    async () => {
+      const [node, main] = [process.execPath, join(import.meta.dirname, '../../dist/src/cli/main.js')];
+      const env = { PATH: process.env.PATH, HOME: temporary(), SHELL: '/bin/sh', TERM: 'dumb' };
+      const words = [
+        'script',
+        '--quiet',
+        '--return',
+        '--command',
+        `"${node}" "${main}" try echo`,
+        '/dev/null',
+      ];
+      const run = new Program(words, { input: true, env });
+      await until('the prompt', () => run.stdout.includes('(twinpath peer) # '));
+      expect(run.stdout).toContain('echo is at 10.77.0.2.');
+      expect(run.stdout).toMatch(/ip netns exec tp-\d+-0-guest CMD/);
+      run.child.stdin!.write('exit 6\n');
+      const { code, stdout } = await run.outcome;
+      expect(code).toBe(6);
+      expect(stdout).toContain('0 packets in');
+    },
+  );
+});
+
+describe('nothing is left of twinpath try', () => {
+  it('when the command ends and leaves a process behind', async () => {
+    const run = start(['try', 'drop', '--exec', 'sleep 600 & echo "at $!"']);
+    const { code, stdout } = await run.outcome;
+    expect(code).toBe(0);
+    await expectNothingLeft(run, [Number(/at (\d+)/.exec(stdout)![1])]);
+  });
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)('after %s', async (signal, code) => {
+    const { run, children } = await staying();
+    run.child.kill(signal);
+    const outcome = await run.outcome;
+    expect(outcome.code, outcome.stderr).toBe(code);
+    expect(outcome.stderr).toContain('0 packets in');
+    await expectNothingLeft(run, children);
+  });
+
+  it('after SIGTERM to a command that ignores it', async () => {
+    const { run, children } = await staying('trap "" INT TERM HUP; echo "at $$"; while :; do sleep 1; done');
+    run.child.kill('SIGTERM');
+    expect((await run.outcome).code).toBe(143);
+    await expectNothingLeft(run, children);
+  });
+
+  it('after a second Ctrl-C, which waits for nothing', async () => {
+    const { run, children } = await staying('trap "" INT TERM HUP; echo "at $$"; while :; do sleep 1; done');
+    run.child.kill('SIGINT');
+    run.child.kill('SIGTERM');
+    expect([130, 143]).toContain((await run.outcome).code);
+    await expectNothingLeft(run, children);
+  });
+
+  it('after kill -9 of the command, with a VF', async () => {
+    const { run, children } = await staying(STAY, '--vf');
+    expect(settingsOf(run)).toHaveLength(1);
+    run.child.kill('SIGKILL');
+    await run.outcome;
+    await expectNothingLeft(run, children);
+    await until('the saved settings gone', () => settingsOf(run).length === 0);
+  });
+
+  it('after kill -9 of what it runs', async () => {
+    const { run, pid, children } = await staying();
+    process.kill(pid, 'SIGKILL');
+    expect((await run.outcome).code).toBe(137);
+    await expectNothingLeft(run, children);
+  });
+
+  it('when it is interrupted while the handler loads', async () => {
+    const run = start([
+      'try',
+      module("process.stderr.write('loading\\n'); await new Promise(() => setInterval(() => {}, 1000));"),
+      '--json',
+    ]);
+    await run.said('loading');
+    const children = childrenOf(run.child.pid!);
+    run.child.kill('SIGINT');
+    const { code, stdout } = await run.outcome;
+    expect(code).toBe(130);
+    expect(JSON.parse(stdout)).toEqual({ ok: false, problems: ['interrupted'] });
+    await expectNothingLeft(run, children);
+  });
+});
