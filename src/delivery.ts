@@ -16,6 +16,7 @@ import type { PathKey } from './statistics.ts';
 export interface DeliveredPacket {
   /** From the Ethernet header on, without frame check sequence. */
   readonly data: Buffer;
+  /** The queue whose worker delivered it. */
   readonly queue: number;
   /** Path it came by; 'host' is the machine's own stack. */
   readonly path: PathKey;
@@ -23,6 +24,7 @@ export interface DeliveredPacket {
   readonly hash: number;
 }
 
+/** How delivered packets are read. */
 export interface DeliveryOptions {
   /** Ends the iteration with an AbortError. */
   readonly signal?: AbortSignal;

@@ -36,8 +36,10 @@ const TABLE = {
   ERR_TIMEOUT: 'Something that should have happened did not',
 } as const;
 
+/** The stable name of an error. docs/troubleshooting.md has what each one means and what to do. */
 export type ErrorCode = keyof typeof TABLE;
 
+/** What an error says beyond its code. */
 export interface ErrorDetails {
   /** The network device, file or option the error is about. */
   readonly device?: string;
@@ -51,13 +53,23 @@ export interface ErrorDetails {
   readonly hint?: string;
 }
 
+/**
+ * A failure that a person can act on. `message` is made of the fields below and ends with what to do. Any thread.
+ */
 export class TwinpathError extends Error {
+  /** Always 'TwinpathError'. */
   override readonly name = 'TwinpathError';
+  /** Stable across versions: test this, not the message. */
   readonly code: ErrorCode;
+  /** The network device, file or option the error is about. */
   readonly device: string | undefined;
+  /** The system call that failed. */
   readonly syscall: string | undefined;
+  /** Its errno, positive. */
   readonly errno: number | undefined;
+  /** What exactly happened. */
   readonly detail: string | undefined;
+  /** What the reader can do about it. */
   readonly hint: string | undefined;
 
   constructor(code: ErrorCode, details: ErrorDetails = {}) {

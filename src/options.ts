@@ -59,6 +59,7 @@ export type ProtectMode = 'platform' | 'none';
 
 /** A port of other memories, as `forwardTo` names it: what a {@link Port} is to this file. */
 export interface ForwardTarget {
+  /** Where copies for it go. */
   readonly route: RelayRoute;
 }
 
@@ -137,8 +138,13 @@ export interface SharedOptions {
   signal?: AbortSignal;
 }
 
+/** Options of `openPort`. */
 export type OpenPortOptions = PortOptions & SharedOptions;
-export type OpenPortsOptions = SharedOptions & { ports: PortOptions[] };
+/** Options of `openPorts`. */
+export type OpenPortsOptions = SharedOptions & {
+  /** The ports, 1 to 16; their numbers are their positions here. */
+  ports: PortOptions[];
+};
 
 /** Options as the coordinator takes them: complete, checked, cloneable. */
 export interface Settings {

@@ -181,6 +181,7 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
     return this.#group.close();
   }
 
+  /** The same as {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -21,28 +21,34 @@ export type PathStatistics = Record<PathCounter, number> & {
   readonly kernel: Record<KernelCounter, number>;
 };
 
-export interface QueueStatistics extends Record<QueueCounter, number> {
+/** One queue of a port: its counters, and those of its paths. docs/statistics.md explains each counter. */
+export type QueueStatistics = Record<QueueCounter, number> & {
+  /** Number of the queue, from 0. */
   readonly queue: number;
   /** Which path transmits now. */
   readonly owner: PathName;
+  /** Counters of each path of the queue. */
   readonly paths: Record<PathKey, PathStatistics>;
-}
+};
 
 /** The paths a queue has counters for; 'host' is the machine's own stack. */
 export type PathKey = Exclude<PathName, 'none'>;
 
+/** A whole port: sums over its queues. Packets, unless a name says bytes. */
 export interface PortStatistics {
   /** Packets received from the network, by either path. */
   readonly received: number;
   /** Packets that left for the network by either path, as far as the paths reported it. */
   readonly transmitted: number;
-  /** Packets given to the machine's own stack, and packets that came from it. */
+  /** Packets given to the machine's own stack. */
   readonly passed: number;
+  /** Packets that came from it; 0 unless `host` is 'inline'. */
   readonly fromHost: number;
   /** Packets handed to the application. */
   readonly delivered: number;
-  /** Packets sent by another port; of those, copied to another memory. */
+  /** Packets sent through another port. */
   readonly forwarded: number;
+  /** Of those, packets that were copied because that port has another memory. */
   readonly forwardedCopies: number;
   /** Packets that one worker handed to another, since that one's queue owns the flow. */
   readonly handedOver: number;
@@ -50,8 +56,11 @@ export interface PortStatistics {
   readonly sent: number;
   /** Packets that went nowhere, by reason. */
   readonly dropped: Record<DropReason, number>;
+  /** Exceptions that handlers threw. */
   readonly handlerErrors: number;
+  /** Counters of each path, summed over the queues. */
   readonly paths: Record<PathKey, PathStatistics>;
+  /** The queues, in their order. */
   readonly queues: readonly QueueStatistics[];
 }
 

@@ -35,6 +35,7 @@ export function plain(error: unknown): PlainError {
 export interface PortDescription {
   /** Name of the NetVSC. */
   readonly device: string;
+  /** The open paths, by name. */
   readonly paths: Partial<Record<PathName, PathDescription>>;
 }
 
@@ -43,10 +44,15 @@ export interface PortDescription {
  * nothing: it is bypassed.
  */
 export interface LinkNews {
+  /** Number of the port, in the order the ports were opened. */
   readonly port: number;
+  /** The path whose device it is. */
   readonly path: PathName;
+  /** Name of the network device. */
   readonly device: string;
+  /** 'failed': the device is there and could not be opened; it is tried again. */
   readonly state: 'up' | 'down' | 'gone' | 'failed' | 'changed' | 'bypassed';
+  /** More about it, for people. */
   readonly detail?: string;
 }
 
@@ -55,8 +61,11 @@ export interface LinkNews {
  * whose flows are with the other queues until a worker with the handler has started.
  */
 export interface WorkerNews {
+  /** The worker's queue. */
   readonly queue: number;
+  /** What happened to it. */
   readonly state: 'started' | 'died' | 'fallback';
+  /** More about it, for people. */
   readonly detail?: string;
 }
 

@@ -26,6 +26,7 @@ export function bound(handler: Handler, burst: Burst): Handler {
  * table expire. What `create` may return instead of a {@link Handler}.
  */
 export interface TickingHandler {
+  /** Called with each burst. */
   readonly handle: Handler;
   /** Called for each port between two bursts, with an empty burst: `burst.send` sends out of that port. */
   readonly tick: (burst: Burst, port: number) => void;
@@ -69,6 +70,10 @@ export interface HandlerContext {
  * What `create` throws, `openPort` rejects with: a TwinpathError as it is, others as ERR_HANDLER.
  */
 export interface HandlerModule {
+  /** The handler, for a module that needs neither options nor state. */
   readonly default?: Handler;
+  /**
+   * Makes the handler of one worker, on that worker's thread. `options` are the port's `handlerOptions`, structured-cloned.
+   */
   readonly create?: (options: Record<string, unknown>, context: HandlerContext) => Handler | TickingHandler;
 }

@@ -26,7 +26,16 @@ export interface PacketTable {
 }
 
 /** IANA protocol numbers, of the IPv4 protocol and IPv6 next header fields. */
-export const Protocol = { ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58 } as const;
+export const Protocol = {
+  /** Internet Control Message Protocol, RFC 792. */
+  ICMP: 1,
+  /** Transmission Control Protocol, RFC 9293. */
+  TCP: 6,
+  /** User Datagram Protocol, RFC 768. */
+  UDP: 17,
+  /** ICMP for IPv6, RFC 4443. */
+  ICMPV6: 58,
+} as const;
 
 const MAC_BYTES = 6;
 /** A copy: V8 loads and checks what is imported with every use. */
@@ -40,6 +49,11 @@ function outside(at: number, count: number, length: number): RangeError {
   return new RangeError(`${count} bytes at ${at} are not in a packet of ${length} bytes`);
 }
 
+/**
+ * One packet of a burst: a checked, big-endian view of its bytes in the shared memory. {@link Burst.packet} returns it.
+ *
+ * The worker has one such object and moves it from packet to packet, so a handler must not keep it. Worker thread only.
+ */
 export class Packet {
   /** The whole shared memory, where this packet starts at `offset`. Unchecked: writes go anywhere. */
   declare readonly view: DataView;
@@ -160,37 +174,75 @@ export class Packet {
     return this;
   }
 
+  /**
+   * The byte at `at`, 0 to 255.
+   *
+   * @param at bytes from the packet's first byte
+   * @throws RangeError if the packet has no such byte
+   */
   u8(at: number): number {
     const i = at >>> 0;
     if (i > this.#length - 1) throw outside(at, 1, this.#length);
     return this.view.getUint8(this.#start + i);
   }
 
+  /**
+   * The 16-bit big-endian field at `at`, 0 to 65535.
+   *
+   * @param at bytes from the packet's first byte; need not be aligned
+   * @throws RangeError if the field is not inside the packet
+   */
   u16(at: number): number {
     const i = at >>> 0;
     if (i > this.#length - 2) throw outside(at, 2, this.#length);
     return this.view.getUint16(this.#start + i);
   }
 
-  /** 0 to 2^32 - 1. */
+  /**
+   * The 32-bit big-endian field at `at`, 0 to 2^32 - 1.
+   *
+   * @param at bytes from the packet's first byte; need not be aligned
+   * @throws RangeError if the field is not inside the packet
+   */
   u32(at: number): number {
     const i = at >>> 0;
     if (i > this.#length - 4) throw outside(at, 4, this.#length);
     return this.view.getUint32(this.#start + i);
   }
 
+  /**
+   * Writes one byte.
+   *
+   * @param at bytes from the packet's first byte
+   * @param value its low 8 bits are written
+   * @throws RangeError if the packet has no such byte
+   */
   setU8(at: number, value: number): void {
     const i = at >>> 0;
     if (i > this.#length - 1) throw outside(at, 1, this.#length);
     this.view.setUint8(this.#start + i, value);
   }
 
+  /**
+   * Writes a 16-bit big-endian field. Checksums that cover it are the caller's: see {@link update16}.
+   *
+   * @param at bytes from the packet's first byte; need not be aligned
+   * @param value its low 16 bits are written
+   * @throws RangeError if the field is not inside the packet
+   */
   setU16(at: number, value: number): void {
     const i = at >>> 0;
     if (i > this.#length - 2) throw outside(at, 2, this.#length);
     this.view.setUint16(this.#start + i, value);
   }
 
+  /**
+   * Writes a 32-bit big-endian field. Checksums that cover it are the caller's: see {@link update32}.
+   *
+   * @param at bytes from the packet's first byte; need not be aligned
+   * @param value its low 32 bits are written
+   * @throws RangeError if the field is not inside the packet
+   */
   setU32(at: number, value: number): void {
     const i = at >>> 0;
     if (i > this.#length - 4) throw outside(at, 4, this.#length);
@@ -217,7 +269,11 @@ export class Packet {
     return this.u16(this.l3 - 2);
   }
 
-  /** Exchanges source and destination address. Loads and stores as the machine orders bytes: no swaps. */
+  /**
+   * Exchanges the source and destination MAC addresses.
+   *
+   * @throws RangeError if the packet is shorter than 12 bytes
+   */
   swapMacs(): void {
     if (this.#length < 2 * MAC_BYTES) throw outside(0, 2 * MAC_BYTES, this.#length);
     const start = this.#start;
@@ -225,7 +281,8 @@ export class Packet {
       this.#swapUnaligned(start);
       return;
     }
-    // Three words rather than eight fields, and no DataView: V8 forgets what it knows with each store to one.
+    // Three words rather than eight fields, in the machine's byte order, and no DataView: V8 forgets what it knows with
+    // each store to one.
     const { words } = this;
     const at = start >> 2;
     const first = words[at]!;
@@ -246,7 +303,12 @@ export class Packet {
     view.setUint16(start + 10, low, true);
   }
 
-  /** Whether the destination is this address (six bytes). */
+  /**
+   * Whether the destination MAC address is this one.
+   *
+   * @param mac six bytes
+   * @throws RangeError if the packet is shorter than 6 bytes
+   */
   dstEquals(mac: Uint8Array): boolean {
     if (this.#length < MAC_BYTES) throw outside(0, MAC_BYTES, this.#length);
     const bytes = this.#bytes;
@@ -255,7 +317,12 @@ export class Packet {
     return true;
   }
 
-  /** Whether the source is this address (six bytes). */
+  /**
+   * Whether the source MAC address is this one.
+   *
+   * @param mac six bytes
+   * @throws RangeError if the packet is shorter than 12 bytes
+   */
   srcEquals(mac: Uint8Array): boolean {
     if (this.#length < 2 * MAC_BYTES) throw outside(MAC_BYTES, MAC_BYTES, this.#length);
     const bytes = this.#bytes;
@@ -264,7 +331,11 @@ export class Packet {
     return true;
   }
 
-  /** Whether the destination is a group: multicast or broadcast. */
+  /**
+   * Whether the destination MAC address is a group: multicast or broadcast.
+   *
+   * @throws RangeError if the packet is empty
+   */
   get isGroup(): boolean {
     return (this.u8(0) & 1) !== 0;
   }

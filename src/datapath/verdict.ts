@@ -11,6 +11,7 @@ export const PASS = 3;
 /** Copy it to the application's thread, which reads it from `port.packets()`. */
 export const DELIVER = 4;
 
+/** What a handler may write to `burst.verdict[i]`. */
 export type Verdict = typeof DROP | typeof TX | typeof FORWARD | typeof PASS | typeof DELIVER;
 
 /** The verdict of a packet whose handler threw. Not a handler's to give. */

@@ -35,15 +35,22 @@ export const REASONS = [
   'close',
   'coordinator replaced', // another one had begun it, and died
 ] as const;
+/** Why a queue changed the path it transmits on. */
 export type Reason = (typeof REASONS)[number];
 
 /** One queue's change of path. Times are CLOCK_MONOTONIC nanoseconds, as `process.hrtime()` counts them. */
 export interface Failover {
+  /** Number of the record, from 0, over all ports opened together. */
   readonly sequence: number;
+  /** Number of the port, in the order the ports were opened. */
   readonly port: number;
+  /** The queue that changed. */
   readonly queue: number;
+  /** The path it transmitted on before. */
   readonly from: PathName;
+  /** The path it transmits on now. */
   readonly to: PathName;
+  /** Why it changed. */
   readonly reason: Reason;
   /** The coordinator learnt of it. */
   readonly detectedNanos: number;

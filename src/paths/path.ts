@@ -165,6 +165,7 @@ export interface PathDevice {
 
 /** What a path turned out to be, for people. */
 export interface PathDescription {
+  /** What moves the packets. */
   readonly driver: 'af-xdp' | 'tap' | 'host' | 'memory';
   /** Name of the network device, or what stands in for it. */
   device: string;

@@ -1,5 +1,5 @@
 /**
- * A user that is not root, with exactly the capabilities that the README names, has a port with both paths; without
+ * A user that is not root, with exactly the capabilities that docs/requirements.md names, has a port with both paths; without
  * one of them it is told which. /dev/net/tun is for everybody in these tests, as udev makes it.
  */
 import { chmodSync, chownSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
  * Programs of the machine with packet sockets: what they send by a tap of ours is not traffic of the port, and what they
- * see on the NetVSC of the packets that a handler passes is what the README's caveats say.
+ * see on the NetVSC of the packets that a handler passes is what docs/host-stack.md says.
  */
 import { expect, it, onTestFinished } from 'vitest';
 import { check, Errno } from '../../src/errors.ts';
