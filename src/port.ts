@@ -11,7 +11,7 @@ import type { LinkNews, MemoryPath, PortDescription, WorkerNews } from './coordi
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
 import { type FrameLedger, Group } from './group.ts';
-import { loadShim } from './kernel/shim.ts';
+import { loadShim, requireLinux } from './kernel/shim.ts';
 import type { Failover } from './memory/journal.ts';
 import type { SharedMemory } from './memory/layout.ts';
 import { macOf } from './memory/macs.ts';
@@ -243,18 +243,20 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
  * Opens one port over a NetVSC and its VF. Resolves when every queue polls and the synthetic path carries
  * packets; the VF is used whenever it is there, from then on.
  *
- * @throws TwinpathError: ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID, ERR_HANDLER, ERR_NO_NETVSC,
- *   ERR_DEVICE_NOT_FOUND, ERR_DEVICE_NOT_NETVSC, ERR_DEVICE_AMBIGUOUS, ERR_DEVICE_IN_USE, ERR_DEVICE_BUSY,
+ * @throws TwinpathError: ERR_NOT_LINUX, before anything else; ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID, ERR_HANDLER,
+ *   ERR_NO_NETVSC, ERR_DEVICE_NOT_FOUND, ERR_DEVICE_NOT_NETVSC, ERR_DEVICE_AMBIGUOUS, ERR_DEVICE_IN_USE, ERR_DEVICE_BUSY,
  *   ERR_PERMISSION, ERR_NO_TUN, ERR_SHIM_MISSING, ERR_SHIM_LOAD, ERR_SHIM_ABI, ERR_START, ERR_KERNEL; nothing on the
  *   machine is changed then
  */
 export async function openPort(options: OpenPortOptions): Promise<Port> {
+  requireLinux();
   const [port] = await openPorts(single(options));
   return port!;
 }
 
 /** Opens several ports with one set of workers: worker i serves queue i of each. Throws as `openPort`. */
 export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
+  requireLinux();
   const settings = validate(options);
   const { signal } = options;
   signal?.throwIfAborted();

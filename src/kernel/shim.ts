@@ -183,8 +183,21 @@ export const packageRoot: string = (() => {
   return folder;
 })();
 
+/**
+ * Refuses every platform but Linux, before anything else is looked at. Handlers and their tests run everywhere.
+ *
+ * @throws ERR_NOT_LINUX
+ */
+export function requireLinux(): void {
+  if (process.platform === 'linux') return;
+  throw new TwinpathError('ERR_NOT_LINUX', {
+    device: process.platform,
+    hint: 'Write and test handlers here with "twinpath/handler" and "twinpath/testing"; open ports on Linux.',
+  });
+}
+
 function locate(): string {
-  if (process.platform !== 'linux') throw new TwinpathError('ERR_NOT_LINUX', { device: process.platform });
+  requireLinux();
   const owner = statSync(join(packageRoot, 'package.json')).uid;
   for (const folder of ['build', `prebuilds/linux-${process.arch}`]) {
     const file = join(packageRoot, folder, 'shim.so');

@@ -53,6 +53,10 @@ describe('the package', () => {
     }
   });
 
+  test('installs on every platform, where handlers are written and tested', () => {
+    expect(manifest).not.toHaveProperty('os');
+  });
+
   test('has what a handler in WebAssembly is written with', () => {
     expect(manifest.files).toEqual(expect.arrayContaining(['wasm/include', 'docs/wasm-abi.md']));
   });
