@@ -23,6 +23,7 @@ const ORDER = [
   'statistics.ts',
   'delivery.ts',
   'group.ts',
+  'port-events.ts',
   'port.ts',
   'handlers',
   'lab',
