@@ -21,6 +21,9 @@ import { BURST, HEADROOM, type PathId } from './memory/layout.ts';
 import { setMac } from './memory/macs.ts';
 import { Memory } from './memory/shared.ts';
 
+/** A URL object or its text. Spelled out, so that this file's types need neither Node's nor the DOM's. */
+export type ModuleUrl = string | { readonly href: string };
+
 /** Where the handler believes that it runs. */
 export interface HandlerTestOptions {
   /** What a port calls `handlerOptions`. Default {}. */
@@ -101,9 +104,9 @@ export class HandlerTest {
    * @throws TwinpathError ERR_HANDLER if the module cannot be loaded or exports no handler, and what its `create`
    *   throws; RangeError for settings out of range
    */
-  static async load(url: URL | string, settings: HandlerTestOptions = {}): Promise<HandlerTest> {
+  static async load(url: ModuleUrl, settings: HandlerTestOptions = {}): Promise<HandlerTest> {
     const { options, context, freeFrames } = prepare(settings);
-    const handler = await loadHandler(String(url), options, context);
+    const handler = await loadHandler(typeof url === 'string' ? url : url.href, options, context);
     return new HandlerTest(context.memory, context.burst, handler, freeFrames);
   }
 
