@@ -103,7 +103,7 @@ export class DeviceSettings {
    */
   set<T>(setting: Setting<T>, want: T, original: (current: T) => unknown = (current) => current): number {
     const current = setting.read();
-    if (current === undefined) return Errno.EOPNOTSUPP!;
+    if (current === undefined) return Errno.EOPNOTSUPP;
     const entry: Entry = {
       setting: setting as Setting<unknown>,
       original: original as Entry['original'],
@@ -203,7 +203,7 @@ export function putBack(
       )
     )
       continue;
-    if ((attempt(() => setting.write(value)) ?? Errno.ENODEV!) >= 0) done.push(name);
+    if ((attempt(() => setting.write(value)) ?? Errno.ENODEV) >= 0) done.push(name);
   }
   store.forget(link);
   return done;

@@ -176,12 +176,23 @@ function open(file: string): ReturnType<typeof koffi.load> {
   }
 }
 
-/** The package's folder: where package.json lies, seen from src/ or from dist/src/. */
-export const packageRoot: string = (() => {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
-  return folder;
-})();
+/** The package's folder: the one of package.json, seen from src/ or from dist/src/. */
+export const packageRoot: string = rootAbove(dirname(fileURLToPath(import.meta.url)));
+
+/**
+ * The nearest folder with a package.json, from this one up to the root of the file system.
+ *
+ * @throws ERR_SHIM_MISSING if there is none: this file was copied or bundled without its package
+ */
+export function rootAbove(folder: string): string {
+  if (existsSync(join(folder, 'package.json'))) return folder;
+  const parent = dirname(folder);
+  if (parent !== folder) return rootAbove(parent);
+  throw new TwinpathError('ERR_SHIM_MISSING', {
+    detail: 'no folder above this file has a package.json',
+    hint: 'Install the package as it is; do not bundle it.',
+  });
+}
 
 /**
  * Refuses every platform but Linux, before anything else is looked at. Handlers and their tests run everywhere.
