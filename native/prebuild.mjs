@@ -1,9 +1,10 @@
 /**
- * Builds the shim for the package: prebuilds/linux-<arch>/shim.so, for this machine and for every other
- * architecture that a cross compiler is here for. `npm pack` and `npm publish` run it (`prepack`).
+ * Builds the shim for the package: prebuilds/linux-<arch>/shim.so, for x64 and arm64. `npm pack` and `npm publish` run
+ * it (`prepack`), and fail with it if either cannot be built.
  *
- * A package without its own machine's shim is refused. One without another's is whole all the same: there
- * the shim is compiled on first use. It speaks on standard error, because `npm pack --json` owns the other.
+ *     node native/prebuild.mjs --available    leaves out an architecture whose cross compiler is not installed
+ *
+ * It writes to standard error, because `npm pack --json` uses standard output.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
@@ -12,6 +13,8 @@ import { join } from 'node:path';
 const root = join(import.meta.dirname, '..');
 /** Node's name of each architecture, and of the compiler that builds for it from elsewhere (Debian's). */
 const COMPILERS = { x64: 'x86_64-linux-gnu-gcc', arm64: 'aarch64-linux-gnu-gcc' };
+
+const isPartial = process.argv.includes('--available');
 
 let failed = process.platform !== 'linux' || !(process.arch in COMPILERS);
 if (failed)
@@ -23,8 +26,9 @@ for (const [arch, cross] of Object.entries(COMPILERS)) {
   const compiler = own ? (process.env.CC ?? 'cc') : cross;
   const folder = join('prebuilds', `linux-${arch}`);
   if (spawnSync(compiler, ['--version'], { stdio: 'ignore' }).error) {
-    console.error(`prebuild: ${folder} left out: there is no ${compiler}`);
-    failed ||= own;
+    const remedy = arch === 'arm64' && !own ? ' (Debian: apt-get install gcc-aarch64-linux-gnu)' : '';
+    console.error(`prebuild: ${folder} not built: there is no ${compiler}${remedy}`);
+    failed ||= own || !isPartial;
     continue;
   }
   mkdirSync(join(root, folder), { recursive: true });

@@ -107,7 +107,7 @@ function sentence(code: ErrorCode, { device, syscall, errno, detail, hint }: Err
 }
 
 /** The errno values this project meets; names and numbers as in the kernel's asm-generic/errno*.h. */
-const ERRNO: readonly (readonly [number, string, string])[] = [
+const ERRNO = [
   [1, 'EPERM', 'operation not permitted'],
   [2, 'ENOENT', 'no such file or device'],
   [4, 'EINTR', 'interrupted'],
@@ -126,9 +126,11 @@ const ERRNO: readonly (readonly [number, string, string])[] = [
   [24, 'EMFILE', 'too many open files'],
   [25, 'ENOTTY', 'inappropriate ioctl'],
   [28, 'ENOSPC', 'no space left'],
+  [32, 'EPIPE', 'broken pipe'],
   [38, 'ENOSYS', 'not in this kernel'],
   [77, 'EBADFD', 'file descriptor in bad state'],
   [88, 'ENOTSOCK', 'not a socket'],
+  [90, 'EMSGSIZE', 'message too long'],
   [93, 'EPROTONOSUPPORT', 'protocol not supported'],
   [94, 'ESOCKTNOSUPPORT', 'socket type not supported'],
   [95, 'EOPNOTSUPP', 'not supported'],
@@ -143,12 +145,14 @@ const ERRNO: readonly (readonly [number, string, string])[] = [
   [111, 'ECONNREFUSED', 'connection refused'],
   [113, 'EHOSTUNREACH', 'no route to host'],
   [125, 'ECANCELED', 'cancelled'],
-];
+] as const satisfies readonly (readonly [number, string, string])[];
+
+type ErrnoName = (typeof ERRNO)[number][1];
 
 /** Negative errno values, as the shim returns them. */
 export const Errno = Object.freeze(
   Object.fromEntries(ERRNO.map(([number, name]) => [name, -number])),
-) as Readonly<Record<string, number>>;
+) as Readonly<Record<ErrnoName, number>>;
 
 export function errnoName(errno: number): string {
   return ERRNO.find(([number]) => number === Math.abs(errno))?.[1] ?? `errno ${Math.abs(errno)}`;

@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /** What an application imports: `import { openPort } from 'twinpath'`. */
 export type { LinkNews, PortDescription, WorkerNews } from './coordinator/messages.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';

@@ -5,13 +5,12 @@
  * needed any more after that. It may block, be busy, or never look at the port again: packets flow and paths
  * fail over all the same. Everything here belongs to the thread that opened the port.
  */
-import { EventEmitter } from 'node:events';
 import type { Readable } from 'node:stream';
-import type { LinkNews, MemoryPath, PortDescription, WorkerNews } from './coordinator/messages.ts';
+import type { MemoryPath, PortDescription } from './coordinator/messages.ts';
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
 import { type FrameLedger, Group } from './group.ts';
-import { loadShim } from './kernel/shim.ts';
+import { loadShim, requireLinux } from './kernel/shim.ts';
 import type { Failover } from './memory/journal.ts';
 import type { SharedMemory } from './memory/layout.ts';
 import { macOf } from './memory/macs.ts';
@@ -23,22 +22,9 @@ import {
   single,
   validate,
 } from './options.ts';
+import { PortEmitter } from './port-events.ts';
 import { startFailure } from './start-failure.ts';
 import { type PortStatistics, portStatistics } from './statistics.ts';
-
-/** Events come on the thread that opened the port, after the fact: a failover never waits for them. */
-interface PortEvents {
-  /** A queue has changed the path it transmits on: one event for each queue. */
-  path: [Failover];
-  /** A device of the port came, went, or could not be used. */
-  link: [LinkNews];
-  /** A worker thread started, died and is being replaced, or one without the handler serves its queue. */
-  worker: [WorkerNews];
-  /** Something failed that the port lives on without, and will try again. Unheard, it becomes a warning. */
-  error: [TwinpathError];
-  /** Everything has been let go of. */
-  close: [];
-}
 
 /**
  * A port, as {@link openPort} answers with it. Belongs to the thread that opened it.
@@ -46,7 +32,7 @@ interface PortEvents {
  * Events: 'path' ({@link Failover}), 'link' ({@link LinkNews}), 'worker' ({@link WorkerNews}),
  * 'error' ({@link TwinpathError}), 'close'.
  */
-export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, ForwardTarget {
+export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget {
   readonly #group: Group;
   readonly #number: number;
   readonly #deliveries: Deliveries;
@@ -244,18 +230,20 @@ export class Port extends EventEmitter<PortEvents> implements AsyncDisposable, F
  * Opens one port over a NetVSC and its VF. Resolves when every queue polls and the synthetic path carries
  * packets; the VF is used whenever it is there, from then on.
  *
- * @throws TwinpathError: ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID, ERR_HANDLER, ERR_NO_NETVSC,
- *   ERR_DEVICE_NOT_FOUND, ERR_DEVICE_NOT_NETVSC, ERR_DEVICE_AMBIGUOUS, ERR_DEVICE_IN_USE, ERR_DEVICE_BUSY,
+ * @throws TwinpathError: ERR_NOT_LINUX, before anything else; ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID, ERR_HANDLER,
+ *   ERR_NO_NETVSC, ERR_DEVICE_NOT_FOUND, ERR_DEVICE_NOT_NETVSC, ERR_DEVICE_AMBIGUOUS, ERR_DEVICE_IN_USE, ERR_DEVICE_BUSY,
  *   ERR_PERMISSION, ERR_NO_TUN, ERR_SHIM_MISSING, ERR_SHIM_LOAD, ERR_SHIM_ABI, ERR_START, ERR_KERNEL; nothing on the
  *   machine is changed then
  */
 export async function openPort(options: OpenPortOptions): Promise<Port> {
+  requireLinux();
   const [port] = await openPorts(single(options));
   return port!;
 }
 
 /** Opens several ports with one set of workers: worker i serves queue i of each. Throws as `openPort`. */
 export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
+  requireLinux();
   const settings = validate(options);
   const { signal } = options;
   signal?.throwIfAborted();

@@ -45,13 +45,28 @@ export async function loadHandler(
   options: Record<string, unknown>,
   { queue, queues, memory, burst }: LoadContext,
 ): Promise<LoadedHandler> {
-  const context = { queue, queues, macs: macsOf(memory), burst };
   const wasm = wasmBytes(url);
   if (wasm !== undefined) {
+    const context = { queue, queues, macs: macsOf(memory), burst };
     const { handle, tick, turn } = wasmHandler(url, wasm, options, context, memory);
     return { handle, tick, tickMillis: TICK_MILLIS, turn };
   }
-  const handler = await imported(url, options, context);
+  return handlerOf(await imported(url), url, options, { queue, queues, memory, burst });
+}
+
+/**
+ * The same of a module that has been imported.
+ *
+ * @param url for error messages
+ * @throws ERR_HANDLER, or what `create` throws, as {@link loadHandler}
+ */
+export function handlerOf(
+  module: HandlerModule,
+  url: string,
+  options: Record<string, unknown>,
+  { queue, queues, memory, burst }: LoadContext,
+): LoadedHandler {
+  const handler = exported(module, url, options, { queue, queues, macs: macsOf(memory), burst });
   if (typeof handler === 'function') {
     return { handle: bound(handler, burst), tick: undefined, tickMillis: TICK_MILLIS };
   }
@@ -79,14 +94,9 @@ function wasmBytes(url: string): Uint8Array | undefined {
   return named || isWasm(bytes) ? bytes : undefined;
 }
 
-async function imported(
-  url: string,
-  options: Record<string, unknown>,
-  context: HandlerContext,
-): Promise<Handler | TickingHandler> {
-  let module: HandlerModule;
+async function imported(url: string): Promise<HandlerModule> {
   try {
-    module = (await import(url)) as HandlerModule;
+    return (await import(url)) as HandlerModule;
   } catch (error) {
     throw new TwinpathError('ERR_HANDLER', {
       device: url,
@@ -94,6 +104,14 @@ async function imported(
       hint: url.endsWith('.ts') ? 'Node before 22.18 imports JavaScript only: compile it first.' : undefined,
     });
   }
+}
+
+function exported(
+  module: HandlerModule,
+  url: string,
+  options: Record<string, unknown>,
+  context: HandlerContext,
+): Handler | TickingHandler {
   const handler = module.create ? made(module.create, url, options, context) : module.default;
   if (typeof handler === 'function') return handler;
   if (typeof handler?.handle === 'function' && typeof handler.tick === 'function') return handler;

@@ -29,7 +29,7 @@ export function noting(shim: Shim, memory: Memory): Shim {
   const note = (fd: number): number => {
     if (fd <= 0 || replace(0, fd)) return fd;
     shim.close(fd);
-    return Errno.EMFILE!;
+    return Errno.EMFILE;
   };
   return {
     ...shim,

@@ -114,7 +114,7 @@ export class DeviceSettings {
    */
   set<T>(setting: Setting<T>, want: T, original: (current: T) => unknown = (current) => current): number {
     const current = setting.read();
-    if (current === undefined) return Errno.EOPNOTSUPP!;
+    if (current === undefined) return Errno.EOPNOTSUPP;
     const entry: Entry = {
       setting: setting as Setting<unknown>,
       original: original as Entry['original'],
@@ -211,7 +211,7 @@ export function putBack(
     if (setting === undefined || value === undefined) continue;
     const current = attempt(() => setting.read());
     if (!isOurs(setting, current, now)) continue;
-    if ((attempt(() => setting.write(value)) ?? Errno.ENODEV!) >= 0) done.push(name);
+    if ((attempt(() => setting.write(value)) ?? Errno.ENODEV) >= 0) done.push(name);
   }
   store.forget(link);
   return done;

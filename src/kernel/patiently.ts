@@ -10,7 +10,7 @@ const LONGEST_MILLIS = 250;
 /** @returns what `ask` returned last: something else than one of `passing`, unless time is up */
 export function patiently(
   ask: () => number,
-  passing: readonly number[] = [Errno.EINVAL!, Errno.EBUSY!],
+  passing: readonly number[] = [Errno.EINVAL, Errno.EBUSY],
 ): number {
   const never = new Int32Array(new SharedArrayBuffer(4));
   for (let millis = 0; ; millis++) {

@@ -176,15 +176,39 @@ function open(file: string): ReturnType<typeof koffi.load> {
   }
 }
 
-/** The package's folder: where package.json lies, seen from src/ or from dist/src/. */
-export const packageRoot: string = (() => {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
-  return folder;
-})();
+/** The package's folder: the one of package.json, seen from src/ or from dist/src/. */
+export const packageRoot: string = rootAbove(dirname(fileURLToPath(import.meta.url)));
+
+/**
+ * The nearest folder with a package.json, from this one up to the root of the file system.
+ *
+ * @throws ERR_SHIM_MISSING if there is none: this file was copied or bundled without its package
+ */
+export function rootAbove(folder: string): string {
+  if (existsSync(join(folder, 'package.json'))) return folder;
+  const parent = dirname(folder);
+  if (parent !== folder) return rootAbove(parent);
+  throw new TwinpathError('ERR_SHIM_MISSING', {
+    detail: 'no folder above this file has a package.json',
+    hint: 'Install the package as it is; do not bundle it.',
+  });
+}
+
+/**
+ * Refuses every platform but Linux, before anything else is looked at. Handlers and their tests run everywhere.
+ *
+ * @throws ERR_NOT_LINUX
+ */
+export function requireLinux(): void {
+  if (process.platform === 'linux') return;
+  throw new TwinpathError('ERR_NOT_LINUX', {
+    device: process.platform,
+    hint: 'Write and test handlers here with "twinpath/handler" and "twinpath/testing"; open ports on Linux.',
+  });
+}
 
 function locate(): string {
-  if (process.platform !== 'linux') throw new TwinpathError('ERR_NOT_LINUX', { device: process.platform });
+  requireLinux();
   const owner = statSync(join(packageRoot, 'package.json')).uid;
   for (const folder of ['build', `prebuilds/linux-${process.arch}`]) {
     const file = join(packageRoot, folder, 'shim.so');

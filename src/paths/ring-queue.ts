@@ -213,7 +213,7 @@ export class RingQueue implements PathQueue {
       this.#publish();
       return this.#dead;
     }
-    if ((this.#asking || this.#left > 0) && !this.#settle()) return this.#fail(Errno.EBUSY!);
+    if ((this.#asking || this.#left > 0) && !this.#settle()) return this.#fail(Errno.EBUSY);
     this.#publish();
     if (!this.backlog) return 0;
     if (this.#tx.needWakeup && !this.#asking) {
@@ -237,7 +237,7 @@ export class RingQueue implements PathQueue {
     if (this.#stall === undefined) return 0;
     if (!this.backlog) this.#stall.clear();
     else if (this.#stall.waits(this.#moved)) {
-      return this.#fail(this.#answer < 0 ? this.#answer : Errno.ETIMEDOUT!);
+      return this.#fail(this.#answer < 0 ? this.#answer : Errno.ETIMEDOUT);
     }
     return 0;
   }
@@ -591,7 +591,7 @@ export class RingQueue implements PathQueue {
     if (this.#left > 0 && this.#tx.pending() === 0) this.#repeat();
     // That worker was taking packets back, with the path left: no driver may be asked to read what is spoiled.
     const left = !this.#copies && this.#unsent() > 0 && this.#out.isSpoiled(this.#firstUnsent);
-    if (left) this.#dead = Errno.ENETDOWN!;
+    if (left) this.#dead = Errno.ENETDOWN;
     this.backlog = this.#unsent() > 0;
     this.#in.keepUnhandled(this.#pool, Holder.FILL | this.tag);
   }

@@ -9,7 +9,7 @@ import type { Link } from '../kernel/rtnetlink.ts';
 
 /** Pauses before the same thing is repaired again, in ms; the last one repeats. */
 const PAUSE_MILLIS = [0, 500, 1000, 2000, 5000];
-const ENODEV = -Errno.ENODEV!;
+const ENODEV = -Errno.ENODEV;
 /** Without a repair for so long, the next is the first again. */
 const CALM_MILLIS = 60_000;
 

@@ -72,7 +72,7 @@ function prepareProject(tools) {
   mkdirSync(join(COPY, 'bin'));
   symlinkSync(node, join(COPY, 'bin/node'));
   symlinkSync('/usr/bin/aarch64-linux-gnu-gcc', join(COPY, 'bin/cc'));
-  inside(tools, [process.execPath, join('native', 'prebuild.mjs')]);
+  inside(tools, [process.execPath, join('native', 'prebuild.mjs'), '--available']);
   if (!existsSync(join(COPY, 'prebuilds/linux-arm64/shim.so'))) throw new Error('there is no shim for arm64');
 }
 

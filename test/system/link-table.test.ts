@@ -76,8 +76,8 @@ describe.skipIf(process.getuid?.() !== 0)('the links of a namespace (needs root)
     { errno: 'EIO', well: 3, failing: 2 },
     { errno: 'ENOBUFS', well: 0, failing: 1 }, // messages are lost: the dump is what counts
     { errno: 'ENOBUFS', well: 1, failing: 6 },
-  ])('are right in the end, and what went is told, when recv(2) fails as in %j', async (given) => {
-    const watched = new Watched(Errno[given.errno]!);
+  ] as const)('are right in the end, and what went is told, when recv(2) fails as in %j', async (given) => {
+    const watched = new Watched(Errno[given.errno]);
     ip('link add one type veth peer name two');
     ip('link set one up');
     ip('link set two up');

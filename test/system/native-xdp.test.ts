@@ -70,7 +70,7 @@ function refusing(attempts: number): Shim {
   return {
     ...shim,
     bpf: (command, ...rest) =>
-      command === BPF_LINK_CREATE && left-- > 0 ? Errno.EINVAL! : shim.bpf(command, ...rest),
+      command === BPF_LINK_CREATE && left-- > 0 ? Errno.EINVAL : shim.bpf(command, ...rest),
   };
 }
 

@@ -36,12 +36,12 @@ describe('check', () => {
   });
 
   test('throws what failed under the code it was given', () => {
-    expect(() => check(Errno.ENODEV!, 'bind', { code: 'ERR_DEVICE_NOT_FOUND', device: 'vf0' })).toThrow(
+    expect(() => check(Errno.ENODEV, 'bind', { code: 'ERR_DEVICE_NOT_FOUND', device: 'vf0' })).toThrow(
       expect.objectContaining({ code: 'ERR_DEVICE_NOT_FOUND', errno: 19, syscall: 'bind', device: 'vf0' }),
     );
   });
 
-  test.each([Errno.EPERM!, Errno.EACCES!])(
+  test.each([Errno.EPERM, Errno.EACCES])(
     'says how to get the permission that %i means is missing',
     (errno) => {
       expect(() => check(errno, 'bpf')).toThrow(
@@ -51,10 +51,16 @@ describe('check', () => {
   );
 
   test('says which limit to raise when too few files may be open', () => {
-    expect(() => check(Errno.EMFILE!, 'eventfd2')).toThrow(/EMFILE.*ulimit -n/);
+    expect(() => check(Errno.EMFILE, 'eventfd2')).toThrow(/EMFILE.*ulimit -n/);
   });
 
   test('names errno values nobody listed by their number', () => {
     expect(errnoName(-4095)).toBe('errno 4095');
   });
+});
+
+test('an errno that is misspelt does not compile', () => {
+  // @ts-expect-error: `tsc -p test` fails if this line has no error
+  expect(Errno.EBUZY).toBe(undefined);
+  expect(Errno.EBUSY).toBe(-16);
 });

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Handler } from '../../src/datapath/handler.ts';
 import { DROP, PASS, TX } from '../../src/datapath/verdict.ts';
 import { create } from '../../src/handlers/firewall.ts';
-import { Path } from '../../src/memory/layout.ts';
+import { Path, type PathId } from '../../src/memory/layout.ts';
 import {
   arp,
   BROADCAST,
@@ -23,7 +23,7 @@ const tcp = (to: number, from = 40_000) => [...be16(from), ...be16(to), ...Array
 interface Incoming {
   src?: number[];
   fragment?: number;
-  path?: number;
+  path?: PathId;
 }
 
 /** The verdict for a TCP segment to a port. */

@@ -23,10 +23,12 @@ const ORDER = [
   'statistics.ts',
   'delivery.ts',
   'group.ts',
+  'port-events.ts',
   'port.ts',
   'handlers',
   'lab',
   'handler.ts',
+  'testing.ts',
   'index.ts',
   'cli',
 ];
@@ -73,4 +75,25 @@ test('there are no cycles', () => {
     done.add(file);
   };
   for (const file of files) visit(file, []);
+});
+
+/** All that a file imports, of packages too, types aside. */
+function needs(file: string, found = new Set<string>()): Set<string> {
+  if (found.has(file)) return found;
+  found.add(file);
+  const text = readFileSync(join(source, file), 'utf8');
+  for (const [, isType, path] of text.matchAll(/^(?:import|export)( type)? [^;]*?from '([^']+)'/gm)) {
+    if (isType) continue;
+    if (path!.startsWith('.')) needs(relative(source, join(source, dirname(file), path!)), found);
+    else found.add(path!);
+  }
+  return found;
+}
+
+test('handlers and their tests need no native code and no thread: they run on every platform', () => {
+  for (const file of ['handler.ts', 'testing.ts']) {
+    const packages = [...needs(file)].filter((name) => !name.endsWith('.ts'));
+    expect(packages.filter((name) => name !== 'node:fs')).toEqual([]);
+  }
+  expect([...needs('kernel/shim.ts')]).toContain('koffi');
 });

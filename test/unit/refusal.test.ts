@@ -3,7 +3,7 @@ import { Errno } from '../../src/errors.ts';
 import { refusalOf } from '../../src/paths/af-xdp/refusal.ts';
 
 const facts = {
-  ...{ device: 'vf0', errno: Errno.EOPNOTSUPP!, text: '', mtu: 1500 },
+  ...{ device: 'vf0', errno: Errno.EOPNOTSUPP, text: '', mtu: 1500 },
   ...{ active: new Set(['rx-gro']), queues: 2, mostQueues: 8 },
 };
 

@@ -149,7 +149,7 @@ describe('a device that takes no large segments', () => {
   let takes = false;
   const write = (_fd: number, _at: unknown, length: number): number => {
     asked++;
-    return takes ? length : Errno.ENOBUFS!;
+    return takes ? length : Errno.ENOBUFS;
   };
 
   /** Which of so many segments the device was asked to take. */
@@ -194,7 +194,7 @@ describe('a device that takes no large segments', () => {
     memory.words[word] = fd;
     const datagram = frameOf(segment({ protocol: 17, payload: noise(300, 1), unfinished: true }));
     const cutsTcp = (_fd: number, _at: unknown, length: number): number =>
-      length === packet.length + 10 ? length : Errno.ENOBUFS!;
+      length === packet.length + 10 ? length : Errno.ENOBUFS;
     const sender = SegmentSender.of({ ...shim, write: cutsTcp }, memory, address)!;
     for (let i = 0; i < 20; i++) {
       memory.bytes.set(datagram, large);

@@ -49,7 +49,7 @@ export const NATIVE_ATTACH = 'bpf(LINK_CREATE, XDP native)';
 const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
 /** What a bind ends in that would end so in another mode too. */
-const GONE: readonly number[] = [Errno.EBUSY!, Errno.ENODEV!, Errno.ENETDOWN!];
+const GONE: readonly number[] = [Errno.EBUSY, Errno.ENODEV, Errno.ENETDOWN];
 
 const BIND_SHARED_UMEM = 1 << 0;
 const BIND_COPY = 1 << 1;
@@ -311,7 +311,7 @@ export class AfXdpDevice implements PathDevice {
       this.#busy('another XDP program has taken the place of ours');
     }
     // EINVAL: there is no such device any more. Its link says the same of one that went as of one that is detached.
-    check(result === Errno.EINVAL ? Errno.ENODEV! : result, 'bpf(LINK_CREATE, XDP)', { device: name });
+    check(result === Errno.EINVAL ? Errno.ENODEV : result, 'bpf(LINK_CREATE, XDP)', { device: name });
   }
 
   close(): void {
@@ -537,7 +537,7 @@ export class AfXdpDevice implements PathDevice {
     const { ports, queues } = geometry;
     const kibibytes = Math.ceil((ports * ((1 + queues) * framesBytes + 2 * queues * URING_BYTES)) / 1024);
     throw new TwinpathError('ERR_PERMISSION', {
-      ...{ device, syscall, errno: -Errno.ENOBUFS! },
+      ...{ device, syscall, errno: -Errno.ENOBUFS },
       detail: `its ${framesBytes / 2 ** 20} MiB of frames exceed RLIMIT_MEMLOCK`,
       hint: `Give the process CAP_IPC_LOCK, or a limit of at least ${kibibytes} KiB: "ulimit -l ${kibibytes}", or LimitMEMLOCK=${kibibytes}K for systemd.`,
     });
@@ -622,7 +622,7 @@ export class AfXdpDevice implements PathDevice {
         if (result === Errno.EBUSY) this.#closeSocket(0);
         return result;
       },
-      zeroCopy ? [] : [Errno.EBUSY!],
+      zeroCopy ? [] : [Errno.EBUSY],
     );
     this.#checkBound(bound, 0);
     const options = new Int32Array(1);

@@ -1,0 +1,262 @@
+/**
+ * The test kit: `import { HandlerTest } from 'twinpath/testing'`.
+ *
+ * A {@link HandlerTest} makes bursts of packets from bytes, calls a handler with them as a queue worker does, and
+ * reports the verdict on each packet and its bytes afterwards. It needs no device, no root and no Linux: handlers can
+ * be tested wherever Node runs. It moves no packet to another port, path or application; it reports that they would go
+ * there.
+ */
+import { handlerOf, type LoadedHandler, loadHandler } from './datapath/load-handler.ts';
+import {
+  Burst,
+  DELIVER,
+  DROP,
+  ETHERNET_BYTES,
+  FORWARD,
+  type HandlerModule,
+  Path,
+  type Verdict,
+} from './handler.ts';
+import { BURST, HEADROOM, type PathId } from './memory/layout.ts';
+import { setMac } from './memory/macs.ts';
+import { Memory } from './memory/shared.ts';
+
+/** A URL object or its text. Spelled out, so that this file's types need neither Node's nor the DOM's. */
+export type ModuleUrl = string | { readonly href: string };
+
+/** Where the handler believes that it runs. */
+export interface HandlerTestOptions {
+  /** What a port calls `handlerOptions`. Default {}. */
+  readonly options?: Record<string, unknown>;
+  /** MAC address of each port, 1 to 16. Default one port, '02:00:00:00:00:02'. */
+  readonly macs?: readonly string[];
+  /** The worker's queue, 0 to `queues` - 1. Default 0. */
+  readonly queue?: number;
+  /** Queues of each port, 1 to 64. Default 1. */
+  readonly queues?: number;
+  /** Frames for packets that the handler sends in one burst or tick; `burst.send` returns false after. Default 192. */
+  readonly freeFrames?: number;
+}
+
+/** Where the packets of a burst come from. */
+export interface PacketOrigin {
+  /** Number of the port. Default 0. */
+  readonly port?: number;
+  /** `Path.SYNTHETIC`, the default, `Path.VF`, or `Path.HOST` for what the machine's own stack sends. */
+  readonly path?: PathId;
+  /** RSS hash of every packet. Default 0, as with one queue. */
+  readonly hash?: number;
+}
+
+/** What becomes of a packet. */
+export interface Outcome {
+  /** A number that is no verdict counts as DROP, as in a port. */
+  readonly verdict: Verdict;
+  /** FORWARD: number of the port that the packet goes to. Else undefined. */
+  readonly target: number | undefined;
+  /** A copy of the packet as the handler left it. */
+  readonly bytes: Uint8Array;
+  /** What the handler threw at this packet, which drops it. Else undefined. */
+  readonly error: unknown;
+}
+
+/** A packet that the handler made itself, with `burst.send`. */
+export interface SentPacket {
+  readonly port: number;
+  readonly bytes: Uint8Array;
+}
+
+const FRAME_SIZE = 2048;
+/** Bytes of the longest packet: a port with `frameSize: 2048` has none that is longer. */
+const MAX_PACKET_BYTES = FRAME_SIZE - HEADROOM;
+/** A real frame holds what its last packet left. This shows a handler that takes it for zeros. */
+const OLD_BYTE = 0xa5;
+const DEFAULT_MACS = ['02:00:00:00:00:02'];
+const DEFAULT_FREE_FRAMES = 192;
+
+/** One worker's handler. Keeps the handler's state between calls, as a worker does. */
+export class HandlerTest {
+  /** Packets that the handler has sent with `burst.send`, oldest first. Clear it with `splice(0)`. */
+  readonly sent: SentPacket[] = [];
+  readonly #memory: Memory;
+  readonly #burst: Burst;
+  readonly #handler: LoadedHandler;
+  readonly #sendable: number;
+  #port = 0;
+  /** Offsets of the frames that `burst.send` may fill. */
+  #free: number[] = [];
+
+  private constructor(memory: Memory, burst: Burst, handler: LoadedHandler, freeFrames: number) {
+    this.#memory = memory;
+    this.#burst = burst;
+    this.#handler = handler;
+    this.#sendable = freeFrames;
+    burst.bind({
+      take: () => this.#take(),
+      post: (offset, length) => this.#post(offset, length),
+      put: (offset) => void this.#free.push(offset),
+    });
+  }
+
+  /**
+   * Loads a handler module, JavaScript or WebAssembly, as a port does.
+   *
+   * @throws TwinpathError ERR_HANDLER if the module cannot be loaded or exports no handler, and what its `create`
+   *   throws; RangeError for settings out of range
+   */
+  static async load(url: ModuleUrl, settings: HandlerTestOptions = {}): Promise<HandlerTest> {
+    const { options, context, freeFrames } = prepare(settings);
+    const handler = await loadHandler(typeof url === 'string' ? url : url.href, options, context);
+    return new HandlerTest(context.memory, context.burst, handler, freeFrames);
+  }
+
+  /**
+   * Takes a module's namespace (what `import * as` makes of it), or an object of its shape:
+   * `{ default: handler }` or `{ create }`.
+   *
+   * @throws as {@link HandlerTest.load}
+   */
+  static of(module: HandlerModule, settings: HandlerTestOptions = {}): HandlerTest {
+    const { options, context, freeFrames } = prepare(settings);
+    const handler = handlerOf(module, 'the handler', options, context);
+    return new HandlerTest(context.memory, context.burst, handler, freeFrames);
+  }
+
+  /**
+   * Calls the handler with these packets, in bursts of at most 64. If it throws, the packet that it looked at last is
+   * dropped, and it is called again with those behind it. If it has looked at none, the whole burst is dropped.
+   *
+   * @param packets from the Ethernet header on, without frame check sequence, 0 to 1792 bytes each
+   * @returns one outcome a packet, in the same order
+   * @throws RangeError for a packet that is too long, or a port that there is not
+   */
+  run(packets: readonly ArrayLike<number>[], origin: PacketOrigin = {}): Outcome[] {
+    const { ports } = this.#memory.layout.geometry;
+    const { port = 0 } = origin;
+    if (!(Number.isInteger(port) && port >= 0 && port < ports)) {
+      throw new RangeError(`there is no port ${port}: the test has ${ports}`);
+    }
+    this.#port = port;
+    const outcomes: Outcome[] = [];
+    for (let from = 0; from < packets.length; from += BURST) {
+      this.#fill(packets.slice(from, from + BURST), origin);
+      this.#handle(outcomes);
+    }
+    return outcomes;
+  }
+
+  /**
+   * Calls `tick` of a handler that has it, as between two bursts. What it throws comes out here.
+   *
+   * @returns false if the handler has no `tick`
+   */
+  tick(port = 0): boolean {
+    const { tick } = this.#handler;
+    if (tick === undefined) return false;
+    this.#port = port;
+    this.#freeFrames();
+    this.#burst.begin(0);
+    tick(this.#burst, port);
+    return true;
+  }
+
+  #fill(packets: readonly ArrayLike<number>[], { path = Path.SYNTHETIC, hash = 0 }: PacketOrigin): void {
+    const burst = this.#burst;
+    const { bytes, layout } = this.#memory;
+    packets.forEach((packet, i) => {
+      if (packet.length > MAX_PACKET_BYTES) {
+        throw new RangeError(`a packet has ${packet.length} bytes: at most ${MAX_PACKET_BYTES} fit a frame`);
+      }
+      const frame = layout.frames + i * FRAME_SIZE;
+      const start = frame + HEADROOM;
+      bytes.fill(OLD_BYTE, frame, frame + FRAME_SIZE);
+      bytes.set(packet, start);
+      burst.offset[i] = start;
+      burst.bytes[i] = packet.length;
+      burst.hash[i] = hash;
+      burst.offload[i] = 0;
+      burst.port[i] = this.#port;
+      burst.path[i] = path;
+    });
+    this.#freeFrames();
+    burst.begin(packets.length);
+  }
+
+  #freeFrames(): void {
+    const first = this.#memory.layout.frames + BURST * FRAME_SIZE + HEADROOM;
+    this.#free = Array.from({ length: this.#sendable }, (_, i) => first + i * FRAME_SIZE);
+  }
+
+  #handle(outcomes: Outcome[]): void {
+    const burst = this.#burst;
+    while (burst.length > 0) {
+      const [done, error] = this.#call();
+      const failed = error === undefined ? done : burst.cursor < 0 ? 0 : done - 1;
+      for (let i = 0; i < done; i++) outcomes.push(this.#outcome(i, i < failed ? undefined : error));
+      if (done === burst.length) return;
+      burst.shift(done);
+    }
+  }
+
+  /** Returns how many packets the handler has decided on, and what it threw. */
+  #call(): [done: number, error: unknown] {
+    const burst = this.#burst;
+    try {
+      this.#handler.handle(burst);
+      return [burst.length, undefined];
+    } catch (error) {
+      return [burst.cursor < 0 ? burst.length : burst.cursor + 1, error ?? new Error(String(error))];
+    }
+  }
+
+  #outcome(i: number, error: unknown): Outcome {
+    const { offset, bytes, verdict, target } = this.#burst;
+    const decided = error === undefined && verdict[i]! <= DELIVER ? (verdict[i] as Verdict) : DROP;
+    return {
+      verdict: decided,
+      target: decided === FORWARD ? target[i] : undefined,
+      bytes: this.#memory.bytes.slice(offset[i]!, offset[i]! + bytes[i]!),
+      error,
+    };
+  }
+
+  #take(): number {
+    const offset = this.#free.pop();
+    if (offset === undefined) return -1;
+    this.#memory.bytes.fill(OLD_BYTE, offset - HEADROOM, offset - HEADROOM + FRAME_SIZE);
+    return offset;
+  }
+
+  #post(offset: number, length: number): boolean {
+    if (length < ETHERNET_BYTES || length > MAX_PACKET_BYTES) return false;
+    this.sent.push({ port: this.#port, bytes: this.#memory.bytes.slice(offset, offset + length) });
+    return true;
+  }
+}
+
+function prepare(settings: HandlerTestOptions) {
+  const { options = {}, macs = DEFAULT_MACS, freeFrames = DEFAULT_FREE_FRAMES } = settings;
+  const queues = whole('queues', settings.queues ?? 1, 1, 64);
+  const queue = whole('queue', settings.queue ?? 0, 0, queues - 1);
+  const ports = whole('macs.length', macs.length, 1, 16);
+  whole('freeFrames', freeFrames, 0, DEFAULT_FREE_FRAMES);
+  const memory = Memory.create({
+    pageSize: 4096,
+    ports,
+    queues,
+    frameSize: FRAME_SIZE,
+    framesPerWorker: BURST + DEFAULT_FREE_FRAMES,
+    ringEntries: 64,
+  });
+  macs.forEach((mac, port) => {
+    if (!/^([\da-f]{2}:){5}[\da-f]{2}$/i.test(mac)) throw new RangeError(`${mac} is not a MAC address`);
+    setMac(memory, port, mac);
+  });
+  const context = { queue, queues, memory, burst: new Burst(memory, queue) };
+  return { options, context, freeFrames };
+}
+
+function whole(name: string, value: number, least: number, most: number): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new RangeError(`${name} is ${value}: it must be a whole number from ${least} to ${most}`);
+}
