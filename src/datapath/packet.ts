@@ -25,9 +25,6 @@ export interface PacketTable {
   readonly bytes: Int32Array;
 }
 
-/** IANA protocol numbers, of the IPv4 protocol and IPv6 next header fields. */
-export const Protocol = { ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58 } as const;
-
 const MAC_BYTES = 6;
 /** A copy: V8 loads and checks what is imported with every use. */
 const LEAST_BYTES = ETHERNET_BYTES;

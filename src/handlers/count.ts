@@ -16,11 +16,11 @@
  */
 import { writeSync } from 'node:fs';
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { Protocol } from '../datapath/packet.ts';
 import { PASS, TX } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { ETHERNET_BYTES, EtherType, LOWEST_TYPE } from '../net/ethernet.ts';
-import { Flow } from './flow.ts';
+import { Flow } from '../net/flow.ts';
+import { Protocol } from '../net/ip.ts';
 import { FlowTable } from './flow-table.ts';
 import { onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
 

@@ -19,9 +19,10 @@
  */
 import { checksum, sumOf, update16 } from '../datapath/checksum.ts';
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import type { Packet } from '../datapath/packet.ts';
 import { DROP, TX, type Verdict } from '../datapath/verdict.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
+import { Protocol } from '../net/ip.ts';
 import { has, hostAddresses, isHost } from './addresses.ts';
 import { answersArp } from './arp.ts';
 import { invalid, list, onlyKnown, wholeNumber } from './options.ts';

@@ -34,12 +34,13 @@
  * ```
  */
 import type { Handler } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import type { Packet } from '../datapath/packet.ts';
 import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType, isTag, LOWEST_TYPE } from '../net/ethernet.ts';
+import { Flow } from '../net/flow.ts';
+import { Protocol } from '../net/ip.ts';
 import { NO, RuleList, YES } from './firewall-rules.ts';
-import { Flow } from './flow.ts';
 import { list, onlyKnown, otherwiseOf } from './options.ts';
 
 /** ICMPv6 types of neighbour discovery, router solicitation to redirect: RFC 4861, section 4. */

@@ -6,9 +6,9 @@
  * checksum. Accepting checks every header and checksum. Allocates nothing per packet; one thread.
  */
 import { checksum, sum } from '../datapath/checksum.ts';
-import { Protocol } from '../datapath/packet.ts';
 import { macBytes } from '../kernel/link.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
+import { Protocol } from '../net/ip.ts';
 
 export interface FormOptions {
   readonly flows: number;

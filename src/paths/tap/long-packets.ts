@@ -16,9 +16,10 @@ import { type Kernels, kernelsOf } from '../../memory/kernels.ts';
 import { HEADROOM, PathSlot } from '../../memory/layout.ts';
 import { offloadWord, Segmentation } from '../../memory/offload.ts';
 import type { Memory } from '../../memory/shared.ts';
-import { Headers, pseudoSum, TCP } from '../../offload/headers.ts';
+import { checksum } from '../../net/checksum.ts';
+import { Headers, pseudoSum } from '../../net/headers.ts';
+import { Protocol } from '../../net/ip.ts';
 import { Segmenter } from '../../offload/segment.ts';
-import { checksum } from '../../offload/sum.ts';
 import { SENT_HEADER } from '../frame-room.ts';
 import type { QueueAddress } from '../path.ts';
 import type { ReadPairs } from './read-pairs.ts';
@@ -155,7 +156,7 @@ export class LongPackets {
     this.#whole = count < room ? count : 0;
     if (this.#whole > 0) return 1;
     const headers = this.#headers;
-    if (!headers.parse(view, start, count) || headers.protocol !== TCP) return 0;
+    if (!headers.parse(view, start, count) || headers.protocol !== Protocol.TCP) return 0;
     if (!(verified && headers.plain) && !this.#isRight(start)) return 0;
     // As much IP as the MTU lets it; a tag beyond the first is part of that.
     const link = Math.min(headers.l3, SENT_HEADER);
