@@ -55,3 +55,8 @@ function behindTags(view: DataView, start: number, bytes: number): number {
 export function isTag(type: number): boolean {
   return type === VLAN || type === SERVICE_VLAN;
 }
+
+/** Whether this is the type of a tag that was in use for QinQ before 802.1ad. Linux does not take it off. */
+export function isPreStandardTag(type: number): boolean {
+  return type === 0x9100 || type === 0x9200 || type === 0x9300;
+}
