@@ -26,6 +26,9 @@ export const EtherType = { IPV4: 0x0800, ARP: 0x0806, VLAN, IPV6: 0x86dd, SERVIC
 /** Destination and source address and the type: what every frame has. */
 export const ETHERNET_BYTES = HEADER_BYTES;
 
+/** One VLAN tag: its type, and the VLAN ID with priority. */
+export const VLAN_TAG_BYTES = TAG_BYTES;
+
 /** Smaller values of the type field are lengths (IEEE 802.3), and LLC follows. */
 export const LOWEST_TYPE = 0x600;
 

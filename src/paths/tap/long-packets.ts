@@ -17,6 +17,7 @@ import { HEADROOM, PathSlot } from '../../memory/layout.ts';
 import { offloadWord, Segmentation } from '../../memory/offload.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { checksum } from '../../net/checksum.ts';
+import { VLAN_TAG_BYTES } from '../../net/ethernet.ts';
 import { Headers, pseudoSum } from '../../net/headers.ts';
 import { Protocol } from '../../net/ip.ts';
 import { Segmenter } from '../../offload/segment.ts';
@@ -25,7 +26,6 @@ import type { QueueAddress } from '../path.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 
-const TAG_BYTES = 4;
 const ADDRESSES = 12;
 
 export class LongPackets {
@@ -147,7 +147,7 @@ export class LongPackets {
     const verified = tag === LongTag.VERIFIED;
     let start = at;
     if (verified || tag === LongTag.UNVERIFIED) {
-      start += TAG_BYTES;
+      start += VLAN_TAG_BYTES;
       bytes.copyWithin(start, at, at + ADDRESSES);
     }
     const count = length - (start - at);
