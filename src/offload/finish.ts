@@ -9,7 +9,6 @@
  *
  * In place; allocates nothing.
  */
-
 import { checksum, sum } from '../net/checksum.ts';
 import { type Headers, pseudoSum } from '../net/headers.ts';
 
