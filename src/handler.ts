@@ -11,7 +11,8 @@ export {
   update32,
 } from './datapath/checksum.ts';
 export type { Handler, HandlerContext, HandlerModule, TickingHandler } from './datapath/handler.ts';
-export { Packet, Protocol } from './datapath/packet.ts';
+export { Packet } from './datapath/packet.ts';
 export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './datapath/verdict.ts';
 export { Path } from './memory/layout.ts';
 export { ETHERNET_BYTES, EtherType } from './net/ethernet.ts';
+export { Protocol } from './net/ip.ts';

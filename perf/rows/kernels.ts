@@ -9,9 +9,9 @@
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
 import { offloadWord, Segmentation } from '../../src/memory/offload.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { sum } from '../../src/net/checksum.ts';
 import { Coalescer } from '../../src/offload/coalesce.ts';
 import { Segmenter } from '../../src/offload/segment.ts';
-import { sum } from '../../src/offload/sum.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';

@@ -11,8 +11,9 @@
  *
  * Allocates nothing; any thread.
  */
-import { checksum, sum } from '../offload/sum.ts';
-import { type Packet, Protocol } from './packet.ts';
+import { checksum, sum } from '../net/checksum.ts';
+import { Protocol } from '../net/ip.ts';
+import type { Packet } from './packet.ts';
 
 export { checksum, sum };
 

@@ -25,18 +25,6 @@ export interface PacketTable {
   readonly bytes: Int32Array;
 }
 
-/** IANA protocol numbers, of the IPv4 protocol and IPv6 next header fields. */
-export const Protocol = {
-  /** Internet Control Message Protocol, RFC 792. */
-  ICMP: 1,
-  /** Transmission Control Protocol, RFC 9293. */
-  TCP: 6,
-  /** User Datagram Protocol, RFC 768. */
-  UDP: 17,
-  /** ICMP for IPv6, RFC 4443. */
-  ICMPV6: 58,
-} as const;
-
 const MAC_BYTES = 6;
 /** A copy: V8 loads and checks what is imported with every use. */
 const LEAST_BYTES = ETHERNET_BYTES;

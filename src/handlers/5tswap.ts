@@ -18,7 +18,7 @@ import type { Packet } from '../datapath/packet.ts';
 import { DROP, TX, type Verdict } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType } from '../net/ethernet.ts';
-import { Flow, word } from './flow.ts';
+import { Flow, word } from '../net/flow.ts';
 import { onlyKnown, otherwiseOf } from './options.ts';
 
 /**

@@ -4,6 +4,8 @@ import { EtherType } from '../net/ethernet.ts';
 import { has } from './addresses.ts';
 
 const ARP_BYTES = 28;
+/** Kind of network 1, which is Ethernet, and kind of address. */
+const IPV4_OVER_ETHERNET = 0x0001_0000 | EtherType.IPV4;
 
 /**
  * Turns "who has target, tell sender" into "sender is at mac, tell target", if it asks for one of the
@@ -15,7 +17,7 @@ export function answersArp(packet: Packet, l3: number, mac: Uint8Array, addresse
   if (packet.length < l3 + ARP_BYTES || packet.u16(l3 - 2) !== EtherType.ARP) return false;
   if (!packet.isGroup && !packet.dstEquals(mac)) return false;
   if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return false; // neither a group nor we can have sent it
-  const forIpv4OverEthernet = packet.u32(l3) === 0x0001_0800 && packet.u16(l3 + 4) === 0x0604;
+  const forIpv4OverEthernet = packet.u32(l3) === IPV4_OVER_ETHERNET && packet.u16(l3 + 4) === 0x0604;
   if (!forIpv4OverEthernet || packet.u16(l3 + 6) !== 1) return false;
   const sender = packet.u32(l3 + 14);
   const target = packet.u32(l3 + 24);

@@ -28,16 +28,17 @@
  * ```
  */
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import type { Packet } from '../datapath/packet.ts';
 import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
+import { Flow, finish, mix, word } from '../net/flow.ts';
+import { Protocol } from '../net/ip.ts';
+import { IPV4_BYTES } from '../net/ipv4.ts';
 import { has, hostAddresses, macBytes } from './addresses.ts';
 import { answersArp } from './arp.ts';
-import { Flow, finish, mix, word } from './flow.ts';
 import { MOST_BACKENDS, maglevTable, SLOTS } from './maglev.ts';
 import { flag, invalid, list, onlyKnown, otherwiseOf } from './options.ts';
 
-const IPV4_BYTES = 20;
 const ICMP_BYTES = 8;
 
 interface Backends {

@@ -16,15 +16,19 @@
  */
 import { writeSync } from 'node:fs';
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { Protocol } from '../datapath/packet.ts';
 import { PASS, TX } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { ETHERNET_BYTES, EtherType, LOWEST_TYPE } from '../net/ethernet.ts';
-import { Flow } from './flow.ts';
+import { Flow } from '../net/flow.ts';
+import { Protocol } from '../net/ip.ts';
+import { Ipv4Field } from '../net/ipv4.ts';
+import { Ipv6Field } from '../net/ipv6.ts';
 import { FlowTable } from './flow-table.ts';
 import { onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
 
 const STDERR = 2;
+const { PROTOCOL } = Ipv4Field;
+const { NEXT_HEADER } = Ipv6Field;
 const ETHER_TYPE_NAMES = named(EtherType);
 const PROTOCOL_NAMES = named(Protocol);
 /** Lines of some 130 bytes that still fit a pipe of 64 KiB. */
@@ -64,13 +68,15 @@ export function create(options: Record<string, unknown>, context: HandlerContext
         runts++;
         continue;
       }
-      const l3 = packet.l3;
+      const isFlow = flows !== undefined && flow.read(packet);
+      const l3 = flows === undefined ? packet.l3 : flow.l3;
       const type = packet.u16(l3 - 2);
       types[type]!++;
       // Where the two IP headers say what they carry; one cut off before that is counted by type only.
-      const at = type === EtherType.IPV4 ? l3 + 9 : type === EtherType.IPV6 ? l3 + 6 : packet.length;
+      const at =
+        type === EtherType.IPV4 ? l3 + PROTOCOL : type === EtherType.IPV6 ? l3 + NEXT_HEADER : packet.length;
       if (at < packet.length) protocols[packet.u8(at)]!++;
-      if (flows !== undefined && flow.read(packet)) flows.add(packet, flow);
+      if (flows !== undefined && isFlow) flows.add(packet, flow);
     }
     seen += burst.length;
     if (every === 0 || seen < next) return;

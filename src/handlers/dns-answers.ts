@@ -7,8 +7,8 @@
  * Made once per worker; `find` allocates nothing.
  */
 import type { Packet } from '../datapath/packet.ts';
+import { finish, mix } from '../net/flow.ts';
 import { HEADER_BYTES, QUESTION_BYTES } from './dns-sections.ts';
-import { finish, mix } from './flow.ts';
 import { isBelow, type Zone, type ZoneRecord } from './zone.ts';
 
 /** Response codes: RFC 1035, 4.1.1; BAD_VERSION is RFC 6891's and needs an OPT record. */

@@ -21,22 +21,23 @@
 import { readFileSync } from 'node:fs';
 import { checksum, ipv4Checksum, sumOf, udpChecksum } from '../datapath/checksum.ts';
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import type { Packet } from '../datapath/packet.ts';
 import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
+import { Flow, word } from '../net/flow.ts';
+import { Protocol } from '../net/ip.ts';
+import { IPV4_BYTES } from '../net/ipv4.ts';
+import { IPV6_BYTES } from '../net/ipv6.ts';
 import { has, hostAddresses, ipv6Bytes, isHost, wordsOf } from './addresses.ts';
 import { answersArp } from './arp.ts';
 import { DnsAnswers } from './dns-answers.ts';
 import { NOT_A_QUERY, respond } from './dns-message.ts';
-import { Flow, word } from './flow.ts';
 import { invalid, list, onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
 import { isResponder } from './responders.ts';
 import { parseZone, type Zone } from './zone.ts';
 
 const DNS_PORT = 53;
 const UDP_BYTES = 8;
-const IPV4_BYTES = 20;
-const IPV6_BYTES = 40;
 const IPV6_WORDS = 4;
 const TTL = 64;
 

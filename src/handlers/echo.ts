@@ -19,9 +19,11 @@
  */
 import { checksum, sumOf, update16 } from '../datapath/checksum.ts';
 import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import type { Packet } from '../datapath/packet.ts';
 import { DROP, TX, type Verdict } from '../datapath/verdict.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
+import { Protocol } from '../net/ip.ts';
+import { IPV4_BYTES } from '../net/ipv4.ts';
 import { has, hostAddresses, isHost } from './addresses.ts';
 import { answersArp } from './arp.ts';
 import { invalid, list, onlyKnown, wholeNumber } from './options.ts';
@@ -29,7 +31,6 @@ import { isResponder } from './responders.ts';
 
 /** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header with either ICMP echo or UDP behind it. */
 const SHORTEST = 28;
-const IPV4_BYTES = 20;
 const L4_BYTES = 8;
 const TTL = 64;
 

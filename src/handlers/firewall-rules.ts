@@ -11,9 +11,10 @@
  * prefix holds for both versions of IP; `icmp` is ICMPv6 for IPv6. In a list, order matters to nothing: a
  * packet matches the list if it matches one of its rules.
  */
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import type { Packet } from '../datapath/packet.ts';
+import { word } from '../net/flow.ts';
+import { Protocol } from '../net/ip.ts';
 import { ipv4Number, ipv6Bytes, wordsOf } from './addresses.ts';
-import { word } from './flow.ts';
 import { invalid } from './options.ts';
 
 /** What a list says of a packet. MAYBE: its port or protocol would decide, and cannot be seen. */

@@ -34,12 +34,13 @@
  * ```
  */
 import type { Handler } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import type { Packet } from '../datapath/packet.ts';
 import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
 import { Path } from '../memory/layout.ts';
-import { EtherType, isTag, LOWEST_TYPE } from '../net/ethernet.ts';
+import { EtherType, isPreStandardTag, isTag, LOWEST_TYPE } from '../net/ethernet.ts';
+import { Flow } from '../net/flow.ts';
+import { Protocol } from '../net/ip.ts';
 import { NO, RuleList, YES } from './firewall-rules.ts';
-import { Flow } from './flow.ts';
 import { list, onlyKnown, otherwiseOf } from './options.ts';
 
 /** ICMPv6 types of neighbour discovery, router solicitation to redirect: RFC 4861, section 4. */
@@ -108,7 +109,7 @@ function isBroken({ type }: Flow): boolean {
  * CERT VU#855201 lists some that do.
  */
 function mayHideIp(packet: Packet, { type, l3 }: Flow): boolean {
-  if (type >= LOWEST_TYPE) return type === 0x9100 || type === 0x9200 || type === 0x9300;
+  if (type >= LOWEST_TYPE) return isPreStandardTag(type);
   if (packet.length < l3 + LLC_SNAP_BYTES) return false;
   // The lowest bits say whether it is a group, and whether it is a response.
   if ((packet.u8(l3) & 0xfe) === LLC_IP) return true;

@@ -5,7 +5,7 @@
  * in choosing the next free one. So each gets its share to within one slot, and when the set of backends
  * changes, most slots of those that stay are theirs again. Any thread; allocates.
  */
-import { finish, mix } from './flow.ts';
+import { finish, mix } from '../net/flow.ts';
 
 /** A prime, so that every step visits every slot; a hundred slots or more for each backend, as the paper asks. */
 export const SLOTS = 65_537;

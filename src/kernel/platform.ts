@@ -12,28 +12,34 @@
  * Any packet that bears such an address is let through, whoever sent it: a filter before the machine is needed where
  * the network does not see to that, as Azure's does.
  */
+import { htons } from '../net/byte-order.ts';
+import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
+import { PORTS_BYTES, Protocol } from '../net/ip.ts';
+import { IPV4_BYTES } from '../net/ipv4.ts';
+import { IPV6_BYTES } from '../net/ipv6.ts';
 import type { Assembler } from './assembler.ts';
 
 /** Where a program's context has the packet's bytes: `struct xdp_md`, `struct __sk_buff`. */
 export const XDP_PACKET = { data: 0, end: 4 } as const;
 export const SKB_PACKET = { data: 76, end: 80 } as const;
 
-/** Addresses and ports as the machine reads them from a packet: the first byte is the lowest. */
+/** Addresses as the machine reads them from a packet: the first byte is the lowest. */
 const WIRE_SERVER = 0x10813fa8;
 const METADATA = 0xfea9fea9;
-const TYPE = { IPV4: 0x0008, ARP: 0x0608, IPV6: 0xdd86 } as const;
-const ARP_REPLY = 0x0200;
-const DHCP = { server: 0x4300, client: 0x4400 } as const;
-const DHCP6 = { client: 0x2202, server: 0x2302 } as const;
+/** The same of numbers of two bytes. */
+const TYPE = { IPV4: htons(EtherType.IPV4), ARP: htons(EtherType.ARP), IPV6: htons(EtherType.IPV6) } as const;
+const ARP_REPLY = htons(2);
+const DHCP = { server: htons(67), client: htons(68) } as const;
+const DHCP6 = { client: htons(546), server: htons(547) } as const;
 /** The part of the fragment field that says where the fragment belongs. */
-const FRAGMENT_OFFSET = 0xff1f;
-const UDP = 17;
+const FRAGMENT_OFFSET = htons(0x1fff);
+const { UDP } = Protocol;
 
 /** Ethernet, then what is looked at of each protocol. */
-const ETHERNET = 14;
-const IPV4 = 20;
-const IPV6 = 40;
-const PORTS = 4;
+const ETHERNET = ETHERNET_BYTES;
+const IPV4 = IPV4_BYTES;
+const IPV6 = IPV6_BYTES;
+const PORTS = PORTS_BYTES;
 /** `struct __sk_buff` */
 const SKB_LEN = 0;
 const SKB_VLAN_PRESENT = 20;

@@ -4,6 +4,8 @@
  * Pure functions: they return code for `Bpf.load` and touch nothing. Context offsets are those of
  * `struct xdp_md` and `struct __sk_buff` in include/uapi/linux/bpf.h.
  */
+import { htons } from '../net/byte-order.ts';
+import { EtherType } from '../net/ethernet.ts';
 import { Assembler } from './assembler.ts';
 import { lookForPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
 
@@ -118,9 +120,9 @@ export function tcMarkedRedirect(ifindex: number, to: 'egress' | 'ingress'): Uin
  * the field is that of the first of them then. A virtio-net header would say the same, of every packet and in both
  * directions, for ten bytes and a copy more in the kernel each time; this costs packets that fit one comparison.
  */
-export const LongTag = { TYPE: 0x88a8, VERIFIED: 0x7457, UNVERIFIED: 0x7456 } as const;
+export const LongTag = { TYPE: EtherType.SERVICE_VLAN, VERIFIED: 0x7457, UNVERIFIED: 0x7456 } as const;
 /** In network order, as the helper takes it. */
-const LONG_TYPE = 0xa888;
+const LONG_TYPE = htons(LongTag.TYPE);
 
 /** Which packets are captured, and how. */
 export interface CaptureOptions {

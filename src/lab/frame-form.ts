@@ -5,10 +5,12 @@
  * Built from a template a flow; what changes from packet to packet is the payload's numbers and one
  * checksum. Accepting checks every header and checksum. Allocates nothing per packet; one thread.
  */
-import { checksum, sum } from '../datapath/checksum.ts';
-import { Protocol } from '../datapath/packet.ts';
 import { macBytes } from '../kernel/link.ts';
+import { checksum, sum } from '../net/checksum.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
+import { Flow } from '../net/flow.ts';
+import { Protocol } from '../net/ip.ts';
+import { IPV4_BYTES } from '../net/ipv4.ts';
 
 export interface FormOptions {
   readonly flows: number;
@@ -25,7 +27,6 @@ export interface FormOptions {
   readonly mac: string;
 }
 
-const IPV4_BYTES = 20;
 const L3 = ETHERNET_BYTES;
 const L4 = L3 + IPV4_BYTES;
 const L4_BYTES = 8;
@@ -45,6 +46,7 @@ export class FrameForm {
   readonly #run = Math.floor(Math.random() * 2 ** 32);
   readonly #templates: readonly Uint8Array[];
   readonly #mac: DataView;
+  readonly #found = new Flow();
 
   constructor(options: FormOptions) {
     this.#options = options;
@@ -89,15 +91,15 @@ export class FrameForm {
       view.getUint32(at + PAYLOAD + 8) <= this.pings;
     if (!numbers) return -1;
     const flow = view.getUint32(at + PAYLOAD + 8);
-    const l4Bytes = view.getUint16(at + L3 + 2) - IPV4_BYTES;
+    const { end, protocol, from, to } = this.#found;
+    const l4Bytes = end - L4;
     if (l4Bytes !== this.#templates[flow]!.length - L4) return -1;
-    const protocol = view.getUint8(at + L3 + 9);
     if (flow === this.pings) {
       const reply = protocol === Protocol.ICMP && view.getUint16(at + L4) === 0;
       return reply && checksum(sum(view, at + L4, l4Bytes)) === 0 ? flow : -1;
     }
     const { port, firstPort } = this.#options;
-    const ports = view.getUint16(at + L4) === port && view.getUint16(at + L4 + 2) === firstPort + flow;
+    const ports = from === port && to === firstPort + flow;
     return protocol === Protocol.UDP && ports && checksum(this.#udpSum(view, at, l4Bytes)) === 0 ? flow : -1;
   }
 
@@ -105,9 +107,9 @@ export class FrameForm {
     return (
       view.getUint32(at) === this.#mac.getUint32(0) &&
       view.getUint16(at + 4) === this.#mac.getUint16(4) &&
-      view.getUint16(at + 12) === EtherType.IPV4 &&
-      view.getUint8(at + L3) === 0x45 &&
-      view.getUint16(at + L3 + 2) <= length - L3 &&
+      this.#found.readAt(view, at, length) &&
+      this.#found.type === EtherType.IPV4 &&
+      this.#found.l4 === L4 &&
       checksum(sum(view, at + L3, IPV4_BYTES)) === 0
     );
   }

@@ -7,12 +7,13 @@
  */
 import { check } from '../errors.ts';
 import type { Shim } from '../kernel/shim.ts';
+import { checksum, sum } from '../net/checksum.ts';
+import { Protocol } from '../net/ip.ts';
 import { internetAddress } from './udp.ts';
 import type { Wire } from './wire.ts';
 
 const AF_INET = 2;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
-const IPPROTO_ICMP = 1;
 const SOL_RAW = 255;
 const ICMP_FILTER = 1;
 const ECHO_REPLY = 0;
@@ -33,7 +34,7 @@ export class IcmpWire implements Wire {
   /** @throws ERR_KERNEL, ERR_PERMISSION (CAP_NET_RAW) */
   constructor(shim: Shim, address: string) {
     this.#shim = shim;
-    this.fd = check(shim.socket(AF_INET, SOCK_RAW_CLOEXEC, IPPROTO_ICMP), 'socket(ICMP)');
+    this.fd = check(shim.socket(AF_INET, SOCK_RAW_CLOEXEC, Protocol.ICMP), 'socket(ICMP)');
     const connected = shim.connect(this.fd, internetAddress(address, 0), 16);
     if (connected < 0) this.close();
     check(connected, 'connect(ICMP)', { device: address });
@@ -83,14 +84,6 @@ export class IcmpWire implements Wire {
     out.setUint16(6, sequence & 0xffff);
     out.setUint32(8, this.#run);
     out.setUint32(12, sequence);
-    out.setUint16(2, internetChecksum(out));
+    out.setUint16(2, checksum(sum(out, 0, MESSAGE)));
   }
-}
-
-/** RFC 1071, of an even number of bytes. */
-export function internetChecksum(view: DataView): number {
-  let sum = 0;
-  for (let at = 0; at < view.byteLength; at += 2) sum += view.getUint16(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }

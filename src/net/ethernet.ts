@@ -26,6 +26,9 @@ export const EtherType = { IPV4: 0x0800, ARP: 0x0806, VLAN, IPV6: 0x86dd, SERVIC
 /** Destination and source address and the type: what every frame has. */
 export const ETHERNET_BYTES = HEADER_BYTES;
 
+/** One VLAN tag: its type, and the VLAN ID with priority. */
+export const VLAN_TAG_BYTES = TAG_BYTES;
+
 /** Smaller values of the type field are lengths (IEEE 802.3), and LLC follows. */
 export const LOWEST_TYPE = 0x600;
 
@@ -54,4 +57,9 @@ function behindTags(view: DataView, start: number, bytes: number): number {
 /** Whether this is the type of a VLAN tag: behind `networkOffset`, of one that is cut off. */
 export function isTag(type: number): boolean {
   return type === VLAN || type === SERVICE_VLAN;
+}
+
+/** Whether this is the type of a tag that was in use for QinQ before 802.1ad. Linux does not take it off. */
+export function isPreStandardTag(type: number): boolean {
+  return type === 0x9100 || type === 0x9200 || type === 0x9300;
 }

@@ -33,10 +33,11 @@
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { offloadWord, Segmentation } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
+import { checksum } from '../net/checksum.ts';
+import { Headers, pseudoSum, TcpFlag } from '../net/headers.ts';
+import { Protocol } from '../net/ip.ts';
 import { flowHash, isPlain, sameHeaders } from './flow.ts';
-import { Headers, pseudoSum, TCP, TcpFlag } from './headers.ts';
 import { makeSingle, makeWhole } from './lengths.ts';
-import { checksum } from './sum.ts';
 import { VIRTIO_HEADER_BYTES, writeHeader } from './virtio.ts';
 
 /**
@@ -50,6 +51,7 @@ const MAX_IP_BYTES = 0xffff;
 const OPEN_CHAINS = 8;
 const NONE = -1;
 
+const { TCP } = Protocol;
 const { ACK, PSH, FIN, ECE } = TcpFlag;
 const LAST = PSH | FIN;
 const UNMERGED = 0xff & ~(ACK | ECE | LAST);

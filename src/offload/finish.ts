@@ -9,8 +9,8 @@
  *
  * In place; allocates nothing.
  */
-import { type Headers, pseudoSum } from './headers.ts';
-import { checksum, sum } from './sum.ts';
+import { checksum, sum } from '../net/checksum.ts';
+import { type Headers, pseudoSum } from '../net/headers.ts';
 
 /**
  * Writes the TCP or UDP checksum of a packet whose headers were parsed. Whatever the field holds is replaced:

@@ -3,10 +3,12 @@
  *
  * Offsets are those of packets in the shared memory. Allocates nothing; any thread.
  */
-import { type Headers, TcpFlag } from './headers.ts';
-import { checksum, sum } from './sum.ts';
+import { checksum, sum } from '../net/checksum.ts';
+import { type Headers, TcpFlag } from '../net/headers.ts';
+import { IPV4_BYTES } from '../net/ipv4.ts';
 
-const IPV4_BYTES = 20;
+/** A copy: V8 loads and checks what is imported with every use. */
+const FIXED_IPV4 = IPV4_BYTES;
 const DONT_FRAGMENT = 0x4000;
 const LAST = TcpFlag.PSH | TcpFlag.FIN;
 
@@ -24,7 +26,7 @@ export function flowHash(view: DataView, offset: number, { version, l3, l4 }: He
 export function isPlain(view: DataView, offset: number, bytes: number, headers: Headers): boolean {
   const { version, l3, payload, end } = headers;
   if (end !== bytes || payload === end || !headers.plain) return false;
-  return version === 6 || checksum(sum(view, offset + l3, IPV4_BYTES)) === 0;
+  return version === 6 || checksum(sum(view, offset + l3, FIXED_IPV4)) === 0;
 }
 
 /**

@@ -5,9 +5,8 @@
  *
  * In place; allocates nothing.
  */
-import { checksum, fold, sum } from './sum.ts';
-
-const IPV4_BYTES = 20;
+import { checksum, fold, sum } from '../net/checksum.ts';
+import { IPV4_BYTES } from '../net/ipv4.ts';
 
 const isIpv4 = (view: DataView, ip: number): boolean => view.getUint8(ip) >>> 4 === 4;
 

@@ -15,10 +15,14 @@
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { keepsPseudo, Segmentation, segmentation, segmentBytes } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
-import { Headers, pseudoSum, TCP, TcpFlag, UDP } from './headers.ts';
-import { checksum, sum } from './sum.ts';
+import { checksum, sum } from '../net/checksum.ts';
+import { Headers, pseudoSum, TcpFlag } from '../net/headers.ts';
+import { Protocol } from '../net/ip.ts';
+import { IPV6_BYTES } from '../net/ipv6.ts';
 
-const IPV6_BYTES = 40;
+/** Copies: V8 loads and checks what is imported with every use. */
+const { TCP, UDP } = Protocol;
+const FIXED_IPV6 = IPV6_BYTES;
 
 export class Segmenter {
   readonly #view: DataView;
@@ -98,7 +102,7 @@ export class Segmenter {
 
     const transport = payload - l4 + count;
     if (version === 4) this.#writeIpv4(target + l3, l4 - l3 + transport, i);
-    else this.#view.setUint16(target + l3 + 4, l4 - l3 - IPV6_BYTES + transport);
+    else this.#view.setUint16(target + l3 + 4, l4 - l3 - FIXED_IPV6 + transport);
     const total = this.#transportSum + transport + this.#kernels.sum(target + payload, count);
     if (protocol === TCP) this.#writeTcp(target + l4, i, total);
     else this.#writeUdp(target + l4, transport, total);

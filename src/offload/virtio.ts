@@ -21,9 +21,9 @@ import {
   segmentation,
   segmentBytes,
 } from '../memory/offload.ts';
+import { checksum, fold, sum } from '../net/checksum.ts';
+import { type Headers, pseudoSum } from '../net/headers.ts';
 import { finishChecksumAt } from './finish.ts';
-import { type Headers, pseudoSum } from './headers.ts';
-import { checksum, fold, sum } from './sum.ts';
 
 export const VIRTIO_HEADER_BYTES = 10;
 

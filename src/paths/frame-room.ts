@@ -3,9 +3,10 @@ import { TwinpathError } from '../errors.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
 import { HEADROOM, type PathId, PathSlot } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { ETHERNET_BYTES, VLAN_TAG_BYTES } from '../net/ethernet.ts';
 
 /** Ethernet header and two VLAN tags: what a packet may carry beyond its device's MTU. */
-const LINK_HEADER = 14 + 8;
+const LINK_HEADER = ETHERNET_BYTES + 2 * VLAN_TAG_BYTES;
 
 /**
  * Ethernet header and one VLAN tag: what a packet that is sent may have beyond the MTU. The kernel forwards as much from
@@ -13,7 +14,7 @@ const LINK_HEADER = 14 + 8;
  * NICs take as much (mlx5: MLX5E_ETH_HARD_MTU). Neither AF_XDP nor a tap refuses more: the device drops it, or answers
  * EBUSY, for as long as it is asked.
  */
-export const SENT_HEADER = 14 + 4;
+export const SENT_HEADER = ETHERNET_BYTES + VLAN_TAG_BYTES;
 
 /** Bytes of a packet that a frame holds. A receive that fills all of them may have been cut off. */
 export const roomOf = (frameSize: number): number => frameSize - HEADROOM;
@@ -22,7 +23,7 @@ export const roomOf = (frameSize: number): number => frameSize - HEADROOM;
  * Bytes of the longest packet, as the kernel counts them, that need not be told of as long: with a VLAN tag that the device
  * has taken out, which the tap puts back, it leaves a byte of the frame free.
  */
-export const untaggedOf = (frameSize: number): number => roomOf(frameSize) - 4 - 1;
+export const untaggedOf = (frameSize: number): number => roomOf(frameSize) - VLAN_TAG_BYTES - 1;
 
 /** Whether a packet of a device with this MTU, with two VLAN tags, may have to be told of as long. */
 export const fillsFrame = (mtu: number, frameSize: number): boolean =>

@@ -25,9 +25,10 @@ import { type CounterIndex, type PathCounter, pathCounters } from '../memory/cou
 import { PathSlot } from '../memory/layout.ts';
 import { CHECKSUM_UNFINISHED, keepsPseudo, segmentation, segmentBytes } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
-import { Headers, pseudoSum, TCP, TcpFlag } from '../offload/headers.ts';
+import { fold } from '../net/checksum.ts';
+import { Headers, pseudoSum, TcpFlag } from '../net/headers.ts';
+import { Protocol } from '../net/ip.ts';
 import { isKind } from '../offload/segment.ts';
-import { fold } from '../offload/sum.ts';
 import { GSO_ECN, VIRTIO_HEADER_BYTES, writeHeader } from '../offload/virtio.ts';
 import type { QueueAddress } from './path.ts';
 
@@ -150,7 +151,7 @@ export class SegmentSender {
       view.setUint16(offset + check, fold(pseudoSum(view, offset, headers) + end - l4));
     }
     writeHeader(view, offset - VIRTIO_HEADER_BYTES, offload | CHECKSUM_UNFINISHED, l4, check, payload);
-    if (protocol === TCP && (view.getUint8(offset + l4 + 13) & TcpFlag.CWR) !== 0) {
+    if (protocol === Protocol.TCP && (view.getUint8(offset + l4 + 13) & TcpFlag.CWR) !== 0) {
       view.setUint8(offset - VIRTIO_HEADER_BYTES + 1, kind | GSO_ECN);
     }
     const length = bytes + VIRTIO_HEADER_BYTES;

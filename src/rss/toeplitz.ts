@@ -17,32 +17,21 @@
  * Any thread, one object each. `of` allocates nothing and throws for no packet that lies in the memory.
  */
 import { ETHERNET_BYTES, EtherType, networkOffset } from '../net/ethernet.ts';
+import { MAX_EXTENSIONS } from '../net/ip.ts';
+import { Ipv4Field, ipv4Ports } from '../net/ipv4.ts';
+import { Follow, Ipv6Field, ipv6Ports } from '../net/ipv6.ts';
 
 /** Copies: V8 loads and checks what is imported with every use. */
 const { IPV4, IPV6 } = EtherType;
 const LEAST_BYTES = ETHERNET_BYTES;
-
-const IPV4_BYTES = 20;
-const IPV4_FRAGMENT_FIELD = 6;
-/** More fragments, and the offset: RFC 791. */
-const IPV4_FRAGMENT = 0x3fff;
-const IPV4_PROTOCOL = 9;
-const IPV4_ADDRESSES = 12;
-
-const IPV6_BYTES = 40;
-const IPV6_NEXT_HEADER = 6;
-const IPV6_ADDRESSES = 8;
-const PORT_BYTES = 4;
-
-/** IANA protocol numbers. */
-const HOP_BY_HOP = 0;
-const TCP = 6;
-const UDP = 17;
-const ROUTING = 43;
-const DESTINATION_OPTIONS = 60;
-
-/** RFC 8200 names four that may come before TCP, one of them twice; more is an attack on the parser. */
-const MAX_EXTENSIONS = 8;
+const offsetOf = networkOffset;
+const portsOfIpv4 = ipv4Ports;
+const portsOfIpv6 = ipv6Ports;
+const MOST = MAX_EXTENSIONS;
+/** A fragment header ends the walk as any other protocol does. */
+const FOLLOWS = Follow.OPTIONS;
+const IPV4_ADDRESSES = Ipv4Field.ADDRESSES;
+const IPV6_ADDRESSES = Ipv6Field.ADDRESSES;
 
 /** Bytes hashed at most: two IPv6 addresses and two ports. */
 const INPUT_BYTES = 36;
@@ -66,7 +55,7 @@ export class RssHash {
   of(offset: number, bytes: number): number {
     if (bytes < LEAST_BYTES) return 0;
     const view = this.#view;
-    const l3 = networkOffset(view, offset, bytes);
+    const l3 = offsetOf(view, offset, bytes);
     const type = view.getUint16(offset + l3 - 2);
     if (type === IPV4) return ipv4Hash(view, this.#table, offset + l3, bytes - l3);
     if (type === IPV6) return ipv6Hash(view, this.#table, offset + l3, bytes - l3);
@@ -76,41 +65,23 @@ export class RssHash {
 
 /** Of the IPv4 packet at `ip` of the memory, whose last byte is `bytes` - 1 later. */
 function ipv4Hash(view: DataView, table: Int32Array, ip: number, bytes: number): number {
-  if (bytes < IPV4_BYTES) return 0;
-  const first = view.getUint8(ip);
-  const headerBytes = (first & 15) * 4;
-  if (first >> 4 !== 4 || headerBytes < IPV4_BYTES) return 0;
-
+  const ports = portsOfIpv4(view, ip, bytes);
+  if (ports < 0) return 0;
   const source = ip + IPV4_ADDRESSES;
   const addresses = wordHash(view, table, source, 0) ^ wordHash(view, table, source + 4, WORD);
-  const protocol = view.getUint8(ip + IPV4_PROTOCOL);
-  if (protocol !== TCP && protocol !== UDP) return addresses;
-  if ((view.getUint16(ip + IPV4_FRAGMENT_FIELD) & IPV4_FRAGMENT) !== 0) return addresses;
-  if (headerBytes + PORT_BYTES > bytes) return addresses;
-  return addresses ^ wordHash(view, table, ip + headerBytes, 2 * WORD);
+  return ports === 0 ? addresses : addresses ^ wordHash(view, table, ip + ports, 2 * WORD);
 }
 
 /** The same for IPv6. */
 function ipv6Hash(view: DataView, table: Int32Array, ip: number, bytes: number): number {
-  if (bytes < IPV6_BYTES) return 0;
-  if (view.getUint8(ip) >> 4 !== 6) return 0;
-
+  const ports = portsOfIpv6(view, ip, bytes, FOLLOWS, MOST);
+  if (ports < 0) return 0;
   const source = ip + IPV6_ADDRESSES;
   let addresses = 0;
   for (let word = 0; word < 8; word++) {
     addresses ^= wordHash(view, table, source + word * 4, word * WORD);
   }
-  let next = view.getUint8(ip + IPV6_NEXT_HEADER);
-  let at = IPV6_BYTES;
-  for (let extensions = 0; extensions < MAX_EXTENSIONS; extensions++) {
-    if (next !== HOP_BY_HOP && next !== ROUTING && next !== DESTINATION_OPTIONS) break;
-    if (at + 2 > bytes) return addresses;
-    next = view.getUint8(ip + at);
-    at += 8 + view.getUint8(ip + at + 1) * 8;
-  }
-  // A fragment header ends the walk as any other protocol does.
-  if ((next !== TCP && next !== UDP) || at + PORT_BYTES > bytes) return addresses;
-  return addresses ^ wordHash(view, table, ip + at, 8 * WORD);
+  return ports === 0 ? addresses : addresses ^ wordHash(view, table, ip + ports, 8 * WORD);
 }
 
 /** One 32-bit word of input. Little-endian, so that the load needs no swap: the first byte is the lowest. */

@@ -8,11 +8,11 @@ import { DROP, PASS, TX } from '../../src/datapath/verdict.ts';
 import * as countModule from '../../src/handlers/count.ts';
 import drop from '../../src/handlers/drop.ts';
 import * as echoModule from '../../src/handlers/echo.ts';
-import { Flow } from '../../src/handlers/flow.ts';
 import { FlowTable } from '../../src/handlers/flow-table.ts';
 import host from '../../src/handlers/host.ts';
 import * as reflectModule from '../../src/handlers/reflect.ts';
 import { Path } from '../../src/memory/layout.ts';
+import { Flow } from '../../src/net/flow.ts';
 import {
   arp,
   BROADCAST,

@@ -8,8 +8,8 @@ import {
   segmentation,
   segmentBytes,
 } from '../../src/memory/offload.ts';
+import { Headers } from '../../src/net/headers.ts';
 import { finishChecksum } from '../../src/offload/finish.ts';
-import { Headers } from '../../src/offload/headers.ts';
 import { Segmenter } from '../../src/offload/segment.ts';
 import { readHeader, VIRTIO_HEADER_BYTES, writeHeader } from '../../src/offload/virtio.ts';
 import { arp, ethernet, icmpEcho, ipv4 } from '../fixtures/frames.ts';

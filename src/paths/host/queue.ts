@@ -26,8 +26,8 @@ import {
   PathSlot,
 } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { Headers } from '../../net/headers.ts';
 import { Coalescer } from '../../offload/coalesce.ts';
-import { Headers } from '../../offload/headers.ts';
 import { readHeader, VIRTIO_HEADER_BYTES } from '../../offload/virtio.ts';
 import { NO_ARRIVALS, type PathQueue, type QueueAddress } from '../path.ts';
 

@@ -16,15 +16,16 @@ import { type Kernels, kernelsOf } from '../../memory/kernels.ts';
 import { HEADROOM, PathSlot } from '../../memory/layout.ts';
 import { offloadWord, Segmentation } from '../../memory/offload.ts';
 import type { Memory } from '../../memory/shared.ts';
-import { Headers, pseudoSum, TCP } from '../../offload/headers.ts';
+import { checksum } from '../../net/checksum.ts';
+import { VLAN_TAG_BYTES } from '../../net/ethernet.ts';
+import { Headers, pseudoSum } from '../../net/headers.ts';
+import { Protocol } from '../../net/ip.ts';
 import { Segmenter } from '../../offload/segment.ts';
-import { checksum } from '../../offload/sum.ts';
 import { SENT_HEADER } from '../frame-room.ts';
 import type { QueueAddress } from '../path.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 
-const TAG_BYTES = 4;
 const ADDRESSES = 12;
 
 export class LongPackets {
@@ -146,7 +147,7 @@ export class LongPackets {
     const verified = tag === LongTag.VERIFIED;
     let start = at;
     if (verified || tag === LongTag.UNVERIFIED) {
-      start += TAG_BYTES;
+      start += VLAN_TAG_BYTES;
       bytes.copyWithin(start, at, at + ADDRESSES);
     }
     const count = length - (start - at);
@@ -155,7 +156,7 @@ export class LongPackets {
     this.#whole = count < room ? count : 0;
     if (this.#whole > 0) return 1;
     const headers = this.#headers;
-    if (!headers.parse(view, start, count) || headers.protocol !== TCP) return 0;
+    if (!headers.parse(view, start, count) || headers.protocol !== Protocol.TCP) return 0;
     if (!(verified && headers.plain) && !this.#isRight(start)) return 0;
     // As much IP as the MTU lets it; a tag beyond the first is part of that.
     const link = Math.min(headers.l3, SENT_HEADER);

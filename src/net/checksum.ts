@@ -10,6 +10,12 @@
  *
  * Allocates nothing; any thread.
  */
+import { Ipv4Field } from './ipv4.ts';
+import { Ipv6Field } from './ipv6.ts';
+
+/** Copies: V8 loads and checks what is imported with every use. */
+const ADDRESSES4 = Ipv4Field.ADDRESSES;
+const ADDRESSES6 = Ipv6Field.ADDRESSES;
 
 /** A sum below 2^32, carried round into 16 bits. */
 export function fold(total: number): number {
@@ -64,4 +70,14 @@ export function sum(view: DataView, at: number, count: number, start = 0): numbe
   // all = low + (high << 16), modulo 2^32, and low is less than that.
   const low = (all - (high << 16)) | 0;
   return start + swap16(fold(low + high));
+}
+
+/**
+ * Sum of the pseudo header of the IP packet at `ip` (RFC 9293, RFC 8200) but for the length of what follows, which is to
+ * be added.
+ *
+ * @param version 4 or 6
+ */
+export function pseudoHeaderSum(view: DataView, ip: number, version: number, protocol: number): number {
+  return version === 4 ? sum(view, ip + ADDRESSES4, 8, protocol) : sum(view, ip + ADDRESSES6, 32, protocol);
 }

@@ -1,0 +1,96 @@
+/**
+ * IPv4 headers with options (RFC 791), and the authentication headers behind them (RFC 4302). See ip.ts.
+ */
+import {
+  AUTHENTICATION,
+  authenticationBytes,
+  CUT_OFF,
+  EXTENSION_BYTES,
+  MAX_EXTENSIONS,
+  PORTS_BYTES,
+  POSITION_SHIFT,
+  Protocol,
+  UpperBit,
+  type UpperLayer,
+} from './ip.ts';
+
+/** Copies: V8 loads and checks what is imported with every use, and what is exported too. */
+const { TCP, UDP } = Protocol;
+const { FRAGMENT: IS_FRAGMENT, LATER: IS_LATER, UNKNOWN: IS_UNKNOWN } = UpperBit;
+const PORTS = PORTS_BYTES;
+const POSITION = POSITION_SHIFT;
+const AUTHENTICATED = AUTHENTICATION;
+const FIXED = 20;
+
+/** Bytes of the header without options. */
+export const IPV4_BYTES = FIXED;
+
+/** Positions of fields. The destination address follows the source address. */
+export const Ipv4Field = { LENGTH: 2, FRAGMENT: 6, PROTOCOL: 9, ADDRESSES: 12 } as const;
+const { FRAGMENT, PROTOCOL } = Ipv4Field;
+
+/** Of the fragment field: the more-fragments bit and the offset. */
+const MORE_OR_OFFSET = 0x3fff;
+const OFFSET = 0x1fff;
+
+/** Bytes of the IPv4 header with its options; 0 if there is no such header: cut off, of another version, or too short. */
+export function ipv4HeaderBytes(view: DataView, ip: number, bytes: number): number {
+  if (bytes < FIXED) return 0;
+  const first = view.getUint8(ip);
+  const count = (first & 15) * 4;
+  return first >> 4 === 4 && count >= FIXED ? count : 0;
+}
+
+/** Of the IPv4 packet at `ip`: the more-fragments bit and the fragment offset; 0 if it is no fragment. */
+export function ipv4Fragment(view: DataView, ip: number): number {
+  return view.getUint16(ip + FRAGMENT) & MORE_OR_OFFSET;
+}
+
+/**
+ * Position of the ports of the IPv4 packet at `ip`, if it is TCP or UDP, no fragment, and has them; 0 if it is another
+ * packet; -1 if there is no IPv4 header.
+ *
+ * For the hash, which is computed for each packet: the checks of {@link ipv4HeaderBytes} and {@link ipv4Fragment} are
+ * written out, because calling them takes 6 % more time for a hash, and fills what V8 inlines into one function (920
+ * bytes of bytecode) before the rest of the hash is in it.
+ */
+export function ipv4Ports(view: DataView, ip: number, bytes: number): number {
+  if (bytes < FIXED) return -1;
+  const first = view.getUint8(ip);
+  const count = (first & 15) * 4;
+  if (first >> 4 !== 4 || count < FIXED) return -1;
+  const protocol = view.getUint8(ip + PROTOCOL);
+  if (protocol !== TCP && protocol !== UDP) return 0;
+  const isFragment = (view.getUint16(ip + FRAGMENT) & MORE_OR_OFFSET) !== 0;
+  return isFragment || count + PORTS > bytes ? 0 : count;
+}
+
+/**
+ * What the IPv4 packet at `ip` carries, behind authentication headers too.
+ *
+ * @param headerBytes what {@link ipv4HeaderBytes} says, not 0
+ */
+export function ipv4Upper(view: DataView, ip: number, headerBytes: number, bytes: number): UpperLayer {
+  const next = view.getUint8(ip + PROTOCOL);
+  const place = ipv4Fragment(view, ip);
+  if (place !== 0) {
+    // Only the first fragment says what is authenticated, so none is asked.
+    if (next === AUTHENTICATED) return IS_FRAGMENT | IS_UNKNOWN;
+    const later = (place & OFFSET) === 0 ? 0 : IS_LATER;
+    return (headerBytes << POSITION) | later | IS_FRAGMENT | next;
+  }
+  if (next === AUTHENTICATED) return behindAuthentication(view, ip, headerBytes, bytes);
+  return (headerBytes << POSITION) | next;
+}
+
+function behindAuthentication(view: DataView, ip: number, start: number, bytes: number): UpperLayer {
+  let next: number = AUTHENTICATED;
+  let at = start;
+  for (let headers = 0; next === AUTHENTICATED; headers++) {
+    if (headers === MAX_EXTENSIONS) return IS_UNKNOWN;
+    if (at + EXTENSION_BYTES > bytes) return CUT_OFF;
+    next = view.getUint8(ip + at);
+    at += authenticationBytes(view, ip + at);
+  }
+  return (at << POSITION) | next;
+}
