@@ -3,8 +3,8 @@
  * calling thread, with the reflect handler. What the port adds to it is what it costs.
  */
 import { setImmediate as breathe } from 'node:timers/promises';
-import { Burst } from '../src/datapath/burst.ts';
-import { bound, type Handler } from '../src/datapath/handler.ts';
+import { Burst } from '../src/handler/burst.ts';
+import { bound, type Handler } from '../src/handler/handler.ts';
 import { create } from '../src/handlers/reflect.ts';
 import { EthtoolNetlink } from '../src/kernel/ethtool-netlink.ts';
 import type { Link } from '../src/kernel/rtnetlink.ts';

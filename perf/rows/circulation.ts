@@ -1,8 +1,8 @@
 /** What the rows `ring` and `failsafe-tax` share: packets that circulate in memory, and who moves them. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Burst } from '../../src/datapath/burst.ts';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
-import { loadHandler } from '../../src/datapath/load-handler.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { loadHandler } from '../../src/handler/load-handler.ts';
 import { openPort } from '../../src/index.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';

@@ -8,10 +8,10 @@
  * The packets are UDP over IPv4, of flows that the default key and table give to the queue they start on: no
  * packet is handed over.
  */
-import type { Burst } from '../../src/datapath/burst.ts';
-import type { HandlerContext, TickingHandler } from '../../src/datapath/handler.ts';
-import type { Packet } from '../../src/datapath/packet.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import type { Burst } from '../../src/handler/burst.ts';
+import type { HandlerContext, TickingHandler } from '../../src/handler/handler.ts';
+import type { Packet } from '../../src/handler/packet.ts';
+import { TX } from '../../src/handler/verdict.ts';
 import { BURST, type Geometry, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { MemoryPeer } from '../../src/paths/memory/device.ts';

@@ -8,6 +8,9 @@
  * One object for each (port, worker). Belongs to the worker thread.
  */
 
+import type { Burst, FrameSource } from '../handler/burst.ts';
+import type { Handler, TurningHandler } from '../handler/handler.ts';
+import { DELIVER, FAILED, FORWARD, PASS, TX } from '../handler/verdict.ts';
 import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
@@ -25,10 +28,7 @@ import type { Memory } from '../memory/shared.ts';
 import { handlingWord } from '../memory/words.ts';
 import type { PathQueue, PathTurn } from '../paths/path.ts';
 import { Borrowed } from './borrowed.ts';
-import type { Burst, FrameSource } from './burst.ts';
 import type { Exits } from './exits.ts';
-import type { Handler, TurningHandler } from './handler.ts';
-import { DELIVER, FAILED, FORWARD, PASS, TX } from './verdict.ts';
 
 /** Ethernet header: a shorter frame is none. */
 const SHORTEST = 14;

@@ -8,6 +8,8 @@
  * into effect, the round is the switch: read-copy-update with the burst as the quiescent state. The
  * coordinator frees nothing before the acknowledgement.
  */
+
+import type { Burst } from '../handler/burst.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { pathCounters, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
@@ -39,7 +41,6 @@ import { attach } from '../paths/attach.ts';
 import type { PathQueue } from '../paths/path.ts';
 import { ProxyQueue } from '../paths/proxy-queue.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
-import type { Burst } from './burst.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
 import { PathOrder } from './path-order.ts';
 import type { Replay } from './replay.ts';

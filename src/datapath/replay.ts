@@ -12,12 +12,13 @@
  *
  * One object for each (port, worker). Belongs to the worker thread.
  */
+
+import type { Burst } from '../handler/burst.ts';
 import type { Enumerable, FramePool } from '../memory/frames.ts';
 import { LaneReceiver, LaneSender } from '../memory/lane.ts';
 import { BURST, type PathId, QueueBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { LaneKind, lanePath, laneSource } from '../memory/words.ts';
-import type { Burst } from './burst.ts';
 import type { DeathCounter, Dispatch } from './dispatch.ts';
 import type { Split } from './split.ts';
 

@@ -11,6 +11,8 @@
  * worker that was ended because its handler did not return would meet the same packets again: what it had in hand is
  * dropped, and counted.
  */
+
+import type { Burst } from '../handler/burst.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { pathCounters, queueCounters } from '../memory/counters.ts';
 import type { FrameHolder, FramePool } from '../memory/frames.ts';
@@ -20,7 +22,6 @@ import type { Memory } from '../memory/shared.ts';
 import { handlingPackets, handlingPort, handlingSource, handlingTurn, laneSource } from '../memory/words.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
 import type { LeftQueue, QueueAddress } from '../paths/path.ts';
-import type { Burst } from './burst.ts';
 import type { PortQueue } from './port-queue.ts';
 import { laneAsSource, type Moved, type PacketSource, pathAsSource, Replay } from './replay.ts';
 

@@ -5,6 +5,9 @@
  * a test or a profiler on its own thread. Everything it needs to go on after another worker's death is in
  * the shared memory; see takeover.ts for what it does first.
  */
+
+import type { Burst } from '../handler/burst.ts';
+import type { LoadedHandler } from '../handler/load-handler.ts';
 import { announce } from '../kernel/doorbell.ts';
 import { millisBetween, type Shim } from '../kernel/shim.ts';
 import { CopySender } from '../memory/copies.ts';
@@ -14,12 +17,10 @@ import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import { RssHash } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
-import type { Burst } from './burst.ts';
 import type { HandlerFailure } from './dispatch.ts';
 import type { Exits } from './exits.ts';
 import { Idle, type IdleMode } from './idle.ts';
 import { hasLease } from './lease.ts';
-import type { LoadedHandler } from './load-handler.ts';
 import { PortQueue } from './port-queue.ts';
 import { RelayReceivers, relaysTo } from './relay.ts';
 import { takeOver } from './takeover.ts';

@@ -4,10 +4,10 @@
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
 import { PortQueue } from '../../src/datapath/port-queue.ts';
 import { takeOver } from '../../src/datapath/takeover.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { TX } from '../../src/handler/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';

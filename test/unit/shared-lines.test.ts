@@ -4,9 +4,9 @@
  * handler, and by watching the Atomics. Lines are as the layout has them, two of the processor's.
  */
 import { expect, it } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
-import { DELIVER, DROP, TX } from '../../src/datapath/verdict.ts';
 import { runWorker } from '../../src/datapath/worker.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { DELIVER, DROP, TX } from '../../src/handler/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { Control, LINE, Path, QueueBlock, RETA_ENTRIES, WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';

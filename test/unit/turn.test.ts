@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/datapath/verdict.ts';
-import { wasmHandler } from '../../src/datapath/wasm-handler.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/handler/verdict.ts';
+import { wasmHandler } from '../../src/handler/wasm-handler.ts';
 import { CopyReceiver, CopySender } from '../../src/memory/copies.ts';
 import { pathCounters, queueCounters, readCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';

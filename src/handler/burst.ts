@@ -12,7 +12,7 @@ import { BURST, BurstArray } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { Packet } from './packet.ts';
 
-/** How `send` gets a frame: the datapath's half, see dispatch.ts. */
+/** How `send` gets a frame: the datapath's half, see src/datapath/dispatch.ts. */
 export interface FrameSource {
   /** Offset in the shared memory of a free frame's first packet byte, or -1 if none is free. */
   take(): number;
