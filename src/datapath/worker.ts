@@ -12,7 +12,6 @@ import { announce } from '../kernel/doorbell.ts';
 import { millisBetween, type Shim } from '../kernel/shim.ts';
 import { CopySender } from '../memory/copies.ts';
 import { FramePool } from '../memory/frames.ts';
-import { Control, WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import { RssHash } from '../rss/toeplitz.ts';
@@ -51,9 +50,8 @@ const HOUSEKEEPING = 16;
 export function runWorker(context: WorkerContext): boolean {
   const { shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker = 0 } = context;
   const { words, layout } = memory;
-  const block = layout.worker(queue);
   const ring = new Uint8Array(new BigUint64Array([1n]).buffer);
-  const attentionFd = words[(block + WorkerBlock.attentionFd) >> 2]!;
+  const { attentionFd } = memory.workers[queue]!;
   const attention = (): void => void shim.write(attentionFd, ring, 8);
 
   const pool = new FramePool(memory, queue);
@@ -76,7 +74,8 @@ export function runWorker(context: WorkerContext): boolean {
 
   const relays = new RelayReceivers(memory, queue, exits.ports);
   const idle = new Idle(shim, memory, queue, mode);
-  const stop = Control.stop >> 2;
+  const stop = memory.control.at('stop');
+  const hungry = memory.workers.map((worker) => worker.at('hungry'));
   const audited = (): boolean => answerAudit(memory, queue, pool, ports);
   const { tick, tickMillis } = handler;
   const mostSleep = tick === undefined ? Number.POSITIVE_INFINITY : tickMillis;
@@ -99,7 +98,7 @@ export function runWorker(context: WorkerContext): boolean {
     Atomics.notify(words, bell);
   };
   const wakeIfHungry = (other: number): void => {
-    if (words[(layout.worker(other) + WorkerBlock.hungry) >> 2] === 1) announce(shim, memory, other);
+    if (words[hungry[other]!] === 1) announce(shim, memory, other);
   };
   const quiet = (): boolean => {
     const handled = round();

@@ -15,16 +15,10 @@ import * as reflectModule from '../../src/handlers/reflect.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { queueCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import {
-  BURST_BYTES,
-  Control,
-  HEADROOM,
-  MAC_STRIDE,
-  MODULE_AREA_BYTES,
-  Path,
-} from '../../src/memory/layout.ts';
+import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES } from '../../src/memory/wasm-abi.ts';
 import { limitLength, roomOf } from '../../src/paths/frame-room.ts';
 import type { PathQueue } from '../../src/paths/path.ts';
 import {
@@ -468,7 +462,7 @@ describe('the area of a worker', () => {
       handlerOf(fixture('moody'), memory, {}, { ...context, queue, queues: 2 }),
     );
     const bursts = [0, 1].map((queue) => new Burst(memory, queue));
-    const port = () => [...words.slice(Control.magic >> 2, layout.burst(0) >> 2)];
+    const port = () => [...words.slice(memory.control.at('magic'), layout.burst(0) >> 2)];
     const before = port();
     const at = layout.frames + HEADROOM;
     const seen = (queue: number, key: number): number => {
