@@ -4,7 +4,8 @@
  */
 import { setImmediate as breathe } from 'node:timers/promises';
 import { Burst } from '../src/handler/burst.ts';
-import { bound, type Handler } from '../src/handler/handler.ts';
+import type { Handler } from '../src/handler/handler.ts';
+import { bound } from '../src/handler/jit.ts';
 import { create } from '../src/handlers/reflect.ts';
 import { EthtoolNetlink } from '../src/kernel/ethtool-netlink.ts';
 import type { Link } from '../src/kernel/rtnetlink.ts';
