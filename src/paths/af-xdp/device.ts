@@ -2,8 +2,7 @@
  * AF_XDP on a network device: one socket per port queue, one XSKMAP, one XDP link. Coordinator only.
  *
  * The best mode the device offers is taken and reported: native with zero-copy, native copy, and the
- * kernel's generic hook as the last resort. The sockets share one UMEM, which is all frames (kernel 5.10, net/xdp/xsk.c,
- * xsk_bind): a frame received anywhere may be sent anywhere; which socket holds which is the ledger's business.
+ * kernel's generic hook as the last resort. sockets.ts opens and binds the sockets.
  *
  * The program is attached before the sockets are in the map: until {@link PathDevice.arm} the kernel keeps every
  * packet, and again from `disarm` on. In between a packet whose receive queue has no socket, because somebody has
@@ -15,18 +14,15 @@ import { check, Errno, errnoName, TwinpathError } from '../../errors.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
 import { DeviceSettings, describeSettled, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
-import { patiently } from '../../kernel/patiently.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
-import { addressOf, type Shim } from '../../kernel/shim.ts';
-import { SOL_XDP, xdpStatistics } from '../../kernel/xdp-statistics.ts';
-import { STEPS } from '../../memory/abi.ts';
+import type { Shim } from '../../kernel/shim.ts';
+import { xdpStatistics } from '../../kernel/xdp-statistics.ts';
 import type { PathSlot } from '../../memory/blocks.ts';
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import { RETA_ENTRIES } from '../../memory/geometry.ts';
-import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/layout.ts';
-import { askForXsk, xskRequest, xskStep } from '../../memory/requests.ts';
+import { Driver, type PathId, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
@@ -43,24 +39,13 @@ import {
   UNWANTED_BY_GENERIC,
   UNWANTED_FEATURES,
 } from './settings.ts';
+import { XskSockets } from './sockets.ts';
 import { spreadDevice } from './spread.ts';
 
 /** The system call that fails where a card alone has no native XDP: see `AfXdpOptions.generic`. */
 export const NATIVE_ATTACH = 'bpf(LINK_CREATE, XDP native)';
 
-const XDP_OPTIONS = 8;
-const OPTION_ZEROCOPY = 1;
-/** What a bind ends in that would end so in another mode too. */
-const GONE: readonly number[] = [Errno.EBUSY!, Errno.ENODEV!, Errno.ENETDOWN!];
-
-const BIND_SHARED_UMEM = 1 << 0;
-const BIND_COPY = 1 << 1;
-const BIND_NEED_WAKEUP = 1 << 3;
-
 const NO_LINK = { ifindex: 0, programId: 0 };
-
-/** The rings of an io_uring of ours are smaller; kernels from 6.13 on account for them (io_uring/memmap.c). */
-const URING_BYTES = 2 ** 20;
 
 export interface AfXdpOptions {
   /** What the device is to agree with, if it may be asked to. */
@@ -124,6 +109,7 @@ export class AfXdpDevice implements PathDevice {
   #link: Link;
   readonly #options: AfXdpOptions;
   readonly #settings: DeviceSettings;
+  readonly #sockets: XskSockets;
   /** Hardware queues in use: at most as many as the port has. */
   #serving = 0;
   readonly #fds: Descriptors = {
@@ -144,6 +130,7 @@ export class AfXdpDevice implements PathDevice {
     this.#path = path;
     this.#link = link;
     this.#options = options;
+    this.#sockets = new XskSockets(shim, memory, port, path, (detail) => this.#busy(detail));
     this.description = { driver: 'af-xdp', device: link.name, mode: '', tie: 'xdp link' };
     if (options.protect) this.description.protects = 'platform';
     this.#settings = new DeviceSettings(options.store, link, (detail) =>
@@ -210,7 +197,7 @@ export class AfXdpDevice implements PathDevice {
       this.#programId = this.#bpf.programInfo(this.#fds.program).id;
       const hook = this.#attach();
       if (hook === 'generic') this.#takeFeatures('generic features', UNWANTED_BY_GENERIC);
-      const zeroCopy = this.#bindAll(hook === 'native');
+      const zeroCopy = this.#sockets.bindAll(this.#link, this.#serving, hook === 'native');
       this.#delegate();
       this.#describeTags();
       this.description.mode = `${hook} ${zeroCopy ? 'zero-copy' : 'copy'}${this.#openSegmentSocket(zeroCopy)}`;
@@ -222,7 +209,7 @@ export class AfXdpDevice implements PathDevice {
 
   arm(): void {
     for (let queue = 0; queue < this.#serving; queue++) {
-      this.#bpf.updateMap(this.#fds.map, queue, this.#fd(queue));
+      this.#bpf.updateMap(this.#fds.map, queue, this.#slot(queue).fd);
     }
     this.#armed = true;
     this.#setGate();
@@ -313,7 +300,7 @@ export class AfXdpDevice implements PathDevice {
     everyStep([
       () => this.disarm(),
       () => this.#shut('attached'),
-      ...this.#socketClosings(),
+      ...this.#sockets.closings,
       () => this.#shut('segments'),
       () => this.#shut('program'),
       () => this.#shut('map'),
@@ -326,18 +313,14 @@ export class AfXdpDevice implements PathDevice {
 
   /** The program stays attached, so that the device is not reset: closed sockets leave nothing in their rings. */
   closeQueues(): void {
-    everyStep([() => this.disarm(), ...this.#socketClosings(), () => this.changed()]);
-  }
-
-  #socketClosings(): (() => void)[] {
-    return Array.from({ length: this.#queues }, (_, queue) => () => this.#closeSocket(queue));
+    everyStep([() => this.disarm(), ...this.#sockets.closings, () => this.changed()]);
   }
 
   openQueues(): void {
     // What was counted so far is settled.
     this.#missedBefore = this.#missed();
     this.#bpf.setValue(this.#fds.unclaimed, 0);
-    this.#bindAll(false);
+    this.#sockets.bindAll(this.#link, this.#serving, false);
     this.#delegate();
     this.#shareSegmentSocket();
     this.changed();
@@ -353,12 +336,6 @@ export class AfXdpDevice implements PathDevice {
     const fd = this.#fds[which];
     if (fd > 0) this.#shim.close(fd);
     this.#keep(which, -1);
-  }
-
-  #closeSocket(queue: number): void {
-    const slot = this.#slot(queue);
-    if (slot.driver === Driver.AF_XDP) this.#shim.xskClose(xskRequest(this.#memory, this.#address(queue)));
-    slot.close();
   }
 
   dropped(queue: number): Record<KernelCounter, number> {
@@ -389,12 +366,8 @@ export class AfXdpDevice implements PathDevice {
     limitLength(this.#memory, this.#port, this.#path, longestOf(mtu, frameSize));
   }
 
-  #address(queue: number): QueueAddress {
-    return { port: this.#port, queue, path: this.#path };
-  }
-
   #slot(queue: number): PathSlot {
-    return this.#memory.slot(this.#address(queue));
+    return this.#sockets.slot(queue);
   }
 
   #refuseWhatCannotWork(): void {
@@ -517,21 +490,6 @@ export class AfXdpDevice implements PathDevice {
     });
   }
 
-  /**
-   * The sockets account for all frames once, and so does the io_uring of each tap queue that has them registered:
-   * the user's locked memory, which the kernel counts over all of the user's processes.
-   */
-  #mayNotLock(device: string, syscall: string): never {
-    const { framesBytes, geometry } = this.#memory.layout;
-    const { ports, queues } = geometry;
-    const kibibytes = Math.ceil((ports * ((1 + queues) * framesBytes + 2 * queues * URING_BYTES)) / 1024);
-    throw new TwinpathError('ERR_PERMISSION', {
-      ...{ device, syscall, errno: -Errno.ENOBUFS! },
-      detail: `its ${framesBytes / 2 ** 20} MiB of frames exceed RLIMIT_MEMLOCK`,
-      hint: `Give the process CAP_IPC_LOCK, or a limit of at least ${kibibytes} KiB: "ulimit -l ${kibibytes}", or LimitMEMLOCK=${kibibytes}K for systemd.`,
-    });
-  }
-
   #attach(): XdpMode {
     let native = this.#tryToAttach('native');
     if (native >= 0) return 'native';
@@ -582,55 +540,6 @@ export class AfXdpDevice implements PathDevice {
     });
   }
 
-  /** Opens and binds a socket per queue, with zero-copy if it is wanted and all of them can have it; whether they have. */
-  #bindAll(wanted: boolean): boolean {
-    const zeroCopy = this.#bindFirst(wanted);
-    for (let queue = 1; queue < this.#serving; queue++) {
-      // In the mode of the first, or not at all: `xp_assign_dev_shared`, net/xdp/xsk_buff_pool.c.
-      const bound = this.#bind(queue, BIND_SHARED_UMEM);
-      if (bound < 0 && zeroCopy && !GONE.includes(bound)) {
-        everyStep(this.#socketClosings());
-        return this.#bindAll(false);
-      }
-      this.#checkBound(bound, queue);
-    }
-    const reader = zeroCopy ? Reader.DRIVER : Reader.ASKED;
-    for (let queue = 0; queue < this.#serving; queue++) this.#slot(queue).reader = reader;
-    return zeroCopy;
-  }
-
-  /** The kernel lets go of a queue that was just closed in a work item (xp_put_pool). */
-  #bindFirst(zeroCopy: boolean): boolean {
-    const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY);
-    const bound = patiently(
-      () => {
-        const result = this.#bind(0, flags);
-        if (result === Errno.EBUSY) this.#closeSocket(0);
-        return result;
-      },
-      zeroCopy ? [] : [Errno.EBUSY!],
-    );
-    this.#checkBound(bound, 0);
-    const options = new Int32Array(1);
-    check(this.#shim.getsockopt(this.#fd(0), SOL_XDP, XDP_OPTIONS, options, 4), 'getsockopt(XDP_OPTIONS)');
-    return (options[0]! & OPTION_ZEROCOPY) !== 0;
-  }
-
-  #bind(queue: number, flags: number): number {
-    const fd = this.#openSocket(queue);
-    const umem = queue === 0 ? 0 : this.#fd(0);
-    return this.#shim.xskBind(fd, this.#link.ifindex, queue, flags, umem);
-  }
-
-  #checkBound(bound: number, queue: number): void {
-    if (bound === Errno.EBUSY) this.#busy(`its queue ${queue} belongs to another AF_XDP socket`);
-    check(bound, 'bind(AF_XDP)', { device: `${this.#link.name} queue ${queue}` });
-  }
-
-  #fd(queue: number): number {
-    return this.#slot(queue).fd;
-  }
-
   /**
    * Not beside zero-copy: the driver takes frames from the transmit ring when it likes, and a segment would overtake
    * them. Returns what the description says of it.
@@ -648,19 +557,6 @@ export class AfXdpDevice implements PathDevice {
     for (let queue = 0; queue < this.#serving; queue++) {
       this.#slot(queue).segmentsFd = Math.max(0, this.#fds.segments);
     }
-  }
-
-  /** The first has the UMEM. */
-  #openSocket(queue: number): number {
-    const address = this.#address(queue);
-    const request = askForXsk(this.#memory, address, addressOf(this.#memory.bytes), queue === 0);
-    const fd = this.#shim.xskOpen(request);
-    const device = `${this.#link.name} queue ${queue}`;
-    const step = STEPS[xskStep(this.#memory, address)]!;
-    if (fd === Errno.ENOBUFS && step === 'setsockopt(XDP_UMEM_REG)') this.#mayNotLock(device, step);
-    check(fd, step, { device });
-    this.#slot(queue).open(Driver.AF_XDP, { fd, reader: Reader.ASKED });
-    return fd;
   }
 }
 
