@@ -6,7 +6,7 @@
  * be tested wherever Node runs. It moves no packet to another port, path or application; it reports that they would go
  * there.
  */
-import { handlerOf, type LoadedHandler, loadHandler } from './datapath/load-handler.ts';
+import { handlerOf, type LoadedHandler, loadHandler } from './handler/load-handler.ts';
 import {
   Burst,
   DELIVER,

@@ -1,7 +1,7 @@
 /** wasm/perf/checksum.ts in TypeScript: one hop fewer to live, and the checksum brought up to date. */
-import { update16 } from '../../src/datapath/checksum.ts';
-import type { Handler, HandlerContext } from '../../src/datapath/handler.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import { update16 } from '../../src/handler/checksum.ts';
+import type { Handler, HandlerContext } from '../../src/handler/handler.ts';
+import { TX } from '../../src/handler/verdict.ts';
 
 export function create(_options: Record<string, unknown>, { burst }: HandlerContext): Handler {
   const sent = TX;

@@ -1,6 +1,6 @@
 /** wasm/perf/header.ts in TypeScript: IPv4 goes back. */
-import type { Handler, HandlerContext } from '../../src/datapath/handler.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import type { Handler, HandlerContext } from '../../src/handler/handler.ts';
+import { TX } from '../../src/handler/verdict.ts';
 import { EtherType } from '../../src/net/ethernet.ts';
 
 export function create(_options: Record<string, unknown>, { burst }: HandlerContext): Handler {

@@ -11,19 +11,19 @@ import { Boundary } from '../../src/coordinator/boundary.ts';
 import { ManagedPort } from '../../src/coordinator/managed-port.ts';
 import { MemoryNetwork } from '../../src/coordinator/memory-network.ts';
 import { Ownership } from '../../src/coordinator/ownership.ts';
-import { Burst } from '../../src/datapath/burst.ts';
-import type { Handler } from '../../src/datapath/handler.ts';
-import { type LoadedHandler, loadHandler } from '../../src/datapath/load-handler.ts';
 import { runWorker } from '../../src/datapath/worker.ts';
 import { check } from '../../src/errors.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import type { Handler } from '../../src/handler/handler.ts';
+import { type LoadedHandler, loadHandler } from '../../src/handler/load-handler.ts';
 import { pageSize } from '../../src/kernel/page-size.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { Journal } from '../../src/memory/journal.ts';
-import { Control, Path, WorkerBlock } from '../../src/memory/layout.ts';
+import { Path } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { geometryOf } from '../../src/options.ts';
-import { MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { spread } from '../../src/rss/redirection.ts';
 
 const BYTES = 60;
@@ -40,11 +40,11 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
   const shim = loadShim();
   const shape = { ports: [{}], queues: 1, frameSize: 2048, frames: 8192 };
   const memory = Memory.create(geometryOf(shape, pageSize()));
-  const { words, layout } = memory;
+  const { layout } = memory;
   memory.bytes.set(spread([0]), layout.redirection(0));
   const bells = (['doorbellFd', 'attentionFd'] as const).map((name) => {
     const fd = check(shim.eventfd(), 'eventfd2');
-    words[(layout.worker(0) + WorkerBlock[name]) >> 2] = fd;
+    memory.workers[0]![name] = fd;
     return fd;
   });
   const network = new MemoryNetwork(memory, 0);
@@ -66,12 +66,12 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
     let first = true;
     // Called at a slice's start and after `millis`.
     const tick = (): void => {
-      if (!first) Atomics.store(words, Control.stop >> 2, 1);
+      if (!first) memory.control.stopAll();
       first = false;
     };
     const handler: LoadedHandler = { handle, tick, tickMillis: millis };
     const failed = (error: unknown): void => void failures.push(error);
-    Atomics.store(words, Control.stop >> 2, 0);
+    memory.control.stop = 0;
     runWorker({
       ...{ shim, memory, queue: 0, mode: 'poll', burst, handler, failed, rssKey: undefined, routes: [] },
     });

@@ -1,5 +1,5 @@
 /** A handler that looks at each packet's EtherType, counts it and drops it: what the other receivers here do. */
-import type { Handler } from '../../src/datapath/handler.ts';
+import type { Handler } from '../../src/handler/handler.ts';
 
 const ETHER_TYPE = 12;
 

@@ -1,9 +1,10 @@
 /** What the rows `ring` and `failsafe-tax` share: packets that circulate in memory, and who moves them. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Burst } from '../../src/datapath/burst.ts';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
-import { loadHandler } from '../../src/datapath/load-handler.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { loadHandler } from '../../src/handler/load-handler.ts';
 import { openPort } from '../../src/index.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, Path, TURN } from '../../src/memory/layout.ts';
@@ -64,27 +65,27 @@ export async function bareLoop(language: 'js' | 'wasm', seconds: number): Promis
     memory,
   );
   const dispatch = new Dispatch({
-    ...{ memory, pool, burst, handler: handle, turn, failed, port: 0, queue: 0, delivery },
+    ...{ shim: loadShim(), memory, pool, burst, handler: handle, turn, failed, port: 0, queue: 0, delivery },
     exits: { ports: [], relays: [] },
   });
   dispatch.out = queue;
   for (let i = 0; i < CIRCULATING; i++) {
-    const frame = dispatch.take();
+    const frame = dispatch.frames.take();
     memory.bytes.fill(i, frame, frame + BYTES);
-    dispatch.post(frame, BYTES);
+    dispatch.frames.post(frame, BYTES);
   }
-  queue.flush();
+  queue.tx.flush();
   const run = (bursts: number): number => {
     let packets = 0;
     for (let n = 0; n < bursts; n++) {
-      if (queue.room(BURST) < BURST) throw new Error('the ring is full');
+      if (queue.tx.room(BURST) < BURST) throw new Error('the ring is full');
       if (turn === undefined) {
-        const count = queue.receiveBurst(burst.at, BURST);
+        const count = queue.rx.receiveBurst(burst.at, BURST);
         dispatch.run(count, Path.VF);
-        queue.release();
+        queue.rx.release();
         packets += count;
-      } else packets += dispatch.turn(queue, queue.turn, TURN);
-      queue.flush();
+      } else packets += dispatch.inPlace.run(queue, queue.turn, TURN);
+      queue.tx.flush();
     }
     return packets;
   };

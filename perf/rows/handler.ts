@@ -3,9 +3,9 @@
  * a plain loop; no port, no rings, no other thread. What the loop costs alone is in every figure, and is told as `loop`.
  */
 import { GCProfiler } from 'node:v8';
-import { Burst } from '../../src/datapath/burst.ts';
-import { loadHandler } from '../../src/datapath/load-handler.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { loadHandler } from '../../src/handler/load-handler.ts';
+import { TX } from '../../src/handler/verdict.ts';
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';

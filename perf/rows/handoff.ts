@@ -12,7 +12,7 @@ import { LaneReceiver, LaneSender } from '../../src/memory/lane.ts';
 import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LaneKind } from '../../src/memory/words.ts';
-import { MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import type { Row, Sample } from '../row.ts';
 
 /** Packets between looks at the clock. */

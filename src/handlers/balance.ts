@@ -27,9 +27,9 @@
  * import { DROP, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import type { Packet } from '../datapath/packet.ts';
-import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
+import type { Handler, HandlerContext } from '../handler/handler.ts';
+import type { Packet } from '../handler/packet.ts';
+import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { Flow, finish, mix, word } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';

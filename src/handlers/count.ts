@@ -15,8 +15,8 @@
  * ```
  */
 import { writeSync } from 'node:fs';
-import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { PASS, TX } from '../datapath/verdict.ts';
+import type { Handler, HandlerContext } from '../handler/handler.ts';
+import { PASS, TX } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { ETHERNET_BYTES, EtherType, LOWEST_TYPE } from '../net/ethernet.ts';
 import { Flow } from '../net/flow.ts';

@@ -11,7 +11,7 @@
  * prefix holds for both versions of IP; `icmp` is ICMPv6 for IPv6. In a list, order matters to nothing: a
  * packet matches the list if it matches one of its rules.
  */
-import type { Packet } from '../datapath/packet.ts';
+import type { Packet } from '../handler/packet.ts';
 import { word } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { ipv4Number, ipv6Bytes, wordsOf } from './addresses.ts';

@@ -33,9 +33,9 @@
  * import { DROP, EtherType, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler } from '../datapath/handler.ts';
-import type { Packet } from '../datapath/packet.ts';
-import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
+import type { Handler } from '../handler/handler.ts';
+import type { Packet } from '../handler/packet.ts';
+import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType, isPreStandardTag, isTag, LOWEST_TYPE } from '../net/ethernet.ts';
 import { Flow } from '../net/flow.ts';

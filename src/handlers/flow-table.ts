@@ -6,7 +6,7 @@
  * algorithm does (Metwally et al., ICDT 2005): counts are then too high rather than too low, and a flow that
  * sends much is never the one to go. `inherited` says how much of a count may be another's.
  */
-import type { Packet } from '../datapath/packet.ts';
+import type { Packet } from '../handler/packet.ts';
 import { type Flow, finish, mix, word } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 

@@ -1,78 +1,80 @@
 /** Which path queue serves an open path slot. Worker only. */
+import { callCoordinator } from '../kernel/doorbell.ts';
 import { kernelIsAtLeast } from '../kernel/release.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { passedOver } from '../kernel/xdp-statistics.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { Driver, PathSlot } from '../memory/layout.ts';
+import { Driver, type QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { XskQueue } from './af-xdp/queue.ts';
 import { HostQueue } from './host/queue.ts';
 import { LoopQueue } from './memory/loop.ts';
-import type { LeftQueue, PathQueue, QueueAddress } from './path.ts';
-import { RingQueue } from './ring-queue.ts';
+import type { LeftQueue, PathQueue } from './path.ts';
+import { type Lanes, ProxyQueue } from './proxy-queue.ts';
+import { RingQueue, RingTransmitter } from './ring-queue.ts';
 import { SegmentSender } from './segments.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
 import { UringQueue } from './tap/uring-queue.ts';
 import { UringRemains } from './tap/uring-remains.ts';
 
+/** What a path queue works with. */
+export interface Surroundings {
+  readonly shim: Shim;
+  readonly memory: Memory;
+  readonly pool: FramePool;
+}
+
 /**
  * Attaches to an open slot, continuing where another worker left it if there was one.
  *
+ * @param lanes to the workers that may send for this one
  * @returns undefined if the slot is closed
  */
 export function attach(
-  shim: Shim,
-  memory: Memory,
-  pool: FramePool,
-  { port, queue, path }: QueueAddress,
+  { shim, memory, pool }: Surroundings,
+  address: QueueAddress,
+  lanes?: Lanes,
 ): PathQueue | undefined {
-  const slot = memory.layout.slot(port, queue, path);
-  switch (memory.words[(slot + PathSlot.driver) >> 2]) {
-    case Driver.AF_XDP:
-      return new RingQueue(
-        ...([memory, pool, port, queue, path] as const),
-        {
-          ...{ kick: shim.xskKick, wake: shim.xskWake, millis: shim.millis },
-          passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd) => passedOver(shim, fd),
-        },
-        SegmentSender.of(shim, memory, { port, queue, path }),
-      );
+  const { driver, fd, useUring } = memory.slot(address);
+  switch (driver) {
+    case Driver.AF_XDP: {
+      const end = {
+        ...{ kick: shim.xskKick, wake: shim.xskWake, millis: shim.millis },
+        passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd: number) => passedOver(shim, fd),
+        doubted: () => callCoordinator(shim, memory),
+      };
+      return new XskQueue(memory, pool, address, end, SegmentSender.of(shim, memory, address));
+    }
     case Driver.MEMORY:
-      return new RingQueue(memory, pool, port, queue, path, { kick: () => 0 });
+      return new RingQueue(memory, pool, address, new RingTransmitter(memory, pool, address));
     case Driver.LOOP:
-      return new LoopQueue(memory, pool, { port, queue, path });
+      return new LoopQueue(memory, pool, address);
     case Driver.HOST:
-      return new HostQueue(shim, memory, pool, { port, queue, path });
-    case Driver.TAP:
-      return openTap(shim, memory, pool, { port, queue, path });
+      return new HostQueue(shim, memory, pool, address);
+    case Driver.TAP: {
+      const opened = useUring === 1 ? UringQueue.open(shim, memory, pool, address) : undefined;
+      return typeof opened === 'object' ? opened : new PlainQueue(shim, memory, pool, address);
+    }
+    case Driver.PROXY:
+      return new ProxyQueue(memory, address, lanes!, fd);
     default:
       return undefined;
   }
 }
 
 /** Whether attaching continues rings that outlive a worker, rather than making new ones. */
-export function resumes(memory: Memory, { port, queue, path }: QueueAddress): boolean {
-  const driver = memory.words[(memory.layout.slot(port, queue, path) + PathSlot.driver) >> 2];
+export function resumes(memory: Memory, address: QueueAddress): boolean {
+  const { driver } = memory.slot(address);
   return driver === Driver.AF_XDP || driver === Driver.MEMORY || driver === Driver.LOOP;
 }
 
 /** Whether the slot's last worker died and left an io_uring to be read out first. */
-export function leftBehind(memory: Memory, { port, queue, path }: QueueAddress): boolean {
-  const slot = memory.layout.slot(port, queue, path);
-  const { words } = memory;
-  return words[(slot + PathSlot.driver) >> 2] === Driver.TAP && words[(slot + PathSlot.uringFd) >> 2]! > 0;
+export function leftBehind(memory: Memory, address: QueueAddress): boolean {
+  const { driver, uringFd } = memory.slot(address);
+  return driver === Driver.TAP && uringFd > 0;
 }
 
 /** The io_uring a dead worker left, for reading out. Only if {@link leftBehind}. */
-export function adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): LeftQueue {
+export function adopt({ shim, memory, pool }: Surroundings, address: QueueAddress): LeftQueue {
   return new UringRemains(shim, memory, pool, address);
-}
-
-function openTap(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): PathQueue {
-  const { port, queue, path } = address;
-  const slot = memory.layout.slot(port, queue, path);
-  if (memory.words[(slot + PathSlot.useUring) >> 2] === 1) {
-    const opened = UringQueue.open(shim, memory, pool, address);
-    if (typeof opened !== 'number') return opened;
-  }
-  return new PlainQueue(shim, memory, pool, port, queue, path);
 }

@@ -4,19 +4,21 @@
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
 import { PortQueue } from '../../src/datapath/port-queue.ts';
 import { takeOver } from '../../src/datapath/takeover.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { TX } from '../../src/handler/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { HEADROOM, Path, PathSlot, QueueBlock, Reader, Ring } from '../../src/memory/layout.ts';
+import { Driver, HEADROOM, Path, Reader, Ring } from '../../src/memory/layout.ts';
+import { ringPlace } from '../../src/memory/requests.ts';
 import { Consumer, Producer } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
-import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
-import { RingQueue, ringPlace } from '../../src/paths/ring-queue.ts';
+import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
+import { MemoryDevice } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { UPPER } from '../../src/paths/transmit-ring.ts';
 import { portStatistics } from '../../src/statistics.ts';
 
@@ -32,13 +34,14 @@ class ZeroCopyDriver {
   readonly #unsaid: number[] = [];
 
   constructor(memory: Memory) {
-    const { layout, words } = memory;
-    const slot = layout.slot(0, 0, Path.VF);
-    const place = (ring: 2 | 3) => ringPlace(memory, slot, layout.ring(0, 0, Path.VF, ring), ring);
+    const { words } = memory;
+    const slot = memory.slot({ port: 0, queue: 0, path: Path.VF });
+    const place = (ring: 2 | 3) => ringPlace(memory, { port: 0, queue: 0, path: Path.VF }, ring);
     this.#memory = memory;
     this.#tx = new Consumer(words, place(Ring.TX));
     this.#completion = new Producer(words, place(Ring.COMPLETION));
-    words[(slot + PathSlot.reader) >> 2] = Reader.DRIVER;
+    slot.reader = Reader.DRIVER;
+    slot.driver = Driver.AF_XDP;
   }
 
   read(most: number): void {
@@ -64,7 +67,7 @@ class ZeroCopyDriver {
   }
 
   stops(): void {
-    this.#memory.words[(this.#memory.layout.slot(0, 0, Path.VF) + PathSlot.reader) >> 2] = Reader.STOPPED;
+    this.#memory.slot({ port: 0, queue: 0, path: Path.VF }).reader = Reader.STOPPED;
   }
 }
 
@@ -89,7 +92,8 @@ class Scene {
     }
     this.other = MemoryPeer.attach(memory, 0, 0, Path.SYNTHETIC)!;
     this.driver = new ZeroCopyDriver(memory);
-    const shim = { write: () => 8 } as unknown as Shim;
+    const socket = { xskKick: () => 0, xskWake: () => 0, millis: () => 0 };
+    const shim = { write: () => 8, ...socket } as unknown as Shim;
     const pool = new FramePool(memory, 0);
     const burst = new Burst(memory, 0);
     const { layout } = memory;
@@ -107,13 +111,12 @@ class Scene {
 
   order(owner: 0 | 1 | 2, attached: number, reclaimed = 0): void {
     const word = ownerWord(++this.#epoch, owner, attached, reclaimed);
-    this.memory.words[(this.memory.layout.queue(0, 0) + QueueBlock.owner) >> 2] = word;
+    this.memory.queue(0, 0).owner = word;
   }
 
   get obeyed(): boolean {
-    const { words, layout } = this.memory;
-    const block = layout.queue(0, 0);
-    return words[(block + QueueBlock.ack) >> 2] === words[(block + QueueBlock.owner) >> 2];
+    const block = this.memory.queue(0, 0);
+    return block.ack === block.owner;
   }
 
   round(): void {
@@ -195,10 +198,11 @@ function driven() {
   });
   const device = new MemoryDevice(memory, 0, Path.VF, 'memory');
   device.open();
-  memory.words[(memory.layout.slot(0, 0, Path.VF) + PathSlot.reader) >> 2] = Reader.DRIVER;
+  memory.slot({ port: 0, queue: 0, path: Path.VF }).reader = Reader.DRIVER;
   const pool = new FramePool(memory, 0);
   pool.recover([]);
-  const queue = (kick: () => number) => new RingQueue(memory, pool, 0, 0, Path.VF, { kick });
+  const queue = (kick: () => number) =>
+    new XskQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, { kick });
   return { memory, pool, queue };
 }
 
@@ -264,29 +268,28 @@ it('does not take packets that others give the path for a sign that its driver g
 
 it('takes back what a worker that died in taking it back had spoiled, and has no driver read it', () => {
   const { memory, pool, queue } = driven();
-  const slot = memory.layout.slot(0, 0, Path.VF);
-  const tx = ringPlace(memory, slot, memory.layout.ring(0, 0, Path.VF, Ring.TX), Ring.TX);
+  const tx = ringPlace(memory, { port: 0, queue: 0, path: Path.VF }, Ring.TX);
   let kicks = 0;
   const kick = (): number => ++kicks;
   const first = queue(kick);
   first.refill();
   for (let i = 0; i < 5; i++) {
-    first.push(memory.layout.frames + pool.peek(0) + HEADROOM, 60 + i);
+    first.tx.push(memory.layout.frames + pool.peek(0) + HEADROOM, 60 + i);
     pool.remove(1);
   }
-  first.flush();
+  first.tx.flush();
   let visited = 0;
   const dies = (): void => {
     if (++visited === 3) throw new Error('the worker dies');
   };
-  expect(() => first.takeBack(dies)).toThrow();
+  expect(() => first.tx.takeBack(dies)).toThrow();
   memory.words[tx.flags] = 1;
   kicks = 0;
   const next = queue(kick);
-  expect(next.flush()).toBeLessThan(0);
+  expect(next.tx.flush()).toBeLessThan(0);
   expect(kicks).toBe(0);
   const lengths: number[] = [];
-  next.takeBack((_, bytes) => lengths.push(bytes));
+  next.tx.takeBack((_, bytes) => lengths.push(bytes));
   expect(lengths).toEqual([62, 63, 64]);
 });
 

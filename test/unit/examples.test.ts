@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Handler, HandlerContext, HandlerModule, TickingHandler } from '../../src/datapath/handler.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/datapath/verdict.ts';
+import type { Handler, HandlerContext, HandlerModule, TickingHandler } from '../../src/handler/handler.ts';
+import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/handler/verdict.ts';
 import { A, AAAA, asked, type Decoded, decode, messageOf, query } from '../fixtures/dns.ts';
 import {
   arp,

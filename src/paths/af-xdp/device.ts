@@ -2,8 +2,7 @@
  * AF_XDP on a network device: one socket per port queue, one XSKMAP, one XDP link. Coordinator only.
  *
  * The best mode the device offers is taken and reported: native with zero-copy, native copy, and the
- * kernel's generic hook as the last resort. The sockets share one UMEM, which is all frames (kernel 5.10, net/xdp/xsk.c,
- * xsk_bind): a frame received anywhere may be sent anywhere; which socket holds which is the ledger's business.
+ * kernel's generic hook as the last resort. sockets.ts opens and binds the sockets.
  *
  * The program is attached before the sockets are in the map: until {@link PathDevice.arm} the kernel keeps every
  * packet, and again from `disarm` on. In between a packet whose receive queue has no socket, because somebody has
@@ -12,24 +11,24 @@
  * by `close`, and after a kill by the next start.
  */
 import { check, Errno, errnoName, TwinpathError } from '../../errors.ts';
-import { STEPS, Xsk } from '../../kernel/abi.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
 import { DeviceSettings, describeSettled, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import { IFF } from '../../kernel/link.ts';
-import { patiently } from '../../kernel/patiently.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
-import { addressOf, type Shim } from '../../kernel/shim.ts';
-import { SOL_XDP, xdpStatistics } from '../../kernel/xdp-statistics.ts';
+import type { Shim } from '../../kernel/shim.ts';
+import { xdpStatistics } from '../../kernel/xdp-statistics.ts';
+import type { PathSlot } from '../../memory/blocks.ts';
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
-import { Driver, type PathId, PathSlot, RETA_ENTRIES, Reader, Ring } from '../../memory/layout.ts';
+import { RETA_ENTRIES } from '../../memory/geometry.ts';
+import { Driver, type PathId, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
+import type { PathDescription, PathDevice } from '../device.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
 import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
-import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import type { Surroundings } from '../upkeep.ts';
 import { type Refusal, refusalOf } from './refusal.ts';
@@ -41,30 +40,13 @@ import {
   UNWANTED_BY_GENERIC,
   UNWANTED_FEATURES,
 } from './settings.ts';
+import { XskSockets } from './sockets.ts';
 import { spreadDevice } from './spread.ts';
 
 /** The system call that fails where a card alone has no native XDP: see `AfXdpOptions.generic`. */
 export const NATIVE_ATTACH = 'bpf(LINK_CREATE, XDP native)';
 
-const XDP_OPTIONS = 8;
-const OPTION_ZEROCOPY = 1;
-/** What a bind ends in that would end so in another mode too. */
-const GONE: readonly number[] = [Errno.EBUSY, Errno.ENODEV, Errno.ENETDOWN];
-
-const BIND_SHARED_UMEM = 1 << 0;
-const BIND_COPY = 1 << 1;
-const BIND_NEED_WAKEUP = 1 << 3;
-
-/** What a worker notes of a socket's rings: nothing at first. */
-const CURSORS = [
-  ...[PathSlot.staged, PathSlot.giving, PathSlot.consumed, PathSlot.bounces],
-  ...[PathSlot.recalled, PathSlot.recallCount, PathSlot.recallCompletes, PathSlot.recallBounced],
-];
-
 const NO_LINK = { ifindex: 0, programId: 0 };
-
-/** The rings of an io_uring of ours are smaller; kernels from 6.13 on account for them (io_uring/memmap.c). */
-const URING_BYTES = 2 ** 20;
 
 export interface AfXdpOptions {
   /** What the device is to agree with, if it may be asked to. */
@@ -128,6 +110,7 @@ export class AfXdpDevice implements PathDevice {
   #link: Link;
   readonly #options: AfXdpOptions;
   readonly #settings: DeviceSettings;
+  readonly #sockets: XskSockets;
   /** Hardware queues in use: at most as many as the port has. */
   #serving = 0;
   readonly #fds: Descriptors = {
@@ -148,6 +131,7 @@ export class AfXdpDevice implements PathDevice {
     this.#path = path;
     this.#link = link;
     this.#options = options;
+    this.#sockets = new XskSockets(shim, memory, port, path, (detail) => this.#busy(detail));
     this.description = { driver: 'af-xdp', device: link.name, mode: '', tie: 'xdp link' };
     if (options.protect) this.description.protects = 'platform';
     this.#settings = new DeviceSettings(options.store, link, (detail) =>
@@ -181,14 +165,13 @@ export class AfXdpDevice implements PathDevice {
 
   /** In copy mode. To a zero-copy driver a socket that comes or goes is a reset. */
   get outlastsLink(): boolean {
-    return this.#memory.words[(this.#slot(0) + PathSlot.reader) >> 2] === Reader.ASKED;
+    return this.#slot(0).reader === Reader.ASKED;
   }
 
   stopped(): void {
-    const { words } = this.#memory;
     for (let queue = 0; queue < this.#serving; queue++) {
-      const at = (this.#slot(queue) + PathSlot.reader) >> 2;
-      if (words[at] === Reader.DRIVER) words[at] = Reader.STOPPED;
+      const slot = this.#slot(queue);
+      if (slot.reader === Reader.DRIVER) slot.reader = Reader.STOPPED;
     }
   }
 
@@ -215,7 +198,7 @@ export class AfXdpDevice implements PathDevice {
       this.#programId = this.#bpf.programInfo(this.#fds.program).id;
       const hook = this.#attach();
       if (hook === 'generic') this.#takeFeatures('generic features', UNWANTED_BY_GENERIC);
-      const zeroCopy = this.#bindAll(hook === 'native');
+      const zeroCopy = this.#sockets.bindAll(this.#link, this.#serving, hook === 'native');
       this.#delegate();
       this.#describeTags();
       this.description.mode = `${hook} ${zeroCopy ? 'zero-copy' : 'copy'}${this.#openSegmentSocket(zeroCopy)}`;
@@ -227,7 +210,7 @@ export class AfXdpDevice implements PathDevice {
 
   arm(): void {
     for (let queue = 0; queue < this.#serving; queue++) {
-      this.#bpf.updateMap(this.#fds.map, queue, this.#fd(queue));
+      this.#bpf.updateMap(this.#fds.map, queue, this.#slot(queue).fd);
     }
     this.#armed = true;
     this.#setGate();
@@ -318,7 +301,7 @@ export class AfXdpDevice implements PathDevice {
     everyStep([
       () => this.disarm(),
       () => this.#shut('attached'),
-      ...this.#socketClosings(),
+      ...this.#sockets.closings,
       () => this.#shut('segments'),
       () => this.#shut('program'),
       () => this.#shut('map'),
@@ -331,18 +314,14 @@ export class AfXdpDevice implements PathDevice {
 
   /** The program stays attached, so that the device is not reset: closed sockets leave nothing in their rings. */
   closeQueues(): void {
-    everyStep([() => this.disarm(), ...this.#socketClosings(), () => this.changed()]);
-  }
-
-  #socketClosings(): (() => void)[] {
-    return Array.from({ length: this.#queues }, (_, queue) => () => this.#closeSocket(queue));
+    everyStep([() => this.disarm(), ...this.#sockets.closings, () => this.changed()]);
   }
 
   openQueues(): void {
     // What was counted so far is settled.
     this.#missedBefore = this.#missed();
     this.#bpf.setValue(this.#fds.unclaimed, 0);
-    this.#bindAll(false);
+    this.#sockets.bindAll(this.#link, this.#serving, false);
     this.#delegate();
     this.#shareSegmentSocket();
     this.changed();
@@ -360,29 +339,18 @@ export class AfXdpDevice implements PathDevice {
     this.#keep(which, -1);
   }
 
-  #closeSocket(queue: number): void {
-    const { words, bytes } = this.#memory;
-    const slot = this.#slot(queue);
-    if (words[(slot + PathSlot.driver) >> 2] === Driver.AF_XDP) {
-      this.#shim.xskClose(bytes.subarray(slot + PathSlot.xsk, slot + PathSlot.xsk + Xsk.bytes));
-    }
-    words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
-    words[(slot + PathSlot.segmentsFd) >> 2] = 0;
-  }
-
   dropped(queue: number): Record<KernelCounter, number> {
-    const { words } = this.#memory;
     const slot = this.#slot(queue);
     const { unclaimed } = this.#fds;
     // The device's queues without a socket are none of the port's: their packets are reported on queue 0.
     const rxUnclaimed = queue === 0 && unclaimed > 0 ? this.#bpf.value(unclaimed) : 0;
     const lostInDevice = queue === 0 ? Math.max(0, this.#missed() - this.#missedBefore) : 0;
     const none = { ...NOTHING_DROPPED, rxUnclaimed, lostInDevice };
-    if (words[(slot + PathSlot.driver) >> 2] !== Driver.AF_XDP) return none;
-    const counted = xdpStatistics(this.#shim, words[(slot + PathSlot.fd) >> 2]!);
+    if (slot.driver !== Driver.AF_XDP) return none;
+    const counted = xdpStatistics(this.#shim, slot.fd);
     if (counted === undefined) return none;
     const { rxDropped, rxInvalid, rxRingFull, rxFillEmpty, txInvalid } = counted;
-    const recalled = words[(slot + PathSlot.recalled) >> 2]!; // made invalid by ourselves: see recall.ts
+    const { recalled } = slot; // made invalid by ourselves: see recall.ts
     return {
       ...{ rxDropped: rxDropped + rxInvalid, rxRingFull, rxFillEmpty, rxUnclaimed, lostInDevice },
       txInvalid: Math.max(0, txInvalid - recalled),
@@ -399,8 +367,8 @@ export class AfXdpDevice implements PathDevice {
     limitLength(this.#memory, this.#port, this.#path, longestOf(mtu, frameSize));
   }
 
-  #slot(queue: number): number {
-    return this.#memory.layout.slot(this.#port, queue, this.#path);
+  #slot(queue: number): PathSlot {
+    return this.#sockets.slot(queue);
   }
 
   #refuseWhatCannotWork(): void {
@@ -510,12 +478,8 @@ export class AfXdpDevice implements PathDevice {
 
   /** Queues that the device does not have send by the worker of one that it has. */
   #delegate(): void {
-    const { words } = this.#memory;
     for (let queue = this.#serving; queue < this.#queues; queue++) {
-      const slot = this.#slot(queue);
-      words[(slot + PathSlot.fd) >> 2] = queue % this.#serving;
-      words[(slot + PathSlot.reader) >> 2] = Reader.NONE;
-      words[(slot + PathSlot.driver) >> 2] = Driver.PROXY;
+      this.#slot(queue).open(Driver.PROXY, { fd: queue % this.#serving, reader: Reader.NONE });
     }
   }
 
@@ -525,21 +489,6 @@ export class AfXdpDevice implements PathDevice {
       device: this.#link.name,
       detail,
       hint: `Stop the program that uses it, or detach it: ip link set ${holder} xdp off.`,
-    });
-  }
-
-  /**
-   * The sockets account for all frames once, and so does the io_uring of each tap queue that has them registered:
-   * the user's locked memory, which the kernel counts over all of the user's processes.
-   */
-  #mayNotLock(device: string, syscall: string): never {
-    const { framesBytes, geometry } = this.#memory.layout;
-    const { ports, queues } = geometry;
-    const kibibytes = Math.ceil((ports * ((1 + queues) * framesBytes + 2 * queues * URING_BYTES)) / 1024);
-    throw new TwinpathError('ERR_PERMISSION', {
-      ...{ device, syscall, errno: -Errno.ENOBUFS },
-      detail: `its ${framesBytes / 2 ** 20} MiB of frames exceed RLIMIT_MEMLOCK`,
-      hint: `Give the process CAP_IPC_LOCK, or a limit of at least ${kibibytes} KiB: "ulimit -l ${kibibytes}", or LimitMEMLOCK=${kibibytes}K for systemd.`,
     });
   }
 
@@ -593,58 +542,6 @@ export class AfXdpDevice implements PathDevice {
     });
   }
 
-  /** Opens and binds a socket per queue, with zero-copy if it is wanted and all of them can have it; whether they have. */
-  #bindAll(wanted: boolean): boolean {
-    const zeroCopy = this.#bindFirst(wanted);
-    for (let queue = 1; queue < this.#serving; queue++) {
-      // In the mode of the first, or not at all: `xp_assign_dev_shared`, net/xdp/xsk_buff_pool.c.
-      const bound = this.#bind(queue, BIND_SHARED_UMEM);
-      if (bound < 0 && zeroCopy && !GONE.includes(bound)) {
-        everyStep(this.#socketClosings());
-        return this.#bindAll(false);
-      }
-      this.#checkBound(bound, queue);
-    }
-    for (let queue = 0; queue < this.#serving; queue++) {
-      this.#memory.words[(this.#slot(queue) + PathSlot.reader) >> 2] = zeroCopy
-        ? Reader.DRIVER
-        : Reader.ASKED;
-    }
-    return zeroCopy;
-  }
-
-  /** The kernel lets go of a queue that was just closed in a work item (xp_put_pool). */
-  #bindFirst(zeroCopy: boolean): boolean {
-    const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY);
-    const bound = patiently(
-      () => {
-        const result = this.#bind(0, flags);
-        if (result === Errno.EBUSY) this.#closeSocket(0);
-        return result;
-      },
-      zeroCopy ? [] : [Errno.EBUSY],
-    );
-    this.#checkBound(bound, 0);
-    const options = new Int32Array(1);
-    check(this.#shim.getsockopt(this.#fd(0), SOL_XDP, XDP_OPTIONS, options, 4), 'getsockopt(XDP_OPTIONS)');
-    return (options[0]! & OPTION_ZEROCOPY) !== 0;
-  }
-
-  #bind(queue: number, flags: number): number {
-    const fd = this.#openSocket(queue);
-    const umem = queue === 0 ? 0 : this.#fd(0);
-    return this.#shim.xskBind(fd, this.#link.ifindex, queue, flags, umem);
-  }
-
-  #checkBound(bound: number, queue: number): void {
-    if (bound === Errno.EBUSY) this.#busy(`its queue ${queue} belongs to another AF_XDP socket`);
-    check(bound, 'bind(AF_XDP)', { device: `${this.#link.name} queue ${queue}` });
-  }
-
-  #fd(queue: number): number {
-    return this.#memory.words[(this.#slot(queue) + PathSlot.fd) >> 2]!;
-  }
-
   /**
    * Not beside zero-copy: the driver takes frames from the transmit ring when it likes, and a segment would overtake
    * them. Returns what the description says of it.
@@ -660,36 +557,8 @@ export class AfXdpDevice implements PathDevice {
 
   #shareSegmentSocket(): void {
     for (let queue = 0; queue < this.#serving; queue++) {
-      this.#memory.words[(this.#slot(queue) + PathSlot.segmentsFd) >> 2] = Math.max(0, this.#fds.segments);
+      this.#slot(queue).segmentsFd = Math.max(0, this.#fds.segments);
     }
-  }
-
-  /** The first has the UMEM. */
-  #openSocket(queue: number): number {
-    const { words, bytes, view, layout } = this.#memory;
-    const slot = this.#slot(queue);
-    const { frameSize, ringEntries } = layout.geometry;
-    const base = addressOf(bytes);
-    const xsk = slot + PathSlot.xsk;
-    const u64 = (at: number, value: number): void => view.setBigUint64(xsk + at, BigInt(value), true);
-    u64(Xsk.umemAddr, base + layout.frames);
-    u64(Xsk.umemLen, queue === 0 ? layout.framesBytes : 0);
-    words[(xsk + Xsk.frameSize) >> 2] = frameSize;
-    words[(xsk + Xsk.headroom) >> 2] = 0;
-    for (const ring of Object.values(Ring)) {
-      u64(Xsk.ringAddr + ring * 8, base + layout.ring(this.#port, queue, this.#path, ring));
-      words[(xsk + Xsk.ringRoom + ring * 4) >> 2] = layout.ringRoom(ring);
-      words[(xsk + Xsk.ringEntries + ring * 4) >> 2] = ringEntries;
-    }
-    const fd = this.#shim.xskOpen(bytes.subarray(xsk, xsk + Xsk.bytes));
-    const device = `${this.#link.name} queue ${queue}`;
-    const step = STEPS[words[(xsk + Xsk.step) >> 2]!]!;
-    if (fd === Errno.ENOBUFS && step === 'setsockopt(XDP_UMEM_REG)') this.#mayNotLock(device, step);
-    check(fd, step, { device });
-    words[(slot + PathSlot.fd) >> 2] = fd;
-    for (const at of CURSORS) words[(slot + at) >> 2] = 0;
-    words[(slot + PathSlot.driver) >> 2] = Driver.AF_XDP;
-    return fd;
   }
 }
 

@@ -13,7 +13,7 @@
 import { LongTag } from '../../kernel/programs.ts';
 import { pathCounters, queueCounters } from '../../memory/counters.ts';
 import { type Kernels, kernelsOf } from '../../memory/kernels.ts';
-import { HEADROOM, PathSlot } from '../../memory/layout.ts';
+import { HEADROOM, type QueueAddress } from '../../memory/layout.ts';
 import { offloadWord, Segmentation } from '../../memory/offload.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { checksum } from '../../net/checksum.ts';
@@ -22,7 +22,6 @@ import { Headers, pseudoSum } from '../../net/headers.ts';
 import { Protocol } from '../../net/ip.ts';
 import { Segmenter } from '../../offload/segment.ts';
 import { SENT_HEADER } from '../frame-room.ts';
-import type { QueueAddress } from '../path.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 
@@ -49,13 +48,14 @@ export class LongPackets {
   #at = 0;
   #whole = 0;
 
-  constructor(memory: Memory, frames: TapFrames, pairs: ReadPairs, { port, queue, path }: QueueAddress) {
+  constructor(memory: Memory, frames: TapFrames, pairs: ReadPairs, address: QueueAddress) {
+    const { port, queue, path } = address;
     this.#memory = memory;
     this.#kernels = kernelsOf(memory);
     this.#frames = frames;
     this.#pairs = pairs;
     this.#segmenter = new Segmenter(memory);
-    this.#longestAt = (memory.layout.slot(port, queue, path) + PathSlot.longest) >> 2;
+    this.#longestAt = memory.slot(address).at('longest');
     this.#rxCut = pathCounters(memory, port, queue, path).rxCut;
     this.#noFrame = queueCounters(memory, port, queue).dropNoFrame;
   }

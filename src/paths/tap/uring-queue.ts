@@ -27,9 +27,9 @@
 import { Errno } from '../../errors.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
-import { BURST, HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { PathQueue, QueueAddress } from '../path.ts';
+import type { PathQueue, Receiver, Transmitter } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
 import { Stall } from '../stall.ts';
 import { DirectTap } from './direct.ts';
@@ -48,7 +48,9 @@ const FEWEST_READS = 4;
  */
 const LOOKS = 64;
 
-export class UringQueue implements PathQueue {
+export class UringQueue implements PathQueue, Receiver, Transmitter {
+  readonly rx: Receiver = this;
+  readonly tx: Transmitter = this;
   readonly path: PathId;
   readonly tag: number;
   /** The tap itself: poll(2) sees at once what is there, also between two looks at the ring. */
@@ -88,11 +90,10 @@ export class UringQueue implements PathQueue {
   #found = false;
 
   private constructor(shim: Shim, ring: UringRing, memory: Memory, pool: FramePool, address: QueueAddress) {
-    const { port, queue, path } = address;
-    const { layout, words } = memory;
-    const slot = layout.slot(port, queue, path);
-    this.path = path;
-    this.fd = words[(slot + PathSlot.fd) >> 2]!;
+    const { words } = memory;
+    const slot = memory.slot(address);
+    this.path = address.path;
+    this.fd = slot.fd;
     this.#ring = ring;
     this.#frames = new TapFrames(memory, pool, address);
     this.tag = this.#frames.tag;
@@ -102,8 +103,8 @@ export class UringQueue implements PathQueue {
     this.#direct = new DirectTap(shim, memory, this.#frames, this.#pairs, address);
     this.#words = words;
     this.#pool = pool;
-    this.#stagedAt = (slot + PathSlot.staged) >> 2;
-    this.#readsLongAt = (slot + PathSlot.readsLong) >> 2;
+    this.#stagedAt = slot.at('staged');
+    this.#readsLongAt = slot.at('readsLong');
     this.#readsLong = words[this.#readsLongAt] === 1;
     this.#segments = SegmentSender.of(shim, memory, address);
     this.#stall = new Stall(shim.millis);
@@ -226,10 +227,6 @@ export class UringQueue implements PathQueue {
   /** Nothing to do: frames wait on the stack. */
   refill(): void {}
 
-  inFlight(): number {
-    return this.#writes + this.#staged - this.#completed;
-  }
-
   takeBack(visit: (offset: number, bytes: number) => void): number {
     this.#publish();
     const packets = takeBack(this.#ring, this.#frames, visit);
@@ -247,7 +244,7 @@ export class UringQueue implements PathQueue {
     return {
       fill: this.#asked - waiting.rx + single - held,
       rx: waiting.rx + held,
-      tx: this.inFlight() - waiting.completing,
+      tx: this.#writes + this.#staged - this.#completed - waiting.completing,
       completing: waiting.completing,
     };
   }

@@ -2,25 +2,18 @@
  * Packets of the host path, which lie in buffers of that path's own and go back to it at once: what is to happen to
  * them happens to copies, cut to size where they are too long for a path. Belongs to the worker thread.
  */
+
+import type { Burst } from '../handler/burst.ts';
+import { DELIVER, FAILED, TX } from '../handler/verdict.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HEADROOM } from '../memory/layout.ts';
 import { isUnfinished, segmentBytes } from '../memory/offload.ts';
-import type { Memory } from '../memory/shared.ts';
 import { Headers } from '../net/headers.ts';
 import { finishChecksum } from '../offload/finish.ts';
 import { Segmenter } from '../offload/segment.ts';
 import type { PathQueue } from '../paths/path.ts';
-import type { Burst } from './burst.ts';
-import { DELIVER, FAILED, TX } from './verdict.ts';
-
-interface Site {
-  readonly memory: Memory;
-  readonly pool: FramePool;
-  readonly burst: Burst;
-  readonly port: number;
-  readonly queue: number;
-}
+import type { Scope } from './scope.ts';
 
 /** Who takes the copies. */
 interface Carrier {
@@ -29,7 +22,7 @@ interface Carrier {
   carryOut(i: number, verdict: number, target: number, at: number, length: number): void;
 }
 
-export class Borrowed {
+export class HostPackets {
   readonly #burst: Burst;
   readonly #pool: FramePool;
   readonly #carrier: Carrier;
@@ -41,7 +34,7 @@ export class Borrowed {
   readonly #counter: CounterIndex<QueueCounter>;
   readonly #longest: number;
 
-  constructor({ memory, pool, burst, port, queue }: Site, carrier: Carrier) {
+  constructor({ memory, pool, burst, port, queue }: Scope, carrier: Carrier) {
     this.#burst = burst;
     this.#pool = pool;
     this.#carrier = carrier;
@@ -72,7 +65,7 @@ export class Borrowed {
         this.#copyOut(i, decided, target[i]!);
         continue;
       }
-      if (decided === TX && out?.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
+      if (decided === TX && out?.tx.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
       const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#longest);
       if (pieces === 0) doubles[counter.dropUncut]!++;
       for (let piece = 0; piece < pieces; piece++) {
