@@ -38,6 +38,7 @@ export function create(options: Record<string, unknown>): TickingHandler {
   let began = 0;
   let heap = 0;
   let asking = 0;
+  let done = false;
 
   const ask = (): void => {
     heap = process.memoryUsage().heapUsed;
@@ -54,19 +55,6 @@ export function create(options: Record<string, unknown>): TickingHandler {
     const longestPause = Math.max(0, ...statistics.map(({ cost }) => cost));
     return { allocated, collections: statistics.length, longestPause };
   };
-  const start = (): void => {
-    for (let i = 0; i < ASKED_FIRST; i++) {
-      ask();
-      asking = answer().allocated;
-    }
-    began = seen;
-    ask();
-  };
-  const finish = (): void => {
-    const { allocated, ...rest } = answer();
-    const garbage: Garbage = { packets: seen - began, allocated: allocated - asking, ...rest };
-    writeFileSync(file, JSON.stringify(garbage));
-  };
   return {
     handle(burst: Burst): void {
       const { length, verdict } = burst;
@@ -74,12 +62,23 @@ export function create(options: Record<string, unknown>): TickingHandler {
         burst.packet(i).swapMacs();
         verdict[i] = TX;
       }
-      if (seen < warm && seen + length >= warm) start();
-      else if (seen < warm + measured && seen + length >= warm + measured) finish();
       seen += length;
     },
     tick(burst: Burst): void {
       for (; toSend > 0; toSend--) if (!burst.send(bytes, (packet) => packet.setU8(0, 2))) return;
+      if (began === 0 && seen >= warm) {
+        for (let i = 0; i < ASKED_FIRST; i++) {
+          ask();
+          asking = answer().allocated;
+        }
+        began = seen;
+        ask();
+      } else if (began > 0 && !done && seen >= began + measured) {
+        done = true;
+        const { allocated, ...rest } = answer();
+        const garbage: Garbage = { packets: seen - began, allocated: allocated - asking, ...rest };
+        writeFileSync(file, JSON.stringify(garbage));
+      }
     },
   };
 }

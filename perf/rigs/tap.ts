@@ -153,7 +153,7 @@ export class TapWire {
   }
 
   async #close(): Promise<void> {
-    for (const peer of this.#peers) await peer.stop();
+    await Promise.allSettled(this.#peers.map((peer) => peer.stop()));
     for (const link of this.#links) this.shim.close(link);
     this.netlink.close();
     await this.lab.close();
