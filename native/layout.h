@@ -2,7 +2,7 @@
  * What crosses the boundary between TypeScript and the shim, and nothing else.
  *
  * Two request blocks live in the shared memory: TypeScript fills the "in" half, the shim
- * fills the "out" half. src/kernel/abi.ts states the same offsets and a test compares
+ * fills the "out" half. src/memory/abi.ts states the same offsets and a test compares
  * them with what tp_offset() reports. Bump TP_ABI whenever a number here changes.
  */
 #ifndef TWINPATH_LAYOUT_H

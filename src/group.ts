@@ -23,7 +23,7 @@ import { closeDoorbells } from './kernel/doorbell.ts';
 import { pageSize } from './kernel/page-size.ts';
 import { loadShim } from './kernel/shim.ts';
 import { type Failover, Journal } from './memory/journal.ts';
-import { Control, LEDGER_FIELDS, WorkerBlock } from './memory/layout.ts';
+import { LEDGER_FIELDS } from './memory/layout.ts';
 import { Memory } from './memory/shared.ts';
 import { geometryOf, type RssMode, type Settings } from './options.ts';
 import { startFailure } from './start-failure.ts';
@@ -140,9 +140,9 @@ export class Group {
       this.order({ kind: 'audit', id });
       this.#audits.set(id, { resolve, reject });
     });
-    const { words, layout } = this.memory;
-    return Array.from({ length: layout.geometry.queues }, (_, queue) => {
-      const at = (layout.worker(queue) + WorkerBlock.ledger) >> 2;
+    const { words, workers } = this.memory;
+    return workers.map((worker) => {
+      const at = worker.at('ledger');
       return Object.fromEntries(LEDGER_FIELDS.map((field, i) => [field, words[at + i]!])) as FrameLedger;
     });
   }
@@ -202,7 +202,7 @@ export class Group {
   #releaseAll(): void {
     const shim = loadShim();
     closeLinks(shim, this.memory);
-    Atomics.store(this.memory.words, Control.stop >> 2, 1);
+    this.memory.control.stopAll();
     const report = (error: TwinpathError): void => this.#fail(error.toJSON());
     const place = { shim, memory: this.memory, settings: this.#settings, report };
     for (const error of release(place)) this.#fail(plain(error));

@@ -1,5 +1,5 @@
 /** What a handler module imports: `import { TX, type Handler } from 'twinpath/handler'`. */
-export { Burst } from './datapath/burst.ts';
+export { Burst } from './handler/burst.ts';
 export {
   checksum,
   icmpChecksum,
@@ -9,9 +9,9 @@ export {
   udpChecksum,
   update16,
   update32,
-} from './datapath/checksum.ts';
-export type { Handler, HandlerContext, HandlerModule, TickingHandler } from './datapath/handler.ts';
-export { Packet, Protocol } from './datapath/packet.ts';
-export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './datapath/verdict.ts';
+} from './handler/checksum.ts';
+export type { Handler, HandlerContext, HandlerModule, TickingHandler } from './handler/handler.ts';
+export { Packet, Protocol } from './handler/packet.ts';
+export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './handler/verdict.ts';
 export { Path } from './memory/layout.ts';
 export { ETHERNET_BYTES, EtherType } from './net/ethernet.ts';

@@ -5,7 +5,8 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { TwinpathError } from './errors.ts';
-import { Control, type Geometry, layOut, type SharedMemory } from './memory/layout.ts';
+import { type Geometry, layOut, type SharedMemory } from './memory/geometry.ts';
+import { Memory } from './memory/shared.ts';
 import { keyOf } from './rss/key.ts';
 
 /** One port. Give none of `device`, `netvsc`, `mac` and `vf` to take the one pair that carries no address. */
@@ -398,11 +399,10 @@ function routes(targets: readonly ForwardTarget[]): RelayRoute[] {
     const buffer = shared?.memory?.buffer;
     if (!(buffer instanceof SharedArrayBuffer))
       return invalid('forwardTo', 'it must be a list of open ports');
-    const words = new Int32Array(buffer);
-    if (Atomics.load(words, Control.stop >> 2) !== 0)
-      return invalid('forwardTo', 'one of its ports is closed');
+    const { words, control } = Memory.attach(shared);
+    if (control.stopping) return invalid('forwardTo', 'one of its ports is closed');
     // One number for each memory there, also when other threads of the process ask for theirs.
-    const from = numbers.get(buffer) ?? Atomics.add(words, Control.forwarders >> 2, 1) + 1;
+    const from = numbers.get(buffer) ?? Atomics.add(words, control.at('forwarders'), 1) + 1;
     numbers.set(buffer, from);
     return { shared, port, from };
   });

@@ -12,8 +12,8 @@ import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delive
 import { TwinpathError } from './errors.ts';
 import { type FrameLedger, Group } from './group.ts';
 import { loadShim } from './kernel/shim.ts';
+import type { SharedMemory } from './memory/geometry.ts';
 import type { Failover } from './memory/journal.ts';
-import type { SharedMemory } from './memory/layout.ts';
 import { macOf } from './memory/macs.ts';
 import {
   type ForwardTarget,

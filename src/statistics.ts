@@ -11,7 +11,7 @@ import {
   queueCounters,
   readCounters,
 } from './memory/counters.ts';
-import { PATH_NAMES, type PathName, QueueBlock, SLOT_PATHS } from './memory/layout.ts';
+import { PATH_NAMES, type PathName, SLOT_PATHS } from './memory/layout.ts';
 import type { Memory } from './memory/shared.ts';
 import { ownerPath } from './memory/words.ts';
 
@@ -107,7 +107,7 @@ export function portStatistics(memory: Memory, port: number): PortStatistics {
 }
 
 function queueStatistics(memory: Memory, port: number, queue: number): QueueStatistics {
-  const word = Atomics.load(memory.words, (memory.layout.queue(port, queue) + QueueBlock.ack) >> 2);
+  const word = Atomics.load(memory.words, memory.queue(port, queue).at('ack'));
   const paths = Object.fromEntries(
     SLOT_PATHS.map((path) => [
       PATH_NAMES[path],

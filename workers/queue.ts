@@ -5,12 +5,12 @@
 import { availableParallelism } from 'node:os';
 import { lift } from '../src/coordinator/latch.ts';
 import type { QueueReport, QueueTask } from '../src/coordinator/queue-workers.ts';
-import { Burst } from '../src/datapath/burst.ts';
-import { bound } from '../src/datapath/handler.ts';
 import { takeLease } from '../src/datapath/lease.ts';
-import { type LoadedHandler, loadHandler } from '../src/datapath/load-handler.ts';
 import { runWorker } from '../src/datapath/worker.ts';
 import { TwinpathError } from '../src/errors.ts';
+import { Burst } from '../src/handler/burst.ts';
+import { bound } from '../src/handler/handler.ts';
+import { type LoadedHandler, loadHandler } from '../src/handler/load-handler.ts';
 import host from '../src/handlers/host.ts';
 import { waivePrecedence } from '../src/kernel/niceness.ts';
 import { loadShim } from '../src/kernel/shim.ts';

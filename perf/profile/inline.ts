@@ -5,15 +5,15 @@
  * runs and Ctrl-C is noticed. Each slice is a worker's life, so the next one takes over as after a death.
  */
 import { setImmediate as eventLoop } from 'node:timers/promises';
-import { Burst } from '../../src/datapath/burst.ts';
-import type { TickingHandler } from '../../src/datapath/handler.ts';
-import { loadHandler } from '../../src/datapath/load-handler.ts';
 import { runWorker } from '../../src/datapath/worker.ts';
 import { check } from '../../src/errors.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import type { TickingHandler } from '../../src/handler/handler.ts';
+import { loadHandler } from '../../src/handler/load-handler.ts';
 import { pageSize } from '../../src/kernel/page-size.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
-import { Control, Path, QueueBlock, WorkerBlock } from '../../src/memory/layout.ts';
+import { Path } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
@@ -30,17 +30,17 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
   const shim = loadShim();
   const shape = { ports: [{}], queues: 1, frameSize: 2048, frames: 4096 };
   const memory = Memory.create(geometryOf(shape, pageSize()));
-  const { words, doubles, layout } = memory;
-  const bells = [WorkerBlock.doorbellFd, WorkerBlock.attentionFd].map((field) => {
+  const { doubles } = memory;
+  const bells = (['doorbellFd', 'attentionFd'] as const).map((field) => {
     const fd = check(shim.eventfd(), 'eventfd2');
-    words[(layout.worker(0) + field) >> 2] = fd;
+    memory.workers[0]![field] = fd;
     return fd;
   });
   setMac(memory, 0, '02:00:00:00:00:01');
   const device = new LoopDevice(memory, 0, Path.VF, 'vf');
   device.open();
   const owner = ownerWord(1, Path.VF, pathBit(Path.VF));
-  Atomics.store(words, (layout.queue(0, 0) + QueueBlock.owner) >> 2, owner);
+  Atomics.store(memory.words, memory.queue(0, 0).at('owner'), owner);
   const burst = new Burst(memory, 0);
   const { handle } = await loadHandler(handlerUrl.href, {}, { queue: 0, queues: 1, memory, burst });
 
@@ -49,7 +49,7 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
   /** Called at a slice's start and at its end. */
   const tick: TickingHandler['tick'] = (burst) => {
     while (toSend > 0 && burst.send(BYTES, (packet) => packet.setU8(0, 2))) toSend--;
-    if (!first) Atomics.store(words, Control.stop >> 2, 1);
+    if (!first) memory.control.stopAll();
     first = false;
   };
   const handler = { handle, tick, tickMillis: SLICE_MILLIS };
@@ -60,7 +60,7 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
   try {
     while (performance.now() < end && !signal.aborted) {
       first = true;
-      Atomics.store(words, Control.stop >> 2, 0);
+      memory.control.stop = 0;
       runWorker({
         shim,
         memory,

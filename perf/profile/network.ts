@@ -1,9 +1,10 @@
 /** Thread entry: stands for the network of a port on the memory path, one queue after the other, until it is told to stop. */
 import { workerData } from 'node:worker_threads';
 import { loadShim } from '../../src/kernel/shim.ts';
-import { Path, type SharedMemory } from '../../src/memory/layout.ts';
+import type { SharedMemory } from '../../src/memory/geometry.ts';
+import { Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 
 export interface NetworkData {
   readonly shared: SharedMemory;

@@ -3,8 +3,8 @@
  * reflect handler. The difference to a port is what the port costs.
  */
 import { setImmediate as eventLoop } from 'node:timers/promises';
-import { Burst } from '../../src/datapath/burst.ts';
-import { bound, type Handler } from '../../src/datapath/handler.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { bound, type Handler } from '../../src/handler/handler.ts';
 import { create } from '../../src/handlers/reflect.ts';
 import { EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import type { Link } from '../../src/kernel/rtnetlink.ts';

@@ -8,13 +8,14 @@
  * The packets are UDP over IPv4, of flows that the default key and table give to the queue they start on: no packet is
  * handed over.
  */
-import type { Burst } from '../../src/datapath/burst.ts';
-import type { HandlerContext, TickingHandler } from '../../src/datapath/handler.ts';
-import type { Packet } from '../../src/datapath/packet.ts';
-import { TX } from '../../src/datapath/verdict.ts';
-import { BURST, type Geometry, Path } from '../../src/memory/layout.ts';
+import type { Burst } from '../../src/handler/burst.ts';
+import type { HandlerContext, TickingHandler } from '../../src/handler/handler.ts';
+import type { Packet } from '../../src/handler/packet.ts';
+import { TX } from '../../src/handler/verdict.ts';
+import type { Geometry } from '../../src/memory/geometry.ts';
+import { BURST, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex, spread } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';

@@ -4,9 +4,9 @@
  */
 import { writeFileSync } from 'node:fs';
 import { GCProfiler } from 'node:v8';
-import type { Burst } from '../../src/datapath/burst.ts';
-import type { TickingHandler } from '../../src/datapath/handler.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import type { Burst } from '../../src/handler/burst.ts';
+import type { TickingHandler } from '../../src/handler/handler.ts';
+import { TX } from '../../src/handler/verdict.ts';
 
 interface Options {
   /** Packets that circulate, and their length. */

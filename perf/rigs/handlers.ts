@@ -2,9 +2,9 @@
  * Small handlers that are measured, by the option `kind`. `verdict`, `header` and `checksum` do what the modules of the same
  * names in wasm/perf do.
  */
-import { update16 } from '../../src/datapath/checksum.ts';
-import type { Handler, HandlerContext } from '../../src/datapath/handler.ts';
-import { DELIVER, TX } from '../../src/datapath/verdict.ts';
+import { update16 } from '../../src/handler/checksum.ts';
+import type { Handler, HandlerContext } from '../../src/handler/handler.ts';
+import { DELIVER, TX } from '../../src/handler/verdict.ts';
 import { EtherType } from '../../src/net/ethernet.ts';
 
 const IPV4_BYTES = 34;

@@ -5,7 +5,7 @@
 import { QueueWorkers } from '../../src/coordinator/queue-workers.ts';
 import { check, TwinpathError } from '../../src/errors.ts';
 import { pageSize } from '../../src/kernel/page-size.ts';
-import { Control, Driver, Path, PathSlot, QueueBlock, WorkerBlock } from '../../src/memory/layout.ts';
+import { Driver, Path, Reader } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
@@ -36,17 +36,16 @@ export async function withLoneTap<T>(
   );
   const memory = Memory.create(geometryOf(settings, pageSize()));
   const { words, layout } = memory;
-  const slot = layout.slot(0, 0, Path.SYNTHETIC);
+  const slot = memory.slot({ port: 0, queue: 0, path: Path.SYNTHETIC });
   const tap = wire.inside(() => openTap(shim, netlink, { template: 'twinpath%d', queues: 1, mtu: MTU }));
   const bells = [shim.eventfd(), shim.eventfd()].map((fd) => check(fd, 'eventfd2'));
-  words[(layout.worker(0) + WorkerBlock.doorbellFd) >> 2] = bells[0]!;
-  words[(layout.worker(0) + WorkerBlock.attentionFd) >> 2] = bells[1]!;
-  words[(slot + PathSlot.fd) >> 2] = tap.fds[0]!;
-  words[(slot + PathSlot.useUring) >> 2] = 1;
+  const worker = memory.workers[0]!;
+  worker.doorbellFd = bells[0]!;
+  worker.attentionFd = bells[1]!;
   limitLength(memory, 0, Path.SYNTHETIC, longestOf(MTU, layout.geometry.frameSize));
-  words[(slot + PathSlot.driver) >> 2] = Driver.TAP;
+  slot.open(Driver.TAP, { fd: tap.fds[0]!, reader: Reader.ASKED, useUring: 1 });
   const owner = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
-  Atomics.store(words, (layout.queue(0, 0) + QueueBlock.owner) >> 2, owner);
+  Atomics.store(words, memory.queue(0, 0).at('owner'), owner);
 
   let failure: unknown;
   setMac(memory, 0, MAC);
@@ -65,11 +64,11 @@ export async function withLoneTap<T>(
   try {
     const result = await work('twinpath0');
     if (failure !== undefined) throw failure;
-    const refused = words[(slot + PathSlot.uringErrno) >> 2]!;
+    const refused = slot.uringErrno;
     if (refused !== 0) throw new Error(`this kernel refused io_uring: errno ${refused}`);
     return result;
   } finally {
-    Atomics.store(words, Control.stop >> 2, 1);
+    memory.control.stopAll();
     await workers.stop();
     for (const fd of [...bells, ...tap.fds]) shim.close(fd);
   }

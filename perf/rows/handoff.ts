@@ -11,7 +11,7 @@ import { LaneReceiver, LaneSender } from '../../src/memory/lane.ts';
 import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LaneKind } from '../../src/memory/words.ts';
-import { MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { comparisons, type Row, type Sample } from '../runner/row.ts';
 
 /** Packets between readings of the clock. */

@@ -6,9 +6,9 @@
  * `turn`, and 64 where it has not. testpmd is measured at several sizes of its burst: the goals are for its best one.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Burst } from '../../src/datapath/burst.ts';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
-import { loadHandler } from '../../src/datapath/load-handler.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { loadHandler } from '../../src/handler/load-handler.ts';
 import { openPort } from '../../src/index.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';

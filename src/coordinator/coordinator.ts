@@ -14,7 +14,7 @@ import { closeReadiness, onReadable, type Readiness } from '../kernel/readiness.
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
 import { Journal } from '../memory/journal.ts';
-import { PATH_NAMES, type PathId, WorkerBlock } from '../memory/layout.ts';
+import { PATH_NAMES, type PathId } from '../memory/layout.ts';
 import { setMac } from '../memory/macs.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
@@ -170,8 +170,7 @@ export class Coordinator {
 
   /** Looks when a worker rings, and now and then: a bell may be lost, and a look may fail. */
   #watch(): void {
-    const { words, layout } = this.#memory;
-    const bell = words[(layout.worker(0) + WorkerBlock.attentionFd) >> 2]!;
+    const bell = this.#memory.workers[0]!.attentionFd;
     const scratch = new Uint8Array(8);
     const attention = (port: ManagedPort): void =>
       this.#boundary.guard('hearing workers', () => port.attention());

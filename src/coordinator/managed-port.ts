@@ -17,7 +17,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoName, TwinpathError } from '../errors.ts';
 import { pathCounters } from '../memory/counters.ts';
 import type { Reason } from '../memory/journal.ts';
-import { Doubt, PATH_NAMES, Path, type PathId, PathSlot, QueueBlock } from '../memory/layout.ts';
+import { Doubt, PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../paths/path.ts';
 import { Bypass } from './bypass.ts';
@@ -172,8 +172,8 @@ export class ManagedPort {
     for (const slot of this.#slots) {
       if (!slot.ready || slot.broken !== undefined) continue;
       for (let queue = 0; queue < layout.geometry.queues; queue++) {
-        const at = (layout.queue(this.port, queue) + QueueBlock.kickErrno) >> 2;
-        slot.errno = Atomics.load(words, at + slot.path);
+        const block = this.#memory.queue(this.port, queue);
+        slot.errno = Atomics.load(words, block.kickErrnoAt(slot.path));
         if (slot.errno === 0) continue;
         this.#react(slot, 'kick failed', nowNanos());
         this.#events.guard('closing a path', () => this.#reconcile());
@@ -190,7 +190,7 @@ export class ManagedPort {
   #doubts(path: PathId): number[] {
     const { layout } = this.#memory;
     const queues = Array.from({ length: layout.geometry.queues }, (_, queue) => queue);
-    return queues.map((queue) => (layout.slot(this.port, queue, path) + PathSlot.doubt) >> 2);
+    return queues.map((queue) => this.#memory.slot({ port: this.port, queue, path }).at('doubt'));
   }
 
   #isDoubted({ path }: Slot): boolean {

@@ -5,8 +5,9 @@
  * Orders go from the application through the supervisor to the coordinator, reports the other way.
  */
 import { type ErrorCode, type ErrorDetails, TwinpathError } from '../errors.ts';
+import type { SharedMemory } from '../memory/geometry.ts';
 import type { Failover } from '../memory/journal.ts';
-import type { PathName, SharedMemory } from '../memory/layout.ts';
+import type { PathName } from '../memory/layout.ts';
 import type { Settings } from '../options.ts';
 import type { PathDescription } from '../paths/path.ts';
 import type { Latch } from './latch.ts';

@@ -7,8 +7,9 @@
  */
 import { ringDoorbell } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
+import type { QueueBlock } from '../memory/blocks.ts';
 import type { Failover, Journal, Reason } from '../memory/journal.ts';
-import { PATH_NAMES, Path, type PathId, QueueBlock } from '../memory/layout.ts';
+import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import { ownerAttached, ownerEpoch, ownerPath, ownerReclaim, ownerWord, pathBit } from '../memory/words.ts';
 
@@ -64,7 +65,7 @@ export class Ownership {
   resume(): void {
     const { words, layout } = this.#memory;
     const queues = Array.from({ length: layout.geometry.queues }, (_, queue) => queue);
-    const at = (queue: number): number => (layout.queue(this.#port, queue) + QueueBlock.owner) >> 2;
+    const at = (queue: number): number => this.#block(queue).at('owner');
     const last = queues
       .map((queue) => Atomics.load(words, at(queue)))
       .reduce((a, b) => (reached(ownerEpoch(a), ownerEpoch(b)) ? b : a));
@@ -164,11 +165,11 @@ export class Ownership {
 
   #order(): Promise<void> {
     const { queues } = this.#memory.layout.geometry;
-    const { words, layout } = this.#memory;
+    const { words } = this.#memory;
     this.#epoch = (this.#epoch + 1) & 0xffffff;
     const word = ownerWord(this.#epoch, this.#owner, this.#attached, this.#reclaim);
     for (let queue = 0; queue < queues; queue++) {
-      Atomics.store(words, (layout.queue(this.#port, queue) + QueueBlock.owner) >> 2, word);
+      Atomics.store(words, this.#block(queue).at('owner'), word);
     }
     for (let queue = 0; queue < queues; queue++) ringDoorbell(this.#shim, this.#memory, queue);
     for (const queue of this.#abandoned) this.#acknowledgeFor(queue);
@@ -176,10 +177,9 @@ export class Ownership {
   }
 
   #acknowledgeFor(queue: number): void {
-    const { words, layout } = this.#memory;
-    const block = layout.queue(this.#port, queue);
-    const word = Atomics.load(words, (block + QueueBlock.owner) >> 2);
-    Atomics.store(words, (block + QueueBlock.ack) >> 2, word);
+    const { words } = this.#memory;
+    const block = this.#block(queue);
+    Atomics.store(words, block.at('ack'), Atomics.load(words, block.at('owner')));
   }
 
   #acknowledged(epoch: number): Promise<void> {
@@ -194,14 +194,16 @@ export class Ownership {
   }
 
   #ack(queue: number): number {
-    const { words, layout } = this.#memory;
-    return Atomics.load(words, (layout.queue(this.#port, queue) + QueueBlock.ack) >> 2);
+    return Atomics.load(this.#memory.words, this.#block(queue).at('ack'));
+  }
+
+  #block(queue: number): QueueBlock {
+    return this.#memory.queue(this.#port, queue);
   }
 
   /** Writes the journal for what this queue has carried out. */
   #record(queue: number, epoch: number): void {
-    const { words, doubles, layout } = this.#memory;
-    const block = layout.queue(this.#port, queue);
+    const { switchBegan, switchEnded, drained, rescued } = this.#block(queue);
     for (const pending of this.#pending) {
       if (!pending.queues.has(queue) || !reached(pending.epoch, epoch)) continue;
       pending.queues.delete(queue);
@@ -213,10 +215,10 @@ export class Ownership {
         reason: pending.reason,
         detectedNanos: pending.detectedNanos,
         orderedNanos: pending.orderedNanos,
-        beganNanos: doubles[(block + QueueBlock.switchBegan) / 8]!,
-        endedNanos: doubles[(block + QueueBlock.switchEnded) / 8]!,
-        drained: words[(block + QueueBlock.drained) >> 2]!,
-        rescued: words[(block + QueueBlock.rescued) >> 2]!,
+        beganNanos: switchBegan,
+        endedNanos: switchEnded,
+        drained,
+        rescued,
       });
       this.#switched(failover);
     }

@@ -2,7 +2,7 @@
  * Which queues the flows of each port are spread over: those the application wants, but for those that are given up
  * because no worker with the handler serves them. Writes the redirection tables. Supervisor's thread only.
  */
-import { RETA_ENTRIES } from '../memory/layout.ts';
+import { RETA_ENTRIES } from '../memory/geometry.ts';
 import type { Memory } from '../memory/shared.ts';
 import { respread, spread } from '../rss/redirection.ts';
 

@@ -13,7 +13,7 @@ import { Piscina } from 'piscina';
 import { revokeLease } from '../datapath/lease.ts';
 import { TwinpathError } from '../errors.ts';
 import { packageRoot } from '../kernel/shim.ts';
-import { type SharedMemory, WorkerBlock } from '../memory/layout.ts';
+import type { SharedMemory } from '../memory/geometry.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import { type Latch, lift, lifted, newLatch } from './latch.ts';
@@ -126,9 +126,9 @@ export class QueueWorkers {
 
   /** Starts a thread for the queue; it serves once it is granted the lease. */
   #launch(queue: number, fallback: boolean): Life {
-    const { words, layout } = this.#memory;
+    const { words, workers } = this.#memory;
     // Numbers go up also if another coordinator gave out the last ones.
-    const last = Math.abs(Atomics.load(words, (layout.worker(queue) + WorkerBlock.lease) >> 2));
+    const last = Math.abs(Atomics.load(words, workers[queue]!.at('lease')));
     const worker = Math.max(this.#worker, last) + 1;
     this.#worker = worker;
     const { port1: reports, port2 } = new MessageChannel();

@@ -15,7 +15,6 @@ import type { TwinpathError } from '../errors.ts';
 import { closeDoorbells, openDoorbells, ringDoorbell } from '../kernel/doorbell.ts';
 import { takePrecedence } from '../kernel/niceness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
-import { Control } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
 import { startFailure } from '../start-failure.ts';
@@ -230,10 +229,9 @@ export class Supervisor {
     clearInterval(this.#vigil);
     if (this.#workers === undefined) return;
     this.#workers.close();
-    const { words, layout } = this.#memory;
-    Atomics.store(words, Control.stop >> 2, 1);
-    for (let queue = 0; queue < layout.geometry.queues; queue++)
-      ringDoorbell(this.#shim, this.#memory, queue);
+    const { control, workers } = this.#memory;
+    control.stopAll();
+    for (let queue = 0; queue < workers.length; queue++) ringDoorbell(this.#shim, this.#memory, queue);
     await this.#workers.stop();
   }
 

@@ -4,7 +4,6 @@
  * Supervisor's thread only. The handler's thread is ended and the next worker drops what that one had in hand, since it
  * would not return from it either; see datapath/takeover.ts.
  */
-import { WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 
 /** Looks in the time after which a handler counts as stuck. */
@@ -45,19 +44,19 @@ export class Vigil {
       this.#still[queue] = still && !this.#dead.has(queue) ? this.#still[queue]! + 1 : 0;
       if (this.#still[queue]! < LOOKS) continue;
       this.died(queue);
-      const { words, layout } = this.#memory;
-      Atomics.store(words, (layout.worker(queue) + WorkerBlock.stuck) >> 2, 1);
+      const { words, workers } = this.#memory;
+      Atomics.store(words, workers[queue]!.at('stuck'), 1);
       this.#stuck(queue);
     }
   }
 
   #beat(queue: number): number {
-    const { words, layout } = this.#memory;
-    return Atomics.load(words, (layout.worker(queue) + WorkerBlock.beat) >> 2);
+    const { words, workers } = this.#memory;
+    return Atomics.load(words, workers[queue]!.at('beat'));
   }
 
   #handling(queue: number): boolean {
-    const { words, layout } = this.#memory;
-    return Atomics.load(words, (layout.worker(queue) + WorkerBlock.handling) >> 2) !== 0;
+    const { words, workers } = this.#memory;
+    return Atomics.load(words, workers[queue]!.at('handling')) !== 0;
   }
 }

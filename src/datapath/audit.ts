@@ -1,6 +1,6 @@
 /** Answers the coordinator's question where every frame of a worker's pool is. Worker only. */
 import type { FramePool } from '../memory/frames.ts';
-import { LEDGER_FIELDS, WorkerBlock } from '../memory/layout.ts';
+import { LEDGER_FIELDS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PortQueue } from './port-queue.ts';
 
@@ -11,19 +11,18 @@ export function answerAudit(
   pool: FramePool,
   ports: readonly PortQueue[],
 ): boolean {
-  const { words, layout } = memory;
-  const block = layout.worker(queue);
-  const wanted = Atomics.load(words, (block + WorkerBlock.auditWanted) >> 2);
-  if (words[(block + WorkerBlock.auditDone) >> 2] === wanted) return false;
+  const { words, workers } = memory;
+  const worker = workers[queue]!;
+  const wanted = Atomics.load(words, worker.at('auditWanted'));
+  if (worker.auditDone === wanted) return false;
   // NB: a function of its own: the closures in it would cost this one a context at every call.
   answer(memory, queue, pool, ports);
-  Atomics.store(words, (block + WorkerBlock.auditDone) >> 2, wanted);
+  Atomics.store(words, worker.at('auditDone'), wanted);
   return true;
 }
 
 function answer(memory: Memory, queue: number, pool: FramePool, ports: readonly PortQueue[]): void {
-  const { words, layout } = memory;
-  const block = layout.worker(queue);
+  const { words, workers } = memory;
   const paths = ports.flatMap((port) => port.paths);
   const ledger = {
     total: pool.total,
@@ -46,7 +45,8 @@ function answer(memory: Memory, queue: number, pool: FramePool, ports: readonly 
   const { free, fill, rx, tx, completing, inHand, lent, borrowed } = ledger;
   ledger.accounted = free + fill + rx + tx + completing + inHand + lent - borrowed;
   ledger.duplicates = pool.duplicates(paths);
+  const at = workers[queue]!.at('ledger');
   LEDGER_FIELDS.forEach((field, i) => {
-    words[((block + WorkerBlock.ledger) >> 2) + i] = ledger[field];
+    words[at + i] = ledger[field];
   });
 }

@@ -2,6 +2,9 @@
  * Packets of the host path, which lie in buffers of that path's own and go back to it at once: what is to happen to
  * them happens to copies, cut to size where they are too long for a path. Belongs to the worker thread.
  */
+
+import type { Burst } from '../handler/burst.ts';
+import { DELIVER, FAILED, TX } from '../handler/verdict.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HEADROOM } from '../memory/layout.ts';
@@ -11,8 +14,6 @@ import { finishChecksum } from '../offload/finish.ts';
 import { Headers } from '../offload/headers.ts';
 import { Segmenter } from '../offload/segment.ts';
 import type { PathQueue } from '../paths/path.ts';
-import type { Burst } from './burst.ts';
-import { DELIVER, FAILED, TX } from './verdict.ts';
 
 interface Site {
   readonly memory: Memory;

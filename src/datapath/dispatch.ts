@@ -8,27 +8,19 @@
  * One object for each (port, worker). Belongs to the worker thread.
  */
 
+import type { Burst, FrameSource } from '../handler/burst.ts';
+import type { Handler, TurningHandler } from '../handler/handler.ts';
+import { DELIVER, FAILED, FORWARD, PASS, TX } from '../handler/verdict.ts';
 import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import {
-  BURST,
-  HEADROOM,
-  type Layout,
-  type PathId,
-  PathSlot,
-  RESERVED,
-  WorkerBlock,
-} from '../memory/layout.ts';
+import { BURST, HEADROOM, type PathId, RESERVED } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { handlingWord } from '../memory/words.ts';
 import type { PathQueue, PathTurn } from '../paths/path.ts';
 import { Borrowed } from './borrowed.ts';
-import type { Burst, FrameSource } from './burst.ts';
 import type { Exits } from './exits.ts';
-import type { Handler, TurningHandler } from './handler.ts';
-import { DELIVER, FAILED, FORWARD, PASS, TX } from './verdict.ts';
 
 /** Ethernet header: a shorter frame is none. */
 const SHORTEST = 14;
@@ -74,8 +66,8 @@ export class Dispatch implements FrameSource {
   readonly #stuckAt: number;
   readonly #frames: number;
   readonly #kernels: Kernels;
-  readonly #layout: Layout;
-  /** Bytes of a packet that a frame holds, and that the path sends: see PathSlot.longest. */
+  readonly #memory: Memory;
+  /** Bytes of a packet that a frame holds, and that the path sends: see `longest` of the path slot. */
   readonly #longest: number;
   #limit: number;
   #limitAt = -1;
@@ -91,6 +83,7 @@ export class Dispatch implements FrameSource {
   constructor(context: DispatchContext) {
     const { memory, port, queue } = context;
     const { layout } = memory;
+    const worker = memory.workers[queue]!;
     this.#burst = context.burst;
     this.#pool = context.pool;
     this.#handler = context.handler;
@@ -103,12 +96,12 @@ export class Dispatch implements FrameSource {
     this.#bytes = memory.bytes;
     this.#doubles = memory.doubles;
     this.#counter = queueCounters(memory, port, queue);
-    this.#handlingAt = (layout.worker(queue) + WorkerBlock.handling) >> 2;
-    this.#beatAt = (layout.worker(queue) + WorkerBlock.beat) >> 2;
-    this.#stuckAt = (layout.worker(queue) + WorkerBlock.stuck) >> 2;
+    this.#handlingAt = worker.at('handling');
+    this.#beatAt = worker.at('beat');
+    this.#stuckAt = worker.at('stuck');
     this.#frames = layout.frames;
     this.#kernels = kernelsOf(memory);
-    this.#layout = layout;
+    this.#memory = memory;
     this.#longest = layout.geometry.frameSize - HEADROOM;
     this.#limit = this.#longest;
     this.#port = port;
@@ -122,10 +115,8 @@ export class Dispatch implements FrameSource {
 
   set out(path: PathQueue | undefined) {
     this.#out = path;
-    this.#limitAt =
-      path === undefined
-        ? -1
-        : (this.#layout.slot(this.#port, this.#queue, path.path) + PathSlot.longest) >> 2;
+    const address = path && { port: this.#port, queue: this.#queue, path: path.path };
+    this.#limitAt = address === undefined ? -1 : this.#memory.slot(address).at('longest');
     this.lookUp();
   }
 

@@ -13,7 +13,7 @@
  * saying "asleep", so nothing that arrives in between is slept through.
  */
 import type { Shim } from '../kernel/shim.ts';
-import { Control, SLOT_PATHS, WorkerBlock } from '../memory/layout.ts';
+import { SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { NO_ARRIVALS } from '../paths/path.ts';
 
@@ -41,7 +41,10 @@ export class Idle {
   readonly #mode: IdleMode;
   readonly #shim: Shim;
   readonly #words: Int32Array;
-  readonly #block: number;
+  readonly #stopAt: number;
+  readonly #doorbellAt: number;
+  /** Index of the word that says whether the worker sleeps. */
+  readonly sleeping: number;
   readonly #doorbellFd: number;
   readonly #pollfds: Int32Array;
   readonly #scratch = new Uint8Array(8);
@@ -59,14 +62,12 @@ export class Idle {
     this.#mode = mode;
     this.#shim = shim;
     this.#words = memory.words;
-    this.#block = memory.layout.worker(queue);
-    this.#doorbellFd = memory.words[(this.#block + WorkerBlock.doorbellFd) >> 2]!;
+    const worker = memory.workers[queue]!;
+    this.#stopAt = memory.control.at('stop');
+    this.#doorbellAt = worker.at('doorbell');
+    this.sleeping = worker.at('sleeping');
+    this.#doorbellFd = worker.doorbellFd;
     this.#pollfds = new Int32Array(2 * (1 + SLOT_PATHS.length * memory.layout.geometry.ports));
-  }
-
-  /** Index of the word that says so. */
-  get sleeping(): number {
-    return (this.#block + WorkerBlock.sleeping) >> 2;
   }
 
   /** Whether the worker should sleep, after a round that handled `packets`. */
@@ -112,7 +113,7 @@ export class Idle {
     pollfds[2 * count++] = this.#doorbellFd;
     for (let i = 0; i < count; i++) pollfds[2 * i + 1] = POLLIN;
     const { sleeping } = this;
-    const doorbell = (this.#block + WorkerBlock.doorbell) >> 2;
+    const doorbell = this.#doorbellAt;
     const rings = Atomics.load(this.#words, doorbell);
     Atomics.store(this.#words, sleeping, 1);
     let woken = 0;
@@ -120,7 +121,7 @@ export class Idle {
     else if (quiet()) {
       for (let left = this.#naps(restless, most); left > 0 && woken === 0; left--) {
         woken = this.#shim.poll(pollfds, count, millis);
-        if (Atomics.load(this.#words, Control.stop >> 2) !== 0) break;
+        if (Atomics.load(this.#words, this.#stopAt) !== 0) break;
         // The word is counted up before the eventfd is written: a write that failed costs a sleep, no more.
         if (Atomics.load(this.#words, doorbell) !== rings) break;
       }
@@ -160,7 +161,7 @@ export class Idle {
   #wait(millis: number, quiet: () => boolean): void {
     const words = this.#words;
     const { sleeping } = this;
-    const doorbell = (this.#block + WorkerBlock.doorbell) >> 2;
+    const doorbell = this.#doorbellAt;
     const rings = Atomics.load(words, doorbell);
     Atomics.store(words, sleeping, 1);
     if (quiet()) Atomics.wait(words, doorbell, rings, millis);

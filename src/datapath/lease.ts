@@ -5,11 +5,9 @@
  * storing the number negated. A grant can be revoked as long as it is not taken: one compare-exchange wins. A worker that
  * has the lease looks at the word now and then and leaves the queue, between two rounds, when it was taken from it.
  */
-import { WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 
-const leaseOf = ({ layout }: Memory, queue: number): number =>
-  (layout.worker(queue) + WorkerBlock.lease) >> 2;
+const leaseOf = ({ workers }: Memory, queue: number): number => workers[queue]!.at('lease');
 
 /** Supervisor: `worker` may serve the queue from now on, and no other. */
 export function grantLease(memory: Memory, queue: number, worker: number): void {

@@ -8,22 +8,16 @@
  * into effect, the round is the switch: read-copy-update with the burst as the quiescent state. The
  * coordinator frees nothing before the acknowledgement.
  */
+
+import type { Burst } from '../handler/burst.ts';
 import type { Shim } from '../kernel/shim.ts';
+import type { QueueBlock } from '../memory/blocks.ts';
 import { pathCounters, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
+import { HOST_BUFFERS } from '../memory/geometry.ts';
 import { holderTag } from '../memory/holder.ts';
 import type { LaneReceiver } from '../memory/lane.ts';
-import {
-  BURST,
-  Driver,
-  HOST_BUFFERS,
-  Path,
-  type PathId,
-  PathSlot,
-  QueueBlock,
-  Reader,
-  SLOT_PATHS,
-} from '../memory/layout.ts';
+import { BURST, Driver, Path, type PathId, Reader, SLOT_PATHS } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import {
   LaneKind,
@@ -39,7 +33,6 @@ import { attach } from '../paths/attach.ts';
 import type { PathQueue } from '../paths/path.ts';
 import { ProxyQueue } from '../paths/proxy-queue.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
-import type { Burst } from './burst.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
 import { PathOrder } from './path-order.ts';
 import type { Replay } from './replay.ts';
@@ -80,7 +73,7 @@ export class PortQueue {
   readonly #burst: Burst;
   readonly #dispatch: Dispatch;
   readonly #takenOver: number;
-  readonly #block: number;
+  readonly #block: QueueBlock;
   readonly #ownerAt: number;
   readonly #queues: (PathQueue | undefined)[] = [undefined, undefined, undefined, undefined];
   #attached: PathQueue[] = [];
@@ -110,9 +103,9 @@ export class PortQueue {
     this.#split = memory.layout.geometry.queues > 1 ? new Split(context) : undefined;
     this.#turns = context.turn !== undefined && !this.#split?.divides;
     this.#takenOver = queueCounters(memory, port, queue).takenOver;
-    this.#block = memory.layout.queue(port, queue);
-    this.#ownerAt = (this.#block + QueueBlock.owner) >> 2;
-    this.#seen = Atomics.load(this.#words, (this.#block + QueueBlock.ack) >> 2);
+    this.#block = memory.queue(port, queue);
+    this.#ownerAt = this.#block.at('owner');
+    this.#seen = Atomics.load(this.#words, this.#block.at('ack'));
   }
 
   /** The attached paths. */
@@ -322,8 +315,8 @@ export class PortQueue {
     proxy.flush();
     if (proxy.waiting) return false;
     const { memory, port } = this.#context;
-    const other = memory.layout.queue(port, proxy.server) + QueueBlock.ack;
-    return Atomics.load(this.#words, other >> 2) === word;
+    const other = memory.queue(port, proxy.server);
+    return Atomics.load(this.#words, other.at('ack')) === word;
   }
 
   /**
@@ -347,7 +340,7 @@ export class PortQueue {
 
   #readerOf({ path }: PathQueue): number {
     const { memory, port, queue } = this.#context;
-    return this.#words[(memory.layout.slot(port, queue, path) + PathSlot.reader) >> 2]!;
+    return memory.slot({ port, queue, path }).reader;
   }
 
   /** Takes back what the kernel has not taken of a path's transmit ring, in order. */
@@ -389,7 +382,7 @@ export class PortQueue {
     const { shim, port, queue } = this.#context;
     for (const path of SLOT_PATHS) {
       if ((staying & pathBit(path)) === 0 || this.#queues[path] !== undefined) continue;
-      this.#words[((this.#block + QueueBlock.kickErrno) >> 2) + path] = 0;
+      this.#words[this.#block.kickErrnoAt(path)] = 0;
       const attached = attach(shim, this.#memory, this.#pool, { port, queue, path }) ?? this.#proxy(path);
       if (attached === undefined) continue;
       attached.refill();
@@ -402,10 +395,10 @@ export class PortQueue {
   /** For a path that has fewer queues than the port: sends by the worker of one it has. */
   #proxy(path: PathId): ProxyQueue | undefined {
     const { memory, port, queue } = this.#context;
-    const slot = memory.layout.slot(port, queue, path);
-    if (this.#words[(slot + PathSlot.driver) >> 2] !== Driver.PROXY) return undefined;
+    const slot = memory.slot({ port, queue, path });
+    if (slot.driver !== Driver.PROXY) return undefined;
     const split = this.#split!;
-    const lane = split.lanes[this.#words[(slot + PathSlot.fd) >> 2]!]!;
+    const lane = split.lanes[slot.fd]!;
     return new ProxyQueue(memory, { port, queue, path }, lane, () => split.commit());
   }
 
@@ -419,21 +412,20 @@ export class PortQueue {
   }
 
   #acknowledge(word: number, began: number, drained: number, rescued: number): void {
-    const { doubles } = this.#memory;
-    const words = this.#words;
-    words[(this.#block + QueueBlock.drained) >> 2] = drained;
-    words[(this.#block + QueueBlock.rescued) >> 2] = rescued;
-    doubles[(this.#block + QueueBlock.switchBegan) / 8] = began;
-    doubles[(this.#block + QueueBlock.switchEnded) / 8] = nowNanos();
+    const block = this.#block;
+    block.drained = drained;
+    block.rescued = rescued;
+    block.switchBegan = began;
+    block.switchEnded = nowNanos();
     this.#seen = word;
     this.#began = 0;
-    Atomics.store(words, (this.#block + QueueBlock.ack) >> 2, word);
+    Atomics.store(this.#words, block.at('ack'), word);
     this.#context.attention();
   }
 
   /** ENETDOWN or ENXIO say that the device is gone before rtnetlink does: told once per attachment. */
   #kickFailed(path: PathId, errno: number): void {
-    const at = ((this.#block + QueueBlock.kickErrno) >> 2) + path;
+    const at = this.#block.kickErrnoAt(path);
     if (this.#words[at] !== 0) return;
     Atomics.store(this.#words, at, errno);
     this.#context.attention();

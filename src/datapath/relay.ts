@@ -8,13 +8,14 @@
 import { announce } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { CopyReceiver, CopySender } from '../memory/copies.ts';
-import { BURST, Control, RELAY_ENTRIES, RELAYS, WorkerBlock } from '../memory/layout.ts';
+import { RELAY_ENTRIES, RELAYS } from '../memory/geometry.ts';
+import { BURST } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import type { Accepting, Relay } from './exits.ts';
 
-const relayWord = ({ layout }: Memory, queue: number, relay: number): number =>
-  ((layout.worker(queue) + WorkerBlock.relays) >> 2) + relay;
+const relayWord = ({ workers }: Memory, queue: number, relay: number): number =>
+  workers[queue]!.at('relays') + relay;
 
 /** The sending ends for worker `queue` of `memory`: one relay to each other memory, whichever port of it is meant. */
 export function relaysTo(
@@ -53,7 +54,7 @@ function wayTo(
   return {
     sender,
     get open() {
-      return claimed !== undefined && Atomics.load(to.words, Control.stop >> 2) === 0;
+      return claimed !== undefined && !to.control.stopping;
     },
     flush() {
       if (sender.madeAny()) announce(shim, to, target);
@@ -96,7 +97,7 @@ export class RelayReceivers {
     this.#memory = memory;
     this.#queue = queue;
     this.#ports = ports;
-    this.#inboxAt = (memory.layout.worker(queue) + WorkerBlock.inbox) >> 2;
+    this.#inboxAt = memory.workers[queue]!.at('inbox');
   }
 
   /** Sends what has come, a burst of each relay at most. Returns how many packets. */

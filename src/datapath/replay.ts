@@ -12,12 +12,13 @@
  *
  * One object for each (port, worker). Belongs to the worker thread.
  */
+
+import type { Burst } from '../handler/burst.ts';
 import type { Enumerable, FramePool } from '../memory/frames.ts';
 import { LaneReceiver, LaneSender } from '../memory/lane.ts';
-import { BURST, type PathId, QueueBlock } from '../memory/layout.ts';
+import { BURST, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { LaneKind, lanePath, laneSource } from '../memory/words.ts';
-import type { Burst } from './burst.ts';
 import type { DeathCounter, Dispatch } from './dispatch.ts';
 import type { Split } from './split.ts';
 
@@ -56,7 +57,7 @@ export class Replay {
     this.#port = port;
     this.#queue = queue;
     this.#sender = new LaneSender(memory, pool, port, queue, queue);
-    this.#suspectsAt = (memory.layout.queue(port, queue) + QueueBlock.suspects) >> 2;
+    this.#suspectsAt = memory.queue(port, queue).at('suspects');
     this.outgoing = this.#sender;
   }
 

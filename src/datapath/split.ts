@@ -9,6 +9,7 @@
  * One object for each (port, worker). Belongs to the worker thread.
  */
 
+import type { Burst } from '../handler/burst.ts';
 import { announce } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
@@ -19,7 +20,6 @@ import type { Memory } from '../memory/shared.ts';
 import { LaneKind } from '../memory/words.ts';
 import { retaIndex } from '../rss/redirection.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
-import type { Burst } from './burst.ts';
 
 export interface SplitContext {
   readonly shim: Shim;

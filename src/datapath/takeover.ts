@@ -11,16 +11,17 @@
  * worker that was ended because its handler did not return would meet the same packets again: what it had in hand is
  * dropped, and counted.
  */
+
+import type { Burst } from '../handler/burst.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { pathCounters, queueCounters } from '../memory/counters.ts';
 import type { FrameHolder, FramePool } from '../memory/frames.ts';
 import { codeOf, Holder, holderTag, purposeOf, tagOf } from '../memory/holder.ts';
-import { PathSlot, SLOT_PATHS, WorkerBlock } from '../memory/layout.ts';
+import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { handlingPackets, handlingPort, handlingSource, handlingTurn, laneSource } from '../memory/words.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
-import type { LeftQueue, QueueAddress } from '../paths/path.ts';
-import type { Burst } from './burst.ts';
+import type { LeftQueue } from '../paths/path.ts';
 import type { PortQueue } from './port-queue.ts';
 import { laneAsSource, type Moved, type PacketSource, pathAsSource, Replay } from './replay.ts';
 
@@ -95,7 +96,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   for (const { address } of later) losses.count(site, ports, address, inHand);
   losses.countLanes(site, ports);
   if (inHand !== undefined) setAside(site, ports, replays, inHand, orphans);
-  memory.words[(memory.layout.worker(queue) + WorkerBlock.handling) >> 2] = 0;
+  memory.workers[queue]!.handling = 0;
 
   // A new tap ring takes frames at once: only now is it known which ones are free.
   for (const { port, address } of later) {
@@ -144,10 +145,9 @@ interface InHand {
 
 /** Undefined if the dead worker was not in its handler, or it had been given nothing. */
 function wasInHand({ memory, queue }: Site): InHand | undefined {
-  const { words, layout } = memory;
-  const block = layout.worker(queue);
-  const handling = words[(block + WorkerBlock.handling) >> 2]!;
-  const stuck = Atomics.exchange(words, (block + WorkerBlock.stuck) >> 2, 0) === 1;
+  const worker = memory.workers[queue]!;
+  const { handling } = worker;
+  const stuck = Atomics.exchange(memory.words, worker.at('stuck'), 0) === 1;
   const packets = handlingPackets(handling);
   if (handling === 0 || packets === 0) return undefined;
   return {
@@ -230,13 +230,13 @@ class Losses {
     { port, path }: QueueAddress,
     inHand: InHand | undefined,
   ): void {
-    const { words, layout, doubles } = memory;
+    const { doubles } = memory;
     const tag = holderTag(queue, port, path);
-    const heldAt = (layout.slot(port, queue, path) + PathSlot.held) >> 2;
+    const slot = memory.slot({ port, queue, path });
     const theirs = inHand?.port === port && inHand.source === path ? inHand : undefined;
     const given = theirs?.packets ?? 0;
-    const held = words[heldAt]!;
-    words[heldAt] = 0;
+    const { held } = slot;
+    slot.held = 0;
     const read = this.#read.get(tag) ?? given; // the host's packets are in no frame
     // What was read, and not yet received when the handler was called, has not been counted as received either. A worker
     // that died outside its handler may have received all of it.

@@ -5,21 +5,21 @@
  * a test or a profiler on its own thread. Everything it needs to go on after another worker's death is in
  * the shared memory; see takeover.ts for what it does first.
  */
+
+import type { Burst } from '../handler/burst.ts';
+import type { LoadedHandler } from '../handler/load-handler.ts';
 import { announce } from '../kernel/doorbell.ts';
 import { millisBetween, type Shim } from '../kernel/shim.ts';
 import { CopySender } from '../memory/copies.ts';
 import { FramePool } from '../memory/frames.ts';
-import { Control, WorkerBlock } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import { RssHash } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
-import type { Burst } from './burst.ts';
 import type { HandlerFailure } from './dispatch.ts';
 import type { Exits } from './exits.ts';
 import { Idle, type IdleMode } from './idle.ts';
 import { hasLease } from './lease.ts';
-import type { LoadedHandler } from './load-handler.ts';
 import { PortQueue } from './port-queue.ts';
 import { RelayReceivers, relaysTo } from './relay.ts';
 import { takeOver } from './takeover.ts';
@@ -50,9 +50,8 @@ const HOUSEKEEPING = 16;
 export function runWorker(context: WorkerContext): boolean {
   const { shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker = 0 } = context;
   const { words, layout } = memory;
-  const block = layout.worker(queue);
   const ring = new Uint8Array(new BigUint64Array([1n]).buffer);
-  const attentionFd = words[(block + WorkerBlock.attentionFd) >> 2]!;
+  const { attentionFd } = memory.workers[queue]!;
   const attention = (): void => void shim.write(attentionFd, ring, 8);
 
   const pool = new FramePool(memory, queue);
@@ -75,7 +74,8 @@ export function runWorker(context: WorkerContext): boolean {
 
   const relays = new RelayReceivers(memory, queue, exits.ports);
   const idle = new Idle(shim, memory, queue, mode);
-  const stop = Control.stop >> 2;
+  const stop = memory.control.at('stop');
+  const hungry = memory.workers.map((worker) => worker.at('hungry'));
   const audited = (): boolean => answerAudit(memory, queue, pool, ports);
   const { tick, tickMillis } = handler;
   const mostSleep = tick === undefined ? Number.POSITIVE_INFINITY : tickMillis;
@@ -98,7 +98,7 @@ export function runWorker(context: WorkerContext): boolean {
     Atomics.notify(words, bell);
   };
   const wakeIfHungry = (other: number): void => {
-    if (words[(layout.worker(other) + WorkerBlock.hungry) >> 2] === 1) announce(shim, memory, other);
+    if (words[hungry[other]!] === 1) announce(shim, memory, other);
   };
   const quiet = (): boolean => {
     const handled = round();

@@ -13,9 +13,9 @@
  * import { DROP, EtherType, type Handler, type Packet, Path, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler } from '../datapath/handler.ts';
-import type { Packet } from '../datapath/packet.ts';
-import { DROP, TX, type Verdict } from '../datapath/verdict.ts';
+import type { Handler } from '../handler/handler.ts';
+import type { Packet } from '../handler/packet.ts';
+import { DROP, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType } from '../net/ethernet.ts';
 import { Flow, word } from './flow.ts';

@@ -1,5 +1,5 @@
 /** Answers ARP requests for IPv4 addresses (RFC 826), for handlers that have addresses of their own. */
-import type { Packet } from '../datapath/packet.ts';
+import type { Packet } from '../handler/packet.ts';
 import { EtherType } from '../net/ethernet.ts';
 import { has } from './addresses.ts';
 

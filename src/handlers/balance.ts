@@ -27,9 +27,9 @@
  * import { DROP, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
-import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
+import type { Handler, HandlerContext } from '../handler/handler.ts';
+import { type Packet, Protocol } from '../handler/packet.ts';
+import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { has, hostAddresses, macBytes } from './addresses.ts';
 import { answersArp } from './arp.ts';

@@ -15,9 +15,9 @@
  * ```
  */
 import { writeSync } from 'node:fs';
-import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { Protocol } from '../datapath/packet.ts';
-import { PASS, TX } from '../datapath/verdict.ts';
+import type { Handler, HandlerContext } from '../handler/handler.ts';
+import { Protocol } from '../handler/packet.ts';
+import { PASS, TX } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { ETHERNET_BYTES, EtherType, LOWEST_TYPE } from '../net/ethernet.ts';
 import { Flow } from './flow.ts';

@@ -6,7 +6,7 @@
  * every time: one array per name and kind of question, found by a hash over the name as it is in the packet.
  * Made once per worker; `find` allocates nothing.
  */
-import type { Packet } from '../datapath/packet.ts';
+import type { Packet } from '../handler/packet.ts';
 import { HEADER_BYTES, QUESTION_BYTES } from './dns-sections.ts';
 import { finish, mix } from './flow.ts';
 import { isBelow, type Zone, type ZoneRecord } from './zone.ts';

@@ -6,7 +6,7 @@
  * one OPT and nothing else. A malformed query that has a header gets FORMERR, another operation NOTIMP. Whatever the
  * response is, it has an OPT record if the query had one, and never without (RFC 6891, 6.1.1 and 7).
  */
-import type { Packet } from '../datapath/packet.ts';
+import type { Packet } from '../handler/packet.ts';
 import { type Answer, Code, type DnsAnswers, REFUSED } from './dns-answers.ts';
 import { DnsSections, HEADER_BYTES, nameBytesAt, QUESTION_BYTES, TYPE_OPT } from './dns-sections.ts';
 

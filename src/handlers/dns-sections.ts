@@ -5,7 +5,7 @@
  * with any number of questions and records, as far as they can be read. Every step moves on by a byte at least and
  * none leaves the message, so the walk ends. One object a worker: nothing is allocated.
  */
-import type { Packet } from '../datapath/packet.ts';
+import type { Packet } from '../handler/packet.ts';
 
 export const TYPE_OPT = 41;
 

@@ -19,10 +19,10 @@
  * ```
  */
 import { readFileSync } from 'node:fs';
-import { checksum, ipv4Checksum, sumOf, udpChecksum } from '../datapath/checksum.ts';
-import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
-import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
+import { checksum, ipv4Checksum, sumOf, udpChecksum } from '../handler/checksum.ts';
+import type { Handler, HandlerContext } from '../handler/handler.ts';
+import { type Packet, Protocol } from '../handler/packet.ts';
+import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { has, hostAddresses, ipv6Bytes, isHost, wordsOf } from './addresses.ts';
 import { answersArp } from './arp.ts';

@@ -8,7 +8,7 @@
  * import type { Handler } from 'twinpath/handler';
  * ```
  */
-import type { Handler } from '../datapath/handler.ts';
+import type { Handler } from '../handler/handler.ts';
 
 const drop: Handler = () => {};
 export default drop;

@@ -17,10 +17,10 @@
  * import { checksum, DROP, EtherType, Protocol, sumOf, TX, update16 } from 'twinpath/handler';
  * ```
  */
-import { checksum, sumOf, update16 } from '../datapath/checksum.ts';
-import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
-import { DROP, TX, type Verdict } from '../datapath/verdict.ts';
+import { checksum, sumOf, update16 } from '../handler/checksum.ts';
+import type { Handler, HandlerContext } from '../handler/handler.ts';
+import { type Packet, Protocol } from '../handler/packet.ts';
+import { DROP, TX, type Verdict } from '../handler/verdict.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 import { has, hostAddresses, isHost } from './addresses.ts';
 import { answersArp } from './arp.ts';

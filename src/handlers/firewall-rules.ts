@@ -11,7 +11,7 @@
  * prefix holds for both versions of IP; `icmp` is ICMPv6 for IPv6. In a list, order matters to nothing: a
  * packet matches the list if it matches one of its rules.
  */
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import { type Packet, Protocol } from '../handler/packet.ts';
 import { ipv4Number, ipv6Bytes, wordsOf } from './addresses.ts';
 import { word } from './flow.ts';
 import { invalid } from './options.ts';

@@ -33,9 +33,9 @@
  * import { DROP, EtherType, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler } from '../datapath/handler.ts';
-import { type Packet, Protocol } from '../datapath/packet.ts';
-import { DROP, PASS, TX, type Verdict } from '../datapath/verdict.ts';
+import type { Handler } from '../handler/handler.ts';
+import { type Packet, Protocol } from '../handler/packet.ts';
+import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType, isTag, LOWEST_TYPE } from '../net/ethernet.ts';
 import { NO, RuleList, YES } from './firewall-rules.ts';

@@ -6,7 +6,7 @@
  * algorithm does (Metwally et al., ICDT 2005): counts are then too high rather than too low, and a flow that
  * sends much is never the one to go. `inherited` says how much of a count may be another's.
  */
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import { type Packet, Protocol } from '../handler/packet.ts';
 import { type Flow, finish, mix, word } from './flow.ts';
 
 /** 32-bit words of a key: both ports, kind, source, destination, and for IPv6 the rest of both. */

@@ -5,7 +5,7 @@
  * (RFC 4302) to the header above, checking every length against the packet and none of the checksums. What cannot be
  * known, such as the ports in a later fragment, is -1.
  */
-import { type Packet, Protocol } from '../datapath/packet.ts';
+import { type Packet, Protocol } from '../handler/packet.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 
 const IPV4_BYTES = 20;

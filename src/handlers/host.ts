@@ -9,8 +9,8 @@
  * import { type Handler, PASS, Path, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler } from '../datapath/handler.ts';
-import { PASS, TX } from '../datapath/verdict.ts';
+import type { Handler } from '../handler/handler.ts';
+import { PASS, TX } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 
 const host: Handler = (burst) => {

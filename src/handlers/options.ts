@@ -5,8 +5,9 @@
  * an array or one text with commas or spaces in it: '10.0.0.1, 10.0.0.2'. All of these throw TwinpathError
  * ERR_OPTION_UNKNOWN or ERR_OPTION_INVALID.
  */
-import { DROP, PASS } from '../datapath/verdict.ts';
+
 import { TwinpathError } from '../errors.ts';
+import { DROP, PASS } from '../handler/verdict.ts';
 import { nearest } from '../options.ts';
 
 export type Options = Readonly<Record<string, unknown>>;

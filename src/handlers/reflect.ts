@@ -9,8 +9,8 @@
  * import { type Handler, type HandlerContext, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler, HandlerContext } from '../datapath/handler.ts';
-import { TX } from '../datapath/verdict.ts';
+import type { Handler, HandlerContext } from '../handler/handler.ts';
+import { TX } from '../handler/verdict.ts';
 
 export function create(_options: Record<string, unknown>, { burst }: HandlerContext): Handler {
   const sent = TX;

@@ -12,8 +12,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import koffi from 'koffi';
 import { TwinpathError } from '../errors.ts';
+import { ABI } from '../memory/abi.ts';
 import { tooFewFiles } from '../start-failure.ts';
-import { ABI } from './abi.ts';
 import { cachedShim } from './shim-cache.ts';
 import { distrustPart, refuse } from './trust.ts';
 

@@ -5,8 +5,8 @@
  * Built from a template a flow; what changes from packet to packet is the payload's numbers and one
  * checksum. Accepting checks every header and checksum. Allocates nothing per packet; one thread.
  */
-import { checksum, sum } from '../datapath/checksum.ts';
-import { Protocol } from '../datapath/packet.ts';
+import { checksum, sum } from '../handler/checksum.ts';
+import { Protocol } from '../handler/packet.ts';
 import { macBytes } from '../kernel/link.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 

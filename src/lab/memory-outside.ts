@@ -9,7 +9,7 @@
  */
 import { Path } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { MemoryPeer } from '../paths/memory/device.ts';
+import { MemoryPeer } from '../paths/memory/peer.ts';
 import { monotonicNanos } from './clock.ts';
 import { FrameForm } from './frame-form.ts';
 import type { HostPath, Switchboard } from './switchboard.ts';

@@ -1,5 +1,5 @@
 /** The traffic thread over the memory path: the same generators as under the kernel, other wires. */
-import type { SharedMemory } from '../memory/layout.ts';
+import type { SharedMemory } from '../memory/geometry.ts';
 import { Memory } from '../memory/shared.ts';
 import { MemoryOutside } from './memory-outside.ts';
 import { generate, type SenderMessage, type TrafficOrder } from './sender.ts';

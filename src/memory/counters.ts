@@ -4,7 +4,7 @@
  * Exact to 2^53, which no counter reaches; an aligned 8-byte store is one access on both
  * architectures, so a reader sees some recent value, never half of one. Added to once per burst.
  */
-import { type PathId, PathSlot, QueueBlock } from './layout.ts';
+import type { PathId } from './layout.ts';
 import type { Memory } from './shared.ts';
 
 /** Counters of a (port, queue). A drop reason is a counter; `DROP_REASONS` names them. */
@@ -86,13 +86,13 @@ function indices<Name extends string>(names: readonly Name[], byteOffset: number
 }
 
 export const queueCounters = (memory: Memory, port: number, queue: number) =>
-  indices(QUEUE_COUNTERS, memory.layout.queue(port, queue) + QueueBlock.counters);
+  indices(QUEUE_COUNTERS, memory.queue(port, queue).offset('counters'));
 
 export const pathCounters = (memory: Memory, port: number, queue: number, path: PathId) =>
-  indices(PATH_COUNTERS, memory.layout.slot(port, queue, path) + PathSlot.counters);
+  indices(PATH_COUNTERS, memory.slot({ port, queue, path }).offset('counters'));
 
 export const kernelCounters = (memory: Memory, port: number, queue: number, path: PathId) =>
-  indices(KERNEL_COUNTERS, memory.layout.slot(port, queue, path) + PathSlot.kernel);
+  indices(KERNEL_COUNTERS, memory.slot({ port, queue, path }).offset('kernel'));
 
 /** The current values of a group, by name. Any thread. */
 export function readCounters<Name extends string>(

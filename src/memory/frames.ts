@@ -16,7 +16,6 @@
  */
 import { codeOf, Holder, handHolder, purposeOf, tagOf, tagQueue, workerOf } from './holder.ts';
 import { HomeLanes } from './home-lanes.ts';
-import { WorkerBlock } from './layout.ts';
 import type { Memory } from './shared.ts';
 
 /** A path queue's share of the frames, by place; computed from ring cursors alone. */
@@ -82,8 +81,8 @@ export class FramePool {
     this.#words = words;
     this.#holders = new Uint16Array(buffer, layout.holders, queues * framesPerWorker);
     this.#stack = layout.poolStack(queue) >> 2;
-    this.#countAt = (layout.worker(queue) + WorkerBlock.poolCount) >> 2;
-    this.#hungryAt = (layout.worker(queue) + WorkerBlock.hungry) >> 2;
+    this.#countAt = memory.workers[queue]!.at('poolCount');
+    this.#hungryAt = memory.workers[queue]!.at('hungry');
     this.#queue = queue;
     this.#first = queue * framesPerWorker;
     this.#shift = 31 - Math.clz32(frameSize);

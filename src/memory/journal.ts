@@ -3,7 +3,9 @@
  * thread. A ring of fixed records; the head word is stored last, so a reader sees whole records unless
  * it is {@link JOURNAL_RECORDS} behind, which it notices by the sequence number.
  */
-import { JOURNAL_RECORDS, PATH_NAMES, Path, type PathId, type PathName } from './layout.ts';
+
+import { JOURNAL_RECORDS } from './geometry.ts';
+import { PATH_NAMES, Path, type PathId, type PathName } from './layout.ts';
 import type { Memory } from './shared.ts';
 
 /** One journal record: Float64 each. */

@@ -6,7 +6,7 @@
  * calls. A worker may die inside: the order in which they write is part of what they promise.
  */
 import { readFileSync } from 'node:fs';
-import type { WasmMemory } from './layout.ts';
+import type { WasmMemory } from './geometry.ts';
 import type { Memory } from './shared.ts';
 
 export interface Kernels {

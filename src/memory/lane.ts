@@ -10,8 +10,9 @@
  * see `FramePool.recover`. What a receiver had passed on before it died is passed over by its successor.
  */
 import type { FramePool } from './frames.ts';
+import { REPLAY_ENTRIES } from './geometry.ts';
 import { laneHolder } from './holder.ts';
-import { type PathId, REPLAY_ENTRIES } from './layout.ts';
+import type { PathId } from './layout.ts';
 import { Consumer, Producer, placeAt, type RingPlace } from './ring.ts';
 import type { Memory } from './shared.ts';
 import { laneMeta } from './words.ts';

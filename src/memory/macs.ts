@@ -3,8 +3,9 @@
  * application read them where they are, and so see a new address with the next packet. For an instant a reader may
  * see bytes of both.
  */
-import { MAC_STRIDE } from './layout.ts';
+
 import type { Memory } from './shared.ts';
+import { MAC_STRIDE } from './wasm-abi.ts';
 
 const MAC_BYTES = 6;
 

@@ -5,15 +5,9 @@
  * for Atomics and ring words, `bytes` for packets, `view` for big-endian fields, `doubles` for
  * counters and times. The memory never grows: a length-tracking view costs ten times as much.
  */
-import {
-  Control,
-  type Geometry,
-  type Layout,
-  layOut,
-  MAGIC,
-  type SharedMemory,
-  type WasmMemory,
-} from './layout.ts';
+import { ControlPage, PathSlot, QueueBlock, WorkerBlock } from './blocks.ts';
+import { type Geometry, type Layout, layOut, type SharedMemory, type WasmMemory } from './geometry.ts';
+import { MAGIC, type QueueAddress } from './layout.ts';
 
 declare const WebAssembly: {
   Memory: new (size: { initial: number; maximum: number; shared: true }) => WasmMemory;
@@ -27,6 +21,9 @@ export class Memory {
   readonly bytes: Uint8Array;
   readonly doubles: Float64Array;
   readonly view: DataView;
+  readonly control: ControlPage;
+  /** One per queue number. */
+  readonly workers: readonly WorkerBlock[];
 
   private constructor(shared: SharedMemory) {
     this.shared = shared;
@@ -36,6 +33,12 @@ export class Memory {
     this.bytes = new Uint8Array(this.buffer);
     this.doubles = new Float64Array(this.buffer);
     this.view = new DataView(this.buffer);
+    this.control = new ControlPage(this, this.layout.control);
+    const { queues } = shared.geometry;
+    this.workers = Array.from(
+      { length: queues },
+      (_, queue) => new WorkerBlock(this, this.layout.worker(queue)),
+    );
   }
 
   /** @throws RangeError if the machine has no room for it (frames are only touched when used). */
@@ -43,19 +46,27 @@ export class Memory {
     const pages = Math.ceil(layOut(geometry).bytes / 65536);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     const created = new Memory({ memory, geometry });
-    created.words[Control.magic >> 2] = MAGIC;
-    created.words[Control.bytes >> 2] = created.layout.bytes;
+    created.control.magic = MAGIC;
+    created.control.bytes = created.layout.bytes;
     return created;
   }
 
   /** @throws Error if the memory was laid out by another version. */
   static attach(shared: SharedMemory): Memory {
     const attached = new Memory(shared);
-    const { words, layout } = attached;
-    if (words[Control.magic >> 2] !== MAGIC || words[Control.bytes >> 2] !== layout.bytes) {
+    const { control, layout } = attached;
+    if (control.magic !== MAGIC || control.bytes !== layout.bytes) {
       throw new Error('this shared memory was laid out by another version of Twinpath');
     }
     return attached;
+  }
+
+  queue(port: number, queue: number): QueueBlock {
+    return new QueueBlock(this, this.layout.queue(port, queue));
+  }
+
+  slot({ port, queue, path }: QueueAddress): PathSlot {
+    return new PathSlot(this, this.layout.slot(port, queue, path));
   }
 }
 

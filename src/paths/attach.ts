@@ -3,11 +3,11 @@ import { kernelIsAtLeast } from '../kernel/release.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { passedOver } from '../kernel/xdp-statistics.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { Driver, PathSlot } from '../memory/layout.ts';
+import { Driver, type QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { HostQueue } from './host/queue.ts';
 import { LoopQueue } from './memory/loop.ts';
-import type { LeftQueue, PathQueue, QueueAddress } from './path.ts';
+import type { LeftQueue, PathQueue } from './path.ts';
 import { RingQueue } from './ring-queue.ts';
 import { SegmentSender } from './segments.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
@@ -23,10 +23,10 @@ export function attach(
   shim: Shim,
   memory: Memory,
   pool: FramePool,
-  { port, queue, path }: QueueAddress,
+  address: QueueAddress,
 ): PathQueue | undefined {
-  const slot = memory.layout.slot(port, queue, path);
-  switch (memory.words[(slot + PathSlot.driver) >> 2]) {
+  const { port, queue, path } = address;
+  switch (memory.slot(address).driver) {
     case Driver.AF_XDP:
       return new RingQueue(
         ...([memory, pool, port, queue, path] as const),
@@ -34,32 +34,31 @@ export function attach(
           ...{ kick: shim.xskKick, wake: shim.xskWake, millis: shim.millis },
           passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd) => passedOver(shim, fd),
         },
-        SegmentSender.of(shim, memory, { port, queue, path }),
+        SegmentSender.of(shim, memory, address),
       );
     case Driver.MEMORY:
       return new RingQueue(memory, pool, port, queue, path, { kick: () => 0 });
     case Driver.LOOP:
-      return new LoopQueue(memory, pool, { port, queue, path });
+      return new LoopQueue(memory, pool, address);
     case Driver.HOST:
-      return new HostQueue(shim, memory, pool, { port, queue, path });
+      return new HostQueue(shim, memory, pool, address);
     case Driver.TAP:
-      return openTap(shim, memory, pool, { port, queue, path });
+      return openTap(shim, memory, pool, address);
     default:
       return undefined;
   }
 }
 
 /** Whether attaching continues rings that outlive a worker, rather than making new ones. */
-export function resumes(memory: Memory, { port, queue, path }: QueueAddress): boolean {
-  const driver = memory.words[(memory.layout.slot(port, queue, path) + PathSlot.driver) >> 2];
+export function resumes(memory: Memory, address: QueueAddress): boolean {
+  const { driver } = memory.slot(address);
   return driver === Driver.AF_XDP || driver === Driver.MEMORY || driver === Driver.LOOP;
 }
 
 /** Whether the slot's last worker died and left an io_uring to be read out first. */
-export function leftBehind(memory: Memory, { port, queue, path }: QueueAddress): boolean {
-  const slot = memory.layout.slot(port, queue, path);
-  const { words } = memory;
-  return words[(slot + PathSlot.driver) >> 2] === Driver.TAP && words[(slot + PathSlot.uringFd) >> 2]! > 0;
+export function leftBehind(memory: Memory, address: QueueAddress): boolean {
+  const { driver, uringFd } = memory.slot(address);
+  return driver === Driver.TAP && uringFd > 0;
 }
 
 /** The io_uring a dead worker left, for reading out. Only if {@link leftBehind}. */
@@ -69,8 +68,7 @@ export function adopt(shim: Shim, memory: Memory, pool: FramePool, address: Queu
 
 function openTap(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): PathQueue {
   const { port, queue, path } = address;
-  const slot = memory.layout.slot(port, queue, path);
-  if (memory.words[(slot + PathSlot.useUring) >> 2] === 1) {
+  if (memory.slot(address).useUring === 1) {
     const opened = UringQueue.open(shim, memory, pool, address);
     if (typeof opened !== 'number') return opened;
   }

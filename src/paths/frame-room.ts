@@ -1,7 +1,7 @@
 /** How long a packet may be: to fit the frames of a port, and to be sent by a path. */
 import { TwinpathError } from '../errors.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
-import { HEADROOM, type PathId, PathSlot } from '../memory/layout.ts';
+import { HEADROOM, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 
 /** Ethernet header and two VLAN tags: what a packet may carry beyond its device's MTU. */
@@ -37,10 +37,8 @@ export const longestOf = (mtu: number, frameSize: number): number =>
  * round. Coordinator only.
  */
 export function limitLength(memory: Memory, port: number, path: PathId, longest: number): void {
-  const { words, layout } = memory;
-  for (let queue = 0; queue < layout.geometry.queues; queue++) {
-    words[(layout.slot(port, queue, path) + PathSlot.longest) >> 2] = longest;
-  }
+  const { queues } = memory.layout.geometry;
+  for (let queue = 0; queue < queues; queue++) memory.slot({ port, queue, path }).longest = longest;
 }
 
 /** The largest MTU whose packets do not fill a frame. */

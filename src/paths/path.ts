@@ -15,13 +15,6 @@ import type { FrameHolder, PathLedger } from '../memory/frames.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { Surroundings } from './upkeep.ts';
 
-/** Where a path queue belongs. */
-export interface QueueAddress {
-  readonly port: number;
-  readonly queue: number;
-  readonly path: PathId;
-}
-
 /** The worker's end. Belongs to the worker thread of its queue. */
 export interface PathQueue extends FrameHolder {
   readonly path: PathId;

@@ -8,10 +8,10 @@ import { queueCounters } from '../memory/counters.ts';
 import type { PathLedger } from '../memory/frames.ts';
 import { holderTag } from '../memory/holder.ts';
 import type { LaneSender } from '../memory/lane.ts';
-import type { PathId } from '../memory/layout.ts';
+import type { PathId, QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { LaneKind } from '../memory/words.ts';
-import { NO_ARRIVALS, type PathQueue, type QueueAddress } from './path.ts';
+import { NO_ARRIVALS, type PathQueue } from './path.ts';
 
 export class ProxyQueue implements PathQueue {
   readonly path: PathId;

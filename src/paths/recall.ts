@@ -13,13 +13,13 @@
  * sent: the last so many of the ring. A device that is down takes no kick, but then it has completed all that it ever took,
  * and the completions say the same (`__dev_close_many` clears IFF_UP after ndo_stop; net/core/dev.c).
  *
- * The counts are of the whole life of the socket, and so is `PathSlot.recalled`, of which a change says that the place
+ * The counts are of the whole life of the socket, and so is `recalled` in the path slot, of which a change says that the place
  * of what was left is written down. So a worker may die at any moment: the next one asks again, and gets the same answer.
  *
  * Belongs to the worker thread.
  */
 import { Errno } from '../errors.ts';
-import { PathSlot } from '../memory/layout.ts';
+import type { PathSlot } from '../memory/blocks.ts';
 import type { Consumer, Producer } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import { NOWHERE, UPPER } from './transmit-ring.ts';
@@ -54,18 +54,17 @@ export class Recall {
   readonly #completesAt: number;
   readonly #bouncedAt: number;
 
-  /** @param slot offset of the path slot */
-  constructor(memory: Memory, slot: number, tx: Producer, completion: Consumer, asking: Asking) {
+  constructor(memory: Memory, slot: PathSlot, tx: Producer, completion: Consumer, asking: Asking) {
     this.#words = memory.words;
     this.#tx = tx;
     this.#completion = completion;
     this.#asking = asking;
-    this.#recalledAt = (slot + PathSlot.recalled) >> 2;
-    this.#endAt = (slot + PathSlot.recallEnd) >> 2;
-    this.#countAt = (slot + PathSlot.recallCount) >> 2;
-    this.#stagedAt = (slot + PathSlot.staged) >> 2;
-    this.#completesAt = (slot + PathSlot.recallCompletes) >> 2;
-    this.#bouncedAt = (slot + PathSlot.recallBounced) >> 2;
+    this.#recalledAt = slot.at('recalled');
+    this.#endAt = slot.at('recallEnd');
+    this.#countAt = slot.at('recallCount');
+    this.#stagedAt = slot.at('staged');
+    this.#completesAt = slot.at('recallCompletes');
+    this.#bouncedAt = slot.at('recallBounced');
   }
 
   /**

@@ -5,10 +5,9 @@
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import { TURN } from '../memory/layout.ts';
+import { type QueueAddress, TURN } from '../memory/layout.ts';
 import { Consumer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { QueueAddress } from './path.ts';
 
 export class ReceiveRing {
   readonly ring: Consumer;

@@ -4,12 +4,12 @@
  */
 
 import { Errno } from '../errors.ts';
-import { Xsk } from '../kernel/abi.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool, PathLedger } from '../memory/frames.ts';
 import { Holder, holderTag } from '../memory/holder.ts';
 import { kernelsOf } from '../memory/kernels.ts';
-import { BURST, type PathId, PathSlot, Reader, Ring, type RingId } from '../memory/layout.ts';
+import { BURST, type PathId, Reader, Ring, type RingId } from '../memory/layout.ts';
+import { ringPlace } from '../memory/requests.ts';
 import { Consumer, Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathQueue } from './path.ts';
@@ -45,21 +45,6 @@ const isPassing = (result: number): boolean =>
   result === Errno.ENOBUFS ||
   result === Errno.ENOMEM ||
   result === Errno.EBUSY;
-
-/** Where the words of one ring lie, from what the opener wrote into the path slot. */
-export function ringPlace(memory: Memory, slot: number, ringAt: number, ring: RingId): RingPlace {
-  const { words } = memory;
-  const xsk = slot + PathSlot.xsk;
-  const geometry = (xsk + Xsk.ring + ring * 24) >> 2;
-  return {
-    producer: (ringAt + words[geometry]!) >> 2,
-    consumer: (ringAt + words[geometry + 1]!) >> 2,
-    flags: (ringAt + words[geometry + 2]!) >> 2,
-    slots: (ringAt + words[geometry + 3]!) >> 2,
-    slotWords: ring === Ring.RX || ring === Ring.TX ? 4 : 2,
-    entries: words[(xsk + Xsk.ringEntries + ring * 4) >> 2]!,
-  };
-}
 
 /** Who reads the rings that a queue writes to: the kernel, or a thread. */
 export interface OtherEnd {
@@ -130,21 +115,20 @@ export class RingQueue implements PathQueue {
     kernels = kernelsOf(memory),
   ) {
     const { layout, words, bytes, doubles } = memory;
-    const slot = layout.slot(port, queue, path);
     const address = { port, queue, path };
-    const place = (ring: RingId): RingPlace =>
-      ringPlace(memory, slot, layout.ring(port, queue, path, ring), ring);
+    const slot = memory.slot(address);
+    const place = (ring: RingId): RingPlace => ringPlace(memory, address, ring);
     this.path = path;
     this.tag = holderTag(queue, port, path);
-    this.fd = words[(slot + PathSlot.fd) >> 2]!;
+    this.fd = slot.fd;
     this.#words = words;
     this.#bytes = bytes;
     this.#doubles = doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#pool = pool;
     this.#frames = layout.frames;
-    this.#consumedAt = (slot + PathSlot.consumed) >> 2;
-    this.#bouncesAt = (slot + PathSlot.bounces) >> 2;
+    this.#consumedAt = slot.at('consumed');
+    this.#bouncesAt = slot.at('bounces');
     this.#kick = () => kick(this.fd);
     this.#wake = wake ?? (() => 0);
     this.#fill = new Producer(words, place(Ring.FILL));
@@ -154,7 +138,7 @@ export class RingQueue implements PathQueue {
     this.#tx = this.#out.ring;
     this.#completion = new Consumer(words, place(Ring.COMPLETION));
     this.#segments = segments;
-    this.#copies = words[(slot + PathSlot.reader) >> 2] === Reader.ASKED;
+    this.#copies = slot.reader === Reader.ASKED;
     this.#untold = !this.#copies;
     if (this.#copies && passedOver !== undefined) {
       const asking = {
@@ -163,7 +147,7 @@ export class RingQueue implements PathQueue {
       this.#recall = new Recall(memory, slot, this.#tx, this.#completion, asking);
     }
     this.#stall = millis && new Stall(millis);
-    const doubtAt = (slot + PathSlot.doubt) >> 2;
+    const doubtAt = slot.at('doubt');
     if (millis && this.#copies) this.#refusals = new Refusals(millis, words, doubtAt);
     else if (millis) this.#absence = new Absence(millis, words, doubtAt);
     this.turn = new Turn(memory, address, this.#in, this.#out);

@@ -22,14 +22,13 @@ import { errnoName } from '../errors.ts';
 import { MARK } from '../kernel/programs.ts';
 import { addressOf, type Shim } from '../kernel/shim.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
-import { PathSlot } from '../memory/layout.ts';
+import type { QueueAddress } from '../memory/layout.ts';
 import { CHECKSUM_UNFINISHED, keepsPseudo, segmentation, segmentBytes } from '../memory/offload.ts';
 import type { Memory } from '../memory/shared.ts';
 import { Headers, pseudoSum, TCP, TcpFlag } from '../offload/headers.ts';
 import { isKind } from '../offload/segment.ts';
 import { fold } from '../offload/sum.ts';
 import { GSO_ECN, VIRTIO_HEADER_BYTES, writeHeader } from '../offload/virtio.ts';
-import type { QueueAddress } from './path.ts';
 
 /** include/uapi/linux/{socket,if_packet}.h, asm-generic/socket.h */
 const AF_PACKET = 17;
@@ -107,12 +106,13 @@ export class SegmentSender {
   readonly #pause = new Int32Array(KINDS);
   readonly #nextPause = new Int32Array(KINDS).fill(1);
 
-  private constructor(shim: Shim, memory: Memory, { port, queue, path }: QueueAddress, fd: number) {
+  private constructor(shim: Shim, memory: Memory, address: QueueAddress, fd: number) {
+    const { port, queue, path } = address;
     this.#shim = shim;
     this.#fd = fd;
     this.#view = memory.view;
     this.#words = memory.words;
-    this.#longestAt = (memory.layout.slot(port, queue, path) + PathSlot.longest) >> 2;
+    this.#longestAt = memory.slot(address).at('longest');
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#base = addressOf(memory.bytes);
@@ -120,8 +120,7 @@ export class SegmentSender {
 
   /** By the socket that the path slot names; undefined if it names none. */
   static of(shim: Shim, memory: Memory, address: QueueAddress): SegmentSender | undefined {
-    const { port, queue, path } = address;
-    const fd = memory.words[(memory.layout.slot(port, queue, path) + PathSlot.segmentsFd) >> 2]!;
+    const fd = memory.slot(address).segmentsFd;
     return fd > 0 ? new SegmentSender(shim, memory, address, fd) : undefined;
   }
 

@@ -74,7 +74,7 @@ export class Absence {
   #away = false;
   #began = 0;
 
-  /** @param doubtAt index of the word of `PathSlot.doubt` */
+  /** @param doubtAt index of the path slot's word `doubt` */
   constructor(millis: Millis, words: Int32Array, doubtAt: number) {
     this.#millis = millis;
     this.#words = words;
@@ -136,7 +136,7 @@ export class Refusals {
   #lost = 0;
   #lostAt = 0;
 
-  /** @param doubtAt index of the word of `PathSlot.doubt` */
+  /** @param doubtAt index of the path slot's word `doubt` */
   constructor(millis: Millis, words: Int32Array, doubtAt: number) {
     this.#millis = millis;
     this.#words = words;

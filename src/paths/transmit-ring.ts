@@ -13,10 +13,9 @@ import { type CounterIndex, type PathCounter, pathCounters } from '../memory/cou
 import type { FramePool } from '../memory/frames.ts';
 import { Holder } from '../memory/holder.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import { PathSlot } from '../memory/layout.ts';
+import type { QueueAddress } from '../memory/layout.ts';
 import { Producer, type RingPlace } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { QueueAddress } from './path.ts';
 
 /** Word of the upper half of an address in a descriptor, struct xdp_desc, and in an entry of the completion ring. */
 export const UPPER = 1;
@@ -62,8 +61,8 @@ export class TransmitRing {
     this.#holders = layout.holders;
     this.#frameShift = 31 - Math.clz32(layout.geometry.frameSize);
     this.#holder = Holder.TX | tag;
-    this.#stagedAt = (layout.slot(port, queue, path) + PathSlot.staged) >> 2;
-    this.#givingAt = (layout.slot(port, queue, path) + PathSlot.giving) >> 2;
+    this.#stagedAt = memory.slot(address).at('staged');
+    this.#givingAt = memory.slot(address).at('giving');
   }
 
   /** Packets pushed and not published. */

@@ -8,9 +8,10 @@
  *
  * Belongs to the worker thread.
  */
-import { BurstArray, PathSlot, TurnWord } from '../memory/layout.ts';
+import type { QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { PathTurn, QueueAddress } from './path.ts';
+import { BurstArray, TurnWord } from '../memory/wasm-abi.ts';
+import type { PathTurn } from './path.ts';
 import type { ReceiveRing } from './receive-ring.ts';
 import type { TransmitRing } from './transmit-ring.ts';
 
@@ -25,20 +26,17 @@ export class Turn implements PathTurn {
   readonly #burstBytes: number;
   readonly #longestAt: number;
 
-  constructor(
-    memory: Memory,
-    { port, queue, path }: QueueAddress,
-    received: ReceiveRing,
-    sent: TransmitRing,
-  ) {
+  constructor(memory: Memory, address: QueueAddress, received: ReceiveRing, sent: TransmitRing) {
     const { words, layout } = memory;
-    this.at = layout.slot(port, queue, path) + PathSlot.turn;
+    const { queue } = address;
+    const slot = memory.slot(address);
+    this.at = slot.offset('turn');
     this.#words = words;
     this.#in = received;
     this.#out = sent;
     this.#answers = (this.at + TurnWord.done) >> 2;
     this.#burstBytes = (layout.burst(queue) + BurstArray.bytes) >> 2;
-    this.#longestAt = (layout.slot(port, queue, path) + PathSlot.longest) >> 2;
+    this.#longestAt = slot.at('longest');
     const say = (word: number, value: number): void => {
       words[(this.at + word) >> 2] = value;
     };

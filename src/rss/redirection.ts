@@ -3,7 +3,7 @@
  *
  * Pure functions; any thread. The table has {@link RETA_ENTRIES} entries, one byte each: a queue number.
  */
-import { RETA_ENTRIES } from '../memory/layout.ts';
+import { RETA_ENTRIES } from '../memory/geometry.ts';
 
 /** The entry of a hash: its low bits (Microsoft, "RSS Hashing Functions"). */
 export function retaIndex(hash: number): number {

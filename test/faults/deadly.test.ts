@@ -4,7 +4,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import { type OpenPortOptions, openPort, type Port } from '../../dist/src/index.js';
 import { BURST } from '../../src/memory/layout.ts';
-import { MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { NumberedTraffic } from '../fixtures/memory-network.ts';
 import { addsUp, buildLab, passed, Scene, until } from '../system/harness.ts';
 

@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { expect, it, onTestFinished } from 'vitest';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { queueCounters } from '../../src/memory/counters.ts';
-import { BURST, LEDGER_FIELDS, Path, QueueBlock, WorkerBlock } from '../../src/memory/layout.ts';
+import { BURST, LEDGER_FIELDS, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
@@ -28,11 +28,10 @@ class BareWorkers {
       ...{ pageSize: 4096, ports: 1, queues, frameSize: 2048, framesPerWorker, ringEntries: 256 },
     });
     const shim = loadShim();
-    const { words, layout } = this.memory;
     for (let queue = 0; queue < queues; queue++) {
       const fds = [shim.eventfd(), shim.eventfd()];
-      words[(layout.worker(queue) + WorkerBlock.attentionFd) >> 2] = fds[0]!;
-      words[(layout.worker(queue) + WorkerBlock.doorbellFd) >> 2] = fds[1]!;
+      this.memory.workers[queue]!.attentionFd = fds[0]!;
+      this.memory.workers[queue]!.doorbellFd = fds[1]!;
       onTestFinished(async () => {
         await this.#threads[queue]?.terminate();
         for (const fd of fds) shim.close(fd);
@@ -47,9 +46,9 @@ class BareWorkers {
     device.open();
     const order = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
     for (let queue = 0; queue < layout.geometry.queues; queue++) {
-      Atomics.store(words, (layout.queue(0, queue) + QueueBlock.owner) >> 2, order);
+      Atomics.store(words, this.memory.queue(0, queue).at('owner'), order);
       await this.start(queue);
-      const ack = (layout.queue(0, queue) + QueueBlock.ack) >> 2;
+      const ack = this.memory.queue(0, queue).at('ack');
       await until('attached', () => Atomics.load(words, ack) === order);
     }
     device.arm();
@@ -68,11 +67,11 @@ class BareWorkers {
   }
 
   async audit(queue: number): Promise<Record<string, number>> {
-    const { words, layout } = this.memory;
-    const at = (field: number): number => (layout.worker(queue) + field) >> 2;
-    const number = Atomics.add(words, at(WorkerBlock.auditWanted), 1) + 1;
-    await until('the audit', () => Atomics.load(words, at(WorkerBlock.auditDone)) === number);
-    const first = at(WorkerBlock.ledger);
+    const { words } = this.memory;
+    const worker = this.memory.workers[queue]!;
+    const number = Atomics.add(words, worker.at('auditWanted'), 1) + 1;
+    await until('the audit', () => Atomics.load(words, worker.at('auditDone')) === number);
+    const first = worker.at('ledger');
     return Object.fromEntries(LEDGER_FIELDS.map((field, i) => [field, words[first + i]!]));
   }
 }

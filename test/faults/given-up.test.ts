@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type OpenPortOptions, openPort, type Port, type TwinpathError } from '../../dist/src/index.js';
 import { Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { addsUp, buildLab, owners, passed, Scene, until } from '../system/harness.ts';
 
 const handler = (name: string): URL => new URL(`../fixtures/handlers/${name}.mjs`, import.meta.url);

@@ -8,7 +8,6 @@ import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { check, Errno } from '../../src/errors.ts';
-import { Xsk } from '../../src/kernel/abi.ts';
 import { Assembler } from '../../src/kernel/assembler.ts';
 import { Bpf, LinkType } from '../../src/kernel/bpf.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
@@ -16,6 +15,7 @@ import { tapSteering, tcRedirect, Unclaimed, xdpRedirect } from '../../src/kerne
 import { kernelIsAtLeast } from '../../src/kernel/release.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
+import { Xsk } from '../../src/memory/abi.ts';
 
 /** Kernel 6.6. */
 const HAS_TCX = kernelIsAtLeast(6, 6);

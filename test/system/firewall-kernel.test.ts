@@ -3,8 +3,8 @@
  * firewall drops. Packets of all forms are sent from a packet socket over a veth pair to a plain UDP socket.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { DROP } from '../../src/datapath/verdict.ts';
 import { check } from '../../src/errors.ts';
+import { DROP } from '../../src/handler/verdict.ts';
 import { create } from '../../src/handlers/firewall.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { loadShim } from '../../src/kernel/shim.ts';

@@ -9,7 +9,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openPort } from '../../dist/src/index.js';
 import { Path } from '../../dist/src/memory/layout.js';
 import { Memory } from '../../dist/src/memory/shared.js';
-import { MemoryPeer } from '../../dist/src/paths/memory/device.js';
+import { MemoryPeer } from '../../dist/src/paths/memory/peer.js';
 
 const WARM = 2_000_000;
 const MEASURED = 10_000_000;

@@ -88,7 +88,8 @@ interface Holdings {
 
 function holdings(lab: Lab): Holdings {
   const found = descriptors();
-  for (const { vf } of lab.nics) if (vf !== undefined) found.splice(found.indexOf('anon_inode:bpf_link'), 1);
+  const own = kernelIsAtLeast(6, 6) ? lab.nics.filter(({ vf }) => vf !== undefined) : []; // without tcx it has none
+  for (const _ of own) found.splice(found.indexOf('anon_inode:bpf_link'), 1);
   return { descriptors: found, mappings: ringMappings() };
 }
 

@@ -14,7 +14,7 @@ import { MARK } from '../../src/kernel/programs.ts';
 import { macBytes, RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
 import { internetAddress } from '../../src/lab/udp.ts';
-import { Driver, Path, PathSlot } from '../../src/memory/layout.ts';
+import { Driver, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { VIRTIO_HEADER_BYTES as VNET_HEADER } from '../../src/offload/virtio.ts';
 import type { TieKind } from '../../src/paths/hook.ts';
@@ -325,16 +325,15 @@ describe.skipIf(process.getuid?.() !== 0)('the host path', () => {
     const lab = await buildLab();
     const geometry = { pageSize: 4096, ports: 1, queues: 2, frameSize: 2048, framesPerWorker: 64 };
     const memory = Memory.create({ ...geometry, ringEntries: 64 });
-    const word = (queue: number, field: number): number =>
-      memory.words[(memory.layout.slot(0, queue, Path.HOST) + field) >> 2]!;
+    const slots = [0, 1].map((queue) => memory.slot({ port: 0, queue, path: Path.HOST }));
     inNamespace(shim, lab.guest, () => {
       const netlink = RtNetlink.open(shim);
       const device = new HostDevice(shim, netlink, memory, 0, netlink.link(lab.nic.netvsc)!, {
         inline: true,
       });
       device.open();
-      expect([0, 1].map((queue) => word(queue, PathSlot.driver))).toEqual([Driver.HOST, Driver.HOST]);
-      expect(word(0, PathSlot.fd)).not.toBe(word(1, PathSlot.fd));
+      expect(slots.map(({ driver }) => driver)).toEqual([Driver.HOST, Driver.HOST]);
+      expect(slots[0]!.fd).not.toBe(slots[1]!.fd);
       expect(device.description.mode).toMatch(/^read\/write, TCP( and UDP)? segments$/);
       device.arm();
       expect(device.description).toMatchObject({ driver: 'host', device: 'eth0', tie: 'tcx links' });
@@ -351,7 +350,7 @@ describe.skipIf(process.getuid?.() !== 0)('the host path', () => {
       expect(device.dropped(0)).toMatchObject({ rxDropped: 0 });
       device.close();
       device.close();
-      expect([0, 1].map((queue) => word(queue, PathSlot.driver))).toEqual([Driver.CLOSED, Driver.CLOSED]);
+      expect(slots.map(({ driver }) => driver)).toEqual([Driver.CLOSED, Driver.CLOSED]);
       netlink.close();
     });
     await nothingLeft(lab);

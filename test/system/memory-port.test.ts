@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import { type Failover, type OpenPortOptions, openPort, openPorts, type Port } from '../../dist/src/index.js';
 import { Path } from '../../src/memory/layout.ts';
-import { MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { NumberedTraffic } from '../fixtures/memory-network.ts';
 import { addsUp, expectNoDrops, owners, until } from './harness.ts';
 

@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { OFFSETS } from '../../src/kernel/abi.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
+import { OFFSETS } from '../../src/memory/abi.ts';
 
 test('every offset in abi.ts is the one the C compiler chose', () => {
   const shim = loadShim();

@@ -13,8 +13,8 @@ import { BUILT_IN_HELP, checkOptionless, handlerUrl } from '../../src/cli/handle
 import { commandHelp, generalHelp } from '../../src/cli/help.ts';
 import { list } from '../../src/cli/list.ts';
 import { run } from '../../src/cli/run.ts';
-import type { HandlerModule } from '../../src/datapath/handler.ts';
 import { TwinpathError } from '../../src/errors.ts';
+import type { HandlerModule } from '../../src/handler/handler.ts';
 import { loaded } from '../fixtures/frames.ts';
 
 const TABLE: CommandTable = {

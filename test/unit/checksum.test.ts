@@ -9,7 +9,7 @@ import {
   udpChecksum,
   update16,
   update32,
-} from '../../src/datapath/checksum.ts';
+} from '../../src/handler/checksum.ts';
 import { be16, ethernet, icmpEcho, ipv4, loaded, naiveChecksum, udp } from '../fixtures/frames.ts';
 
 const bytes = fc.array(fc.integer({ min: 0, max: 255 }), { maxLength: 100 });

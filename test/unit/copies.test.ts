@@ -4,7 +4,7 @@ import type { Dispatch } from '../../src/datapath/dispatch.ts';
 import { RelayReceivers, relaysTo } from '../../src/datapath/relay.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { CopyReceiver, CopySender } from '../../src/memory/copies.ts';
-import { Control, RELAYS } from '../../src/memory/layout.ts';
+import { RELAYS } from '../../src/memory/geometry.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 const ENTRIES = 32;
@@ -166,7 +166,7 @@ describe('relays', () => {
     const [from, to] = [memory(), memory()];
     const relay = relaysTo(shim, from, 0, [route(to)])[0]!;
     expect(relay.open).toBe(true);
-    Atomics.store(to.words, Control.stop >> 2, 1);
+    Atomics.store(to.words, to.control.at('stop'), 1);
     expect(relay.open).toBe(false);
   });
 });

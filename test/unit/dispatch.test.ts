@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/datapath/verdict.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/handler/verdict.ts';
 import { CopyReceiver, CopySender } from '../../src/memory/copies.ts';
 import { queueCounters, readCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';

@@ -4,19 +4,21 @@
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
 import { PortQueue } from '../../src/datapath/port-queue.ts';
 import { takeOver } from '../../src/datapath/takeover.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { TX } from '../../src/handler/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { HEADROOM, Path, PathSlot, QueueBlock, Reader, Ring } from '../../src/memory/layout.ts';
+import { HEADROOM, Path, Reader, Ring } from '../../src/memory/layout.ts';
+import { ringPlace } from '../../src/memory/requests.ts';
 import { Consumer, Producer } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
-import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
-import { RingQueue, ringPlace } from '../../src/paths/ring-queue.ts';
+import { MemoryDevice } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
+import { RingQueue } from '../../src/paths/ring-queue.ts';
 import { UPPER } from '../../src/paths/transmit-ring.ts';
 import { portStatistics } from '../../src/statistics.ts';
 
@@ -32,13 +34,13 @@ class ZeroCopyDriver {
   readonly #unsaid: number[] = [];
 
   constructor(memory: Memory) {
-    const { layout, words } = memory;
-    const slot = layout.slot(0, 0, Path.VF);
-    const place = (ring: 2 | 3) => ringPlace(memory, slot, layout.ring(0, 0, Path.VF, ring), ring);
+    const { words } = memory;
+    const slot = memory.slot({ port: 0, queue: 0, path: Path.VF });
+    const place = (ring: 2 | 3) => ringPlace(memory, { port: 0, queue: 0, path: Path.VF }, ring);
     this.#memory = memory;
     this.#tx = new Consumer(words, place(Ring.TX));
     this.#completion = new Producer(words, place(Ring.COMPLETION));
-    words[(slot + PathSlot.reader) >> 2] = Reader.DRIVER;
+    slot.reader = Reader.DRIVER;
   }
 
   read(most: number): void {
@@ -64,7 +66,7 @@ class ZeroCopyDriver {
   }
 
   stops(): void {
-    this.#memory.words[(this.#memory.layout.slot(0, 0, Path.VF) + PathSlot.reader) >> 2] = Reader.STOPPED;
+    this.#memory.slot({ port: 0, queue: 0, path: Path.VF }).reader = Reader.STOPPED;
   }
 }
 
@@ -107,13 +109,12 @@ class Scene {
 
   order(owner: 0 | 1 | 2, attached: number, reclaimed = 0): void {
     const word = ownerWord(++this.#epoch, owner, attached, reclaimed);
-    this.memory.words[(this.memory.layout.queue(0, 0) + QueueBlock.owner) >> 2] = word;
+    this.memory.queue(0, 0).owner = word;
   }
 
   get obeyed(): boolean {
-    const { words, layout } = this.memory;
-    const block = layout.queue(0, 0);
-    return words[(block + QueueBlock.ack) >> 2] === words[(block + QueueBlock.owner) >> 2];
+    const block = this.memory.queue(0, 0);
+    return block.ack === block.owner;
   }
 
   round(): void {
@@ -195,7 +196,7 @@ function driven() {
   });
   const device = new MemoryDevice(memory, 0, Path.VF, 'memory');
   device.open();
-  memory.words[(memory.layout.slot(0, 0, Path.VF) + PathSlot.reader) >> 2] = Reader.DRIVER;
+  memory.slot({ port: 0, queue: 0, path: Path.VF }).reader = Reader.DRIVER;
   const pool = new FramePool(memory, 0);
   pool.recover([]);
   const queue = (kick: () => number) => new RingQueue(memory, pool, 0, 0, Path.VF, { kick });
@@ -264,8 +265,7 @@ it('does not take packets that others give the path for a sign that its driver g
 
 it('takes back what a worker that died in taking it back had spoiled, and has no driver read it', () => {
   const { memory, pool, queue } = driven();
-  const slot = memory.layout.slot(0, 0, Path.VF);
-  const tx = ringPlace(memory, slot, memory.layout.ring(0, 0, Path.VF, Ring.TX), Ring.TX);
+  const tx = ringPlace(memory, { port: 0, queue: 0, path: Path.VF }, Ring.TX);
   let kicks = 0;
   const kick = (): number => ++kicks;
   const first = queue(kick);

@@ -10,7 +10,8 @@ import { Path } from '../../src/memory/layout.ts';
 import { Consumer, placeAt } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LaneKind } from '../../src/memory/words.ts';
-import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryDevice } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { RingQueue } from '../../src/paths/ring-queue.ts';
 
 const FRAMES = 128;

@@ -1,8 +1,8 @@
 /** A packet makes no garbage in a built-in handler: V8 collects nothing, however many there are. */
 import { GCProfiler } from 'node:v8';
 import { expect, it } from 'vitest';
-import type { Handler, HandlerContext } from '../../src/datapath/handler.ts';
-import { DROP, PASS, TX } from '../../src/datapath/verdict.ts';
+import type { Handler, HandlerContext } from '../../src/handler/handler.ts';
+import { DROP, PASS, TX } from '../../src/handler/verdict.ts';
 import * as swap from '../../src/handlers/5tswap.ts';
 import * as balance from '../../src/handlers/balance.ts';
 import * as count from '../../src/handlers/count.ts';

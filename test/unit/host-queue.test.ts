@@ -5,7 +5,7 @@ import { Errno } from '../../src/errors.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { pathCounters, readCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { HEADROOM, Path, PathSlot } from '../../src/memory/layout.ts';
+import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { HostQueue } from '../../src/paths/host/queue.ts';
 import { ACK, frameOf, noise, PSH, type Segment, segment } from '../fixtures/segments.ts';
@@ -26,7 +26,7 @@ function rig(answer: (packet: readonly number[]) => number) {
   const memory = Memory.create({
     ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 256, ringEntries: 64 },
   });
-  memory.words[(memory.layout.slot(0, 0, Path.HOST) + PathSlot.fd) >> 2] = 99;
+  memory.slot({ port: 0, queue: 0, path: Path.HOST }).fd = 99;
   const given: Given = { taken: [], refused: [] };
   /** As in native/shim.c: in order, up to the first refusal. */
   const write = (spans: Int32Array, counts: (i: number) => number, packets: number): number => {

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import { Idle, type IdleMode } from '../../src/datapath/idle.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
-import { Control, WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 const DOORBELL = 77;
@@ -13,8 +12,9 @@ function sleeper(answers: ((pollfds: Int32Array) => number)[] = [], mode: IdleMo
   const memory = Memory.create({
     ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
   });
-  const { words, layout } = memory;
-  words[(layout.worker(0) + WorkerBlock.doorbellFd) >> 2] = DOORBELL;
+  const { words, control, workers } = memory;
+  const doorbell = workers[0]!.at('doorbell');
+  memory.workers[0]!.doorbellFd = DOORBELL;
   const naps: { millis: number; watched: number[]; asleep: number }[] = [];
   const gathers: { micros: number; watched: number[]; asleep: number }[] = [];
   const reads: number[] = [];
@@ -34,7 +34,7 @@ function sleeper(answers: ((pollfds: Int32Array) => number)[] = [], mode: IdleMo
     read: (fd: number): number => reads.push(fd),
   } as unknown as Shim;
   const idle = new Idle(shim, memory, 0, mode);
-  return { idle, words, naps, gathers, reads, clock };
+  return { idle, words, control, doorbell, naps, gathers, reads, clock };
 }
 
 const FOREVER = Number.POSITIVE_INFINITY;
@@ -64,11 +64,10 @@ test('whatever wakes it ends the sleep, and a doorbell is heard once', () => {
 
 test('a doorbell whose eventfd was not written ends the sleep at the next nap', () => {
   for (const lost of [1, 2, 3]) {
-    const { idle, words, naps, reads } = sleeper(
+    const { idle, words, doorbell, naps, reads } = sleeper(
       Array.from({ length: 4 }, (_, nap) => () => {
         // The other side counts the word up first; its write to the eventfd then fails.
-        if (nap + 1 === lost)
-          Atomics.add(words, idle.sleeping - (WorkerBlock.sleeping >> 2) + (WorkerBlock.doorbell >> 2), 1);
+        if (nap + 1 === lost) Atomics.add(words, doorbell, 1);
         return 0;
       }),
     );
@@ -98,7 +97,7 @@ test('it does not sleep on what came in the last look, nor on a stop', () => {
   expect(busy.naps).toEqual([]);
   const stopped = sleeper([
     () => {
-      stopped.words[Control.stop >> 2] = 1;
+      stopped.control.stop = 1;
       return 0;
     },
   ]);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { JOURNAL_RECORDS } from '../../src/memory/geometry.ts';
 import { type Failover, Journal } from '../../src/memory/journal.ts';
-import { JOURNAL_RECORDS } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 const memory = (): Memory =>

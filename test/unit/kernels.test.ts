@@ -2,8 +2,9 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { type Kernels, kernelsOf } from '../../src/memory/kernels.ts';
-import { BURST, BurstArray, LANE, Path, PathSlot, Ring } from '../../src/memory/layout.ts';
+import { BURST, LANE, Path, Ring } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { BurstArray } from '../../src/memory/wasm-abi.ts';
 import { kernelTwin } from '../fixtures/kernel-twin.ts';
 
 const FRAMES = 128;
@@ -22,7 +23,7 @@ const both = [ours, theirs];
 const { layout } = ours;
 const burst = layout.burst(0);
 const slots = layout.ring(0, 0, Path.VF, Ring.TX) + LANE.entries;
-const stagedAt = layout.slot(0, 0, Path.VF) + PathSlot.staged;
+const stagedAt = ours.slot({ port: 0, queue: 0, path: Path.VF }).offset('staged');
 const kernels: [Kernels, Kernels] = [kernelsOf(ours), kernelTwin(theirs)];
 
 const cursor = fc.oneof(

@@ -1,34 +1,39 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { KERNEL_COUNTERS, PATH_COUNTERS, QUEUE_COUNTERS } from '../../src/memory/counters.ts';
-import { JOURNAL_FIELDS } from '../../src/memory/journal.ts';
 import {
-  BURST_BYTES,
-  Control,
   type Geometry,
   HOST_BUFFER_BYTES,
   HOST_BUFFERS,
   JOURNAL_RECORDS,
-  LANE,
-  LEDGER_FIELDS,
-  LINE,
   LONG_HEAD_BYTES,
   LONG_READS,
   layOut,
-  MODULE_AREA_BYTES,
-  MODULE_STATIC_BYTES,
-  OWN_RING,
-  type PathId,
-  PathSlot,
-  QueueBlock,
   RELAY_ENTRIES,
   RELAYS,
   REPLAY_ENTRIES,
   RETA_ENTRIES,
+} from '../../src/memory/geometry.ts';
+import { JOURNAL_FIELDS } from '../../src/memory/journal.ts';
+import {
+  LANE,
+  LEDGER_FIELDS,
+  LINE,
+  OWN_RING,
+  PATH_AREAS,
+  PATH_BYTES,
+  PATH_WORDS,
+  type PathId,
+  QUEUE_AREAS,
+  QUEUE_BYTES,
+  QUEUE_WORDS,
   Ring,
   SLOT_PATHS,
-  WorkerBlock,
+  WORKER_AREAS,
+  WORKER_BYTES,
+  WORKER_WORDS,
 } from '../../src/memory/layout.ts';
+import { BURST_BYTES, MODULE_AREA_BYTES, MODULE_STATIC_BYTES } from '../../src/memory/wasm-abi.ts';
 import { ownerAttached, ownerEpoch, ownerPath, ownerReclaim, ownerWord } from '../../src/memory/words.ts';
 
 const geometries: fc.Arbitrary<Geometry> = fc.record({
@@ -46,7 +51,7 @@ function sections(geometry: Geometry): [number, number][] {
   const { ports, queues, framesPerWorker } = geometry;
   const found: [number, number][] = [
     [0, MODULE_STATIC_BYTES],
-    [Control.magic, Control.magic + geometry.pageSize],
+    [layout.control, layout.control + geometry.pageSize],
     [layout.journalHead, layout.journalHead + LINE],
     [layout.journal, layout.journal + JOURNAL_RECORDS * layout.journalRecordBytes],
     [layout.holders, layout.holders + 2 * queues * framesPerWorker],
@@ -54,7 +59,7 @@ function sections(geometry: Geometry): [number, number][] {
   ];
   const add = (start: number, bytes: number): void => void found.push([start, start + bytes]);
   for (let queue = 0; queue < queues; queue++) {
-    add(layout.worker(queue), WorkerBlock.bytes);
+    add(layout.worker(queue), WORKER_BYTES);
     add(layout.burst(queue), BURST_BYTES);
     add(layout.moduleArea(queue), MODULE_AREA_BYTES);
     add(layout.poolStack(queue), framesPerWorker * 4);
@@ -65,7 +70,7 @@ function sections(geometry: Geometry): [number, number][] {
       if (queues > 1) add(layout.homeLane(queue, to), LANE.entries + layout.homeEntries * 4);
     }
     for (let port = 0; port < ports; port++) {
-      add(layout.queue(port, queue), QueueBlock.bytes);
+      add(layout.queue(port, queue), QUEUE_BYTES);
       add(layout.delivery(port, queue), LANE.entries + layout.deliveryEntries * layout.copyBytes);
       add(layout.replay(port, queue), LANE.entries + REPLAY_ENTRIES * 16);
       add(layout.hostBuffers(port, queue), HOST_BUFFERS * HOST_BUFFER_BYTES);
@@ -74,7 +79,7 @@ function sections(geometry: Geometry): [number, number][] {
         if (queues > 1) add(layout.lane(port, queue, to), LANE.entries + layout.laneEntries * 16);
       }
       for (const path of SLOT_PATHS) {
-        add(layout.slot(port, queue, path), PathSlot.bytes);
+        add(layout.slot(port, queue, path), PATH_BYTES);
         for (const ring of Object.values(Ring))
           add(layout.ring(port, queue, path, ring), layout.ringRoom(ring));
       }
@@ -132,30 +137,30 @@ describe('the layout of the shared memory', () => {
   test('never lets two writers share a cache line', () => {
     const line = (offset: number): number => Math.floor(offset / LINE);
     const worker = [
-      WorkerBlock.poolCount,
-      WorkerBlock.beat,
-      WorkerBlock.hungry,
-      WorkerBlock.ledger + LEDGER_FIELDS.length * 4 - 1,
+      WORKER_WORDS.poolCount,
+      WORKER_WORDS.beat,
+      WORKER_WORDS.hungry,
+      WORKER_AREAS.ledger + LEDGER_FIELDS.length * 4 - 1,
     ];
     const coordinator = [
-      WorkerBlock.auditWanted,
-      WorkerBlock.doorbell,
-      WorkerBlock.attentionFd,
-      WorkerBlock.stuck,
+      WORKER_WORDS.auditWanted,
+      WORKER_WORDS.doorbell,
+      WORKER_WORDS.attentionFd,
+      WORKER_WORDS.stuck,
     ];
-    const anybody = [WorkerBlock.sleeping, WorkerBlock.inbox, WorkerBlock.relays + 4 * RELAYS - 1];
+    const anybody = [WORKER_WORDS.sleeping, WORKER_WORDS.inbox, WORKER_AREAS.relays + 4 * RELAYS - 1];
     for (const offset of worker) expect([...coordinator, ...anybody].map(line)).not.toContain(line(offset));
     for (const offset of coordinator) expect(anybody.map(line)).not.toContain(line(offset));
 
-    expect(line(QueueBlock.owner)).not.toBe(line(QueueBlock.ack));
-    expect(line(QueueBlock.counters)).not.toBe(line(QueueBlock.owner));
+    expect(line(QUEUE_WORDS.owner)).not.toBe(line(QUEUE_WORDS.ack));
+    expect(line(QUEUE_AREAS.counters)).not.toBe(line(QUEUE_WORDS.owner));
 
-    const opened = [PathSlot.driver, PathSlot.reader, PathSlot.xsk];
+    const opened = [PATH_WORDS.driver, PATH_WORDS.reader, PATH_AREAS.xsk];
     const used = [
-      ...[PathSlot.uringFd, PathSlot.staged, PathSlot.consumed, PathSlot.counters],
-      ...[PathSlot.readAddress, PathSlot.readResult, PathSlot.writeResult],
+      ...[PATH_WORDS.uringFd, PATH_WORDS.staged, PATH_WORDS.consumed, PATH_AREAS.counters],
+      ...[PATH_WORDS.readAddress, PATH_WORDS.readResult, PATH_WORDS.writeResult],
     ];
-    for (const offset of used) expect([...opened, PathSlot.kernel].map(line)).not.toContain(line(offset));
+    for (const offset of used) expect([...opened, PATH_AREAS.kernel].map(line)).not.toContain(line(offset));
 
     expect(
       new Set([OWN_RING.producer, OWN_RING.consumer, OWN_RING.flags, OWN_RING.desc].map(line)).size,
@@ -163,10 +168,10 @@ describe('the layout of the shared memory', () => {
   });
 
   test('has room for every counter, ledger field and journal field it names', () => {
-    expect(QueueBlock.counters + QUEUE_COUNTERS.length * 8).toBeLessThanOrEqual(QueueBlock.bytes);
-    expect(PathSlot.counters + PATH_COUNTERS.length * 8).toBeLessThanOrEqual(PathSlot.kernel);
-    expect(PathSlot.kernel + KERNEL_COUNTERS.length * 8).toBeLessThanOrEqual(PathSlot.bytes);
-    expect(WorkerBlock.ledger + LEDGER_FIELDS.length * 4).toBeLessThanOrEqual(WorkerBlock.beat);
+    expect(QUEUE_AREAS.counters + QUEUE_COUNTERS.length * 8).toBeLessThanOrEqual(QUEUE_BYTES);
+    expect(PATH_AREAS.counters + PATH_COUNTERS.length * 8).toBeLessThanOrEqual(PATH_AREAS.kernel);
+    expect(PATH_AREAS.kernel + KERNEL_COUNTERS.length * 8).toBeLessThanOrEqual(PATH_BYTES);
+    expect(WORKER_AREAS.ledger + LEDGER_FIELDS.length * 4).toBeLessThanOrEqual(WORKER_WORDS.beat);
     expect(JOURNAL_FIELDS.length * 8).toBeLessThanOrEqual(layOut(tiny).journalRecordBytes);
   });
 });

@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { endLease, grantLease, hasLease, revokeLease, takeLease } from '../../src/datapath/lease.ts';
-import { WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 const memoryOf = (): Memory =>
@@ -25,7 +24,7 @@ it('a worker takes a lease that is granted to it, and has it until it ends', () 
 
 it('a worker whose grant was revoked does not get the lease', () => {
   const memory = memoryOf();
-  const at = (memory.layout.worker(QUEUE) + WorkerBlock.lease) >> 2;
+  const at = memory.workers[QUEUE]!.at('lease');
   grantLease(memory, QUEUE, 7);
   expect(revokeLease(memory, QUEUE, 7)).toBe(true);
   expect(Atomics.compareExchange(memory.words, at, 7, -7)).toBe(0);
@@ -40,7 +39,7 @@ it('no two workers have the lease, whatever is granted, taken, revoked and ended
   fc.assert(
     fc.property(fc.array(step), (steps) => {
       const memory = memoryOf();
-      const at = (memory.layout.worker(QUEUE) + WorkerBlock.lease) >> 2;
+      const at = memory.workers[QUEUE]!.at('lease');
       for (const { what, worker } of steps) {
         if (what === 'grant') grantLease(memory, QUEUE, worker);
         else if (what === 'end') endLease(memory, QUEUE);

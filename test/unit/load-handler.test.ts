@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
-import { loadHandler } from '../../src/datapath/load-handler.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { loadHandler } from '../../src/handler/load-handler.ts';
 import { macOf, setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 

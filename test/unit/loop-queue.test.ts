@@ -1,8 +1,8 @@
 /** A path that hands back what it is sent: every packet once and in order, every frame in one place, through deaths. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { TX } from '../../src/handler/verdict.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';

@@ -4,7 +4,7 @@ import type { Endpoint, PortNetwork } from '../../src/coordinator/network.ts';
 import type { Ownership } from '../../src/coordinator/ownership.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { NOTHING_DROPPED } from '../../src/memory/counters.ts';
-import { Doubt, PATH_NAMES, Path, type PathId, PathSlot } from '../../src/memory/layout.ts';
+import { Doubt, PATH_NAMES, Path, type PathId } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { PathDevice } from '../../src/paths/path.ts';
 
@@ -318,8 +318,8 @@ test('a card that goes, or is replaced, while its link is away is closed', async
 });
 
 test('a card that drops what it is given is looked at, before the kernel tells that its carrier is lost', async () => {
-  const { words, layout } = memory;
-  const doubt = (layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2;
+  const { words } = memory;
+  const doubt = memory.slot({ port: 0, queue: 0, path: Path.VF }).at('doubt');
   const card = new Card();
   await card.port.start();
   await card.tell({});
@@ -338,8 +338,8 @@ test('a card that drops what it is given is looked at, before the kernel tells t
 });
 
 test('a card whose driver says that it is down is left if it does not run, and is not waited for', async () => {
-  const { words, layout } = memory;
-  const doubt = (layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2;
+  const { words } = memory;
+  const doubt = memory.slot({ port: 0, queue: 0, path: Path.VF }).at('doubt');
   const card = new Card();
   card.outlastsLink = false;
   await card.port.start();

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { FramePool } from '../../src/memory/frames.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryDevice } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { RingQueue } from '../../src/paths/ring-queue.ts';
 
 const ENTRIES = 64;

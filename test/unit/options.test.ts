@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { TwinpathError } from '../../src/errors.ts';
-import { layOut } from '../../src/memory/layout.ts';
+import { layOut } from '../../src/memory/geometry.ts';
 import { geometryOf, nearest, type OpenPortOptions, single, validate } from '../../src/options.ts';
 
 const good: OpenPortOptions = { handler: '/tmp/handler.js' };

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { Ownership } from '../../src/coordinator/ownership.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { type Failover, Journal } from '../../src/memory/journal.ts';
-import { Path, type PathId, QueueBlock } from '../../src/memory/layout.ts';
+import { Path, type PathId } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 const QUEUES = 3;
@@ -23,21 +23,17 @@ class Rig {
   }
 
   owner(queue: number): number {
-    return this.memory.words[this.#at(queue, QueueBlock.owner)]!;
+    return this.memory.queue(0, queue).owner;
   }
 
   /** As a coordinator that dies between two stores of one order leaves it. */
   putBack(queue: number, word: number): void {
-    this.memory.words[this.#at(queue, QueueBlock.owner)] = word;
+    this.memory.queue(0, queue).owner = word;
   }
 
   /** The worker puts its order into effect. */
   acknowledge(queue: number): void {
-    this.memory.words[this.#at(queue, QueueBlock.ack)] = this.owner(queue);
-  }
-
-  #at(queue: number, field: number): number {
-    return (this.memory.layout.queue(0, queue) + field) >> 2;
+    this.memory.queue(0, queue).ack = this.owner(queue);
   }
 }
 

@@ -2,7 +2,6 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { type Life, QueueKeeper } from '../../src/coordinator/queue-keeper.ts';
 import { hasLease, takeLease } from '../../src/datapath/lease.ts';
 import { TwinpathError } from '../../src/errors.ts';
-import { WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { type OpenPortOptions, single, validate } from '../../src/options.ts';
 
@@ -87,7 +86,7 @@ class Scene {
   }
 
   async #granted(worker: number, aborted?: AbortSignal): Promise<void> {
-    const at = (this.memory.layout.worker(QUEUE) + WorkerBlock.lease) >> 2;
+    const at = this.memory.workers[QUEUE]!.at('lease');
     while (Atomics.load(this.memory.words, at) !== worker) {
       if (aborted?.aborted) return;
       await new Promise(setImmediate);

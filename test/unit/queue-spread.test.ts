@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { QueueSpread } from '../../src/coordinator/queue-spread.ts';
-import { RETA_ENTRIES } from '../../src/memory/layout.ts';
+import { RETA_ENTRIES } from '../../src/memory/geometry.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 const QUEUES = 5;

@@ -3,10 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { Errno } from '../../src/errors.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { Doubt, HEADROOM, Path, PathSlot, Reader, Ring } from '../../src/memory/layout.ts';
+import { Doubt, HEADROOM, Path, Reader, Ring } from '../../src/memory/layout.ts';
+import { ringPlace } from '../../src/memory/requests.ts';
 import type { Memory } from '../../src/memory/shared.ts';
-import { MemoryPeer } from '../../src/paths/memory/device.ts';
-import { RingQueue, ringPlace } from '../../src/paths/ring-queue.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
+import { RingQueue } from '../../src/paths/ring-queue.ts';
 import {
   ascending,
   Bench,
@@ -132,9 +133,9 @@ describe.each(VERSIONS)(
 
 it('tells a driver that receives by itself of the first frames although it has not asked, and of others if it has', () => {
   const { memory, pool } = new Bench();
-  const { words, layout } = memory;
-  const slot = layout.slot(0, 0, Path.VF);
-  const fill = ringPlace(memory, slot, layout.ring(0, 0, Path.VF, Ring.FILL), Ring.FILL);
+  const { words } = memory;
+  const slot = memory.slot({ port: 0, queue: 0, path: Path.VF });
+  const fill = ringPlace(memory, { port: 0, queue: 0, path: Path.VF }, Ring.FILL);
   const calls: string[] = [];
   const answers = [Errno.EAGAIN!, Errno.EBUSY!, Errno.ENETDOWN!];
   const end = {
@@ -146,7 +147,7 @@ it('tells a driver that receives by itself of the first frames although it has n
     },
   };
   const queue = (reader: number): RingQueue => {
-    words[(slot + PathSlot.reader) >> 2] = reader;
+    slot.reader = reader;
     return new RingQueue(memory, pool, 0, 0, Path.VF, end);
   };
   queue(Reader.ASKED).refill();
@@ -441,8 +442,8 @@ describe('a packet that the device drops however often it is given it', () => {
     ['may have lost its link', Doubt.ASKED, 1500],
   ])('is given up sooner where it is known that the device %s, which is asked once', (_, answer, millis) => {
     const bench = new Bench();
-    const { words, layout } = bench.memory;
-    const doubt = (layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2;
+    const { words } = bench.memory;
+    const doubt = bench.memory.slot({ port: 0, queue: 0, path: Path.VF }).at('doubt');
     bench.kernel.poison = (packet) => packet === 0;
     bench.push(2);
     const asked: number[] = [];
@@ -505,8 +506,7 @@ describe('a kick that ends the same way however often it is made', () => {
       kick,
       millis: bench.kernel.millis,
     });
-    const slot = bench.memory.layout.slot(0, 0, Path.VF);
-    const at = ringPlace(bench.memory, slot, bench.memory.layout.ring(0, 0, Path.VF, Ring.TX), Ring.TX).flags;
+    const at = ringPlace(bench.memory, { port: 0, queue: 0, path: Path.VF }, Ring.TX).flags;
     bench.memory.words[at] = flags;
     bench.push(3);
     return { bench, queue: bench.queue, kicks: () => kicks };
@@ -562,15 +562,14 @@ describe('a kick that ends the same way however often it is made', () => {
 
   it('says nothing of a packet where the driver sends by itself: EBUSY leaves the ring as it is', () => {
     const bench = new Bench();
-    bench.memory.words[(bench.memory.layout.slot(0, 0, Path.VF) + PathSlot.reader) >> 2] = Reader.DRIVER;
+    bench.memory.slot({ port: 0, queue: 0, path: Path.VF }).reader = Reader.DRIVER;
     const { millis } = bench.kernel;
     bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, {
       kick: () => Errno.EBUSY!,
       millis,
     });
     bench.push(3);
-    const slot = bench.memory.layout.slot(0, 0, Path.VF);
-    const tx = ringPlace(bench.memory, slot, bench.memory.layout.ring(0, 0, Path.VF, Ring.TX), Ring.TX);
+    const tx = ringPlace(bench.memory, { port: 0, queue: 0, path: Path.VF }, Ring.TX);
     const ring = () => bench.memory.words.slice(tx.slots, tx.slots + 4 * ENTRIES);
     expect(bench.queue.flush()).toBe(0);
     const before = ring();
@@ -601,9 +600,8 @@ describe('a kick that ends the same way however often it is made', () => {
 
   it('has not failed while completions come: older kernels do not tell at once how far they have read', () => {
     const bench = new Bench();
-    const { words, layout } = bench.memory;
-    const slot = layout.slot(0, 0, Path.VF);
-    const place = (ring: 2 | 3) => ringPlace(bench.memory, slot, layout.ring(0, 0, Path.VF, ring), ring);
+    const { words } = bench.memory;
+    const place = (ring: 2 | 3) => ringPlace(bench.memory, { port: 0, queue: 0, path: Path.VF }, ring);
     const [tx, completion] = [place(Ring.TX), place(Ring.COMPLETION)];
     let taken = 0;
     const kick = (): number => {
@@ -704,8 +702,7 @@ describe.each(['6.12, mended', '6.12', '6.1'] as const)(
 
 describe('a zero-copy driver', () => {
   const fillRing = (shared: Memory): ReturnType<typeof ringPlace> => {
-    const { layout } = shared;
-    return ringPlace(shared, layout.slot(0, 0, Path.VF), layout.ring(0, 0, Path.VF, Ring.FILL), Ring.FILL);
+    return ringPlace(shared, { port: 0, queue: 0, path: Path.VF }, Ring.FILL);
   };
 
   /**
@@ -746,20 +743,15 @@ describe('a zero-copy driver', () => {
   /** A queue of a driver whose device is down until the test says otherwise, with three packets in it. */
   function away(): { bench: Bench; state: { down: boolean; kicks: number }; answer: () => boolean } {
     const bench = new Bench();
-    const { words, layout } = bench.memory;
-    const slot = layout.slot(0, 0, Path.VF);
-    words[(slot + PathSlot.reader) >> 2] = Reader.DRIVER;
+    const { words } = bench.memory;
+    const slot = bench.memory.slot({ port: 0, queue: 0, path: Path.VF });
+    slot.reader = Reader.DRIVER;
     const state = { down: true, kicks: 0 };
     const { millis } = bench.kernel;
     const kick = (): number => {
       state.kicks++;
       if (state.down) return Errno.ENETDOWN!;
-      const { producer, consumer } = ringPlace(
-        bench.memory,
-        slot,
-        layout.ring(0, 0, Path.VF, Ring.TX),
-        Ring.TX,
-      );
+      const { producer, consumer } = ringPlace(bench.memory, { port: 0, queue: 0, path: Path.VF }, Ring.TX);
       words[consumer] = words[producer]!;
       return 0;
     };
@@ -773,7 +765,7 @@ describe('a zero-copy driver', () => {
     expect(bench.queue.flush()).toBe(0);
     expect(answer()).toBe(true);
     expect(answer()).toBe(false);
-    bench.memory.words[(bench.memory.layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2] = Doubt.LINKED;
+    bench.memory.slot({ port: 0, queue: 0, path: Path.VF }).doubt = Doubt.LINKED;
     for (let i = 1; i < 100; i++) {
       bench.kernel.now++;
       expect([bench.queue.flush(), bench.queue.room(1), bench.queue.backlog]).toEqual([0, 0, true]);
@@ -795,7 +787,7 @@ describe('a zero-copy driver', () => {
     const { bench, state, answer } = away();
     expect(bench.queue.flush()).toBe(0);
     expect(answer()).toBe(true);
-    bench.memory.words[(bench.memory.layout.slot(0, 0, Path.VF) + PathSlot.doubt) >> 2] = doubt;
+    bench.memory.slot({ port: 0, queue: 0, path: Path.VF }).doubt = doubt;
     bench.kernel.now += patience - 1;
     expect(bench.queue.flush()).toBe(0);
     bench.kernel.now++;

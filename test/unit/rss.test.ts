@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { RETA_ENTRIES } from '../../src/memory/layout.ts';
+import { RETA_ENTRIES } from '../../src/memory/geometry.ts';
 import { DEFAULT_KEY, keyOf, SYMMETRIC_KEY } from '../../src/rss/key.ts';
 import { respread, retaIndex, spread } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';

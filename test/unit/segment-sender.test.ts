@@ -7,7 +7,7 @@ import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { check, Errno } from '../../src/errors.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
-import { Path, PathSlot } from '../../src/memory/layout.ts';
+import { Path } from '../../src/memory/layout.ts';
 import { offloadWord, PSEUDO_KEPT, Segmentation } from '../../src/memory/offload.ts';
 import { limitLength } from '../../src/paths/frame-room.ts';
 import { SegmentSender } from '../../src/paths/segments.ts';
@@ -22,7 +22,7 @@ const folder = mkdtempSync(join(tmpdir(), 'twinpath-'));
 const file = join(folder, 'sent');
 writeFileSync(file, '');
 const fd = check(shim.open(file, O_WRONLY_APPEND), 'open');
-const word = (memory.layout.slot(0, 0, Path.SYNTHETIC) + PathSlot.segmentsFd) >> 2;
+const word = memory.slot({ port: 0, queue: 0, path: Path.SYNTHETIC }).at('segmentsFd');
 
 beforeEach(() => truncateSync(file));
 afterAll(() => {

@@ -4,14 +4,16 @@
  * handler, and by watching the Atomics. Lines are as the layout has them, two of the processor's.
  */
 import { expect, it } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
-import { DELIVER, DROP, TX } from '../../src/datapath/verdict.ts';
 import { runWorker } from '../../src/datapath/worker.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { DELIVER, DROP, TX } from '../../src/handler/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
-import { Control, LINE, Path, QueueBlock, RETA_ENTRIES, WorkerBlock } from '../../src/memory/layout.ts';
+import { RETA_ENTRIES } from '../../src/memory/geometry.ts';
+import { LINE, Path, QUEUE_BYTES, WORKER_BYTES, WORKER_WORDS } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
-import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryDevice } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex, spread } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';
@@ -46,7 +48,7 @@ class Workshop {
     bytes.set(this.#table, layout.redirection(0));
     for (let queue = 0; queue < QUEUES; queue++) {
       const order = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
-      Atomics.store(words, (layout.queue(0, queue) + QueueBlock.owner) >> 2, order);
+      Atomics.store(words, memory.queue(0, queue).at('owner'), order);
     }
     this.#last = words.slice();
   }
@@ -86,7 +88,7 @@ class Workshop {
       ours = false;
       return result;
     };
-    const stop = Control.stop >> 2;
+    const stop = memory.control.at('stop');
     const note = (): void => own(() => this.#difference(mine));
     const asleep = (): number => {
       note();
@@ -150,7 +152,7 @@ class Workshop {
     const last = this.#last;
     for (let i = 0; i < words.length; i++) {
       if (words[i] === last[i]) continue;
-      if (i !== Control.stop >> 2) lines.add(Math.floor((i * 4) / LINE));
+      if (i !== this.memory.control.at('stop')) lines.add(Math.floor((i * 4) / LINE));
       last[i] = words[i]!;
     }
   }
@@ -171,9 +173,9 @@ class Workshop {
       ['redirection', layout.redirection(0), RETA_ENTRIES],
       ['frames', layout.frames, layout.framesBytes],
       ...queues.flatMap((queue): [string, number, number][] => [
-        ['inbox', layout.worker(queue) + WorkerBlock.inbox, LINE],
-        ['worker block', layout.worker(queue), WorkerBlock.bytes],
-        ['queue block', layout.queue(0, queue), QueueBlock.bytes],
+        ['inbox', layout.worker(queue) + WORKER_WORDS.inbox, LINE],
+        ['worker block', layout.worker(queue), WORKER_BYTES],
+        ['queue block', layout.queue(0, queue), QUEUE_BYTES],
       ]),
     ];
     const found = regions.find(([, from, bytes]) => at >= from && at < from + bytes);
@@ -194,8 +196,7 @@ function play(owner: (queue: number, i: number) => number): Workshop {
   return workshop;
 }
 
-const counted = ({ memory }: Workshop, queue: number): number =>
-  memory.words[(memory.layout.worker(queue) + WorkerBlock.beat) >> 2]!;
+const counted = ({ memory }: Workshop, queue: number): number => memory.workers[queue]!.beat;
 
 it('no line is written by two workers that keep their packets, but the bell of what they deliver', () => {
   const workshop = play((queue) => queue);

@@ -6,18 +6,20 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { imbalances } from '../../src/cli/imbalances.ts';
 import { answerAudit } from '../../src/datapath/audit.ts';
-import { Burst } from '../../src/datapath/burst.ts';
 import type { Exits } from '../../src/datapath/exits.ts';
 import { PortQueue } from '../../src/datapath/port-queue.ts';
 import { takeOver } from '../../src/datapath/takeover.ts';
-import { TX } from '../../src/datapath/verdict.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import { TX } from '../../src/handler/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { LEDGER_FIELDS, Path, QueueBlock, TurnWord, WorkerBlock } from '../../src/memory/layout.ts';
+import { LEDGER_FIELDS, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { TurnWord } from '../../src/memory/wasm-abi.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
-import { MemoryDevice, MemoryPeer } from '../../src/paths/memory/device.ts';
+import { MemoryDevice } from '../../src/paths/memory/device.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { keyOf } from '../../src/rss/key.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';
 import { portStatistics } from '../../src/statistics.ts';
@@ -48,14 +50,13 @@ class Scene {
   constructor(way: Way, deadly: readonly number[]) {
     this.way = way;
     this.deadly = new Set(deadly);
-    const { words, layout } = this.memory;
     const device = new MemoryDevice(this.memory, 0, Path.SYNTHETIC, 'memory');
     device.open();
     device.arm();
     this.peers = [0, 1].map((queue) => MemoryPeer.attach(this.memory, 0, queue, Path.SYNTHETIC)!);
     for (const queue of [0, 1]) {
       const word = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
-      words[(layout.queue(0, queue) + QueueBlock.owner) >> 2] = word;
+      this.memory.queue(0, queue).owner = word;
       this.start(queue);
     }
     this.round();
@@ -157,11 +158,11 @@ class Scene {
   }
 
   ledgers(): object[] {
-    const { words, layout } = this.memory;
+    const { words } = this.memory;
     return this.#workers.map(({ pool, port }, queue) => {
-      words[(layout.worker(queue) + WorkerBlock.auditWanted) >> 2]!++;
+      this.memory.workers[queue]!.auditWanted++;
       answerAudit(this.memory, queue, pool, [port]);
-      const at = (layout.worker(queue) + WorkerBlock.ledger) >> 2;
+      const at = this.memory.workers[queue]!.at('ledger');
       const { total, accounted, duplicates } = Object.fromEntries(
         LEDGER_FIELDS.map((field, i) => [field, words[at + i]!]),
       );
@@ -229,10 +230,9 @@ it('a packet that killed one worker and does not kill the next is not lost', () 
 it('what was in hand of a worker that was stuck is dropped, and what another had handed to it goes on', () => {
   for (const way of ['path', 'lane', 'turn'] as const) {
     const scene = new Scene(way, [3]);
-    const { words, layout } = scene.memory;
     const start = scene.start.bind(scene);
     scene.start = (queue) => {
-      words[(layout.worker(queue) + WorkerBlock.stuck) >> 2] = 1;
+      scene.memory.workers[queue]!.stuck = 1;
       start(queue);
     };
     scene.give(40);

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { Handler, HandlerContext, HandlerModule } from '../../src/datapath/handler.ts';
-import { DROP, TX } from '../../src/datapath/verdict.ts';
+import type { Handler, HandlerContext, HandlerModule } from '../../src/handler/handler.ts';
+import { DROP, TX } from '../../src/handler/verdict.ts';
 import { A, AAAA, asked, type Decoded, decode, messageOf, query } from '../fixtures/dns.ts';
 import {
   arp,

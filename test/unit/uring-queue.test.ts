@@ -7,9 +7,11 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { Errno } from '../../src/errors.ts';
 import { pageSize } from '../../src/kernel/page-size.ts';
 import { loadShim, type Shim } from '../../src/kernel/shim.ts';
+import { Uring } from '../../src/memory/abi.ts';
+import type { PathSlot } from '../../src/memory/blocks.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { BURST, HEADROOM, Path, PathSlot } from '../../src/memory/layout.ts';
+import { BURST, HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { Kind, UringRing } from '../../src/paths/tap/uring.ts';
 import { UringQueue } from '../../src/paths/tap/uring-queue.ts';
@@ -63,7 +65,7 @@ class Life {
   unknown = 0;
   readonly #offset = new Int32Array(BURST);
   readonly #bytes = new Int32Array(BURST);
-  readonly #slot: number;
+  readonly #slot: PathSlot;
   #given = 0;
   #made = 1000;
 
@@ -71,8 +73,8 @@ class Life {
     const [tap, peer] = pair(shim);
     open.push(tap, peer);
     this.peer = peer;
-    this.#slot = this.memory.layout.slot(0, 0, Path.SYNTHETIC);
-    this.memory.words[(this.#slot + PathSlot.fd) >> 2] = tap;
+    this.#slot = this.memory.slot({ port: 0, queue: 0, path: Path.SYNTHETIC });
+    this.#slot.fd = tap;
     this.pool = new FramePool(this.memory, 0);
     this.pool.recover([]);
     this.#open();
@@ -85,7 +87,7 @@ class Life {
   }
 
   get ringFd(): number {
-    return this.memory.words[(this.#slot + PathSlot.uringFd) >> 2]!;
+    return this.#slot.uringFd;
   }
 
   give(count: number): void {
@@ -452,7 +454,7 @@ describe('a tap queue over io_uring', () => {
     const { memory } = life;
     // Beyond this worker's frames, inside the memory.
     const at = memory.layout.frames + FRAMES * FRAME_SIZE - FRAME_SIZE + HEADROOM;
-    memory.words[(memory.layout.slot(0, 0, Path.SYNTHETIC) + PathSlot.uring + 24) >> 2]! -= FRAME_SIZE;
+    memory.words[(memory.slot(ADDRESS).offset('uring') + Uring.framesBytes) >> 2]! -= FRAME_SIZE;
     const ring = new UringRing(shim, memory, ADDRESS); // sees a range that ends before the last frame
     memory.view.setUint32(at, 77);
     ring.settle(ring.write(0, at, BYTES, at - memory.layout.frames));

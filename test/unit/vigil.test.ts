@@ -1,6 +1,5 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Vigil } from '../../src/coordinator/vigil.ts';
-import { WorkerBlock } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { handlingWord } from '../../src/memory/words.ts';
 
@@ -16,15 +15,14 @@ beforeEach(() => {
   vigil = new Vigil(memory, 1000, (queue) => ended.push(queue));
 });
 
-const at = (queue: number, field: number): number => (memory.layout.worker(queue) + field) >> 2;
 function enter(queue: number): void {
-  memory.words[at(queue, WorkerBlock.beat)]!++;
-  memory.words[at(queue, WorkerBlock.handling)] = handlingWord(0, 1, 5);
+  memory.workers[queue]!.beat++;
+  memory.workers[queue]!.handling = handlingWord(0, 1, 5);
 }
 function leave(queue: number): void {
-  memory.words[at(queue, WorkerBlock.handling)] = 0;
+  memory.workers[queue]!.handling = 0;
 }
-const stuck = (queue: number): number => memory.words[at(queue, WorkerBlock.stuck)]!;
+const stuck = (queue: number): number => memory.workers[queue]!.stuck;
 function look(times: number): void {
   for (let i = 0; i < times; i++) vigil.look();
 }

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { readBinary, Unreadable } from '../../src/datapath/wasm-binary.ts';
+import { readBinary, Unreadable } from '../../src/handler/wasm-binary.ts';
 import { type Part, wasm } from '../fixtures/wasm-bytes.ts';
 
 const NAMES: Record<string, string> = {

@@ -4,27 +4,21 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Burst } from '../../src/datapath/burst.ts';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
-import type { Handler, HandlerContext, TickingHandler } from '../../src/datapath/handler.ts';
-import { loadHandler } from '../../src/datapath/load-handler.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/datapath/verdict.ts';
-import { wasmHandler } from '../../src/datapath/wasm-handler.ts';
+import { Burst } from '../../src/handler/burst.ts';
+import type { Handler, HandlerContext, TickingHandler } from '../../src/handler/handler.ts';
+import { loadHandler } from '../../src/handler/load-handler.ts';
+import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/handler/verdict.ts';
+import { wasmHandler } from '../../src/handler/wasm-handler.ts';
 import * as echoModule from '../../src/handlers/echo.ts';
 import * as reflectModule from '../../src/handlers/reflect.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { queueCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import {
-  BURST_BYTES,
-  Control,
-  HEADROOM,
-  MAC_STRIDE,
-  MODULE_AREA_BYTES,
-  Path,
-} from '../../src/memory/layout.ts';
+import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES } from '../../src/memory/wasm-abi.ts';
 import { limitLength, roomOf } from '../../src/paths/frame-room.ts';
 import type { PathQueue } from '../../src/paths/path.ts';
 import {
@@ -468,7 +462,7 @@ describe('the area of a worker', () => {
       handlerOf(fixture('moody'), memory, {}, { ...context, queue, queues: 2 }),
     );
     const bursts = [0, 1].map((queue) => new Burst(memory, queue));
-    const port = () => [...words.slice(Control.magic >> 2, layout.burst(0) >> 2)];
+    const port = () => [...words.slice(memory.control.at('magic'), layout.burst(0) >> 2)];
     const before = port();
     const at = layout.frames + HEADROOM;
     const seen = (queue: number, key: number): number => {

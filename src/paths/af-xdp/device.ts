@@ -12,7 +12,6 @@
  * by `close`, and after a kill by the next start.
  */
 import { check, Errno, errnoName, TwinpathError } from '../../errors.ts';
-import { STEPS, Xsk } from '../../kernel/abi.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
 import { DeviceSettings, describeSettled, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
@@ -22,8 +21,12 @@ import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
 import { SOL_XDP, xdpStatistics } from '../../kernel/xdp-statistics.ts';
+import { STEPS } from '../../memory/abi.ts';
+import type { PathSlot } from '../../memory/blocks.ts';
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
-import { Driver, type PathId, PathSlot, RETA_ENTRIES, Reader, Ring } from '../../memory/layout.ts';
+import { RETA_ENTRIES } from '../../memory/geometry.ts';
+import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/layout.ts';
+import { askForXsk, xskRequest, xskStep } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
@@ -53,12 +56,6 @@ const GONE: readonly number[] = [Errno.EBUSY!, Errno.ENODEV!, Errno.ENETDOWN!];
 const BIND_SHARED_UMEM = 1 << 0;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
-
-/** What a worker notes of a socket's rings: nothing at first. */
-const CURSORS = [
-  ...[PathSlot.staged, PathSlot.giving, PathSlot.consumed, PathSlot.bounces],
-  ...[PathSlot.recalled, PathSlot.recallCount, PathSlot.recallCompletes, PathSlot.recallBounced],
-];
 
 const NO_LINK = { ifindex: 0, programId: 0 };
 
@@ -180,14 +177,13 @@ export class AfXdpDevice implements PathDevice {
 
   /** In copy mode. To a zero-copy driver a socket that comes or goes is a reset. */
   get outlastsLink(): boolean {
-    return this.#memory.words[(this.#slot(0) + PathSlot.reader) >> 2] === Reader.ASKED;
+    return this.#slot(0).reader === Reader.ASKED;
   }
 
   stopped(): void {
-    const { words } = this.#memory;
     for (let queue = 0; queue < this.#serving; queue++) {
-      const at = (this.#slot(queue) + PathSlot.reader) >> 2;
-      if (words[at] === Reader.DRIVER) words[at] = Reader.STOPPED;
+      const slot = this.#slot(queue);
+      if (slot.reader === Reader.DRIVER) slot.reader = Reader.STOPPED;
     }
   }
 
@@ -360,28 +356,23 @@ export class AfXdpDevice implements PathDevice {
   }
 
   #closeSocket(queue: number): void {
-    const { words, bytes } = this.#memory;
     const slot = this.#slot(queue);
-    if (words[(slot + PathSlot.driver) >> 2] === Driver.AF_XDP) {
-      this.#shim.xskClose(bytes.subarray(slot + PathSlot.xsk, slot + PathSlot.xsk + Xsk.bytes));
-    }
-    words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
-    words[(slot + PathSlot.segmentsFd) >> 2] = 0;
+    if (slot.driver === Driver.AF_XDP) this.#shim.xskClose(xskRequest(this.#memory, this.#address(queue)));
+    slot.close();
   }
 
   dropped(queue: number): Record<KernelCounter, number> {
-    const { words } = this.#memory;
     const slot = this.#slot(queue);
     const { unclaimed } = this.#fds;
     // The device's queues without a socket are none of the port's: their packets are reported on queue 0.
     const rxUnclaimed = queue === 0 && unclaimed > 0 ? this.#bpf.value(unclaimed) : 0;
     const lostInDevice = queue === 0 ? Math.max(0, this.#missed() - this.#missedBefore) : 0;
     const none = { ...NOTHING_DROPPED, rxUnclaimed, lostInDevice };
-    if (words[(slot + PathSlot.driver) >> 2] !== Driver.AF_XDP) return none;
-    const counted = xdpStatistics(this.#shim, words[(slot + PathSlot.fd) >> 2]!);
+    if (slot.driver !== Driver.AF_XDP) return none;
+    const counted = xdpStatistics(this.#shim, slot.fd);
     if (counted === undefined) return none;
     const { rxDropped, rxInvalid, rxRingFull, rxFillEmpty, txInvalid } = counted;
-    const recalled = words[(slot + PathSlot.recalled) >> 2]!; // made invalid by ourselves: see recall.ts
+    const { recalled } = slot; // made invalid by ourselves: see recall.ts
     return {
       ...{ rxDropped: rxDropped + rxInvalid, rxRingFull, rxFillEmpty, rxUnclaimed, lostInDevice },
       txInvalid: Math.max(0, txInvalid - recalled),
@@ -398,8 +389,12 @@ export class AfXdpDevice implements PathDevice {
     limitLength(this.#memory, this.#port, this.#path, longestOf(mtu, frameSize));
   }
 
-  #slot(queue: number): number {
-    return this.#memory.layout.slot(this.#port, queue, this.#path);
+  #address(queue: number): QueueAddress {
+    return { port: this.#port, queue, path: this.#path };
+  }
+
+  #slot(queue: number): PathSlot {
+    return this.#memory.slot(this.#address(queue));
   }
 
   #refuseWhatCannotWork(): void {
@@ -508,12 +503,8 @@ export class AfXdpDevice implements PathDevice {
 
   /** Queues that the device does not have send by the worker of one that it has. */
   #delegate(): void {
-    const { words } = this.#memory;
     for (let queue = this.#serving; queue < this.#queues; queue++) {
-      const slot = this.#slot(queue);
-      words[(slot + PathSlot.fd) >> 2] = queue % this.#serving;
-      words[(slot + PathSlot.reader) >> 2] = Reader.NONE;
-      words[(slot + PathSlot.driver) >> 2] = Driver.PROXY;
+      this.#slot(queue).open(Driver.PROXY, { fd: queue % this.#serving, reader: Reader.NONE });
     }
   }
 
@@ -603,11 +594,8 @@ export class AfXdpDevice implements PathDevice {
       }
       this.#checkBound(bound, queue);
     }
-    for (let queue = 0; queue < this.#serving; queue++) {
-      this.#memory.words[(this.#slot(queue) + PathSlot.reader) >> 2] = zeroCopy
-        ? Reader.DRIVER
-        : Reader.ASKED;
-    }
+    const reader = zeroCopy ? Reader.DRIVER : Reader.ASKED;
+    for (let queue = 0; queue < this.#serving; queue++) this.#slot(queue).reader = reader;
     return zeroCopy;
   }
 
@@ -640,7 +628,7 @@ export class AfXdpDevice implements PathDevice {
   }
 
   #fd(queue: number): number {
-    return this.#memory.words[(this.#slot(queue) + PathSlot.fd) >> 2]!;
+    return this.#slot(queue).fd;
   }
 
   /**
@@ -658,35 +646,20 @@ export class AfXdpDevice implements PathDevice {
 
   #shareSegmentSocket(): void {
     for (let queue = 0; queue < this.#serving; queue++) {
-      this.#memory.words[(this.#slot(queue) + PathSlot.segmentsFd) >> 2] = Math.max(0, this.#fds.segments);
+      this.#slot(queue).segmentsFd = Math.max(0, this.#fds.segments);
     }
   }
 
   /** The first has the UMEM. */
   #openSocket(queue: number): number {
-    const { words, bytes, view, layout } = this.#memory;
-    const slot = this.#slot(queue);
-    const { frameSize, ringEntries } = layout.geometry;
-    const base = addressOf(bytes);
-    const xsk = slot + PathSlot.xsk;
-    const u64 = (at: number, value: number): void => view.setBigUint64(xsk + at, BigInt(value), true);
-    u64(Xsk.umemAddr, base + layout.frames);
-    u64(Xsk.umemLen, queue === 0 ? layout.framesBytes : 0);
-    words[(xsk + Xsk.frameSize) >> 2] = frameSize;
-    words[(xsk + Xsk.headroom) >> 2] = 0;
-    for (const ring of Object.values(Ring)) {
-      u64(Xsk.ringAddr + ring * 8, base + layout.ring(this.#port, queue, this.#path, ring));
-      words[(xsk + Xsk.ringRoom + ring * 4) >> 2] = layout.ringRoom(ring);
-      words[(xsk + Xsk.ringEntries + ring * 4) >> 2] = ringEntries;
-    }
-    const fd = this.#shim.xskOpen(bytes.subarray(xsk, xsk + Xsk.bytes));
+    const address = this.#address(queue);
+    const request = askForXsk(this.#memory, address, addressOf(this.#memory.bytes), queue === 0);
+    const fd = this.#shim.xskOpen(request);
     const device = `${this.#link.name} queue ${queue}`;
-    const step = STEPS[words[(xsk + Xsk.step) >> 2]!]!;
+    const step = STEPS[xskStep(this.#memory, address)]!;
     if (fd === Errno.ENOBUFS && step === 'setsockopt(XDP_UMEM_REG)') this.#mayNotLock(device, step);
     check(fd, step, { device });
-    words[(slot + PathSlot.fd) >> 2] = fd;
-    for (const at of CURSORS) words[(slot + at) >> 2] = 0;
-    words[(slot + PathSlot.driver) >> 2] = Driver.AF_XDP;
+    this.#slot(queue).open(Driver.AF_XDP, { fd, reader: Reader.ASKED });
     return fd;
   }
 }

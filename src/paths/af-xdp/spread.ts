@@ -21,7 +21,7 @@ import {
   rssOf,
 } from '../../kernel/ethtool-rss.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import { RETA_ENTRIES } from '../../memory/layout.ts';
+import { RETA_ENTRIES } from '../../memory/geometry.ts';
 import { KEY_BYTES } from '../../rss/key.ts';
 import { fieldsSetting, originalRss, type RssValue, rssSetting, rssValue } from './settings.ts';
 

@@ -8,8 +8,9 @@
  */
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
+import type { PathSlot } from '../../memory/blocks.ts';
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
-import { Driver, Path, PathSlot, Reader } from '../../memory/layout.ts';
+import { Driver, Path, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { everyStep } from '../every-step.ts';
 import { type TieKind, type TieOrder, tendAttachment } from '../hook.ts';
@@ -94,17 +95,14 @@ export class HostDevice implements PathDevice {
   }
 
   open(): void {
-    const { layout, words } = this.#memory;
-    const { queues } = layout.geometry;
+    const { queues } = this.#memory.layout.geometry;
     const { mtu } = this.#link;
     const tap = openHostTap(this.#shim, this.#netlink, { queues, mtu }, (so) => this.#note(so));
     this.description.mode = `read/write, ${tap.segments} segments`;
     this.#fds.forEach((fd, queue) => {
-      const slot = layout.slot(this.#port, queue, Path.HOST);
-      words[(slot + PathSlot.fd) >> 2] = fd;
-      words[(slot + PathSlot.inline) >> 2] = this.#options.inline ? 1 : 0;
-      words[(slot + PathSlot.reader) >> 2] = Reader.NONE; // a write is done when it returns
-      words[(slot + PathSlot.driver) >> 2] = Driver.HOST;
+      const inline = this.#options.inline ? 1 : 0;
+      // NONE: a write is done when it returns.
+      this.#slot(queue).open(Driver.HOST, { fd, inline, reader: Reader.NONE });
     });
   }
 
@@ -169,11 +167,14 @@ export class HostDevice implements PathDevice {
   /** A descriptor's number is free for others once it is closed: it is struck out at once. */
   #closeQueue(fd: number, queue: number): void {
     if (fd < 0) return;
-    const { layout, words } = this.#memory;
-    words[(layout.slot(this.#port, queue, Path.HOST) + PathSlot.driver) >> 2] = Driver.CLOSED;
+    this.#slot(queue).close();
     this.#shim.close(fd);
     this.#fds = this.#fds.with(queue, -1);
     this.changed();
+  }
+
+  #slot(queue: number): PathSlot {
+    return this.#memory.slot({ port: this.#port, queue, path: Path.HOST });
   }
 
   #newTie(holdings?: HostTieHoldings): HostTie {

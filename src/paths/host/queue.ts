@@ -10,26 +10,20 @@
  * to be done: a segment to be cut, a checksum to be finished.
  */
 
-import { SPAN_BYTES } from '../../kernel/abi.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { addressOf } from '../../kernel/shim.ts';
+import { SPAN_BYTES } from '../../memory/abi.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
+import { HOST_BUFFER_BYTES, HOST_BUFFERS } from '../../memory/geometry.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
-import {
-  BURST,
-  BurstArray,
-  HEADROOM,
-  HOST_BUFFER_BYTES,
-  HOST_BUFFERS,
-  type PathId,
-  PathSlot,
-} from '../../memory/layout.ts';
+import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { BurstArray } from '../../memory/wasm-abi.ts';
 import { Coalescer } from '../../offload/coalesce.ts';
 import { Headers } from '../../offload/headers.ts';
 import { readHeader, VIRTIO_HEADER_BYTES } from '../../offload/virtio.ts';
-import { NO_ARRIVALS, type PathQueue, type QueueAddress } from '../path.ts';
+import { NO_ARRIVALS, type PathQueue } from '../path.ts';
 
 /** Packets gathered between two writes: a few bursts, and many times what one chain takes. */
 const GATHERED = 512;
@@ -73,13 +67,14 @@ export class HostQueue implements PathQueue {
   #next = 0;
   #pause = 0;
 
-  constructor(shim: Shim, memory: Memory, pool: FramePool, { port, queue, path }: QueueAddress) {
+  constructor(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress) {
+    const { port, queue, path } = address;
     const { layout, words, bytes, doubles, buffer } = memory;
     this.path = path;
     this.tag = holderTag(queue, port, path);
-    const slot = layout.slot(port, queue, path);
-    this.#writeFd = words[(slot + PathSlot.fd) >> 2]!;
-    this.#inline = words[(slot + PathSlot.inline) >> 2] === 1;
+    const slot = memory.slot(address);
+    this.#writeFd = slot.fd;
+    this.#inline = slot.inline === 1;
     this.fd = this.#inline ? this.#writeFd : NO_ARRIVALS;
     this.#shim = shim;
     this.#memory = memory;
@@ -89,7 +84,7 @@ export class HostQueue implements PathQueue {
     this.#frames = layout.frames;
     this.#base = addressOf(bytes);
     this.#buffers = layout.hostBuffers(port, queue);
-    this.#heldAt = (slot + PathSlot.held) >> 2;
+    this.#heldAt = slot.at('held');
     words[this.#heldAt] = 0;
     this.#offload = new Int32Array(buffer, layout.burst(queue) + BurstArray.offload, BURST);
     this.#coalescer = new Coalescer(memory, GATHERED);

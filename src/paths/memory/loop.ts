@@ -6,7 +6,6 @@
  * A frame in the ring is given to the path (TX), and stays so while it is received and sent again. So after a worker's
  * death an entry counts only if its frame is still the path's and lies nowhere behind it in the ring.
  */
-import { Xsk } from '../../kernel/abi.ts';
 import {
   type CounterIndex,
   type KernelCounter,
@@ -17,12 +16,12 @@ import {
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
 import { kernelsOf } from '../../memory/kernels.ts';
-import { Driver, OWN_RING, type PathId, PathSlot, Reader, Ring } from '../../memory/layout.ts';
+import { Driver, type PathId, type QueueAddress, Reader, Ring } from '../../memory/layout.ts';
+import { layOwnRings, ringPlace } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { limitLength, roomOf } from '../frame-room.ts';
-import type { PathDescription, PathDevice, PathQueue, QueueAddress } from '../path.ts';
+import type { PathDescription, PathDevice, PathQueue } from '../path.ts';
 import { ReceiveRing } from '../receive-ring.ts';
-import { ringPlace } from '../ring-queue.ts';
 import { TransmitRing } from '../transmit-ring.ts';
 import { Turn } from '../turn.ts';
 
@@ -44,9 +43,8 @@ export class LoopQueue implements PathQueue {
   /** @param kernels other than the thread's: for tests */
   constructor(memory: Memory, pool: FramePool, address: QueueAddress, kernels = kernelsOf(memory)) {
     const { port, queue, path } = address;
-    const { layout, words, doubles } = memory;
-    const slot = layout.slot(port, queue, path);
-    const place = ringPlace(memory, slot, layout.ring(port, queue, path, Ring.TX), Ring.TX);
+    const { words, doubles } = memory;
+    const place = ringPlace(memory, address, Ring.TX);
     this.path = path;
     this.tag = holderTag(queue, port, path);
     this.#words = words;
@@ -138,23 +136,13 @@ export class LoopDevice implements PathDevice {
   }
 
   open(): void {
-    const { words, layout } = this.#memory;
-    limitLength(this.#memory, this.#port, this.#path, roomOf(layout.geometry.frameSize));
-    for (let queue = 0; queue < layout.geometry.queues; queue++) {
-      const slot = layout.slot(this.#port, queue, this.#path);
-      const at = layout.ring(this.#port, queue, this.#path, Ring.TX) >> 2;
-      words.fill(0, at, at + (layout.ringRoom(Ring.TX) >> 2));
-      const geometry = (slot + PathSlot.xsk + Xsk.ring + Ring.TX * 24) >> 2;
-      words[geometry] = OWN_RING.producer;
-      words[geometry + 1] = OWN_RING.consumer;
-      words[geometry + 2] = OWN_RING.flags;
-      words[geometry + 3] = OWN_RING.desc;
-      words[(slot + PathSlot.xsk + Xsk.ringEntries + Ring.TX * 4) >> 2] = layout.geometry.ringEntries;
-      words[(slot + PathSlot.fd) >> 2] = -1;
-      words[(slot + PathSlot.staged) >> 2] = 0;
-      words[(slot + PathSlot.giving) >> 2] = 0;
-      words[(slot + PathSlot.reader) >> 2] = Reader.NONE;
-      Atomics.store(words, (slot + PathSlot.driver) >> 2, Driver.LOOP);
+    const memory = this.#memory;
+    const { queues, frameSize } = memory.layout.geometry;
+    limitLength(memory, this.#port, this.#path, roomOf(frameSize));
+    for (let queue = 0; queue < queues; queue++) {
+      const address = { port: this.#port, queue, path: this.#path };
+      layOwnRings(memory, address);
+      memory.slot(address).open(Driver.LOOP, { reader: Reader.NONE });
     }
   }
 
@@ -163,10 +151,9 @@ export class LoopDevice implements PathDevice {
   disarm(): void {}
 
   close(): void {
-    const { words, layout } = this.#memory;
-    for (let queue = 0; queue < layout.geometry.queues; queue++) {
-      const slot = layout.slot(this.#port, queue, this.#path);
-      Atomics.store(words, (slot + PathSlot.driver) >> 2, Driver.CLOSED);
+    const { queues } = this.#memory.layout.geometry;
+    for (let queue = 0; queue < queues; queue++) {
+      this.#memory.slot({ port: this.#port, queue, path: this.#path }).close();
     }
   }
 

@@ -7,12 +7,14 @@
  * have its packets, and the next start removes them.
  */
 import { errnoName } from '../../errors.ts';
-import { Registered, Uring } from '../../kernel/abi.ts';
 import type { HeldSettings } from '../../kernel/device-settings.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
+import { Registered } from '../../memory/abi.ts';
+import type { PathSlot } from '../../memory/blocks.ts';
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
-import { Driver, type PathId, PathSlot, Reader } from '../../memory/layout.ts';
+import { Driver, type PathId, Reader } from '../../memory/layout.ts';
+import { uringPlace } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
 import { fillsFrame, limitLength, longestOf, refuseLongPackets, untaggedOf } from '../frame-room.ts';
@@ -117,7 +119,7 @@ export class TapDevice implements PathDevice {
   }
 
   open(): void {
-    const { layout, words } = this.#memory;
+    const { layout } = this.#memory;
     refuseLongPackets(this.#link, layout.geometry.frameSize);
     this.#limitLength(this.#link.mtu);
     let readsLong = false;
@@ -144,14 +146,13 @@ export class TapDevice implements PathDevice {
       closeAfter(this, error);
     }
     this.#fds.forEach((fd, queue) => {
-      const slot = layout.slot(this.#port, queue, this.#path);
-      words[(slot + PathSlot.fd) >> 2] = fd;
-      words[(slot + PathSlot.uringFd) >> 2] = 0;
-      words[(slot + PathSlot.useUring) >> 2] = this.#options.plain ? 0 : 1;
-      words[(slot + PathSlot.readsLong) >> 2] = readsLong ? 1 : 0;
-      words[(slot + PathSlot.reader) >> 2] = Reader.ASKED;
-      words[(slot + PathSlot.segmentsFd) >> 2] = this.#segmentFds[queue] ?? 0;
-      words[(slot + PathSlot.driver) >> 2] = Driver.TAP;
+      this.#slot(queue).open(Driver.TAP, {
+        fd,
+        reader: Reader.ASKED,
+        useUring: this.#options.plain ? 0 : 1,
+        readsLong: readsLong ? 1 : 0,
+        segmentsFd: this.#segmentFds[queue] ?? 0,
+      });
     });
   }
 
@@ -222,12 +223,10 @@ export class TapDevice implements PathDevice {
 
   #closeQueue(fd: number, queue: number): void {
     if (fd < 0) return;
-    const { layout, words } = this.#memory;
-    const slot = layout.slot(this.#port, queue, this.#path);
-    const ring = words[(slot + PathSlot.uringFd) >> 2]!; // of a worker that was ended before it let go
+    const slot = this.#slot(queue);
+    const ring = slot.uringFd; // of a worker that was ended before it let go
     if (ring > 0) this.#shim.close(ring);
-    words[(slot + PathSlot.uringFd) >> 2] = 0;
-    words[(slot + PathSlot.driver) >> 2] = Driver.CLOSED;
+    slot.close();
     this.#shim.close(fd);
     this.#fds = this.#fds.with(queue, -1);
     this.changed();
@@ -237,6 +236,10 @@ export class TapDevice implements PathDevice {
     if (fd > 0) this.#shim.close(fd);
     this.#segmentFds = this.#segmentFds.with(queue, 0);
     this.changed();
+  }
+
+  #slot(queue: number): PathSlot {
+    return this.#memory.slot({ port: this.#port, queue, path: this.#path });
   }
 
   #newTie(holdings?: TieHoldings): Tie {
@@ -267,19 +270,16 @@ export class TapDevice implements PathDevice {
   }
 
   #mode(): string {
-    const { layout, words } = this.#memory;
-    const slot = layout.slot(this.#port, 0, this.#path);
-    if (words[(slot + PathSlot.uringFd) >> 2]! > 0) return `io_uring${this.#unregistered()}`;
-    const refused = words[(slot + PathSlot.uringErrno) >> 2]!;
-    return refused === 0 ? 'read/write' : `read/write (io_uring refused: ${errnoName(refused)})`;
+    const { uringFd, uringErrno } = this.#slot(0);
+    if (uringFd > 0) return `io_uring${this.#unregistered()}`;
+    return uringErrno === 0 ? 'read/write' : `read/write (io_uring refused: ${errnoName(uringErrno)})`;
   }
 
   /** What the kernel did not take for the ring of each queue: it looks that up for every packet then. */
   #unregistered(): string {
-    const { layout, words } = this.#memory;
     const taken = this.#fds.reduce((all, _, queue) => {
-      const slot = layout.slot(this.#port, queue, this.#path);
-      return all & words[(slot + PathSlot.uring + Uring.registered) >> 2]!;
+      const address = { port: this.#port, queue, path: this.#path };
+      return all & uringPlace(this.#memory, address).registered;
     }, Registered.file | Registered.frames);
     const refused = (['file', 'frames'] as const).filter((what) => (taken & Registered[what]) === 0);
     return refused.length > 0 ? ` (${refused.join(' and ')} not registered)` : '';

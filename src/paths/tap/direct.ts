@@ -13,9 +13,8 @@
  * ```
  */
 import { addressOf, type Pointer, type Shim } from '../../kernel/shim.ts';
-import { BURST, HEADROOM, PathSlot } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { QueueAddress } from '../path.ts';
 import { LongPackets } from './long-packets.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
@@ -46,19 +45,18 @@ export class DirectTap {
   #inHand = false;
 
   constructor(shim: Shim, memory: Memory, frames: TapFrames, pairs: ReadPairs, address: QueueAddress) {
-    const { port, queue, path } = address;
-    const slot = memory.layout.slot(port, queue, path);
+    const slot = memory.slot(address);
     this.#shim = shim;
     this.#frames = frames;
     this.#pairs = pairs;
     this.#pair = pairs.pair(DIRECT_READ);
     this.#long = new LongPackets(memory, frames, pairs, address);
     this.#words = memory.words;
-    this.#fd = memory.words[(slot + PathSlot.fd) >> 2]!;
+    this.#fd = slot.fd;
     this.#base = [addressOf(memory.bytes), memory.bytes];
-    this.#readAddress = (slot + PathSlot.readAddress) >> 2;
-    this.#readResult = (slot + PathSlot.readResult) >> 2;
-    this.#writeResult = (slot + PathSlot.writeResult) >> 2;
+    this.#readAddress = slot.at('readAddress');
+    this.#readResult = slot.at('readResult');
+    this.#writeResult = slot.at('writeResult');
     this.#words[this.#readResult] = 0;
     this.#words[this.#writeResult] = 0;
   }

@@ -13,14 +13,13 @@
 import { LongTag } from '../../kernel/programs.ts';
 import { pathCounters, queueCounters } from '../../memory/counters.ts';
 import { type Kernels, kernelsOf } from '../../memory/kernels.ts';
-import { HEADROOM, PathSlot } from '../../memory/layout.ts';
+import { HEADROOM, type QueueAddress } from '../../memory/layout.ts';
 import { offloadWord, Segmentation } from '../../memory/offload.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { Headers, pseudoSum, TCP } from '../../offload/headers.ts';
 import { Segmenter } from '../../offload/segment.ts';
 import { checksum } from '../../offload/sum.ts';
 import { SENT_HEADER } from '../frame-room.ts';
-import type { QueueAddress } from '../path.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 
@@ -48,13 +47,14 @@ export class LongPackets {
   #at = 0;
   #whole = 0;
 
-  constructor(memory: Memory, frames: TapFrames, pairs: ReadPairs, { port, queue, path }: QueueAddress) {
+  constructor(memory: Memory, frames: TapFrames, pairs: ReadPairs, address: QueueAddress) {
+    const { port, queue, path } = address;
     this.#memory = memory;
     this.#kernels = kernelsOf(memory);
     this.#frames = frames;
     this.#pairs = pairs;
     this.#segmenter = new Segmenter(memory);
-    this.#longestAt = (memory.layout.slot(port, queue, path) + PathSlot.longest) >> 2;
+    this.#longestAt = memory.slot(address).at('longest');
     this.#rxCut = pathCounters(memory, port, queue, path).rxCut;
     this.#noFrame = queueCounters(memory, port, queue).dropNoFrame;
   }

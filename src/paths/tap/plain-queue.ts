@@ -9,13 +9,13 @@
  */
 
 import { Errno } from '../../errors.ts';
-import { SPAN_BYTES } from '../../kernel/abi.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { addressOf } from '../../kernel/shim.ts';
+import { SPAN_BYTES } from '../../memory/abi.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
-import { BURST, HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type PathId } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathQueue } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
@@ -57,19 +57,19 @@ export class PlainQueue implements PathQueue {
   #staged = 0;
 
   constructor(shim: Shim, memory: Memory, pool: FramePool, port: number, queue: number, path: PathId) {
-    const { layout, words, bytes, doubles } = memory;
+    const { layout, bytes, doubles } = memory;
+    const address = { port, queue, path };
     this.path = path;
     this.tag = holderTag(queue, port, path);
-    this.fd = words[(layout.slot(port, queue, path) + PathSlot.fd) >> 2]!;
+    this.fd = memory.slot(address).fd;
     this.#shim = shim;
     this.#doubles = doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#pool = pool;
     this.#frames = layout.frames;
     this.#bytes = bytes;
-    this.#segments = SegmentSender.of(shim, memory, { port, queue, path });
+    this.#segments = SegmentSender.of(shim, memory, address);
     this.#base = addressOf(this.#bytes) + layout.frames;
-    const address = { port, queue, path };
     this.#tapFrames = new TapFrames(memory, pool, address);
     this.#pairs = new ReadPairs(memory, address);
     this.#pairs.begin();

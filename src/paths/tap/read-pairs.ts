@@ -15,10 +15,10 @@
  * Allocates nothing. Worker only.
  */
 import { addressOf } from '../../kernel/shim.ts';
-import { BURST, HOST_BUFFER_BYTES, LONG_HEAD_BYTES, LONG_READS } from '../../memory/layout.ts';
+import { HOST_BUFFER_BYTES, LONG_HEAD_BYTES, LONG_READS } from '../../memory/geometry.ts';
+import { BURST, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
-import type { QueueAddress } from '../path.ts';
 
 /** struct iovec: address and length, 64 bits each. */
 const PAIR_BYTES = 32;

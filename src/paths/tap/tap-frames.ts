@@ -8,9 +8,9 @@ import { Errno } from '../../errors.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
+import type { QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
-import type { QueueAddress } from '../path.ts';
 
 export class TapFrames {
   readonly tag: number;

@@ -27,9 +27,9 @@
 import { Errno } from '../../errors.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
-import { BURST, HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { PathQueue, QueueAddress } from '../path.ts';
+import type { PathQueue } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
 import { Stall } from '../stall.ts';
 import { DirectTap } from './direct.ts';
@@ -88,11 +88,10 @@ export class UringQueue implements PathQueue {
   #found = false;
 
   private constructor(shim: Shim, ring: UringRing, memory: Memory, pool: FramePool, address: QueueAddress) {
-    const { port, queue, path } = address;
-    const { layout, words } = memory;
-    const slot = layout.slot(port, queue, path);
-    this.path = path;
-    this.fd = words[(slot + PathSlot.fd) >> 2]!;
+    const { words } = memory;
+    const slot = memory.slot(address);
+    this.path = address.path;
+    this.fd = slot.fd;
     this.#ring = ring;
     this.#frames = new TapFrames(memory, pool, address);
     this.tag = this.#frames.tag;
@@ -102,8 +101,8 @@ export class UringQueue implements PathQueue {
     this.#direct = new DirectTap(shim, memory, this.#frames, this.#pairs, address);
     this.#words = words;
     this.#pool = pool;
-    this.#stagedAt = (slot + PathSlot.staged) >> 2;
-    this.#readsLongAt = (slot + PathSlot.readsLong) >> 2;
+    this.#stagedAt = slot.at('staged');
+    this.#readsLongAt = slot.at('readsLong');
     this.#readsLong = words[this.#readsLongAt] === 1;
     this.#segments = SegmentSender.of(shim, memory, address);
     this.#stall = new Stall(shim.millis);

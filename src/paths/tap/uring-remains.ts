@@ -7,9 +7,9 @@
  */
 import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import { HEADROOM, type PathId, PathSlot } from '../../memory/layout.ts';
+import { HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { LeftQueue, QueueAddress } from '../path.ts';
+import type { LeftQueue } from '../path.ts';
 import { DIRECT_READ } from './direct.ts';
 import { LongPackets } from './long-packets.ts';
 import { ReadPairs } from './read-pairs.ts';
@@ -33,19 +33,18 @@ export class UringRemains implements LeftQueue {
   #scanned = 0;
 
   constructor(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress) {
-    const { port, queue, path } = address;
-    const slot = memory.layout.slot(port, queue, path);
-    this.path = path;
+    const slot = memory.slot(address);
+    this.path = address.path;
     this.#ring = new UringRing(shim, memory, address);
     this.#frames = new TapFrames(memory, pool, address);
     this.#pairs = new ReadPairs(memory, address);
     this.#long = new LongPackets(memory, this.#frames, this.#pairs, address);
     this.tag = this.#frames.tag;
     this.#words = memory.words;
-    this.#stagedAt = (slot + PathSlot.staged) >> 2;
-    this.#readAddress = (slot + PathSlot.readAddress) >> 2;
-    this.#readResult = (slot + PathSlot.readResult) >> 2;
-    this.#writeResult = (slot + PathSlot.writeResult) >> 2;
+    this.#stagedAt = slot.at('staged');
+    this.#readAddress = slot.at('readAddress');
+    this.#readResult = slot.at('readResult');
+    this.#writeResult = slot.at('writeResult');
     this.#settleWritten();
     this.#publishStaged();
   }

@@ -14,12 +14,12 @@
  * is uring-queue.ts's business.
  */
 import { Errno } from '../../errors.ts';
-import { Registered, Uring } from '../../kernel/abi.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
-import { PathSlot, Ring } from '../../memory/layout.ts';
+import { Registered } from '../../memory/abi.ts';
+import type { QueueAddress } from '../../memory/layout.ts';
+import { askForUring, ownFrames, uringPlace } from '../../memory/requests.ts';
 import { Consumer, Producer } from '../../memory/ring.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { QueueAddress } from '../path.ts';
 
 const OP_READV = 1;
 const OP_READ_FIXED = 4;
@@ -73,43 +73,24 @@ export class UringRing {
   readonly #registered: number;
 
   /** The ring that the path slot describes: opened just now, or left behind by a dead worker. */
-  constructor(shim: Shim, memory: Memory, { port, queue, path }: QueueAddress) {
-    const { layout, words } = memory;
-    const slot = layout.slot(port, queue, path);
-    const uring = (slot + PathSlot.uring) >> 2;
-    const rings = layout.ring(port, queue, path, Ring.RX);
-    const field = (at: number): number => words[uring + (at >> 2)]!;
-    const word = (at: number): number => (rings + field(at)) >> 2;
+  constructor(shim: Shim, memory: Memory, address: QueueAddress) {
+    const { words } = memory;
+    const { sq, cq, registered, file, framesBytes } = uringPlace(memory, address);
     const base = addressOf(memory.bytes);
-    const registered = field(Uring.registered);
     this.#shim = shim;
     this.#words = words;
-    this.#fdAt = (slot + PathSlot.uringFd) >> 2;
-    this.#sqFlagsAt = word(Uring.sqHead + 8);
+    this.#fdAt = memory.slot(address).at('uringFd');
+    this.#sqFlagsAt = sq.flags;
     this.#fd = words[this.#fdAt]!;
     this.#low = base | 0;
     this.#high = Math.floor(base / 2 ** 32);
     this.#carryAt = 2 ** 32 - (base >>> 0);
-    this.#file = registered & Registered.file ? 0 : field(Uring.file);
+    this.#file = registered & Registered.file ? 0 : file;
     this.#fileFlags = registered & Registered.file ? FIXED_FILE : 0;
-    this.#first = ownFrames(memory, queue);
-    this.#registered = registered & Registered.frames ? field(Uring.framesBytes) : 0;
-    this.cq = new Consumer(words, {
-      consumer: word(Uring.cqHead),
-      producer: word(Uring.cqHead + 4),
-      flags: -1,
-      slots: word(Uring.cqHead + 12),
-      slotWords: 4,
-      entries: field(Uring.cqEntries),
-    });
-    this.sq = new Producer(words, {
-      consumer: word(Uring.sqHead),
-      producer: word(Uring.sqHead + 4),
-      flags: this.#sqFlagsAt,
-      slots: layout.ring(port, queue, path, Ring.TX) >> 2,
-      slotWords: 16,
-      entries: field(Uring.sqEntries),
-    });
+    this.#first = ownFrames(memory, address.queue);
+    this.#registered = registered & Registered.frames ? framesBytes : 0;
+    this.cq = new Consumer(words, cq);
+    this.sq = new Producer(words, sq);
   }
 
   /**
@@ -119,28 +100,12 @@ export class UringRing {
    *   path slot for the coordinator to report
    */
   static open(shim: Shim, memory: Memory, address: QueueAddress): UringRing | number {
-    const { port, queue, path } = address;
-    const { layout, words, bytes, view } = memory;
-    const slot = layout.slot(port, queue, path);
-    const uring = slot + PathSlot.uring;
-    const base = addressOf(bytes);
-    const { ringEntries, framesPerWorker, frameSize } = layout.geometry;
-    const u64 = (at: number, value: number): void => view.setBigUint64(uring + at, BigInt(value), true);
-    u64(Uring.ringsAddr, base + layout.ring(port, queue, path, Ring.RX));
-    u64(Uring.sqesAddr, base + layout.ring(port, queue, path, Ring.TX));
-    u64(Uring.framesAddr, base + ownFrames(memory, queue));
-    words[(uring + Uring.framesBytes) >> 2] = framesPerWorker * frameSize;
-    words[(uring + Uring.ringsRoom) >> 2] = layout.ringRoom(Ring.RX);
-    words[(uring + Uring.sqesRoom) >> 2] = layout.ringRoom(Ring.TX);
-    // Four times as many completions as entries. Only when a whole ring of another path is rescued may there be more
-    // for a moment: the kernel keeps those (IORING_FEAT_NODROP).
-    words[(uring + Uring.sqEntries) >> 2] = ringEntries >> 2;
-    words[(uring + Uring.cqEntries) >> 2] = ringEntries;
-    words[(uring + Uring.file) >> 2] = words[(slot + PathSlot.fd) >> 2]!;
-    words[(slot + PathSlot.staged) >> 2] = 0; // before there is a ring that it could be about
-    const fd = shim.uringOpen(bytes.subarray(uring, uring + Uring.bytes));
-    words[(slot + PathSlot.uringErrno) >> 2] = fd < 0 ? -fd : 0;
-    words[(slot + PathSlot.uringFd) >> 2] = Math.max(fd, 0);
+    const slot = memory.slot(address);
+    const request = askForUring(memory, address, addressOf(memory.bytes));
+    slot.staged = 0; // before there is a ring that it could be about
+    const fd = shim.uringOpen(request);
+    slot.uringErrno = fd < 0 ? -fd : 0;
+    slot.uringFd = Math.max(fd, 0);
     return fd < 0 ? fd : new UringRing(shim, memory, address);
   }
 
@@ -262,10 +227,6 @@ export class UringRing {
 }
 
 /** Where the frames of a worker begin in the shared memory. */
-function ownFrames({ layout }: Memory, queue: number): number {
-  const { framesPerWorker, frameSize } = layout.geometry;
-  return layout.frames + queue * framesPerWorker * frameSize;
-}
 
 /** Results of an enter that mean: come again. */
 export const isBenign = (result: number): boolean =>

@@ -12,8 +12,9 @@
  * nowhere else. A trap is an exception: it costs its burst. Belongs to the worker thread.
  */
 import { TwinpathError } from '../errors.ts';
-import { MODULE_AREA_BYTES, type WasmMemory } from '../memory/layout.ts';
+import type { WasmMemory } from '../memory/geometry.ts';
 import type { Memory } from '../memory/shared.ts';
+import { MODULE_AREA_BYTES } from '../memory/wasm-abi.ts';
 import type { Burst, FrameSource } from './burst.ts';
 import type { Handler, HandlerContext, TickingHandler, TurningHandler } from './handler.ts';
 import { compileHandler, refuse, WASM_ABI, type WasmModule } from './wasm-module.ts';

@@ -3,7 +3,8 @@
  * this ABI (docs/wasm-abi.md), and whether it keeps to the memory that is a module's.
  */
 import { TwinpathError } from '../errors.ts';
-import { MODULE_STATIC_BYTES, type WasmMemory } from '../memory/layout.ts';
+import type { WasmMemory } from '../memory/geometry.ts';
+import { MODULE_STATIC_BYTES } from '../memory/wasm-abi.ts';
 import { type MemoryLimits, readBinary, type Typed, Unreadable, type WasmBinary } from './wasm-binary.ts';
 
 /** A compiled module; it has no members. */

@@ -8,11 +8,12 @@
  * written once is a constant to V8: where the burst is known (see `bound` in handler.ts), it needs no load, no check of the
  * array's kind and no load of its length, which is half of what a short handler costs. #private fields cannot have that.
  */
-import { BURST, BurstArray } from '../memory/layout.ts';
+import { BURST } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { BurstArray } from '../memory/wasm-abi.ts';
 import { Packet } from './packet.ts';
 
-/** How `send` gets a frame: the datapath's half, see dispatch.ts. */
+/** How `send` gets a frame: the datapath's half, see src/datapath/dispatch.ts. */
 export interface FrameSource {
   /** Offset in the shared memory of a free frame's first packet byte, or -1 if none is free. */
   take(): number;

@@ -1,0 +1,237 @@
+/**
+ * How large each part of the shared memory is, and so where it lies. {@link layOut} is a pure function of the geometry:
+ * each thread computes the same offsets for itself. layout.ts draws what this places.
+ */
+import {
+  BURST,
+  LANE,
+  LINE,
+  PATH_BYTES,
+  type PathId,
+  QUEUE_BYTES,
+  type RingId,
+  SLOT_PATHS,
+  WORKER_BYTES,
+} from './layout.ts';
+import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES, MODULE_STATIC_BYTES } from './wasm-abi.ts';
+
+export interface Geometry {
+  readonly pageSize: number;
+  readonly ports: number;
+  readonly queues: number;
+  /** 2048 or 4096. */
+  readonly frameSize: number;
+  /** Frames of one worker, for all its ports; a multiple of 64. */
+  readonly framesPerWorker: number;
+  /** Entries of each AF_XDP ring and half the io_uring's; a power of two. */
+  readonly ringEntries: number;
+}
+
+/** A shared `WebAssembly.Memory`; spelled out because the DOM types that declare it are not ours. */
+export interface WasmMemory {
+  readonly buffer: ArrayBufferLike;
+}
+
+/** The shared memory as one thread hands it to another. */
+export interface SharedMemory {
+  readonly memory: WasmMemory;
+  readonly geometry: Geometry;
+}
+
+/**
+ * Entries of a replay lane: what a dead worker may have had in hand of one port, a turn of packets, and what its io_uring
+ * may have received, a burst and a single packet.
+ */
+export const REPLAY_ENTRIES = 512;
+
+/** Workers of other memories that may forward to a worker, and the copies that each may be ahead: two bursts. */
+export const RELAYS = 16;
+export const RELAY_ENTRIES = 128;
+
+/** Entries of a port's redirection table: a power of two, and the most that Windows gives a device. */
+export const RETA_ENTRIES = 128;
+
+/** Records of the failover journal. */
+export const JOURNAL_RECORDS = 1024;
+
+/** The longest packet of the machine's own stack: an IP packet, Ethernet header, two VLAN tags; in whole pages. */
+export const HOST_BUFFER_BYTES = 17 * 4096;
+export const HOST_BUFFERS = 16;
+
+/**
+ * Reads of a tap that may be under way at once, each with a buffer for what does not fit its frame: a burst, and a read
+ * without the ring. No page of it is touched before a packet is longer than a frame.
+ */
+export const LONG_READS = BURST + 1;
+/** What comes before the buffers: see paths/tap/read-pairs.ts. */
+export const LONG_HEAD_BYTES = 4096;
+
+const JOURNAL_RECORD_BYTES = LINE;
+
+/** Two copies of the coordinator's checkpoint: bytes of one, for the port group and for each of its ports. */
+const CHECKPOINT_BYTES = 8 * 1024;
+const CHECKPOINT_PORT_BYTES = 32 * 1024;
+
+/** Descriptors of the coordinator, at most: for the group, for each port, and for each queue of one. */
+const DESCRIPTORS = { group: 64, port: 32, queue: 4 } as const;
+
+/** A lane's entry: four words, address of the frame's packet, length, `laneMeta`, hash. */
+const LANE_ENTRY = 16;
+
+/** All lanes together may take this many entries; each has a power of two from 64 to 2048. */
+const LANE_BUDGET = 2 ** 21;
+
+/** All deliveries together, in copies; each ring has a power of two from 32 to 512. */
+const DELIVERY_BUDGET = 2 ** 13;
+
+/**
+ * Bytes before a ring's entries, at most: AF_XDP uses 320, io_uring 192 (both measured on 6.18).
+ */
+const RING_HEAD = 512;
+
+export interface Layout {
+  readonly geometry: Geometry;
+  readonly bytes: number;
+  readonly control: number;
+  readonly journalHead: number;
+  readonly journal: number;
+  readonly journalRecordBytes: number;
+  /** Word that counts up with each checkpoint; its lowest bit says which copy is the last. */
+  readonly checkpointHead: number;
+  readonly checkpointBytes: number;
+  checkpoint(copy: 0 | 1): number;
+  readonly descriptors: number;
+  readonly descriptorEntries: number;
+  readonly frames: number;
+  readonly framesBytes: number;
+  readonly holders: number;
+  worker(queue: number): number;
+  queue(port: number, queue: number): number;
+  slot(port: number, queue: number, path: PathId): number;
+  burst(queue: number): number;
+  /** {@link MODULE_AREA_BYTES} for a WASM handler. */
+  moduleArea(queue: number): number;
+  poolStack(queue: number): number;
+  ring(port: number, queue: number, path: PathId, ring: RingId): number;
+  ringRoom(ring: RingId): number;
+  readonly laneEntries: number;
+  readonly homeEntries: number;
+  readonly deliveryEntries: number;
+  /** Bytes of a copy's slot: what a frame holds, and {@link COPY_HEAD}. */
+  readonly copyBytes: number;
+  redirection(port: number): number;
+  /** Of all ports, {@link MAC_STRIDE} bytes each. */
+  readonly macs: number;
+  lane(port: number, from: number, to: number): number;
+  homeLane(from: number, to: number): number;
+  /** A lane from a worker to itself, of {@link REPLAY_ENTRIES}: see datapath/replay.ts. */
+  replay(port: number, queue: number): number;
+  delivery(port: number, queue: number): number;
+  /** Word that counts up when something was delivered, for the application to wait on. */
+  deliveryBell(port: number): number;
+  relay(queue: number, relay: number): number;
+  hostBuffers(port: number, queue: number): number;
+  /** See paths/tap/read-pairs.ts. */
+  longPackets(port: number, queue: number): number;
+}
+
+export function layOut(geometry: Geometry): Layout {
+  const { pageSize, ports, queues, frameSize, framesPerWorker, ringEntries } = geometry;
+  const pages = (bytes: number): number => Math.ceil(bytes / pageSize) * pageSize;
+  const lines = (bytes: number): number => Math.ceil(bytes / LINE) * LINE;
+  let end = 0;
+  const reserve = (bytes: number): number => {
+    const at = end;
+    end += lines(bytes);
+    return at;
+  };
+
+  reserve(MODULE_STATIC_BYTES);
+  const control = reserve(pageSize);
+  const journalHead = reserve(LINE);
+  const journal = reserve(JOURNAL_RECORDS * JOURNAL_RECORD_BYTES);
+  const checkpointHead = reserve(LINE);
+  const checkpointBytes = CHECKPOINT_BYTES + ports * CHECKPOINT_PORT_BYTES;
+  const checkpoints = reserve(2 * checkpointBytes);
+  const descriptorEntries = DESCRIPTORS.group + ports * (DESCRIPTORS.port + queues * DESCRIPTORS.queue);
+  const descriptors = reserve(4 * descriptorEntries);
+  const workers = reserve(queues * WORKER_BYTES);
+  const blocks = reserve(ports * queues * QUEUE_BYTES);
+  const slots = reserve(ports * queues * SLOT_PATHS.length * PATH_BYTES);
+  const bursts = reserve(queues * lines(BURST_BYTES));
+  const stacks = reserve(queues * lines(framesPerWorker * 4));
+  const holders = reserve(queues * framesPerWorker * 2);
+  const tables = reserve(ports * RETA_ENTRIES);
+  const macs = reserve(ports * MAC_STRIDE);
+
+  const powerOfTwo = (wanted: number, least: number, most: number): number =>
+    Math.min(most, Math.max(least, 2 ** Math.floor(Math.log2(wanted))));
+  const pairs = queues * queues;
+  const laneEntries = powerOfTwo(LANE_BUDGET / (ports * pairs), 64, 2048);
+  const laneBytes = LANE.entries + laneEntries * LANE_ENTRY;
+  const homeEntries = 2 ** Math.ceil(Math.log2(framesPerWorker));
+  const homeBytes = LANE.entries + lines(homeEntries * 4);
+  const replayBytes = LANE.entries + REPLAY_ENTRIES * LANE_ENTRY;
+  const replays = reserve(ports * queues * replayBytes);
+  // One queue has nobody to hand anything to.
+  const lanes = reserve(queues === 1 ? 0 : ports * pairs * laneBytes);
+  const homes = reserve(queues === 1 ? 0 : pairs * homeBytes);
+  const deliveryEntries = powerOfTwo(DELIVERY_BUDGET / (ports * queues), 32, 512);
+  const deliveryBytes = LANE.entries + deliveryEntries * frameSize;
+  const bells = reserve(ports * LINE);
+  const deliveries = reserve(ports * queues * deliveryBytes);
+  const relayBytes = LANE.entries + RELAY_ENTRIES * frameSize;
+  const relays = reserve(queues * RELAYS * relayBytes);
+  const areas = reserve(queues * MODULE_AREA_BYTES);
+
+  // Descriptors are 8 bytes in FILL and COMPLETION, 16 in RX and TX. The tap's CQ (16 bytes an entry) and SQEs (64)
+  // take all and a quarter as many entries: the same room.
+  const rooms = [8, 16, 16, 8].map((stride) => pages(RING_HEAD + ringEntries * stride));
+  const ringOffsets = rooms.map((_, ring) => rooms.slice(0, ring).reduce((a, b) => a + b, 0));
+  const slotRings = rooms.reduce((a, b) => a + b, 0);
+  end = pages(end);
+  const rings = reserve(ports * queues * SLOT_PATHS.length * slotRings);
+  end = pages(end);
+  const frames = end;
+  const framesBytes = queues * framesPerWorker * frameSize;
+  end += framesBytes;
+  const hosts = reserve(ports * queues * HOST_BUFFERS * HOST_BUFFER_BYTES);
+  const longBytes = LONG_HEAD_BYTES + LONG_READS * HOST_BUFFER_BYTES;
+  const longs = reserve(ports * queues * longBytes);
+
+  const slotNumber = (port: number, queue: number, path: PathId): number =>
+    (port * queues + queue) * SLOT_PATHS.length + (path - 1);
+
+  return {
+    geometry,
+    bytes: end,
+    control,
+    journalHead,
+    journal,
+    journalRecordBytes: JOURNAL_RECORD_BYTES,
+    ...{ checkpointHead, checkpointBytes, checkpoint: (copy) => checkpoints + copy * checkpointBytes },
+    ...{ descriptors, descriptorEntries },
+    frames,
+    framesBytes,
+    holders,
+    worker: (queue) => workers + queue * WORKER_BYTES,
+    queue: (port, queue) => blocks + (port * queues + queue) * QUEUE_BYTES,
+    slot: (port, queue, path) => slots + slotNumber(port, queue, path) * PATH_BYTES,
+    burst: (queue) => bursts + queue * lines(BURST_BYTES),
+    moduleArea: (queue) => areas + queue * MODULE_AREA_BYTES,
+    poolStack: (queue) => stacks + queue * lines(framesPerWorker * 4),
+    ring: (port, queue, path, ring) => rings + slotNumber(port, queue, path) * slotRings + ringOffsets[ring]!,
+    ringRoom: (ring) => rooms[ring]!,
+    ...{ laneEntries, homeEntries, deliveryEntries, copyBytes: frameSize },
+    macs,
+    redirection: (port) => tables + port * RETA_ENTRIES,
+    lane: (port, from, to) => lanes + ((port * queues + from) * queues + to) * laneBytes,
+    homeLane: (from, to) => homes + (from * queues + to) * homeBytes,
+    replay: (port, queue) => replays + (port * queues + queue) * replayBytes,
+    delivery: (port, queue) => deliveries + (port * queues + queue) * deliveryBytes,
+    deliveryBell: (port) => bells + port * LINE,
+    relay: (queue, relay) => relays + (queue * RELAYS + relay) * relayBytes,
+    hostBuffers: (port, queue) => hosts + (port * queues + queue) * HOST_BUFFERS * HOST_BUFFER_BYTES,
+    longPackets: (port, queue) => longs + (port * queues + queue) * longBytes,
+  };
+}
