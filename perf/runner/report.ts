@@ -1,10 +1,10 @@
 /**
  * The results as text: a table for a terminal, and the tables and plots that `--publish` puts into perf/.
  *
- * Publishing replaces what is between two marks of perf/README.md, and nothing else there; it draws the plots in
- * perf/plots/, and keeps the samples behind both in perf/published.json.
+ * Publishing replaces what is between marks of the pages, and nothing else there; it draws the plots in perf/plots/, and
+ * keeps the samples behind both in perf/published.json.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../src/kernel/shim.ts';
 import { plots } from './plots.ts';
@@ -88,32 +88,45 @@ export function figure(value: number | null): string {
   return value.toFixed(size >= 10 ? 1 : size >= 1 ? 2 : 3);
 }
 
+/** The results in short: the first line of each row, and every goal that is missed. */
+export const headlines = (shown: readonly Shown[]): readonly Shown[] =>
+  shown.map(({ row, lines }) => ({ row, lines: lines.filter((line, i) => i === 0 || line.met === false) }));
+
+/** Pages with tables between marks: those that are there get the parts that they have marks for. */
+const PAGES = ['perf/README.md', 'docs/performance/README.md'];
+const PLOTS = 'perf/plots';
+
 /** @returns the files it wrote, from the package's root */
 export function publish(shown: readonly Shown[], results: Results): string[] {
   const { machine, began, runs } = results;
   const place = `${inWords(machine)}; ${began.slice(0, 10)}, commit ${machine.commit}.`;
-  const page = join('perf', 'README.md');
-  const samples = join('perf', 'published.json');
-  const folder = join('perf', 'plots');
-  const written = readFileSync(join(packageRoot, page), 'utf8');
-  const withRows = between(written, 'rows', rowTable(ROWS));
-  const files: Record<string, string> = {
-    [page]: between(withRows, 'results', `${markdownTable(shown)}\n\n${place}`),
-    [samples]: `${JSON.stringify(results)}\n`,
+  const parts = {
+    rows: rowTable(ROWS),
+    headlines: `${markdownTable(headlines(shown))}\n\n${place}`,
+    results: `${markdownTable(shown)}\n\n${place}`,
   };
+  const files: Record<string, string> = { 'perf/published.json': `${JSON.stringify(results)}\n` };
+  for (const page of PAGES.filter((page) => existsSync(join(packageRoot, page)))) {
+    let text = readFileSync(join(packageRoot, page), 'utf8');
+    for (const [part, table] of Object.entries(parts))
+      if (text.includes(marksOf(part)[0])) text = between(text, part, table);
+    files[page] = text;
+  }
   for (const [name, svg] of Object.entries(plots({ lines: shown.flatMap(({ lines }) => lines), runs })))
-    files[join(folder, `${name}.svg`)] = svg;
-  mkdirSync(join(packageRoot, folder), { recursive: true });
+    files[`${PLOTS}/${name}.svg`] = svg;
+  mkdirSync(join(packageRoot, PLOTS), { recursive: true });
   for (const [file, text] of Object.entries(files)) writeFileSync(join(packageRoot, file), text);
   return Object.keys(files);
 }
 
+const marksOf = (part: string): readonly [begin: string, end: string] => [
+  `<!-- perf ${part}: written by npm run perf -- --publish -->`,
+  `<!-- perf ${part}: end -->`,
+];
+
 /** A page with the text between the two marks of `part` replaced. @throws Error of a page without them */
 export function between(page: string, part: string, text: string): string {
-  const [begin, end] = [
-    `<!-- perf ${part}: written by npm run perf -- --publish -->`,
-    `<!-- perf ${part}: end -->`,
-  ];
+  const [begin, end] = marksOf(part);
   const [from, to] = [page.indexOf(begin), page.indexOf(end)];
   if (from < 0 || to < from) throw new Error(`there are no marks ${begin} … ${end} to write between`);
   return `${page.slice(0, from + begin.length)}\n${text}\n${page.slice(to)}`;

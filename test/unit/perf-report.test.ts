@@ -1,7 +1,7 @@
 import { parseHTML } from 'linkedom';
 import { describe, expect, it } from 'vitest';
 import { goalsPlot } from '../../perf/runner/plots.ts';
-import { between, figure, markdownTable, rowTable, textTable } from '../../perf/runner/report.ts';
+import { between, figure, headlines, markdownTable, rowTable, textTable } from '../../perf/runner/report.ts';
 import { lockMachine, type Results, writeResults } from '../../perf/runner/results.ts';
 import { comparisons, type Row } from '../../perf/runner/row.ts';
 import { ROWS } from '../../perf/runner/rows.ts';
@@ -49,6 +49,11 @@ describe('the report', () => {
       '| `tap`: echo | 1.50 Mpps | 0.500 Mpps | 3 | ≥ 1.5 met | 5, 4 % |',
     );
     expect(markdownTable(shown)).toContain('failed: dpdk: gone');
+  });
+
+  it('is the first line of each row and the missed goals, in short', () => {
+    const lines = [failed, line({}), missed, line({ name: 'tap:c' })];
+    expect(headlines([{ row, lines }])).toEqual([{ row, lines: [failed, missed] }]);
   });
 
   it('replaces what lies between its marks, and nothing else', () => {
