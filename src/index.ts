@@ -13,6 +13,6 @@ export type {
   RssMode,
   SharedOptions,
 } from './options.ts';
-export type { PathDescription } from './paths/path.ts';
+export type { PathDescription } from './paths/device.ts';
 export { openPort, openPorts, type Port } from './port.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

@@ -9,7 +9,7 @@ import { takeLease } from '../src/datapath/lease.ts';
 import { runWorker } from '../src/datapath/worker.ts';
 import { TwinpathError } from '../src/errors.ts';
 import { Burst } from '../src/handler/burst.ts';
-import { bound } from '../src/handler/handler.ts';
+import { bound } from '../src/handler/jit.ts';
 import { type LoadedHandler, loadHandler } from '../src/handler/load-handler.ts';
 import host from '../src/handlers/host.ts';
 import { waivePrecedence } from '../src/kernel/niceness.ts';

@@ -4,7 +4,8 @@
  */
 import { setImmediate as eventLoop } from 'node:timers/promises';
 import { Burst } from '../../src/handler/burst.ts';
-import { bound, type Handler } from '../../src/handler/handler.ts';
+import type { Handler } from '../../src/handler/handler.ts';
+import { bound } from '../../src/handler/jit.ts';
 import { create } from '../../src/handlers/reflect.ts';
 import { EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import type { Link } from '../../src/kernel/rtnetlink.ts';
@@ -52,7 +53,7 @@ export class BarePaths {
     const context = { queue: 0, queues: 1, macs: [], burst: this.#burst };
     this.#reflect = bound(create({}, context), this.#burst);
     this.#queues = links.map(
-      (_, i) => attach(shim, memory, this.#pool, { port: 0, queue: 0, path: PATHS[i]! })!,
+      (_, i) => attach({ shim, memory, pool: this.#pool }, { port: 0, queue: 0, path: PATHS[i]! })!,
     );
     for (const queue of this.#queues) queue.refill();
     for (const device of this.#devices) device.arm();
@@ -67,10 +68,10 @@ export class BarePaths {
         bytes.fill(0, at, at + BYTES);
         bytes.set([2, 0x15, 0x5d, 0x77, 0, 2, 2, 0x15, 0x5d, 0x77, 0, 1], at);
         view.setUint16(at + 12, 0x88b5);
-        queue.push(at, BYTES);
+        queue.tx.push(at, BYTES);
         this.#pool.remove(1);
       }
-      queue.flush();
+      queue.tx.flush();
     }
   }
 
@@ -97,10 +98,10 @@ export class BarePaths {
   #round(): number {
     let handled = 0;
     for (const queue of this.#queues) {
-      if (queue.room(BURST) === BURST && queue.ready(BURST) > 0) handled += this.#pollPath(queue);
-      queue.complete();
+      if (queue.tx.room(BURST) === BURST && queue.rx.ready(BURST) > 0) handled += this.#pollPath(queue);
+      queue.tx.complete();
       queue.refill();
-      const result = queue.flush();
+      const result = queue.tx.flush();
       if (result < 0) throw new Error(`the kernel refused to send: errno ${-result}`);
     }
     return handled;
@@ -108,12 +109,12 @@ export class BarePaths {
 
   #pollPath(queue: PathQueue): number {
     const burst = this.#burst;
-    const count = queue.receiveBurst!(burst.at, BURST);
+    const count = queue.rx.receiveBurst!(burst.at, BURST);
     burst.begin(count);
     this.#reflect(burst);
-    const pushed = queue.pushBurst!(burst.at, 0, count, LONGEST);
+    const pushed = queue.tx.pushBurst!(burst.at, 0, count, LONGEST);
     if (pushed !== count) throw new Error(`${count - pushed} of ${count} packets could not be sent`);
-    queue.release();
+    queue.rx.release();
     return count;
   }
 }

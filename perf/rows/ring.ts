@@ -10,6 +10,7 @@ import { Dispatch } from '../../src/datapath/dispatch.ts';
 import { Burst } from '../../src/handler/burst.ts';
 import { loadHandler } from '../../src/handler/load-handler.ts';
 import { openPort } from '../../src/index.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, Path, TURN } from '../../src/memory/layout.ts';
@@ -62,25 +63,34 @@ const bareLoop =
     const delivery = new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory);
     const exits = { ports: [], relays: [] };
     const address = { port: 0, queue: 0, exits, delivery };
-    const dispatch = new Dispatch({ memory, pool, burst, handler: handle, turn, failed, ...address });
+    const dispatch = new Dispatch({
+      shim: loadShim(),
+      memory,
+      pool,
+      burst,
+      handler: handle,
+      turn,
+      failed,
+      ...address,
+    });
     dispatch.out = queue;
     for (let i = 0; i < CIRCULATING; i++) {
-      const frame = dispatch.take();
+      const frame = dispatch.frames.take();
       memory.bytes.fill(i, frame, frame + BYTES);
-      dispatch.post(frame, BYTES);
+      dispatch.frames.post(frame, BYTES);
     }
-    queue.flush();
+    queue.tx.flush();
     const run = (bursts: number): number => {
       let packets = 0;
       for (let n = 0; n < bursts; n++) {
-        if (queue.room(BURST) < BURST) throw new Error('the ring is full');
+        if (queue.tx.room(BURST) < BURST) throw new Error('the ring is full');
         if (turn === undefined) {
-          const count = queue.receiveBurst(burst.at, BURST);
+          const count = queue.rx.receiveBurst(burst.at, BURST);
           dispatch.run(count, Path.VF);
-          queue.release();
+          queue.rx.release();
           packets += count;
-        } else packets += dispatch.turn(queue, queue.turn, TURN);
-        queue.flush();
+        } else packets += dispatch.inPlace.run(queue, queue.turn, TURN);
+        queue.tx.flush();
       }
       return packets;
     };

@@ -5,7 +5,7 @@
 import { KERNEL_COUNTERS, kernelCounters } from '../memory/counters.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { PathDevice } from '../paths/path.ts';
+import type { PathDevice } from '../paths/device.ts';
 
 export class KernelDrops {
   readonly #doubles: Float64Array;

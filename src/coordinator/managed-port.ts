@@ -19,7 +19,7 @@ import { pathCounters } from '../memory/counters.ts';
 import type { Reason } from '../memory/journal.ts';
 import { Doubt, PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
-import type { PathDescription, PathDevice } from '../paths/path.ts';
+import type { PathDescription, PathDevice } from '../paths/device.ts';
 import { Bypass } from './bypass.ts';
 import type { KernelDrops } from './kernel-drops.ts';
 import { type LinkNews, type PlainError, plain } from './messages.ts';

@@ -4,9 +4,9 @@
  */
 import { Path, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import type { PathDevice } from '../paths/device.ts';
 import { MemoryDevice } from '../paths/memory/device.ts';
 import { LoopDevice } from '../paths/memory/loop.ts';
-import type { PathDevice } from '../paths/path.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
 
 export interface MemoryHoldings {

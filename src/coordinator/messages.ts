@@ -9,7 +9,7 @@ import type { SharedMemory } from '../memory/geometry.ts';
 import type { Failover } from '../memory/journal.ts';
 import type { PathName } from '../memory/layout.ts';
 import type { Settings } from '../options.ts';
-import type { PathDescription } from '../paths/path.ts';
+import type { PathDescription } from '../paths/device.ts';
 import type { Latch } from './latch.ts';
 
 /** The supervisor thread's `workerData`. */

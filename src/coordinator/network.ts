@@ -4,7 +4,7 @@
  */
 import type { TwinpathError } from '../errors.ts';
 import type { PathId } from '../memory/layout.ts';
-import type { PathDevice } from '../paths/path.ts';
+import type { PathDevice } from '../paths/device.ts';
 import type { Report } from '../paths/upkeep.ts';
 
 /** A network device that a path could use, as it is at this moment. */

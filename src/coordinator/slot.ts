@@ -2,7 +2,7 @@
 import type { Reason } from '../memory/journal.ts';
 import { Path, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { PathDevice } from '../paths/path.ts';
+import type { PathDevice } from '../paths/device.ts';
 import { KernelDrops } from './kernel-drops.ts';
 import type { Endpoint } from './network.ts';
 

@@ -3,68 +3,61 @@
  *
  * Whoever takes a frame passes it on or frees it: after {@link Dispatch.run} every frame of the burst is
  * on its way out, staged on a path, or back in the pool; and each packet that went nowhere is in exactly
- * one counter. Packets of the host path are another matter: see borrowed.ts.
+ * one counter. Packets of the host path are another matter: see host-packets.ts.
  *
  * One object for each (port, worker). Belongs to the worker thread.
  */
 
-import type { Burst, FrameSource } from '../handler/burst.ts';
+import type { Burst } from '../handler/burst.ts';
 import type { Handler, TurningHandler } from '../handler/handler.ts';
 import { DELIVER, FAILED, FORWARD, PASS, TX } from '../handler/verdict.ts';
 import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import { BURST, HEADROOM, type PathId, RESERVED } from '../memory/layout.ts';
+import { HEADROOM, Path, type PathId, RESERVED } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { handlingWord } from '../memory/words.ts';
-import type { PathQueue, PathTurn } from '../paths/path.ts';
-import { Borrowed } from './borrowed.ts';
-import type { Exits } from './exits.ts';
-
-/** Ethernet header: a shorter frame is none. */
-const SHORTEST = 14;
-
-/** What a worker tells about exceptions of its handler. Called rarely; may be slow. */
-export type HandlerFailure = (error: unknown, times: number) => void;
+import { ETHERNET_BYTES } from '../net/ethernet.ts';
+import type { PathQueue } from '../paths/path.ts';
+import type { Accepting, Exits } from './exits.ts';
+import { HandlerCall, type HandlerFailure } from './handler-call.ts';
+import { HandlerFrames } from './handler-frames.ts';
+import { HostPackets } from './host-packets.ts';
+import { InPlace } from './in-place.ts';
+import type { Scope } from './scope.ts';
 
 /** Why a packet that a dead worker had in hand goes nowhere. */
 export type DeathCounter = 'dropStuck' | 'dropWorkerDied';
 
-export interface DispatchContext {
-  readonly memory: Memory;
-  readonly pool: FramePool;
-  readonly burst: Burst;
+export interface DispatchContext extends Scope {
   readonly handler: Handler;
   readonly turn?: TurningHandler | undefined;
   readonly failed: HandlerFailure;
-  readonly port: number;
-  readonly queue: number;
   readonly exits: Exits;
   /** To the application. */
   readonly delivery: CopySender;
 }
 
-export class Dispatch implements FrameSource {
+export class Dispatch implements Accepting {
   /** The way to the machine's own stack. */
   host: PathQueue | undefined;
+  /** Frames for packets that the handler makes itself. */
+  readonly frames: HandlerFrames;
+  /** The handler's own loop over the rings, if it has one. */
+  readonly inPlace: InPlace;
 
   readonly #burst: Burst;
   readonly #pool: FramePool;
   readonly #handler: Handler;
-  readonly #turn: TurningHandler | undefined;
-  readonly #failed: HandlerFailure;
+  readonly #call: HandlerCall;
   readonly #exits: Exits;
   readonly #delivery: CopySender;
-  readonly #borrowed: Borrowed;
+  readonly #hostPackets: HostPackets;
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<QueueCounter>;
-  readonly #handlingAt: number;
-  readonly #beatAt: number;
-  readonly #stuckAt: number;
-  readonly #frames: number;
+  readonly #framesAt: number;
   readonly #kernels: Kernels;
   readonly #memory: Memory;
   /** Bytes of a packet that a frame holds, and that the path sends: see `longest` of the path slot. */
@@ -74,32 +67,24 @@ export class Dispatch implements FrameSource {
   readonly #port: number;
   readonly #queue: number;
   #out: PathQueue | undefined;
-  /** Slots of the way out that a turn may be writing to. */
-  #turning = 0;
-  /** What the handler has sent in a turn, offset and length of each: it follows what the turn sends. */
-  readonly #posted: number[] = [];
-  #nextReport = 1;
 
   constructor(context: DispatchContext) {
     const { memory, port, queue } = context;
     const { layout } = memory;
-    const worker = memory.workers[queue]!;
     this.#burst = context.burst;
     this.#pool = context.pool;
     this.#handler = context.handler;
-    this.#turn = context.turn;
-    this.#failed = context.failed;
+    this.#call = new HandlerCall(context, context.failed);
     this.#exits = context.exits;
     this.#delivery = context.delivery;
-    this.#borrowed = new Borrowed(context, this);
+    this.#hostPackets = new HostPackets(context, this);
+    this.frames = new HandlerFrames(context, this);
+    this.inPlace = new InPlace(context, this, this.frames, this.#call);
     this.#words = memory.words;
     this.#bytes = memory.bytes;
     this.#doubles = memory.doubles;
     this.#counter = queueCounters(memory, port, queue);
-    this.#handlingAt = worker.at('handling');
-    this.#beatAt = worker.at('beat');
-    this.#stuckAt = worker.at('stuck');
-    this.#frames = layout.frames;
+    this.#framesAt = layout.frames;
     this.#kernels = kernelsOf(memory);
     this.#memory = memory;
     this.#longest = layout.geometry.frameSize - HEADROOM;
@@ -120,6 +105,11 @@ export class Dispatch implements FrameSource {
     this.lookUp();
   }
 
+  /** Bytes of the longest packet that the way out sends, as of the last {@link lookUp}. */
+  get limit(): number {
+    return this.#limit;
+  }
+
   /** Looks how long a packet may be on that path: once a round, since its MTU may change. */
   lookUp(): void {
     this.#limit = this.#limitAt < 0 ? this.#longest : this.#words[this.#limitAt]!;
@@ -129,96 +119,42 @@ export class Dispatch implements FrameSource {
    * Handles the first `count` packets of the burst's arrays, which came by `path`.
    *
    * @param source where they still lie, for the one who replaces a worker that is stuck: the path, or the lane
-   * @param borrowed whether they lie in buffers that are not the pool's
    */
-  run(count: number, path: PathId, source: number = path, borrowed = false): void {
+  run(count: number, path: PathId, source: number = path): void {
     const burst = this.#burst;
-    burst.bind(this);
-    this.#kernels.begin(burst.at, this.#port, path, borrowed);
+    const ofHost = source === Path.HOST;
+    burst.bind(this.frames);
+    this.#kernels.begin(burst.at, this.#port, path, ofHost);
     burst.open(count);
     this.#doubles[this.#counter.bursts]!++;
     for (;;) {
-      this.#handling(source, burst.length);
+      this.#call.begin(source, burst.length);
       const done = this.#handle();
-      if (this.#words[this.#stuckAt] !== 0) this.#park();
-      this.#words[this.#handlingAt] = 0;
-      if (borrowed) this.#borrowed.settle(done, this.#out);
-      else this.#settle(done);
+      this.#call.end();
+      if (ofHost) this.#hostPackets.settle(done, this.#out);
+      else this.settle(done);
       if (done >= burst.length) return;
       burst.shift(done);
     }
   }
 
-  /**
-   * Handles up to `most` packets of the path that owns the queue in the handler's own loop, from one of its rings to
-   * the other. Returns how many, those that a trap has cost included.
-   */
-  turn(path: PathQueue, turn: PathTurn, most: number): number {
-    const words = this.#words;
-    const count = turn.begin(most);
-    if (count === 0) return 0;
-    this.#doubles[this.#counter.bursts]!++;
-    this.#turning = count;
-    this.#handling(path.path, count, true);
-    let trapped = false;
-    try {
-      this.#turn!(this, turn.at, turn.from, turn.to, count);
-    } catch (error) {
-      this.#blame(error);
-      trapped = true;
-    }
-    if (words[this.#stuckAt] !== 0) this.#park();
-    words[this.#handlingAt] = 0;
-    this.#turning = 0;
-    const { done } = turn;
-    const left = turn.end();
-    if (left > 0) this.#settleLeft(left, path.path);
-    if (this.#posted.length > 0) this.#pushPosted();
-    path.release();
-    return trapped ? done + this.#dropFailed(path, count - done) : done;
-  }
-
   /** An empty burst from which a handler that ticks can send. */
   tick(call: (burst: Burst, port: number) => void): void {
     const burst = this.#burst;
-    burst.bind(this);
+    burst.bind(this.frames);
     burst.begin(0);
     this.#doubles[this.#counter.ticks]!++;
-    this.#handling(0, 0);
+    this.#call.begin(0, 0);
     try {
       call(burst, this.#port);
     } catch (error) {
-      this.#blame(error);
+      this.#call.blame(error);
     }
-    if (this.#words[this.#stuckAt] !== 0) this.#park();
-    this.#words[this.#handlingAt] = 0;
-  }
-
-  take(): number {
-    const pool = this.#pool;
-    if (pool.count === 0) {
-      this.#doubles[this.#counter.sendRefused]!++;
-      return -1;
-    }
-    return this.takeFrame();
-  }
-
-  post(offset: number, length: number): boolean {
-    const out = this.#out;
-    const room = this.#turning + this.#posted.length / 2 + 1;
-    if (out === undefined || length < SHORTEST || length > this.#limit || out.room(room) < room) {
-      this.#doubles[this.#counter.sendRefused]!++;
-      this.put(offset);
-      return false;
-    }
-    if (this.#turning > 0) this.#posted.push(offset, length);
-    else out.push(offset, length);
-    this.#doubles[this.#counter.sent]!++;
-    return true;
+    this.#call.end();
   }
 
   put(offset: number): void {
-    this.#pool.put(offset - this.#frames);
+    this.#pool.put(offset - this.#framesAt);
   }
 
   /** Sends a packet taken back from a path that went away. Its counters stay with that path. */
@@ -230,12 +166,12 @@ export class Dispatch implements FrameSource {
     }
     // The new path is ours alone at this moment, so a few rounds always make room; unless it is broken.
     for (let round = 0; out !== undefined && round < 16; round++) {
-      if (out.room(1) === 1) {
-        out.push(offset, length);
+      if (out.tx.room(1) === 1) {
+        out.tx.push(offset, length);
         return;
       }
-      out.flush();
-      out.complete();
+      out.tx.flush();
+      out.tx.complete();
     }
     this.#doubles[out === undefined ? this.#counter.dropNoPath : this.#counter.dropTxFull]!++;
     this.put(offset);
@@ -244,7 +180,7 @@ export class Dispatch implements FrameSource {
   /** Sends a packet whose frame is passed on or freed, whatever happens, and counts why it was not. */
   transmit(offset: number, length: number): void {
     const out = this.#out;
-    if (length < SHORTEST || length > this.#limit) {
+    if (length < ETHERNET_BYTES || length > this.#limit) {
       const tooLong = length > this.#limit && length <= this.#longest;
       this.#drop(offset, tooLong ? this.#counter.dropTooLong : this.#counter.dropBadLength);
       return;
@@ -253,16 +189,16 @@ export class Dispatch implements FrameSource {
       this.#drop(offset, this.#counter.dropNoPath);
       return;
     }
-    if (out.room(1) < 1) {
+    if (out.tx.room(1) < 1) {
       // Several packets may be made of one, more than there was room for when the burst began.
-      out.flush();
-      out.complete();
-      if (out.room(1) < 1) {
+      out.tx.flush();
+      out.tx.complete();
+      if (out.tx.room(1) < 1) {
         this.#drop(offset, this.#counter.dropTxFull);
         return;
       }
     }
-    out.push(offset, length);
+    out.tx.push(offset, length);
   }
 
   /** A packet that has come to this port from another one. */
@@ -298,25 +234,13 @@ export class Dispatch implements FrameSource {
     this.#doubles[this.#counter[why]]! += packets;
   }
 
-  /** Says that the handler is called, and with what. */
-  #handling(source: number, packets: number, turn = false): void {
-    const words = this.#words;
-    words[this.#beatAt] = (words[this.#beatAt]! + 1) | 0;
-    words[this.#handlingAt] = handlingWord(this.#port, source, packets, turn);
-  }
-
   /** A frame of the pool, in hand: offset of its first packet byte. Only if there is one. */
   takeFrame(): number {
     const pool = this.#pool;
     const address = pool.peek(0);
     pool.give(address, pool.hand);
     pool.remove(1);
-    return this.#frames + address + HEADROOM;
-  }
-
-  /** The handler has returned after all, but too late: another worker is about to go on from here. */
-  #park(): never {
-    for (;;) Atomics.wait(this.#words, this.#stuckAt, 1);
+    return this.#framesAt + address + HEADROOM;
   }
 
   /** Calls the handler. Returns how many packets of the burst are decided. */
@@ -326,7 +250,7 @@ export class Dispatch implements FrameSource {
       this.#handler(burst);
       return burst.length;
     } catch (error) {
-      this.#blame(error);
+      this.#call.blame(error);
       // The packet it looked at last is the one it failed on. A handler that reads the arrays itself
       // leaves no such trace, and then the whole burst counts as failed.
       const culprit = burst.cursor;
@@ -337,48 +261,15 @@ export class Dispatch implements FrameSource {
     }
   }
 
-  #blame(error: unknown): void {
-    const times = ++this.#doubles[this.#counter.handlerErrors]!;
-    if (times < this.#nextReport) return;
-    this.#nextReport = times * 2; // the first, then ever more rarely: an error a packet must not flood
-    this.#failed(error, times);
-  }
-
-  /** Carries out the verdicts on what a turn has left in the burst. */
-  #settleLeft(count: number, path: PathId): void {
-    const burst = this.#burst;
-    burst.open(count);
-    burst.port.fill(this.#port, 0, count);
-    burst.path.fill(path, 0, count);
-    this.#settle(count);
-  }
-
-  #pushPosted(): void {
-    const posted = this.#posted;
-    for (let i = 0; i < posted.length; i += 2) this.#out!.push(posted[i]!, posted[i + 1]!);
-    posted.length = 0;
-  }
-
-  /** Drops the portion of a turn in which the handler has trapped: as much as the trap of a burst costs. */
-  #dropFailed(path: PathQueue, most: number): number {
-    const burst = this.#burst;
-    const count = path.receive(burst.offset, burst.bytes, Math.min(most, BURST));
-    burst.open(count);
-    burst.verdict.fill(FAILED, 0, count);
-    this.#settle(count);
-    path.release();
-    return count;
-  }
-
   /** Carries out the verdicts of the first `count` packets. */
-  #settle(count: number): void {
+  settle(count: number): void {
     const { offset, bytes, verdict, target, at } = this.#burst;
-    const out = this.#out;
+    const tx = this.#out?.tx;
     let dropped = 0;
     for (let i = 0; i < count; i++) {
       const decided = verdict[i]!;
-      if (decided === TX && out?.pushBurst !== undefined) {
-        const pushed = out.pushBurst(at, i, count, this.#limit);
+      if (decided === TX && tx?.pushBurst !== undefined) {
+        const pushed = tx.pushBurst(at, i, count, this.#limit);
         if (pushed > 0) {
           i += pushed - 1;
           continue;
@@ -421,8 +312,8 @@ export class Dispatch implements FrameSource {
   #pass(at: number, length: number): void {
     const { host } = this;
     const counter = this.#counter;
-    const room = (at - this.#frames) & (this.#pool.frameSize - 1);
-    if (length < SHORTEST || length > this.#longest || room < RESERVED) {
+    const room = (at - this.#framesAt) & (this.#pool.frameSize - 1);
+    if (length < ETHERNET_BYTES || length > this.#longest || room < RESERVED) {
       this.#drop(at, counter.dropBadLength);
       return;
     }
@@ -430,12 +321,12 @@ export class Dispatch implements FrameSource {
       this.#drop(at, counter.dropNoHost);
       return;
     }
-    if (host.room(1) < 1) {
-      host.flush();
-      host.complete();
+    if (host.tx.room(1) < 1) {
+      host.tx.flush();
+      host.tx.complete();
     }
-    if (host.room(1) < 1) this.#drop(at, counter.dropHostFull);
-    else host.push(at, length);
+    if (host.tx.room(1) < 1) this.#drop(at, counter.dropHostFull);
+    else host.tx.push(at, length);
   }
 
   #forward(target: number, at: number, length: number): void {

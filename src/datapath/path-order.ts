@@ -16,7 +16,7 @@
  * by the newer. The other way round, what another worker has not handed over yet cannot be waited for.
  */
 import { BURST, type PathId, TURN } from '../memory/layout.ts';
-import type { PathQueue } from '../paths/path.ts';
+import type { PathQueue, Receiver } from '../paths/path.ts';
 
 /**
  * Packets of the older path in one round, at most. A round looks at ten words of other threads; with one burst in each
@@ -39,8 +39,13 @@ export const SETTLED = 16;
 /** Handles up to `most` packets of a path and returns how many; -1 if there is no room to send them on. */
 export type Pump<P> = (path: P, most: number) => number;
 
+interface Polled {
+  readonly path: PathId;
+  readonly rx: Pick<Receiver, 'ready' | 'isEmpty'>;
+}
+
 /** One object for each (port, worker). Belongs to the worker thread. */
-export class PathOrder<P extends Pick<PathQueue, 'path' | 'ready' | 'isEmpty'> = PathQueue> {
+export class PathOrder<P extends Polled = PathQueue> {
   readonly #pump: Pump<P>;
   #older: P | undefined;
   #newer: P | undefined;
@@ -71,7 +76,7 @@ export class PathOrder<P extends Pick<PathQueue, 'path' | 'ready' | 'isEmpty'> =
     const older = this.#older;
     const newer = this.#newer;
     if (older === undefined) return 0;
-    const waiting = newer === undefined ? 0 : newer.ready(BURST);
+    const waiting = newer === undefined ? 0 : newer.rx.ready(BURST);
     const pumped = this.#pump(older, ROUND);
     let handled = Math.max(pumped, 0);
     for (let more = pumped; more >= BURST && handled < ROUND; ) {
@@ -112,5 +117,4 @@ export class PathOrder<P extends Pick<PathQueue, 'path' | 'ready' | 'isEmpty'> =
   }
 }
 
-const isEmpty = (path: Pick<PathQueue, 'ready' | 'isEmpty'>): boolean =>
-  path.isEmpty === undefined ? path.ready(1) === 0 : path.isEmpty();
+const isEmpty = ({ rx }: Polled): boolean => (rx.isEmpty === undefined ? rx.ready(1) === 0 : rx.isEmpty());

@@ -19,7 +19,9 @@ import { LaneReceiver, LaneSender } from '../memory/lane.ts';
 import { BURST, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { LaneKind, lanePath, laneSource } from '../memory/words.ts';
+import type { Receiver } from '../paths/path.ts';
 import type { DeathCounter, Dispatch } from './dispatch.ts';
+import type { Scope } from './scope.ts';
 import type { Split } from './split.ts';
 
 /** Where packets of a dead worker lie: a path, what is left of one, or a lane. */
@@ -50,7 +52,7 @@ export class Replay {
   readonly #suspectsAt: number;
   #receiver: LaneReceiver | undefined;
 
-  constructor(memory: Memory, pool: FramePool, burst: Burst, port: number, queue: number) {
+  constructor({ memory, pool, burst, port, queue }: Scope) {
     this.#memory = memory;
     this.#pool = pool;
     this.#burst = burst;
@@ -157,18 +159,17 @@ export function laneAsSource(lane: LaneReceiver): PacketSource {
 /** A path's ring, or what is left of one. */
 export function pathAsSource(path: {
   readonly path: PathId;
-  ready(max: number): number;
-  receive(offset: Int32Array, bytes: Int32Array, max: number): number;
-  release(): void;
+  readonly rx: Pick<Receiver, 'ready' | 'receive' | 'release'>;
 }): PacketSource {
+  const { rx } = path;
   return {
     path: path.path,
-    ready: (max) => path.ready(max),
+    ready: (max) => rx.ready(max),
     read: ({ offset, bytes, hash }, max) => {
-      const count = path.receive(offset, bytes, max);
+      const count = rx.receive(offset, bytes, max);
       hash.fill(0, 0, count);
       return count;
     },
-    release: () => path.release(),
+    release: () => rx.release(),
   };
 }

@@ -18,23 +18,19 @@ import { LaneReceiver, LaneSender } from '../memory/lane.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { LaneKind } from '../memory/words.ts';
+import type { Lanes } from '../paths/proxy-queue.ts';
 import { retaIndex } from '../rss/redirection.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
+import type { Scope } from './scope.ts';
 
-export interface SplitContext {
-  readonly shim: Shim;
-  readonly memory: Memory;
-  readonly pool: FramePool;
-  readonly burst: Burst;
-  readonly port: number;
-  readonly queue: number;
+export interface SplitContext extends Scope {
   /** Undefined: the devices' own spreading is taken as it is. */
   readonly rss: RssHash | undefined;
   /** Whether the queue's worker is one without the port's handler: then it has nothing for itself if it can help it. */
   readonly fallback?: boolean;
 }
 
-export class Split {
+export class Split implements Lanes {
   /** To the other workers, by number; none to oneself. */
   readonly lanes: readonly (LaneSender | undefined)[];
   readonly #shim: Shim;

@@ -12,10 +12,8 @@
  * dropped, and counted.
  */
 
-import type { Burst } from '../handler/burst.ts';
-import type { Shim } from '../kernel/shim.ts';
 import { pathCounters, queueCounters } from '../memory/counters.ts';
-import type { FrameHolder, FramePool } from '../memory/frames.ts';
+import type { FrameHolder } from '../memory/frames.ts';
 import { codeOf, Holder, holderTag, purposeOf, tagOf } from '../memory/holder.ts';
 import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -24,14 +22,9 @@ import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
 import type { LeftQueue } from '../paths/path.ts';
 import type { PortQueue } from './port-queue.ts';
 import { laneAsSource, type Moved, type PacketSource, pathAsSource, Replay } from './replay.ts';
+import type { Scope } from './scope.ts';
 
-interface Site {
-  readonly shim: Shim;
-  readonly memory: Memory;
-  readonly pool: FramePool;
-  readonly burst: Burst;
-  readonly queue: number;
-}
+type Site = Omit<Scope, 'port'>;
 
 /** A ring that died with its thread. */
 interface Orphan {
@@ -48,29 +41,29 @@ interface Waiting {
 }
 
 export function takeOver(site: Site, ports: readonly PortQueue[]): void {
-  const { shim, memory, pool, burst, queue } = site;
+  const { memory, pool, queue } = site;
   const orphans: Orphan[] = [];
   const found: FrameHolder[] = [];
   const later: { port: PortQueue; address: QueueAddress }[] = [];
   const held: number[] = [];
   const unfinished: { address: QueueAddress; left: LeftQueue }[] = [];
-  const replays = ports.map((_, number) => new Replay(memory, pool, burst, number, queue));
+  const replays = ports.map((_, number) => new Replay({ ...site, port: number }));
   ports.forEach((port, number) => {
     // Let go of, and perhaps not closed yet: the kernel may still write to its frames until the order to reclaim.
     for (const path of SLOT_PATHS) {
       if (port.acknowledged.includes(path)) continue;
       held.push(holderTag(queue, number, path));
       const address = { port: number, queue, path };
-      if (leftBehind(memory, address)) unfinished.push({ address, left: adopt(shim, memory, pool, address) });
+      if (leftBehind(memory, address)) unfinished.push({ address, left: adopt(site, address) });
     }
     for (const path of port.acknowledged) {
       const address = { port: number, queue, path };
       if (leftBehind(memory, address)) {
-        const left = adopt(shim, memory, pool, address);
+        const left = adopt(site, address);
         orphans.push({ port, replay: replays[number]!, address, left });
         found.push(left);
       } else if (resumes(memory, address)) {
-        const attached = attach(shim, memory, pool, address)!;
+        const attached = attach(site, address, port.split)!;
         port.adopt(attached);
         found.push(attached);
       } else later.push({ port, address });
@@ -100,13 +93,13 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
 
   // A new tap ring takes frames at once: only now is it known which ones are free.
   for (const { port, address } of later) {
-    const attached = attach(shim, memory, pool, address);
+    const attached = attach(site, address, port.split);
     if (attached !== undefined) port.adopt(attached);
   }
 
   for (const { port, replay, address, left } of orphans) {
     const unsent: Waiting[] = [];
-    left.takeBack((offset, bytes) => unsent.push({ offset, bytes }));
+    left.tx.takeBack((offset, bytes) => unsent.push({ offset, bytes }));
     // In hand: reclaim must not take these for frames the dead ring still held.
     for (const { offset } of unsent) pool.give(offset - memory.layout.frames, pool.hand);
     const received = pathAsSource(left);
@@ -116,11 +109,11 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     left.detach();
     reclaim(site, address, left);
 
-    const fresh = attach(shim, memory, pool, address);
+    const fresh = attach(site, address, port.split);
     if (fresh !== undefined) port.adopt(fresh);
     port.resume();
     for (const { offset, bytes } of unsent) port.dispatch.resend(offset, bytes);
-    port.dispatch.out?.flush();
+    port.dispatch.out?.tx.flush();
   }
   ports.forEach((port, number) => {
     port.resume(replays[number]);

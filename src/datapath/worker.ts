@@ -8,7 +8,7 @@
 
 import type { Burst } from '../handler/burst.ts';
 import type { LoadedHandler } from '../handler/load-handler.ts';
-import { announce } from '../kernel/doorbell.ts';
+import { announce, callCoordinator } from '../kernel/doorbell.ts';
 import { millisBetween, type Shim } from '../kernel/shim.ts';
 import { CopySender } from '../memory/copies.ts';
 import { FramePool } from '../memory/frames.ts';
@@ -16,8 +16,8 @@ import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import { RssHash } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
-import type { HandlerFailure } from './dispatch.ts';
 import type { Exits } from './exits.ts';
+import type { HandlerFailure } from './handler-call.ts';
 import { Idle, type IdleMode } from './idle.ts';
 import { hasLease } from './lease.ts';
 import { PortQueue } from './port-queue.ts';
@@ -50,9 +50,7 @@ const HOUSEKEEPING = 16;
 export function runWorker(context: WorkerContext): boolean {
   const { shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker = 0 } = context;
   const { words, layout } = memory;
-  const ring = new Uint8Array(new BigUint64Array([1n]).buffer);
-  const { attentionFd } = memory.workers[queue]!;
-  const attention = (): void => void shim.write(attentionFd, ring, 8);
+  const attention = (): void => callCoordinator(shim, memory);
 
   const pool = new FramePool(memory, queue);
   const rss = rssKey === undefined ? undefined : new RssHash(memory.view, rssKey);
@@ -127,7 +125,7 @@ export function runWorker(context: WorkerContext): boolean {
       memory.doubles[port.sleeps]!++;
       if (port.restless) restless = true;
       // NB: poll(2) on an AF_XDP socket sends what waits in its ring and keeps the error to itself.
-      for (const path of port.paths) if (!path.backlog) idle.watch(path.fd);
+      for (const { tx, fd } of port.paths) if (!tx.backlog) idle.watch(fd);
     }
     pool.announce();
     idle.sleep(restless, mostSleep, quiet);

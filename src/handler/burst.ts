@@ -3,10 +3,7 @@
  *
  * One burst object per worker, refilled for each call: a handler keeps nothing of it. The arrays are
  * fixed-length views, so the same words serve a handler in WebAssembly. Belongs to the worker thread.
- *
- * NB: `declare` on a field, here and in Packet, keeps the compiler from writing `undefined` to it first. What is
- * written once is a constant to V8: where the burst is known (see `bound` in handler.ts), it needs no load, no check of the
- * array's kind and no load of its length, which is half of what a short handler costs. #private fields cannot have that.
+ * NB: `declare` on a field, here and in Packet: see jit.ts.
  */
 import { BURST } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';

@@ -1,6 +1,5 @@
 /** What an application writes: a module that each queue worker imports. */
 import type { Burst, FrameSource } from './burst.ts';
-import { gated } from './gate.ts';
 
 /**
  * Called with every burst (1 to 64 packets, all of one port and one path) on the queue's own thread.
@@ -10,16 +9,6 @@ import { gated } from './gate.ts';
  * that throws without having called `burst.packet` loses the whole burst.
  */
 export type Handler = (burst: Burst) => void;
-
-/**
- * The handler as it is called: with the one burst of its worker, and as code of its own (see gate.ts). V8 compiles a
- * closure's constants in, and inlines a short handler here: its accesses to the burst's arrays and to packets then cost
- * less. One that takes no argument has its burst from `create` and is such a closure itself. Only while this is called
- * once a thread: for a second closure V8 makes code for both.
- */
-export function bound(handler: Handler, burst: Burst): Handler {
-  return gated(handler.length === 0 ? handler : () => handler(burst));
-}
 
 /**
  * A handler that also wants to be called when nothing arrives: to send packets of its own, to let entries of a

@@ -4,14 +4,8 @@ import { TwinpathError } from '../errors.ts';
 import { macsOf } from '../memory/macs.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Burst } from './burst.ts';
-import {
-  bound,
-  type Handler,
-  type HandlerContext,
-  type HandlerModule,
-  type TickingHandler,
-  type TurningHandler,
-} from './handler.ts';
+import type { Handler, HandlerContext, HandlerModule, TickingHandler, TurningHandler } from './handler.ts';
+import { bound } from './jit.ts';
 import { wasmHandler } from './wasm-handler.ts';
 import { isWasm } from './wasm-module.ts';
 

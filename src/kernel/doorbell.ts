@@ -26,6 +26,11 @@ export function closeDoorbells(shim: Shim, { words, workers }: Memory): void {
   }
 }
 
+/** Has the coordinator look at what workers have written. */
+export function callCoordinator(shim: Shim, { workers }: Memory): void {
+  shim.write(workers[0]!.attentionFd, ONE, 8);
+}
+
 export function ringDoorbell(shim: Shim, memory: Memory, queue: number): void {
   const { words, workers } = memory;
   const worker = workers[queue]!;

@@ -1,49 +1,62 @@
 /** Which path queue serves an open path slot. Worker only. */
+import { callCoordinator } from '../kernel/doorbell.ts';
 import { kernelIsAtLeast } from '../kernel/release.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { passedOver } from '../kernel/xdp-statistics.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { Driver, type QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { XskQueue } from './af-xdp/queue.ts';
 import { HostQueue } from './host/queue.ts';
 import { LoopQueue } from './memory/loop.ts';
 import type { LeftQueue, PathQueue } from './path.ts';
-import { RingQueue } from './ring-queue.ts';
+import { type Lanes, ProxyQueue } from './proxy-queue.ts';
+import { RingQueue, RingTransmitter } from './ring-queue.ts';
 import { SegmentSender } from './segments.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
 import { UringQueue } from './tap/uring-queue.ts';
 import { UringRemains } from './tap/uring-remains.ts';
 
+/** What a path queue works with. */
+export interface Surroundings {
+  readonly shim: Shim;
+  readonly memory: Memory;
+  readonly pool: FramePool;
+}
+
 /**
  * Attaches to an open slot, continuing where another worker left it if there was one.
  *
+ * @param lanes to the workers that may send for this one
  * @returns undefined if the slot is closed
  */
 export function attach(
-  shim: Shim,
-  memory: Memory,
-  pool: FramePool,
+  { shim, memory, pool }: Surroundings,
   address: QueueAddress,
+  lanes?: Lanes,
 ): PathQueue | undefined {
-  const { port, queue, path } = address;
-  switch (memory.slot(address).driver) {
-    case Driver.AF_XDP:
-      return new RingQueue(
-        ...([memory, pool, port, queue, path] as const),
-        {
-          ...{ kick: shim.xskKick, wake: shim.xskWake, millis: shim.millis },
-          passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd) => passedOver(shim, fd),
-        },
-        SegmentSender.of(shim, memory, address),
-      );
+  const { driver, fd, useUring } = memory.slot(address);
+  switch (driver) {
+    case Driver.AF_XDP: {
+      const end = {
+        ...{ kick: shim.xskKick, wake: shim.xskWake, millis: shim.millis },
+        passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd: number) => passedOver(shim, fd),
+        doubted: () => callCoordinator(shim, memory),
+      };
+      return new XskQueue(memory, pool, address, end, SegmentSender.of(shim, memory, address));
+    }
     case Driver.MEMORY:
-      return new RingQueue(memory, pool, port, queue, path, { kick: () => 0 });
+      return new RingQueue(memory, pool, address, new RingTransmitter(memory, pool, address));
     case Driver.LOOP:
       return new LoopQueue(memory, pool, address);
     case Driver.HOST:
       return new HostQueue(shim, memory, pool, address);
-    case Driver.TAP:
-      return openTap(shim, memory, pool, address);
+    case Driver.TAP: {
+      const opened = useUring === 1 ? UringQueue.open(shim, memory, pool, address) : undefined;
+      return typeof opened === 'object' ? opened : new PlainQueue(shim, memory, pool, address);
+    }
+    case Driver.PROXY:
+      return new ProxyQueue(memory, address, lanes!, fd);
     default:
       return undefined;
   }
@@ -62,15 +75,6 @@ export function leftBehind(memory: Memory, address: QueueAddress): boolean {
 }
 
 /** The io_uring a dead worker left, for reading out. Only if {@link leftBehind}. */
-export function adopt(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): LeftQueue {
+export function adopt({ shim, memory, pool }: Surroundings, address: QueueAddress): LeftQueue {
   return new UringRemains(shim, memory, pool, address);
-}
-
-function openTap(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress): PathQueue {
-  const { port, queue, path } = address;
-  if (memory.slot(address).useUring === 1) {
-    const opened = UringQueue.open(shim, memory, pool, address);
-    if (typeof opened !== 'number') return opened;
-  }
-  return new PlainQueue(shim, memory, pool, port, queue, path);
 }

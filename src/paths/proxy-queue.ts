@@ -4,6 +4,7 @@
  *
  * Its frames are in the lane, and afterwards that worker's: so this counts none. Worker only.
  */
+import type { QueueBlock } from '../memory/blocks.ts';
 import { queueCounters } from '../memory/counters.ts';
 import type { PathLedger } from '../memory/frames.ts';
 import { holderTag } from '../memory/holder.ts';
@@ -11,42 +12,42 @@ import type { LaneSender } from '../memory/lane.ts';
 import type { PathId, QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { LaneKind } from '../memory/words.ts';
-import { NO_ARRIVALS, type PathQueue } from './path.ts';
+import { NO_ARRIVALS, type PathQueue, type Receiver, type Transmitter } from './path.ts';
 
-export class ProxyQueue implements PathQueue {
+/** The lanes out of a worker, for one port. */
+export interface Lanes {
+  /** To the other workers, by number; none to oneself. */
+  readonly lanes: readonly (LaneSender | undefined)[];
+  /** Publishes what is staged in them and tells the receivers. */
+  commit(): void;
+}
+
+export class ProxyQueue implements PathQueue, Receiver, Transmitter {
   readonly path: PathId;
   readonly tag: number;
   readonly fd = NO_ARRIVALS;
+  readonly rx: Receiver = this;
+  readonly tx: Transmitter = this;
   readonly backlog = false;
+  readonly #lanes: Lanes;
   readonly #lane: LaneSender;
-  readonly #publish: () => void;
+  /** Of the queue whose worker sends. */
+  readonly #server: QueueBlock;
   readonly #doubles: Float64Array;
   readonly #handedOver: number;
+  /** The order to leave this path, and how far the lane had been filled when it came. */
+  #order = 0;
   #marked = 0;
 
-  /** @param publish commits the lane and wakes its receiver */
-  constructor(memory: Memory, { port, queue, path }: QueueAddress, lane: LaneSender, publish: () => void) {
+  /** @param server queue whose worker sends */
+  constructor(memory: Memory, { port, queue, path }: QueueAddress, lanes: Lanes, server: number) {
     this.path = path;
     this.tag = holderTag(queue, port, path);
-    this.#lane = lane;
-    this.#publish = publish;
+    this.#lanes = lanes;
+    this.#lane = lanes.lanes[server]!;
+    this.#server = memory.queue(port, server);
     this.#doubles = memory.doubles;
     this.#handedOver = queueCounters(memory, port, queue).handedOver;
-  }
-
-  /** The worker that sends. */
-  get server(): number {
-    return this.#lane.to;
-  }
-
-  /** This path is to be left: what has been pushed until now is waited for. */
-  mark(): void {
-    this.#marked = this.#lane.cursor;
-  }
-
-  /** Whether packets from before the mark lie in the lane. What other ports forward meanwhile is not waited for. */
-  get waiting(): boolean {
-    return !this.#lane.hasPassed(this.#marked);
   }
 
   ready(): number {
@@ -69,7 +70,7 @@ export class ProxyQueue implements PathQueue {
   }
 
   flush(): number {
-    if (this.#lane.staged > 0) this.#publish();
+    if (this.#lane.staged > 0) this.#lanes.commit();
     return 0;
   }
 
@@ -77,8 +78,18 @@ export class ProxyQueue implements PathQueue {
 
   refill(): void {}
 
-  inFlight(): number {
-    return this.#lane.pending();
+  /**
+   * Whether what was given to the other worker is on its way: it has left the path too, and so has put what waited there
+   * on the one that follows. What other ports forward meanwhile is not waited for.
+   */
+  settled(order: number): boolean {
+    if (order !== this.#order) {
+      this.#order = order;
+      this.#marked = this.#lane.cursor;
+    }
+    this.flush();
+    if (!this.#lane.hasPassed(this.#marked)) return false;
+    return Atomics.load(this.#server.words, this.#server.at('ack')) === order;
   }
 
   takeBack(): number {

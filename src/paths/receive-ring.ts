@@ -5,11 +5,13 @@
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import { type QueueAddress, TURN } from '../memory/layout.ts';
-import { Consumer, type RingPlace } from '../memory/ring.ts';
+import { type QueueAddress, Ring, type RingId, TURN } from '../memory/layout.ts';
+import { ringPlace } from '../memory/requests.ts';
+import { Consumer } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
+import type { Receiver } from './path.ts';
 
-export class ReceiveRing {
+export class ReceiveRing implements Receiver {
   readonly ring: Consumer;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
@@ -18,13 +20,18 @@ export class ReceiveRing {
   readonly #frames: number;
   #received = 0;
 
+  /**
+   * @param ring TX for a path that is its own other end
+   * @param kernels other than the thread's: for tests
+   */
   constructor(
     memory: Memory,
-    { port, queue, path }: QueueAddress,
-    place: RingPlace,
+    address: QueueAddress,
+    ring: RingId = Ring.RX,
     kernels: Kernels = kernelsOf(memory),
   ) {
-    this.ring = new Consumer(memory.words, place);
+    const { port, queue, path } = address;
+    this.ring = new Consumer(memory.words, ringPlace(memory, address, ring));
     this.#words = memory.words;
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
@@ -32,7 +39,10 @@ export class ReceiveRing {
     this.#frames = memory.layout.frames;
   }
 
-  /** As {@link PathQueue.receive}. */
+  ready(max: number): number {
+    return this.ring.peek(max);
+  }
+
   receive(offset: Int32Array, bytes: Int32Array, max: number): number {
     const words = this.#words;
     const { ring } = this;
@@ -49,7 +59,6 @@ export class ReceiveRing {
     return count;
   }
 
-  /** The same into the burst that lies at `burst`. */
   receiveBurst(burst: number, max: number): number {
     const { ring } = this;
     const count = ring.peek(max);

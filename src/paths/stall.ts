@@ -62,6 +62,14 @@ export class Stall {
   }
 }
 
+/** The path slot's word by which the coordinator is asked whether the device has a link. */
+export interface DoubtWord {
+  readonly words: Int32Array;
+  readonly at: number;
+  /** Tells the coordinator to look at it. */
+  readonly asked: () => void;
+}
+
 /**
  * A zero-copy driver whose rings are being rebuilt, by `ethtool -L` or a change of MTU, answers ENETDOWN as a device does
  * that goes (`mlx5e_xsk_wakeup`, `ixgbe_xsk_wakeup`, `igb_xsk_wakeup`). The coordinator is asked at once which it is.
@@ -70,28 +78,21 @@ export class Absence {
   readonly #millis: Millis;
   readonly #words: Int32Array;
   readonly #doubtAt: number;
-  #tell = false;
+  readonly #asked: () => void;
   #away = false;
   #began = 0;
 
-  /** @param doubtAt index of the path slot's word `doubt` */
-  constructor(millis: Millis, words: Int32Array, doubtAt: number) {
+  constructor(millis: Millis, { words, at, asked }: DoubtWord) {
     this.#millis = millis;
     this.#words = words;
-    this.#doubtAt = doubtAt;
-    words[doubtAt] = Doubt.NONE;
+    this.#doubtAt = at;
+    this.#asked = asked;
+    words[at] = Doubt.NONE;
   }
 
   /** Whether the last kick was answered with ENETDOWN: what is given to the driver now may be lost with its rings. */
   get away(): boolean {
     return this.#away;
-  }
-
-  /** Whether the coordinator is to be told that it is asked. Once. */
-  takeDoubt(): boolean {
-    const tell = this.#tell;
-    this.#tell = false;
-    return tell;
   }
 
   /** A kick was answered with ENETDOWN. Whether that has lasted too long. */
@@ -100,7 +101,7 @@ export class Absence {
       this.#away = true;
       this.#began = this.#millis();
       Atomics.store(this.#words, this.#doubtAt, Doubt.ASKED);
-      this.#tell = true;
+      this.#asked();
     }
     const linked = Atomics.load(this.#words, this.#doubtAt) === Doubt.LINKED;
     return millisBetween(this.#began, this.#millis()) >= (linked ? REBUILT_MILLIS : ABSENT_MILLIS);
@@ -109,7 +110,7 @@ export class Absence {
   /** The driver is there. */
   clear(): void {
     if (!this.#away) return;
-    this.#away = this.#tell = false;
+    this.#away = false;
     this.#words[this.#doubtAt] = Doubt.NONE;
   }
 }
@@ -127,7 +128,7 @@ export class Refusals {
   readonly #millis: Millis;
   readonly #words: Int32Array;
   readonly #doubtAt: number;
-  #tell = false;
+  readonly #asked: () => void;
   /** Cursor of the next packet to be taken, as of the last one that was dropped; and whether that one is there again. */
   #next: number | undefined;
   #again = false;
@@ -136,19 +137,12 @@ export class Refusals {
   #lost = 0;
   #lostAt = 0;
 
-  /** @param doubtAt index of the path slot's word `doubt` */
-  constructor(millis: Millis, words: Int32Array, doubtAt: number) {
+  constructor(millis: Millis, { words, at, asked }: DoubtWord) {
     this.#millis = millis;
     this.#words = words;
-    this.#doubtAt = doubtAt;
-    words[doubtAt] = Doubt.NONE;
-  }
-
-  /** Whether the coordinator is to be told that it is asked. Once. */
-  takeDoubt(): boolean {
-    const tell = this.#tell;
-    this.#tell = false;
-    return tell;
+    this.#doubtAt = at;
+    this.#asked = asked;
+    words[at] = Doubt.NONE;
   }
 
   /** What is to be taken lies so many slots further on now. */
@@ -184,7 +178,7 @@ export class Refusals {
     const doubt = Atomics.load(this.#words, this.#doubtAt);
     if (doubt === Doubt.NONE && millis >= DOUBTED_MILLIS) {
       Atomics.store(this.#words, this.#doubtAt, Doubt.ASKED);
-      this.#tell = true;
+      this.#asked();
     }
     return millis >= (doubt === Doubt.LINKED ? REFUSED_MILLIS : UNKNOWN_MILLIS);
   }

@@ -11,10 +11,11 @@
  */
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { Holder } from '../memory/holder.ts';
+import { Holder, holderTag } from '../memory/holder.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import type { QueueAddress } from '../memory/layout.ts';
-import { Producer, type RingPlace } from '../memory/ring.ts';
+import { type QueueAddress, Ring } from '../memory/layout.ts';
+import { ringPlace } from '../memory/requests.ts';
+import { Producer } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
 
 /** Word of the upper half of an address in a descriptor, struct xdp_desc, and in an entry of the completion ring. */
@@ -24,15 +25,16 @@ export const NOWHERE = 1 << 31;
 
 export class TransmitRing {
   readonly ring: Producer;
-  readonly #words: Int32Array;
-  readonly #doubles: Float64Array;
-  readonly #counter: CounterIndex<PathCounter>;
-  readonly #pool: FramePool;
+  protected readonly words: Int32Array;
+  protected readonly doubles: Float64Array;
+  protected readonly counter: CounterIndex<PathCounter>;
+  protected readonly pool: FramePool;
   readonly #kernels: Kernels;
-  readonly #frames: number;
+  protected readonly frames: number;
   readonly #holders: number;
   readonly #frameShift: number;
-  readonly #holder: number;
+  /** Of the frames in the ring. */
+  protected readonly holder: number;
   readonly #stagedAt: number;
   readonly #givingAt: number;
   #staged = 0;
@@ -40,27 +42,20 @@ export class TransmitRing {
   /** Of what is staged: packets that were posted before. */
   #repeated = 0;
 
-  /** @param tag of the path queue, as {@link FramePool} knows it */
-  constructor(
-    memory: Memory,
-    pool: FramePool,
-    address: QueueAddress,
-    tag: number,
-    place: RingPlace,
-    kernels: Kernels = kernelsOf(memory),
-  ) {
+  /** @param kernels other than the thread's: for tests */
+  constructor(memory: Memory, pool: FramePool, address: QueueAddress, kernels: Kernels = kernelsOf(memory)) {
     const { layout, words, doubles } = memory;
     const { port, queue, path } = address;
-    this.ring = new Producer(words, place);
-    this.#words = words;
-    this.#doubles = doubles;
-    this.#counter = pathCounters(memory, port, queue, path);
-    this.#pool = pool;
+    this.ring = new Producer(words, ringPlace(memory, address, Ring.TX));
+    this.words = words;
+    this.doubles = doubles;
+    this.counter = pathCounters(memory, port, queue, path);
+    this.pool = pool;
     this.#kernels = kernels;
-    this.#frames = layout.frames;
+    this.frames = layout.frames;
     this.#holders = layout.holders;
     this.#frameShift = 31 - Math.clz32(layout.geometry.frameSize);
-    this.#holder = Holder.TX | tag;
+    this.holder = Holder.TX | holderTag(queue, port, path);
     this.#stagedAt = memory.slot(address).at('staged');
     this.#givingAt = memory.slot(address).at('giving');
   }
@@ -82,8 +77,8 @@ export class TransmitRing {
 
   /** Stages one packet; only after `room` said so. */
   push(offset: number, bytes: number): void {
-    const words = this.#words;
-    const address = offset - this.#frames;
+    const words = this.words;
+    const address = offset - this.frames;
     const slot = this.ring.slot(this.#staged);
     words[slot] = address;
     words[slot + 1] = 0;
@@ -93,7 +88,7 @@ export class TransmitRing {
     this.#stagedBytes += bytes;
     const cursor = this.end;
     words[this.#givingAt] = cursor;
-    this.#pool.give(address, this.#holder);
+    this.pool.give(address, this.holder);
     words[this.#stagedAt] = cursor;
   }
 
@@ -114,10 +109,10 @@ export class TransmitRing {
       ring.mask,
       this.end,
       this.#stagedAt << 2,
-      this.#frames,
+      this.frames,
       this.#holders,
       this.#frameShift,
-      this.#holder,
+      this.holder,
     );
     const count = packed & 0xff;
     this.#staged += count;
@@ -137,7 +132,7 @@ export class TransmitRing {
       this.#stagedAt << 2,
       this.#holders,
       this.#frameShift,
-      this.#holder,
+      this.holder,
     );
     this.#staged += count;
     this.#stagedBytes += bytes;
@@ -145,7 +140,7 @@ export class TransmitRing {
 
   /** Stages once more what lies in that slot, a word index, and whose frame the path holds; only if there is room. */
   repeat(slot: number): void {
-    const words = this.#words;
+    const words = this.words;
     const to = this.ring.slot(this.#staged);
     words.copyWithin(to, slot, slot + 4);
     words[to + 1] = 0; // the address: see recall.ts
@@ -162,12 +157,12 @@ export class TransmitRing {
     const { ring } = this;
     const pending = ring.pending();
     // NB: each a full barrier, lest the reader's cursor be looked at before they are seen.
-    for (let i = 0; i < pending; i++) Atomics.store(this.#words, ring.pendingSlot(i) + UPPER, NOWHERE);
+    for (let i = 0; i < pending; i++) Atomics.store(this.words, ring.pendingSlot(i) + UPPER, NOWHERE);
   }
 
   /** Whether the slot that this cursor points at is {@link spoil}ed. */
   isSpoiled(cursor: number): boolean {
-    return this.#words[this.ring.slotAt(cursor) + UPPER] === NOWHERE;
+    return this.words[this.ring.slotAt(cursor) + UPPER] === NOWHERE;
   }
 
   /** Publishes what was pushed. Returns how many packets. */
@@ -175,8 +170,8 @@ export class TransmitRing {
     const count = this.#staged;
     if (count === 0) return 0;
     this.ring.commit(count);
-    this.#doubles[this.#counter.txPosted]! += count - this.#repeated;
-    this.#doubles[this.#counter.txBytes]! += this.#stagedBytes;
+    this.doubles[this.counter.txPosted]! += count - this.#repeated;
+    this.doubles[this.counter.txBytes]! += this.#stagedBytes;
     this.#staged = 0;
     this.#stagedBytes = 0;
     this.#repeated = 0;
@@ -185,8 +180,8 @@ export class TransmitRing {
 
   /** Says that what is published is all there is staged: before a publication that is not this object's. */
   mark(cursor: number): void {
-    this.#words[this.#givingAt] = cursor | 0;
-    this.#words[this.#stagedAt] = cursor | 0;
+    this.words[this.#givingAt] = cursor | 0;
+    this.words[this.#stagedAt] = cursor | 0;
   }
 
   /**
@@ -195,7 +190,7 @@ export class TransmitRing {
    * @param repeated whether they were all posted before
    */
   resume(repeated = false): number {
-    const words = this.#words;
+    const words = this.words;
     const { ring } = this;
     let staged = (words[this.#stagedAt]! - ring.cursor) | 0;
     if (staged < 0 || staged > ring.entries) staged = 0;
@@ -204,12 +199,12 @@ export class TransmitRing {
     this.mark(ring.cursor + staged);
     if (staged > 0) {
       ring.commit(staged);
-      if (!repeated) this.#doubles[this.#counter.txPosted]! += staged;
+      if (!repeated) this.doubles[this.counter.txPosted]! += staged;
     }
     return staged;
   }
 
   #isGiven(slot: number): boolean {
-    return this.#pool.holder(this.#words[slot]!) === this.#holder;
+    return this.pool.holder(this.words[slot]!) === this.holder;
   }
 }

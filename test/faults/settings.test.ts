@@ -220,7 +220,7 @@ describe('a packet on a receive queue without a socket', () => {
     });
     onTestFinished(() => device.close());
     const pool = new FramePool(memory, 0);
-    const queue = attach(shim, memory, pool, { port: 0, queue: 0, path: Path.VF })!;
+    const queue = attach({ shim, memory, pool }, { port: 0, queue: 0, path: Path.VF })!;
     pool.recover([queue]);
     queue.refill();
     expect(ethtool.setChannels(vf, { combined: 0, rx: 4, tx: 4 })).toBe(0);
@@ -233,7 +233,7 @@ describe('a packet on a receive queue without a socket', () => {
     await until('the machine to have all', () => reached() === 64);
     device.arm();
     await send();
-    await until('all counted', () => queue.ready(128) + device.dropped(0).rxUnclaimed === 64);
+    await until('all counted', () => queue.rx.ready(128) + device.dropped(0).rxUnclaimed === 64);
     const { rxUnclaimed } = device.dropped(0);
     expect(rxUnclaimed).toBeGreaterThan(0);
     expect(rxUnclaimed).toBeLessThan(64);

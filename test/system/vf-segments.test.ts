@@ -52,7 +52,7 @@ async function rig() {
   });
   onTestFinished(() => device.close());
   const pool = new FramePool(memory, 0);
-  const queue = attach(shim, memory, pool, address)!;
+  const queue = attach({ shim, memory, pool }, address)!;
   pool.recover([queue]);
   const counter = pathCounters(memory, 0, 0, Path.VF);
   let number = 0;
@@ -66,11 +66,11 @@ async function rig() {
     },
     count: (name: keyof typeof counter): number => memory.doubles[counter[name]]!,
     push(): void {
-      expect(queue.room(1)).toBe(1);
+      expect(queue.tx.room(1)).toBe(1);
       const at = memory.layout.frames + pool.peek(0) + HEADROOM;
       const bytes = packet(50);
       memory.bytes.set(bytes, at);
-      queue.push(at, bytes.length);
+      queue.tx.push(at, bytes.length);
       pool.remove(1);
       number++;
     },
@@ -79,7 +79,7 @@ async function rig() {
       const at = memory.layout.hostBuffers(0, 0) + HEADROOM;
       const bytes = packet(LARGE);
       memory.bytes.set(bytes, at);
-      const went = queue.sendSegment!(at, bytes.length, offloadWord(MSS, Segmentation.TCP_V4, true));
+      const went = queue.tx.sendSegment!(at, bytes.length, offloadWord(MSS, Segmentation.TCP_V4, true));
       if (went) number++;
       return went;
     },
@@ -132,10 +132,10 @@ it.skipIf(process.getuid?.() !== 0)(
       expected.push([vf.sent, LARGE]);
       expect(vf.segment()).toBe(true);
       await until('the packets so far', () => arrived().length >= vf.sent);
-      vf.queue.complete();
+      vf.queue.tx.complete();
     }
     expect(arrived()).toEqual(expected);
-    expect(vf.queue.inFlight()).toBe(0);
+    expect(vf.queue.ledger()).toMatchObject({ tx: 0, completing: 0 });
     expect([vf.count('txSegments'), vf.count('txSegmentsRefused')]).toEqual([8, 0]);
     expect(vf.count('txPackets')).toBe(expected.length);
   },
@@ -163,7 +163,7 @@ it.skipIf(process.getuid?.() !== 0)(
     inNamespace(shim, lab.guest, () => switchOffloadsOff(shim, lab.nic.vf!));
     expect(goes()).toBe(false);
     vf.push();
-    expect(queue.flush()).toBe(0);
+    expect(queue.tx.flush()).toBe(0);
     await until('all that went', () => arrived().length >= vf.sent);
     expect(arrived()).toEqual([
       [0, LARGE],

@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
 import { Burst } from '../../src/handler/burst.ts';
 import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/handler/verdict.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
 import { CopyReceiver, CopySender } from '../../src/memory/copies.ts';
 import { queueCounters, readCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
@@ -19,7 +20,6 @@ function narrow(room: number, drains: boolean) {
   const sent: number[] = [];
   let longest = 0;
   const path = {
-    path: Path.SYNTHETIC,
     room: (wanted: number) => Math.min(wanted, room - staged.length),
     push(offset: number, bytes: number) {
       if (staged.length >= room) throw new Error('pushed without room');
@@ -32,7 +32,11 @@ function narrow(room: number, drains: boolean) {
     },
     complete() {},
   };
-  return { path: path as unknown as PathQueue, all: () => [...sent, ...staged], longest: () => longest };
+  return {
+    path: { path: Path.SYNTHETIC, tx: path } as unknown as PathQueue,
+    all: () => [...sent, ...staged],
+    longest: () => longest,
+  };
 }
 
 it('every packet goes one way or is in one counter, whatever the verdicts, and however little room there is', () => {
@@ -71,7 +75,7 @@ it('every packet goes one way or is in one counter, whatever the verdicts, and h
         const dispatches = [0, 1].map(
           (port) =>
             new Dispatch({
-              ...{ memory, pool, burst, failed: () => {}, port, queue: 0, exits },
+              ...{ shim: loadShim(), memory, pool, burst, failed: () => {}, port, queue: 0, exits },
               handler({ length, verdict, target, offset }) {
                 for (let i = 0; i < length; i++) {
                   const at = (offset[i]! - layout.frames) >>> 11;

@@ -11,14 +11,14 @@ import { TX } from '../../src/handler/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { HEADROOM, Path, Reader, Ring } from '../../src/memory/layout.ts';
+import { Driver, HEADROOM, Path, Reader, Ring } from '../../src/memory/layout.ts';
 import { ringPlace } from '../../src/memory/requests.ts';
 import { Consumer, Producer } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
+import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { RingQueue } from '../../src/paths/ring-queue.ts';
 import { UPPER } from '../../src/paths/transmit-ring.ts';
 import { portStatistics } from '../../src/statistics.ts';
 
@@ -41,6 +41,7 @@ class ZeroCopyDriver {
     this.#tx = new Consumer(words, place(Ring.TX));
     this.#completion = new Producer(words, place(Ring.COMPLETION));
     slot.reader = Reader.DRIVER;
+    slot.driver = Driver.AF_XDP;
   }
 
   read(most: number): void {
@@ -91,7 +92,8 @@ class Scene {
     }
     this.other = MemoryPeer.attach(memory, 0, 0, Path.SYNTHETIC)!;
     this.driver = new ZeroCopyDriver(memory);
-    const shim = { write: () => 8 } as unknown as Shim;
+    const socket = { xskKick: () => 0, xskWake: () => 0, millis: () => 0 };
+    const shim = { write: () => 8, ...socket } as unknown as Shim;
     const pool = new FramePool(memory, 0);
     const burst = new Burst(memory, 0);
     const { layout } = memory;
@@ -199,7 +201,8 @@ function driven() {
   memory.slot({ port: 0, queue: 0, path: Path.VF }).reader = Reader.DRIVER;
   const pool = new FramePool(memory, 0);
   pool.recover([]);
-  const queue = (kick: () => number) => new RingQueue(memory, pool, 0, 0, Path.VF, { kick });
+  const queue = (kick: () => number) =>
+    new XskQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, { kick });
   return { memory, pool, queue };
 }
 
@@ -271,22 +274,22 @@ it('takes back what a worker that died in taking it back had spoiled, and has no
   const first = queue(kick);
   first.refill();
   for (let i = 0; i < 5; i++) {
-    first.push(memory.layout.frames + pool.peek(0) + HEADROOM, 60 + i);
+    first.tx.push(memory.layout.frames + pool.peek(0) + HEADROOM, 60 + i);
     pool.remove(1);
   }
-  first.flush();
+  first.tx.flush();
   let visited = 0;
   const dies = (): void => {
     if (++visited === 3) throw new Error('the worker dies');
   };
-  expect(() => first.takeBack(dies)).toThrow();
+  expect(() => first.tx.takeBack(dies)).toThrow();
   memory.words[tx.flags] = 1;
   kicks = 0;
   const next = queue(kick);
-  expect(next.flush()).toBeLessThan(0);
+  expect(next.tx.flush()).toBeLessThan(0);
   expect(kicks).toBe(0);
   const lengths: number[] = [];
-  next.takeBack((_, bytes) => lengths.push(bytes));
+  next.tx.takeBack((_, bytes) => lengths.push(bytes));
   expect(lengths).toEqual([62, 63, 64]);
 });
 

@@ -10,9 +10,9 @@ import { Path } from '../../src/memory/layout.ts';
 import { Consumer, placeAt } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LaneKind } from '../../src/memory/words.ts';
+import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { RingQueue } from '../../src/paths/ring-queue.ts';
 
 const FRAMES = 128;
 const BURST = 16;
@@ -30,7 +30,7 @@ class Death extends Error {}
 
 class Life {
   pool!: FramePool;
-  path!: RingQueue;
+  path!: XskQueue;
   sender!: LaneSender;
   receiver!: LaneReceiver;
   /** What it is in the middle of. */
@@ -51,7 +51,12 @@ class Life {
     const other = 1 - this.#queue;
     this.#doing = undefined;
     this.pool = new FramePool(this.#memory, this.#queue);
-    this.path = new RingQueue(this.#memory, this.pool, 0, this.#queue, Path.SYNTHETIC, { kick: () => 0 });
+    this.path = new XskQueue(
+      this.#memory,
+      this.pool,
+      { port: 0, queue: this.#queue, path: Path.SYNTHETIC },
+      { kick: () => 0 },
+    );
     this.sender = new LaneSender(this.#memory, this.pool, 0, this.#queue, other);
     this.pool.recover([this.path], [], [this.sender]);
     this.receiver = new LaneReceiver(this.#memory, this.pool, 0, other, this.#queue);
@@ -88,7 +93,7 @@ class Life {
   /** Each packet stays, is handed over, or dropped. */
   *receive(bits: number): Iterator<undefined> {
     const { offset, bytes } = arrays();
-    const count = this.path.receive(offset, bytes, BURST);
+    const count = this.path.rx.receive(offset, bytes, BURST);
     const kept: number[] = [];
     for (let i = 0; i < count; i++) {
       yield;
@@ -103,7 +108,7 @@ class Life {
       this.#pass(offset[i]!, bytes[i]!, i % 3 > 0);
     }
     yield;
-    this.path.release();
+    this.path.rx.release();
   }
 
   /** What the other has handed over is sent or dropped. */
@@ -120,9 +125,9 @@ class Life {
   }
 
   *send(): Iterator<undefined> {
-    this.path.flush();
+    this.path.tx.flush();
     yield;
-    this.path.complete();
+    this.path.tx.complete();
     yield;
     this.path.refill();
   }
@@ -151,7 +156,7 @@ class Life {
   }
 
   #pass(offset: number, bytes: number, send: boolean): void {
-    if (send && this.path.room(1) === 1) this.path.push(offset, bytes);
+    if (send && this.path.tx.room(1) === 1) this.path.tx.push(offset, bytes);
     else this.pool.put(offset - this.#memory.layout.frames);
   }
 
@@ -216,7 +221,7 @@ it('no frame is lost or in two places, whatever the workers do and whenever they
       // A burst boundary of both: everything is in one place.
       for (const life of lives) {
         while (life.goOn());
-        life.path.flush();
+        life.path.tx.flush();
         life.sender.commit();
         life.pool.flush();
       }

@@ -62,9 +62,9 @@ function rig(answer: (packet: readonly number[]) => number) {
       const at = memory.layout.frames + pool.peek(0) + HEADROOM;
       memory.bytes.set(packet, at);
       pool.remove(1);
-      queue.push(at, packet.length);
+      queue.tx.push(at, packet.length);
     }
-    queue.flush();
+    queue.tx.flush();
     expect(pool.count).toBe(free);
     expect(pool.duplicates([queue])).toBe(0);
   };

@@ -63,8 +63,7 @@ class Tap {
   }
 
   #open(): PathQueue {
-    if (this.#kind === 'read/write')
-      return new PlainQueue(shim, this.memory, this.pool, 0, 0, Path.SYNTHETIC);
+    if (this.#kind === 'read/write') return new PlainQueue(shim, this.memory, this.pool, ADDRESS);
     const opened = UringQueue.open(shim, this.memory, this.pool, ADDRESS);
     if (typeof opened === 'number') throw new Error(`this kernel refuses io_uring: errno ${-opened}`);
     return opened;
@@ -76,8 +75,8 @@ class Tap {
 
   /** A burst, in hand until `release`. */
   burst(max: number): number[][] {
-    if (this.queue.ready(max) === 0) return [];
-    return this.#read(this.queue.receive(this.#offset, this.#bytes, max));
+    if (this.queue.rx.ready(max) === 0) return [];
+    return this.#read(this.queue.rx.receive(this.#offset, this.#bytes, max));
   }
 
   #read(count: number): number[][] {
@@ -90,9 +89,9 @@ class Tap {
   /** Frees what is in hand. */
   release(count: number): void {
     for (let i = 0; i < count; i++) this.pool.put(this.#offset[i]! - this.memory.layout.frames);
-    this.queue.release();
-    this.queue.complete();
-    this.queue.flush();
+    this.queue.rx.release();
+    this.queue.tx.complete();
+    this.queue.tx.flush();
   }
 
   /** Everything that comes, in bursts of `max`, until nothing has come for a while. */
@@ -115,12 +114,12 @@ class Tap {
     this.pool.recover([left]);
     const found: number[][] = [];
     const kept: number[] = [];
-    while (left.ready(BURST) > 0) {
-      const count = left.receive(this.#offset, this.#bytes, BURST);
+    while (left.rx.ready(BURST) > 0) {
+      const count = left.rx.receive(this.#offset, this.#bytes, BURST);
       found.push(...this.#read(count));
       kept.push(...Array.from(this.#offset.subarray(0, count), (at) => at - memory.layout.frames));
       for (const address of kept) this.pool.give(address, this.pool.hand);
-      left.release();
+      left.rx.release();
     }
     left.detach();
     this.pool.reclaim(left.tag);
@@ -216,7 +215,7 @@ describe.each(KINDS)('a packet longer than a frame, by %s', (kind) => {
   it('waits for frames where fewer are free than it takes', () => {
     const tap = new Tap(kind, { frames: 64 });
     const whole = segment({ payload: noise(60_000, 3) });
-    tap.queue.flush();
+    tap.queue.tx.flush();
     const kept: number[] = [];
     while (tap.pool.count > 6) {
       kept.push(tap.pool.peek(0));

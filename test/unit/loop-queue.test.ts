@@ -65,10 +65,10 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
         for (let i = 0; i < circulating; i++) {
           const offset = layout.frames + pool.peek(0) + HEADROOM;
           view.setUint32(offset, i);
-          queue.push(offset, 60);
+          queue.tx.push(offset, 60);
           pool.remove(1);
         }
-        queue.flush();
+        queue.tx.flush();
 
         /** One round; packets whose bit is set are dropped when they come, the others go round. */
         const isDropped = (at: number): boolean => ((dropped >>> (view.getUint32(at) % 32)) & 1) === 1;
@@ -81,19 +81,19 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
             pool.put(burst.offset[left - 1]! - layout.frames);
             mortal();
           }
-          queue.release();
+          queue.rx.release();
           mortal();
-          queue.flush();
+          queue.tx.flush();
           mortal();
         };
         const byBurst = (): void => {
-          const count = queue.receiveBurst(burst.at, BURST);
+          const count = queue.rx.receiveBurst(burst.at, BURST);
           twin.begin(burst.at, 0, Path.VF, false);
           for (let i = 0; i < count; i++) {
             burst.verdict[i] = isDropped(burst.offset[i]!) ? 0 : TX;
           }
           for (let i = 0; i < count; ) {
-            const pushed = queue.pushBurst(burst.at, i, count, LONGEST);
+            const pushed = queue.tx.pushBurst(burst.at, i, count, LONGEST);
             mortal();
             if (pushed === 0) {
               pool.put(burst.offset[i]! - layout.frames);
@@ -101,9 +101,9 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
             }
             i += Math.max(pushed, 1);
           }
-          queue.release();
+          queue.rx.release();
           mortal();
-          queue.flush();
+          queue.tx.flush();
           mortal();
         };
         const round = turns ? turn : byBurst;
@@ -119,11 +119,11 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
         }
         for (let i = 0; i < 4; i++) round(); // each that is to be dropped has come by now
         const here: number[] = [];
-        for (let count = queue.ready(1); count > 0; count = queue.ready(1)) {
-          queue.receiveBurst(burst.at, 1);
+        for (let count = queue.rx.ready(1); count > 0; count = queue.rx.ready(1)) {
+          queue.rx.receiveBurst(burst.at, 1);
           here.push(view.getUint32(burst.offset[0]!));
           pool.put(burst.offset[0]! - layout.frames);
-          queue.release();
+          queue.rx.release();
         }
         const expected = Array.from({ length: circulating }, (_, i) => i).filter(
           (i) => ((dropped >>> (i % 32)) & 1) === 0,

@@ -6,7 +6,7 @@ import { TwinpathError } from '../../src/errors.ts';
 import { NOTHING_DROPPED } from '../../src/memory/counters.ts';
 import { Doubt, PATH_NAMES, Path, type PathId } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import type { PathDevice } from '../../src/paths/path.ts';
+import type { PathDevice } from '../../src/paths/device.ts';
 
 // The pauses between two tries pass as the test says, and not by the machine's clock.
 beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));

@@ -2,13 +2,13 @@ import { describe, expect, it } from 'vitest';
 import { FramePool } from '../../src/memory/frames.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { RingQueue } from '../../src/paths/ring-queue.ts';
 
 const ENTRIES = 64;
 
-function setUp(): { memory: Memory; device: MemoryDevice; queue: RingQueue; pool: FramePool } {
+function setUp(): { memory: Memory; device: MemoryDevice; queue: XskQueue; pool: FramePool } {
   const memory = Memory.create({
     ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 256, ringEntries: ENTRIES },
   });
@@ -16,7 +16,7 @@ function setUp(): { memory: Memory; device: MemoryDevice; queue: RingQueue; pool
   device.open();
   const pool = new FramePool(memory, 0);
   pool.recover([]);
-  const queue = new RingQueue(memory, pool, 0, 0, Path.VF, { kick: () => 0 });
+  const queue = new XskQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
   queue.refill();
   return { memory, device, queue, pool };
 }
@@ -42,8 +42,8 @@ describe('a memory path', () => {
     const peer = attach(memory)!;
     expect(peer.deliver(5, () => 60)).toBe(5);
     expect(peer.undelivered).toBe(5);
-    queue.receive(new Int32Array(8), new Int32Array(8), 8);
-    queue.release();
+    queue.rx.receive(new Int32Array(8), new Int32Array(8), 8);
+    queue.rx.release();
     expect(peer.undelivered).toBe(0);
   });
 
@@ -54,14 +54,14 @@ describe('a memory path', () => {
     for (let i = 0; i < 4; i++) {
       const address = pool.peek(0);
       pool.remove(1);
-      queue.push(memory.layout.frames + address, 60);
+      queue.tx.push(memory.layout.frames + address, 60);
     }
-    queue.flush();
+    queue.tx.flush();
     expect(peer.collect(1, () => {})).toBe(1);
     device.disarm();
     expect(peer.collect(8, () => {})).toBe(0);
     expect(peer.deliver(8, () => 60)).toBe(0);
-    expect(queue.takeBack(() => {})).toBe(3);
+    expect(queue.tx.takeBack(() => {})).toBe(3);
   });
 
   it('does not let the peer of an earlier device touch a later one', () => {

@@ -12,6 +12,7 @@ const OTHER = -1;
 /** A path's ring; `portion` is what it hands over at once, as a tap does. */
 class Ring {
   readonly path: PathId;
+  readonly rx = this;
   readonly packets: number[] = [];
   portion = BURST;
 

@@ -6,8 +6,8 @@ import { FramePool } from '../../src/memory/frames.ts';
 import { Doubt, HEADROOM, Path, Reader, Ring } from '../../src/memory/layout.ts';
 import { ringPlace } from '../../src/memory/requests.ts';
 import type { Memory } from '../../src/memory/shared.ts';
+import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { RingQueue } from '../../src/paths/ring-queue.ts';
 import {
   ascending,
   Bench,
@@ -31,9 +31,9 @@ const step = fc.record({
 
 function play(bench: Bench, { what, count }: { what: string; count: number }): void {
   if (what === 'push') bench.push(count);
-  else if (what === 'flush') expect(bench.queue.flush()).toBe(0);
+  else if (what === 'flush') expect(bench.queue.tx.flush()).toBe(0);
   else if (what === 'land') bench.kernel.land(count, count * 7);
-  else if (what === 'complete') bench.queue.complete();
+  else if (what === 'complete') bench.queue.tx.complete();
   else if (what === 'refill') bench.queue.refill();
   else bench.replace();
 }
@@ -55,14 +55,14 @@ describe.each(VERSIONS)(
             const bench = new Bench(fates, batch, version);
             for (const one of steps) {
               playWithRoom(bench, one);
-              bench.queue.flush();
+              bench.queue.tx.flush();
               bench.whole();
             }
-            for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
+            for (let i = 0; bench.queue.tx.backlog || bench.inFlight > 0; i++) {
               expect(i).toBeLessThan(2000);
-              bench.queue.flush();
+              bench.queue.tx.flush();
               bench.kernel.land(ENTRIES, 0);
-              bench.queue.complete();
+              bench.queue.tx.complete();
             }
             bench.whole();
             const { posted, packets, retried } = bench.counters;
@@ -90,15 +90,15 @@ describe.each(VERSIONS)(
             for (const { what, count } of steps) {
               bench.refuses = count === 0;
               if (what !== 'segment') playWithRoom(bench, { what, count });
-              else if (bench.queue.sendSegment(bench.pushed, 0, 0)) uncut++;
+              else if (bench.queue.tx.sendSegment(bench.pushed, 0, 0)) uncut++;
               else bench.push(bench.spare(1));
               bench.whole();
             }
-            for (let i = 0; bench.queue.inFlight() > 0; i++) {
+            for (let i = 0; bench.inFlight > 0; i++) {
               expect(i).toBeLessThan(2000);
-              bench.queue.flush();
+              bench.queue.tx.flush();
               bench.kernel.land(ENTRIES, 0);
-              bench.queue.complete();
+              bench.queue.tx.complete();
             }
             bench.sentAll();
             expect(bench.counters.posted).toBe(bench.pushed - uncut + bench.counters.retried);
@@ -115,9 +115,9 @@ describe.each(VERSIONS)(
           for (const one of steps) {
             playWithRoom(bench, one);
           }
-          bench.queue.flush();
+          bench.queue.tx.flush();
           const rescued: number[] = [];
-          const count = bench.queue.takeBack((offset, bytes) => {
+          const count = bench.queue.tx.takeBack((offset, bytes) => {
             expect(bytes).toBe(BYTES);
             rescued.push(bench.memory.view.getUint32(offset));
           });
@@ -146,9 +146,9 @@ it('tells a driver that receives by itself of the first frames although it has n
       return answers.shift() ?? 0;
     },
   };
-  const queue = (reader: number): RingQueue => {
+  const queue = (reader: number): XskQueue => {
     slot.reader = reader;
-    return new RingQueue(memory, pool, 0, 0, Path.VF, end);
+    return new XskQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, end);
   };
   queue(Reader.ASKED).refill();
   expect(calls).toEqual([]);
@@ -170,11 +170,11 @@ it.each(VERSIONS)(
           play(bench, one);
           bench.whole();
         }
-        for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
+        for (let i = 0; bench.queue.tx.backlog || bench.inFlight > 0; i++) {
           expect(i).toBeLessThan(2000);
-          bench.queue.flush();
+          bench.queue.tx.flush();
           bench.kernel.land(ENTRIES, 0);
-          bench.queue.complete();
+          bench.queue.tx.complete();
         }
         expect(ascending(bench.kernel.sent)).toBe(true);
         expect(bench.kernel.sent.length + bench.counters.errors).toBe(bench.pushed);
@@ -191,14 +191,14 @@ it('kicks a device that is gone once, says so at every flush, and keeps what is 
     kicks++;
     return Errno.ENXIO!;
   };
-  bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, { kick });
+  bench.queue = new XskQueue(bench.memory, bench.pool, { port: 0, queue: 0, path: Path.VF }, { kick });
   bench.push(3);
-  expect(bench.queue.flush()).toBe(Errno.ENXIO);
+  expect(bench.queue.tx.flush()).toBe(Errno.ENXIO);
   bench.push(2);
-  expect(bench.queue.flush()).toBe(Errno.ENXIO);
+  expect(bench.queue.tx.flush()).toBe(Errno.ENXIO);
   expect(kicks).toBe(1);
   const rescued: number[] = [];
-  bench.queue.takeBack((offset) => rescued.push(bench.memory.view.getUint32(offset)));
+  bench.queue.tx.takeBack((offset) => rescued.push(bench.memory.view.getUint32(offset)));
   expect(rescued).toEqual([0, 1, 2, 3, 4]);
 });
 
@@ -239,23 +239,23 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
         const back: number[] = [];
         let sent = 0;
         let pool = new FramePool(shared, 0);
-        const open = (from: FramePool): RingQueue =>
-          new RingQueue(shared, from, 0, 0, Path.VF, { kick: () => 0 });
+        const open = (from: FramePool): XskQueue =>
+          new XskQueue(shared, from, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
         pool.recover([open(pool)]);
 
-        const round = (queue: RingQueue, from: FramePool): void => {
-          queue.flush();
-          queue.complete();
+        const round = (queue: XskQueue, from: FramePool): void => {
+          queue.tx.flush();
+          queue.tx.complete();
           queue.refill();
-          const room = queue.room(16);
-          const count = queue.receive(offsets, lengths, Math.min(16, room));
+          const room = queue.tx.room(16);
+          const count = queue.rx.receive(offsets, lengths, Math.min(16, room));
           for (let i = 0; i < count; i++) {
             // Every fifth is dropped, the others go back.
             if (view.getUint32(offsets[i]!) % 5 === 4) from.put(offsets[i]! - layout.frames);
-            else queue.push(offsets[i]!, lengths[i]!);
+            else queue.tx.push(offsets[i]!, lengths[i]!);
           }
-          queue.release();
-          queue.flush();
+          queue.rx.release();
+          queue.tx.flush();
         };
         const network = (): void => {
           peer.collect(64, (offset) => back.push(view.getUint32(offset)));
@@ -264,7 +264,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
             return BYTES;
           });
         };
-        const recovered = (): RingQueue => {
+        const recovered = (): XskQueue => {
           pool = new FramePool(shared, 0);
           const queue = open(pool);
           pool.recover([queue]);
@@ -304,7 +304,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
 it('gives back what was staged and never flushed as well, when the path goes', () => {
   const shared = opened();
   const pool = new FramePool(shared, 0);
-  const queue = new RingQueue(shared, pool, 0, 0, Path.VF, { kick: () => 0 });
+  const queue = new XskQueue(shared, pool, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
   pool.recover([queue]);
   const take = (): number => {
     const address = pool.peek(0);
@@ -313,13 +313,13 @@ it('gives back what was staged and never flushed as well, when the path goes', (
     return shared.layout.frames + address + HEADROOM;
   };
   const offsets = [take(), take(), take()];
-  queue.push(offsets[0]!, BYTES);
-  queue.flush();
+  queue.tx.push(offsets[0]!, BYTES);
+  queue.tx.flush();
   // Another port of the same worker forwards, and then the order comes.
-  queue.push(offsets[1]!, BYTES);
-  queue.push(offsets[2]!, BYTES);
+  queue.tx.push(offsets[1]!, BYTES);
+  queue.tx.push(offsets[2]!, BYTES);
   const back: number[] = [];
-  expect(queue.takeBack((offset) => back.push(offset))).toBe(3);
+  expect(queue.tx.takeBack((offset) => back.push(offset))).toBe(3);
   expect(back).toEqual(offsets);
   const counter = pathCounters(shared, 0, 0, Path.VF);
   expect([shared.doubles[counter.txPosted], shared.doubles[counter.txRescued]]).toEqual([3, 3]);
@@ -328,7 +328,7 @@ it('gives back what was staged and never flushed as well, when the path goes', (
 it('kicks until all is taken before a large segment, however few packets the kernel takes at once', () => {
   const bench = new Bench([], 4);
   bench.push(ENTRIES / 2);
-  expect(bench.queue.sendSegment(bench.pushed, 0, 0)).toBe(true);
+  expect(bench.queue.tx.sendSegment(bench.pushed, 0, 0)).toBe(true);
   expect(bench.kernel.sent).toEqual(Array.from({ length: ENTRIES / 2 + 1 }, (_, i) => i));
 });
 
@@ -336,11 +336,11 @@ it.each(VERSIONS)('knows what became of all that was completed when it is let go
   const bench = new Bench(['sent', 'dropped', 'sent', 'dropped'], 32, version);
   bench.push(6);
   for (let kick = 0; kick < 8; kick++) {
-    bench.queue.flush();
+    bench.queue.tx.flush();
     bench.kernel.land(ENTRIES, 0);
   }
   bench.queue.detach();
-  expect(bench.queue.inFlight()).toBe(0);
+  expect(bench.inFlight).toBe(0);
   expect(bench.counters).toMatchObject({ posted: 8, packets: 6, retried: 2, errors: 0 });
 });
 
@@ -348,27 +348,27 @@ it('gives a device that is gone no large segment while packets wait for it', () 
   const bench = new Bench();
   bench.kernel.gone = true;
   bench.push(1);
-  expect(bench.queue.sendSegment(bench.pushed, 0, 0)).toBe(false);
+  expect(bench.queue.tx.sendSegment(bench.pushed, 0, 0)).toBe(false);
   expect(bench.kernel.sent).toEqual([]);
 });
 
 /** Flushes once a millisecond until nothing is under way or the path has failed; what `flush` said last. */
 function drain(bench: Bench, most = 20_000): number {
-  for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
+  for (let i = 0; bench.queue.tx.backlog || bench.inFlight > 0; i++) {
     expect(i).toBeLessThan(most);
     bench.kernel.now++;
-    const result = bench.queue.flush();
+    const result = bench.queue.tx.flush();
     if (result < 0) return result;
     bench.answer();
     bench.kernel.land(ENTRIES, 0);
-    bench.queue.complete();
+    bench.queue.tx.complete();
   }
   return 0;
 }
 
 function takenBack(bench: Bench): number[] {
   const numbers: number[] = [];
-  bench.queue.takeBack((offset) => numbers.push(bench.memory.view.getUint32(offset)));
+  bench.queue.tx.takeBack((offset) => numbers.push(bench.memory.view.getUint32(offset)));
   return numbers;
 }
 
@@ -393,11 +393,11 @@ describe('a packet that the device drops however often it is given it', () => {
           bench.kernel.poison = (packet) => poison.has(packet);
           while (bench.pushed < number) {
             bench.push(bench.spare(Math.min(7, number - bench.pushed)));
-            expect(bench.queue.flush()).toBe(0);
+            expect(bench.queue.tx.flush()).toBe(0);
             bench.answer();
             bench.kernel.now += 5;
             bench.kernel.land(ENTRIES, 0);
-            bench.queue.complete();
+            bench.queue.tx.complete();
             bench.whole();
           }
           expect(drain(bench)).toBe(0);
@@ -449,9 +449,9 @@ describe('a packet that the device drops however often it is given it', () => {
     const asked: number[] = [];
     for (; bench.counters.errors === 0; bench.kernel.now++) {
       expect(bench.kernel.now).toBeLessThan(3000);
-      bench.queue.flush();
-      bench.queue.complete();
-      if (!bench.queue.takeDoubt()) continue;
+      bench.queue.tx.flush();
+      bench.queue.tx.complete();
+      if (!bench.takeDoubt()) continue;
       asked.push(bench.kernel.now);
       expect(words[doubt]).toBe(Doubt.ASKED);
       words[doubt] = answer;
@@ -463,12 +463,12 @@ describe('a packet that the device drops however often it is given it', () => {
   it('is kept as long as the device is only going: the next path gets it, in its place', () => {
     const bench = new Bench();
     bench.push(3);
-    bench.queue.flush();
+    bench.queue.tx.flush();
     bench.kernel.poison = (packet) => packet > 2;
     bench.push(5);
     for (let i = 0; i < 249; i++) {
       bench.kernel.now++;
-      expect(bench.queue.flush()).toBe(0);
+      expect(bench.queue.tx.flush()).toBe(0);
     }
     expect(takenBack(bench)).toEqual([3, 4, 5, 6, 7]);
     expect(bench.counters.errors).toBe(0);
@@ -481,12 +481,12 @@ describe('a packet that the device drops however often it is given it', () => {
       bench.kernel.poison = (packet) => packet > 1;
       bench.push(2 + count);
       expect(drain(bench)).toBe(Errno.EBUSY);
-      expect(bench.queue.flush()).toBe(Errno.EBUSY);
+      expect(bench.queue.tx.flush()).toBe(Errno.EBUSY);
       expect(bench.kernel.sent).toEqual([0, 1]);
       expect(bench.counters.errors).toBe(3);
       expect(takenBack(bench)).toEqual(Array.from({ length: count - 3 }, (_, i) => 5 + i));
       bench.kernel.land(ENTRIES, 0);
-      bench.queue.complete();
+      bench.queue.tx.complete();
       const { posted, packets, errors, retried, rescued } = bench.counters;
       expect(posted).toBe(packets + errors + retried + rescued);
     },
@@ -495,17 +495,22 @@ describe('a packet that the device drops however often it is given it', () => {
 
 describe('a kick that ends the same way however often it is made', () => {
   /** A queue whose device answers that and takes nothing, with three packets in it. */
-  function stuck(result: number, flags = 1): { bench: Bench; queue: RingQueue; kicks: () => number } {
+  function stuck(result: number, flags = 1): { bench: Bench; queue: XskQueue; kicks: () => number } {
     const bench = new Bench();
     let kicks = 0;
     const kick = (): number => {
       kicks++;
       return result;
     };
-    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, {
-      kick,
-      millis: bench.kernel.millis,
-    });
+    bench.queue = new XskQueue(
+      bench.memory,
+      bench.pool,
+      { port: 0, queue: 0, path: Path.VF },
+      {
+        kick,
+        millis: bench.kernel.millis,
+      },
+    );
     const at = ringPlace(bench.memory, { port: 0, queue: 0, path: Path.VF }, Ring.TX).flags;
     bench.memory.words[at] = flags;
     bench.push(3);
@@ -522,10 +527,10 @@ describe('a kick that ends the same way however often it is made', () => {
     (_, result, said) => {
       const { bench, queue } = stuck(result);
       for (let i = 0; i < 1000; i++) {
-        expect(queue.flush()).toBe(0);
+        expect(queue.tx.flush()).toBe(0);
         bench.kernel.now++;
       }
-      expect(queue.flush()).toBe(said);
+      expect(queue.tx.flush()).toBe(said);
       expect(takenBack(bench)).toEqual([0, 1, 2]);
       expect(bench.counters).toMatchObject({ posted: 3, rescued: 3, errors: 0 });
     },
@@ -535,7 +540,7 @@ describe('a kick that ends the same way however often it is made', () => {
     'with %s has failed at once, and its packets are taken back',
     (name) => {
       const { bench, queue, kicks } = stuck(Errno[name] ?? -32);
-      expect(queue.flush()).toBe(Errno[name] ?? -32);
+      expect(queue.tx.flush()).toBe(Errno[name] ?? -32);
       expect(kicks()).toBe(1);
       expect(takenBack(bench)).toEqual([0, 1, 2]);
     },
@@ -544,19 +549,19 @@ describe('a kick that ends the same way however often it is made', () => {
   it('has not failed because its thread had no CPU for a minute', () => {
     const { bench, queue } = stuck(Errno.EAGAIN!);
     for (let i = 0; i < 15; i++) {
-      expect(queue.flush()).toBe(0);
+      expect(queue.tx.flush()).toBe(0);
       bench.kernel.now += 60_000;
     }
-    expect(queue.flush()).toBe(Errno.EAGAIN);
+    expect(queue.tx.flush()).toBe(Errno.EAGAIN);
   });
 
   it('fails as well where the driver sends by itself and does not', () => {
     const { bench, queue, kicks } = stuck(0, 0);
     for (let i = 0; i < 1000; i++) {
-      queue.flush();
+      queue.tx.flush();
       bench.kernel.now += 2;
     }
-    expect(queue.flush()).toBe(Errno.ETIMEDOUT);
+    expect(queue.tx.flush()).toBe(Errno.ETIMEDOUT);
     expect(kicks()).toBe(0);
   });
 
@@ -564,36 +569,41 @@ describe('a kick that ends the same way however often it is made', () => {
     const bench = new Bench();
     bench.memory.slot({ port: 0, queue: 0, path: Path.VF }).reader = Reader.DRIVER;
     const { millis } = bench.kernel;
-    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, {
-      kick: () => Errno.EBUSY!,
-      millis,
-    });
+    bench.queue = new XskQueue(
+      bench.memory,
+      bench.pool,
+      { port: 0, queue: 0, path: Path.VF },
+      {
+        kick: () => Errno.EBUSY!,
+        millis,
+      },
+    );
     bench.push(3);
     const tx = ringPlace(bench.memory, { port: 0, queue: 0, path: Path.VF }, Ring.TX);
     const ring = () => bench.memory.words.slice(tx.slots, tx.slots + 4 * ENTRIES);
-    expect(bench.queue.flush()).toBe(0);
+    expect(bench.queue.tx.flush()).toBe(0);
     const before = ring();
     for (let i = 1; i < 1000; i++) {
       bench.kernel.now++;
-      expect(bench.queue.flush()).toBe(0);
+      expect(bench.queue.tx.flush()).toBe(0);
     }
     expect(ring()).toEqual(before);
     bench.kernel.now++;
-    expect(bench.queue.flush()).toBe(Errno.EBUSY);
+    expect(bench.queue.tx.flush()).toBe(Errno.EBUSY);
     expect(bench.counters).toMatchObject({ posted: 3, retried: 0, errors: 0 });
   });
 
   it('has not failed while packets move, however few and slowly', () => {
     const bench = new Bench([], 1);
     bench.push(ENTRIES);
-    for (let i = 0; bench.queue.inFlight() > 0; i++) {
+    for (let i = 0; bench.inFlight > 0; i++) {
       expect(i).toBeLessThan(500);
       for (let look = 0; look < 15; look++) {
         bench.kernel.now += 60;
-        expect(bench.queue.flush()).toBe(0);
+        expect(bench.queue.tx.flush()).toBe(0);
       }
       bench.kernel.land(1, 0);
-      bench.queue.complete();
+      bench.queue.tx.complete();
     }
     expect(bench.kernel.sent).toHaveLength(ENTRIES);
   });
@@ -610,15 +620,20 @@ describe('a kick that ends the same way however often it is made', () => {
       words[completion.producer] = ++taken;
       return Errno.EAGAIN!;
     };
-    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, {
-      kick,
-      millis: bench.kernel.millis,
-    });
+    bench.queue = new XskQueue(
+      bench.memory,
+      bench.pool,
+      { port: 0, queue: 0, path: Path.VF },
+      {
+        kick,
+        millis: bench.kernel.millis,
+      },
+    );
     bench.push(10);
     while (taken < 10) {
       bench.kernel.now += 10;
-      expect(bench.queue.flush()).toBe(0);
-      bench.queue.complete();
+      expect(bench.queue.tx.flush()).toBe(0);
+      bench.queue.tx.complete();
     }
     expect(bench.counters.packets).toBe(10);
   });
@@ -661,13 +676,13 @@ describe.each(['6.12, mended', '6.12', '6.1'] as const)(
             mortally(() => bench.replace());
             for (const one of steps) {
               mortally(() => playWithRoom(bench, one));
-              mortally(() => void bench.queue.flush());
+              mortally(() => void bench.queue.tx.flush());
             }
-            for (let i = 0; bench.queue.backlog || bench.queue.inFlight() > 0; i++) {
+            for (let i = 0; bench.queue.tx.backlog || bench.inFlight > 0; i++) {
               expect(i).toBeLessThan(2000);
-              mortally(() => void bench.queue.flush());
+              mortally(() => void bench.queue.tx.flush());
               bench.kernel.land(ENTRIES, 0);
-              bench.queue.complete();
+              bench.queue.tx.complete();
             }
             bench.whole();
             expect(kernel.sent).toEqual(Array.from({ length: bench.pushed }, (_, i) => i));
@@ -685,12 +700,12 @@ describe.each(['6.12, mended', '6.12', '6.1'] as const)(
             playWithRoom(bench, one);
           }
           bench.push(bench.spare(5));
-          bench.queue.flush();
+          bench.queue.tx.flush();
           bench.kernel.gone = true;
           bench.kernel.land(ENTRIES, 0); // it frees what it has when it is stopped
           bench.push(bench.spare(1));
-          const waits = bench.queue.backlog || bench.queue.inFlight() > 0;
-          bench.queue.flush();
+          const waits = bench.queue.tx.backlog || bench.inFlight > 0;
+          bench.queue.tx.flush();
           const rescued = takenBack(bench);
           if (waits) bench.sentAll(rescued);
         }),
@@ -755,29 +770,33 @@ describe('a zero-copy driver', () => {
       words[consumer] = words[producer]!;
       return 0;
     };
-    bench.queue = new RingQueue(bench.memory, bench.pool, 0, 0, Path.VF, { kick, millis });
+    const doubted = (): void => {
+      bench.doubted = true;
+    };
+    const end = { kick, millis, doubted };
+    bench.queue = new XskQueue(bench.memory, bench.pool, { port: 0, queue: 0, path: Path.VF }, end);
     bench.push(3);
-    return { bench, state, answer: () => bench.queue.takeDoubt() };
+    return { bench, state, answer: () => bench.takeDoubt() };
   }
 
   it('that says its device is down while its rings are rebuilt is asked again, and given nothing meanwhile', () => {
     const { bench, state, answer } = away();
-    expect(bench.queue.flush()).toBe(0);
+    expect(bench.queue.tx.flush()).toBe(0);
     expect(answer()).toBe(true);
     expect(answer()).toBe(false);
     bench.memory.slot({ port: 0, queue: 0, path: Path.VF }).doubt = Doubt.LINKED;
     for (let i = 1; i < 100; i++) {
       bench.kernel.now++;
-      expect([bench.queue.flush(), bench.queue.room(1), bench.queue.backlog]).toEqual([0, 0, true]);
+      expect([bench.queue.tx.flush(), bench.queue.tx.room(1), bench.queue.tx.backlog]).toEqual([0, 0, true]);
     }
     state.down = false;
-    expect([bench.queue.flush(), bench.queue.room(1), bench.queue.backlog]).toEqual([0, 1, false]);
+    expect([bench.queue.tx.flush(), bench.queue.tx.room(1), bench.queue.tx.backlog]).toEqual([0, 1, false]);
     state.down = true;
     bench.push(1);
-    expect(bench.queue.flush()).toBe(0);
+    expect(bench.queue.tx.flush()).toBe(0);
     expect(answer()).toBe(true);
     bench.kernel.now += 19;
-    expect(bench.queue.flush()).toBe(0);
+    expect(bench.queue.tx.flush()).toBe(0);
   });
 
   it.each([
@@ -785,22 +804,27 @@ describe('a zero-copy driver', () => {
     ['it is known to run', Doubt.LINKED, 100],
   ])('that says its device is down has failed when that lasts, sooner if %s', (_, doubt, patience) => {
     const { bench, state, answer } = away();
-    expect(bench.queue.flush()).toBe(0);
+    expect(bench.queue.tx.flush()).toBe(0);
     expect(answer()).toBe(true);
     bench.memory.slot({ port: 0, queue: 0, path: Path.VF }).doubt = doubt;
     bench.kernel.now += patience - 1;
-    expect(bench.queue.flush()).toBe(0);
+    expect(bench.queue.tx.flush()).toBe(0);
     bench.kernel.now++;
-    expect(bench.queue.flush()).toBe(Errno.ENETDOWN);
+    expect(bench.queue.tx.flush()).toBe(Errno.ENETDOWN);
     const { kicks } = state;
-    expect([bench.queue.flush(), bench.queue.room(1), state.kicks]).toEqual([Errno.ENETDOWN, 0, kicks]);
+    expect([bench.queue.tx.flush(), bench.queue.tx.room(1), state.kicks]).toEqual([Errno.ENETDOWN, 0, kicks]);
   });
 
   it('that found no frames when it began is told of those that come', () => {
     const shared = opened();
     const driver = new Driver(shared);
     const pool = new FramePool(shared, 0);
-    const queue = new RingQueue(shared, pool, 0, 0, Path.VF, { kick: () => 0, wake: driver.wake });
+    const queue = new XskQueue(
+      shared,
+      pool,
+      { port: 0, queue: 0, path: Path.VF },
+      { kick: () => 0, wake: driver.wake },
+    );
     pool.recover([queue]);
     queue.refill();
     expect(driver.taken).toHaveLength(8);
@@ -818,7 +842,12 @@ describe('a zero-copy driver', () => {
           const shared = opened();
           const driver = new Driver(shared);
           const pool = new FramePool(shared, 0);
-          const queue = new RingQueue(shared, pool, 0, 0, Path.VF, { kick: () => 0, wake: driver.wake });
+          const queue = new XskQueue(
+            shared,
+            pool,
+            { port: 0, queue: 0, path: Path.VF },
+            { kick: () => 0, wake: driver.wake },
+          );
           pool.recover([queue]);
           const { words } = shared;
           const fill = fillRing(shared);

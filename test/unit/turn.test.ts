@@ -6,16 +6,17 @@ import { Dispatch } from '../../src/datapath/dispatch.ts';
 import { Burst } from '../../src/handler/burst.ts';
 import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/handler/verdict.ts';
 import { wasmHandler } from '../../src/handler/wasm-handler.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
 import { CopyReceiver, CopySender } from '../../src/memory/copies.ts';
 import { pathCounters, queueCounters, readCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, Path, TURN } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { TurnWord } from '../../src/memory/wasm-abi.ts';
+import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { limitLength } from '../../src/paths/frame-room.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { RingQueue } from '../../src/paths/ring-queue.ts';
 import { kernelTwin } from '../fixtures/kernel-twin.ts';
 import { turnTwin } from '../fixtures/turn-twin.ts';
 
@@ -44,7 +45,7 @@ function opened(ringEntries: number): Memory {
 class Bench {
   readonly memory: Memory;
   readonly pool: FramePool;
-  readonly path: RingQueue;
+  readonly path: XskQueue;
   readonly dispatch: Dispatch;
   readonly burst: Burst;
   readonly failures: string[] = [];
@@ -57,7 +58,7 @@ class Bench {
     const { layout } = memory;
     this.memory = memory;
     this.pool = new FramePool(memory, 0);
-    this.path = new RingQueue(memory, this.pool, 0, 0, Path.VF, { kick: () => 0 });
+    this.path = new XskQueue(memory, this.pool, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
     this.pool.recover([this.path]);
     this.burst = new Burst(memory, 0);
     memory.bytes.set([2, 0, 0, 0, 0, 2], layout.macs);
@@ -66,7 +67,8 @@ class Bench {
     );
     const exits = { ports: [] as Dispatch[], relays: [] };
     this.dispatch = new Dispatch({
-      ...{ memory, pool: this.pool, burst: this.burst, handler: handle, turn, port: 0, queue: 0, exits },
+      ...{ shim: loadShim(), memory, pool: this.pool, burst: this.burst, port: 0, queue: 0 },
+      ...{ handler: handle, turn, exits },
       failed: (error) => void this.failures.push(String(error)),
       delivery: new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory),
     });
@@ -95,7 +97,7 @@ class Bench {
 
   /** In the handler's own loop. */
   turn(most: number): number {
-    const handled = this.dispatch.turn(this.path, this.path.turn, most);
+    const handled = this.dispatch.inPlace.run(this.path, this.path.turn, most);
     this.#settle();
     return handled;
   }
@@ -103,9 +105,9 @@ class Bench {
   /** By way of the burst. */
   handle(packets: number): void {
     for (let left = packets; left > 0; ) {
-      const count = this.path.receiveBurst(this.burst.at, Math.min(left, BURST));
+      const count = this.path.rx.receiveBurst(this.burst.at, Math.min(left, BURST));
       this.dispatch.run(count, Path.VF);
-      this.path.release();
+      this.path.rx.release();
       left -= count;
     }
     this.#settle();
@@ -137,8 +139,8 @@ class Bench {
   }
 
   #settle(): void {
-    this.path.flush();
-    this.path.complete();
+    this.path.tx.flush();
+    this.path.tx.complete();
     this.path.refill();
   }
 }
@@ -166,7 +168,7 @@ it('the loop does what its twin does, to every byte before the frames', () => {
   const loops = memories.map((memory, i) => {
     const pool = new FramePool(memory, 0);
     pool.recover([]);
-    const { turn } = new RingQueue(memory, pool, 0, 0, Path.VF, { kick: () => 0 });
+    const { turn } = new XskQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
     const deed = wasmHandler('file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory);
     const decide = (at: number): number => {
       memory.bytes[at + 2]!++;
@@ -235,11 +237,11 @@ it.each([
           for (const one of [ours, plain]) one.limit(longest);
           expect(ours.give(packets)).toBe(plain.give(packets));
           // Each of the packets may bring another one, for which there is room whichever goes first.
-          const room = Math.floor(ours.path.room(TURN) / share);
+          const room = Math.floor(ours.path.tx.room(TURN) / share);
           if (room > 0) plain.handle(ours.turn(Math.min(most, room)));
           for (const one of [ours, plain]) {
             one.collect(takes);
-            one.path.complete();
+            one.path.tx.complete();
             one.path.refill();
             one.whole();
           }
@@ -287,7 +289,7 @@ describe('a turn', () => {
     expect(bench.turn(TURN)).toBe(0);
     bench.whole();
     bench.collect(TURN);
-    bench.path.complete();
+    bench.path.tx.complete();
     expect(bench.turn(TURN)).toBe(40);
   });
 
@@ -336,10 +338,17 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
       const loop = turnTwin(memory, decide, mortal);
       const back: number[] = [];
       let sent = 0;
-      const start = (): { pool: FramePool; queue: RingQueue } => {
+      const start = (): { pool: FramePool; queue: XskQueue } => {
         const pool = new FramePool(memory, 0);
         const kernel = { kick: () => 0 };
-        const queue = new RingQueue(memory, pool, 0, 0, Path.VF, kernel, undefined, kernels);
+        const queue = new XskQueue(
+          memory,
+          pool,
+          { port: 0, queue: 0, path: Path.VF },
+          kernel,
+          undefined,
+          kernels,
+        );
         pool.recover([queue]);
         const { fill, rx, tx, completing } = queue.ledger();
         expect(pool.count + fill + rx + tx + completing).toBe(FRAMES);
@@ -356,15 +365,15 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
         for (let i = 0; i < rest; i++) {
           if (burst.verdict[i] === 77) {
             burst.verdict[i] = TX;
-            expect(queue.pushBurst(burst.at, i, i + 1, 1792)).toBe(1);
+            expect(queue.tx.pushBurst(burst.at, i, i + 1, 1792)).toBe(1);
           } else pool.put(burst.offset[i]! - layout.frames);
           mortal();
         }
-        queue.release();
+        queue.rx.release();
         mortal();
-        queue.flush();
+        queue.tx.flush();
         mortal();
-        queue.complete();
+        queue.tx.complete();
         queue.refill();
       };
       const network = (): void => {
@@ -392,7 +401,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
         round();
         peer.collect(128, (offset) => back.push(view.getUint32(offset)));
       }
-      queue.complete();
+      queue.tx.complete();
       const all = Array.from({ length: sent }, (_, i) => i).filter((i) => i % 5 !== 4);
       expect(back.toSorted((a, b) => a - b)).toEqual(all);
       const { fill, ...others } = queue.ledger();

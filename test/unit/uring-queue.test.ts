@@ -109,24 +109,24 @@ class Life {
    */
   receive(max: number, flushAt = -1): void {
     const { queue, memory, pool } = this;
-    if (queue.ready(max) === 0) return;
-    const count = queue.receive(this.#offset, this.#bytes, max);
-    let room = queue.room(count);
+    if (queue.rx.ready(max) === 0) return;
+    const count = queue.rx.receive(this.#offset, this.#bytes, max);
+    let room = queue.tx.room(count);
     for (let i = 0; i < count; i++) {
       const at = this.#offset[i]!;
       expect(this.#bytes[i]).toBe(BYTES);
       const number = memory.view.getUint32(at);
       const goes = number % 2 === 0 && room-- > 0;
       this.#decide(number, goes, () => {
-        if (goes) queue.push(at, BYTES);
+        if (goes) queue.tx.push(at, BYTES);
         else pool.put(at - memory.layout.frames);
       });
       if (i === flushAt) {
         this.flush();
-        queue.complete();
+        queue.tx.complete();
       }
     }
-    queue.release();
+    queue.rx.release();
   }
 
   /** What is done to a packet is decided once its frame says so. */
@@ -147,20 +147,20 @@ class Life {
   /** Sends packets of its own making, from free frames. */
   make(count: number): void {
     const { queue, memory, pool } = this;
-    for (let i = 0; i < count && pool.count > 0 && queue.room(1) === 1; i++) {
+    for (let i = 0; i < count && pool.count > 0 && queue.tx.room(1) === 1; i++) {
       const address = pool.peek(0);
       pool.give(address, pool.hand);
       pool.remove(1);
       const at = memory.layout.frames + address + HEADROOM;
       const number = this.#made++;
       memory.view.setUint32(at, number);
-      queue.push(at, BYTES);
+      queue.tx.push(at, BYTES);
       this.pushed.push(number);
     }
   }
 
   flush(): void {
-    expect(this.queue.flush()).toBe(0);
+    expect(this.queue.tx.flush()).toBe(0);
   }
 
   /**
@@ -200,20 +200,20 @@ class Life {
     const left = new UringRemains(shim, memory, this.pool, ADDRESS);
     this.pool.recover([left]);
     const unsent: { at: number; bytes: number }[] = [];
-    left.takeBack((at, bytes) => unsent.push({ at, bytes }));
+    left.tx.takeBack((at, bytes) => unsent.push({ at, bytes }));
     const received: { at: number; bytes: number }[] = [];
-    while (left.ready(BURST) > 0) {
-      const count = left.receive(this.#offset, this.#bytes, BURST);
+    while (left.rx.ready(BURST) > 0) {
+      const count = left.rx.receive(this.#offset, this.#bytes, BURST);
       for (let i = 0; i < count; i++) received.push({ at: this.#offset[i]!, bytes: this.#bytes[i]! });
-      left.release();
+      left.rx.release();
     }
     for (const { at } of [...unsent, ...received]) this.pool.give(at - memory.layout.frames, this.pool.hand);
     left.detach();
     this.unknown += this.pool.reclaim(left.tag).tx;
     this.#open();
     for (const { at, bytes } of unsent) {
-      if (this.queue.room(1) < 1) this.flush();
-      this.queue.push(at, bytes);
+      if (this.queue.tx.room(1) < 1) this.flush();
+      this.queue.tx.push(at, bytes);
     }
     for (const { at } of received) {
       this.received.push(memory.view.getUint32(at));
@@ -232,7 +232,7 @@ class Life {
   /** A round as a worker makes it; `flushAt` as of {@link receive}. */
   round(flushAt = -1): void {
     this.receive(BURST, flushAt);
-    this.queue.complete();
+    this.queue.tx.complete();
     this.flush();
     this.take();
   }
@@ -273,7 +273,7 @@ describe('a tap queue over io_uring', () => {
     const count = counted(life);
     const idle = (): void => {
       for (let i = 0; i < 100; i++) {
-        expect(life.queue.ready(BURST)).toBe(0);
+        expect(life.queue.rx.ready(BURST)).toBe(0);
         life.flush();
       }
     };
@@ -372,7 +372,7 @@ describe('a tap queue over io_uring', () => {
     life.give(3);
     const before = count('kicks');
     for (let i = 0; i < 100; i++) {
-      expect(life.queue.ready(BURST)).toBe(0);
+      expect(life.queue.rx.ready(BURST)).toBe(0);
       life.flush();
     }
     expect(count('kicks')).toBe(before);
@@ -406,7 +406,7 @@ describe('a tap queue over io_uring', () => {
     life.make(5);
     life.take();
     expect(life.arrived).toEqual([]);
-    expect(life.queue.inFlight()).toBe(5);
+    expect(life.queue.ledger()).toMatchObject({ tx: 5, completing: 0 });
     life.audit();
     life.flush();
     life.take();
@@ -421,7 +421,7 @@ describe('a tap queue over io_uring', () => {
     life.give(2);
     const back: number[] = [];
     expect(
-      life.queue.takeBack((at) => {
+      life.queue.tx.takeBack((at) => {
         back.push(life.memory.view.getUint32(at));
         life.pool.put(at - life.memory.layout.frames);
       }),
@@ -473,7 +473,7 @@ describe('a tap queue over io_uring', () => {
     life.settle();
     shim.close(life.ringFd);
     life.make(2);
-    expect(life.queue.flush()).toBe(Errno.EBADF);
+    expect(life.queue.tx.flush()).toBe(Errno.EBADF);
     expect(counted(life)('kickErrors')).toBe(1);
   });
 
@@ -563,7 +563,7 @@ describe('a tap queue over io_uring', () => {
         const act = (what: string, count: number): void => {
           if (what === 'receive') life.receive(count % BURST || BURST, count >> 3);
           else if (what === 'make') life.make(count);
-          else if (what === 'complete') life.queue.complete();
+          else if (what === 'complete') life.queue.tx.complete();
           else if (what === 'round') life.round(count >> 3);
           else if (what === 'calm') life.calm();
           else life.flush();

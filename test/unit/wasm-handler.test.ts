@@ -12,6 +12,7 @@ import { DELIVER, DROP, FORWARD, PASS, TX } from '../../src/handler/verdict.ts';
 import { wasmHandler } from '../../src/handler/wasm-handler.ts';
 import * as echoModule from '../../src/handlers/echo.ts';
 import * as reflectModule from '../../src/handlers/reflect.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { queueCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
@@ -533,7 +534,6 @@ describe('what a module does in a burst', () => {
     const sent: number[][] = [];
     limitLength(memory, 0, Path.SYNTHETIC, roomOf(memory.layout.geometry.frameSize));
     const out = {
-      path: Path.SYNTHETIC,
       room: (count: number) => count,
       push: (offset: number, length: number) => {
         sent.push([...memory.bytes.slice(offset, offset + length)]);
@@ -552,9 +552,9 @@ describe('what a module does in a burst', () => {
       memory,
     );
     const exits = { ports: [], relays: [] };
-    const place = { memory, pool, burst, handler, failed, port: 0, queue: 0 };
+    const place = { shim: loadShim(), memory, pool, burst, handler, failed, port: 0, queue: 0 };
     const dispatch = new Dispatch({ ...place, exits, delivery });
-    dispatch.out = out as unknown as PathQueue;
+    dispatch.out = { path: Path.SYNTHETIC, tx: out } as unknown as PathQueue;
     const counter = (name: Parameters<typeof Reflect.get>[1]): number =>
       memory.doubles[Reflect.get(queueCounters(memory, 0, 0), name)]!;
     return {
@@ -562,7 +562,7 @@ describe('what a module does in a burst', () => {
       run(...packets: number[][]): void {
         const free = pool.count;
         packets.forEach((packet, i) => {
-          const offset = dispatch.take();
+          const offset = dispatch.frames.take();
           memory.bytes.set(packet, offset);
           [burst.offset[i], burst.bytes[i]] = [offset, packet.length];
         });
@@ -600,7 +600,7 @@ describe('what a module does in a burst', () => {
 
   it('may be to send a packet of its own between two bursts', () => {
     const { made, sent, burst, dispatch } = queue('moody');
-    burst.bind(dispatch);
+    burst.bind(dispatch.frames);
     burst.begin(0);
     (made as TickingHandler).tick(burst, 5);
     expect(sent).toEqual([[5, 0, 0, 0, ...Array(56).fill(0x5a)]]);
@@ -618,7 +618,7 @@ describe('what a module does in a burst', () => {
     run(packet(1, 10));
     expect(sent[0]![1]).toBe(0);
     expect(counter('sendRefused')).toBe(1);
-    for (let taken = 0; taken < 63; taken++) dispatch.take();
+    for (let taken = 0; taken < 63; taken++) dispatch.frames.take();
     run(packet(1, 60));
     expect(sent[1]![1]).toBe(0);
     expect(counter('sendRefused')).toBe(2);

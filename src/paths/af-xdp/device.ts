@@ -29,9 +29,9 @@ import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/lay
 import { askForXsk, xskRequest, xskStep } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
+import type { PathDescription, PathDevice } from '../device.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
 import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
-import type { PathDescription, PathDevice } from '../path.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import type { Surroundings } from '../upkeep.ts';
 import { type Refusal, refusalOf } from './refusal.ts';

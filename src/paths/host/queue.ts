@@ -23,7 +23,7 @@ import { BurstArray } from '../../memory/wasm-abi.ts';
 import { Coalescer } from '../../offload/coalesce.ts';
 import { Headers } from '../../offload/headers.ts';
 import { readHeader, VIRTIO_HEADER_BYTES } from '../../offload/virtio.ts';
-import { NO_ARRIVALS, type PathQueue } from '../path.ts';
+import { NO_ARRIVALS, type PathQueue, type Receiver, type Transmitter } from '../path.ts';
 
 /** Packets gathered between two writes: a few bursts, and many times what one chain takes. */
 const GATHERED = 512;
@@ -34,12 +34,13 @@ const READ_AT = HEADROOM - VIRTIO_HEADER_BYTES;
 /** Rounds without a read after one that found nothing: a read costs as much as ten looks at a ring. */
 const PAUSE = 8;
 
-export class HostQueue implements PathQueue {
+export class HostQueue implements PathQueue, Receiver, Transmitter {
+  readonly rx: Receiver = this;
+  readonly tx: Transmitter = this;
   readonly path: PathId;
   readonly tag: number;
   readonly fd: number;
   readonly backlog = false;
-  readonly borrowed = true;
 
   readonly #writeFd: number;
   readonly #inline: boolean;
@@ -157,10 +158,6 @@ export class HostQueue implements PathQueue {
   complete(): void {}
 
   refill(): void {}
-
-  inFlight(): number {
-    return this.#gathered;
-  }
 
   takeBack(): number {
     return 0;

@@ -12,8 +12,8 @@ import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/layout.ts';
 import { layOwnRings } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
+import type { PathDescription, PathDevice } from '../device.ts';
 import { limitLength, roomOf } from '../frame-room.ts';
-import type { PathDescription, PathDevice } from '../path.ts';
 
 /** How long a peer's burst is waited for. It takes microseconds; a thread that was ended in it never answers. */
 const BURST_MILLIS = 250;

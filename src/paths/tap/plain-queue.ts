@@ -15,9 +15,9 @@ import { SPAN_BYTES } from '../../memory/abi.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { Holder, holderTag } from '../../memory/holder.ts';
-import { BURST, HEADROOM, type PathId } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { PathQueue } from '../path.ts';
+import type { PathQueue, Receiver, Transmitter } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
 import { LongPackets } from './long-packets.ts';
 import { ReadPairs } from './read-pairs.ts';
@@ -27,7 +27,9 @@ import { TapFrames } from './tap-frames.ts';
 const isOfPacket = (result: number): boolean =>
   result === Errno.EAGAIN || result === Errno.ENOBUFS || result === Errno.ENOMEM || result === Errno.EIO;
 
-export class PlainQueue implements PathQueue {
+export class PlainQueue implements PathQueue, Receiver, Transmitter {
+  readonly rx: Receiver = this;
+  readonly tx: Transmitter = this;
   readonly path: PathId;
   readonly tag: number;
   readonly fd: number;
@@ -56,9 +58,9 @@ export class PlainQueue implements PathQueue {
   #next = 0;
   #staged = 0;
 
-  constructor(shim: Shim, memory: Memory, pool: FramePool, port: number, queue: number, path: PathId) {
+  constructor(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress) {
     const { layout, bytes, doubles } = memory;
-    const address = { port, queue, path };
+    const { port, queue, path } = address;
     this.path = path;
     this.tag = holderTag(queue, port, path);
     this.fd = memory.slot(address).fd;
@@ -187,10 +189,6 @@ export class PlainQueue implements PathQueue {
   complete(): void {}
 
   refill(): void {}
-
-  inFlight(): number {
-    return this.#staged;
-  }
 
   /** What was pushed since the last flush: nothing else ever waits. */
   takeBack(visit: (offset: number, bytes: number) => void): number {

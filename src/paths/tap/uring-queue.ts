@@ -29,7 +29,7 @@ import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { PathQueue } from '../path.ts';
+import type { PathQueue, Receiver, Transmitter } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
 import { Stall } from '../stall.ts';
 import { DirectTap } from './direct.ts';
@@ -48,7 +48,9 @@ const FEWEST_READS = 4;
  */
 const LOOKS = 64;
 
-export class UringQueue implements PathQueue {
+export class UringQueue implements PathQueue, Receiver, Transmitter {
+  readonly rx: Receiver = this;
+  readonly tx: Transmitter = this;
   readonly path: PathId;
   readonly tag: number;
   /** The tap itself: poll(2) sees at once what is there, also between two looks at the ring. */
@@ -225,10 +227,6 @@ export class UringQueue implements PathQueue {
   /** Nothing to do: frames wait on the stack. */
   refill(): void {}
 
-  inFlight(): number {
-    return this.#writes + this.#staged - this.#completed;
-  }
-
   takeBack(visit: (offset: number, bytes: number) => void): number {
     this.#publish();
     const packets = takeBack(this.#ring, this.#frames, visit);
@@ -246,7 +244,7 @@ export class UringQueue implements PathQueue {
     return {
       fill: this.#asked - waiting.rx + single - held,
       rx: waiting.rx + held,
-      tx: this.inFlight() - waiting.completing,
+      tx: this.#writes + this.#staged - this.#completed - waiting.completing,
       completing: waiting.completing,
     };
   }

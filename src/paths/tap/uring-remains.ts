@@ -18,6 +18,8 @@ import { Kind, UringRing } from './uring.ts';
 import { eachCompletion, eachUnsent, takeBack } from './uring-walk.ts';
 
 export class UringRemains implements LeftQueue {
+  readonly rx = this;
+  readonly tx = this;
   readonly path: PathId;
   readonly tag: number;
   readonly #ring: UringRing;

@@ -9,19 +9,11 @@ import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/c
 import type { FramePool } from '../memory/frames.ts';
 import { HEADROOM } from '../memory/layout.ts';
 import { isUnfinished, segmentBytes } from '../memory/offload.ts';
-import type { Memory } from '../memory/shared.ts';
 import { finishChecksum } from '../offload/finish.ts';
 import { Headers } from '../offload/headers.ts';
 import { Segmenter } from '../offload/segment.ts';
 import type { PathQueue } from '../paths/path.ts';
-
-interface Site {
-  readonly memory: Memory;
-  readonly pool: FramePool;
-  readonly burst: Burst;
-  readonly port: number;
-  readonly queue: number;
-}
+import type { Scope } from './scope.ts';
 
 /** Who takes the copies. */
 interface Carrier {
@@ -30,7 +22,7 @@ interface Carrier {
   carryOut(i: number, verdict: number, target: number, at: number, length: number): void;
 }
 
-export class Borrowed {
+export class HostPackets {
   readonly #burst: Burst;
   readonly #pool: FramePool;
   readonly #carrier: Carrier;
@@ -42,7 +34,7 @@ export class Borrowed {
   readonly #counter: CounterIndex<QueueCounter>;
   readonly #longest: number;
 
-  constructor({ memory, pool, burst, port, queue }: Site, carrier: Carrier) {
+  constructor({ memory, pool, burst, port, queue }: Scope, carrier: Carrier) {
     this.#burst = burst;
     this.#pool = pool;
     this.#carrier = carrier;
@@ -73,7 +65,7 @@ export class Borrowed {
         this.#copyOut(i, decided, target[i]!);
         continue;
       }
-      if (decided === TX && out?.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
+      if (decided === TX && out?.tx.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
       const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#longest);
       if (pieces === 0) doubles[counter.dropUncut]!++;
       for (let piece = 0; piece < pieces; piece++) {

@@ -1,0 +1,88 @@
+/**
+ * In-place mode: a handler's own loop takes packets from the receive ring of the path that owns the queue to its transmit
+ * ring, see paths/turn.ts; here is what surrounds that loop.
+ */
+import type { Burst } from '../handler/burst.ts';
+import type { TurningHandler } from '../handler/handler.ts';
+import { FAILED } from '../handler/verdict.ts';
+import { queueCounters } from '../memory/counters.ts';
+import { BURST, type PathId } from '../memory/layout.ts';
+import type { PathQueue, PathTurn } from '../paths/path.ts';
+import type { HandlerCall } from './handler-call.ts';
+import type { HandlerFrames } from './handler-frames.ts';
+import type { Scope } from './scope.ts';
+
+/** Who carries out the verdicts on what is left in the burst. */
+interface Settling {
+  settle(count: number): void;
+}
+
+export class InPlace {
+  readonly #burst: Burst;
+  readonly #port: number;
+  readonly #doubles: Float64Array;
+  readonly #bursts: number;
+  readonly #turn: TurningHandler | undefined;
+  readonly #dispatch: Settling;
+  readonly #frames: HandlerFrames;
+  readonly #call: HandlerCall;
+
+  constructor(
+    { memory, burst, port, queue, turn }: Scope & { readonly turn?: TurningHandler | undefined },
+    dispatch: Settling,
+    frames: HandlerFrames,
+    call: HandlerCall,
+  ) {
+    this.#burst = burst;
+    this.#port = port;
+    this.#doubles = memory.doubles;
+    this.#bursts = queueCounters(memory, port, queue).bursts;
+    this.#turn = turn;
+    this.#dispatch = dispatch;
+    this.#frames = frames;
+    this.#call = call;
+  }
+
+  /** Handles up to `most` packets. Returns how many, those that a trap has cost included. */
+  run(path: PathQueue, turn: PathTurn, most: number): number {
+    const count = turn.begin(most);
+    if (count === 0) return 0;
+    this.#doubles[this.#bursts]!++;
+    this.#frames.hold(count);
+    this.#call.begin(path.path, count, true);
+    let trapped = false;
+    try {
+      this.#turn!(this.#frames, turn.at, turn.from, turn.to, count);
+    } catch (error) {
+      this.#call.blame(error);
+      trapped = true;
+    }
+    this.#call.end();
+    const { done } = turn;
+    const left = turn.end();
+    if (left > 0) this.#settleLeft(left, path.path);
+    this.#frames.release();
+    path.rx.release();
+    return trapped ? done + this.#dropFailed(path, count - done) : done;
+  }
+
+  /** Carries out the verdicts on what the loop has left in the burst. */
+  #settleLeft(count: number, path: PathId): void {
+    const burst = this.#burst;
+    burst.open(count);
+    burst.port.fill(this.#port, 0, count);
+    burst.path.fill(path, 0, count);
+    this.#dispatch.settle(count);
+  }
+
+  /** Drops the portion in which the handler has trapped: as much as the trap of a burst costs. */
+  #dropFailed({ rx }: PathQueue, most: number): number {
+    const burst = this.#burst;
+    const count = rx.receive(burst.offset, burst.bytes, Math.min(most, BURST));
+    burst.open(count);
+    burst.verdict.fill(FAILED, 0, count);
+    this.#dispatch.settle(count);
+    rx.release();
+    return count;
+  }
+}
