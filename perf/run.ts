@@ -1,9 +1,9 @@
 /**
- * `npm run perf`: measures the rows of rows.ts, prints what they say, and writes every sample down.
+ * `npm run perf`: measures the rows of runner/rows.ts, prints the results and keeps every sample.
  *
- * Read on in row.ts (what a row is), sampling.ts (how runs take turns), verdict.ts (what they come to).
+ * Read on in runner/row.ts (what a row is), sampling.ts (how runs take turns) and verdict.ts (what they come to).
  */
-import { type Arguments, parse, whole } from '../src/cli/arguments.ts';
+import { type Arguments, type CommandTable, parse, text, whole } from '../src/cli/arguments.ts';
 import { EXIT } from '../src/cli/command.ts';
 import { commandHelp } from '../src/cli/help.ts';
 import { Interruption } from '../src/cli/interruption.ts';
@@ -11,66 +11,101 @@ import { Terminal } from '../src/cli/terminal.ts';
 import { TwinpathError } from '../src/errors.ts';
 import { cleanUpStaleLabs } from '../src/lab/namespaces.ts';
 import { nearest } from '../src/options.ts';
-import { table } from './arguments.ts';
-import { holdMachine } from './machine-lock.ts';
-import { HugePages } from './peers/huge-pages.ts';
-import { publish } from './publish.ts';
-import { type Shown, textTable } from './report.ts';
-import { describeMachine, inWords, type Results, readResults, writeResults } from './results.ts';
-import type { Row } from './row.ts';
-import { loadRow, ROWS } from './rows.ts';
-import { sample } from './sampling.ts';
-import { judge, type Run } from './verdict.ts';
+import { hugePages, setHugePages } from './peers/testpmd.ts';
+import { publish, type Shown, textTable } from './runner/report.ts';
+import {
+  describeMachine,
+  inWords,
+  lockMachine,
+  type Results,
+  readResults,
+  writeResults,
+} from './runner/results.ts';
+import type { Row } from './runner/row.ts';
+import { ROWS } from './runner/rows.ts';
+import { sample } from './runner/sampling.ts';
+import { judge, type Run } from './runner/verdict.ts';
 
-/** A week. */
-const LONGEST_SECONDS = 604_800;
+const SECONDS_OF_A_WEEK = 604_800;
 
-async function chosen(only: readonly string[]): Promise<Row[]> {
-  const known: readonly string[] = ROWS;
-  for (const name of only) {
+const TABLE: CommandTable = {
+  program: 'npm run',
+  name: 'perf --',
+  summary: 'measures Twinpath and its peers, and says which goals it meets',
+  positionals: [],
+  options: {
+    quick: { help: 'under three minutes: fewer and shorter runs' },
+    only: {
+      value: 'NAME',
+      help: 'this row alone',
+      otherwise: 'all but soak, tcp-failover and vf-return',
+      repeatable: true,
+    },
+    seconds: { value: 'N', help: 'with --only: how long a run measures', otherwise: 'as each row says' },
+    again: { value: 'FILE', help: 'measure nothing: judge the samples of a file of perf/results/ once more' },
+    publish: {
+      help: 'write the tables of perf/README.md, the plots, and the samples to perf/published.json',
+    },
+  },
+  notes: [
+    'Variants take turns, A B A B, each in a process of its own. The ratio is the median of the ratios of\n' +
+      'neighbouring runs, the spread the width of their middle half. A run that failed, or during which the\n' +
+      'hypervisor gave the CPUs to others, is never a number. Peers: perf/peers/install.',
+  ],
+  examples: [
+    ['npm run perf', 'every row, under fifteen minutes'],
+    ['npm run perf -- --only ring --only veth', 'two rows'],
+    ['npm run perf -- --quick --json', 'a first look, as JSON'],
+    ['npm run perf -- --again perf/results/FILE', 'what an earlier run came to'],
+    ['npm run perf -- --only soak --seconds 7200', 'two hours under load'],
+  ],
+  exits: [
+    [0, 'every row has a result, whether it meets its goal or not'],
+    [1, 'a row failed or was noisy'],
+    [2, 'the command line is wrong'],
+    [130, 'interrupted'],
+  ],
+};
+
+const invalid = (device: string, detail: string, hint: string): TwinpathError =>
+  new TwinpathError('ERR_OPTION_INVALID', { device, detail, hint });
+
+/** @throws ERR_OPTION_INVALID of a name that no row has */
+function chosen(names: readonly string[], seconds: number | undefined): readonly Row[] {
+  const known = ROWS.map(({ name }) => name);
+  for (const name of names) {
     if (known.includes(name)) continue;
     const near = nearest(name, known);
-    throw new TwinpathError('ERR_OPTION_INVALID', {
-      device: '--only',
-      detail: `there is no row ${name}`,
-      hint: near === undefined ? `The rows are: ${known.join(', ')}.` : `Did you mean ${near}?`,
-    });
+    const hint = near === undefined ? `The rows are: ${known.join(', ')}.` : `Did you mean ${near}?`;
+    throw invalid('--only', `there is no row ${name}`, hint);
   }
-  const rows = await Promise.all(known.map(loadRow));
-  return rows.filter(({ name, onRequest }) => (only.length === 0 ? !onRequest : only.includes(name)));
+  const rows = ROWS.filter(({ name, onRequest }) => (names.length === 0 ? !onRequest : names.includes(name)));
+  if (seconds === undefined) return rows;
+  if (names.length === 0)
+    throw invalid('--seconds', 'it is for rows that are named', 'Name one: --only soak --seconds 7200.');
+  return rows.map((row) => ({ ...row, full: { ...row.full, seconds }, quick: { ...row.quick, seconds } }));
 }
 
-/** The row with runs of another length. */
-const lasting = (row: Row, seconds: number | undefined): Row =>
-  seconds === undefined ? row : { ...row, full: { ...row.full, seconds }, quick: { ...row.quick, seconds } };
-
 async function main(args: Arguments, terminal: Terminal): Promise<number> {
-  const only = args.texts.get('only') ?? [];
-  const seconds = whole(args, 'seconds', 1, LONGEST_SECONDS);
-  if (seconds !== undefined && only.length === 0) {
-    throw new TwinpathError('ERR_OPTION_INVALID', {
-      device: '--seconds',
-      detail: 'it is for rows that are named',
-      hint: 'Name one, for instance: --only soak --seconds 7200.',
-    });
-  }
-  const [again] = args.texts.get('again') ?? [];
-  if (again !== undefined) return tell(await judgedAgain(readResults(again), only), args, terminal);
-  const rows = (await chosen(only)).map((row) => lasting(row, seconds));
+  const names = args.texts.get('only') ?? [];
+  const rows = chosen(names, whole(args, 'seconds', 1, SECONDS_OF_A_WEEK));
+  const file = text(args, 'again');
+  if (file !== undefined) return print(judgeAgain(readResults(file), names), args, terminal);
   if (process.getuid?.() !== 0) {
     throw new TwinpathError('ERR_PERMISSION', {
       device: 'npm run perf',
       hint: 'It builds network namespaces and drives kernel rings: run it as root.',
     });
   }
-  const machineLock = await holdMachine();
-  const pages = new HugePages();
+  const lock = await lockMachine();
+  const pages = hugePages();
   try {
+    cleanUpStaleLabs();
     return await measure(rows, args, terminal, new Interruption());
   } finally {
-    cleanUpStaleLabs(); // of a side that had to be stopped
-    pages.restore();
-    machineLock.close();
+    cleanUpStaleLabs(); // of a variant that had to be killed
+    setHugePages(pages);
+    lock.close();
   }
 }
 
@@ -81,52 +116,53 @@ async function measure(
   interruption: Interruption,
 ): Promise<number> {
   const { signal } = interruption;
-  cleanUpStaleLabs();
   const quick = args.flags.has('quick');
   const machine = describeMachine();
   terminal.say(inWords(machine));
   const began = new Date();
   const shown: Shown[] = [];
   const runs: Record<string, Run[]> = {};
+  const onRun = (variant: string, turn: number, turns: number): void =>
+    terminal.panel([`  run ${turn + 1} of ${turns}: ${variant}`]);
+  const onProgress = (line: string): void => terminal.say(`  ${line}`);
   for (const row of rows) {
     terminal.say('', `${row.name}: ${row.about}`);
-    const progress = (side: string, turn: number, turns: number): void =>
-      terminal.panel([`  run ${turn + 1} of ${turns}: ${side}`]);
-    const heard = (text: string): void => terminal.say(`  ${text}`);
-    const result = await sample(row, { quick, signal, progress, heard });
+    const result = await sample(row, { quick, signal, onRun, onProgress });
     terminal.panel([]);
     if (signal.aborted) return interruption.exitCode;
     runs[row.name] = result.runs;
     shown.push({ row, lines: result.lines });
     terminal.say(...textTable(shown.slice(-1)).split('\n'));
   }
-  const lines = shown.flatMap((one) => one.lines);
   const seconds = Math.round((Date.now() - began.getTime()) / 1000);
+  const lines = shown.flatMap((one) => one.lines);
   const results = { began: began.toISOString(), seconds, quick, machine, rows: lines, runs };
-  const code = await tell({ shown, results }, args, terminal);
-  const path = writeResults(results); // last: a full disk must not cost what was measured
+  const code = await print({ shown, results }, args, terminal);
+  const path = writeResults(results); // after the printing: a full disk must not cost what was measured
   terminal.say('', `${seconds} s. Every sample: ${path}`);
   return code;
 }
 
-interface Told {
+interface Printed {
   readonly shown: readonly Shown[];
   readonly results: Results;
 }
 
-/** What the samples of an earlier run come to. */
-async function judgedAgain(results: Results, only: readonly string[]): Promise<Told> {
-  const rows = (await chosen(only.length > 0 ? only : ROWS)).filter(({ name }) => name in results.runs);
-  const shown = rows.map((row) => ({
-    row,
-    lines: row.comparisons.map((comparison) => judge(comparison, results.runs[row.name]!)),
-  }));
+/** What the samples of an earlier measurement come to. */
+function judgeAgain(results: Results, names: readonly string[]): Printed {
+  const rows = ROWS.filter(
+    ({ name }) => name in results.runs && (names.length === 0 || names.includes(name)),
+  );
+  const shown = rows.map((row) => {
+    const lines = row.comparisons.map((comparison) => judge(comparison, results.runs[row.name]!));
+    return { row, lines };
+  });
   return { shown, results: { ...results, rows: shown.flatMap(({ lines }) => lines) } };
 }
 
-/** Prints the results, and publishes them if that was asked for. */
-async function tell({ shown, results }: Told, args: Arguments, terminal: Terminal): Promise<number> {
-  const rows = shown.flatMap(({ lines }) => lines);
+/** Prints the results, and publishes them if that was asked for. Returns the exit code. */
+async function print({ shown, results }: Printed, args: Arguments, terminal: Terminal): Promise<number> {
+  const { rows } = results;
   if (args.flags.has('json')) await terminal.printJson({ rows });
   else await terminal.print(textTable(shown));
   if (args.flags.has('publish')) {
@@ -137,8 +173,8 @@ async function tell({ shown, results }: Told, args: Arguments, terminal: Termina
 
 const terminal = new Terminal();
 try {
-  const args = parse(table, process.argv.slice(2));
-  if (args.flags.has('help')) await terminal.print(commandHelp(table, 'npm run perf --'));
+  const args = parse(TABLE, process.argv.slice(2));
+  if (args.flags.has('help')) await terminal.print(commandHelp(TABLE));
   else process.exitCode = await main(args, terminal);
 } catch (error) {
   if (!(error instanceof TwinpathError)) throw error;

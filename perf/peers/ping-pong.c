@@ -1,43 +1,44 @@
 /*
- * One packet at a time, there and back: how long it takes.
+ * Round trips of one packet at a time: the side that asks, and a side that answers.
  *
- *     ping-pong udp|icmp ADDRESS SECONDS CPU [PAUSE_MS]
+ *     ping-pong udp|icmp ADDRESS SECONDS CPU [PAUSE_MS]    asks, and measures
+ *     ping-pong first ADDRESS                              asks until the first answer comes
+ *     ping-pong answer CPU [wait]                          answers UDP
  *
- * Pinned to CPU, where it looks for the answer without ever sleeping, so that nobody has to wake it. Times of
- * the first 150 ms, or the first 20 packets of a client that pauses, are not kept: caches are cold. UDP goes to port 7. With PAUSE_MS it sleeps so long between an answer and the next packet.
- * Prints the count, how many were not answered within a second, and the quantiles in nanoseconds:
+ * The asker is pinned to CPU and polls for the answer, so that nothing has to wake it. Times of the first 150 ms, or of the
+ * first 20 packets of an asker that pauses, are not kept: caches are cold. UDP goes to port 7. With PAUSE_MS it sleeps that
+ * long between an answer and the next packet. It prints the count, the packets without an answer within a second, and the
+ * quantiles in nanoseconds:
  *
  *     count 48211 lost 0 p50 14893 p90 16001 p99 21733 max 190211
+ *
+ * `first` asks five thousand times a second, for 20 seconds at most, and prints the CLOCK_MONOTONIC nanoseconds of the answer.
+ *
+ * `answer` does what a program on the kernel's own stack does at its fastest: it polls, pinned to CPU; or, with `wait`, sleeps
+ * until a packet comes. It prints `ready` first.
  */
-#define _GNU_SOURCE
+#include "peer.h"
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
-#include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 #define MOST 4000000
 #define WARM_NANOS 150000000LL
 #define WARM_PAUSED 20
 #define PAYLOAD 24
-#define PATIENCE_NANOS 1000000000LL
+#define ANSWER_NANOS 1000000000LL
+#define FIRST_NANOS 20000000000LL
+#define FIRST_PAUSE_MICROS 200
+#define ECHO_PORT 7
 
-static void fail(const char *what) {
-    fprintf(stderr, "ping-pong: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static int64_t now(void) {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return at.tv_sec * 1000000000LL + at.tv_nsec;
+/* A socket whose other end is the address. */
+static int connected(int icmp, const char *address) {
+    int fd = icmp ? socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) : socket(AF_INET, SOCK_DGRAM, 0);
+    check(fd, "socket");
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(icmp ? 0 : ECHO_PORT)};
+    check(inet_pton(AF_INET, address, &to.sin_addr) - 1, address);
+    check(connect(fd, (struct sockaddr *)&to, sizeof to), "connect");
+    return fd;
 }
 
 static uint16_t checksum(const uint8_t *data, int bytes) {
@@ -69,7 +70,7 @@ static int prepare(int icmp, uint32_t sequence) {
     return sizeof request;
 }
 
-/* Whether what came answers the request of a sequence number. */
+/* Whether a packet answers the request of a sequence number. */
 static int answers(int icmp, const uint8_t *came, ssize_t bytes, uint32_t sequence) {
     if (icmp) {
         struct icmphdr header;
@@ -82,45 +83,27 @@ static int answers(int icmp, const uint8_t *came, ssize_t bytes, uint32_t sequen
     return memcmp(came, &sequence, sizeof sequence) == 0;
 }
 
-int main(int count, char **args) {
-    if (count < 5) {
-        fprintf(stderr, "usage: ping-pong udp|icmp ADDRESS SECONDS CPU [PAUSE_MS]\n");
-        return 2;
-    }
-    int icmp = strcmp(args[1], "icmp") == 0;
-    double seconds = atof(args[3]);
-    int pause = count > 5 ? atoi(args[5]) : 0;
-    cpu_set_t cpus;
-    CPU_ZERO(&cpus);
-    CPU_SET(atoi(args[4]), &cpus);
-    if (sched_setaffinity(0, sizeof cpus, &cpus)) fail("sched_setaffinity");
-
-    int fd = icmp ? socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) : socket(AF_INET, SOCK_DGRAM, 0);
-    if (fd < 0) fail("socket");
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(icmp ? 0 : 7)};
-    if (inet_pton(AF_INET, args[2], &to.sin_addr) != 1) fail(args[2]);
-    if (connect(fd, (struct sockaddr *)&to, sizeof to)) fail("connect");
-
+static int ask(int icmp, int fd, double seconds, int pause, const char *address) {
     uint32_t *times = malloc(MOST * sizeof *times);
-    if (times == NULL) fail("malloc");
+    if (times == NULL) check(-1, "malloc");
     uint32_t kept = 0, lost = 0, sent = 0;
-    int64_t began = now();
+    int64_t began = nanos(CLOCK_MONOTONIC);
     int64_t warm = pause ? INT64_MAX : began + WARM_NANOS;
     int64_t end = began + (int64_t)(seconds * 1e9) + (pause ? 0 : WARM_NANOS);
-    while (now() < end && kept < MOST) {
+    while (nanos(CLOCK_MONOTONIC) < end && kept < MOST) {
         int bytes = prepare(icmp, sent++);
-        int64_t from = now();
-        if (send(fd, request, bytes, 0) != bytes) fail("send");
+        int64_t from = nanos(CLOCK_MONOTONIC);
+        if (send(fd, request, bytes, 0) != bytes) check(-1, "send");
         for (;;) {
             uint8_t came[256];
             ssize_t got = recv(fd, came, sizeof came, MSG_DONTWAIT);
-            int64_t at = now();
+            int64_t at = nanos(CLOCK_MONOTONIC);
             if (got > 0 && answers(icmp, came, got, sent - 1)) {
                 if (pause ? sent > WARM_PAUSED : at > warm) times[kept++] = (uint32_t)(at - from);
                 break;
             }
-            if (got < 0 && errno != EAGAIN) fail("recv");
-            if (at - from > PATIENCE_NANOS) {
+            if (got < 0 && errno != EAGAIN) check(-1, "recv");
+            if (at - from > ANSWER_NANOS) {
                 lost++;
                 break;
             }
@@ -128,11 +111,56 @@ int main(int count, char **args) {
         if (pause) usleep(pause * 1000);
     }
     if (kept == 0) {
-        fprintf(stderr, "ping-pong: nobody answers at %s\n", args[2]);
+        fprintf(stderr, "ping-pong: no answer from %s\n", address);
         return 1;
     }
     qsort(times, kept, sizeof *times, by_size);
     printf("count %u lost %u p50 %u p90 %u p99 %u max %u\n", kept, lost, times[kept / 2], times[kept / 10 * 9],
            times[(uint64_t)kept * 99 / 100], times[kept - 1]);
     return 0;
+}
+
+static int ask_first(int fd, const char *address) {
+    int64_t end = nanos(CLOCK_MONOTONIC) + FIRST_NANOS;
+    char answer[64];
+    while (nanos(CLOCK_MONOTONIC) < end) {
+        /* Errors are the answers to earlier packets: nothing listens yet. */
+        if (send(fd, request, PAYLOAD, 0) < 0 && errno != ECONNREFUSED) check(-1, "send");
+        usleep(FIRST_PAUSE_MICROS);
+        if (recv(fd, answer, sizeof answer, MSG_DONTWAIT) < 0) continue;
+        printf("%lld\n", (long long)nanos(CLOCK_MONOTONIC));
+        return 0;
+    }
+    fprintf(stderr, "ping-pong: no answer from %s\n", address);
+    return 1;
+}
+
+static void answer(int flags) {
+    int fd = check(socket(AF_INET, SOCK_DGRAM, 0), "socket");
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(ECHO_PORT)};
+    check(bind(fd, (struct sockaddr *)&any, sizeof any), "bind");
+    puts("ready");
+    fflush(stdout);
+    for (;;) {
+        uint8_t data[2048];
+        struct sockaddr_in from;
+        socklen_t size = sizeof from;
+        ssize_t bytes = recvfrom(fd, data, sizeof data, flags, (struct sockaddr *)&from, &size);
+        if (bytes < 0 && errno == EAGAIN) continue;
+        if (bytes < 0) check(-1, "recvfrom");
+        if (sendto(fd, data, bytes, 0, (struct sockaddr *)&from, size) != bytes) check(-1, "sendto");
+    }
+}
+
+int main(int count, char **args) {
+    const char *mode = count > 2 ? args[1] : "";
+    if (strcmp(mode, "first") == 0) return ask_first(connected(0, args[2]), args[2]);
+    if (strcmp(mode, "answer") == 0) {
+        run_on(atoi(args[2]));
+        answer(count > 3 ? 0 : MSG_DONTWAIT);
+    }
+    if (count < 5) return usage("udp|icmp ADDRESS SECONDS CPU [PAUSE_MS] | first ADDRESS | answer CPU [wait]");
+    int icmp = strcmp(mode, "icmp") == 0;
+    run_on(atoi(args[4]));
+    return ask(icmp, connected(icmp, args[2]), atof(args[3]), count > 5 ? atoi(args[5]) : 0, args[2]);
 }

@@ -1,141 +1,139 @@
 /**
  * DPDK's testpmd as a peer: started on one core, driven by its own prompt, asked for its counters.
  *
- * `--in-memory` keeps its files to itself, so several may run; memory lies in huge pages (huge-pages.ts).
- * The forwarding core is the last CPU, where our workers are pinned too; the prompt's thread sleeps on the
- * first. It ends when its standard input does, so it does not outlive this process.
- * See https://doc.dpdk.org/guides-22.11/testpmd_app_ug/
+ * `--in-memory` keeps its files to itself, so several may run; its memory is in huge pages. The forwarding core is the last
+ * CPU unless the options name another; the thread of the prompt sleeps. It ends when its standard input does, so it does
+ * not outlive this process. See https://doc.dpdk.org/guides-22.11/testpmd_app_ug/
  */
-import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
-import { cpus } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HugePages } from './huge-pages.ts';
-import { missing } from './missing.ts';
+import { TwinpathError } from '../../src/errors.ts';
+import { LAST_CPU, missing, Peer } from './program.ts';
 
 export interface TestpmdOptions {
   /** `--vdev` arguments, for instance `net_ring0`. */
   readonly vdevs: readonly string[];
-  readonly forward: 'macswap' | 'io' | 'mac' | 'rxonly' | 'txonly';
-  /** Packets a burst, 1 to 512. */
+  readonly forward: 'macswap' | 'io' | 'rxonly';
+  /** Packets a burst, 1 to 512. Default 32. */
   readonly burst?: number;
-  /** Bursts sent before forwarding begins: the packets that circulate. */
+  /** Bursts sent before forwarding begins: the packets that circulate. Default 0. */
   readonly txFirst?: number;
-  /** Network namespace, by its name. */
+  /** Name of a network namespace. Default: this process's. */
   readonly namespace?: string;
+  /** Packet buffers. Default 8192. */
   readonly mbufs?: number;
-  /** CPU of the forwarding thread. */
+  /** CPU of the forwarding thread. Default: the last one. */
   readonly core?: number;
   readonly extra?: readonly string[];
 }
 
-export interface PortCounters {
-  readonly rx: number;
-  readonly tx: number;
-  readonly missed: number;
-  readonly txDropped: number;
-}
-
 const PROGRAM = 'dpdk-testpmd';
-/** 2 MiB each: the packet pool and the EAL's own. */
+/** 2 MiB each: the packet pool, and what DPDK's environment needs itself. */
 const PAGES = 128;
 const START_MILLIS = 20_000;
 const ANSWER_MILLIS = 5000;
 
 export class Testpmd {
-  readonly #child: ChildProcessWithoutNullStreams;
-  readonly #pages: HugePages;
-  #text = '';
-  #closed = false;
+  readonly #peer: Peer;
 
-  private constructor(child: ChildProcessWithoutNullStreams, pages: HugePages) {
-    this.#child = child;
-    this.#pages = pages;
-    const listen = (data: Buffer): void => {
-      this.#text = (this.#text + data.toString()).slice(-64_000);
-    };
-    child.stdout.on('data', listen);
-    child.stderr.on('data', listen);
-    child.stdin.on('error', () => {});
-    child.on('close', () => {
-      this.#closed = true;
-    });
+  private constructor(peer: Peer) {
+    this.#peer = peer;
   }
 
-  /** Starts it, and begins to forward. @throws Error, saying how to install it when it is missing */
-  static async start(options: TestpmdOptions): Promise<Testpmd> {
+  /** Runs it, forwarding, while `work` does. @throws Error, saying how to install it when it is missing */
+  static async around<T>(options: TestpmdOptions, work: (testpmd: Testpmd) => Promise<T>): Promise<T> {
     if (spawnSync(PROGRAM, ['--help']).error !== undefined) throw missing(PROGRAM);
-    const { vdevs, forward, burst = 32, txFirst = 0, namespace, mbufs = 8192, extra = [] } = options;
-    const last = cpus().length - 1;
-    const { core = last } = options;
-    const main = core === 0 ? last : 0;
-    const args = [
-      ...['-l', `${main},${core}`, '--main-lcore', String(main), '--in-memory', '--no-pci', '--no-telemetry'],
-      ...['-m', '192', ...vdevs.map((vdev) => `--vdev=${vdev}`), '--', '--interactive'],
-      ...[`--forward-mode=${forward}`, `--burst=${burst}`, `--total-num-mbufs=${mbufs}`, ...extra],
-    ];
-    // Into a pipe it would write when its buffer is full.
-    const line = ['stdbuf', '-oL', PROGRAM];
-    const command = namespace === undefined ? line : ['ip', 'netns', 'exec', namespace, ...line];
-    const pages = new HugePages();
-    pages.reserve(PAGES);
-    const testpmd = new Testpmd(spawn(command[0]!, [...command.slice(1), ...args]), pages);
+    const { vdevs, forward, burst = 32, txFirst = 0, namespace, mbufs = 8192 } = options;
+    const { core = LAST_CPU, extra = [] } = options;
+    const main = core === 0 ? LAST_CPU : 0;
+    const eal = `-l ${main},${core} --main-lcore ${main} --in-memory --no-pci --no-telemetry -m 192`;
+    const own = `--interactive --forward-mode=${forward} --burst=${burst} --total-num-mbufs=${mbufs}`;
+    const devices = vdevs.map((vdev) => `--vdev=${vdev}`);
+    const args = [...eal.split(' '), ...devices, '--', ...own.split(' '), ...extra];
+    const before = hugePages();
+    reserve(PAGES);
+    // Into a pipe it would write only when its buffer is full.
+    const testpmd = new Testpmd(Peer.inNamespace(namespace, 'stdbuf', '-oL', PROGRAM, ...args));
     try {
       await testpmd.#until(/testpmd>/, START_MILLIS);
       await testpmd.#ask(txFirst > 0 ? `start tx_first ${txFirst}` : 'start', /packet forwarding - /);
-      return testpmd;
-    } catch (error) {
-      await testpmd.stop();
-      throw error;
+      return await work(testpmd);
+    } finally {
+      await testpmd.#stop();
+      setHugePages(before);
     }
   }
 
-  async counters(port = 0): Promise<PortCounters> {
-    const answer = await this.#ask(`show port stats ${port}`, /Tx-bps: .*\n/);
-    const read = (name: string): number => {
-      const found = new RegExp(`${name}:\\s*(\\d+)`).exec(answer);
-      if (found === null) throw new Error(`testpmd told no ${name}: ${answer}`);
-      return Number(found[1]);
-    };
-    const [rx, tx] = [read('RX-packets'), read('TX-packets')];
-    return { rx, tx, missed: read('RX-missed'), txDropped: read('TX-errors') };
-  }
-
-  /** Packets a second that a port received, over so many seconds. */
-  async packetsPerSecond(seconds: number, port = 0): Promise<number> {
-    const before = await this.counters(port);
+  /** Million packets a second that its first port received, over so many seconds. */
+  async mpps(seconds: number): Promise<number> {
+    const before = await this.#received();
     const began = performance.now();
     await sleep(seconds * 1000);
-    const after = await this.counters(port);
-    return ((after.rx - before.rx) * 1000) / (performance.now() - began);
+    return ((await this.#received()) - before) / (performance.now() - began) / 1000;
   }
 
-  async stop(): Promise<void> {
-    if (!this.#closed) {
-      this.#child.stdin.end('stop\nquit\n');
-      for (let tries = 0; !this.#closed && tries < 250; tries++) await sleep(20);
-      if (!this.#closed) this.#child.kill('SIGKILL');
-      for (let tries = 0; !this.#closed && tries < 250; tries++) await sleep(20);
-    }
-    this.#pages.restore();
+  async #received(): Promise<number> {
+    const answer = await this.#ask('show port stats 0', /Tx-bps: .*\n/);
+    const found = /RX-packets:\s*(\d+)/.exec(answer);
+    if (found === null) throw new Error(`testpmd printed no RX-packets: ${answer}`);
+    return Number(found[1]);
   }
 
-  /** Its answer to a command, known to be whole by a pattern. */
-  async #ask(command: string, whole: RegExp): Promise<string> {
-    this.#text = '';
-    this.#child.stdin.write(`${command}\n`);
-    return this.#until(whole, ANSWER_MILLIS);
+  async #stop(): Promise<void> {
+    const { child, closed } = this.#peer;
+    child.stdin!.end('stop\nquit\n');
+    const timer = setTimeout(() => child.kill('SIGKILL'), ANSWER_MILLIS);
+    await closed;
+    clearTimeout(timer);
   }
 
-  async #until(pattern: RegExp, millis: number): Promise<string> {
+  /** Its answer to a command, which is complete when it matches the pattern. */
+  #ask(command: string, complete: RegExp): Promise<string> {
+    const from = this.#peer.printed.length;
+    this.#peer.child.stdin!.write(`${command}\n`);
+    return this.#until(complete, ANSWER_MILLIS, from);
+  }
+
+  async #until(pattern: RegExp, millis: number, from = 0): Promise<string> {
     const deadline = performance.now() + millis;
-    while (performance.now() < deadline && !this.#closed) {
-      if (pattern.test(this.#text)) return this.#text;
+    while (performance.now() < deadline && this.#peer.running) {
+      const answer = this.#peer.printed.slice(from);
+      if (pattern.test(answer)) return answer;
       await sleep(5);
     }
-    const told = this.#text.trim().split('\n').slice(-6).join(' | ');
+    const words = this.#peer.words;
     // A driver is a file of its own; without it the device is unknown.
-    const unknown = /failed to parse device "(?<device>net_[a-z_]*)/.exec(this.#text)?.groups?.device;
+    const unknown = /failed to parse device "(?<device>net_[a-z_]*)/.exec(words)?.groups?.device;
     if (unknown !== undefined) throw missing(`testpmd's driver ${unknown}`);
-    throw new Error(`testpmd ${this.#closed ? 'ended' : 'is silent'}: ${told}`);
+    const lastLines = words.trim().split('\n').slice(-6).join(' | ');
+    throw new Error(`testpmd ${this.#peer.running ? 'did not answer' : 'ended'}: ${lastLines}`);
   }
+}
+
+/*
+ * Huge pages for DPDK, as root. Without them DPDK's packets are in pages of 4 KiB and its in-memory rings are several times slower,
+ * which would flatter us. The kernel frees only pages that are not used, and may find fewer than asked for
+ * (Documentation/admin-guide/mm/hugetlbpage.rst).
+ */
+const RESERVED = '/proc/sys/vm/nr_hugepages';
+
+/** Huge pages that are reserved. NB: not HugePages_Total, which has more while a program that ends still holds them. */
+export const hugePages = (): number => Number(readFileSync(RESERVED, 'utf8'));
+
+export function setHugePages(count: number): void {
+  if (hugePages() !== count) writeFileSync(RESERVED, String(count));
+}
+
+/** Makes sure that this many pages of the default size are free. @throws ERR_KERNEL */
+function reserve(pages: number): void {
+  const free = (): number =>
+    Number(/^HugePages_Free:\s+(\d+)/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0);
+  setHugePages(hugePages() + Math.max(0, pages - free()));
+  if (free() >= pages) return;
+  throw new TwinpathError('ERR_KERNEL', {
+    device: RESERVED,
+    detail: `only ${free()} of ${pages} huge pages could be reserved`,
+    hint: 'Free memory, or reserve them when the machine starts (hugepages= on the kernel command line).',
+  });
 }

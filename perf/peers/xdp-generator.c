@@ -1,61 +1,25 @@
 /*
- * Sends one frame over and over, as fast as it goes and by the cheapest way the kernel has: frames that a BPF test
- * run makes and an XDP program redirects into a device (BPF_F_TEST_XDP_LIVE_FRAMES, since Linux 5.18). No socket
- * buffer is made on the way to the other end of a veth that runs native XDP: so it offers far more than is taken.
+ * Sends one frame over and over, as fast as it can and by the cheapest way the kernel has: a BPF test run makes frames, and an
+ * XDP program redirects them into a device (BPF_F_TEST_XDP_LIVE_FRAMES, since Linux 5.18). No socket buffer is made on the way
+ * to the other end of a veth that runs native XDP: so it offers far more than is taken.
  *
  *     xdp-generator CPU SECONDS DEVICE            DEVICE sends them
  *     xdp-generator CPU SECONDS DEVICE PROGRAM    DEVICE has received them: as its driver would, it runs the XDP program
- *                                                 with that number on them; 0: none, they are the kernel's
+ *                                                 with that number on them; 0: no program, they go to the kernel
  *     xdp-generator CPU SECONDS DEVICE drop       they are made and dropped, and their number in a second is printed
  *
  * See Documentation/bpf/bpf_prog_run.rst.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <linux/bpf.h>
-#include <net/if.h>
-#include <sched.h>
+#include "peer.h"
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 /* Runs are long, since it takes 30 ms to take one down. */
 enum { RUN = 0x7fffffff, DROPPED = 8000000, BATCH = 64, BYTES = 60 };
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "xdp-generator: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static void expired(int signal)
 {
 	(void)signal;
 	_exit(0);
-}
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static int loaded(const struct bpf_insn *code, int instructions)
-{
-	union bpf_attr load = {
-		.prog_type = BPF_PROG_TYPE_XDP,
-		.insns = (uint64_t)code,
-		.insn_cnt = instructions,
-		.license = (uint64_t) "Apache-2.0",
-	};
-	return syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
 }
 
 static int sends(int ifindex)
@@ -66,7 +30,7 @@ static int sends(int ifindex)
 		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
-	return loaded(code, 4);
+	return load(BPF_PROG_TYPE_XDP, code, 4);
 }
 
 static int answers(int action)
@@ -75,38 +39,29 @@ static int answers(int action)
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = action },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
-	return loaded(code, 2);
+	return load(BPF_PROG_TYPE_XDP, code, 2);
 }
 
 static int numbered(int id)
 {
 	union bpf_attr by = { .prog_id = id };
-	return syscall(SYS_bpf, BPF_PROG_GET_FD_BY_ID, &by, sizeof(by));
+	return check(bpf(BPF_PROG_GET_FD_BY_ID, &by), "bpf(PROG_GET_FD_BY_ID)");
 }
 
 int main(int argc, char **argv)
 {
-	if (argc < 4 || argc > 5) {
-		fprintf(stderr, "xdp-generator CPU SECONDS DEVICE [PROGRAM | drop]\n");
-		return 2;
-	}
+	if (argc < 4 || argc > 5)
+		return usage("CPU SECONDS DEVICE [PROGRAM | drop]");
 	int received = argc == 5;
 	int drop = received && strcmp(argv[4], "drop") == 0;
 	int id = received && !drop ? atoi(argv[4]) : 0;
 	int seconds = atoi(argv[2]);
 	int ifindex = if_nametoindex(argv[3]);
-	if (ifindex == 0)
-		fail(argv[3]);
-	cpu_set_t cpus;
-	CPU_ZERO(&cpus);
-	CPU_SET(atoi(argv[1]), &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus) < 0)
-		fail("sched_setaffinity");
+	check(ifindex > 0 ? 0 : -1, argv[3]);
+	run_on(atoi(argv[1]));
 	prctl(PR_SET_PDEATHSIG, 15);
 
 	int program = !received ? sends(ifindex) : drop ? answers(XDP_DROP) : id > 0 ? numbered(id) : answers(XDP_PASS);
-	if (program < 0)
-		fail("bpf(PROG_LOAD)");
 
 	/* From a lab's outside to its guest. */
 	uint8_t frame[BYTES] = { 2, 0x15, 0x5d, 0x77, 0, 2, 2, 0x15, 0x5d, 0x77, 0, 1, 0x88, 0xb5 };
@@ -125,11 +80,10 @@ int main(int argc, char **argv)
 	};
 	signal(SIGALRM, expired);
 	alarm(seconds);
-	double began = now();
-	do {
-		if (syscall(SYS_bpf, BPF_PROG_RUN, &run, sizeof(run)) < 0)
-			fail("bpf(PROG_RUN)");
-	} while (!drop);
-	printf("%.0f\n", DROPPED / (now() - began));
+	int64_t began = nanos(CLOCK_MONOTONIC);
+	do
+		check(bpf(BPF_PROG_RUN, &run), "bpf(PROG_RUN)");
+	while (!drop);
+	printf("%.0f\n", DROPPED * 1e9 / (nanos(CLOCK_MONOTONIC) - began));
 	return 0;
 }

@@ -4,30 +4,16 @@
  *     xsk-macswap CPU SECONDS BURST PACKETS DEVICE...
  *
  * One thread on one CPU; for each device one socket on queue 0 with its own UMEM, native XDP, copy mode. Sends PACKETS
- * frames by each device at the start, and from then on sends back what comes. By the two ends of a veth pair they
- * circulate for ever; by one device whose other end sends them back it is a generator that never offers more than
- * is taken. When nothing has come for 10 ms they are lost, and PACKETS are sent anew.
+ * frames through each device at the start, and from then on sends back what it receives: through the two ends of a veth
+ * pair they circulate for ever.
  *
- * After a warm-up of a quarter of SECONDS it counts for SECONDS, and prints how many packets it received a second and
- * how often it had to begin anew meanwhile. Plain system calls; numbers of include/uapi/linux.
+ * After a warm-up of a quarter of SECONDS it counts for SECONDS, and prints how many packets it received a second. Plain
+ * system calls; numbers of include/uapi/linux.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <linux/bpf.h>
+#include "peer.h"
 #include <linux/if_link.h>
 #include <linux/if_xdp.h>
-#include <net/if.h>
-#include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #ifndef XDP_MAX_TX_SKB_BUDGET
 #define XDP_MAX_TX_SKB_BUDGET 9
@@ -46,27 +32,14 @@ struct port {
 	uint8_t *frames;
 	struct ring fill, rx, tx, completion;
 	uint64_t received;
-	uint32_t unsent, injected;
+	uint32_t unsent;
 };
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "xsk-macswap: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static long bpf(int command, union bpf_attr *attr)
-{
-	return syscall(SYS_bpf, command, attr, sizeof(*attr));
-}
 
 /* The program: to the socket of the packet's queue, and to the kernel where there is none. */
 static int attach(int ifindex, int fd)
 {
 	union bpf_attr map = { .map_type = BPF_MAP_TYPE_XSKMAP, .key_size = 4, .value_size = 4, .max_entries = 1 };
-	int mapFd = bpf(BPF_MAP_CREATE, &map);
-	if (mapFd < 0)
-		fail("bpf(MAP_CREATE)");
+	int mapFd = check(bpf(BPF_MAP_CREATE, &map), "bpf(MAP_CREATE)");
 	const struct bpf_insn code[] = {
 		{ .code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = 2, .src_reg = 1, .off = 16 },
 		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = mapFd },
@@ -75,15 +48,7 @@ static int attach(int ifindex, int fd)
 		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect_map },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
-	union bpf_attr load = {
-		.prog_type = BPF_PROG_TYPE_XDP,
-		.insns = (uint64_t)code,
-		.insn_cnt = sizeof(code) / sizeof(code[0]),
-		.license = (uint64_t) "Apache-2.0",
-	};
-	int program = bpf(BPF_PROG_LOAD, &load);
-	if (program < 0)
-		fail("bpf(PROG_LOAD)");
+	int program = load(BPF_PROG_TYPE_XDP, code, sizeof(code) / sizeof(code[0]));
 	union bpf_attr link = {
 		.link_create = {
 			.prog_fd = program,
@@ -92,13 +57,10 @@ static int attach(int ifindex, int fd)
 			.flags = XDP_FLAGS_DRV_MODE,
 		},
 	};
-	int linkFd = bpf(BPF_LINK_CREATE, &link);
-	if (linkFd < 0)
-		fail("bpf(LINK_CREATE)");
+	int linkFd = check(bpf(BPF_LINK_CREATE, &link), "bpf(LINK_CREATE)");
 	uint32_t key = 0;
 	union bpf_attr update = { .map_fd = mapFd, .key = (uint64_t)&key, .value = (uint64_t)&fd };
-	if (bpf(BPF_MAP_UPDATE_ELEM, &update) < 0)
-		fail("bpf(MAP_UPDATE_ELEM)");
+	check(bpf(BPF_MAP_UPDATE_ELEM, &update), "bpf(MAP_UPDATE_ELEM)");
 	return linkFd;
 }
 
@@ -107,7 +69,7 @@ static void map(struct ring *ring, int fd, off_t at, const struct xdp_ring_offse
 	size_t bytes = offset->desc + ENTRIES * slot;
 	uint8_t *base = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, at);
 	if (base == MAP_FAILED)
-		fail("mmap");
+		check(-1, "mmap");
 	ring->producer = (uint32_t *)(base + offset->producer);
 	ring->consumer = (uint32_t *)(base + offset->consumer);
 	ring->slots = base + offset->desc;
@@ -115,22 +77,18 @@ static void map(struct ring *ring, int fd, off_t at, const struct xdp_ring_offse
 
 static void option(int fd, int name, int value, const char *what)
 {
-	if (setsockopt(fd, SOL_XDP, name, &value, sizeof(value)) < 0)
-		fail(what);
+	check(setsockopt(fd, SOL_XDP, name, &value, sizeof(value)), what);
 }
 
 static void openPort(struct port *p, const char *device)
 {
 	memset(p, 0, sizeof(*p));
-	p->fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (p->fd < 0)
-		fail("socket(AF_XDP)");
+	p->fd = check(socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0), "socket(AF_XDP)");
 	p->frames = mmap(0, (size_t)FRAMES * FRAME, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (p->frames == MAP_FAILED)
-		fail("mmap of the frames");
+		check(-1, "mmap of the frames");
 	struct xdp_umem_reg umem = { .addr = (uint64_t)p->frames, .len = (uint64_t)FRAMES * FRAME, .chunk_size = FRAME };
-	if (setsockopt(p->fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof(umem)) < 0)
-		fail("XDP_UMEM_REG");
+	check(setsockopt(p->fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof(umem)), "XDP_UMEM_REG");
 	option(p->fd, XDP_UMEM_FILL_RING, ENTRIES, "XDP_UMEM_FILL_RING");
 	option(p->fd, XDP_UMEM_COMPLETION_RING, ENTRIES, "XDP_UMEM_COMPLETION_RING");
 	option(p->fd, XDP_RX_RING, ENTRIES, "XDP_RX_RING");
@@ -139,19 +97,17 @@ static void openPort(struct port *p, const char *device)
 	setsockopt(p->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget, sizeof(budget));
 	struct xdp_mmap_offsets offsets;
 	socklen_t length = sizeof(offsets);
-	if (getsockopt(p->fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length) < 0)
-		fail("XDP_MMAP_OFFSETS");
+	check(getsockopt(p->fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &length), "XDP_MMAP_OFFSETS");
 	map(&p->fill, p->fd, XDP_UMEM_PGOFF_FILL_RING, &offsets.fr, 8);
 	map(&p->completion, p->fd, XDP_UMEM_PGOFF_COMPLETION_RING, &offsets.cr, 8);
 	map(&p->rx, p->fd, XDP_PGOFF_RX_RING, &offsets.rx, 16);
 	map(&p->tx, p->fd, XDP_PGOFF_TX_RING, &offsets.tx, 16);
 	int ifindex = if_nametoindex(device);
 	if (ifindex == 0)
-		fail(device);
+		check(-1, device);
 	struct sockaddr_xdp name = { .sxdp_family = AF_XDP, .sxdp_ifindex = ifindex };
 	name.sxdp_flags = XDP_COPY | XDP_USE_NEED_WAKEUP;
-	if (bind(p->fd, (struct sockaddr *)&name, sizeof(name)) < 0)
-		fail("bind(AF_XDP)");
+	check(bind(p->fd, (struct sockaddr *)&name, sizeof(name)), "bind(AF_XDP)");
 	for (uint32_t i = 0; i < ENTRIES; i++)
 		((uint64_t *)p->fill.slots)[i] = (uint64_t)i * FRAME;
 	p->fill.cursor = ENTRIES;
@@ -163,7 +119,7 @@ static void openPort(struct port *p, const char *device)
 static void kick(struct port *p)
 {
 	if (sendto(p->fd, 0, 0, MSG_DONTWAIT, 0, 0) < 0 && errno != EAGAIN && errno != EBUSY && errno != ENOBUFS)
-		fail("sendto(AF_XDP)");
+		check(-1, "sendto(AF_XDP)");
 	p->unsent = p->tx.cursor - __atomic_load_n(p->tx.consumer, __ATOMIC_ACQUIRE);
 }
 
@@ -186,7 +142,7 @@ static void recycle(struct port *p)
 	__atomic_store_n(to->producer, to->cursor, __ATOMIC_RELEASE);
 }
 
-static uint32_t poll(struct port *p, uint32_t burst)
+static uint32_t poll_port(struct port *p, uint32_t burst)
 {
 	struct ring *rx = &p->rx, *tx = &p->tx;
 	if (rx->seen - rx->cursor < burst)
@@ -222,25 +178,18 @@ static uint32_t poll(struct port *p, uint32_t burst)
 	return count;
 }
 
-/* From a device as the host of a lab is called to its guest. Frames of the upper half, which are in no ring at first. */
+/* Frames of the upper half, which are in no ring at first. */
 static void inject(struct port *p, uint32_t packets)
 {
 	static const uint8_t header[14] = { 2, 0x15, 0x5d, 0x77, 0, 2, 2, 0x15, 0x5d, 0x77, 0, 1, 0x88, 0xb5 };
 	for (uint32_t i = 0; i < packets; i++) {
-		uint64_t address = (uint64_t)(ENTRIES + p->injected++ % (FRAMES - ENTRIES)) * FRAME + 256;
+		uint64_t address = (uint64_t)(ENTRIES + i) * FRAME + 256;
 		memset(p->frames + address, 0, BYTES);
 		memcpy(p->frames + address, header, sizeof(header));
 		((struct xdp_desc *)p->tx.slots)[p->tx.cursor++ & (ENTRIES - 1)] = (struct xdp_desc){ .addr = address, .len = BYTES };
 	}
 	__atomic_store_n(p->tx.producer, p->tx.cursor, __ATOMIC_RELEASE);
 	kick(p);
-}
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
 static uint64_t total(const struct port *ports, int count)
@@ -253,49 +202,33 @@ static uint64_t total(const struct port *ports, int count)
 
 int main(int argc, char **argv)
 {
-	if (argc < 6 || argc > 5 + MOST) {
-		fprintf(stderr, "xsk-macswap CPU SECONDS BURST PACKETS DEVICE...\n");
-		return 2;
-	}
+	if (argc < 6 || argc > 5 + MOST)
+		return usage("CPU SECONDS BURST PACKETS DEVICE...");
 	static struct port ports[MOST];
 	double seconds = atof(argv[2]);
 	uint32_t burst = atoi(argv[3]), packets = atoi(argv[4]);
 	int count = argc - 5;
-	cpu_set_t cpus;
-	CPU_ZERO(&cpus);
-	CPU_SET(atoi(argv[1]), &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus) < 0)
-		fail("sched_setaffinity");
+	run_on(atoi(argv[1]));
 	prctl(PR_SET_PDEATHSIG, 15);
 	for (int i = 0; i < count; i++)
 		openPort(&ports[i], argv[5 + i]);
 	for (int i = 0; i < count; i++)
 		inject(&ports[i], packets);
 
-	double began = now(), heard = began, from = 0;
-	uint64_t before = 0, seen = 0, restarts = 0;
+	double began = nanos(CLOCK_MONOTONIC) * 1e-9, from = 0;
+	uint64_t before = 0;
 	for (uint32_t round = 0;; round++) {
 		for (int i = 0; i < count; i++)
-			poll(&ports[i], burst);
+			poll_port(&ports[i], burst);
 		if (round % 64)
 			continue;
-		double at = now();
-		uint64_t received = total(ports, count);
-		if (received != seen)
-			heard = at;
-		seen = received;
-		if (at - heard > 0.01) {
-			inject(&ports[0], packets);
-			restarts++;
-			heard = at;
-		}
+		double at = nanos(CLOCK_MONOTONIC) * 1e-9;
 		if (from == 0 && at - began > seconds / 4) {
 			from = at;
-			before = received;
-			restarts = 0;
+			before = total(ports, count);
 		}
 		if (from != 0 && at - from > seconds) {
-			printf("%.0f %llu\n", (received - before) / (at - from), (unsigned long long)restarts);
+			printf("%.0f\n", (total(ports, count) - before) / (at - from));
 			return 0;
 		}
 	}

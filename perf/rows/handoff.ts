@@ -1,10 +1,9 @@
 /**
- * What handing a packet to another worker costs: software RSS over the memory path, no kernel in it.
+ * What handing a packet to another worker costs: software RSS over the memory path, without a kernel.
  *
- * `lane1` and `lane32`: one thread pushes descriptors into a lane, publishes them by so many at a time, takes them
- * out at the other end and sends the frames home: the whole way, without waiting for anybody. `kept` and
- * `handed`: one receiving queue and two working ones, with all flows owned by the receiving queue, and with every
- * second packet handed over.
+ * `lane1` and `lane32`: one thread pushes descriptors into a handoff ring, publishes them in batches of that size, takes them out
+ * at the other end and returns the frames: the whole way, without waiting for another thread. `kept` and `handed`: one receiving
+ * queue and two working ones, with all flows owned by the receiving queue, and with every second packet handed over.
  */
 import { openPort } from '../../src/index.ts';
 import { FramePool } from '../../src/memory/frames.ts';
@@ -13,53 +12,35 @@ import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LaneKind } from '../../src/memory/words.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import type { Row, Sample } from '../row.ts';
+import { comparisons, type Row, type Sample } from '../runner/row.ts';
 
-/** Packets between looks at the clock. */
+/** Packets between readings of the clock. */
 const PORTION = 1_000_000;
 
-export const row: Row = {
+export const handoff: Row = {
   name: 'handoff',
   about:
     'a packet handed to the worker that owns its flow; memory path, the network played on the other core',
-  sides: {
+  variants: {
     lane1: ({ seconds }) => ({ ns: laneNanos(1, seconds) }),
     lane32: ({ seconds }) => ({ ns: laneNanos(32, seconds) }),
     kept: ({ seconds }) => portRun(false, seconds),
     handed: ({ seconds }) => portRun(true, seconds),
   },
-  comparisons: [
-    {
-      name: 'handoff',
-      about: 'work of both workers to hand a packet over, 32 at a time',
-      ...{ ours: 'lane32.ns', unit: 'ns', better: 'lower' },
-    },
-    {
-      name: 'handoff:batch-1',
-      about: 'the same, one at a time',
-      ...{ ours: 'lane1.ns', unit: 'ns', better: 'lower' },
-    },
-    {
-      name: 'handoff:port',
-      about:
-        'one receiving queue, two working ones, every second packet handed over; beside none handed over',
-      ...{ ours: 'handed.mpps', peer: 'kept.mpps', unit: 'Mpps', better: 'higher' },
-    },
-    {
-      name: 'handoff:lost',
-      about: 'packets lost meanwhile',
-      ...{ ours: 'handed.lost', unit: 'packets', better: 'lower', goal: 0 },
-    },
-  ],
+  comparisons: comparisons(`
+    handoff         | lane32.ns               | ns      |     | work of both workers to hand a packet over, 32 at a time
+    handoff:batch-1 | lane1.ns                | ns      |     | the same, one at a time
+    handoff:port    | handed.mpps / kept.mpps | Mpps    |     | one receiving queue, two working ones, every second packet handed over; peer: none handed over
+    handoff:lost    | handed.lost             | packets | ≤ 0 | packets lost meanwhile
+  `),
   full: { runs: 5, seconds: 1 },
   quick: { runs: 2, seconds: 0.5 },
 };
 
 /** Both ends on one thread: the work, without the wait. */
 function laneNanos(batch: number, seconds: number): number {
-  const memory = Memory.create({
-    ...{ pageSize: 4096, ports: 1, queues: 2, frameSize: 2048, framesPerWorker: 4096, ringEntries: 64 },
-  });
+  const geometry = { pageSize: 4096, ports: 1, queues: 2, frameSize: 2048 };
+  const memory = Memory.create({ ...geometry, framesPerWorker: 4096, ringEntries: 64 });
   const [from, to] = [0, 1].map((queue) => {
     const pool = new FramePool(memory, queue);
     pool.recover([]);

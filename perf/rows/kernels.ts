@@ -1,10 +1,10 @@
 /**
- * What the inner loops over bytes cost, no kernel and no other thread in it: the RSS hash of a packet, the sum over a
- * payload, cutting a segment of nearly 64 KiB into frames, merging frames into segments.
+ * What the inner loops over bytes cost, without a kernel and other threads: the RSS hash of a packet, the sum over a payload,
+ * cutting a segment of nearly 64 KiB into frames, merging frames into segments.
  *
- * Packets to hash lie in 256 frames with a port of their own each; 64 frames are merged at a time: of one flow, of
- * eight flows in turn, and UDP datagrams that pass alone. All stays in the second-level cache, as if the kernel had
- * just written it: what memory costs is not in the figures.
+ * Packets to hash are in 256 frames, each with a port of its own; 64 frames are merged at a time: of one flow, of eight flows in
+ * turn, and UDP datagrams that pass alone. Everything stays in the second-level cache, as if the kernel had just written it: the
+ * figures do not include what memory costs.
  */
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
 import { offloadWord, Segmentation } from '../../src/memory/offload.ts';
@@ -15,10 +15,11 @@ import { Segmenter } from '../../src/offload/segment.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';
-import type { Budget, Comparison, Row, Sample } from '../row.ts';
+import { type Budget, comparisons, type Row, type Sample } from '../runner/row.ts';
 
 const FRAMES = 256;
 const FRAME = 2048;
+const GEOMETRY = { pageSize: 4096, ports: 1, queues: 1, frameSize: FRAME };
 const ROOM = FRAME - HEADROOM;
 const PAYLOAD = 1448;
 const HEADERS = 14 + 20 + 32; // TCP with timestamps
@@ -83,9 +84,7 @@ function hashing({ seconds }: Budget): Sample {
 
 /** Everything that cuts and merges works on: a large segment, and the frames of a burst. */
 class Segments {
-  readonly #memory = Memory.create({
-    ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: FRAME, framesPerWorker: 256, ringEntries: 64 },
-  });
+  readonly #memory = Memory.create({ ...GEOMETRY, framesPerWorker: 256, ringEntries: 64 });
   readonly #large = this.#memory.layout.frames + HEADROOM;
   readonly #frames = this.#memory.layout.frames + 64 * FRAME + HEADROOM;
   readonly #offload = offloadWord(PAYLOAD, Segmentation.TCP_V4, true);
@@ -178,31 +177,30 @@ function segments({ seconds }: Budget): Sample {
   const work = new Segments();
   const each = seconds / 6;
   return {
-    ...{ sum: work.sum(each), copy: work.copy(each), cut: work.cut(each) },
-    ...{ oneFlow: work.merge(each, 1), eightFlows: work.merge(each, 8), alone: work.alone(each) },
+    sum: work.sum(each),
+    copy: work.copy(each),
+    cut: work.cut(each),
+    oneFlow: work.merge(each, 1),
+    eightFlows: work.merge(each, 8),
+    alone: work.alone(each),
   };
 }
 
-const line = (what: string, about: string, ours: string): Comparison => ({
-  name: what === '' ? 'kernels' : `kernels:${what}`,
-  ...{ about, ours, unit: 'ns', better: 'lower' },
-});
-
-export const row: Row = {
+export const kernels: Row = {
   name: 'kernels',
   about: 'the inner loops over bytes, on one thread, everything in the cache',
-  sides: { hashing, segments },
-  comparisons: [
-    line('', 'RSS hash of TCP over IPv4', 'hashing.ipv4Tcp'),
-    line('hash-ipv6', 'RSS hash of TCP over IPv6', 'hashing.ipv6Tcp'),
-    line('hash-none', 'finding that a packet has none', 'hashing.notIp'),
-    line('sum', `sum over a payload of ${PAYLOAD} bytes`, 'segments.sum'),
-    line('copy', 'copying it, for comparison', 'segments.copy'),
-    line('cut', `a frame of ${PAYLOAD} bytes cut from a segment of 64 KiB`, 'segments.cut'),
-    line('merge-1', 'a frame merged, all of one flow', 'segments.oneFlow'),
-    line('merge-8', 'a frame merged, eight flows in turn', 'segments.eightFlows'),
-    line('merge-none', 'a datagram that passes alone', 'segments.alone'),
-  ],
+  variants: { hashing, segments },
+  comparisons: comparisons(`
+    kernels            | hashing.ipv4Tcp     | ns | | RSS hash of TCP over IPv4
+    kernels:hash-ipv6  | hashing.ipv6Tcp     | ns | | RSS hash of TCP over IPv6
+    kernels:hash-none  | hashing.notIp       | ns | | finding that a packet has none
+    kernels:sum        | segments.sum        | ns | | sum over a payload of ${PAYLOAD} bytes
+    kernels:copy       | segments.copy       | ns | | copying it, for comparison
+    kernels:cut        | segments.cut        | ns | | a frame of ${PAYLOAD} bytes cut from a segment of 64 KiB
+    kernels:merge-1    | segments.oneFlow    | ns | | a frame merged, all of one flow
+    kernels:merge-8    | segments.eightFlows | ns | | a frame merged, eight flows in turn
+    kernels:merge-none | segments.alone      | ns | | a datagram that passes alone
+  `),
   full: { runs: 4, seconds: 2 },
   quick: { runs: 1, seconds: 1 },
 };

@@ -1,79 +1,42 @@
 /**
- * Round trips of one packet at a time through the port, beside the answer of the guest's own kernel in the same lab.
+ * Round trips of one packet at a time through the port, and through the guest's own kernel in the same lab (`latency`); what a
+ * port costs while it has no packets, and how long the first packet after a silence waits (`idle`).
  *
- * The client (peers/ping-pong.c) has the last CPU and never sleeps. The port's worker, or for UDP the program that
- * answers on the kernel's stack (peers/udp-echo.c), has the first one; that program never sleeps either. The
- * kernel answers a ping from within the client's own system call, on the client's CPU: no other thread has
- * to notice anything.
+ * The asker (peers/ping-pong.c) has the last CPU and polls. The port's worker, or for UDP the program that answers on the
+ * kernel's stack, has the first one; that program polls too. The kernel answers a ping from within the asker's own system
+ * call, on the asker's CPU: no other thread takes part.
+ *
+ * Idle CPU time is that of the whole process over some time without a packet: two workers, the coordinator, the main thread. For
+ * the time to wake, one packet at a time is sent after a pause; the peer is a program that sleeps in recvfrom(2) on the guest
+ * kernel's stack. Both by the VF, and both on a CPU that had gone to sleep itself.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Lab } from '../../src/lab/host.ts';
-import { openEchoPort, plug, plugKernel, unplug, withKernelEcho } from '../echo-lab.ts';
-import { pingPong } from '../peers/ping-pong.ts';
-import type { Budget, Comparison, Row, Sample } from '../row.ts';
+import { openLabPort, pingPong, plug, plugKernel, unplug, withKernelEcho } from '../rigs/lab.ts';
+import { type Budget, comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
 
 type Mode = 'poll' | 'adaptive' | 'interrupt';
 
-const PATHS = ['Vf', 'Synthetic'] as const;
-const KINDS = ['ping', 'udp'] as const;
-/** What may be lost on the kernel's own answer: a fifth. */
-const GOAL = 1.2;
+const KINDS = { ping: 'icmp', udp: 'udp' } as const;
+/** Ping and UDP, on two paths. */
+const PARTS = 4;
 
-const GOALS: Comparison[] = PATHS.flatMap((path) =>
-  KINDS.flatMap((kind) =>
-    (['p50', 'p99'] as const).map((quantile): Comparison => {
-      const what = `${kind === 'ping' ? 'ping' : 'UDP echo'} by the ${path === 'Vf' ? 'VF' : 'synthetic path'}`;
-      const bare = path === 'Vf' && kind === 'ping' && quantile === 'p50';
-      return {
-        name: bare ? 'latency' : `latency:${kind}-${path.toLowerCase()}-${quantile}`,
-        about: `${what}, port in poll mode beside the guest's kernel, ${quantile === 'p50' ? 'median' : '99 of 100'}`,
-        ours: `poll.${kind}${path}${quantile}`,
-        peer: `kernel.${kind}${path}${quantile}`,
-        ...{ unit: 'µs', better: 'lower', goal: GOAL },
-      };
-    }),
-  ),
-);
-
-const REPORTED: Comparison[] = (['adaptive', 'interrupt'] as const).flatMap((mode) =>
-  PATHS.map(
-    (path): Comparison => ({
-      name: `latency:${mode}-${path.toLowerCase()}`,
-      about: `ping by the ${path === 'Vf' ? 'VF' : 'synthetic path'}, port in ${mode} mode, median`,
-      ours: `${mode}.ping${path}p50`,
-      peer: `kernel.ping${path}p50`,
-      ...{ unit: 'µs', better: 'lower' },
-    }),
-  ),
-);
-
-export const row: Row = {
-  name: 'latency',
-  about: 'one packet there and back, over and over; client on one core, port or guest kernel on the other',
-  sides: {
-    kernel: byKernel,
-    poll: (budget) => byPort('poll', budget),
-    adaptive: (budget) => byPort('adaptive', budget),
-    interrupt: (budget) => byPort('interrupt', budget),
-  },
-  comparisons: [...GOALS, ...REPORTED],
-  full: { runs: 3, seconds: 1 },
-  quick: { runs: 1, seconds: 0.4 },
-};
-
-async function byPort(mode: Mode, budget: Budget): Promise<Sample> {
-  await using lab = await Lab.create({ queues: 1 });
-  const port = await openEchoPort(lab, { mode });
-  // V8 compiles on the cores that are measured, and again what it had compiled before it met the other path.
-  await both('Synthetic', lab, budget);
-  await plug(lab, port);
-  await both('Vf', lab, budget);
-  await unplug(lab, port);
-  const synthetic = await both('Synthetic', lab, budget);
-  await plug(lab, port);
-  const vf = await both('Vf', lab, budget);
-  await port.close();
-  return { ...vf, ...synthetic };
-}
+const byPort =
+  (mode: Mode): Variant =>
+  async (budget) => {
+    await using lab = await Lab.create({ queues: 1 });
+    const port = await openLabPort(lab, 'echo.js', { mode });
+    // V8 compiles on the cores that are measured, and again what it had compiled before it met the other path.
+    await both('Synthetic', lab, budget);
+    await plug(lab, port);
+    await both('Vf', lab, budget);
+    await unplug(lab, port);
+    const synthetic = await both('Synthetic', lab, budget);
+    await plug(lab, port);
+    const vf = await both('Vf', lab, budget);
+    await port.close();
+    return { ...vf, ...synthetic };
+  };
 
 async function byKernel(budget: Budget): Promise<Sample> {
   await using lab = await Lab.create({ queues: 1 });
@@ -84,14 +47,105 @@ async function byKernel(budget: Budget): Promise<Sample> {
   });
 }
 
-/** Ping and UDP by the path that traffic takes now. */
-async function both(path: (typeof PATHS)[number], lab: Lab, { seconds }: Budget): Promise<Sample> {
+/** Ping and UDP on the path that traffic takes now. */
+async function both(path: 'Vf' | 'Synthetic', lab: Lab, { seconds }: Budget): Promise<Sample> {
   const sample: Record<string, number> = {};
-  for (const kind of KINDS) {
-    const trip = await pingPong(kind === 'ping' ? 'icmp' : 'udp', lab, lab.nic.guestAddress, {
-      seconds: seconds / (PATHS.length * KINDS.length),
-    });
-    for (const [quantile, micros] of Object.entries(trip)) sample[`${kind}${path}${quantile}`] = micros;
+  for (const [name, kind] of Object.entries(KINDS)) {
+    const trip = await pingPong(lab, kind, seconds / PARTS);
+    for (const [quantile, micros] of Object.entries(trip)) sample[`${name}${path}${quantile}`] = micros;
   }
   return sample;
 }
+
+export const latency: Row = {
+  name: 'latency',
+  about: 'one packet there and back, over and over; the asker on one core, port or guest kernel on the other',
+  variants: {
+    kernel: byKernel,
+    poll: byPort('poll'),
+    adaptive: byPort('adaptive'),
+    interrupt: byPort('interrupt'),
+  },
+  comparisons: comparisons(`
+    latency                     | poll.pingVfp50 / kernel.pingVfp50               | µs | ≤ 1.2 | ping by the VF, port in poll mode; peer: the guest's kernel, median
+    latency:ping-vf-p99         | poll.pingVfp99 / kernel.pingVfp99               | µs | ≤ 1.2 | the same, 99 of 100
+    latency:udp-vf-p50          | poll.udpVfp50 / kernel.udpVfp50                 | µs | ≤ 1.2 | UDP echo by the VF, port in poll mode; peer: the guest's kernel, median
+    latency:udp-vf-p99          | poll.udpVfp99 / kernel.udpVfp99                 | µs | ≤ 1.2 | the same, 99 of 100
+    latency:ping-synthetic-p50  | poll.pingSyntheticp50 / kernel.pingSyntheticp50 | µs | ≤ 1.2 | ping by the synthetic path, port in poll mode; peer: the guest's kernel, median
+    latency:ping-synthetic-p99  | poll.pingSyntheticp99 / kernel.pingSyntheticp99 | µs | ≤ 1.2 | the same, 99 of 100
+    latency:udp-synthetic-p50   | poll.udpSyntheticp50 / kernel.udpSyntheticp50   | µs | ≤ 1.2 | UDP echo by the synthetic path, port in poll mode; peer: the guest's kernel, median
+    latency:udp-synthetic-p99   | poll.udpSyntheticp99 / kernel.udpSyntheticp99   | µs | ≤ 1.2 | the same, 99 of 100
+    latency:adaptive-vf         | adaptive.pingVfp50 / kernel.pingVfp50           | µs |       | ping by the VF, port in adaptive mode, median
+    latency:adaptive-synthetic  | adaptive.pingSyntheticp50 / kernel.pingSyntheticp50 | µs |   | ping by the synthetic path, port in adaptive mode, median
+    latency:interrupt-vf        | interrupt.pingVfp50 / kernel.pingVfp50          | µs |       | ping by the VF, port in interrupt mode, median
+    latency:interrupt-synthetic | interrupt.pingSyntheticp50 / kernel.pingSyntheticp50 | µs |  | ping by the synthetic path, port in interrupt mode, median
+  `),
+  full: { runs: 3, seconds: 1 },
+  quick: { runs: 1, seconds: 0.4 },
+};
+
+/** Much longer than a worker polls before it sleeps. */
+const SILENCE_MILLIS = 20;
+/** After it, the work of plugging the VF and opening the port is done, the collection of its garbage included. */
+const SETTLE_MILLIS = 700;
+
+const idling =
+  (mode: Mode): Variant =>
+  async (budget) => {
+    // Workers that never sleep are never woken.
+    const woken = mode === 'poll' ? {} : await wakePort(mode, budget);
+    await using lab = await Lab.create({ queues: 2 });
+    const port = await openLabPort(lab, 'echo.js', { mode, queues: 2 });
+    await plug(lab, port);
+    await sleep(SETTLE_MILLIS);
+    const before = process.cpuUsage();
+    const began = performance.now();
+    const { received } = port.stats();
+    await sleep(budget.seconds * 1000);
+    const { user, system } = process.cpuUsage(before);
+    const millis = performance.now() - began;
+    if (port.stats().received !== received) throw new Error('packets came into the silence');
+    await port.close();
+    return { cpu: (user + system) / 10 / millis, ...woken };
+  };
+
+/** One queue, whose worker is on another CPU than the asker. */
+async function wakePort(mode: Mode, budget: Budget): Promise<Sample> {
+  await using lab = await Lab.create({ queues: 1 });
+  const port = await openLabPort(lab, 'echo.js', { mode });
+  await plug(lab, port);
+  const woken = await wakes(lab, budget);
+  await port.close();
+  return woken;
+}
+
+async function wakeKernel(budget: Budget): Promise<Sample> {
+  await using lab = await Lab.create({ queues: 1 });
+  await plugKernel(lab);
+  return await withKernelEcho(lab, 'wait', () => wakes(lab, budget));
+}
+
+async function wakes(lab: Lab, { seconds }: Budget): Promise<Sample> {
+  const { p50, p90, max } = await pingPong(lab, 'udp', 1 + seconds / 2, SILENCE_MILLIS);
+  return { wakeP50: p50, wakeP90: p90, wakeMax: max };
+}
+
+export const idle: Row = {
+  name: 'idle',
+  about: 'a port without packets: two queues, both paths open; and the first packet after a silence',
+  variants: {
+    kernel: wakeKernel,
+    poll: idling('poll'),
+    adaptive: idling('adaptive'),
+    interrupt: idling('interrupt'),
+  },
+  comparisons: comparisons(`
+    idle                | adaptive.cpu                       | % of a core | ≤ 1 | CPU of an idle port in adaptive mode, two queues and the VF
+    idle:interrupt      | interrupt.cpu                      | % of a core | ≤ 1 | CPU of an idle port in interrupt mode, two queues and the VF
+    idle:poll           | poll.cpu                           | % of a core |     | CPU of an idle port in poll mode, two queues and the VF
+    idle:wake-adaptive  | adaptive.wakeP50 / kernel.wakeP50  | µs          |     | UDP echo ${SILENCE_MILLIS} ms after the last, port in adaptive mode; peer: a sleeping program, median
+    idle:wake-interrupt | interrupt.wakeP50 / kernel.wakeP50 | µs          |     | UDP echo ${SILENCE_MILLIS} ms after the last, port in interrupt mode; peer: a sleeping program, median
+  `),
+  full: { runs: 3, seconds: 2 },
+  quick: { runs: 1, seconds: 1 },
+};

@@ -1,103 +1,228 @@
 /**
- * What the machine's own TCP gets: a stream of iperf3 through the port's host path, each way, beside the same
- * stream without a port, and beside DPDK's way to give the kernel a network: testpmd between the VF and a tap.
+ * TCP streams of iperf3 between the guest of a lab and the outside host.
+ *
+ * `tcp`: through the port's host path, each way; the peers are the same stream without a port, and DPDK's way to give the kernel
+ * a network: testpmd between the VF and a tap. `tcp-failover`: the stream while the VF comes and goes, and while the process that
+ * holds the port is killed; from then on the kernel's own traffic flows as before the port was opened.
+ *
+ * The guest's kernel has the address 10.77.0.2 in each of them. Without a port it is on the NetVSC stand-in. With a port it still
+ * is, and the port's host path carries what passes. With DPDK the address moves to a tap of testpmd's, which forwards between
+ * that and an AF_XDP socket on the VF: what a DPDK application does for the kernel's programs.
  */
-import type { Comparison, Row, Side } from '../row.ts';
-import {
-  DIRECTIONS,
-  type Direction,
-  type Mode,
-  streamThrough,
-  withoutPort,
-  withPort,
-  withTestpmd,
-} from '../tcp.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Lab } from '../../src/lab/host.ts';
+import { Testpmd } from '../peers/testpmd.ts';
+import { type Stream, stream } from '../rigs/iperf.ts';
+import { moveAddress, type PathName, portOptions } from '../rigs/lab.ts';
+import { PortProcess } from '../rigs/port-process.ts';
+import { comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
 
-type Lab = Parameters<typeof streamThrough>[0];
+const DIRECTIONS = ['in', 'out'] as const;
+type Direction = (typeof DIRECTIONS)[number];
+type Mode = 'ingress' | 'inline';
 
-/** Gbit/s each way, in half the time each: a second at least. */
-async function bothWays(lab: Lab, seconds: number): Promise<Record<Direction, number>> {
+const QUEUES = 2;
+/** testpmd's tap in the guest. */
+const TAP = 'dpdk0';
+
+/** A stream one way. `onFlow` is called when bytes flow. */
+function streamThrough(
+  { guest, outside, nic }: Lab,
+  direction: Direction,
+  seconds: number,
+  onFlow?: () => void,
+): Promise<Stream> {
+  const ways = {
+    in: { from: outside, to: guest, address: nic.guestAddress },
+    out: { from: guest, to: outside, address: nic.outsideAddress },
+  };
+  return stream({ ...ways[direction], seconds, onFlow });
+}
+
+/** Gbit/s each way, in half the time each. */
+async function bothWays(lab: Lab, seconds: number): Promise<Sample> {
   const one = async (direction: Direction): Promise<number> =>
     (await streamThrough(lab, direction, seconds / 2)).gigabits;
   return { in: await one('in'), out: await one('out') };
 }
 
-const through =
-  (mode: Mode, path: 'synthetic' | 'vf'): Side =>
-  ({ seconds }) =>
-    withPort({ mode, path }, (lab) => bothWays(lab, seconds));
-
-const WAYS: Record<Direction, string> = { in: 'received', out: 'sent' };
-
-function comparisons(
-  side: string,
-  about: string,
-  peer: string,
-  goal: number,
-  name: (direction: Direction) => string,
-): Comparison[] {
-  return DIRECTIONS.map((direction) => ({
-    name: name(direction),
-    about: `${about}, ${WAYS[direction]}`,
-    ...{ ours: `${side}.${direction}`, peer: `${peer}.${direction}`, unit: 'Gbit/s', better: 'higher', goal },
-  }));
+/** A port of another process, and the path it is on while `work` begins. */
+async function withPort<T>(
+  mode: Mode,
+  path: PathName,
+  work: (lab: Lab, port: PortProcess) => Promise<T>,
+): Promise<T> {
+  await using lab = await Lab.create({ queues: QUEUES });
+  const port = new PortProcess(portOptions(lab, 'host.js', { queues: QUEUES, host: mode, pin: false }));
+  try {
+    await port.ownedBy('synthetic');
+    if (path === 'vf') await moveToVf(lab, port);
+    return await work(lab, port);
+  } finally {
+    await port.close();
+  }
 }
 
-/** Of what the kernel alone gets, and of what testpmd gets. */
-const GOALS = { plain: 0.5, testpmd: 1.5 };
+/** Plugs the VF and has the host deliver through it. */
+async function moveToVf(lab: Lab, port: PortProcess): Promise<void> {
+  await lab.nic.plug();
+  await port.ownedBy('vf');
+  await lab.nic.moveDataPath('vf');
+}
 
-export const row: Row = {
+/** The kernel alone, on the NetVSC stand-in. */
+const plain =
+  (share: number): Variant =>
+  async ({ seconds }) => {
+    await using lab = await Lab.create({ queues: QUEUES });
+    return await bothWays(lab, seconds * share);
+  };
+
+const through =
+  (mode: Mode, path: PathName): Variant =>
+  ({ seconds }) =>
+    withPort(mode, path, (lab) => bothWays(lab, seconds));
+
+const testpmd: Variant = async ({ seconds }) => {
+  await using lab = await Lab.create({ queues: 1 });
+  const { nic, guest } = lab;
+  await nic.plug();
+  const vdevs = [`net_af_xdp0,iface=${nic.vf}`, `net_tap0,iface=${TAP},mac=${nic.mac}`];
+  return await Testpmd.around({ vdevs, forward: 'io', namespace: guest }, async () => {
+    moveAddress(lab, TAP);
+    await nic.moveDataPath('vf');
+    return await bothWays(lab, seconds);
+  });
+};
+
+export const tcp: Row = {
   name: 'tcp',
   about:
     'one TCP stream of iperf3 between a lab’s guest and the outside, through the port’s host path; iperf3 and the lab’s switch share the cores with it',
-  sides: {
-    plain: ({ seconds }) => withoutPort((lab) => bothWays(lab, seconds)),
+  variants: {
+    plain: plain(1),
     inlineVf: through('inline', 'vf'),
-    testpmd: ({ seconds }) => withTestpmd((lab) => bothWays(lab, seconds)),
+    testpmd,
     ingressVf: through('ingress', 'vf'),
     inlineSynthetic: through('inline', 'synthetic'),
     ingressSynthetic: through('ingress', 'synthetic'),
   },
-  comparisons: [
-    ...comparisons('inlineVf', 'inline by the VF; beside no port', 'plain', GOALS.plain, (direction) =>
-      direction === 'in' ? 'tcp' : 'tcp:inline-vf-out',
-    ),
-    ...comparisons(
-      'inlineVf',
-      'inline by the VF; beside testpmd, VF and tap',
-      'testpmd',
-      GOALS.testpmd,
-      (direction) => `tcp:inline-vf-${direction}/testpmd`,
-    ),
-    ...comparisons(
-      'ingressVf',
-      'ingress by the VF; beside no port',
-      'plain',
-      GOALS.plain,
-      (direction) => `tcp:ingress-vf-${direction}`,
-    ),
-    ...comparisons(
-      'ingressVf',
-      'ingress by the VF; beside testpmd, VF and tap',
-      'testpmd',
-      GOALS.testpmd,
-      (direction) => `tcp:ingress-vf-${direction}/testpmd`,
-    ),
-    ...comparisons(
-      'inlineSynthetic',
-      'inline by the NetVSC; beside no port',
-      'plain',
-      GOALS.plain,
-      (direction) => `tcp:inline-synthetic-${direction}`,
-    ),
-    ...comparisons(
-      'ingressSynthetic',
-      'ingress by the NetVSC; beside no port',
-      'plain',
-      GOALS.plain,
-      (direction) => `tcp:ingress-synthetic-${direction}`,
-    ),
-  ],
+  comparisons: comparisons(`
+    tcp                        | inlineVf.in / plain.in           | Gbit/s | ≥ 0.5 | received, inline by the VF; peer: no port
+    tcp:inline-vf-out          | inlineVf.out / plain.out         | Gbit/s | ≥ 0.5 | sent, inline by the VF; peer: no port
+    tcp:inline-vf-in/testpmd   | inlineVf.in / testpmd.in         | Gbit/s | ≥ 1.5 | received, inline by the VF; peer: testpmd, VF and tap
+    tcp:inline-vf-out/testpmd  | inlineVf.out / testpmd.out       | Gbit/s | ≥ 1.5 | sent, inline by the VF; peer: testpmd, VF and tap
+    tcp:ingress-vf-in          | ingressVf.in / plain.in          | Gbit/s | ≥ 0.5 | received, ingress by the VF; peer: no port
+    tcp:ingress-vf-out         | ingressVf.out / plain.out        | Gbit/s | ≥ 0.5 | sent, ingress by the VF; peer: no port
+    tcp:ingress-vf-in/testpmd  | ingressVf.in / testpmd.in        | Gbit/s | ≥ 1.5 | received, ingress by the VF; peer: testpmd, VF and tap
+    tcp:ingress-vf-out/testpmd | ingressVf.out / testpmd.out      | Gbit/s | ≥ 1.5 | sent, ingress by the VF; peer: testpmd, VF and tap
+    tcp:inline-synthetic-in    | inlineSynthetic.in / plain.in    | Gbit/s | ≥ 0.5 | received, inline by the NetVSC; peer: no port
+    tcp:inline-synthetic-out   | inlineSynthetic.out / plain.out  | Gbit/s | ≥ 0.5 | sent, inline by the NetVSC; peer: no port
+    tcp:ingress-synthetic-in   | ingressSynthetic.in / plain.in   | Gbit/s | ≥ 0.5 | received, ingress by the NetVSC; peer: no port
+    tcp:ingress-synthetic-out  | ingressSynthetic.out / plain.out | Gbit/s | ≥ 0.5 | sent, ingress by the NetVSC; peer: no port
+  `),
   full: { runs: 3, seconds: 2 },
   quick: { runs: 1, seconds: 2 },
+};
+
+const CYCLES = 5;
+const SURPRISE = 2;
+/** Tenths of a second around the kill that belong neither to before nor to after it. */
+const AROUND_KILL = 5;
+
+/** The VF plugged and unplugged five times in the time of a stream, evenly, the third time by surprise. */
+async function comesAndGoes(lab: Lab, port: PortProcess, seconds: number): Promise<void> {
+  const { nic } = lab;
+  const began = performance.now();
+  const step = (seconds * 1000) / (2 * CYCLES + 1);
+  const reach = (steps: number): Promise<void> =>
+    sleep(Math.max(0, began + steps * step - performance.now()));
+  for (let cycle = 0; cycle < CYCLES; cycle++) {
+    await reach(2 * cycle + 0.5);
+    await moveToVf(lab, port);
+    await reach(2 * cycle + 1.5);
+    if (cycle === SURPRISE) {
+      nic.surprise();
+      await sleep(20);
+      await nic.hostNotices();
+    } else await nic.unplug();
+    await port.ownedBy('synthetic');
+  }
+}
+
+/** A stream through a port, and what happens to the port meanwhile. */
+function disturbed(
+  direction: Direction,
+  [mode, path]: readonly [Mode, PathName],
+  seconds: number,
+  disturb: (lab: Lab, port: PortProcess, seconds: number) => Promise<void>,
+): Promise<Stream> {
+  return withPort(mode, path, async (lab, port) => {
+    let disturbing: Promise<void> | undefined;
+    const result = await streamThrough(lab, direction, seconds, () => {
+      disturbing = disturb(lab, port, seconds);
+      disturbing.catch(() => {}); // it is awaited below, when the stream is over
+    });
+    await disturbing;
+    return result;
+  });
+}
+
+const switched =
+  (mode: Mode): Variant =>
+  async ({ seconds }) => {
+    const sample: Record<string, number> = {};
+    for (const direction of DIRECTIONS) {
+      const result = await disturbed(direction, [mode, 'synthetic'], seconds / 2, comesAndGoes);
+      sample[direction] = result.gigabits;
+      sample[`${direction}Stall`] = result.stallMillis;
+      sample[`${direction}Retransmitted`] = result.retransmissions;
+    }
+    return sample;
+  };
+
+const mean = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0) / numbers.length;
+
+const killed: Variant = async ({ seconds }) => {
+  const sample: Record<string, number> = {};
+  for (const direction of DIRECTIONS) {
+    const kill = async (_: Lab, port: PortProcess, length: number): Promise<void> => {
+      await sleep(length * 500);
+      await port.kill();
+    };
+    const { tenths, stallMillis } = await disturbed(direction, ['inline', 'vf'], seconds / 2, kill);
+    const middle = (seconds / 2) * 5;
+    sample[`${direction}Before`] = mean(tenths.slice(0, middle - AROUND_KILL));
+    sample[`${direction}After`] = mean(tenths.slice(middle + AROUND_KILL));
+    sample[`${direction}Stall`] = stallMillis;
+  }
+  return sample;
+};
+
+export const tcpFailover: Row = {
+  name: 'tcp-failover',
+  about:
+    'one TCP stream of iperf3 through the port’s host path while its VF comes and goes, and through a kill',
+  variants: { plain: plain(0.25), inline: switched('inline'), ingress: switched('ingress'), killed },
+  comparisons: comparisons(`
+    tcp-failover                           | inline.in / plain.in             | Gbit/s   | | received, inline, the VF plugged and unplugged five times, once by surprise; peer: no port
+    tcp-failover:inline-in-stall           | inline.inStall                   | ms       | | the longest time without a segment meanwhile
+    tcp-failover:inline-in-retransmitted   | inline.inRetransmitted           | segments | | segments sent again meanwhile
+    tcp-failover:inline-out                | inline.out / plain.out           | Gbit/s   | | sent, inline, the VF plugged and unplugged five times, once by surprise; peer: no port
+    tcp-failover:inline-out-stall          | inline.outStall                  | ms       | | the longest time without a segment meanwhile
+    tcp-failover:inline-out-retransmitted  | inline.outRetransmitted          | segments | | segments sent again meanwhile
+    tcp-failover:ingress-in                | ingress.in / plain.in            | Gbit/s   | | received, ingress, the same; peer: no port
+    tcp-failover:ingress-in-stall          | ingress.inStall                  | ms       | | the longest time without a segment meanwhile
+    tcp-failover:ingress-in-retransmitted  | ingress.inRetransmitted          | segments | | segments sent again meanwhile
+    tcp-failover:ingress-out               | ingress.out / plain.out          | Gbit/s   | | sent, ingress, the same; peer: no port
+    tcp-failover:ingress-out-stall         | ingress.outStall                 | ms       | | the longest time without a segment meanwhile
+    tcp-failover:ingress-out-retransmitted | ingress.outRetransmitted         | segments | | segments sent again meanwhile
+    tcp-failover:killed-in                 | killed.inAfter / killed.inBefore   | Gbit/s | | received after the port’s process was killed; peer: before
+    tcp-failover:killed-in-stall           | killed.inStall                   | ms       | | the longest time without a segment meanwhile
+    tcp-failover:killed-out                | killed.outAfter / killed.outBefore | Gbit/s | | sent after the port’s process was killed; peer: before
+    tcp-failover:killed-out-stall          | killed.outStall                  | ms       | | the longest time without a segment meanwhile
+  `),
+  full: { runs: 3, seconds: 20 },
+  quick: { runs: 1, seconds: 8 },
+  onRequest: true,
 };

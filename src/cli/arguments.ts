@@ -17,6 +17,8 @@ export interface OptionRow {
 }
 
 export interface CommandTable {
+  /** What is typed before the name. Default: twinpath. */
+  readonly program?: string;
   readonly name: string;
   readonly summary: string;
   /** Names of what follows the command, all needed. */
@@ -40,6 +42,10 @@ export const COMMON: Readonly<Record<string, OptionRow>> = {
   json: { help: 'print one JSON document on standard output, and nothing else there' },
   help: { help: 'this text' },
 };
+
+/** A command as it is typed. */
+export const typed = ({ program = 'twinpath', name }: CommandTable): string =>
+  [program, name].filter(Boolean).join(' ');
 
 /** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
 export function parse(table: CommandTable, args: readonly string[]): Arguments {
@@ -143,19 +149,20 @@ function unknownOption(table: CommandTable, rawName: string): never {
   const near = nearest(rawName.replace(/^-+/, ''), names);
   throw new TwinpathError('ERR_OPTION_UNKNOWN', {
     device: rawName,
-    hint: near === undefined ? `"twinpath ${table.name} --help" lists them.` : `Did you mean --${near}?`,
+    hint: near === undefined ? `"${typed(table)} --help" lists them.` : `Did you mean --${near}?`,
   });
 }
 
-function checkPositionals({ name, positionals: wanted }: CommandTable, given: readonly string[]): void {
+function checkPositionals(table: CommandTable, given: readonly string[]): void {
+  const { positionals: wanted } = table;
   if (given.length < wanted.length) {
     const missing = wanted[given.length]!;
-    invalid(missing, `"twinpath ${name}" needs one`, `"twinpath ${name} --help" explains.`);
+    invalid(missing, `"${typed(table)}" needs one`, `"${typed(table)} --help" explains.`);
   }
   if (given.length > wanted.length) {
     invalid(
       given[wanted.length]!,
-      `"twinpath ${name}" takes ${wanted.length === 0 ? 'no argument' : wanted.join(' ')}`,
+      `"${typed(table)}" takes ${wanted.length === 0 ? 'no argument' : wanted.join(' ')}`,
     );
   }
 }

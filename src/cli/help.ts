@@ -1,12 +1,11 @@
 /** The text of `--help`, from a command's table. */
-import { COMMON, type CommandTable, type OptionRow } from './arguments.ts';
+import { COMMON, type CommandTable, type OptionRow, typed } from './arguments.ts';
 
-/** `program`: what is typed before the command's name; that name is left out if it is empty. */
-export function commandHelp(table: CommandTable, program = 'twinpath'): string {
-  const { name, summary, positionals, options, notes, examples, exits } = table;
+export function commandHelp(table: CommandTable): string {
+  const { summary, positionals, options, notes, examples, exits } = table;
   const rows = { ...options, ...COMMON };
   const sections = [
-    `Usage: ${[program, name, ...positionals, '[options]'].filter(Boolean).join(' ')}\n\n${capital(summary)}.`,
+    `Usage: ${[typed(table), ...positionals, '[options]'].join(' ')}\n\n${capital(summary)}.`,
     `Options:\n${columns(Object.entries(rows).map(optionLine))}`,
     ...notes,
     `Examples:\n${columns(examples)}`,

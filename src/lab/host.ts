@@ -53,15 +53,21 @@ export interface LabOptions {
  */
 const FIRST_HOST_INDEX = 10_000;
 
+/** A lab, from {@link Lab.create} to {@link Lab.close}. Belongs to the thread that created it. */
 export class Lab {
-  /** The namespaces' common stem. */
+  /** What the names of its namespaces begin with. */
   readonly name: string;
-  /** Names of namespaces, as `ip netns exec` takes them. */
+  /** Name of the outside world's namespace, as `ip netns exec` takes it. Its address is 10.77.0.1. */
   readonly outside: string;
+  /** Name of the Hyper-V host's namespace, which has the virtual switch. */
   readonly host: string;
+  /** Name of the guest's namespace, in which a port is opened. Its address is 10.77.0.2. */
   readonly guest: string;
+  /** What plays NetVSC in the guest. */
   readonly standIn: 'veth' | 'bridge';
+  /** Queues of every device. */
   readonly queues: number;
+  /** The guest's NICs, by their number. */
   readonly nics: Nic[] = [];
   readonly #plant: Plant;
   readonly #arp: boolean;
@@ -79,7 +85,7 @@ export class Lab {
   }
 
   /**
-   * Builds a lab without VFs, some 30 ms a NIC; removes the labs of killed processes first.
+   * Builds a lab without VFs, in some 30 ms a NIC; removes the labs of killed processes first.
    *
    * @throws ERR_OPTION_INVALID, ERR_LAB (no iproute2, or it complained), ERR_PERMISSION
    */
@@ -120,8 +126,8 @@ export class Lab {
   }
 
   /**
-   * Takes everything down, whatever still runs in it. Devices are deleted one by one: a namespace with a
-   * live socket in it outlives its name, and its devices would with it.
+   * Removes everything, whatever still runs in it. May be called twice. Close ports and traffic first. Devices are deleted one
+   * by one: a namespace with an open socket in it outlives its name, and its devices would with it.
    */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -143,6 +149,7 @@ export class Lab {
     }
   }
 
+  /** For `await using`: {@link close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -44,11 +44,17 @@ const TAGS_IN_FRAMES = new Map([
 const OPERSTATE_UP = 6;
 const EBUSY = 16;
 
+/** A NIC of the guest, made by {@link Lab.create}: see `lab.nic` and `lab.nics`. */
 export class Nic {
+  /** MAC address of its NetVSC stand-in and its VF. */
   readonly mac: string;
+  /** IPv4 address of the guest on it: 10.77.0.2 for the first NIC. */
   readonly guestAddress: string;
+  /** IPv4 address of the outside world on it: 10.77.0.1 for the first NIC. */
   readonly outsideAddress: string;
+  /** 0 for the first NIC, whose devices are eth0 and vf0. */
   readonly number: number;
+  /** What its host has done, in order. */
   readonly events: NicEvent[] = [];
   readonly #plant: Plant;
   readonly #geometry: NicGeometry;
@@ -135,7 +141,7 @@ export class Nic {
     this.#remove('delete');
   }
 
-  /** The device vanishes while the data path may still point at it: frames for the guest are lost. */
+  /** The device vanishes while the data path may still point at it: frames for the guest are lost. @throws ERR_LAB without a VF */
   surprise(): void {
     this.#plugged();
     this.#remove('surprise');
@@ -153,6 +159,7 @@ export class Nic {
     vf.name = name;
   }
 
+  /** Renames the NetVSC stand-in, as udev does. */
   renameNetvsc(name: string): void {
     this.#rename(this.#plant.guestLinks, this.#netvscIndex, name, 'rename-netvsc');
     this.#netvsc = name;

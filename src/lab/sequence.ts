@@ -10,6 +10,7 @@
  * cause by the time a packet is under way.
  */
 
+/** What became of numbered packets. */
 export interface Tally {
   readonly sent: number;
   /** Distinct packets that came back. `sent = received + lost` once nothing is under way any more. */
@@ -26,6 +27,7 @@ export interface Tally {
 
 /** A stretch of send times, in nanoseconds of one clock, `from` included and `to` not. */
 export interface Window {
+  /** A cause of losses, in the report's `windows`. */
   readonly name: string;
   readonly from: number;
   readonly to: number;

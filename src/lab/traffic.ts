@@ -1,5 +1,5 @@
 /**
- * The owner's handle on the traffic thread: start it, watch it, stop it, read the ledger.
+ * The owner's handle of the traffic thread: start it, watch it, stop it, read its report.
  *
  * Any thread may own one. Nothing here touches a packet, so the owner may be as slow as it likes.
  */
@@ -39,8 +39,11 @@ export interface TrafficOptions {
 }
 
 export interface TrafficReport {
+  /** From the first packet to the stop. */
   readonly seconds: number;
+  /** UDP, all flows together. */
   readonly packets: Tally;
+  /** ICMP echo requests. */
   readonly icmp: Tally;
   /** UDP, by flow. */
   readonly flows: readonly Tally[];
@@ -50,9 +53,11 @@ export interface TrafficReport {
   readonly gaps: readonly { readonly atNanos: number; readonly micros: number }[];
   /** Lost UDP packets by what happened when they were sent; what no window explains is `unexplained`. */
   readonly windows: Readonly<Record<string, number>>;
+  /** The same of ICMP. */
   readonly icmpWindows: Readonly<Record<string, number>>;
-  /** Send times of lost packets, ascending, CLOCK_MONOTONIC: for other questions than `windows` answers. */
+  /** Send times of lost packets, ascending, in ns of CLOCK_MONOTONIC: for other questions than `windows` answers. */
   readonly lostAt: Float64Array;
+  /** The same of ICMP. */
   readonly icmpLostAt: Float64Array;
   /** Packets that the stack did not take when offered: its queue was full, or nobody listens. */
   readonly refused: number;
@@ -61,12 +66,17 @@ export interface TrafficReport {
 export interface StopOptions {
   /** Stragglers are waited for until this long nothing has come. Default 2000. */
   readonly settleMillis?: number;
+  /** What may explain losses, by when a lost packet was sent. Default: nothing. */
   readonly windows?: readonly Window[];
 }
 
 /** A thread that does not answer in this time beyond the settling is taken for dead. */
 const STOP_MILLIS = 10_000;
 
+/**
+ * Numbered UDP packets and pings from outside, which the guest is to answer: a thread sends them and keeps the ledger of what
+ * comes back. Any thread may own it; `await using` stops it.
+ */
 export class Traffic {
   readonly #worker: Worker;
   readonly #progress: Progress;
@@ -140,6 +150,7 @@ export class Traffic {
     return this.#report;
   }
 
+  /** For `await using`: {@link stop} without waiting for stragglers. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop({ settleMillis: 0 }).catch(() => {});
   }

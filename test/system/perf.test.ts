@@ -1,12 +1,12 @@
 /** `npm run perf` as a person has it, but for the long part. */
-import { cpSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { stream } from '../../perf/iperf.ts';
-import { holdMachine } from '../../perf/machine-lock.ts';
-import { ROWS } from '../../perf/rows.ts';
-import type { Line } from '../../perf/verdict.ts';
+import { stream } from '../../perf/rigs/iperf.ts';
+import { lockMachine } from '../../perf/runner/results.ts';
+import { ROWS } from '../../perf/runner/rows.ts';
+import type { Line } from '../../perf/runner/verdict.ts';
 import { ROOT } from './nobody.ts';
 import { type Outcome, Run, type RunOptions, temporary } from './process.ts';
 
@@ -39,14 +39,14 @@ describe('npm run perf', () => {
     expect(near.stderr).toContain('Did you mean handoff?');
     const far = await perf(['--only', 'nothing-like-it']);
     expect(far.code).toBe(2);
-    for (const row of ROWS) expect(far.stderr).toContain(row);
+    for (const { name } of ROWS) expect(far.stderr).toContain(name);
   });
 
   it('judges the samples of an earlier run once more, and refuses a file that is none', async () => {
     const file = join(temporary(), 'run.json');
     const sample = { ns: 40 };
     const machine = { cpus: '2 × test' };
-    const runs = { handoff: [0, 1].map((turn) => ({ side: 'lane32', turn, sample })) };
+    const runs = { handoff: [0, 1].map((turn) => ({ variant: 'lane32', turn, sample })) };
     writeFileSync(file, JSON.stringify({ rows: [], machine, runs }));
     const { stdout } = await perf(['--again', file, '--json'], { nobody: true });
     const { rows } = JSON.parse(stdout) as { rows: Line[] };
@@ -72,10 +72,12 @@ describe('npm run perf', () => {
   it.each([
     ['dpdk-testpmd', ['ring', 'testpmd64']],
     ['cc, a C compiler,', ['veth', 'c']],
-  ])('says how to get what a row needs when %s is missing', async (peer, side) => {
+  ])('says how to get what a row needs when %s is missing', async (peer, variant) => {
+    rmSync(join(ROOT, 'build/peers'), { recursive: true, force: true }); // compiled when they are needed
     const env = { PATH: join(temporary(), 'nothing') };
-    const { code, stderr } = await new Run([process.execPath, program('side'), ...side, '1'], { env })
-      .outcome;
+    const { code, stderr } = await new Run([process.execPath, program('runner/variant'), ...variant, '1'], {
+      env,
+    }).outcome;
     expect(code).toBe(1);
     expect(stderr).toBe(`${peer} is not installed here: run perf/peers/install, as root (Debian, Ubuntu).\n`);
   });
@@ -86,7 +88,7 @@ describe('npm run perf', () => {
       cpSync(join(ROOT, part), join(folder, part), { recursive: true });
     }
     symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
-    const pcap = await new Run([process.execPath, join(folder, 'dist/perf/receive/pcap.js'), 'lo', '1'])
+    const pcap = await new Run([process.execPath, join(folder, 'dist/perf/peers/pcap.js'), 'lo', '1'])
       .outcome;
     expect(pcap.code).toBe(1);
     expect(pcap.stderr).toContain(
@@ -102,7 +104,7 @@ describe('npm run perf', () => {
   });
 
   it('does not measure while another one does', async () => {
-    const held = await holdMachine();
+    const held = await lockMachine();
     const { code, stderr } = await perf(['--only', 'handoff']).finally(() => held.close());
     expect(code).toBe(1);
     expect(stderr).toMatch(/another measurement is running/);

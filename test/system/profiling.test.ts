@@ -26,7 +26,7 @@ function scratch(): string {
 }
 
 function start(program: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env) {
-  const file = join(root, 'dist/perf', `${program}.js`);
+  const file = join(root, 'dist/perf/profile', `${program}.js`);
   const child = spawn(process.execPath, [file, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   const output = { out: '', err: '' };
   child.stdout.setEncoding('utf8').on('data', (text) => {
@@ -66,7 +66,7 @@ describe('perf:clinic', () => {
   test('refuses a wrong command line with 2, and explains itself', async () => {
     const wrong = start('clinic', ['flaem']);
     expect(await wrong.exited).toBe(2);
-    expect(wrong.output.err).toContain('did you mean flame?');
+    expect(wrong.output.err).toContain('Did you mean flame?');
     const help = start('clinic', ['--help']);
     expect(await help.exited).toBe(0);
     expect(help.output.out).toContain('heapprofiler');

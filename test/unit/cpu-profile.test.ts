@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { type CpuProfile, summarize, threadIdOf, threadNames } from '../../perf/profiling/cpu-profile.ts';
-import { evidenceIn } from '../../perf/profiling/report.ts';
-import { messagesIn } from '../../perf/profiling/said.ts';
+import { evidenceIn } from '../../perf/profile/clinic-page.ts';
+import { type CpuProfile, summarize, threadIdOf, threadNames } from '../../perf/profile/cpu-profile.ts';
+import { messagesIn } from '../../perf/profile/load.ts';
 
 const node = (id: number, functionName: string, url = '', lineNumber = -1) => ({
   id,
@@ -37,7 +37,7 @@ describe('a CPU profile', () => {
   it('is of a thread, by the file that the thread was started with', () => {
     const profiles = new Map([
       [3, ran('file:///x/dist/workers/queue.js')],
-      [0, ran('file:///x/dist/perf/profiling/workload.js')],
+      [0, ran('file:///x/dist/perf/profile/workload.js')],
       [1, ran('file:///x/dist/workers/coordinator.js')],
       [2, ran('file:///x/dist/workers/queue.js')],
       [5, ran('file:///x/dist/workers/traffic.js')],
@@ -59,7 +59,7 @@ describe('a CPU profile', () => {
   });
 });
 
-describe('a report of clinic', () => {
+describe('a page of clinic', () => {
   const page = (data: string) =>
     `<html><script type="application/json" id="clinic-data">${data}</script></html>`;
 

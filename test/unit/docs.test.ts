@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { ROWS } from '../../perf/rows.ts';
+import { ROWS } from '../../perf/runner/rows.ts';
 import { BUILT_IN_HELP } from '../../src/cli/handler-name.ts';
 import { KERNEL_COUNTERS, PATH_COUNTERS, QUEUE_COUNTERS } from '../../src/memory/counters.ts';
 import { DROP_REASONS } from '../../src/statistics.ts';

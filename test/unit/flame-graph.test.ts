@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { flameGraph, KINDS, layOut, shares, treeOf } from '../../perf/profiling/flame-graph.ts';
-import type { Kind, Stack } from '../../perf/profiling/perf-script.ts';
+import { flameGraph, KINDS, layOut, shares, treeOf } from '../../perf/profile/flame-graph.ts';
+import type { Kind, Stack } from '../../perf/profile/perf-script.ts';
 
 const kind = fc.constantFrom(...(Object.keys(KINDS) as Kind[]));
 const frame = fc.record({ name: fc.constantFrom('a', 'b', 'c<d>&', 'a longer name than fits'), kind });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { figures, parse } from '../../perf/iperf.ts';
+import { figures, parse } from '../../perf/rigs/iperf.ts';
 
 /** The parts of a report of iperf3 3.12 that are used, as it prints them. */
 const report = (change: object = {}): string =>

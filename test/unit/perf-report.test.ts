@@ -1,13 +1,11 @@
 import { parseHTML } from 'linkedom';
 import { describe, expect, it } from 'vitest';
-import { holdMachine } from '../../perf/machine-lock.ts';
-import { goalsPlot } from '../../perf/plot/goals.ts';
-import { between } from '../../perf/publish.ts';
-import { figure, markdownTable, textTable } from '../../perf/report.ts';
-import { type Results, writeResults } from '../../perf/results.ts';
-import type { Row } from '../../perf/row.ts';
-import { loadRow, ROWS } from '../../perf/rows.ts';
-import type { Line } from '../../perf/verdict.ts';
+import { goalsPlot } from '../../perf/runner/plots.ts';
+import { between, figure, headlines, markdownTable, rowTable, textTable } from '../../perf/runner/report.ts';
+import { lockMachine, type Results, writeResults } from '../../perf/runner/results.ts';
+import { comparisons, type Row } from '../../perf/runner/row.ts';
+import { ROWS } from '../../perf/runner/rows.ts';
+import type { Line } from '../../perf/runner/verdict.ts';
 
 const line = (more: Partial<Line>): Line => ({
   ...{ name: 'tap', ours: 1.5, peer: 0.5, unit: 'Mpps', ratio: 3, goal: '≥ 1.5', met: true, runs: 5 },
@@ -23,9 +21,9 @@ const failed = line({
   note: 'failed: dpdk: gone',
 });
 const row: Row = {
-  ...{ name: 'tap', about: '', sides: {} },
+  ...{ name: 'tap', about: 'a tap alone', variants: {} },
   ...{ full: { runs: 1, seconds: 1 }, quick: { runs: 1, seconds: 1 } },
-  comparisons: [{ name: 'tap', about: 'echo', ours: 'a.x', unit: 'Mpps', better: 'higher' }],
+  comparisons: [{ name: 'tap', about: 'echo', ours: 'a.x', unit: 'Mpps' }],
 };
 const shown = [{ row, lines: [line({}), missed, failed] }];
 
@@ -53,10 +51,16 @@ describe('the report', () => {
     expect(markdownTable(shown)).toContain('failed: dpdk: gone');
   });
 
+  it('is the first line of each row and the missed goals, in short', () => {
+    const lines = [failed, line({}), missed, line({ name: 'tap:c' })];
+    expect(headlines([{ row, lines }])).toEqual([{ row, lines: [failed, missed] }]);
+  });
+
   it('replaces what lies between its marks, and nothing else', () => {
-    const page = 'a\n<!-- perf: written by npm run perf -- --publish -->\nold\n<!-- perf: end -->\nb\n';
-    expect(between(page, 'new')).toBe(page.replace('old', 'new'));
-    expect(() => between('no marks', 'new')).toThrow(/no marks/);
+    const page =
+      'a\n<!-- perf rows: written by npm run perf -- --publish -->\nold\n<!-- perf rows: end -->\nold\n';
+    expect(between(page, 'rows', 'new')).toBe(page.replace('old', 'new'));
+    expect(() => between(page, 'results', 'new')).toThrow(/no marks <!-- perf results/);
   });
 
   it('draws a dot for each ratio with a goal, right of 1 if it is met', () => {
@@ -81,24 +85,56 @@ describe('the results', () => {
 });
 
 describe('the rows', () => {
-  it.each(ROWS)('%s compares figures of sides it has, under names that begin with its own', async (name) => {
-    const { sides, comparisons, ...found } = await loadRow(name);
-    expect(found.name).toBe(name);
-    expect(comparisons[0]?.name).toBe(name);
-    for (const one of comparisons) {
-      expect(one.name.split(':')[0]).toBe(name);
-      for (const path of [one.ours, one.peer])
-        if (path) expect(Object.keys(sides)).toContain(path.split('.')[0]);
-    }
+  it('are listed with what they measure, and how often', () => {
+    const runs = { ...row, variants: { a: () => ({}), b: () => ({}) }, full: { runs: 3, seconds: 2 } };
+    expect(rowTable([runs])).toContain('| `tap` | a tap alone | 3 × a, b | 2 |');
+    expect(rowTable([{ ...runs, onRequest: true }])).toContain('a tap alone (only when it is named)');
   });
+
+  it('have their comparisons from a table', () => {
+    const table = `
+      tap       | a.x / b.y | Gbit/s | ≥ 1.5 | read; peer: the kernel
+      tap:alone | a.x       | ms     |       | the same
+    `;
+    expect(comparisons(table)).toEqual([
+      {
+        name: 'tap',
+        ours: 'a.x',
+        peer: 'b.y',
+        unit: 'Gbit/s',
+        goal: '≥ 1.5',
+        about: 'read; peer: the kernel',
+      },
+      { name: 'tap:alone', ours: 'a.x', peer: undefined, unit: 'ms', goal: undefined, about: 'the same' },
+    ]);
+  });
+
+  it('have names of their own', () => {
+    const names = ROWS.flatMap((one) => one.comparisons.map(({ name }) => name));
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  it.each(ROWS)(
+    '$name compares figures of its variants, under names that begin with its own',
+    ({ name, variants, comparisons }) => {
+      expect(comparisons[0]?.name).toBe(name);
+      for (const one of comparisons) {
+        expect(one.name.split(':')[0]).toBe(name);
+        expect(one.goal ?? '≥ 1').toMatch(/^[≥≤] \d+(?:\.\d+)?$/);
+        expect(one.about).not.toBe('');
+        for (const path of [one.ours, one.peer])
+          if (path) expect(Object.keys(variants)).toContain(path.split('.')[0]);
+      }
+    },
+  );
 });
 
 describe('the machine', () => {
   it('is measured by one at a time', async () => {
     const name = `\0twinpath-perf-test-${process.pid}`;
-    const held = await holdMachine(name);
-    await expect(holdMachine(name)).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
+    const held = await lockMachine(name);
+    await expect(lockMachine(name)).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
     await new Promise((resolve) => held.close(resolve));
-    (await holdMachine(name)).close();
+    (await lockMachine(name)).close();
   });
 });

@@ -3,9 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Comparison, Row } from '../../perf/row.ts';
-import { sample } from '../../perf/sampling.ts';
-import type { Weather } from '../../perf/weather.ts';
+import type { Comparison, Row } from '../../perf/runner/row.ts';
+import { type CpuTime, sample } from '../../perf/runner/sampling.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -13,46 +12,46 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-const program = new URL('../fixtures/perf-side.mjs', import.meta.url);
-const plain: Comparison = { name: 'row', about: '', ours: 'a.rate', unit: 'Mpps', better: 'higher' };
+const program = new URL('../fixtures/perf-variant.mjs', import.meta.url);
+const plain: Comparison = { name: 'row', about: '', ours: 'a.rate', unit: 'Mpps' };
 
-function row(sides: readonly string[], comparisons: readonly Comparison[]): Row {
+function row(variants: readonly string[], comparisons: readonly Comparison[]): Row {
   return {
     ...{ name: folder, about: '', comparisons },
-    sides: Object.fromEntries(sides.map((side) => [side, () => ({})])),
+    variants: Object.fromEntries(variants.map((variant) => [variant, () => ({})])),
     ...{ full: { runs: 4, seconds: 0 }, quick: { runs: 2, seconds: 0 } },
   };
 }
 
-const calm = (): Weather => ({ total: 0, stolen: 0 });
-const run = (of: Row, quick = false, signal = new AbortController().signal, look = calm) =>
-  sample(of, { quick, signal, program, look, progress: () => {}, heard: () => {} });
+const calm = (): CpuTime => ({ total: 0, stolen: 0 });
+const run = (of: Row, quick = false, signal = new AbortController().signal, cpuTime = calm) =>
+  sample(of, { quick, signal, program, cpuTime, onRun: () => {}, onProgress: () => {} });
 const order = (): string => readFileSync(join(folder, 'order'), 'utf8').replaceAll('\n', ' ').trim();
 
 describe('the runs of a row', () => {
-  it('take turns, and a side prints what it likes before its figures', async () => {
+  it('take turns, and a variant prints what it likes before its figures', async () => {
     const { lines } = await run(row(['a', 'b'], [{ ...plain, peer: 'b.rate' }]), true);
     expect(order()).toBe('a b a b');
     expect(lines[0]).toMatchObject({ ours: 7, peer: 7, ratio: 1, runs: 2 });
   });
 
-  it('say why a side failed, and do not try it for ever', async () => {
+  it('say why a variant failed, and do not try it for ever', async () => {
     const { lines } = await run(row(['a', 'broken'], [{ ...plain, peer: 'broken.rate' }, plain]));
     expect(order()).toBe('a broken a broken a a');
     expect(lines[0]?.note).toBe('failed: broken: it is not installed');
     expect(lines[1]).toMatchObject({ ours: 7, runs: 4 });
   });
 
-  it('take a side that prints no figures for a failure', async () => {
+  it('take a variant that prints no figures for a failure', async () => {
     const { lines } = await run(row(['mute'], [{ ...plain, ours: 'mute.rate' }]));
     expect(lines[0]?.note).toMatch(/^failed: mute: .*no result/);
   });
 
   it('are set aside while the hypervisor takes the CPUs away, but not those that failed', async () => {
     let looks = 0;
-    const stormy = (): Weather => ({ total: 100 * looks, stolen: 7 * looks++ });
-    const sides = [plain, { ...plain, ours: 'mute.rate' }];
-    const { lines } = await run(row(['a', 'mute'], sides), false, undefined, stormy);
+    const stormy = (): CpuTime => ({ total: 100 * looks, stolen: 7 * looks++ });
+    const both = [plain, { ...plain, ours: 'mute.rate' }];
+    const { lines } = await run(row(['a', 'mute'], both), false, undefined, stormy);
     expect(lines[0]?.note).toMatch(/noisy: the hypervisor took 7 %/);
     expect(lines[1]?.note).toMatch(/^failed: mute: .*no result/);
   });
@@ -64,7 +63,7 @@ describe('the runs of a row', () => {
     expect(lines[0]?.note).toMatch(/^noisy/);
   });
 
-  it('end at once when they are interrupted, with everything the side had started', async () => {
+  it('end at once when they are interrupted, with everything the variant had started', async () => {
     const stop = new AbortController();
     const running = run(row(['endless'], [plain]), false, stop.signal);
     while (!existsSync(join(folder, 'ready'))) await sleep(10);

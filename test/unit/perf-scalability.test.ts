@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { fitLaw, type Law, resampled, throughputOf } from '../../perf/scalability.ts';
+import { fitLaw, type Law, resampled, throughputOf } from '../../perf/runner/statistics.ts';
 
 const pointsOf = (law: Law, counts: readonly number[]) =>
   counts.map((workers) => ({ workers, throughput: throughputOf(law, workers) }));

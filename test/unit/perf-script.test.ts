@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Folder, frameOf } from '../../perf/profiling/perf-script.ts';
+import { Folder, frameOf } from '../../perf/profile/perf-script.ts';
 
 /** As perf 6.1 prints it on Linux 6.18. */
 const SCRIPT = `twinpath-q0    50/57   

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { percentiles, quantile, slope } from '../../perf/statistics.ts';
+import { percentiles, quantile, slope } from '../../perf/runner/statistics.ts';
 
 test('percentiles name a distribution by its quantiles', () => {
   const values = Array.from({ length: 101 }, (_, i) => (i * 37) % 101); // 0 to 100, shuffled

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Comparison } from '../../perf/row.ts';
-import { median, quantile, spread } from '../../perf/statistics.ts';
-import { judge, type Run, wantsMore } from '../../perf/verdict.ts';
-import { stolenShare, weather } from '../../perf/weather.ts';
+import type { Comparison } from '../../perf/runner/row.ts';
+import { readCpuTime, stolenShare } from '../../perf/runner/sampling.ts';
+import { median, quantile, spread } from '../../perf/runner/statistics.ts';
+import { judge, type Run, wantsMore } from '../../perf/runner/verdict.ts';
 
 const values = fc.array(fc.double({ min: 0.1, max: 1e6, noNaN: true }), { minLength: 1, maxLength: 30 });
 
@@ -39,12 +39,16 @@ describe('the spread', () => {
 });
 
 const comparison: Comparison = {
-  ...{ name: 'row', about: '', ours: 'a.rate', peer: 'b.rate', unit: 'Mpps', better: 'higher', goal: 1 },
+  ...{ name: 'row', about: '', ours: 'a.rate', peer: 'b.rate', unit: 'Mpps', goal: '≥ 1' },
 };
 const runs = (...pairs: [a: number | undefined, b: number | undefined][]): Run[] =>
   pairs.flatMap(([a, b], turn) => [
-    a === undefined ? { side: 'a', turn, failure: 'it fell over' } : { side: 'a', turn, sample: { rate: a } },
-    b === undefined ? { side: 'b', turn, failure: 'not there' } : { side: 'b', turn, sample: { rate: b } },
+    a === undefined
+      ? { variant: 'a', turn, failure: 'it fell over' }
+      : { variant: 'a', turn, sample: { rate: a } },
+    b === undefined
+      ? { variant: 'b', turn, failure: 'not there' }
+      : { variant: 'b', turn, sample: { rate: b } },
   ]);
 
 describe('what the runs come to', () => {
@@ -54,11 +58,11 @@ describe('what the runs come to', () => {
     expect(line.note).toBeUndefined();
   });
 
-  it('leaves a turn out in which one side failed', () => {
+  it('leaves a turn out in which one variant failed', () => {
     expect(judge(comparison, runs([10, 5], [undefined, 1], [10, 5]))).toMatchObject({ ratio: 2, runs: 2 });
   });
 
-  it('is no number when a side never worked, and says why', () => {
+  it('is no number when a variant never worked, and says why', () => {
     const line = judge(comparison, runs([10, undefined], [10, undefined]));
     expect(line).toMatchObject({ ours: null, peer: null, ratio: null, met: null, runs: 0 });
     expect(line.note).toBe('failed: b: not there');
@@ -81,23 +85,16 @@ describe('what the runs come to', () => {
   });
 
   it('counts a smaller figure as better where that is so, and a bare figure against its goal', () => {
-    const lost: Comparison = {
-      name: 'lost',
-      about: '',
-      ours: 'a.rate',
-      unit: 'packets',
-      better: 'lower',
-      goal: 0,
-    };
+    const lost: Comparison = { name: 'lost', about: '', ours: 'a.rate', unit: 'packets', goal: '≤ 0' };
     expect(judge(lost, runs([0, 1], [0, 1]))).toMatchObject({ ours: 0, ratio: null, goal: '≤ 0', met: true });
     expect(judge(lost, runs([0, 1], [2, 1], [1, 1]))).toMatchObject({ ours: 1, met: false });
   });
 });
 
-describe('the weather', () => {
+describe('the stolen CPU time', () => {
   it('is the share of all CPUs that went to other guests', () => {
-    const before = weather('cpu  100 0 100 700 0 0 0 100 50 0\ncpu0 1 1 1 1\n');
-    const after = weather('cpu  200 0 100 750 0 0 0 150 90 0\n');
+    const before = readCpuTime('cpu  100 0 100 700 0 0 0 100 50 0\ncpu0 1 1 1 1\n');
+    const after = readCpuTime('cpu  200 0 100 750 0 0 0 150 90 0\n');
     expect(before).toEqual({ total: 1000, stolen: 100 });
     expect(stolenShare(before, after)).toBeCloseTo(0.25);
     expect(stolenShare(before, before)).toBe(0);

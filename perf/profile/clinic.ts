@@ -1,0 +1,141 @@
+/**
+ * Clinic.js on a port under load: `npm run perf:clinic -- --help`.
+ *
+ * Clinic is no dependency of the project: perf/package.json has it. This program corrects what Clinic gets wrong by itself:
+ * - when nobody can answer its question about usage statistics, it runs nothing and exits with 0: the question is not asked;
+ * - its samplers run in every thread: threads start without them (src/coordinator/thread-environment.ts);
+ * - its flame shows the thread that it finds first: the poll loop runs on the main thread;
+ * - it also writes a page when it has no data: the page is checked.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, lstatSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { type Arguments, type CommandTable, text, whole } from '../../src/cli/arguments.ts';
+import { TwinpathError } from '../../src/errors.ts';
+import { nearest } from '../../src/options.ts';
+import { evidenceIn, TOOLS, type Tool } from './clinic-page.ts';
+import {
+  Failure,
+  LOAD_OPTIONS,
+  loadOf,
+  loadProgram,
+  messagesIn,
+  perfFolder,
+  runProgram,
+  Session,
+  timestamp,
+} from './load.ts';
+
+/** For everything but the load. */
+const SPARE_SECONDS = 180;
+
+const TABLE: CommandTable = {
+  program: 'npm run',
+  name: 'perf:clinic --',
+  summary: 'Clinic.js on a port under load: writes one HTML page, and opens no browser',
+  positionals: ['TOOL'],
+  options: {
+    ...LOAD_OPTIONS,
+    install: { help: 'install clinic in perf/ first, if it is not there (npm ci --prefix perf)' },
+    prefix: { value: 'DIR', help: 'where clinic is installed', otherwise: 'perf' },
+    timeout: {
+      value: 'N',
+      help: 'seconds for everything together',
+      otherwise: `the load and ${SPARE_SECONDS}`,
+    },
+    disk: { value: 'N', help: 'megabytes that clinic may write meanwhile', otherwise: '1000' },
+  },
+  notes: [
+    'doctor and bubbleprof look at the process that opened the port, and at its main thread; flame and\n' +
+      'heapprofiler at the poll loop, which then runs on the main thread, with one queue in memory.\n' +
+      'Ctrl-C ends the load, and the page is written; a second one ends everything.',
+  ],
+  examples: [['npm run perf:clinic -- flame', 'where the time of the poll loop goes']],
+  exits: [
+    [0, 'the page is there and holds data'],
+    [1, 'it is not'],
+    [2, 'the command line was wrong'],
+    [130, 'interrupted'],
+  ],
+};
+
+/** Clinic's program. @throws Failure if it is not installed */
+function clinicProgram(args: Arguments): string {
+  const folder = resolve(text(args, 'prefix') ?? perfFolder);
+  const program = join(folder, 'node_modules', 'clinic', 'bin.js');
+  if (!existsSync(program) && args.flags.has('install')) {
+    const npm = ['ci', '--prefix', folder, '--no-audit', '--no-fund'];
+    spawnSync('npm', npm, { stdio: ['ignore', process.stderr, process.stderr] });
+  }
+  if (existsSync(program)) return program;
+  const command = `npm ci --prefix ${folder}`;
+  throw new Failure(`Clinic.js is not installed in ${folder}. Run "${command}" (150 MB), or give --install.`);
+}
+
+async function run(args: Arguments): Promise<number> {
+  const tool = toolOf(args.positionals[0]!);
+  const load = loadOf(args, tool === 'flame' || tool === 'heapprofiler');
+  const timeoutSeconds = whole(args, 'timeout', load.seconds + 1, 7200) ?? load.seconds + SPARE_SECONDS;
+  const megabytes = whole(args, 'disk', 1, 100_000) ?? 1000;
+  const program = clinicProgram(args);
+  const session = new Session(args, load);
+  const { scratch } = session;
+  const own = [program, tool, '--open=false', '--dest', '.', '--name', 'report', '--'];
+  const config = { NO_INSIGHT: '1', NO_UPDATE_NOTIFIER: '1', XDG_CONFIG_HOME: join(scratch, 'config') };
+  let printed = '';
+  try {
+    await session.run('Clinic', process.execPath, [...own, process.execPath, ...loadProgram(load)], {
+      env: { ...process.env, ...config },
+      timeoutSeconds,
+      limit: () => (bytesUnder(scratch) > megabytes * 1e6 ? `it wrote more than ${megabytes} MB` : undefined),
+      output: (chunk) => {
+        printed += chunk;
+      },
+    });
+    const page = join(scratch, `report.clinic-${tool}.html`);
+    if (!existsSync(page)) throw new Failure('Clinic wrote no page.');
+    const html = readFileSync(page, 'utf8');
+    const ended = messagesIn(printed).find((message) => message.kind === 'ended');
+    // NB: with flame, Ctrl-C ends the load at once (0x's own handler), before it can report.
+    if (!ended && session.interrupted === 0) throw new Failure('The load did not run to its end.');
+    const evidence = evidenceIn(tool, html);
+    if (evidence.count === 0) {
+      const known = tool === 'bubbleprof' ? ' It reads what Node 20 traces, and nothing of Node 24.' : '';
+      throw new Failure(`Clinic's page holds no data: no ${evidence.what}.${known}`);
+    }
+    const report = join(session.out, `clinic-${tool}-${timestamp()}.html`);
+    renameSync(page, report);
+    const bytes = Buffer.byteLength(html);
+    const words = `${report}\n${Math.round(bytes / 1000)} kB, ${evidence.count} ${evidence.what}`;
+    const document = { tool, report, bytes, evidence, load: ended };
+    process.stdout.write(`${args.flags.has('json') ? JSON.stringify(document) : words}\n`);
+    return session.interrupted;
+  } catch (error) {
+    if (!(error instanceof Failure) || printed === '') throw error;
+    throw new Failure(`${error.message}\nWhat was printed:\n${printed.trimEnd()}`, error.code);
+  } finally {
+    session.close();
+  }
+}
+
+/** @throws ERR_OPTION_INVALID */
+function toolOf(name: string): Tool {
+  const tool = TOOLS.find((one) => one === name);
+  if (tool !== undefined) return tool;
+  const near = nearest(name, TOOLS);
+  const hint = near === undefined ? `There are ${TOOLS.join(', ')}.` : `Did you mean ${near}?`;
+  throw new TwinpathError('ERR_OPTION_INVALID', { device: 'TOOL', detail: `there is no ${name}`, hint });
+}
+
+/** Bytes of the files under a folder; 0 for what vanishes meanwhile. */
+function bytesUnder(path: string): number {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (!found?.isDirectory()) return found?.size ?? 0;
+  try {
+    return readdirSync(path).reduce((sum, name) => sum + bytesUnder(join(path, name)), 0);
+  } catch {
+    return 0;
+  }
+}
+
+await runProgram(TABLE, run);

@@ -1,0 +1,156 @@
+/** What is profiled: a port under load, which is a process of its own (workload.ts). Its options, and what it reports. */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Arguments, type CommandTable, oneOf, parse, text, whole } from '../../src/cli/arguments.ts';
+import { commandHelp } from '../../src/cli/help.ts';
+import { TwinpathError } from '../../src/errors.ts';
+import { packageRoot } from '../../src/kernel/shim.ts';
+import { cleanUpStaleLabs } from '../../src/lab/namespaces.ts';
+import { type GroupOptions, runGroup } from '../runner/process-group.ts';
+
+export interface Load {
+  readonly network: 'memory' | 'veth';
+  /** A built-in handler. */
+  readonly handler: 'reflect' | 'echo';
+  /** In WebAssembly, not TypeScript. */
+  readonly wasm: boolean;
+  readonly queues: number;
+  readonly seconds: number;
+  /** The poll loop runs on the main thread, and there is no other thread. */
+  readonly inline: boolean;
+}
+
+export const LOAD_OPTIONS: CommandTable['options'] = {
+  seconds: { value: 'N', help: 'how long the load lasts', otherwise: '10' },
+  network: {
+    value: 'KIND',
+    help: 'rings in memory, or veth: the VF of a lab under UDP, as root',
+    otherwise: 'memory',
+  },
+  handler: { value: 'NAME', help: 'what the workers run; over veth also echo', otherwise: 'reflect' },
+  wasm: { help: 'its WebAssembly twin' },
+  queues: { value: 'N', help: 'queues and workers', otherwise: '1' },
+  out: { value: 'DIR', help: 'where the result goes', otherwise: 'perf/results/profiles, which git ignores' },
+};
+
+/** @param inline for a profiler that sees one thread only. @throws ERR_OPTION_INVALID */
+export function loadOf(args: Arguments, inline: boolean): Load {
+  const network = oneOf(args, 'network', ['memory', 'veth']) ?? 'memory';
+  const handler = oneOf(args, 'handler', ['reflect', 'echo']) ?? 'reflect';
+  const queues = whole(args, 'queues', 1, 16) ?? 1;
+  const seconds = whole(args, 'seconds', 1, 3600) ?? 10;
+  const invalid = (device: string, detail: string): TwinpathError =>
+    new TwinpathError('ERR_OPTION_INVALID', { device, detail });
+  if (handler === 'echo' && network === 'memory')
+    throw invalid('--handler', 'the packets of the memory network are empty: only reflect sends them back');
+  if (inline && (network === 'veth' || queues > 1)) {
+    const detail =
+      'this profiler sees one thread, with one queue in memory; perf:profile shows all threads and the kernel';
+    throw invalid(queues > 1 ? '--queues' : '--network', detail);
+  }
+  return { network, handler, wasm: args.flags.has('wasm'), queues, seconds, inline };
+}
+
+/** The load's command line, without node. */
+export const loadProgram = (load: Load): readonly string[] => [
+  fileURLToPath(new URL('workload.js', import.meta.url)),
+  JSON.stringify(load),
+];
+
+/** The load's first line: packets flow. */
+export interface Started {
+  readonly kind: 'started';
+  readonly pid: number;
+}
+
+/** The load's last line. */
+export interface Ended {
+  readonly kind: 'ended';
+  readonly seconds: number;
+  /** That the port sent back. */
+  readonly packets: number;
+}
+
+/** The load's lines among what profilers print to the same stream. The last line may be incomplete: it is left out. */
+export function messagesIn(output: string): readonly (Started | Ended)[] {
+  const lines = output.split('\n').slice(0, -1);
+  return lines.filter((line) => line.startsWith('{"kind":')).map((line) => JSON.parse(line));
+}
+
+/** Ends the program with a message and an exit code. */
+export class Failure extends Error {
+  readonly code: number;
+
+  constructor(message: string, code = 1) {
+    super(message);
+    this.code = code;
+  }
+}
+
+const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
+
+/**
+ * One use of a profiler: its load, its folders, and the programs that it runs until they end or Ctrl-C. The first Ctrl-C asks
+ * them to end, a second one kills them.
+ */
+export class Session {
+  readonly load: Load;
+  /** Where results go. */
+  readonly out: string;
+  /** Working directory of the programs, removed at the end. */
+  readonly scratch: string;
+  /** What a shell expects of an interrupted process; 0 if it was not. */
+  interrupted = 0;
+  readonly #interrupt = new AbortController();
+  readonly #kill = new AbortController();
+
+  /** @throws ERR_OPTION_INVALID */
+  constructor(args: Arguments, load: Load) {
+    this.load = load;
+    this.out = resolve(text(args, 'out') ?? join(perfFolder, 'results', 'profiles'));
+    mkdirSync(this.out, { recursive: true });
+    this.scratch = mkdtempSync(join(this.out, '.profile-'));
+    for (const [name, code] of Object.entries(SIGNALS)) {
+      process.on(name, () => {
+        (this.interrupted === 0 ? this.#interrupt : this.#kill).abort();
+        this.interrupted = code;
+      });
+    }
+  }
+
+  /** Runs a program. @throws Failure if it does not end well */
+  async run(who: string, command: string, args: readonly string[], options: GroupOptions): Promise<void> {
+    const signals = { interrupt: this.#interrupt.signal, kill: this.#kill.signal };
+    const { code, killed } = await runGroup(command, args, { cwd: this.scratch, ...signals, ...options });
+    if (killed !== undefined) throw new Failure(`${who} was ended: ${killed}.`, this.interrupted || 1);
+    if (code !== 0) throw new Failure(`${who} failed (${code ?? 'a signal'}).`, this.interrupted || 1);
+  }
+
+  close(): void {
+    rmSync(this.scratch, { recursive: true, force: true });
+    if (this.load.network === 'veth') cleanUpStaleLabs(); // of a load that was killed
+  }
+}
+
+/** perf/: Clinic.js is installed there, and git ignores results/ below it. */
+export const perfFolder = join(packageRoot, 'perf');
+
+/** `2026-01-31T12-00-00`: a part of file names that sorts by time. */
+export const timestamp = (): string => new Date().toISOString().slice(0, 19).replaceAll(':', '-');
+
+/** Runs a command-line program: parses, prints help and errors, and sets the exit code. */
+export async function runProgram(
+  table: CommandTable,
+  main: (args: Arguments) => Promise<number>,
+): Promise<void> {
+  try {
+    const args = parse(table, process.argv.slice(2));
+    if (args.flags.has('help')) process.stdout.write(commandHelp(table));
+    else process.exitCode = await main(args);
+  } catch (error) {
+    if (!(error instanceof TwinpathError || error instanceof Failure)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = error instanceof Failure ? error.code : error.code.startsWith('ERR_OPTION') ? 2 : 1;
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * Where the time goes, thread by thread: `npm run perf:profile -- --help`.
+ *
+ * There are two runs of the same load, since one way to watch would disturb the other. In the first one V8 writes a profile of
+ * each thread. The second one is watched by Linux perf, which sees the kernel too, and is drawn as one flame graph.
+ */
+import { spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Arguments, type CommandTable, whole } from '../../src/cli/arguments.ts';
+import { describeMachine, inWords } from '../runner/results.ts';
+import { type CpuProfile, summarize, type ThreadSummary, threadIdOf, threadNames } from './cpu-profile.ts';
+import { flameGraph, KINDS, percent, sampleCount, shares } from './flame-graph.ts';
+import {
+  type Ended,
+  Failure,
+  LOAD_OPTIONS,
+  type Load,
+  loadOf,
+  loadProgram,
+  messagesIn,
+  perfFolder,
+  runProgram,
+  Session,
+  timestamp,
+} from './load.ts';
+import { Folder, type Kind, type Stack } from './perf-script.ts';
+
+const TABLE: CommandTable = {
+  program: 'npm run',
+  name: 'perf:profile --',
+  summary: 'where the time goes in a port under load, thread by thread',
+  positionals: [],
+  options: {
+    ...LOAD_OPTIONS,
+    top: { value: 'N', help: 'functions that each table shows', otherwise: '10' },
+    full: { help: 'draw each frame inside V8 and node, not one for all in a row' },
+    publish: { help: 'put the flame graph into perf/plots too' },
+  },
+  notes: [
+    'The first run leaves THREAD.cpuprofile for each thread: DevTools, VS Code and speedscope open them. Where Linux\n' +
+      'perf is installed the second one leaves flame.svg, with all threads and, as root, the kernel and its softirq\n' +
+      'threads, which also work for others; and flame.folded, the same stacks as text.',
+  ],
+  examples: [['npm run perf:profile -- --network veth', 'a port over the VF of a lab, as root']],
+  exits: [
+    [0, 'well'],
+    [1, 'something failed'],
+    [2, 'the command line was wrong'],
+    [130, 'interrupted'],
+  ],
+};
+
+/** Samples a second: not a divisor of the kernel's tick, with which it would keep step. */
+const HERTZ = 997;
+/** V8 has compiled everything after this. */
+const WARM_MILLIS = 1000;
+const SPARE_SECONDS = 60;
+
+/** Runs a program of the session. Its standard output goes to `onOutput`, standard error is shown if it fails. */
+async function runIn(
+  session: Session,
+  [command, ...args]: readonly string[],
+  seconds: number,
+  onOutput: (text: string) => void = () => {},
+): Promise<void> {
+  let errors = '';
+  const output = (text: string, stream: string): void => {
+    if (stream === 'stdout') onOutput(text);
+    else errors += text;
+  };
+  try {
+    await session.run(command!, command!, args, { timeoutSeconds: seconds + SPARE_SECONDS, output });
+  } catch (error) {
+    process.stderr.write(errors);
+    throw error;
+  }
+}
+
+/** The load under these options of node. `onStart` is called with its process id when packets flow. */
+async function runLoad(
+  session: Session,
+  load: Load,
+  flags: readonly string[],
+  onStart?: (pid: number) => void,
+): Promise<Ended> {
+  let printed = '';
+  let pid: number | undefined;
+  await runIn(session, [process.execPath, ...flags, ...loadProgram(load)], load.seconds, (text) => {
+    printed += text;
+    const first = pid === undefined ? messagesIn(printed)[0] : undefined;
+    if (first?.kind !== 'started') return;
+    pid = first.pid;
+    onStart?.(pid);
+  });
+  return messagesIn(printed).find((message) => message.kind === 'ended')!;
+}
+
+type Thread = ThreadSummary & { readonly file: string };
+
+/** One profile for each thread, named after the thread and moved to `out`. */
+async function profileThreads(
+  session: Session,
+  out: string,
+): Promise<{ ended: Ended; threads: readonly Thread[] }> {
+  const { load, scratch } = session;
+  const ended = await runLoad(session, load, ['--cpu-prof', '--cpu-prof-dir', scratch]);
+  const files = new Map<number, string>();
+  const profiles = new Map<number, CpuProfile>();
+  for (const name of readdirSync(scratch)) {
+    const id = threadIdOf(name);
+    if (id === undefined) continue;
+    files.set(id, join(scratch, name));
+    profiles.set(id, JSON.parse(readFileSync(join(scratch, name), 'utf8')));
+  }
+  if (files.size === 0) throw new Failure('V8 wrote no profile.');
+  const threads = [...threadNames(profiles)].map(([id, name]) => {
+    const file = join(out, `${name}.cpuprofile`);
+    renameSync(files.get(id)!, file);
+    return { ...summarize(profiles.get(id)!, name), file };
+  });
+  return { ended, threads };
+}
+
+/** Watches the load with Linux perf. */
+async function sampleStacks(
+  session: Session,
+  full: boolean,
+): Promise<{ ended: Ended; stacks: readonly Stack[] }> {
+  const data = join(session.scratch, 'perf.data');
+  const { seconds } = session.load;
+  let pid = 0;
+  let recording: Promise<void> | undefined;
+  const record = async (): Promise<void> => {
+    await sleep(WARM_MILLIS);
+    // The kernel's threads, and softirqs in the threads that they interrupt, are seen only when the whole machine is watched.
+    const whom = process.getuid?.() === 0 ? '-a' : `-p ${pid}`;
+    const command = `perf record -q -e cpu-clock -F ${HERTZ} -g ${whom} -o perf.data -- sleep ${seconds}`;
+    await runIn(session, command.split(' '), seconds);
+  };
+  try {
+    const longer = { ...session.load, seconds: seconds + (2 * WARM_MILLIS) / 1000 };
+    const ended = await runLoad(session, longer, ['--perf-basic-prof'], (id) => {
+      pid = id;
+      recording = record();
+      recording.catch(() => {}); // it is awaited below, when the load has ended
+    });
+    await recording;
+    const stacks = new Folder({ pid, full });
+    const script = ['perf', 'script', '-F', 'comm,pid,tid,ip,sym,dso', '--no-inline', '-i', data];
+    await runIn(session, script, 10 * SPARE_SECONDS, (text) => stacks.push(text));
+    return { ended, stacks: stacks.end() };
+  } finally {
+    if (pid !== 0) rmSync(`/tmp/perf-${pid}.map`, { force: true }); // where V8 writes it, and perf reads it
+  }
+}
+
+/** Functions of a thread, the longest first. */
+function functionTable({ thread, functions }: ThreadSummary, top: number): string {
+  const lines = functions.slice(0, top).map(({ name, millis, share }) => {
+    return `${percent(share, 1).padStart(7)}${millis.toFixed(0).padStart(8)}  ${name}`;
+  });
+  return `\n${thread}: self time in ms\n${lines.join('\n')}\n`;
+}
+
+/** Samples of each thread by what they are made of. */
+function kindTable(stacks: readonly Stack[]): string {
+  const total = sampleCount(stacks);
+  const kinds = (Object.keys(KINDS) as Kind[]).filter((kind) => shares(stacks)[kind] > 0);
+  const line = (name: string, cells: readonly string[]): string =>
+    `${name.padEnd(16)}${cells.map((cell) => cell.padStart(13)).join('')}`;
+  const row = (name: string, of: readonly Stack[]): string => {
+    const found = shares(of);
+    return line(name, [percent(sampleCount(of), total), ...kinds.map((kind) => percent(found[kind], total))]);
+  };
+  const threads = [...new Set(stacks.map(({ thread }) => thread))]
+    .map((name) => ({ name, of: stacks.filter(({ thread }) => thread === name) }))
+    .sort((a, b) => sampleCount(b.of) - sampleCount(a.of));
+  const head = line('', ['samples', ...kinds.map((kind) => KINDS[kind].label)]);
+  return `\n${[head, ...threads.map(({ name, of }) => row(name, of)), row('all', stacks)].join('\n')}\n`;
+}
+
+/** Stacks as text, one a line: thread and frames, separated by semicolons, and how often they were seen. */
+const folded = (stacks: readonly Stack[]): string =>
+  stacks
+    .map(({ thread, frames, count }) => {
+      const names = [thread, ...frames.map(({ name }) => name.replaceAll(';', ','))];
+      return `${names.join(';')} ${count}\n`;
+    })
+    .join('');
+
+function titleOf({ network, handler, wasm, queues }: Load): string {
+  const where = network === 'veth' ? 'its VF (AF_XDP on veth)' : 'rings in memory';
+  return `A port over ${where}, ${handler}${wasm ? ' in WebAssembly' : ''}, ${queues} queue${queues === 1 ? '' : 's'}`;
+}
+
+const rateOf = ({ packets, seconds }: Ended): string =>
+  `${(packets / seconds / 1e6).toFixed(2)} million packets a second`;
+
+async function run(args: Arguments): Promise<number> {
+  const top = whole(args, 'top', 1, 1000) ?? 10;
+  const json = args.flags.has('json');
+  const print = (text: string): void => void (json || process.stdout.write(text));
+  const session = new Session(args, loadOf(args, false));
+  const { load } = session;
+  const out = join(session.out, `${load.network}-${timestamp()}`);
+  mkdirSync(out, { recursive: true });
+  try {
+    const machine = inWords(describeMachine());
+    const { ended, threads } = await profileThreads(session, out);
+    print(`${machine}\n${titleOf(load)}: ${rateOf(ended)} while V8 recorded\n`);
+    for (const thread of threads) print(functionTable(thread, top));
+    let flame: { file: string; samples: number; shares: Readonly<Record<Kind, number>> } | undefined;
+    if (spawnSync('perf', ['--version']).status !== 0) {
+      process.stderr.write('Linux perf is not installed (perf/peers/install installs it): no flame graph.\n');
+    } else {
+      const { ended: watched, stacks } = await sampleStacks(session, args.flags.has('full'));
+      const samples = sampleCount(stacks);
+      if (samples === 0) throw new Failure('perf took no sample.');
+      const versions = `Linux ${release().split('-')[0]}, Node ${process.versions.node}`;
+      const watching = `${samples} samples of CPU time in ${load.seconds} s, all threads and the kernel`;
+      const subtitle = `${watching}; ${rateOf(watched)}; ${versions}`;
+      const file = join(out, 'flame.svg');
+      writeFileSync(file, flameGraph({ title: titleOf(load), subtitle, stacks }));
+      writeFileSync(join(out, 'flame.folded'), folded(stacks));
+      if (args.flags.has('publish')) copyFileSync(file, join(perfFolder, 'plots', 'flame.svg'));
+      flame = { file, samples, shares: shares(stacks) };
+      print(`\n${rateOf(watched)} while perf recorded\n${kindTable(stacks)}`);
+    }
+    const shown = threads.map((thread) => ({ ...thread, functions: thread.functions.slice(0, top) }));
+    const document = { machine, workload: load, load: ended, threads: shown, flame };
+    if (json) process.stdout.write(`${JSON.stringify(document)}\n`);
+    return 0;
+  } finally {
+    session.close();
+    // A run that failed half-way may have left good results.
+    if (readdirSync(out).length === 0) rmdirSync(out);
+    else print(`\n${out}\n`);
+  }
+}
+
+await runProgram(TABLE, run);

@@ -1,0 +1,176 @@
+/**
+ * AF_XDP: path queues alone (`veth`), and the consolidated port around one (`port`).
+ *
+ * `veth`: MAC addresses exchanged between the two ends of a veth pair, in copy mode, packets circulating. Everything runs on one
+ * CPU, the kernel's part too: a veth's packets are received in the context of the thread that sends them. There is no generator:
+ * what one end sends is what the other receives. So the figure is what a packet costs to receive, look at, send and take back,
+ * and nearly all of it is the kernel's. `ours`: two path queues as a worker attaches them, and the reflect handler; no port
+ * (rigs/bare-paths.ts). `c`: the same in C over the same rings, same burst, same budgets, same depth (peers/xsk-macswap.c).
+ * `testpmd`: DPDK's net_af_xdp on both ends, at the burst that is its best here: of 16, 32, 64 and 128 packets it moved 0.85,
+ * 0.88, 0.88 and 0.89 Mpps, and 0.84 to 0.88 with busy_budget=0.
+ *
+ * `port`: VF active, tap idle, everything reflected. In a lab the guest's port sends back, with the MAC addresses exchanged, what
+ * it receives through its VF, from CPU 0; there the kernel's part of sending happens too. On CPU 1 the host puts frames into the
+ * VF as fast as it can (peers/xdp-generator.c): several times what any variant takes, so that it never limits. What leaves the VF
+ * is counted. The host then drops it: its uplink is down, as its further work would be done on CPU 0 too. `ours`: openPort in poll
+ * mode. `bare`: the VF's path queue and the handler, no port. `testpmd`: net_failsafe over net_af_xdp on the same VF and an unused
+ * net_tap.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { enterNamespace, inNamespace } from '../../src/kernel/namespace.ts';
+import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
+import type { Lab } from '../../src/lab/host.ts';
+import { ip } from '../../src/lab/namespaces.ts';
+import { BURST } from '../../src/memory/layout.ts';
+import { compiled, FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
+import { Testpmd } from '../peers/testpmd.ts';
+import { BarePaths } from '../rigs/bare-paths.ts';
+import { openLabPort, ownedBy, withNamespace, withVf } from '../rigs/lab.ts';
+import { type Budget, comparisons, type Row, type Sample } from '../runner/row.ts';
+
+/** Bare AF_XDP path queues on devices of a namespace, on a CPU, while `work` runs. The thread stays in the namespace. */
+async function withPaths<T>(
+  namespace: string,
+  devices: readonly string[],
+  cpu: number,
+  work: (paths: BarePaths) => Promise<T>,
+): Promise<T> {
+  const shim = loadShim();
+  shim.affinity(cpu);
+  enterNamespace(shim, namespace);
+  const netlink = RtNetlink.open(shim);
+  const links = devices.map((device) => netlink.link(device)!);
+  netlink.close();
+  const paths = new BarePaths(shim, links);
+  try {
+    return await work(paths);
+  } finally {
+    paths.close();
+  }
+}
+
+/** Packets that each end sends at the start: a burst is under way in each direction. */
+const PACKETS = BURST;
+const TESTPMD_BURST = 128;
+const DEVICES = ['va', 'vb'];
+const LINES = [
+  'link add va numtxqueues 1 numrxqueues 1 type veth peer name vb numtxqueues 1 numrxqueues 1',
+  ...DEVICES.map((device) => `link set ${device} up`),
+];
+
+export const veth: Row = {
+  name: 'veth',
+  about:
+    'macswap between the two ends of a veth pair, AF_XDP copy mode, packets circulating; one core, no generator',
+  variants: { ours: pathQueues, c: loopInC, testpmd: testpmdOnVeth },
+  comparisons: comparisons(`
+    veth   | ours.mpps / testpmd.mpps | Mpps | ≥ 1    | two path queues and the reflect handler; peer: testpmd with two net_af_xdp at its best
+    veth:c | ours.mpps / c.mpps       | Mpps | ≥ 0.97 | the same; peer: a loop in C over the same rings
+  `),
+  full: { runs: 5, seconds: 1.5 },
+  quick: { runs: 2, seconds: 0.8 },
+};
+
+function pathQueues({ seconds }: Budget): Promise<Sample> {
+  return withNamespace(LINES, (namespace) =>
+    withPaths(namespace, DEVICES, LAST_CPU, async (paths) => {
+      paths.inject(PACKETS);
+      await paths.run((millis) => millis > seconds * 250); // V8 has compiled everything after this
+      return { mpps: await paths.run((millis) => millis > seconds * 1000) };
+    }),
+  );
+}
+
+async function loopInC({ seconds }: Budget): Promise<Sample> {
+  const program = compiled('xsk-macswap');
+  const args = [LAST_CPU, seconds, BURST, PACKETS, ...DEVICES];
+  return withNamespace(LINES, async (namespace) => ({
+    mpps: Number(await Peer.inNamespace(namespace, program, ...args).output()) / 1e6,
+  }));
+}
+
+function testpmdOnVeth({ seconds }: Budget): Promise<Sample> {
+  const vdevs = DEVICES.map((device, i) => `net_af_xdp${i},iface=${device}`);
+  const options = { vdevs, forward: 'macswap', burst: TESTPMD_BURST, txFirst: 1, mbufs: 16_384 } as const;
+  return withNamespace(LINES, (namespace) =>
+    Testpmd.around({ ...options, namespace, extra: ['--port-topology=loop'] }, async (testpmd) => {
+      await testpmd.mpps(seconds / 4);
+      // Each packet is received by either port in turn.
+      return { mpps: 2 * (await testpmd.mpps(seconds)) };
+    }),
+  );
+}
+
+const GENERATOR_CPU = 1;
+/** Until V8 has compiled everything. */
+const WARM_UP_MILLIS = 300;
+
+export const port: Row = {
+  name: 'port',
+  about:
+    'consolidated port reflecting in a lab, VF active, tap idle; the generator, on the other core, offers more than is taken',
+  variants: { ours: wholePort, bare: barePath, testpmd: testpmdFailsafe },
+  comparisons: comparisons(`
+    port         | ours.mpps / bare.mpps    | Mpps | ≥ 0.97 | the port; peer: one bare AF_XDP path queue with the same handler
+    port:testpmd | ours.mpps / testpmd.mpps | Mpps | ≥ 1.1  | the port; peer: testpmd with net_failsafe over net_af_xdp and net_tap
+  `),
+  full: { runs: 5, seconds: 1.5 },
+  quick: { runs: 2, seconds: 0.8 },
+};
+
+function wholePort({ seconds }: Budget): Promise<Sample> {
+  return withVf(async (lab) => {
+    const port = await openLabPort(lab, 'reflect.js', { mode: 'poll' });
+    try {
+      await ownedBy(port, 'vf');
+      return await reflected(lab, seconds);
+    } finally {
+      await port.close();
+    }
+  });
+}
+
+function barePath({ seconds }: Budget): Promise<Sample> {
+  return withVf((lab) =>
+    withPaths(lab.guest, [lab.nic.vf!], FIRST_CPU, async (path) => {
+      let over = false;
+      const sample = reflected(lab, seconds).finally(() => {
+        over = true;
+      });
+      await path.run(() => over);
+      return await sample;
+    }),
+  );
+}
+
+function testpmdFailsafe({ seconds }: Budget): Promise<Sample> {
+  return withVf((lab) => {
+    const vdevs = [`net_failsafe0,dev(net_af_xdp0,iface=${lab.nic.vf}),dev(net_tap0,iface=dtap0)`];
+    const options = { vdevs, forward: 'macswap', burst: BURST, core: FIRST_CPU, mbufs: 16_384 } as const;
+    return Testpmd.around({ ...options, namespace: lab.guest }, () => reflected(lab, seconds));
+  });
+}
+
+/** Starts the generator, and counts what leaves the guest when everything is warm. */
+async function reflected(lab: Lab, seconds: number): Promise<Sample> {
+  const shim = loadShim();
+  const far = `v${lab.nic.number}`;
+  ip([`link set p${lab.nic.number} down`], lab.host);
+  const netlink = inNamespace(shim, lab.host, () => RtNetlink.open(shim));
+  const arrived = (): number => netlink.link(far)!.statistics!.rxPackets;
+  const generator = Peer.start(lab.host, 'xdp-generator', GENERATOR_CPU, Math.ceil(2 * seconds + 5), far);
+  try {
+    await sleep(WARM_UP_MILLIS + seconds * 250);
+    const before = arrived();
+    const began = performance.now();
+    await sleep(seconds * 1000);
+    const packets = arrived() - before;
+    const micros = (performance.now() - began) * 1000;
+    if (!generator.running) throw new Error(`the generator ended: ${await generator.output()}`);
+    return { mpps: packets / micros };
+  } finally {
+    await generator.kill();
+    netlink.close();
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * A port in a process of its own (rigs/port-process.ts): how fast it starts, what it weighs, and whether it decays.
+ *
+ * `start`: from the start of a process, which is Node and Twinpath and nothing else, to the first packet that its port answers,
+ * and how much memory it then takes. An asker outside (peers/ping-pong.c) asks five thousand times a second from before the process
+ * is started. `node` is Node alone, which prints a word. Memory is the resident set, all of it: Node's own, its threads', and the
+ * shared memory with every packet frame.
+ *
+ * `soak`: under load for long, its VF taken away and given back once in each interval: does anything decay or grow? `npm run perf --
+ * --only soak --seconds 7200` takes two hours; the default shows little. In each interval packets are counted on the VF and on the
+ * synthetic path, apart from the change between them; then the process is weighed. The first part of the run is left out: V8
+ * compiles, and its heap finds its size. What is judged is the slope of a straight line through the intervals, in its standard
+ * errors: within ± 3 it is noise. A short run shows a steep decay only.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { monotonicNanos } from '../../src/lab/clock.ts';
+import { Lab } from '../../src/lab/host.ts';
+import { Traffic } from '../../src/lab/traffic.ts';
+import { Peer } from '../peers/program.ts';
+import { portOptions, QUEUES_UNDER_TRAFFIC } from '../rigs/lab.ts';
+import { openDescriptors, PortProcess, residentKib } from '../rigs/port-process.ts';
+import { type Budget, comparisons, type Row, type Sample } from '../runner/row.ts';
+import { median, slope } from '../runner/statistics.ts';
+
+const FRAMES = 8192;
+const MANY_FRAMES = 32_768;
+/** After the first packet; then the garbage of starting has been collected, or will not be soon. */
+const WEIGH_MILLIS = 500;
+const KIB = 1024;
+
+async function nodeAlone(): Promise<Sample> {
+  const began = monotonicNanos();
+  const child = spawn(process.execPath, ['-e', 'console.log("here"); setInterval(() => {}, 1000)'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await once(child.stdout, 'data');
+  const ms = (monotonicNanos() - began) / 1e6;
+  await sleep(WEIGH_MILLIS);
+  const mib = residentKib(child.pid!) / KIB;
+  child.kill('SIGKILL');
+  return { ms, mib };
+}
+
+async function starts(): Promise<Sample> {
+  const synthetic = await startPort(1, FRAMES, false);
+  const one = await startPort(1, FRAMES, true);
+  const two = await startPort(2, FRAMES, true);
+  const many = await startPort(1, MANY_FRAMES, true);
+  return {
+    synthetic: synthetic.millis,
+    vf: one.millis,
+    vfTwoQueues: two.millis,
+    vfManyFrames: many.millis,
+    mib: one.kib / KIB,
+    mibSynthetic: synthetic.kib / KIB,
+    mibTwoQueues: two.kib / KIB,
+    mibPerQueue: (two.kib - one.kib) / KIB,
+    bytesPerFrame: ((many.kib - one.kib) * KIB) / (MANY_FRAMES - FRAMES),
+  };
+}
+
+/** In a lab of its own: milliseconds to the first packet, and the resident set after it. */
+async function startPort(
+  queues: number,
+  frames: number,
+  vf: boolean,
+): Promise<{ millis: number; kib: number }> {
+  await using lab = await Lab.create({ queues });
+  const { nic } = lab;
+  if (vf) {
+    await nic.plug();
+    await nic.moveDataPath('vf');
+  }
+  const asker = Peer.start(lab.outside, 'ping-pong', 'first', nic.guestAddress);
+  const began = monotonicNanos();
+  const port = new PortProcess(portOptions(lab, 'echo.js', { queues, frames }));
+  try {
+    const millis = (Number(await asker.output()) - began) / 1e6;
+    await sleep(WEIGH_MILLIS);
+    return { millis, kib: residentKib(port.pid) };
+  } finally {
+    await port.close();
+  }
+}
+
+export const start: Row = {
+  name: 'start',
+  about: `process start to first packet, and resident memory; ${FRAMES} frames of 2048 bytes a queue`,
+  variants: { node: nodeAlone, port: starts },
+  comparisons: comparisons(`
+    start              | port.synthetic / node.ms | ms    | | process start to first packet answered, no VF, one queue; peer: Node alone
+    start:vf           | port.vf / node.ms        | ms    | | the same with the VF there, which carries the traffic
+    start:memory       | port.mib / node.mib      | MiB   | | resident memory with one queue and the VF; peer: Node alone
+    start:memory-queue | port.mibPerQueue         | MiB   | | growth for one queue more, its ${FRAMES} frames (16 MiB) and its worker included
+    start:memory-frame | port.bytesPerFrame       | bytes | | growth for one frame more, of which 2048 are the frame
+  `),
+  full: { runs: 5, seconds: 5 },
+  quick: { runs: 1, seconds: 5 },
+};
+
+/** Of a whole run; longer runs have longer intervals, but a minute at most. */
+const INTERVALS = 40;
+const SHORTEST_MILLIS = 1000;
+const LONGEST_MILLIS = 60_000;
+/** Share of the intervals that is left out. */
+const WARM = 0.2;
+/** More than the lab can carry: the window of unanswered packets is what limits it. */
+const RATE = 1_000_000;
+/** After a change of path, before packets are counted again. */
+const SETTLE_MILLIS = 50;
+export const soak: Row = {
+  name: 'soak',
+  about: `a port under load, its VF comes and goes in every interval; queues: ${QUEUES_UNDER_TRAFFIC}`,
+  variants: { port: soaks },
+  comparisons: comparisons(`
+    soak              | port.decay       | standard errors | ≤ 3 | decay of throughput, on the path where it is worse
+    soak:memory       | port.growth      | standard errors | ≤ 3 | growth of resident memory
+    soak:descriptors  | port.descriptors | descriptors     | ≤ 0 | growth of open descriptors from the first interval that counts to the last
+    soak:lost         | port.lost        | packets         | ≤ 0 | packets lost, doubled or reordered, and frames that nothing accounts for
+    soak:vf           | port.vf          | Mpps            |     | packets a second there and back by the VF, median of the intervals
+    soak:synthetic    | port.synthetic   | Mpps            |     | the same by the synthetic path
+    soak:memory-slope | port.kibPerHour  | KiB/h           |     | resident memory, by the slope
+  `),
+  full: { runs: 1, seconds: 60 },
+  quick: { runs: 1, seconds: 12 },
+  onRequest: true,
+};
+
+/** Figures of an interval. */
+interface Interval {
+  readonly seconds: number;
+  readonly vf: number;
+  readonly synthetic: number;
+  readonly kib: number;
+  readonly heapKib: number;
+  readonly descriptors: number;
+}
+
+async function soaks({ seconds, report }: Budget): Promise<Sample> {
+  const millis = Math.min(LONGEST_MILLIS, Math.max(SHORTEST_MILLIS, (seconds * 1000) / INTERVALS));
+  await using lab = await Lab.create({ queues: QUEUES_UNDER_TRAFFIC });
+  const { nic } = lab;
+  const port = new PortProcess(portOptions(lab, 'echo.js', { queues: QUEUES_UNDER_TRAFFIC }));
+  await port.ownedBy('synthetic');
+  const traffic = await Traffic.start(lab, nic, { rate: RATE });
+  const rate = async (): Promise<number> => {
+    await sleep(SETTLE_MILLIS);
+    const before = traffic.progress().received;
+    const began = performance.now();
+    await sleep(millis / 2);
+    return (traffic.progress().received - before) / (performance.now() - began) / 1000;
+  };
+  const began = performance.now();
+  const intervals: Interval[] = [];
+  let framesMissing = 0;
+  while (performance.now() - began < seconds * 1000) {
+    await nic.plug();
+    await port.ownedBy('vf');
+    await nic.moveDataPath('vf');
+    const vf = await rate();
+    await nic.unplug();
+    await port.ownedBy('synthetic');
+    const synthetic = await rate();
+    const status = await port.status(true);
+    framesMissing += status.framesMissing;
+    const interval: Interval = {
+      seconds: (performance.now() - began) / 1000,
+      vf,
+      synthetic,
+      kib: residentKib(port.pid),
+      heapKib: status.heapBytes / 1024,
+      descriptors: openDescriptors(port.pid),
+    };
+    intervals.push(interval);
+    report(inWords(interval));
+  }
+  const { packets, icmp } = await traffic.stop();
+  await port.close();
+  const counted = intervals.slice(Math.floor(intervals.length * WARM));
+  const line = (figure: keyof Interval) =>
+    slope(
+      counted.map((one) => one.seconds),
+      counted.map((one) => one[figure]),
+    );
+  const memory = line('kib');
+  const by = (path: 'vf' | 'synthetic'): number => median(counted.map((one) => one[path]));
+  return {
+    intervals: counted.length,
+    packets: packets.sent,
+    vf: by('vf'),
+    synthetic: by('synthetic'),
+    decay: Math.max(-line('vf').t, -line('synthetic').t),
+    vfT: line('vf').t,
+    syntheticT: line('synthetic').t,
+    heapT: line('heapKib').t,
+    growth: memory.t,
+    kibPerHour: memory.slope * 3600,
+    kibPerHourError: memory.error * 3600,
+    kib: counted.at(-1)!.kib,
+    descriptors: counted.at(-1)!.descriptors - counted[0]!.descriptors,
+    lost: framesMissing + ledgerErrors(packets) + ledgerErrors(icmp),
+  };
+}
+
+const ledgerErrors = (of: { lost: number; duplicated: number; reordered: number }): number =>
+  of.lost + of.duplicated + of.reordered;
+
+function inWords({ seconds, vf, synthetic, kib, heapKib, descriptors }: Interval): string {
+  const mib = (value: number): string => `${(value / 1024).toFixed(1)} MiB`;
+  const rates = `VF ${vf.toFixed(3)}, synthetic ${synthetic.toFixed(3)} Mpps`;
+  return `${Math.round(seconds)} s: ${rates}; resident ${mib(kib)}, heap ${mib(heapKib)}, ${descriptors} descriptors`;
+}

@@ -1,0 +1,125 @@
+/** Runs the variants of a row in turn, until there are enough runs or more of them would not help. */
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { runGroup } from './process-group.ts';
+import type { Row, Sample } from './row.ts';
+import { judge, type Line, type Run, wantsMore } from './verdict.ts';
+
+export interface SamplingOptions {
+  readonly quick: boolean;
+  /** Aborts at Ctrl-C: the variant that runs is told to end. */
+  readonly signal: AbortSignal;
+  /** Called before each run. */
+  readonly onRun: (variant: string, turn: number, turns: number) => void;
+  /** Called with each line of progress that a variant prints. */
+  readonly onProgress: (text: string) => void;
+  /** What runs a variant; tests have another than variant.js. */
+  readonly program?: URL;
+  /** CPU time of the machine until now; tests have their own. */
+  readonly cpuTime?: () => CpuTime;
+}
+
+/** Marks a line of standard error that reports progress, not a failure. */
+export const PROGRESS = '> ';
+
+/** A run during which the hypervisor took more of the CPUs than this is set aside. */
+const MOST_STOLEN = 0.05;
+/** What a variant may take in addition to its measuring: to build a lab, to start DPDK. */
+const GRACE_SECONDS = 45;
+/** What an interrupted variant may take to remove what it has built. */
+const CLEANUP_MILLIS = 5000;
+
+export async function sample(row: Row, options: SamplingOptions): Promise<{ lines: Line[]; runs: Run[] }> {
+  const { runs: turns, seconds } = options.quick ? row.quick : row.full;
+  const runs: Run[] = [];
+  const judged = (): Line[] => row.comparisons.map((comparison) => judge(comparison, runs));
+  const broken = new Set<string>();
+  // A noisy row gets half as many turns again, once.
+  for (let turn = 0; turn < turns + Math.ceil(turns / 2); turn++) {
+    if (turn >= turns && !judged().some(wantsMore)) break;
+    for (const variant of Object.keys(row.variants)) {
+      if (options.signal.aborted) return { lines: judged(), runs };
+      if (broken.has(variant)) continue;
+      options.onRun(variant, turn, turns);
+      runs.push({ variant, turn, ...(await runVariant(row.name, variant, seconds, options)) });
+      // A variant that fails twice before it has ever worked (its peer is missing) will not work the third time.
+      const all = runs.filter((run) => run.variant === variant);
+      const failed = all.every((run) => run.failure !== undefined && !run.failure.startsWith('noisy'));
+      if (all.length >= 2 && failed) broken.add(variant);
+    }
+  }
+  return { lines: judged(), runs };
+}
+
+async function runVariant(
+  row: string,
+  variant: string,
+  seconds: number,
+  options: SamplingOptions,
+): Promise<{ sample: Sample } | { failure: string }> {
+  const {
+    quick,
+    signal,
+    onProgress,
+    program = new URL('./variant.js', import.meta.url),
+    cpuTime = readCpuTime,
+  } = options;
+  const args = [fileURLToPath(program), row, variant, String(seconds), ...(quick ? ['quick'] : [])];
+  const before = cpuTime();
+  const text = { stdout: '', stderr: '' };
+  const late = new AbortController();
+  const onAbort = (): void => void sleep(CLEANUP_MILLIS, undefined, { ref: false }).then(() => late.abort());
+  signal.addEventListener('abort', onAbort, { once: true });
+  const { code, killed } = await runGroup(process.execPath, args, {
+    timeoutSeconds: seconds + GRACE_SECONDS,
+    interrupt: signal,
+    kill: late.signal,
+    output: (chunk, stream) => {
+      text[stream] += chunk;
+      if (stream === 'stdout') return;
+      const lines = text.stderr.split('\n');
+      const rest = lines.pop();
+      for (const line of lines) if (line.startsWith(PROGRESS)) onProgress(line.slice(PROGRESS.length));
+      text.stderr = [...lines.filter((line) => !line.startsWith(PROGRESS)).slice(-10), rest].join('\n');
+    },
+  });
+  signal.removeEventListener('abort', onAbort);
+  if (signal.aborted) return { failure: 'interrupted' };
+  if (killed !== undefined) return { failure: killed };
+  if (code !== 0) return { failure: lastLine(text.stderr) || `exit code ${code}` };
+  const measured = parsed(lastLine(text.stdout));
+  if (measured === undefined)
+    return { failure: `no result: it printed ${JSON.stringify(lastLine(text.stdout))}` };
+  const stolen = stolenShare(before, cpuTime());
+  if (stolen <= MOST_STOLEN) return { sample: measured };
+  return { failure: `noisy: the hypervisor took ${Math.round(stolen * 100)} % of the CPUs` };
+}
+
+function parsed(line: string): Sample | undefined {
+  try {
+    return JSON.parse(line) as Sample;
+  } catch {
+    return undefined;
+  }
+}
+
+const lastLine = (text: string): string => text.trimEnd().split('\n').at(-1) ?? '';
+
+export interface CpuTime {
+  /** USER_HZ of all CPUs together since the machine started. */
+  readonly total: number;
+  /** Of these, what the hypervisor gave to other guests: `steal` of /proc/stat, see proc(5). */
+  readonly stolen: number;
+}
+
+export function readCpuTime(stat: string = readFileSync('/proc/stat', 'utf8')): CpuTime {
+  const ticks = stat.split('\n', 1)[0]!.trim().split(/\s+/).slice(1, 9).map(Number);
+  return { total: ticks.reduce((sum, one) => sum + one, 0), stolen: ticks[7] ?? 0 };
+}
+
+/** Share of the machine's CPU time, 0 to 1, that the hypervisor took between two readings. */
+export function stolenShare(before: CpuTime, after: CpuTime): number {
+  const total = after.total - before.total;
+  return total > 0 ? (after.stolen - before.stolen) / total : 0;
+}

@@ -1,0 +1,27 @@
+/**
+ * One run of one variant of one row: the process that the runner starts for every sample.
+ *
+ *     node dist/perf/runner/variant.js ROW VARIANT SECONDS [quick]
+ *
+ * Prints the figures as one line of JSON, the last one on standard output. Lines of progress go to standard error behind a
+ * mark. A failure goes to standard error too, and the exit code is 1.
+ */
+import { ROWS } from './rows.ts';
+import { PROGRESS } from './sampling.ts';
+
+const [name = '', variant = '', seconds = '1', quick] = process.argv.slice(2);
+const run = ROWS.find((row) => row.name === name)?.variants[variant];
+if (run === undefined) {
+  process.stderr.write(`There is no row ${name} with a variant ${variant}.\n`);
+  process.exit(2);
+}
+try {
+  const report = (text: string): boolean => process.stderr.write(`${PROGRESS}${text}\n`);
+  const sample = await run({ seconds: Number(seconds), quick: quick === 'quick', report });
+  for (const [figure, value] of Object.entries(sample)) {
+    if (!Number.isFinite(value)) throw new Error(`${variant}.${figure} is ${value}`);
+  }
+  process.stdout.write(`${JSON.stringify(sample)}\n`, () => process.exit(0));
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`, () => process.exit(1));
+}
