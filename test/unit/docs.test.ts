@@ -143,7 +143,7 @@ describe('the commands in the pages', () => {
   test('that measure name a benchmark', () => {
     const names = [...text.matchAll(/--only ([a-z][a-z-]*)/g)].map(([, name]) => name!);
     expect(names.length).toBeGreaterThan(10);
-    expect(names.filter((name) => !(ROWS as readonly string[]).includes(name))).toEqual([]);
+    expect(names.filter((name) => !ROWS.some((row) => row.name === name))).toEqual([]);
   });
 
   test('begin with files that exist', () => {
