@@ -15,7 +15,7 @@ import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
-import { HEADROOM, Path, type PathId, RESERVED } from '../memory/layout.ts';
+import { HEADROOM, type PathId, RESERVED } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { ETHERNET_BYTES } from '../net/ethernet.ts';
 import type { PathQueue } from '../paths/path.ts';
@@ -119,19 +119,19 @@ export class Dispatch implements Accepting {
    * Handles the first `count` packets of the burst's arrays, which came by `path`.
    *
    * @param source where they still lie, for the one who replaces a worker that is stuck: the path, or the lane
+   * @param borrowed whether they lie in buffers that are not the pool's: see `Receiver`
    */
-  run(count: number, path: PathId, source: number = path): void {
+  run(count: number, path: PathId, source: number = path, borrowed = false): void {
     const burst = this.#burst;
-    const ofHost = source === Path.HOST;
     burst.bind(this.frames);
-    this.#kernels.begin(burst.at, this.#port, path, ofHost);
+    this.#kernels.begin(burst.at, this.#port, path, borrowed);
     burst.open(count);
     this.#doubles[this.#counter.bursts]!++;
     for (;;) {
       this.#call.begin(source, burst.length);
       const done = this.#handle();
       this.#call.end();
-      if (ofHost) this.#hostPackets.settle(done, this.#out);
+      if (borrowed) this.#hostPackets.settle(done, this.#out);
       else this.settle(done);
       if (done >= burst.length) return;
       burst.shift(done);

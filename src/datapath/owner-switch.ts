@@ -12,7 +12,7 @@ import { BURST, Path, type PathId, type QueueAddress, Reader, SLOT_PATHS } from 
 import { nowNanos } from '../memory/shared.ts';
 import { ownerAttached, ownerPath, ownerReclaim, pathBit } from '../memory/words.ts';
 import { attach } from '../paths/attach.ts';
-import { type PathQueue, SETTLE_NANOS } from '../paths/path.ts';
+import { NO_ARRIVALS, type PathQueue, SETTLE_NANOS } from '../paths/path.ts';
 import type { Lanes } from '../paths/proxy-queue.ts';
 import type { Dispatch } from './dispatch.ts';
 import type { Scope } from './scope.ts';
@@ -99,6 +99,7 @@ export class OwnerSwitch {
     for (const path of this.#port.paths) {
       const leaves = (staying & pathBit(path.path)) === 0;
       const gives = path === before && before !== after;
+      if (!gives && path.fd === NO_ARRIVALS) continue; // nothing waits in it but what others forwarded
       if ((leaves || gives) && !this.#isSettled(path, word, leaves)) return false;
     }
     dispatch.out = after;

@@ -188,7 +188,7 @@ export class PortQueue {
     const count = rx.receive(offset, bytes, most);
     if (count > 0) {
       this.split?.hash(count);
-      this.dispatch.run(count, Path.HOST);
+      this.dispatch.run(count, Path.HOST, Path.HOST, rx.borrowed);
     }
     rx.release();
     return count;

@@ -24,6 +24,11 @@ export interface PathQueue extends FrameHolder {
 }
 
 export interface Receiver {
+  /**
+   * Whether received packets lie in buffers of the path's own, which it takes back with {@link release}. Such a path also
+   * says in the burst's `offload` array what is to be done for each.
+   */
+  readonly borrowed?: boolean;
   /** Entries ready to be received, `max` at most. Looks at the kernel's cursor first. */
   ready(max: number): number;
   /**
@@ -33,8 +38,7 @@ export interface Receiver {
   isEmpty?(): boolean;
   /**
    * Puts the next packets' memory offsets and lengths into the arrays, `max` at most, and returns how many. They stay in
-   * the ring until {@link release}. The host path's lie in buffers of its own, and it says in the burst's `offload` array
-   * what is to be done for each.
+   * the ring until {@link release}.
    */
   receive(offset: Int32Array, bytes: Int32Array, max: number): number;
   /** As `receive`, into the burst that lies at `burst` in the shared memory. Absent: there is no faster way. */

@@ -1,6 +1,6 @@
 /**
  * The way out of an AF_XDP socket: a transmit ring that a kernel reads, in a kick (copy mode) or by its driver (zero-copy).
- * What a kick answers says what to do next: see {@link isPassing}. bounce.ts has the packets that the device dropped.
+ * What a kick answers says what to do next: see {@link isPassing}.
  */
 import { Errno } from '../../errors.ts';
 import type { PathSlot } from '../../memory/blocks.ts';

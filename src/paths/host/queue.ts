@@ -41,6 +41,7 @@ export class HostQueue implements PathQueue, Receiver, Transmitter {
   readonly tag: number;
   readonly fd: number;
   readonly backlog = false;
+  readonly borrowed = true;
 
   readonly #writeFd: number;
   readonly #inline: boolean;

@@ -226,8 +226,6 @@ export class UringRing {
   }
 }
 
-/** Where the frames of a worker begin in the shared memory. */
-
 /** Results of an enter that mean: come again. */
 export const isBenign = (result: number): boolean =>
   result >= 0 || result === Errno.EAGAIN || result === Errno.EBUSY || result === Errno.EINTR;
