@@ -10,9 +10,10 @@ import { Path } from '../../src/memory/layout.ts';
 import { Consumer, placeAt } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LaneKind } from '../../src/memory/words.ts';
-import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
+import type { RingQueue } from '../../src/paths/ring-queue.ts';
+import { memoryQueue } from '../fixtures/memory-queue.ts';
 
 const FRAMES = 128;
 const BURST = 16;
@@ -30,7 +31,7 @@ class Death extends Error {}
 
 class Life {
   pool!: FramePool;
-  path!: XskQueue;
+  path!: RingQueue;
   sender!: LaneSender;
   receiver!: LaneReceiver;
   /** What it is in the middle of. */
@@ -51,12 +52,11 @@ class Life {
     const other = 1 - this.#queue;
     this.#doing = undefined;
     this.pool = new FramePool(this.#memory, this.#queue);
-    this.path = new XskQueue(
-      this.#memory,
-      this.pool,
-      { port: 0, queue: this.#queue, path: Path.SYNTHETIC },
-      { kick: () => 0 },
-    );
+    this.path = memoryQueue(this.#memory, this.pool, {
+      port: 0,
+      queue: this.#queue,
+      path: Path.SYNTHETIC,
+    });
     this.sender = new LaneSender(this.#memory, this.pool, 0, this.#queue, other);
     this.pool.recover([this.path], [], [this.sender]);
     this.receiver = new LaneReceiver(this.#memory, this.pool, 0, other, this.#queue);

@@ -2,13 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { FramePool } from '../../src/memory/frames.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
+import type { RingQueue } from '../../src/paths/ring-queue.ts';
+import { memoryQueue } from '../fixtures/memory-queue.ts';
 
 const ENTRIES = 64;
 
-function setUp(): { memory: Memory; device: MemoryDevice; queue: XskQueue; pool: FramePool } {
+function setUp(): { memory: Memory; device: MemoryDevice; queue: RingQueue; pool: FramePool } {
   const memory = Memory.create({
     ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 256, ringEntries: ENTRIES },
   });
@@ -16,7 +17,7 @@ function setUp(): { memory: Memory; device: MemoryDevice; queue: XskQueue; pool:
   device.open();
   const pool = new FramePool(memory, 0);
   pool.recover([]);
-  const queue = new XskQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
+  const queue = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
   queue.refill();
   return { memory, device, queue, pool };
 }

@@ -8,6 +8,7 @@ import { ringPlace } from '../../src/memory/requests.ts';
 import type { Memory } from '../../src/memory/shared.ts';
 import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
+import type { RingQueue } from '../../src/paths/ring-queue.ts';
 import {
   ascending,
   Bench,
@@ -18,6 +19,7 @@ import {
   opened,
   VERSIONS,
 } from '../fixtures/copy-mode.ts';
+import { memoryQueue } from '../fixtures/memory-queue.ts';
 
 const fate = fc.oneof(
   { weight: 5, arbitrary: fc.constant<Fate>('sent') },
@@ -205,6 +207,7 @@ it('kicks a device that is gone once, says so at every flush, and keeps what is 
 /** Thrown where a worker is to die. */
 class Death extends Error {}
 
+const ADDRESS = { port: 0, queue: 0, path: Path.VF } as const;
 const MORTAL = new Set(['give', 'put', 'remove', 'peek']);
 
 /** A pool at one of whose calls the worker dies, before or after it has done what was asked. */
@@ -226,80 +229,85 @@ function mortal(pool: FramePool, calls: number, after: boolean): FramePool {
   });
 }
 
-it('a worker that dies at any moment leaves no frame in two places or in none, and no packet twice', () => {
-  fc.assert(
-    fc.property(
-      fc.array(fc.tuple(fc.integer({ min: 1, max: 150 }), fc.boolean()), { maxLength: 12 }),
-      (deaths) => {
-        const shared = opened();
-        const { view, layout, words } = shared;
-        const peer = MemoryPeer.attach(shared, 0, 0, Path.VF)!;
-        const offsets = new Int32Array(64);
-        const lengths = new Int32Array(64);
-        const back: number[] = [];
-        let sent = 0;
-        let pool = new FramePool(shared, 0);
-        const open = (from: FramePool): XskQueue =>
-          new XskQueue(shared, from, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
-        pool.recover([open(pool)]);
+it.each([
+  ['of a kernel', (memory, pool) => new XskQueue(memory, pool, ADDRESS, { kick: () => 0 })],
+  ['in memory', (memory, pool) => memoryQueue(memory, pool, ADDRESS)],
+] satisfies [string, (memory: Memory, pool: FramePool) => RingQueue][])(
+  'a worker that dies at any moment leaves no frame in two places or in none, and no packet twice: rings %s',
+  (_, made) => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.integer({ min: 1, max: 150 }), fc.boolean()), { maxLength: 12 }),
+        (deaths) => {
+          const shared = opened();
+          const { view, layout, words } = shared;
+          const peer = MemoryPeer.attach(shared, 0, 0, Path.VF)!;
+          const offsets = new Int32Array(64);
+          const lengths = new Int32Array(64);
+          const back: number[] = [];
+          let sent = 0;
+          let pool = new FramePool(shared, 0);
+          const open = (from: FramePool): RingQueue => made(shared, from);
+          pool.recover([open(pool)]);
 
-        const round = (queue: XskQueue, from: FramePool): void => {
-          queue.tx.flush();
-          queue.tx.complete();
-          queue.refill();
-          const room = queue.tx.room(16);
-          const count = queue.rx.receive(offsets, lengths, Math.min(16, room));
-          for (let i = 0; i < count; i++) {
-            // Every fifth is dropped, the others go back.
-            if (view.getUint32(offsets[i]!) % 5 === 4) from.put(offsets[i]! - layout.frames);
-            else queue.tx.push(offsets[i]!, lengths[i]!);
-          }
-          queue.rx.release();
-          queue.tx.flush();
-        };
-        const network = (): void => {
-          peer.collect(64, (offset) => back.push(view.getUint32(offset)));
-          peer.deliver(8, (offset) => {
-            view.setUint32(offset, sent++);
-            return BYTES;
-          });
-        };
-        const recovered = (): XskQueue => {
-          pool = new FramePool(shared, 0);
-          const queue = open(pool);
-          pool.recover([queue]);
-          const { fill, rx, tx, completing } = queue.ledger();
-          expect(pool.count + fill + rx + tx + completing).toBe(FRAMES);
-          expect(pool.duplicates([queue])).toBe(0);
-          return queue;
-        };
-        for (const [calls, after] of deaths) {
-          recovered();
-          const dying = mortal(new FramePool(shared, 0), calls, after);
-          try {
-            const queue = open(dying);
-            for (let i = 0; i < 40; i++) {
-              network();
-              round(queue, dying);
+          const round = (queue: RingQueue, from: FramePool): void => {
+            queue.tx.flush();
+            queue.tx.complete();
+            queue.refill();
+            const room = queue.tx.room(16);
+            const count = queue.rx.receive(offsets, lengths, Math.min(16, room));
+            for (let i = 0; i < count; i++) {
+              // Every fifth is dropped, the others go back.
+              if (view.getUint32(offsets[i]!) % 5 === 4) from.put(offsets[i]! - layout.frames);
+              else queue.tx.push(offsets[i]!, lengths[i]!);
             }
-          } catch (error) {
-            if (!(error instanceof Death)) throw error;
+            queue.rx.release();
+            queue.tx.flush();
+          };
+          const network = (): void => {
+            peer.collect(64, (offset) => back.push(view.getUint32(offset)));
+            peer.deliver(8, (offset) => {
+              view.setUint32(offset, sent++);
+              return BYTES;
+            });
+          };
+          const recovered = (): RingQueue => {
+            pool = new FramePool(shared, 0);
+            const queue = open(pool);
+            pool.recover([queue]);
+            const { fill, rx, tx, completing } = queue.ledger();
+            expect(pool.count + fill + rx + tx + completing).toBe(FRAMES);
+            expect(pool.duplicates([queue])).toBe(0);
+            return queue;
+          };
+          for (const [calls, after] of deaths) {
+            recovered();
+            const dying = mortal(new FramePool(shared, 0), calls, after);
+            try {
+              const queue = open(dying);
+              for (let i = 0; i < 40; i++) {
+                network();
+                round(queue, dying);
+              }
+            } catch (error) {
+              if (!(error instanceof Death)) throw error;
+            }
+            network();
           }
-          network();
-        }
-        const queue = recovered();
-        for (let i = 0; i < 20; i++) {
-          peer.collect(64, (offset) => back.push(view.getUint32(offset)));
-          round(queue, pool);
-        }
-        expect(ascending(back)).toBe(true);
-        expect(back).toEqual(Array.from({ length: sent }, (_, i) => i).filter((i) => i % 5 !== 4));
-        expect(words[layout.worker(0) >> 2]).toBe(pool.count);
-      },
-    ),
-    { numRuns: 150 },
-  );
-});
+          const queue = recovered();
+          for (let i = 0; i < 20; i++) {
+            peer.collect(64, (offset) => back.push(view.getUint32(offset)));
+            round(queue, pool);
+          }
+          expect(ascending(back)).toBe(true);
+          expect(back).toEqual(Array.from({ length: sent }, (_, i) => i).filter((i) => i % 5 !== 4));
+          expect(words[layout.worker(0) >> 2]).toBe(pool.count);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  },
+);
 
 it('gives back what was staged and never flushed as well, when the path goes', () => {
   const shared = opened();

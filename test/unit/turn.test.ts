@@ -13,11 +13,12 @@ import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, Path, TURN } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { TurnWord } from '../../src/memory/wasm-abi.ts';
-import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { limitLength } from '../../src/paths/frame-room.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
+import type { RingQueue } from '../../src/paths/ring-queue.ts';
 import { kernelTwin } from '../fixtures/kernel-twin.ts';
+import { memoryQueue } from '../fixtures/memory-queue.ts';
 import { turnTwin } from '../fixtures/turn-twin.ts';
 
 const FRAMES = 1024;
@@ -45,7 +46,7 @@ function opened(ringEntries: number): Memory {
 class Bench {
   readonly memory: Memory;
   readonly pool: FramePool;
-  readonly path: XskQueue;
+  readonly path: RingQueue;
   readonly dispatch: Dispatch;
   readonly burst: Burst;
   readonly failures: string[] = [];
@@ -58,7 +59,7 @@ class Bench {
     const { layout } = memory;
     this.memory = memory;
     this.pool = new FramePool(memory, 0);
-    this.path = new XskQueue(memory, this.pool, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
+    this.path = memoryQueue(memory, this.pool, { port: 0, queue: 0, path: Path.VF });
     this.pool.recover([this.path]);
     this.burst = new Burst(memory, 0);
     memory.bytes.set([2, 0, 0, 0, 0, 2], layout.macs);
@@ -168,7 +169,7 @@ it('the loop does what its twin does, to every byte before the frames', () => {
   const loops = memories.map((memory, i) => {
     const pool = new FramePool(memory, 0);
     pool.recover([]);
-    const { turn } = new XskQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
+    const { turn } = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
     const deed = wasmHandler('file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory);
     const decide = (at: number): number => {
       memory.bytes[at + 2]!++;
@@ -338,17 +339,9 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
       const loop = turnTwin(memory, decide, mortal);
       const back: number[] = [];
       let sent = 0;
-      const start = (): { pool: FramePool; queue: XskQueue } => {
+      const start = (): { pool: FramePool; queue: RingQueue } => {
         const pool = new FramePool(memory, 0);
-        const kernel = { kick: () => 0 };
-        const queue = new XskQueue(
-          memory,
-          pool,
-          { port: 0, queue: 0, path: Path.VF },
-          kernel,
-          undefined,
-          kernels,
-        );
+        const queue = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, kernels);
         pool.recover([queue]);
         const { fill, rx, tx, completing } = queue.ledger();
         expect(pool.count + fill + rx + tx + completing).toBe(FRAMES);
