@@ -22,7 +22,7 @@ for path in /run/netns/tp-$1-*; do
   [ -e "$path" ] && ip netns delete "\${path##*/}"
 done
 for file in /run/twinpath/netns-*.json; do
-  grep -q '"pid":'$1',', "$file" && rm -f "$file"
+  grep -q '"pid":'$1, "$file" && rm -f "$file"
 done`;
 
 export class LabGuard {
