@@ -51,10 +51,12 @@ function wayTo(
   const { target, number } = claimed ?? { target: 0, number: 0 };
   const word = relayWord(to, target, number);
   const sender = new CopySender(to, to.layout.relay(target, number), RELAY_ENTRIES, memory);
+  const { words } = to;
+  const stop = to.control.at('stop');
   return {
     sender,
     get open() {
-      return claimed !== undefined && !to.control.stopping;
+      return claimed !== undefined && Atomics.load(words, stop) === 0; // for each packet: no name is looked up
     },
     flush() {
       if (sender.madeAny()) announce(shim, to, target);
