@@ -39,7 +39,9 @@ export class HeldPort {
     return { queues: this.#owners.map((owner) => ({ owner })) };
   }
 
+  /** Again, it does nothing. */
   async kill() {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     this.#child.kill('SIGKILL');
     await once(this.#child, 'exit');
   }

@@ -29,6 +29,24 @@ async function cycles(model, { count, options = few(model), late = false }) {
   return machine.finish();
 }
 
+/** What is done to a port whose process is killed. */
+async function killed(model, machine, held) {
+  machine.allowed = EVERYTHING_UNDER_WAY;
+  await machine.drive({ rate: 100, window: 60 }); // no more than a socket of the guest's holds
+  await machine.plug(model);
+  await machine.passed();
+  if (!machine.hasProgram) machine.failures.push('the card had no program while the port was open');
+  await held.kill();
+  if (machine.hasProgram) machine.failures.push('the card has a program, and nobody who reads');
+  await machine.passed();
+  await machine.openPort(few(model));
+  await machine.owned('vf');
+  await machine.passed();
+  await machine.unplug();
+  await machine.passed();
+  return machine.finish();
+}
+
 export const SCENARIOS = {
   /** The card is there before the port. */
   async start(model) {
@@ -153,40 +171,32 @@ export const SCENARIOS = {
     const server = await serve();
     const held = await HeldPort.open();
     const machine = Machine.behind(held);
-    machine.allowed = EVERYTHING_UNDER_WAY;
-    await machine.drive({ rate: 100, window: 60 }); // no more than a socket of the guest's holds
-    await machine.plug(model);
-    await machine.passed();
-    if (!machine.hasProgram) machine.failures.push('the card had no program while the port was open');
-    await held.kill();
-    if (machine.hasProgram) machine.failures.push('the card has a program, and nobody who reads');
-    await machine.passed();
-    await machine.openPort(few(model));
-    await machine.owned('vf');
-    await machine.passed();
-    await machine.unplug();
-    await machine.passed();
-    const result = await machine.finish();
-    server.close();
-    return result;
+    try {
+      return await killed(model, machine, held);
+    } finally {
+      await held.kill();
+      server.close();
+    }
   },
 
   /** A second port, served by the same workers, while the first one's card goes and comes. */
   async two(model) {
     const second = new Second();
-    const machine = await Machine.open({ ...few(model), others: [second.port] });
-    await machine.drive();
-    await second.drive();
-    for (let cycle = 0; cycle < 2; cycle++) {
-      await machine.plug(model, { slot: 1 + cycle });
-      await machine.passed();
-      await machine.unplug();
-      await machine.passed();
+    try {
+      const machine = await Machine.open({ ...few(model), others: [second.port] });
+      await machine.drive();
+      await second.drive();
+      for (let cycle = 0; cycle < 2; cycle++) {
+        await machine.plug(model, { slot: 1 + cycle });
+        await machine.passed();
+        await machine.unplug();
+        await machine.passed();
+      }
+      machine.failures.push(...(await second.stop()));
+      return await machine.finish();
+    } finally {
+      second.remove();
     }
-    machine.failures.push(...(await second.stop()));
-    const result = await machine.finish();
-    second.remove();
-    return result;
   },
 
   /** Features, channels, RSS key and table of the card are what they were once the port is closed. */
