@@ -1,16 +1,16 @@
 /**
  * What handing a packet to another worker costs: software RSS over the memory path, without a kernel.
  *
- * `lane1` and `lane32`: one thread pushes descriptors into a handoff ring, publishes them in batches of that size, takes them out
+ * `handoff1` and `handoff32`: one thread pushes descriptors into a handoff ring, publishes them in batches of that size, takes them out
  * at the other end and returns the frames: the whole way, without waiting for another thread. `kept` and `handed`: one receiving
  * queue and two working ones, with all flows owned by the receiving queue, and with every second packet handed over.
  */
 import { openPort } from '../../src/index.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { LaneReceiver, LaneSender } from '../../src/memory/lane.ts';
+import { HandoffReceiver, HandoffSender } from '../../src/memory/handoff.ts';
 import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { LaneKind } from '../../src/memory/words.ts';
+import { HandoffKind } from '../../src/memory/words.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { comparisons, type Row, type Sample } from '../runner/row.ts';
 
@@ -22,14 +22,14 @@ export const handoff: Row = {
   about:
     'a packet handed to the worker that owns its flow; memory path, the network played on the other core',
   variants: {
-    lane1: ({ seconds }) => ({ ns: laneNanos(1, seconds) }),
-    lane32: ({ seconds }) => ({ ns: laneNanos(32, seconds) }),
+    handoff1: ({ seconds }) => ({ ns: handoffNanos(1, seconds) }),
+    handoff32: ({ seconds }) => ({ ns: handoffNanos(32, seconds) }),
     kept: ({ seconds }) => portRun(false, seconds),
     handed: ({ seconds }) => portRun(true, seconds),
   },
   comparisons: comparisons(`
-    handoff         | lane32.ns               | ns      |     | work of both workers to hand a packet over, 32 at a time
-    handoff:batch-1 | lane1.ns                | ns      |     | the same, one at a time
+    handoff         | handoff32.ns               | ns      |     | work of both workers to hand a packet over, 32 at a time
+    handoff:batch-1 | handoff1.ns                | ns      |     | the same, one at a time
     handoff:port    | handed.mpps / kept.mpps | Mpps    |     | one receiving queue, two working ones, every second packet handed over; peer: none handed over
     handoff:lost    | handed.lost             | packets | ≤ 0 | packets lost meanwhile
   `),
@@ -38,7 +38,7 @@ export const handoff: Row = {
 };
 
 /** Both ends on one thread: the work, without the wait. */
-function laneNanos(batch: number, seconds: number): number {
+function handoffNanos(batch: number, seconds: number): number {
   const geometry = { pageSize: 4096, ports: 1, queues: 2, frameSize: 2048 };
   const memory = Memory.create({ ...geometry, framesPerWorker: 4096, ringEntries: 64 });
   const [from, to] = [0, 1].map((queue) => {
@@ -46,8 +46,8 @@ function laneNanos(batch: number, seconds: number): number {
     pool.recover([]);
     return pool;
   }) as [FramePool, FramePool];
-  const sender = new LaneSender(memory, from, 0, 0, 1);
-  const receiver = new LaneReceiver(memory, to, 0, 0, 1);
+  const sender = new HandoffSender(memory, from, 0, 0, 1);
+  const receiver = new HandoffReceiver(memory, to, 0, 0, 1);
   const offset = new Int32Array(64);
   const bytes = new Int32Array(64);
   const hash = new Int32Array(64);
@@ -55,7 +55,7 @@ function laneNanos(batch: number, seconds: number): number {
   const pass = (count: number): void => {
     for (let done = 0; done < count; done += batch) {
       for (let i = 0; i < batch; i++) {
-        sender.push(frames + from.peek(i) + HEADROOM, 60, LaneKind.PACKET, Path.VF, i);
+        sender.push(frames + from.peek(i) + HEADROOM, 60, HandoffKind.PACKET, Path.VF, i);
       }
       sender.commit();
       from.remove(batch);

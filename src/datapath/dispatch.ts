@@ -118,7 +118,7 @@ export class Dispatch implements Accepting {
   /**
    * Handles the first `count` packets of the burst's arrays, which came by `path`.
    *
-   * @param source where they still lie, for the one who replaces a worker that is stuck: the path, or the lane
+   * @param source where they still lie, for the one who replaces a worker that is stuck: the path, or the handoff ring
    * @param borrowed whether they lie in buffers that are not the pool's: see `Receiver`
    */
   run(count: number, path: PathId, source: number = path, borrowed = false): void {

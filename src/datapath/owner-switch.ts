@@ -13,7 +13,7 @@ import { nowNanos } from '../memory/shared.ts';
 import { ownerAttached, ownerPath, ownerReclaim, pathBit } from '../memory/words.ts';
 import { attach } from '../paths/attach.ts';
 import { NO_ARRIVALS, type PathQueue, SETTLE_NANOS } from '../paths/path.ts';
-import type { Lanes } from '../paths/proxy-queue.ts';
+import type { HandoffRings } from '../paths/proxy-queue.ts';
 import type { Dispatch } from './dispatch.ts';
 import type { Scope } from './scope.ts';
 
@@ -25,7 +25,7 @@ interface SwitchContext extends Scope {
 /** The poll loop, whose paths change. */
 interface Polling {
   readonly dispatch: Dispatch;
-  readonly split: Lanes | undefined;
+  readonly split: HandoffRings | undefined;
   readonly paths: readonly PathQueue[];
   arrange(synthetic: PathQueue | undefined, vf: PathQueue | undefined, host: PathQueue | undefined): void;
   pump(path: PathQueue, most: number, anyway?: boolean): number;

@@ -9,9 +9,9 @@
  */
 import { queueCounters } from '../memory/counters.ts';
 import { HOST_BUFFERS } from '../memory/geometry.ts';
-import type { LaneReceiver } from '../memory/lane.ts';
+import type { HandoffReceiver } from '../memory/handoff.ts';
 import { BURST, Path, type PathId } from '../memory/layout.ts';
-import { LaneKind, laneKind, lanePath, laneSource } from '../memory/words.ts';
+import { HandoffKind, handoffKind, handoffPath, handoffSource } from '../memory/words.ts';
 import type { PathQueue } from '../paths/path.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
@@ -107,7 +107,7 @@ export class PortQueue {
     this.dispatch.lookUp();
     if (this.#replay !== undefined) return this.#goOn(this.#replay);
     let handled = this.#order.poll();
-    if (this.split !== undefined) for (const lane of this.split.receivers) handled += this.#take(lane);
+    if (this.split !== undefined) for (const handoff of this.split.receivers) handled += this.#take(handoff);
     if (this.#host !== undefined) handled += this.#hear(this.#host);
     this.#serve();
     return handled;
@@ -160,21 +160,21 @@ export class PortQueue {
   }
 
   /** Handles up to a burst of what another worker has handed over, or sends what it was asked to. */
-  #take(lane: LaneReceiver): number {
-    if (lane.ready(BURST) === 0) return 0;
-    const { meta } = lane;
-    const early = laneKind(meta) === LaneKind.PACKET && this.#order.holds(lanePath(meta));
+  #take(handoff: HandoffReceiver): number {
+    if (handoff.ready(BURST) === 0) return 0;
+    const { meta } = handoff;
+    const early = handoffKind(meta) === HandoffKind.PACKET && this.#order.holds(handoffPath(meta));
     if (early || !this.#room(BURST)) return 0;
     const { offset, bytes, hash } = this.#context.burst;
-    const count = lane.receive(offset, bytes, hash, BURST);
+    const count = handoff.receive(offset, bytes, hash, BURST);
     this.#doubles[this.#takenOver]! += count;
-    if (laneKind(meta) === LaneKind.SEND) {
+    if (handoffKind(meta) === HandoffKind.SEND) {
       for (let i = 0; i < count; i++) this.dispatch.transmit(offset[i]!, bytes[i]!);
     } else {
-      const own = this.#context.fallback ? this.split!.divide(count, lanePath(meta)) : count;
-      if (own > 0) this.dispatch.run(own, lanePath(meta), laneSource(lane.from));
+      const own = this.#context.fallback ? this.split!.divide(count, handoffPath(meta)) : count;
+      if (own > 0) this.dispatch.run(own, handoffPath(meta), handoffSource(handoff.from));
     }
-    lane.release(count);
+    handoff.release(count);
     return count;
   }
 

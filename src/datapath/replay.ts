@@ -1,30 +1,30 @@
 /**
  * What a dead worker of this queue had in hand is handled again, one packet at a time: one of them may have killed it.
  *
- * When a worker dies in its handler, its successor moves the packets that the handler had been given into a lane from
- * the worker to itself, the replay lane, and says how many are suspects. The handler gets those one by one. A worker
+ * When a worker dies in its handler, its successor moves the packets that the handler had been given into a handoff ring from
+ * the worker to itself, the replay ring, and says how many are suspects. The handler gets those one by one. A worker
  * that dies with one suspect in hand was killed by that packet, its second worker: the next one drops it, and counts it
  * (`dropWorkerDied`). So a deadly packet costs two workers and nothing but itself, and a worker that died of something
  * else costs nothing. What an io_uring had received when it died with its worker goes the same way, in bursts.
  *
  * All of it is in shared memory, and none of it is looked at for a packet that is not replayed: which packets are in
- * hand is said per call of the handler (`handlingWord`), and a worker that has replayed all looks at the lane no more.
+ * hand is said per call of the handler (`handlingWord`), and a worker that has replayed all looks at the handoff ring no more.
  *
  * One object for each (port, worker). Belongs to the worker thread.
  */
 
 import type { Burst } from '../handler/burst.ts';
 import type { Enumerable, FramePool } from '../memory/frames.ts';
-import { LaneReceiver, LaneSender } from '../memory/lane.ts';
+import { HandoffReceiver, HandoffSender } from '../memory/handoff.ts';
 import { BURST, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { LaneKind, lanePath, laneSource } from '../memory/words.ts';
+import { HandoffKind, handoffPath, handoffSource } from '../memory/words.ts';
 import type { Receiver } from '../paths/path.ts';
 import type { DeathCounter, Dispatch } from './dispatch.ts';
 import type { Scope } from './scope.ts';
 import type { Split } from './split.ts';
 
-/** Where packets of a dead worker lie: a path, what is left of one, or a lane. */
+/** Where packets of a dead worker lie: a path, what is left of one, or a handoff ring. */
 export interface PacketSource {
   /** Of the packets that {@link read} has brought. */
   readonly path: PathId;
@@ -41,16 +41,16 @@ export interface Moved {
 }
 
 export class Replay {
-  /** For the pool: the frames in the lane. */
+  /** For the pool: the frames in the handoff ring. */
   readonly outgoing: Enumerable;
   readonly #memory: Memory;
   readonly #pool: FramePool;
   readonly #burst: Burst;
   readonly #port: number;
   readonly #queue: number;
-  readonly #sender: LaneSender;
+  readonly #sender: HandoffSender;
   readonly #suspectsAt: number;
-  #receiver: LaneReceiver | undefined;
+  #receiver: HandoffReceiver | undefined;
 
   constructor({ memory, pool, burst, port, queue }: Scope) {
     this.#memory = memory;
@@ -58,14 +58,14 @@ export class Replay {
     this.#burst = burst;
     this.#port = port;
     this.#queue = queue;
-    this.#sender = new LaneSender(memory, pool, port, queue, queue);
+    this.#sender = new HandoffSender(memory, pool, port, queue, queue);
     this.#suspectsAt = memory.queue(port, queue).at('suspects');
     this.outgoing = this.#sender;
   }
 
-  /** The number by which `handlingWord` names the lane. */
+  /** The number by which `handlingWord` names the handoff ring. */
   get source(): number {
-    return laneSource(this.#queue);
+    return handoffSource(this.#queue);
   }
 
   /** Packets that wait. */
@@ -84,14 +84,14 @@ export class Replay {
 
   /** Once the pool is whole: what the dead worker had replayed is passed over. */
   listen(): void {
-    this.#receiver = new LaneReceiver(this.#memory, this.#pool, this.#port, this.#queue, this.#queue);
+    this.#receiver = new HandoffReceiver(this.#memory, this.#pool, this.#port, this.#queue, this.#queue);
   }
 
   /** Moves up to `most` packets in here, oldest first. Tells how many, and their bytes. */
   take(source: PacketSource, most: number): Moved {
     const { offset, bytes, hash } = this.#burst;
     return this.#each(source, Math.min(most, this.#sender.room(most)), (i) => {
-      this.#sender.push(offset[i]!, bytes[i]!, LaneKind.PACKET, source.path, hash[i]!);
+      this.#sender.push(offset[i]!, bytes[i]!, HandoffKind.PACKET, source.path, hash[i]!);
     });
   }
 
@@ -101,9 +101,9 @@ export class Replay {
     return this.#each(source, most, (i) => dispatch.discard(offset[i]!, why));
   }
 
-  /** The lane itself as a source. */
+  /** The handoff ring itself as a source. */
   get head(): PacketSource {
-    return laneAsSource(this.#receiver!);
+    return handoffAsSource(this.#receiver!);
   }
 
   /** Handles the next suspect, or up to a burst of what is no suspect. Returns the packets. */
@@ -115,7 +115,7 @@ export class Replay {
       return 0;
     }
     const { offset, bytes, hash } = this.#burst;
-    const path = lanePath(receiver.meta);
+    const path = handoffPath(receiver.meta);
     const count = receiver.receive(offset, bytes, hash, suspects > 0 ? 1 : BURST);
     const own = split === undefined ? count : split.divide(count, path);
     if (own > 0) dispatch.run(own, path, this.source);
@@ -141,18 +141,18 @@ export class Replay {
   }
 }
 
-export function laneAsSource(lane: LaneReceiver): PacketSource {
+export function handoffAsSource(handoff: HandoffReceiver): PacketSource {
   let path: PathId = 0;
   return {
     get path() {
       return path;
     },
-    ready: (max) => lane.ready(max),
+    ready: (max) => handoff.ready(max),
     read: ({ offset, bytes, hash }, max) => {
-      path = lanePath(lane.meta);
-      return lane.receive(offset, bytes, hash, max);
+      path = handoffPath(handoff.meta);
+      return handoff.receive(offset, bytes, hash, max);
     },
-    release: (count) => lane.release(count),
+    release: (count) => handoff.release(count),
   };
 }
 

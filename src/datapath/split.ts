@@ -1,5 +1,5 @@
 /**
- * RSS in software: which queue owns a flow, and the lanes that lead there.
+ * RSS in software: which queue owns a flow, and the handoff rings that lead there.
  *
  * The hash is Toeplitz with the port's key, the queue what the port's redirection table says: both are the
  * port's, so a flow has the same worker on either path, before, during and after a failover. The worker
@@ -14,11 +14,11 @@ import { announce } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { Enumerable, FramePool } from '../memory/frames.ts';
-import { LaneReceiver, LaneSender } from '../memory/lane.ts';
+import { HandoffReceiver, HandoffSender } from '../memory/handoff.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { LaneKind } from '../memory/words.ts';
-import type { Lanes } from '../paths/proxy-queue.ts';
+import { HandoffKind } from '../memory/words.ts';
+import type { HandoffRings } from '../paths/proxy-queue.ts';
 import { retaIndex } from '../rss/redirection.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
 import type { Scope } from './scope.ts';
@@ -30,9 +30,9 @@ export interface SplitContext extends Scope {
   readonly fallback?: boolean;
 }
 
-export class Split implements Lanes {
+export class Split implements HandoffRings {
   /** To the other workers, by number; none to oneself. */
-  readonly lanes: readonly (LaneSender | undefined)[];
+  readonly handoffs: readonly (HandoffSender | undefined)[];
   readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #pool: FramePool;
@@ -42,14 +42,14 @@ export class Split implements Lanes {
   readonly #queue: number;
   readonly #table: number;
   readonly #counter: CounterIndex<QueueCounter>;
-  #receivers: readonly LaneReceiver[] = [];
+  #receivers: readonly HandoffReceiver[] = [];
   readonly #port: number;
 
   constructor({ shim, memory, pool, burst, port, queue, rss, fallback = false }: SplitContext) {
     const { layout } = memory;
     const queues = Array.from({ length: layout.geometry.queues }, (_, other) => other);
-    this.lanes = queues.map((to) =>
-      to === queue ? undefined : new LaneSender(memory, pool, port, queue, to),
+    this.handoffs = queues.map((to) =>
+      to === queue ? undefined : new HandoffSender(memory, pool, port, queue, to),
     );
     this.#shim = shim;
     this.#memory = memory;
@@ -63,8 +63,8 @@ export class Split implements Lanes {
     this.#counter = queueCounters(memory, port, queue);
   }
 
-  /** The lanes into this worker: made once its pool is whole, since what was dealt with is passed over. */
-  get receivers(): readonly LaneReceiver[] {
+  /** The handoff rings into this worker: made once its pool is whole, since what was dealt with is passed over. */
+  get receivers(): readonly HandoffReceiver[] {
     return this.#receivers;
   }
 
@@ -73,16 +73,16 @@ export class Split implements Lanes {
     return this.#rss !== undefined;
   }
 
-  /** For the pool: the frames in the lanes out of here. */
+  /** For the pool: the frames in the handoff rings out of here. */
   get outgoing(): Enumerable[] {
-    return this.lanes.filter((lane) => lane !== undefined);
+    return this.handoffs.filter((handoff) => handoff !== undefined);
   }
 
   listen(): void {
     const { queues } = this.#memory.layout.geometry;
     this.#receivers = Array.from({ length: queues }, (_, from) => from)
       .filter((from) => from !== this.#queue)
-      .map((from) => new LaneReceiver(this.#memory, this.#pool, this.#port, from, this.#queue));
+      .map((from) => new HandoffReceiver(this.#memory, this.#pool, this.#port, from, this.#queue));
   }
 
   /** Computes the hashes of the first `count` packets of the burst. */
@@ -130,11 +130,11 @@ export class Split implements Lanes {
     return 0;
   }
 
-  /** False if the lane is full: the packet is dropped and counted. */
+  /** False if the handoff ring is full: the packet is dropped and counted. */
   #push(to: number, at: number, bytes: number, path: PathId, hash: number): boolean {
-    const lane = this.lanes[to]!;
-    if (lane.room(1) === 1) {
-      lane.push(at, bytes, LaneKind.PACKET, path, hash);
+    const handoff = this.handoffs[to]!;
+    if (handoff.room(1) === 1) {
+      handoff.push(at, bytes, HandoffKind.PACKET, path, hash);
       return true;
     }
     this.#memory.doubles[this.#counter.dropHandoffFull]!++;
@@ -147,11 +147,11 @@ export class Split implements Lanes {
     this.commit();
   }
 
-  /** Publishes what lies staged in the lanes and tells the receivers. */
+  /** Publishes what lies staged in the handoff rings and tells the receivers. */
   commit(): void {
-    for (const lane of this.lanes) {
-      if (lane === undefined || lane.commit() === 0) continue;
-      announce(this.#shim, this.#memory, lane.to);
+    for (const handoff of this.handoffs) {
+      if (handoff === undefined || handoff.commit() === 0) continue;
+      announce(this.#shim, this.#memory, handoff.to);
     }
   }
 }

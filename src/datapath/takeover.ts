@@ -17,11 +17,17 @@ import type { FrameHolder } from '../memory/frames.ts';
 import { codeOf, Holder, holderTag, purposeOf, tagOf } from '../memory/holder.ts';
 import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { handlingPackets, handlingPort, handlingSource, handlingTurn, laneSource } from '../memory/words.ts';
+import {
+  handlingPackets,
+  handlingPort,
+  handlingSource,
+  handlingTurn,
+  handoffSource,
+} from '../memory/words.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
 import type { LeftQueue } from '../paths/path.ts';
 import type { PortQueue } from './port-queue.ts';
-import { laneAsSource, type Moved, type PacketSource, pathAsSource, Replay } from './replay.ts';
+import { handoffAsSource, type Moved, type PacketSource, pathAsSource, Replay } from './replay.ts';
 import type { Scope } from './scope.ts';
 
 type Site = Omit<Scope, 'port'>;
@@ -87,7 +93,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   }
 
   for (const { address } of later) losses.count(site, ports, address, inHand);
-  losses.countLanes(site, ports);
+  losses.countHandoffs(site, ports);
   if (inHand !== undefined) setAside(site, ports, replays, inHand, orphans);
   memory.workers[queue]!.handling = 0;
 
@@ -127,7 +133,7 @@ function reclaim({ memory, pool }: Site, { port, queue, path }: QueueAddress, le
 /** What the handler of a dead worker had been given. */
 interface InHand {
   readonly port: number;
-  /** A path, or a lane by `laneSource`. */
+  /** A path, or a handoff ring by `handoffSource`. */
   readonly source: number;
   readonly packets: number;
   /** Whether the dead worker had counted them when it received them. */
@@ -173,8 +179,8 @@ function setAside(
   }
   const orphan = orphans.find(({ address, left }) => left.path === source && address.port === port);
   const path = orphan?.left ?? paths.find((one) => one.path === source);
-  const lane = split?.receivers.find(({ from }) => laneSource(from) === source);
-  const from: PacketSource | undefined = path ? pathAsSource(path) : lane && laneAsSource(lane);
+  const handoff = split?.receivers.find(({ from }) => handoffSource(from) === source);
+  const from: PacketSource | undefined = path ? pathAsSource(path) : handoff && handoffAsSource(handoff);
   if (from === undefined) return; // it lay in the thread's own buffers: see Losses
   const moved = stuck ? replay.drop(from, packets, dispatch, why) : replay.take(from, packets);
   if (!stuck) replay.suspects = replay.pending;
@@ -191,14 +197,14 @@ function uncount(memory: Memory, { port, queue, path }: QueueAddress, { packets,
 }
 
 /**
- * Packets whose frames were with a path or in a lane of the dead worker's, and that are in no ring: they lay in arrays of
+ * Packets whose frames were with a path or in a handoff ring of the dead worker's, and that are in no ring: they lay in arrays of
  * its own. They are counted as `dropWorkerDied`; those that it had in hand when it did not return, as `dropStuck`.
  */
 class Losses {
   /** Frames by the tag of their path: read from it, and to be written to it. */
   readonly #read = new Map<number, number>();
   readonly #written = new Map<number, number>();
-  /** Frames that were to be handed over. The lane does not say of which port: it is taken for this one's. */
+  /** Frames that were to be handed over. The handoff ring does not say of which port: it is taken for this one's. */
   #handedOver = 0;
   readonly #port: number;
 
@@ -209,7 +215,7 @@ class Losses {
   add(holder: number): void {
     const purpose = purposeOf(holder);
     if (purpose === 0) {
-      if (codeOf(holder) === Holder.LANE) this.#handedOver++;
+      if (codeOf(holder) === Holder.HANDOFF) this.#handedOver++;
       return;
     }
     const frames = purpose === Holder.FILL ? this.#read : this.#written;
@@ -240,7 +246,7 @@ class Losses {
     dispatch.lost(read - given + held + (this.#written.get(tag) ?? 0), 'dropWorkerDied');
   }
 
-  countLanes({ memory, queue }: Site, ports: readonly PortQueue[]): void {
+  countHandoffs({ memory, queue }: Site, ports: readonly PortQueue[]): void {
     ports[this.#port]!.dispatch.lost(this.#handedOver, 'dropWorkerDied');
     memory.doubles[queueCounters(memory, this.#port, queue).handedOver]! -= this.#handedOver;
   }

@@ -6,7 +6,7 @@
 import { COPY_HEAD, type PathId } from './layout.ts';
 import { Consumer, Producer, placeAt } from './ring.ts';
 import type { Memory } from './shared.ts';
-import { laneMeta, lanePath } from './words.ts';
+import { handoffMeta, handoffPath } from './words.ts';
 
 /** The sending end: copies from any memory into the ring's. Belongs to one worker thread. */
 export class CopySender {
@@ -34,7 +34,7 @@ export class CopySender {
     const { words, bytes: target } = this.#to;
     const slot = this.#ring.slot(0);
     words[slot] = bytes;
-    words[slot + 1] = laneMeta(kind, path);
+    words[slot + 1] = handoffMeta(kind, path);
     words[slot + 2] = hash;
     const at = (slot << 2) + COPY_HEAD;
     if (this.#to === this.#from) target.copyWithin(at, offset, offset + bytes);
@@ -82,7 +82,7 @@ export class CopyReceiver {
   }
 
   path(i: number): PathId {
-    return lanePath(this.#words[this.#ring.slot(i) + 1]!);
+    return handoffPath(this.#words[this.#ring.slot(i) + 1]!);
   }
 
   hash(i: number): number {

@@ -21,7 +21,7 @@ export const QUEUE_COUNTERS = [
   'dropTooLong', // longer than the path's MTU allows
   'dropStuck', // in hand when the handler did not return
   'dropWorkerDied', // in hand when a worker died: for the second time, or in a buffer that died with it
-  'dropHandoffFull', // the lane to the queue that owns the flow was full
+  'dropHandoffFull', // the handoff ring to the queue that owns the flow was full
   'dropHostFull', // the host path was full
   'dropNoHost', // there is no host path
   'dropDeliverFull', // the application does not read fast enough

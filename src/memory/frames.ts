@@ -6,7 +6,7 @@
  * given, see holder.ts. Whoever takes a frame passes it on or frees it.
  *
  * Each frame is of one worker's pool for good. A packet may be handed to another worker and leave by
- * that one's path; then its frame comes back by a home lane. So `put` of a foreign frame sends it home.
+ * that one's path; then its frame comes back by a return ring. So `put` of a foreign frame sends it home.
  *
  * A worker may die between any two statements. So frames leave the stack after they were published
  * elsewhere, and rings are released after the frames read from them were passed on: a death in between
@@ -15,7 +15,7 @@
  * Belongs to the worker thread.
  */
 import { codeOf, Holder, handHolder, purposeOf, tagOf, tagQueue, workerOf } from './holder.ts';
-import { HomeLanes } from './home-lanes.ts';
+import { ReturnRings } from './return-rings.ts';
 import type { Memory } from './shared.ts';
 
 /** A path queue's share of the frames, by place; computed from ring cursors alone. */
@@ -68,7 +68,7 @@ export class FramePool {
   /** Number of this worker's first frame among all. */
   readonly #first: number;
   readonly #shift: number;
-  readonly #home: HomeLanes | undefined;
+  readonly #home: ReturnRings | undefined;
   readonly #free = (address: number): void => this.put(address);
   #count: number;
 
@@ -86,7 +86,7 @@ export class FramePool {
     this.#queue = queue;
     this.#first = queue * framesPerWorker;
     this.#shift = 31 - Math.clz32(frameSize);
-    this.#home = queues > 1 ? new HomeLanes(memory, this.#holders, queue) : undefined;
+    this.#home = queues > 1 ? new ReturnRings(memory, this.#holders, queue) : undefined;
     this.#count = words[this.#countAt]!;
   }
 
@@ -136,7 +136,7 @@ export class FramePool {
 
   /**
    * Sends foreign frames home that were freed since the last call: once the rings they came by are released,
-   * or a frame could be in one lane twice. Returns how many workers got some: see {@link served}.
+   * or a frame could be in one handoff ring twice. Returns how many workers got some: see {@link served}.
    */
   flush(): number {
     return this.#home === undefined ? 0 : this.#home.flush();
@@ -209,13 +209,13 @@ export class FramePool {
    *
    * @param paths the attached path queues, whose rings can be read
    * @param held tags of paths whose kernel objects live although their rings are no longer read
-   * @param lanes the lanes out of this worker
-   * @param lost told of each frame that was with a path or in a lane and is nowhere to be found there: its holder
+   * @param handoffs the handoff rings out of this worker
+   * @param lost told of each frame that was with a path or in a handoff ring and is nowhere to be found there: its holder
    */
   recover(
     paths: readonly FrameHolder[],
     held: readonly number[] = [],
-    lanes: readonly Enumerable[] = [],
+    handoffs: readonly Enumerable[] = [],
     lost: (holder: number) => void = () => {},
   ): void {
     const stacked = new Uint8Array(this.total);
@@ -224,7 +224,7 @@ export class FramePool {
     this.#ringed(paths).forEach((times, i) => {
       ringed[i]! += times; // the second look finds what moved during the first
     });
-    const laned = this.#ringed(this.#home === undefined ? lanes : [...lanes, this.#home]);
+    const handedOver = this.#ringed(this.#home === undefined ? handoffs : [...handoffs, this.#home]);
     const alive = new Set([...paths.map((path) => path.tag), ...held]);
     this.#home?.passOver();
     this.#count = 0;
@@ -240,7 +240,7 @@ export class FramePool {
         const code = codeOf(holder);
         const mine = workerOf(holder) === this.#queue;
         if (code === Holder.NONE ? !own : !mine) return;
-        if (laned[index]) return; // else it was put into a lane and never published there
+        if (handedOver[index]) return; // else it was put into a handoff ring and never published there
       }
       if (!(own && stacked[index - this.#first])) lost(holder);
       this.put(address);
@@ -269,12 +269,12 @@ export class FramePool {
     return times;
   }
 
-  /** A frame of ours that another worker has, or that is in a lane. */
+  /** A frame of ours that another worker has, or that is in a handoff ring. */
   #isLent(holder: number): boolean {
     if (purposeOf(holder) !== 0) return tagQueue(tagOf(holder)) !== this.#queue;
     const code = codeOf(holder);
     if (code === Holder.HAND) return workerOf(holder) !== this.#queue;
-    return code === Holder.LANE || code === Holder.HOME;
+    return code === Holder.HANDOFF || code === Holder.RETURN;
   }
 
   #each(visit: (address: number, holder: number, own: boolean) => void): void {

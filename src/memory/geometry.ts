@@ -4,7 +4,6 @@
  */
 import {
   BURST,
-  LANE,
   LINE,
   PATH_BYTES,
   type PathId,
@@ -12,6 +11,7 @@ import {
   type RingId,
   SLOT_PATHS,
   WORKER_BYTES,
+  WORKER_RING,
 } from './layout.ts';
 import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES, MODULE_STATIC_BYTES } from './wasm-abi.ts';
 
@@ -39,7 +39,7 @@ export interface SharedMemory {
 }
 
 /**
- * Entries of a replay lane: what a dead worker may have had in hand of one port, a turn of packets, and what its io_uring
+ * Entries of a replay ring: what a dead worker may have had in hand of one port, a turn of packets, and what its io_uring
  * may have received, a burst and a single packet.
  */
 export const REPLAY_ENTRIES = 512;
@@ -75,11 +75,11 @@ const CHECKPOINT_PORT_BYTES = 32 * 1024;
 /** Descriptors of the coordinator, at most: for the group, for each port, and for each queue of one. */
 const DESCRIPTORS = { group: 64, port: 32, queue: 4 } as const;
 
-/** A lane's entry: four words, address of the frame's packet, length, `laneMeta`, hash. */
-const LANE_ENTRY = 16;
+/** A handoff ring's entry: four words, address of the frame's packet, length, `handoffMeta`, hash. */
+const HANDOFF_ENTRY = 16;
 
-/** All lanes together may take this many entries; each has a power of two from 64 to 2048. */
-const LANE_BUDGET = 2 ** 21;
+/** All handoff rings together may take this many entries; each has a power of two from 64 to 2048. */
+const HANDOFF_BUDGET = 2 ** 21;
 
 /** All deliveries together, in copies; each ring has a power of two from 32 to 512. */
 const DELIVERY_BUDGET = 2 ** 13;
@@ -114,17 +114,17 @@ export interface Layout {
   poolStack(queue: number): number;
   ring(port: number, queue: number, path: PathId, ring: RingId): number;
   ringRoom(ring: RingId): number;
-  readonly laneEntries: number;
-  readonly homeEntries: number;
+  readonly handoffEntries: number;
+  readonly returnEntries: number;
   readonly deliveryEntries: number;
   /** Bytes of a copy's slot: what a frame holds, and {@link COPY_HEAD}. */
   readonly copyBytes: number;
   redirection(port: number): number;
   /** Of all ports, {@link MAC_STRIDE} bytes each. */
   readonly macs: number;
-  lane(port: number, from: number, to: number): number;
-  homeLane(from: number, to: number): number;
-  /** A lane from a worker to itself, of {@link REPLAY_ENTRIES}: see datapath/replay.ts. */
+  handoff(port: number, from: number, to: number): number;
+  returnRing(from: number, to: number): number;
+  /** A handoff ring from a worker to itself, of {@link REPLAY_ENTRIES}: see datapath/replay.ts. */
   replay(port: number, queue: number): number;
   delivery(port: number, queue: number): number;
   /** Word that counts up when something was delivered, for the application to wait on. */
@@ -167,20 +167,20 @@ export function layOut(geometry: Geometry): Layout {
   const powerOfTwo = (wanted: number, least: number, most: number): number =>
     Math.min(most, Math.max(least, 2 ** Math.floor(Math.log2(wanted))));
   const pairs = queues * queues;
-  const laneEntries = powerOfTwo(LANE_BUDGET / (ports * pairs), 64, 2048);
-  const laneBytes = LANE.entries + laneEntries * LANE_ENTRY;
-  const homeEntries = 2 ** Math.ceil(Math.log2(framesPerWorker));
-  const homeBytes = LANE.entries + lines(homeEntries * 4);
-  const replayBytes = LANE.entries + REPLAY_ENTRIES * LANE_ENTRY;
+  const handoffEntries = powerOfTwo(HANDOFF_BUDGET / (ports * pairs), 64, 2048);
+  const handoffBytes = WORKER_RING.entries + handoffEntries * HANDOFF_ENTRY;
+  const returnEntries = 2 ** Math.ceil(Math.log2(framesPerWorker));
+  const returnBytes = WORKER_RING.entries + lines(returnEntries * 4);
+  const replayBytes = WORKER_RING.entries + REPLAY_ENTRIES * HANDOFF_ENTRY;
   const replays = reserve(ports * queues * replayBytes);
   // One queue has nobody to hand anything to.
-  const lanes = reserve(queues === 1 ? 0 : ports * pairs * laneBytes);
-  const homes = reserve(queues === 1 ? 0 : pairs * homeBytes);
+  const handoffs = reserve(queues === 1 ? 0 : ports * pairs * handoffBytes);
+  const homes = reserve(queues === 1 ? 0 : pairs * returnBytes);
   const deliveryEntries = powerOfTwo(DELIVERY_BUDGET / (ports * queues), 32, 512);
-  const deliveryBytes = LANE.entries + deliveryEntries * frameSize;
+  const deliveryBytes = WORKER_RING.entries + deliveryEntries * frameSize;
   const bells = reserve(ports * LINE);
   const deliveries = reserve(ports * queues * deliveryBytes);
-  const relayBytes = LANE.entries + RELAY_ENTRIES * frameSize;
+  const relayBytes = WORKER_RING.entries + RELAY_ENTRIES * frameSize;
   const relays = reserve(queues * RELAYS * relayBytes);
   const areas = reserve(queues * MODULE_AREA_BYTES);
 
@@ -222,11 +222,11 @@ export function layOut(geometry: Geometry): Layout {
     poolStack: (queue) => stacks + queue * lines(framesPerWorker * 4),
     ring: (port, queue, path, ring) => rings + slotNumber(port, queue, path) * slotRings + ringOffsets[ring]!,
     ringRoom: (ring) => rooms[ring]!,
-    ...{ laneEntries, homeEntries, deliveryEntries, copyBytes: frameSize },
+    ...{ handoffEntries, returnEntries, deliveryEntries, copyBytes: frameSize },
     macs,
     redirection: (port) => tables + port * RETA_ENTRIES,
-    lane: (port, from, to) => lanes + ((port * queues + from) * queues + to) * laneBytes,
-    homeLane: (from, to) => homes + (from * queues + to) * homeBytes,
+    handoff: (port, from, to) => handoffs + ((port * queues + from) * queues + to) * handoffBytes,
+    returnRing: (from, to) => homes + (from * queues + to) * returnBytes,
     replay: (port, queue) => replays + (port * queues + queue) * replayBytes,
     delivery: (port, queue) => deliveries + (port * queues + queue) * deliveryBytes,
     deliveryBell: (port) => bells + port * LINE,

@@ -3,7 +3,7 @@
  *
  * ```
  *   at a path    queue << 8 | port << 4 | TX(8) or FILL(4) | path (1 … 3)
- *   in a lane    to << 10   | from << 4 | 2
+ *   in a handoff ring    to << 10   | from << 4 | 2
  *   way home     to << 10   | from << 4 | 3
  *   in hand      worker << 4            | 1      a packet that is being made or moved
  *   free         0                                on the stack of its own worker
@@ -14,7 +14,7 @@
 import type { PathId } from './layout.ts';
 
 /** Codes of a holder; FILL and TX stand beside a path's number. */
-export const Holder = { NONE: 0, HAND: 1, LANE: 2, HOME: 3, FILL: 4, TX: 8 } as const;
+export const Holder = { NONE: 0, HAND: 1, HANDOFF: 2, RETURN: 3, FILL: 4, TX: 8 } as const;
 
 const PURPOSE = Holder.FILL | Holder.TX;
 
@@ -22,8 +22,8 @@ const PURPOSE = Holder.FILL | Holder.TX;
 export const holderTag = (queue: number, port: number, path: PathId): number =>
   (queue << 8) | (port << 4) | path;
 
-export const laneHolder = (from: number, to: number): number => (to << 10) | (from << 4) | Holder.LANE;
-export const homeHolder = (from: number, to: number): number => (to << 10) | (from << 4) | Holder.HOME;
+export const handoffHolder = (from: number, to: number): number => (to << 10) | (from << 4) | Holder.HANDOFF;
+export const returnHolder = (from: number, to: number): number => (to << 10) | (from << 4) | Holder.RETURN;
 export const handHolder = (worker: number): number => (worker << 4) | Holder.HAND;
 
 /** FILL, TX, or 0 for a frame that is at no path. */
@@ -31,7 +31,7 @@ export const purposeOf = (holder: number): number => holder & PURPOSE;
 /** Of a frame at a path. */
 export const tagOf = (holder: number): number => holder & ~PURPOSE;
 export const tagQueue = (tag: number): number => tag >>> 8;
-/** HAND, LANE, HOME or NONE, of a frame at no path. */
+/** HAND, HANDOFF, RETURN or NONE, of a frame at no path. */
 export const codeOf = (holder: number): number => holder & 15;
-/** The worker that a holder without a path names: who has it in hand, or put it into the lane. */
+/** The worker that a holder without a path names: who has it in hand, or put it into the handoff ring. */
 export const workerOf = (holder: number): number => (holder >>> 4) & 63;

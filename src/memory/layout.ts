@@ -16,10 +16,10 @@
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
  *   pool stacks     one per worker: free frames; one holder per frame         (w)
  *   redirection     one table a port: hash to queue                           (s)
- *   replay lanes    packets that a dead worker had, for its successor         (w)
+ *   replay rings    packets that a dead worker had, for its successor         (w)
  *   MAC addresses   one a port                                                (c)
- *   lanes           packets from worker to worker, per port and pair          (w)(w')
- *   home lanes      frames on their way back to their worker, per pair        (w)(w')
+ *   handoff rings           packets from worker to worker, per port and pair          (w)(w')
+ *   return rings      frames on their way back to their worker, per pair        (w)(w')
  *   deliveries      copies of packets for the application, per port and queue (w)(a)
  *   relays          copies of packets from ports of other memories, per queue (other)(w)
  *   module areas    one per worker: context, state and stack of a WASM handler (w)
@@ -127,7 +127,7 @@ export const QUEUE_WORDS = {
   ack: LINE, //          the last owner word that the worker has put into effect
   drained: LINE + 32, // the last switch: packets taken from the old receive ring,
   rescued: LINE + 36, // packets taken back from the old transmit ring
-  suspects: LINE + 56, // packets at the head of the replay lane of which one may be deadly: datapath/replay.ts
+  suspects: LINE + 56, // packets at the head of the replay ring of which one may be deadly: datapath/replay.ts
 } as const;
 /** Float64. (w) */
 export const QUEUE_TIMES = {
@@ -192,8 +192,8 @@ export const LEDGER_FIELDS = [
 /** Bytes to the words of a ring that we, not the kernel, lay out (memory path): as Linux 6.18 does. */
 export const OWN_RING = { producer: 0, consumer: LINE, flags: 2 * LINE, desc: 3 * LINE } as const;
 
-/** The same of a lane between two workers: two cursors on lines of their own, then the entries. */
-export const LANE = { producer: 0, consumer: LINE, entries: 2 * LINE } as const;
+/** The same of a handoff ring between two workers: two cursors on lines of their own, then the entries. */
+export const WORKER_RING = { producer: 0, consumer: LINE, entries: 2 * LINE } as const;
 
 /** A copy of a packet: four words (length, meta, hash, spare), then the bytes. */
 export const COPY_HEAD = 16;

@@ -15,7 +15,7 @@
  *
  * Each object belongs to one thread.
  */
-import { LANE } from './layout.ts';
+import { WORKER_RING } from './layout.ts';
 
 /** Where a ring lies: word (Int32) indices into the shared memory. */
 export interface RingPlace {
@@ -31,12 +31,12 @@ export interface RingPlace {
   readonly entries: number;
 }
 
-/** A ring of our own, its two cursors on lines of their own: see `LANE` in layout.ts. */
+/** A ring of our own, its two cursors on lines of their own: see `WORKER_RING` in layout.ts. */
 export const placeAt = (at: number, entries: number, slotWords: number): RingPlace => ({
-  producer: (at + LANE.producer) >> 2,
-  consumer: (at + LANE.consumer) >> 2,
+  producer: (at + WORKER_RING.producer) >> 2,
+  consumer: (at + WORKER_RING.consumer) >> 2,
   flags: -1,
-  slots: (at + LANE.entries) >> 2,
+  slots: (at + WORKER_RING.entries) >> 2,
   slotWords,
   entries,
 });

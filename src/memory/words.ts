@@ -1,19 +1,19 @@
 /** Several small values in one word, so that they are read and written at once. */
 import { Path, type PathId } from './layout.ts';
 
-/** What lies in a lane: a packet for the handler of the queue that owns its flow, or one to be sent. */
-export const LaneKind = { PACKET: 0, SEND: 1 } as const;
+/** What lies in a handoff ring: a packet for the handler of the queue that owns its flow, or one to be sent. */
+export const HandoffKind = { PACKET: 0, SEND: 1 } as const;
 
-/** The third word of a lane's entry and the second of a copy: kind or port, and the path it came by. */
-export const laneMeta = (kind: number, path: number): number => (kind << 8) | path;
-export const laneKind = (meta: number): number => meta >>> 8;
-export const lanePath = (meta: number): PathId => (meta & 3) as PathId;
+/** The third word of a handoff ring's entry and the second of a copy: kind or port, and the path it came by. */
+export const handoffMeta = (kind: number, path: number): number => (kind << 8) | path;
+export const handoffKind = (meta: number): number => meta >>> 8;
+export const handoffPath = (meta: number): PathId => (meta & 3) as PathId;
 
 /** What a handler has been given: `1 << 31 | turn << 30 | port << 20 | source << 12 | packets`. */
 export const handlingWord = (port: number, source: number, packets: number, turn = false): number =>
   (1 << 31) | (turn ? 1 << 30 : 0) | (port << 20) | (source << 12) | packets;
-/** The source of packets that lie in a lane; paths are 1 to 3. */
-export const laneSource = (from: number): number => 64 + from;
+/** The source of packets that lie in a handoff ring; paths are 1 to 3. */
+export const handoffSource = (from: number): number => 64 + from;
 
 export const handlingPort = (word: number): number => (word >>> 20) & 0xff;
 export const handlingSource = (word: number): number => (word >>> 12) & 0xff;

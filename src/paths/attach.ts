@@ -10,7 +10,7 @@ import { XskQueue } from './af-xdp/queue.ts';
 import { HostQueue } from './host/queue.ts';
 import { LoopQueue } from './memory/loop.ts';
 import type { LeftQueue, PathQueue } from './path.ts';
-import { type Lanes, ProxyQueue } from './proxy-queue.ts';
+import { type HandoffRings, ProxyQueue } from './proxy-queue.ts';
 import { RingQueue, RingTransmitter } from './ring-queue.ts';
 import { SegmentSender } from './segments.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
@@ -27,13 +27,13 @@ export interface Surroundings {
 /**
  * Attaches to an open slot, continuing where another worker left it if there was one.
  *
- * @param lanes to the workers that may send for this one
+ * @param handoff rings to the workers that may send for this one
  * @returns undefined if the slot is closed
  */
 export function attach(
   { shim, memory, pool }: Surroundings,
   address: QueueAddress,
-  lanes?: Lanes,
+  handoffs?: HandoffRings,
 ): PathQueue | undefined {
   const { driver, fd, useUring } = memory.slot(address);
   switch (driver) {
@@ -56,7 +56,7 @@ export function attach(
       return typeof opened === 'object' ? opened : new PlainQueue(shim, memory, pool, address);
     }
     case Driver.PROXY:
-      return new ProxyQueue(memory, address, lanes!, fd);
+      return new ProxyQueue(memory, address, handoffs!, fd);
     default:
       return undefined;
   }

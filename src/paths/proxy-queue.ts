@@ -2,22 +2,22 @@
  * The sending half of a path that has fewer queues than the port: hands each packet to the worker whose
  * path queue sends it. Nothing arrives by it; what the path receives is handed over by that worker.
  *
- * Its frames are in the lane, and afterwards that worker's: so this counts none. Worker only.
+ * Its frames are in the handoff ring, and afterwards that worker's: so this counts none. Worker only.
  */
 import type { QueueBlock } from '../memory/blocks.ts';
 import { queueCounters } from '../memory/counters.ts';
 import type { PathLedger } from '../memory/frames.ts';
+import type { HandoffSender } from '../memory/handoff.ts';
 import { holderTag } from '../memory/holder.ts';
-import type { LaneSender } from '../memory/lane.ts';
 import type { PathId, QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { LaneKind } from '../memory/words.ts';
+import { HandoffKind } from '../memory/words.ts';
 import { NO_ARRIVALS, type PathQueue, type Receiver, type Transmitter } from './path.ts';
 
-/** The lanes out of a worker, for one port. */
-export interface Lanes {
+/** The handoff rings out of a worker, for one port. */
+export interface HandoffRings {
   /** To the other workers, by number; none to oneself. */
-  readonly lanes: readonly (LaneSender | undefined)[];
+  readonly handoffs: readonly (HandoffSender | undefined)[];
   /** Publishes what is staged in them and tells the receivers. */
   commit(): void;
 }
@@ -29,22 +29,22 @@ export class ProxyQueue implements PathQueue, Receiver, Transmitter {
   readonly rx: Receiver = this;
   readonly tx: Transmitter = this;
   readonly backlog = false;
-  readonly #lanes: Lanes;
-  readonly #lane: LaneSender;
+  readonly #handoffs: HandoffRings;
+  readonly #handoff: HandoffSender;
   /** Of the queue whose worker sends. */
   readonly #server: QueueBlock;
   readonly #doubles: Float64Array;
   readonly #handedOver: number;
-  /** The order to leave this path, and how far the lane had been filled when it came. */
+  /** The order to leave this path, and how far the handoff ring had been filled when it came. */
   #order = 0;
   #marked = 0;
 
   /** @param server queue whose worker sends */
-  constructor(memory: Memory, { port, queue, path }: QueueAddress, lanes: Lanes, server: number) {
+  constructor(memory: Memory, { port, queue, path }: QueueAddress, handoffs: HandoffRings, server: number) {
     this.path = path;
     this.tag = holderTag(queue, port, path);
-    this.#lanes = lanes;
-    this.#lane = lanes.lanes[server]!;
+    this.#handoffs = handoffs;
+    this.#handoff = handoffs.handoffs[server]!;
     this.#server = memory.queue(port, server);
     this.#doubles = memory.doubles;
     this.#handedOver = queueCounters(memory, port, queue).handedOver;
@@ -61,16 +61,16 @@ export class ProxyQueue implements PathQueue, Receiver, Transmitter {
   release(): void {}
 
   room(wanted: number): number {
-    return this.#lane.room(wanted);
+    return this.#handoff.room(wanted);
   }
 
   push(offset: number, bytes: number): void {
-    this.#lane.push(offset, bytes, LaneKind.SEND, this.path, 0);
+    this.#handoff.push(offset, bytes, HandoffKind.SEND, this.path, 0);
     this.#doubles[this.#handedOver]!++;
   }
 
   flush(): number {
-    if (this.#lane.staged > 0) this.#lanes.commit();
+    if (this.#handoff.staged > 0) this.#handoffs.commit();
     return 0;
   }
 
@@ -85,10 +85,10 @@ export class ProxyQueue implements PathQueue, Receiver, Transmitter {
   settled(order: number): boolean {
     if (order !== this.#order) {
       this.#order = order;
-      this.#marked = this.#lane.cursor;
+      this.#marked = this.#handoff.cursor;
     }
     this.flush();
-    if (!this.#lane.hasPassed(this.#marked)) return false;
+    if (!this.#handoff.hasPassed(this.#marked)) return false;
     return Atomics.load(this.#server.words, this.#server.at('ack')) === order;
   }
 

@@ -80,7 +80,7 @@ test('packets that one worker hashes and hands to another leave none in either',
     view.setUint32(at + 34, ((1024 + (flow++ & 255)) << 16) | 7);
     return 60;
   };
-  const [total, window] = [7_000_000, 2048]; // a window that no lane overflows with
+  const [total, window] = [7_000_000, 2048]; // a window that no handoff ring overflows with
   let delivered = 0;
   let collected = 0;
   while (collected < total) {

@@ -46,7 +46,7 @@ describe('npm run perf', () => {
     const file = join(temporary(), 'run.json');
     const sample = { ns: 40 };
     const machine = { cpus: '2 × test' };
-    const runs = { handoff: [0, 1].map((turn) => ({ variant: 'lane32', turn, sample })) };
+    const runs = { handoff: [0, 1].map((turn) => ({ variant: 'handoff32', turn, sample })) };
     writeFileSync(file, JSON.stringify({ rows: [], machine, runs }));
     const { stdout } = await perf(['--again', file, '--json'], { nobody: true });
     const { rows } = JSON.parse(stdout) as { rows: Line[] };

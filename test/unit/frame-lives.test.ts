@@ -1,15 +1,15 @@
 /**
- * The life of a frame among workers: fill, receive, lane, another worker's transmit ring, completion, home lane.
+ * The life of a frame among workers: fill, receive, handoff ring, another worker's transmit ring, completion, return ring.
  * Two workers take turns at it, statement by statement as far as others can see, and die at any point.
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { FramePool } from '../../src/memory/frames.ts';
-import { LaneReceiver, LaneSender } from '../../src/memory/lane.ts';
+import { HandoffReceiver, HandoffSender } from '../../src/memory/handoff.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { Consumer, placeAt } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { LaneKind } from '../../src/memory/words.ts';
+import { HandoffKind } from '../../src/memory/words.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import type { RingQueue } from '../../src/paths/ring-queue.ts';
@@ -32,8 +32,8 @@ class Death extends Error {}
 class Life {
   pool!: FramePool;
   path!: RingQueue;
-  sender!: LaneSender;
-  receiver!: LaneReceiver;
+  sender!: HandoffSender;
+  receiver!: HandoffReceiver;
   /** What it is in the middle of. */
   #doing: Iterator<undefined> | undefined;
   readonly peer: MemoryPeer;
@@ -57,9 +57,9 @@ class Life {
       queue: this.#queue,
       path: Path.SYNTHETIC,
     });
-    this.sender = new LaneSender(this.#memory, this.pool, 0, this.#queue, other);
+    this.sender = new HandoffSender(this.#memory, this.pool, 0, this.#queue, other);
     this.pool.recover([this.path], [], [this.sender]);
-    this.receiver = new LaneReceiver(this.#memory, this.pool, 0, other, this.#queue);
+    this.receiver = new HandoffReceiver(this.#memory, this.pool, 0, other, this.#queue);
   }
 
   /** In the middle of taking back what has come home, after so many frames. */
@@ -98,7 +98,7 @@ class Life {
     for (let i = 0; i < count; i++) {
       yield;
       if (bits & (1 << i) && this.sender.room(1) === 1) {
-        this.sender.push(offset[i]!, bytes[i]!, LaneKind.PACKET, Path.SYNTHETIC, 0);
+        this.sender.push(offset[i]!, bytes[i]!, HandoffKind.PACKET, Path.SYNTHETIC, 0);
       } else kept.push(i);
     }
     yield;
@@ -149,7 +149,7 @@ class Life {
     yield;
     const offset = this.#memory.layout.frames + address + 256;
     if (bits & 1 && this.sender.room(1) === 1) {
-      this.sender.push(offset, 60, LaneKind.SEND, Path.SYNTHETIC, 0);
+      this.sender.push(offset, 60, HandoffKind.SEND, Path.SYNTHETIC, 0);
       yield;
       this.sender.commit();
     } else this.#pass(offset, 60, true);
@@ -176,7 +176,7 @@ const arrays = () => ({
   hash: new Int32Array(BURST),
 });
 
-/** How often each frame of both is found, over all stacks, rings and lanes. */
+/** How often each frame of both is found, over all stacks, rings and handoff rings. */
 function places(memory: Memory, lives: readonly Life[]): Map<number, number> {
   const found = new Map<number, number>();
   const add = (address: number): void => {
@@ -188,7 +188,7 @@ function places(memory: Memory, lives: readonly Life[]): Map<number, number> {
     for (let i = 0; i < pool.count; i++) add(pool.peek(i));
     path.enumerate(add);
     sender.enumerate(add);
-    const home = new Consumer(words, placeAt(layout.homeLane(1 - queue, queue), layout.homeEntries, 1));
+    const home = new Consumer(words, placeAt(layout.returnRing(1 - queue, queue), layout.returnEntries, 1));
     const count = home.pending();
     for (let i = 0; i < count; i++) add(words[home.slot(i)]!);
   }

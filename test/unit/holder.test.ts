@@ -3,10 +3,10 @@ import {
   codeOf,
   Holder,
   handHolder,
+  handoffHolder,
   holderTag,
-  homeHolder,
-  laneHolder,
   purposeOf,
+  returnHolder,
   tagOf,
   tagQueue,
   workerOf,
@@ -38,10 +38,10 @@ test('a holder fits 16 bits, names one place, and gives back what was put into i
     const hand = handHolder(queue);
     look(hand, [purposeOf(hand), 0], [codeOf(hand), Holder.HAND], [workerOf(hand), queue]);
     for (const to of QUEUES) {
-      const lane = laneHolder(queue, to);
-      look(lane, [purposeOf(lane), 0], [codeOf(lane), Holder.LANE], [workerOf(lane), queue]);
-      const home = homeHolder(queue, to);
-      look(home, [purposeOf(home), 0], [codeOf(home), Holder.HOME], [workerOf(home), queue]);
+      const handoff = handoffHolder(queue, to);
+      look(handoff, [purposeOf(handoff), 0], [codeOf(handoff), Holder.HANDOFF], [workerOf(handoff), queue]);
+      const home = returnHolder(queue, to);
+      look(home, [purposeOf(home), 0], [codeOf(home), Holder.RETURN], [workerOf(home), queue]);
     }
   }
   expect(wrong).toEqual([]);

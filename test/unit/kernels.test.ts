@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { type Kernels, kernelsOf } from '../../src/memory/kernels.ts';
-import { BURST, LANE, Path, Ring } from '../../src/memory/layout.ts';
+import { BURST, Path, Ring, WORKER_RING } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { BurstArray } from '../../src/memory/wasm-abi.ts';
 import { kernelTwin } from '../fixtures/kernel-twin.ts';
@@ -22,7 +22,7 @@ const [ours, theirs] = [memory(), memory()];
 const both = [ours, theirs];
 const { layout } = ours;
 const burst = layout.burst(0);
-const slots = layout.ring(0, 0, Path.VF, Ring.TX) + LANE.entries;
+const slots = layout.ring(0, 0, Path.VF, Ring.TX) + WORKER_RING.entries;
 const stagedAt = ours.slot({ port: 0, queue: 0, path: Path.VF }).offset('staged');
 const kernels: [Kernels, Kernels] = [kernelsOf(ours), kernelTwin(theirs)];
 

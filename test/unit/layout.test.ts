@@ -16,7 +16,6 @@ import {
 } from '../../src/memory/geometry.ts';
 import { JOURNAL_FIELDS } from '../../src/memory/journal.ts';
 import {
-  LANE,
   LEDGER_FIELDS,
   LINE,
   OWN_RING,
@@ -31,6 +30,7 @@ import {
   SLOT_PATHS,
   WORKER_AREAS,
   WORKER_BYTES,
+  WORKER_RING,
   WORKER_WORDS,
 } from '../../src/memory/layout.ts';
 import { BURST_BYTES, MODULE_AREA_BYTES, MODULE_STATIC_BYTES } from '../../src/memory/wasm-abi.ts';
@@ -64,19 +64,20 @@ function sections(geometry: Geometry): [number, number][] {
     add(layout.moduleArea(queue), MODULE_AREA_BYTES);
     add(layout.poolStack(queue), framesPerWorker * 4);
     for (let relay = 0; relay < RELAYS; relay++) {
-      add(layout.relay(queue, relay), LANE.entries + RELAY_ENTRIES * layout.copyBytes);
+      add(layout.relay(queue, relay), WORKER_RING.entries + RELAY_ENTRIES * layout.copyBytes);
     }
     for (let to = 0; to < queues; to++) {
-      if (queues > 1) add(layout.homeLane(queue, to), LANE.entries + layout.homeEntries * 4);
+      if (queues > 1) add(layout.returnRing(queue, to), WORKER_RING.entries + layout.returnEntries * 4);
     }
     for (let port = 0; port < ports; port++) {
       add(layout.queue(port, queue), QUEUE_BYTES);
-      add(layout.delivery(port, queue), LANE.entries + layout.deliveryEntries * layout.copyBytes);
-      add(layout.replay(port, queue), LANE.entries + REPLAY_ENTRIES * 16);
+      add(layout.delivery(port, queue), WORKER_RING.entries + layout.deliveryEntries * layout.copyBytes);
+      add(layout.replay(port, queue), WORKER_RING.entries + REPLAY_ENTRIES * 16);
       add(layout.hostBuffers(port, queue), HOST_BUFFERS * HOST_BUFFER_BYTES);
       add(layout.longPackets(port, queue), LONG_HEAD_BYTES + LONG_READS * HOST_BUFFER_BYTES);
       for (let to = 0; to < queues; to++) {
-        if (queues > 1) add(layout.lane(port, queue, to), LANE.entries + layout.laneEntries * 16);
+        if (queues > 1)
+          add(layout.handoff(port, queue, to), WORKER_RING.entries + layout.handoffEntries * 16);
       }
       for (const path of SLOT_PATHS) {
         add(layout.slot(port, queue, path), PATH_BYTES);

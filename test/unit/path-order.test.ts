@@ -173,12 +173,12 @@ describe('packets of a flow that the host moves from path to path', () => {
 });
 
 describe('what another worker hands over', () => {
-  /** A round as a worker makes it: its rings, then the lane of the other one, up to a burst. */
-  function round(machine: Machine, lane: { path: PathId; packet: number }[]): void {
+  /** A round as a worker makes it: its rings, then the handoff ring of the other one, up to a burst. */
+  function round(machine: Machine, handoff: { path: PathId; packet: number }[]): void {
     machine.order.poll();
-    const head = lane[0];
+    const head = handoff[0];
     if (head === undefined || machine.order.holds(head.path)) return;
-    const taken = lane.splice(0, BURST);
+    const taken = handoff.splice(0, BURST);
     machine.handled.push(...taken.map(({ packet }) => packet));
   }
 
@@ -189,10 +189,10 @@ describe('what another worker hands over', () => {
       machine.send(SETTLED);
       machine.settle(); // the VF carries the traffic
       machine.send(backlog);
-      const lane = [0, 1, 2].map((i) => ({ path: Path.SYNTHETIC, packet: machine.sent + i }));
-      for (let i = 0; lane.length > 0; i++) {
+      const handoff = [0, 1, 2].map((i) => ({ path: Path.SYNTHETIC, packet: machine.sent + i }));
+      for (let i = 0; handoff.length > 0; i++) {
         expect(i).toBeLessThan(100);
-        round(machine, lane);
+        round(machine, handoff);
       }
       machine.expectInOrder();
       expect(machine.handled).toHaveLength(machine.sent + 3);

@@ -28,7 +28,7 @@ const shim = { write: () => 8 } as unknown as Shim;
 const NUMBER = 16;
 
 /** How the packets get to the handler of queue 0: by its own path, from queue 1, or in its own loop. */
-type Way = 'path' | 'lane' | 'turn';
+type Way = 'path' | 'handoff' | 'turn';
 
 class Scene {
   readonly memory = Memory.create({
@@ -70,7 +70,7 @@ class Scene {
     const exits: Exits = { ports: [], relays: [] };
     const { layout } = memory;
     const delivery = new CopySender(memory, layout.delivery(0, queue), layout.deliveryEntries, memory);
-    const divides = this.way === 'lane';
+    const divides = this.way === 'handoff';
     const port = new PortQueue({
       ...{
         shim,
@@ -141,7 +141,7 @@ class Scene {
   }
 
   give(count: number): void {
-    this.peers[this.way === 'lane' ? 1 : 0]!.deliver(count, (offset) => {
+    this.peers[this.way === 'handoff' ? 1 : 0]!.deliver(count, (offset) => {
       const { bytes, view } = this.memory;
       bytes.fill(0xee, offset, offset + 60); // no IP: all of them are queue 0's
       view.setUint32(offset + NUMBER, this.seen.length);
@@ -173,7 +173,7 @@ class Scene {
 
 const gives = fc.array(fc.integer({ min: 0, max: 96 }), { minLength: 1, maxLength: 12 });
 
-it.each<Way>(['path', 'lane', 'turn'])(
+it.each<Way>(['path', 'handoff', 'turn'])(
   'a deadly packet costs two workers and no other packet, and one burst is replayed once, by way of a %s',
   (way) => {
     fc.assert(
@@ -228,7 +228,7 @@ it('a packet that killed one worker and does not kill the next is not lost', () 
 });
 
 it('what was in hand of a worker that was stuck is dropped, and what another had handed to it goes on', () => {
-  for (const way of ['path', 'lane', 'turn'] as const) {
+  for (const way of ['path', 'handoff', 'turn'] as const) {
     const scene = new Scene(way, [3]);
     const start = scene.start.bind(scene);
     scene.start = (queue) => {

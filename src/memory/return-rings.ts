@@ -1,15 +1,15 @@
 /**
- * Home lanes: frames on their way back to the worker whose pool they are of. One lane for each ordered pair
+ * return rings: frames on their way back to the worker whose pool they are of. One handoff ring for each ordered pair
  * of workers, which holds all the frames of the receiver: so it is never full. Belongs to one worker thread.
  *
- * The rule of lanes about death holds here too, see lane.ts.
+ * The rule of handoff rings about death holds here too, see handoff.ts.
  */
-import { codeOf, Holder, homeHolder } from './holder.ts';
+import { codeOf, Holder, returnHolder } from './holder.ts';
 import { Consumer, Producer, placeAt } from './ring.ts';
 import type { Memory } from './shared.ts';
 
-/** Both ends of the home lanes of one worker. */
-export class HomeLanes {
+/** Both ends of the return rings of one worker. */
+export class ReturnRings {
   /** Workers to which the last `flush` published frames, as many as it answered. */
   readonly served: Int32Array;
   readonly #words: Int32Array;
@@ -32,20 +32,20 @@ export class HomeLanes {
     this.served = new Int32Array(queues);
     for (let other = 0; other < queues; other++) {
       const mine = other === queue;
-      const to = mine ? undefined : placeAt(layout.homeLane(queue, other), layout.homeEntries, 1);
+      const to = mine ? undefined : placeAt(layout.returnRing(queue, other), layout.returnEntries, 1);
       this.#out.push(to && new Producer(words, to));
       if (!mine) {
-        this.#in.push(new Consumer(words, placeAt(layout.homeLane(other, queue), layout.homeEntries, 1)));
+        this.#in.push(new Consumer(words, placeAt(layout.returnRing(other, queue), layout.returnEntries, 1)));
       }
     }
   }
 
-  /** Stages a frame for the worker `to`. There is always room: a lane holds all the frames of a worker. */
+  /** Stages a frame for the worker `to`. There is always room: a handoff ring holds all the frames of a worker. */
   send(index: number, to: number): void {
     const ring = this.#out[to]!;
     const staged = this.#staged[to]!;
     this.#words[ring.slot(staged)] = index << this.#shift;
-    this.#holders[index] = homeHolder(this.#from, to);
+    this.#holders[index] = returnHolder(this.#from, to);
     this.#staged[to] = staged + 1;
     this.#dirty = true;
   }
@@ -82,7 +82,7 @@ export class HomeLanes {
     for (const ring of this.#in) {
       while (ring.peek(1) === 1) {
         const holder = this.#holders[this.#words[ring.slot(0)]! >>> this.#shift]!;
-        if (codeOf(holder) === Holder.HOME) break;
+        if (codeOf(holder) === Holder.RETURN) break;
         ring.release(1);
       }
     }

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { FramePool } from '../../src/memory/frames.ts';
-import { laneHolder } from '../../src/memory/holder.ts';
-import { LaneReceiver, LaneSender } from '../../src/memory/lane.ts';
+import { HandoffReceiver, HandoffSender } from '../../src/memory/handoff.ts';
+import { handoffHolder } from '../../src/memory/holder.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { LaneKind, laneKind, lanePath } from '../../src/memory/words.ts';
+import { HandoffKind, handoffKind, handoffPath } from '../../src/memory/words.ts';
 
 const FRAMES = 4096;
 const [FROM, TO] = [0, 1];
@@ -26,7 +26,7 @@ interface Packet {
 const step = fc.record({
   what: fc.constantFrom('push', 'push', 'commit', 'take', 'take in part', 'sender dies', 'receiver dies'),
   count: fc.integer({ min: 1, max: 90 }),
-  kind: fc.constantFrom(LaneKind.PACKET, LaneKind.SEND),
+  kind: fc.constantFrom(HandoffKind.PACKET, HandoffKind.SEND),
   path: fc.constantFrom(1 as const, 2 as const),
 });
 
@@ -37,8 +37,8 @@ it('agrees with a slow model, whatever is pushed and taken, and whoever dies', (
       const { layout } = shared;
       const pools = [FROM, TO].map((queue) => new FramePool(shared, queue));
       for (const pool of pools) pool.recover([]);
-      let sender = new LaneSender(shared, pools[FROM]!, 1, FROM, TO);
-      let receiver = new LaneReceiver(shared, pools[TO]!, 1, FROM, TO);
+      let sender = new HandoffSender(shared, pools[FROM]!, 1, FROM, TO);
+      let receiver = new HandoffReceiver(shared, pools[TO]!, 1, FROM, TO);
       let staged: Packet[] = [];
       let published: Packet[] = [];
       let next = 0;
@@ -46,7 +46,7 @@ it('agrees with a slow model, whatever is pushed and taken, and whoever dies', (
 
       for (const { what, count, kind, path } of steps) {
         if (what === 'push') {
-          const room = layout.laneEntries - published.length - staged.length;
+          const room = layout.handoffEntries - published.length - staged.length;
           expect(sender.room(count)).toBe(Math.min(count, room));
           for (let i = 0; i < Math.min(count, room); i++) {
             const at = layout.frames + (next++ % FRAMES) * 2048 + 256;
@@ -58,10 +58,10 @@ it('agrees with a slow model, whatever is pushed and taken, and whoever dies', (
           expect(sender.commit()).toBe(staged.length);
           published.push(...staged.splice(0));
         } else if (what === 'sender dies') {
-          sender = new LaneSender(shared, pools[FROM]!, 1, FROM, TO);
-          staged = []; // their frames name the lane, and no entry of it does: the pool takes them back
+          sender = new HandoffSender(shared, pools[FROM]!, 1, FROM, TO);
+          staged = []; // their frames name the handoff ring, and no entry of it does: the pool takes them back
         } else if (what === 'receiver dies') {
-          receiver = new LaneReceiver(shared, pools[TO]!, 1, FROM, TO);
+          receiver = new HandoffReceiver(shared, pools[TO]!, 1, FROM, TO);
         } else {
           const most = Math.min(count, 64);
           expect(receiver.ready(most)).toBe(Math.min(most, published.length));
@@ -76,8 +76,8 @@ it('agrees with a slow model, whatever is pushed and taken, and whoever dies', (
             expect({
               offset: offset[i],
               bytes: bytes[i],
-              kind: laneKind(meta),
-              path: lanePath(meta),
+              kind: handoffKind(meta),
+              path: handoffPath(meta),
               hash: hash[i],
             }).toEqual(published[i]);
           }
@@ -86,13 +86,13 @@ it('agrees with a slow model, whatever is pushed and taken, and whoever dies', (
           for (let i = 0; i < passed; i++) pools[TO]!.give(offset[i]! - layout.frames, pools[TO]!.hand);
           published = published.slice(passed);
           if (what === 'take') receiver.release(got);
-          else receiver = new LaneReceiver(shared, pools[TO]!, 1, FROM, TO);
+          else receiver = new HandoffReceiver(shared, pools[TO]!, 1, FROM, TO);
         }
         expect([sender.staged, sender.pending()]).toEqual([staged.length, staged.length + published.length]);
         const named: number[] = [];
         sender.enumerate((address) => named.push(address));
         expect(named).toEqual(published.map((one) => one.offset - layout.frames));
-        for (const address of named) expect(pools[FROM]!.holder(address)).toBe(laneHolder(FROM, TO));
+        for (const address of named) expect(pools[FROM]!.holder(address)).toBe(handoffHolder(FROM, TO));
       }
     }),
     { numRuns: 60 },
@@ -102,10 +102,10 @@ it('agrees with a slow model, whatever is pushed and taken, and whoever dies', (
 it('says when all that was pushed before a moment was taken, whatever is pushed afterwards', () => {
   const shared = memory();
   const pools = [FROM, TO].map((queue) => new FramePool(shared, queue));
-  const sender = new LaneSender(shared, pools[FROM]!, 0, FROM, TO);
-  const receiver = new LaneReceiver(shared, pools[TO]!, 0, FROM, TO);
+  const sender = new HandoffSender(shared, pools[FROM]!, 0, FROM, TO);
+  const receiver = new HandoffReceiver(shared, pools[TO]!, 0, FROM, TO);
   const push = (frame: number): void =>
-    sender.push(shared.layout.frames + frame * 2048, 60, LaneKind.SEND, 2, 0);
+    sender.push(shared.layout.frames + frame * 2048, 60, HandoffKind.SEND, 2, 0);
   expect(sender.hasPassed(sender.cursor)).toBe(true);
   push(1);
   const { cursor } = sender;

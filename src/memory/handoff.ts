@@ -1,32 +1,32 @@
 /**
- * Lanes: what one worker hands to another, descriptors and never bytes. One sender, one receiver.
+ * Handoff rings: what one worker hands to another, descriptors and never bytes. One sender, one receiver.
  *
- * A lane leads from the worker that polled a packet to the one that owns its flow; or, for sending, to the
+ * A handoff ring leads from the worker that polled a packet to the one that owns its flow; or, for sending, to the
  * one whose path queue must be used.
  *
- * A sender may die between any two statements. Each frame says in its holder in which lane it is, and says
- * so before it is published; who takes it out of a lane gives it another holder before the entry is
- * released. So a frame whose holder names a lane and that no published entry names was never published:
+ * A sender may die between any two statements. Each frame says in its holder in which handoff ring it is, and says
+ * so before it is published; who takes it out of a handoff ring gives it another holder before the entry is
+ * released. So a frame whose holder names a handoff ring and that no published entry names was never published:
  * see `FramePool.recover`. What a receiver had passed on before it died is passed over by its successor.
  */
 import type { FramePool } from './frames.ts';
 import { REPLAY_ENTRIES } from './geometry.ts';
-import { laneHolder } from './holder.ts';
+import { handoffHolder } from './holder.ts';
 import type { PathId } from './layout.ts';
 import { Consumer, Producer, placeAt, type RingPlace } from './ring.ts';
 import type { Memory } from './shared.ts';
-import { laneMeta } from './words.ts';
+import { handoffMeta } from './words.ts';
 
 const ENTRY_WORDS = 4;
 
-/** The lane of a worker to itself is its replay lane. */
-const lanePlace = ({ layout }: Memory, port: number, from: number, to: number): RingPlace =>
+/** The handoff ring of a worker to itself is its replay ring. */
+const handoffPlace = ({ layout }: Memory, port: number, from: number, to: number): RingPlace =>
   from === to
     ? placeAt(layout.replay(port, to), REPLAY_ENTRIES, ENTRY_WORDS)
-    : placeAt(layout.lane(port, from, to), layout.laneEntries, ENTRY_WORDS);
+    : placeAt(layout.handoff(port, from, to), layout.handoffEntries, ENTRY_WORDS);
 
-/** The sending end of the lane of one port from one worker to another. Belongs to `from`'s thread. */
-export class LaneSender {
+/** The sending end of the handoff ring of one port from one worker to another. Belongs to `from`'s thread. */
+export class HandoffSender {
   readonly to: number;
   readonly #words: Int32Array;
   readonly #ring: Producer;
@@ -38,10 +38,10 @@ export class LaneSender {
   constructor(memory: Memory, pool: FramePool, port: number, from: number, to: number) {
     this.to = to;
     this.#words = memory.words;
-    this.#ring = new Producer(memory.words, lanePlace(memory, port, from, to));
+    this.#ring = new Producer(memory.words, handoffPlace(memory, port, from, to));
     this.#pool = pool;
     this.#frames = memory.layout.frames;
-    this.#holder = laneHolder(from, to);
+    this.#holder = handoffHolder(from, to);
   }
 
   get staged(): number {
@@ -60,7 +60,7 @@ export class LaneSender {
     const slot = this.#ring.slot(this.#staged);
     words[slot] = address;
     words[slot + 1] = bytes;
-    words[slot + 2] = laneMeta(kind, path);
+    words[slot + 2] = handoffMeta(kind, path);
     words[slot + 3] = hash;
     this.#pool.give(address, this.#holder);
     this.#staged++;
@@ -98,7 +98,7 @@ export class LaneSender {
 }
 
 /** The receiving end. Belongs to `to`'s thread. */
-export class LaneReceiver {
+export class HandoffReceiver {
   readonly from: number;
   readonly #words: Int32Array;
   readonly #ring: Consumer;
@@ -107,9 +107,9 @@ export class LaneReceiver {
   constructor(memory: Memory, pool: FramePool, port: number, from: number, to: number) {
     this.from = from;
     this.#words = memory.words;
-    this.#ring = new Consumer(memory.words, lanePlace(memory, port, from, to));
+    this.#ring = new Consumer(memory.words, handoffPlace(memory, port, from, to));
     this.#frames = memory.layout.frames;
-    this.#keepUnhandled(pool, laneHolder(from, to));
+    this.#keepUnhandled(pool, handoffHolder(from, to));
   }
 
   /**
@@ -144,7 +144,7 @@ export class LaneReceiver {
     return this.#ring.pending();
   }
 
-  /** Kind and path of the oldest entry, as {@link laneMeta} made it. Only if there is one. */
+  /** Kind and path of the oldest entry, as {@link handoffMeta} made it. Only if there is one. */
   get meta(): number {
     return this.#words[this.#ring.slot(0) + 2]!;
   }
