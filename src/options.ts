@@ -174,7 +174,7 @@ export interface Settings {
   readonly network: 'kernel' | 'memory' | 'loop';
 }
 
-/** Ports that can be opened together: a frame's holder has four bits for them. */
+/** Ports that can be opened together: a frame's owner has four bits for them. */
 const MOST_PORTS = 16;
 
 const LEAST_FRAMES = 4096;

@@ -238,7 +238,7 @@ export class Dispatch implements Accepting {
   takeFrame(): number {
     const pool = this.#pool;
     const address = pool.peek(0);
-    pool.give(address, pool.hand);
+    pool.setOwner(address, pool.hand);
     pool.remove(1);
     return this.#framesAt + address + HEADROOM;
   }

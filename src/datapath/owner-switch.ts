@@ -7,7 +7,7 @@
 
 import type { QueueBlock } from '../memory/blocks.ts';
 import { pathCounters } from '../memory/counters.ts';
-import { holderTag } from '../memory/holder.ts';
+import { ownerTag } from '../memory/frame-owner.ts';
 import { BURST, Path, type PathId, type QueueAddress, Reader, SLOT_PATHS } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { ownerAttached, ownerPath, ownerReclaim, pathBit } from '../memory/words.ts';
@@ -173,7 +173,7 @@ export class OwnerSwitch {
     const { memory, pool, port, queue } = this.#context;
     for (const path of SLOT_PATHS) {
       if ((paths & pathBit(path)) === 0) continue;
-      const found = pool.reclaim(holderTag(queue, port, path));
+      const found = pool.reclaim(ownerTag(queue, port, path));
       memory.doubles[pathCounters(memory, port, queue, path).txUnknown]! += found.tx;
     }
   }

@@ -13,8 +13,8 @@
  */
 
 import { pathCounters, queueCounters } from '../memory/counters.ts';
-import type { FrameHolder } from '../memory/frames.ts';
-import { codeOf, Holder, holderTag, purposeOf, tagOf } from '../memory/holder.ts';
+import { codeOf, FrameOwner, ownerTag, purposeOf, tagOf } from '../memory/frame-owner.ts';
+import type { FrameUser } from '../memory/frames.ts';
 import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import {
@@ -49,7 +49,7 @@ interface Waiting {
 export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   const { memory, pool, queue } = site;
   const orphans: Orphan[] = [];
-  const found: FrameHolder[] = [];
+  const found: FrameUser[] = [];
   const later: { port: PortQueue; address: QueueAddress }[] = [];
   const held: number[] = [];
   const unfinished: { address: QueueAddress; left: LeftQueue }[] = [];
@@ -58,7 +58,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     // Let go of, and perhaps not closed yet: the kernel may still write to its frames until the order to reclaim.
     for (const path of SLOT_PATHS) {
       if (port.acknowledged.includes(path)) continue;
-      held.push(holderTag(queue, number, path));
+      held.push(ownerTag(queue, number, path));
       const address = { port: number, queue, path };
       if (leftBehind(memory, address)) unfinished.push({ address, left: adopt(site, address) });
     }
@@ -81,7 +81,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     found,
     held,
     [...ports.flatMap(({ split }) => split?.outgoing ?? []), ...replays.map(({ outgoing }) => outgoing)],
-    (holder) => losses.add(holder),
+    (owner) => losses.add(owner),
   );
   for (const { split } of ports) split?.listen();
   for (const replay of replays) replay.listen();
@@ -107,7 +107,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     const unsent: Waiting[] = [];
     left.tx.takeBack((offset, bytes) => unsent.push({ offset, bytes }));
     // In hand: reclaim must not take these for frames the dead ring still held.
-    for (const { offset } of unsent) pool.give(offset - memory.layout.frames, pool.hand);
+    for (const { offset } of unsent) pool.setOwner(offset - memory.layout.frames, pool.hand);
     const received = pathAsSource(left);
     replay.take(received, Number.POSITIVE_INFINITY);
     // There is room, unless several workers in a row have died in the replay of what the one before had received.
@@ -212,14 +212,14 @@ class Losses {
     this.#port = port;
   }
 
-  add(holder: number): void {
-    const purpose = purposeOf(holder);
+  add(owner: number): void {
+    const purpose = purposeOf(owner);
     if (purpose === 0) {
-      if (codeOf(holder) === Holder.HANDOFF) this.#handedOver++;
+      if (codeOf(owner) === FrameOwner.HANDOFF) this.#handedOver++;
       return;
     }
-    const frames = purpose === Holder.FILL ? this.#read : this.#written;
-    frames.set(tagOf(holder), (frames.get(tagOf(holder)) ?? 0) + 1);
+    const frames = purpose === FrameOwner.FILL ? this.#read : this.#written;
+    frames.set(tagOf(owner), (frames.get(tagOf(owner)) ?? 0) + 1);
   }
 
   /** For a path whose queue keeps packets in arrays of its own, before it is attached again. */
@@ -230,7 +230,7 @@ class Losses {
     inHand: InHand | undefined,
   ): void {
     const { doubles } = memory;
-    const tag = holderTag(queue, port, path);
+    const tag = ownerTag(queue, port, path);
     const slot = memory.slot({ port, queue, path });
     const theirs = inHand?.port === port && inHand.source === path ? inHand : undefined;
     const given = theirs?.packets ?? 0;

@@ -42,8 +42,8 @@ export function claim(shim: Shim, netlink: RtNetlink, { ifindex, name }: Link): 
 
 const aliasOf = (device: string): string => `Twinpath port on ${device}, process ${process.pid}`;
 
-function busy(device: string, lock: string, holder: Link | undefined): TwinpathError {
-  const pid = /, process (\d+)$/.exec(holder?.alias ?? '')?.[1];
+function busy(device: string, lock: string, occupant: Link | undefined): TwinpathError {
+  const pid = /, process (\d+)$/.exec(occupant?.alias ?? '')?.[1];
   return new TwinpathError('ERR_DEVICE_BUSY', {
     device,
     detail: `${pid === undefined ? 'another Twinpath port' : `the port of process ${pid}`} has it`,

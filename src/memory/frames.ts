@@ -2,8 +2,8 @@
  * The frame pool of one worker, and the ledger that always adds up.
  *
  * A frame is named by its address: bytes from the start of the frames, the way the kernel's
- * descriptors name it. Free frames lie on a stack. Every frame has a holder that says to whom it was
- * given, see holder.ts. Whoever takes a frame passes it on or frees it.
+ * descriptors name it. Free frames lie on a stack. Every frame has an owner that says to whom it was
+ * given, see frame-owner.ts. Whoever takes a frame passes it on or frees it.
  *
  * Each frame is of one worker's pool for good. A packet may be handed to another worker and leave by
  * that one's path; then its frame comes back by a return ring. So `put` of a foreign frame sends it home.
@@ -14,7 +14,7 @@
  *
  * Belongs to the worker thread.
  */
-import { codeOf, Holder, handHolder, purposeOf, tagOf, tagQueue, workerOf } from './holder.ts';
+import { codeOf, FrameOwner, handOwner, purposeOf, tagOf, tagQueue, workerOf } from './frame-owner.ts';
 import { ReturnRings } from './return-rings.ts';
 import type { Memory } from './shared.ts';
 
@@ -36,8 +36,8 @@ export interface Enumerable {
 }
 
 /** A path queue, as the pool sees it. */
-export interface FrameHolder extends Enumerable {
-  /** See {@link holderTag}. */
+export interface FrameUser extends Enumerable {
+  /** See {@link ownerTag}. */
   readonly tag: number;
   /**
    * Looks at the rings that frames come by before those they leave by: one that the other side moves
@@ -60,7 +60,7 @@ export class FramePool {
   /** What a frame is given to while this worker has it in hand. */
   readonly hand: number;
   readonly #words: Int32Array;
-  readonly #holders: Uint16Array;
+  readonly #owners: Uint16Array;
   readonly #stack: number;
   readonly #countAt: number;
   readonly #hungryAt: number;
@@ -77,16 +77,16 @@ export class FramePool {
     const { frameSize, framesPerWorker, queues } = layout.geometry;
     this.total = framesPerWorker;
     this.frameSize = frameSize;
-    this.hand = handHolder(queue);
+    this.hand = handOwner(queue);
     this.#words = words;
-    this.#holders = new Uint16Array(buffer, layout.holders, queues * framesPerWorker);
+    this.#owners = new Uint16Array(buffer, layout.owners, queues * framesPerWorker);
     this.#stack = layout.poolStack(queue) >> 2;
     this.#countAt = memory.workers[queue]!.at('poolCount');
     this.#hungryAt = memory.workers[queue]!.at('hungry');
     this.#queue = queue;
     this.#first = queue * framesPerWorker;
     this.#shift = 31 - Math.clz32(frameSize);
-    this.#home = queues > 1 ? new ReturnRings(memory, this.#holders, queue) : undefined;
+    this.#home = queues > 1 ? new ReturnRings(memory, this.#owners, queue) : undefined;
     this.#count = words[this.#countAt]!;
   }
 
@@ -114,19 +114,19 @@ export class FramePool {
       return;
     }
     const count = this.#count;
-    this.#holders[index] = Holder.NONE;
+    this.#owners[index] = FrameOwner.NONE;
     this.#words[this.#stack + count] = index << this.#shift;
     this.#count = count + 1;
     this.#words[this.#countAt] = count + 1;
   }
 
   /** Notes to whom the frame goes: before it is published there. */
-  give(address: number, holder: number): void {
-    this.#holders[address >>> this.#shift] = holder;
+  setOwner(address: number, owner: number): void {
+    this.#owners[address >>> this.#shift] = owner;
   }
 
-  holder(address: number): number {
-    return this.#holders[address >>> this.#shift]!;
+  ownerOf(address: number): number {
+    return this.#owners[address >>> this.#shift]!;
   }
 
   /** Takes back the frames that other workers have sent home. */
@@ -158,32 +158,32 @@ export class FramePool {
    */
   reclaim(tag: number): { fill: number; tx: number } {
     const found = { fill: 0, tx: 0 };
-    this.#each((address, holder) => {
-      if (holder === (Holder.FILL | tag)) found.fill++;
-      else if (holder === (Holder.TX | tag)) found.tx++;
+    this.#each((address, owner) => {
+      if (owner === (FrameOwner.FILL | tag)) found.fill++;
+      else if (owner === (FrameOwner.TX | tag)) found.tx++;
       else return;
       this.put(address);
     });
     return found;
   }
 
-  /** How many frames have that holder. Looks at all: for audits only. */
-  held(holder: number): number {
+  /** How many frames have that owner. Looks at all: for audits only. */
+  countOwnedBy(owner: number): number {
     let count = 0;
     this.#each((_, other) => {
-      if (other === holder) count++;
+      if (other === owner) count++;
     });
     return count;
   }
 
   /** Frames of paths that are no longer polled and not yet reclaimed. Looks at all: for audits only. */
-  leaving(paths: readonly FrameHolder[]): { fill: number; tx: number } {
+  leaving(paths: readonly FrameUser[]): { fill: number; tx: number } {
     const polled = new Set(paths.map((path) => path.tag));
     const found = { fill: 0, tx: 0 };
-    this.#each((_, holder) => {
-      const purpose = purposeOf(holder);
-      if (purpose === 0 || tagQueue(tagOf(holder)) !== this.#queue || polled.has(tagOf(holder))) return;
-      if (purpose === Holder.FILL) found.fill++;
+    this.#each((_, owner) => {
+      const purpose = purposeOf(owner);
+      if (purpose === 0 || tagQueue(tagOf(owner)) !== this.#queue || polled.has(tagOf(owner))) return;
+      if (purpose === FrameOwner.FILL) found.fill++;
       else found.tx++;
     });
     return found;
@@ -195,9 +195,9 @@ export class FramePool {
    */
   exchanged(): { lent: number; borrowed: number } {
     const found = { lent: 0, borrowed: 0 };
-    this.#each((_, holder, own) => {
-      const here = purposeOf(holder) !== 0 && tagQueue(tagOf(holder)) === this.#queue;
-      if (own && this.#isLent(holder)) found.lent++;
+    this.#each((_, owner, own) => {
+      const here = purposeOf(owner) !== 0 && tagQueue(tagOf(owner)) === this.#queue;
+      if (own && this.#isLent(owner)) found.lent++;
       else if (!own && here) found.borrowed++;
     });
     return found;
@@ -210,13 +210,13 @@ export class FramePool {
    * @param paths the attached path queues, whose rings can be read
    * @param held tags of paths whose kernel objects live although their rings are no longer read
    * @param handoffs the handoff rings out of this worker
-   * @param lost told of each frame that was with a path or in a handoff ring and is nowhere to be found there: its holder
+   * @param lost told of each frame that was with a path or in a handoff ring and is nowhere to be found there: its owner
    */
   recover(
-    paths: readonly FrameHolder[],
+    paths: readonly FrameUser[],
     held: readonly number[] = [],
     handoffs: readonly Enumerable[] = [],
-    lost: (holder: number) => void = () => {},
+    lost: (owner: number) => void = () => {},
   ): void {
     const stacked = new Uint8Array(this.total);
     for (let i = 0; i < this.#count; i++) stacked[(this.peek(i) >>> this.#shift) - this.#first] = 1;
@@ -228,34 +228,34 @@ export class FramePool {
     const alive = new Set([...paths.map((path) => path.tag), ...held]);
     this.#home?.passOver();
     this.#count = 0;
-    this.#each((address, holder, own) => {
+    this.#each((address, owner, own) => {
       const index = address >>> this.#shift;
       if (ringed[index]) return;
-      if (purposeOf(holder) !== 0) {
-        const tag = tagOf(holder);
+      if (purposeOf(owner) !== 0) {
+        const tag = tagOf(owner);
         if (tagQueue(tag) !== this.#queue) return;
         // Inside the kernel; but on the stack it was never published.
         if (alive.has(tag) && !(own && stacked[index - this.#first])) return;
       } else {
-        const code = codeOf(holder);
-        const mine = workerOf(holder) === this.#queue;
-        if (code === Holder.NONE ? !own : !mine) return;
+        const code = codeOf(owner);
+        const mine = workerOf(owner) === this.#queue;
+        if (code === FrameOwner.NONE ? !own : !mine) return;
         if (handedOver[index]) return; // else it was put into a handoff ring and never published there
       }
-      if (!(own && stacked[index - this.#first])) lost(holder);
+      if (!(own && stacked[index - this.#first])) lost(owner);
       this.put(address);
     });
     this.#words[this.#countAt] = this.#count;
   }
 
   /** Frames found twice, on the stack or in rings. 0 at every burst boundary. */
-  duplicates(paths: readonly FrameHolder[]): number {
+  duplicates(paths: readonly FrameUser[]): number {
     let fewest = Number.POSITIVE_INFINITY;
     for (let look = 0; look < LOOKS && fewest > 0; look++) fewest = Math.min(fewest, this.#twice(paths));
     return fewest;
   }
 
-  #twice(paths: readonly FrameHolder[]): number {
+  #twice(paths: readonly FrameUser[]): number {
     const ringed = this.#ringed(paths);
     let twice = 0;
     for (const times of ringed) if (times > 1) twice++;
@@ -264,23 +264,23 @@ export class FramePool {
   }
 
   #ringed(places: readonly Enumerable[]): Uint8Array {
-    const times = new Uint8Array(this.#holders.length);
+    const times = new Uint8Array(this.#owners.length);
     for (const place of places) place.enumerate((address) => times[address >>> this.#shift]!++);
     return times;
   }
 
   /** A frame of ours that another worker has, or that is in a handoff ring. */
-  #isLent(holder: number): boolean {
-    if (purposeOf(holder) !== 0) return tagQueue(tagOf(holder)) !== this.#queue;
-    const code = codeOf(holder);
-    if (code === Holder.HAND) return workerOf(holder) !== this.#queue;
-    return code === Holder.HANDOFF || code === Holder.RETURN;
+  #isLent(owner: number): boolean {
+    if (purposeOf(owner) !== 0) return tagQueue(tagOf(owner)) !== this.#queue;
+    const code = codeOf(owner);
+    if (code === FrameOwner.HAND) return workerOf(owner) !== this.#queue;
+    return code === FrameOwner.HANDOFF || code === FrameOwner.RETURN;
   }
 
-  #each(visit: (address: number, holder: number, own: boolean) => void): void {
-    for (let index = 0; index < this.#holders.length; index++) {
+  #each(visit: (address: number, owner: number, own: boolean) => void): void {
+    for (let index = 0; index < this.#owners.length; index++) {
       const own = (index - this.#first) >>> 0 < this.total;
-      visit(index << this.#shift, this.#holders[index]!, own);
+      visit(index << this.#shift, this.#owners[index]!, own);
     }
   }
 }

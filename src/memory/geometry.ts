@@ -104,7 +104,7 @@ export interface Layout {
   readonly descriptorEntries: number;
   readonly frames: number;
   readonly framesBytes: number;
-  readonly holders: number;
+  readonly owners: number;
   worker(queue: number): number;
   queue(port: number, queue: number): number;
   slot(port: number, queue: number, path: PathId): number;
@@ -160,7 +160,7 @@ export function layOut(geometry: Geometry): Layout {
   const slots = reserve(ports * queues * SLOT_PATHS.length * PATH_BYTES);
   const bursts = reserve(queues * lines(BURST_BYTES));
   const stacks = reserve(queues * lines(framesPerWorker * 4));
-  const holders = reserve(queues * framesPerWorker * 2);
+  const owners = reserve(queues * framesPerWorker * 2);
   const tables = reserve(ports * RETA_ENTRIES);
   const macs = reserve(ports * MAC_STRIDE);
 
@@ -213,7 +213,7 @@ export function layOut(geometry: Geometry): Layout {
     ...{ descriptors, descriptorEntries },
     frames,
     framesBytes,
-    holders,
+    owners,
     worker: (queue) => workers + queue * WORKER_BYTES,
     queue: (port, queue) => blocks + (port * queues + queue) * QUEUE_BYTES,
     slot: (port, queue, path) => slots + slotNumber(port, queue, path) * PATH_BYTES,

@@ -4,14 +4,15 @@
  * A handoff ring leads from the worker that polled a packet to the one that owns its flow; or, for sending, to the
  * one whose path queue must be used.
  *
- * A sender may die between any two statements. Each frame says in its holder in which handoff ring it is, and says
- * so before it is published; who takes it out of a handoff ring gives it another holder before the entry is
- * released. So a frame whose holder names a handoff ring and that no published entry names was never published:
+ * A sender may die between any two statements. Each frame says in its owner in which handoff ring it is, and says
+ * so before it is published; who takes it out of a handoff ring gives it another owner before the entry is
+ * released. So a frame whose owner names a handoff ring and that no published entry names was never published:
  * see `FramePool.recover`. What a receiver had passed on before it died is passed over by its successor.
  */
+
+import { handoffOwner } from './frame-owner.ts';
 import type { FramePool } from './frames.ts';
 import { REPLAY_ENTRIES } from './geometry.ts';
-import { handoffHolder } from './holder.ts';
 import type { PathId } from './layout.ts';
 import { Consumer, Producer, placeAt, type RingPlace } from './ring.ts';
 import type { Memory } from './shared.ts';
@@ -32,7 +33,7 @@ export class HandoffSender {
   readonly #ring: Producer;
   readonly #pool: FramePool;
   readonly #frames: number;
-  readonly #holder: number;
+  readonly #owner: number;
   #staged = 0;
 
   constructor(memory: Memory, pool: FramePool, port: number, from: number, to: number) {
@@ -41,7 +42,7 @@ export class HandoffSender {
     this.#ring = new Producer(memory.words, handoffPlace(memory, port, from, to));
     this.#pool = pool;
     this.#frames = memory.layout.frames;
-    this.#holder = handoffHolder(from, to);
+    this.#owner = handoffOwner(from, to);
   }
 
   get staged(): number {
@@ -62,7 +63,7 @@ export class HandoffSender {
     words[slot + 1] = bytes;
     words[slot + 2] = handoffMeta(kind, path);
     words[slot + 3] = hash;
-    this.#pool.give(address, this.#holder);
+    this.#pool.setOwner(address, this.#owner);
     this.#staged++;
   }
 
@@ -109,7 +110,7 @@ export class HandoffReceiver {
     this.#words = memory.words;
     this.#ring = new Consumer(memory.words, handoffPlace(memory, port, from, to));
     this.#frames = memory.layout.frames;
-    this.#keepUnhandled(pool, handoffHolder(from, to));
+    this.#keepUnhandled(pool, handoffOwner(from, to));
   }
 
   /**
@@ -118,7 +119,7 @@ export class HandoffReceiver {
    * named twice, of which the last counts. So what is left is moved to the end. A worker that dies in this leaves
    * entries doubled.
    */
-  #keepUnhandled(pool: FramePool, holder: number): void {
+  #keepUnhandled(pool: FramePool, owner: number): void {
     const words = this.#words;
     const ring = this.#ring;
     const mask = -pool.frameSize;
@@ -127,7 +128,7 @@ export class HandoffReceiver {
     for (let i = kept - 1; i >= 0; i--) {
       const slot = ring.slot(i);
       const frame = words[slot]! & mask;
-      if (pool.holder(frame) !== holder || seen.has(frame)) continue;
+      if (pool.ownerOf(frame) !== owner || seen.has(frame)) continue;
       seen.add(frame);
       words.copyWithin(ring.slot(--kept), slot, slot + ENTRY_WORDS);
     }

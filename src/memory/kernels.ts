@@ -33,23 +33,23 @@ export interface Kernels {
     cursor: number,
     stagedAt: number,
     frames: number,
-    holders: number,
+    owners: number,
     frameShift: number,
-    holder: number,
+    owner: number,
   ): number;
   /**
-   * Gives the frames of `count` slots from `cursor` on to `holder`. In this order: the word behind the one at
-   * `stagedAt` says up to which slot, then the holders are written, the oldest first, then `stagedAt` itself.
+   * Gives the frames of `count` slots from `cursor` on to `owner`. In this order: the word behind the one at
+   * `stagedAt` says up to which slot, then the owners are written, the oldest first, then `stagedAt` itself.
    */
-  give(
+  setOwners(
     slots: number,
     mask: number,
     cursor: number,
     count: number,
     stagedAt: number,
-    holders: number,
+    owners: number,
     frameShift: number,
-    holder: number,
+    owner: number,
   ): void;
   /**
    * The one's complement sum of `count` bytes at `at`, 131072 at most, folded to 16 bits: 0 only if every byte is. An

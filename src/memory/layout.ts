@@ -14,7 +14,7 @@
  *   queue blocks    one per (port, queue): ownership (c), answer (w), counters (w)
  *   path slots      one per (port, queue, path): descriptors (c), counters (w)
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
- *   pool stacks     one per worker: free frames; one holder per frame         (w)
+ *   pool stacks     one per worker: free frames; one owner per frame         (w)
  *   redirection     one table a port: hash to queue                           (s)
  *   replay rings    packets that a dead worker had, for its successor         (w)
  *   MAC addresses   one a port                                                (c)

@@ -4,7 +4,7 @@
  *
  * The rule of handoff rings about death holds here too, see handoff.ts.
  */
-import { codeOf, Holder, returnHolder } from './holder.ts';
+import { codeOf, FrameOwner, returnOwner } from './frame-owner.ts';
 import { Consumer, Producer, placeAt } from './ring.ts';
 import type { Memory } from './shared.ts';
 
@@ -13,7 +13,7 @@ export class ReturnRings {
   /** Workers to which the last `flush` published frames, as many as it answered. */
   readonly served: Int32Array;
   readonly #words: Int32Array;
-  readonly #holders: Uint16Array;
+  readonly #owners: Uint16Array;
   readonly #shift: number;
   readonly #from: number;
   readonly #out: (Producer | undefined)[] = [];
@@ -21,11 +21,11 @@ export class ReturnRings {
   readonly #staged: Int32Array;
   #dirty = false;
 
-  constructor(memory: Memory, holders: Uint16Array, queue: number) {
+  constructor(memory: Memory, owners: Uint16Array, queue: number) {
     const { layout, words } = memory;
     const { queues, frameSize } = layout.geometry;
     this.#words = words;
-    this.#holders = holders;
+    this.#owners = owners;
     this.#shift = 31 - Math.clz32(frameSize);
     this.#from = queue;
     this.#staged = new Int32Array(queues);
@@ -45,7 +45,7 @@ export class ReturnRings {
     const ring = this.#out[to]!;
     const staged = this.#staged[to]!;
     this.#words[ring.slot(staged)] = index << this.#shift;
-    this.#holders[index] = returnHolder(this.#from, to);
+    this.#owners[index] = returnOwner(this.#from, to);
     this.#staged[to] = staged + 1;
     this.#dirty = true;
   }
@@ -77,12 +77,12 @@ export class ReturnRings {
     }
   }
 
-  /** Passes over entries that a dead worker had already freed, whose holder says so. */
+  /** Passes over entries that a dead worker had already freed, whose owner says so. */
   passOver(): void {
     for (const ring of this.#in) {
       while (ring.peek(1) === 1) {
-        const holder = this.#holders[this.#words[ring.slot(0)]! >>> this.#shift]!;
-        if (codeOf(holder) === Holder.RETURN) break;
+        const owner = this.#owners[this.#words[ring.slot(0)]! >>> this.#shift]!;
+        if (codeOf(owner) === FrameOwner.RETURN) break;
         ring.release(1);
       }
     }

@@ -5,10 +5,10 @@
  * Ring calls take and return counts, never wait and never throw; the caller decides what to drop, and counts it. All of
  * it belongs to the worker thread of the queue.
  */
-import type { FrameHolder, PathLedger } from '../memory/frames.ts';
+import type { FrameUser, PathLedger } from '../memory/frames.ts';
 import type { PathId } from '../memory/layout.ts';
 
-export interface PathQueue extends FrameHolder {
+export interface PathQueue extends FrameUser {
   readonly path: PathId;
   /** What poll(2) wakes on when packets are there; -1 if nothing does; {@link NO_ARRIVALS} if none ever are. */
   readonly fd: number;
@@ -91,7 +91,7 @@ export interface Transmitter {
 export const SETTLE_NANOS = 1e9;
 
 /** The rest of a path queue whose worker died, and that no other thread can go on with: it is read out, and detached. */
-export interface LeftQueue extends FrameHolder {
+export interface LeftQueue extends FrameUser {
   readonly path: PathId;
   readonly rx: Pick<Receiver, 'ready' | 'receive' | 'release'>;
   readonly tx: Pick<Transmitter, 'takeBack'>;

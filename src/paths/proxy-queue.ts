@@ -6,9 +6,9 @@
  */
 import type { QueueBlock } from '../memory/blocks.ts';
 import { queueCounters } from '../memory/counters.ts';
+import { ownerTag } from '../memory/frame-owner.ts';
 import type { PathLedger } from '../memory/frames.ts';
 import type { HandoffSender } from '../memory/handoff.ts';
-import { holderTag } from '../memory/holder.ts';
 import type { PathId, QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { HandoffKind } from '../memory/words.ts';
@@ -42,7 +42,7 @@ export class ProxyQueue implements PathQueue, Receiver, Transmitter {
   /** @param server queue whose worker sends */
   constructor(memory: Memory, { port, queue, path }: QueueAddress, handoffs: HandoffRings, server: number) {
     this.path = path;
-    this.tag = holderTag(queue, port, path);
+    this.tag = ownerTag(queue, port, path);
     this.#handoffs = handoffs;
     this.#handoff = handoffs.handoffs[server]!;
     this.#server = memory.queue(port, server);

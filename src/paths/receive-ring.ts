@@ -89,10 +89,10 @@ export class ReceiveRing implements Receiver {
    * are handled: so it is moved to the end. A worker that dies in this leaves entries doubled, of which the last one
    * counts.
    *
-   * @param holder of the frames that lie in the ring
+   * @param owner of the frames that lie in the ring
    * @param again whether frames that were dealt with may lie behind those, or among them, once more
    */
-  keepUnhandled(pool: FramePool, holder: number, again = false): void {
+  keepUnhandled(pool: FramePool, owner: number, again = false): void {
     const words = this.#words;
     const { ring } = this;
     const mask = -pool.frameSize;
@@ -104,7 +104,7 @@ export class ReceiveRing implements Receiver {
     for (let i = taken - 1; i >= 0; i--) {
       const slot = ring.slot(i);
       const frame = words[slot]! & mask;
-      if (pool.holder(frame) !== holder || seen.has(frame)) continue;
+      if (pool.ownerOf(frame) !== owner || seen.has(frame)) continue;
       seen.add(frame);
       words.copyWithin(ring.slot(--kept), slot, slot + 4);
     }

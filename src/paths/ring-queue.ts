@@ -2,8 +2,9 @@
  * A path queue over four rings of AF_XDP's shape, whose other end is a thread: the memory path. It takes what is in the
  * transmit ring by itself. af-xdp/transmit.ts has what is more to it where the other end is a kernel.
  */
+
+import { FrameOwner, ownerTag } from '../memory/frame-owner.ts';
 import type { FramePool, PathLedger } from '../memory/frames.ts';
-import { Holder, holderTag } from '../memory/holder.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { type PathId, type QueueAddress, Ring } from '../memory/layout.ts';
 import { ringPlace } from '../memory/requests.ts';
@@ -106,14 +107,14 @@ export class RingTransmitter extends TransmitRing implements Transmitter {
 
   protected passOverCompleted(): void {
     while (this.completion.peek(1) === 1) {
-      if (this.pool.holder(this.words[this.completion.slot(0)]!) === this.holder) break;
+      if (this.pool.ownerOf(this.words[this.completion.slot(0)]!) === this.owner) break;
       this.completion.release(1);
     }
   }
 
   protected passOverSent(): void {
     const isHeld = (): boolean =>
-      this.pool.holder(this.words[this.ring.slotAt(this.firstUnsent)]!) === this.holder;
+      this.pool.ownerOf(this.words[this.ring.slotAt(this.firstUnsent)]!) === this.owner;
     while (this.unsent() > 0 && !isHeld()) this.passOver();
   }
 
@@ -150,7 +151,7 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
   constructor(memory: Memory, pool: FramePool, address: QueueAddress, tx: Tx, kernels = kernelsOf(memory)) {
     const { words } = memory;
     this.path = address.path;
-    this.tag = holderTag(address.queue, address.port, address.path);
+    this.tag = ownerTag(address.queue, address.port, address.path);
     this.fd = memory.slot(address).fd;
     this.rx = new ReceiveRing(memory, address, Ring.RX, kernels);
     this.tx = tx;
@@ -159,7 +160,7 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
     this.#words = words;
     this.#pool = pool;
     tx.recover();
-    this.rx.keepUnhandled(pool, Holder.FILL | this.tag);
+    this.rx.keepUnhandled(pool, FrameOwner.FILL | this.tag);
   }
 
   refill(): void {
@@ -175,7 +176,7 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
       const slot = this.fill.slot(i);
       words[slot] = address;
       words[slot + 1] = 0;
-      pool.give(address, Holder.FILL | this.tag);
+      pool.setOwner(address, FrameOwner.FILL | this.tag);
     }
     this.fill.commit(count);
     pool.remove(count);

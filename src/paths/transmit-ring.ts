@@ -10,8 +10,8 @@
  * Belongs to the worker thread.
  */
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
+import { FrameOwner, ownerTag } from '../memory/frame-owner.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { Holder, holderTag } from '../memory/holder.ts';
 import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { type QueueAddress, Ring } from '../memory/layout.ts';
 import { ringPlace } from '../memory/requests.ts';
@@ -31,10 +31,10 @@ export class TransmitRing {
   protected readonly pool: FramePool;
   readonly #kernels: Kernels;
   protected readonly frames: number;
-  readonly #holders: number;
+  readonly #owners: number;
   readonly #frameShift: number;
   /** Of the frames in the ring. */
-  protected readonly holder: number;
+  protected readonly owner: number;
   readonly #stagedAt: number;
   readonly #givingAt: number;
   #staged = 0;
@@ -53,9 +53,9 @@ export class TransmitRing {
     this.pool = pool;
     this.#kernels = kernels;
     this.frames = layout.frames;
-    this.#holders = layout.holders;
+    this.#owners = layout.owners;
     this.#frameShift = 31 - Math.clz32(layout.geometry.frameSize);
-    this.holder = Holder.TX | holderTag(queue, port, path);
+    this.owner = FrameOwner.TX | ownerTag(queue, port, path);
     this.#stagedAt = memory.slot(address).at('staged');
     this.#givingAt = memory.slot(address).at('giving');
   }
@@ -88,7 +88,7 @@ export class TransmitRing {
     this.#stagedBytes += bytes;
     const cursor = this.end;
     words[this.#givingAt] = cursor;
-    this.pool.give(address, this.holder);
+    this.pool.setOwner(address, this.owner);
     words[this.#stagedAt] = cursor;
   }
 
@@ -110,9 +110,9 @@ export class TransmitRing {
       this.end,
       this.#stagedAt << 2,
       this.frames,
-      this.#holders,
+      this.#owners,
       this.#frameShift,
-      this.holder,
+      this.owner,
     );
     const count = packed & 0xff;
     this.#staged += count;
@@ -124,15 +124,15 @@ export class TransmitRing {
   stage(count: number, bytes: number): void {
     if (count === 0) return;
     const { ring } = this;
-    this.#kernels.give(
+    this.#kernels.setOwners(
       ring.slotsAt,
       ring.mask,
       this.end,
       count,
       this.#stagedAt << 2,
-      this.#holders,
+      this.#owners,
       this.#frameShift,
-      this.holder,
+      this.owner,
     );
     this.#staged += count;
     this.#stagedBytes += bytes;
@@ -205,6 +205,6 @@ export class TransmitRing {
   }
 
   #isGiven(slot: number): boolean {
-    return this.pool.holder(this.words[slot]!) === this.holder;
+    return this.pool.ownerOf(this.words[slot]!) === this.owner;
   }
 }

@@ -216,11 +216,11 @@ async function expectExact(peer: Peer, namespace: string, port: number): Promise
 }
 
 it.skipIf(process.getuid?.() !== 0).each([
-  { holder: 'the machine itself', behind: false, path: 'synthetic' },
-  { holder: 'the machine itself', behind: false, path: 'vf' },
-  { holder: 'a host that the machine forwards to', behind: true, path: 'synthetic' },
-  { holder: 'a host that the machine forwards to', behind: true, path: 'vf' },
-] as const)('$holder acknowledges exactly what came undamaged by the $path path', async (scenario) => {
+  { owner: 'the machine itself', behind: false, path: 'synthetic' },
+  { owner: 'the machine itself', behind: false, path: 'vf' },
+  { owner: 'a host that the machine forwards to', behind: true, path: 'synthetic' },
+  { owner: 'a host that the machine forwards to', behind: true, path: 'vf' },
+] as const)('$owner acknowledges exactly what came undamaged by the $path path', async (scenario) => {
   const lab = await buildLab({ queues: 1 });
   const namespace = scenario.behind ? innerHost(lab) : lab.guest;
   const peer = new Peer(lab);

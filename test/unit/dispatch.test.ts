@@ -99,7 +99,7 @@ it('every packet goes one way or is in one counter, whatever the verdicts, and h
         packets.forEach(({ bytes }, i) => {
           burst.offset[i] = layout.frames + (FRAMES - 1 - i) * 2048 + HEADROOM;
           burst.bytes[i] = bytes;
-          pool.give(pool.peek(0), pool.hand);
+          pool.setOwner(pool.peek(0), pool.hand);
           pool.remove(1);
         });
         const taken = new Set(packets.map((_, i) => FRAMES - 1 - i));

@@ -143,7 +143,7 @@ class Life {
   *make(bits: number): Iterator<undefined> {
     if (this.pool.count === 0) return;
     const address = this.pool.peek(0);
-    this.pool.give(address, this.pool.hand);
+    this.pool.setOwner(address, this.pool.hand);
     yield;
     this.pool.remove(1);
     yield;

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type FrameHolder, FramePool } from '../../src/memory/frames.ts';
-import { Holder, holderTag } from '../../src/memory/holder.ts';
+import { FrameOwner, ownerTag } from '../../src/memory/frame-owner.ts';
+import { FramePool, type FrameUser } from '../../src/memory/frames.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 const FRAMES = 64;
 const FRAME_SIZE = 2048;
-const [ALIVE, DEAD] = [holderTag(0, 0, 1), holderTag(0, 1, 2)];
+const [ALIVE, DEAD] = [ownerTag(0, 0, 1), ownerTag(0, 1, 2)];
 
 function memory(queues = 1): Memory {
   return Memory.create({
@@ -24,7 +24,7 @@ const stacked = (pool: FramePool): number[] => Array.from({ length: pool.count }
 const address = (frame: number): number => frame * FRAME_SIZE;
 
 /** A path whose rings hold these frames. */
-const rings = (tag: number, frames: readonly number[]): FrameHolder => ({
+const rings = (tag: number, frames: readonly number[]): FrameUser => ({
   tag,
   enumerate(visit) {
     for (const frame of frames) visit(address(frame));
@@ -47,11 +47,11 @@ it('keeps to its own queue', () => {
 it('frees a frame by any address in it', () => {
   const pool = fresh();
   const top = pool.peek(0);
-  pool.give(top + 300, Holder.HAND);
+  pool.setOwner(top + 300, FrameOwner.HAND);
   pool.remove(1);
   pool.put(top + FRAME_SIZE - 1);
   expect(pool.peek(0)).toBe(top);
-  expect(pool.holder(top + 5)).toBe(Holder.NONE);
+  expect(pool.ownerOf(top + 5)).toBe(FrameOwner.NONE);
 });
 
 it('is found as it was left by the next worker', () => {
@@ -70,12 +70,12 @@ it('agrees with a slow model, whatever is taken, given and freed in whatever ord
     fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
       const pool = fresh();
       const free = stacked(pool).reverse();
-      const away: { frame: number; holder: number }[] = [];
+      const away: { frame: number; owner: number }[] = [];
       for (const { what, which } of steps) {
         if (what === 'reclaim') {
-          const mine = away.filter(({ holder }) => holder !== Holder.HAND);
+          const mine = away.filter(({ owner }) => owner !== FrameOwner.HAND);
           const found = pool.reclaim(ALIVE);
-          const fill = mine.filter(({ holder }) => holder & Holder.FILL).length;
+          const fill = mine.filter(({ owner }) => owner & FrameOwner.FILL).length;
           expect(found).toEqual({ fill, tx: mine.length - fill });
           free.push(...mine.map(({ frame }) => frame).sort((a, b) => a - b));
           for (const one of mine) away.splice(away.indexOf(one), 1);
@@ -87,13 +87,14 @@ it('agrees with a slow model, whatever is taken, given and freed in whatever ord
         } else if (free.length > 0) {
           const frame = free.pop()!;
           expect(pool.peek(0)).toBe(frame);
-          const holder = what === 'hand' ? Holder.HAND : (what === 'fill' ? Holder.FILL : Holder.TX) | ALIVE;
-          pool.give(frame, holder);
+          const owner =
+            what === 'hand' ? FrameOwner.HAND : (what === 'fill' ? FrameOwner.FILL : FrameOwner.TX) | ALIVE;
+          pool.setOwner(frame, owner);
           pool.remove(1);
-          away.push({ frame, holder });
+          away.push({ frame, owner });
         }
         expect(stacked(pool)).toEqual([...free].reverse());
-        for (const { frame, holder } of away) expect(pool.holder(frame)).toBe(holder);
+        for (const { frame, owner } of away) expect(pool.ownerOf(frame)).toBe(owner);
       }
     }),
     { numRuns: 60 },
@@ -101,12 +102,18 @@ it('agrees with a slow model, whatever is taken, given and freed in whatever ord
 });
 
 describe('after a death', () => {
-  const holders = [Holder.NONE, Holder.HAND, Holder.FILL | ALIVE, Holder.TX | ALIVE, Holder.FILL | DEAD];
+  const owners = [
+    FrameOwner.NONE,
+    FrameOwner.HAND,
+    FrameOwner.FILL | ALIVE,
+    FrameOwner.TX | ALIVE,
+    FrameOwner.FILL | DEAD,
+  ];
   /** Where a frame was when the worker died; on the stack and in a ring at once is what a death leaves. */
   const place = fc.record({
     stacked: fc.boolean(),
     ringed: fc.boolean(),
-    holder: fc.constantFrom(...holders, Holder.TX | DEAD),
+    owner: fc.constantFrom(...owners, FrameOwner.TX | DEAD),
   });
 
   it('every frame is in exactly one place again', () => {
@@ -114,9 +121,9 @@ describe('after a death', () => {
       fc.property(fc.array(place, { minLength: FRAMES, maxLength: FRAMES }), fc.boolean(), (places, held) => {
         const shared = memory();
         const left = new FramePool(shared, 0);
-        places.forEach(({ stacked: on, holder }, frame) => {
+        places.forEach(({ stacked: on, owner }, frame) => {
           if (on) left.put(address(frame));
-          left.give(address(frame), holder);
+          left.setOwner(address(frame), owner);
         });
         const inRings = places.flatMap(({ ringed }, frame) => (ringed ? [frame] : []));
         const path = rings(ALIVE, inRings);
@@ -126,12 +133,12 @@ describe('after a death', () => {
         expect(pool.duplicates([path])).toBe(0);
         const free = new Set(stacked(pool).map((at) => at / FRAME_SIZE));
         expect(free.size).toBe(pool.count);
-        places.forEach(({ stacked: on, ringed, holder }, frame) => {
-          const purpose = holder & (Holder.FILL | Holder.TX);
-          const inKernel = purpose !== 0 && !on && (held || (holder & ~purpose) === ALIVE);
+        places.forEach(({ stacked: on, ringed, owner }, frame) => {
+          const purpose = owner & (FrameOwner.FILL | FrameOwner.TX);
+          const inKernel = purpose !== 0 && !on && (held || (owner & ~purpose) === ALIVE);
           expect(free.has(frame), `frame ${frame}`).toBe(!ringed && !inKernel);
         });
-        for (const frame of free) expect(pool.holder(address(frame))).toBe(Holder.NONE);
+        for (const frame of free) expect(pool.ownerOf(address(frame))).toBe(FrameOwner.NONE);
       }),
       { numRuns: 200 },
     );
@@ -140,7 +147,8 @@ describe('after a death', () => {
   it('frames that a closing path still held come home with the order to reclaim', () => {
     const shared = memory();
     const left = fresh(shared);
-    for (let i = 0; i < 10; i++) left.give(left.peek(i), (i < 7 ? Holder.FILL : Holder.TX) | DEAD);
+    for (let i = 0; i < 10; i++)
+      left.setOwner(left.peek(i), (i < 7 ? FrameOwner.FILL : FrameOwner.TX) | DEAD);
     left.remove(10);
     const pool = new FramePool(shared, 0);
     pool.recover([], [DEAD]);

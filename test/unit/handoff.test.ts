@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { handoffOwner } from '../../src/memory/frame-owner.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../../src/memory/handoff.ts';
-import { handoffHolder } from '../../src/memory/holder.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { HandoffKind, handoffKind, handoffPath } from '../../src/memory/words.ts';
 
@@ -83,7 +83,7 @@ it('agrees with a slow model, whatever is pushed and taken, and whoever dies', (
           }
           // Passed on one after the other; who dies in the middle has passed on the first few.
           const passed = what === 'take' ? got : Math.floor(got / 2);
-          for (let i = 0; i < passed; i++) pools[TO]!.give(offset[i]! - layout.frames, pools[TO]!.hand);
+          for (let i = 0; i < passed; i++) pools[TO]!.setOwner(offset[i]! - layout.frames, pools[TO]!.hand);
           published = published.slice(passed);
           if (what === 'take') receiver.release(got);
           else receiver = new HandoffReceiver(shared, pools[TO]!, 1, FROM, TO);
@@ -92,7 +92,7 @@ it('agrees with a slow model, whatever is pushed and taken, and whoever dies', (
         const named: number[] = [];
         sender.enumerate((address) => named.push(address));
         expect(named).toEqual(published.map((one) => one.offset - layout.frames));
-        for (const address of named) expect(pools[FROM]!.holder(address)).toBe(handoffHolder(FROM, TO));
+        for (const address of named) expect(pools[FROM]!.ownerOf(address)).toBe(handoffOwner(FROM, TO));
       }
     }),
     { numRuns: 60 },

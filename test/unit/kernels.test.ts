@@ -87,7 +87,7 @@ it('receive: offsets and lengths of the packets at the cursor, around the end of
   );
 });
 
-it('stage: slots, holders and the cursor, up to the first packet that is not to be sent', () => {
+it('stage: slots, owners and the cursor, up to the first packet that is not to be sent', () => {
   const packet = fc.tuple(fc.nat(FRAMES - 1), fc.nat(2047), length, verdict);
   fc.assert(
     fc.property(
@@ -97,7 +97,7 @@ it('stage: slots, holders and the cursor, up to the first packet that is not to 
       fc.nat(BURST - 1),
       fc.nat(BURST),
       fc.nat(0xffff),
-      (packets, entries, cursor, from, room, holder) => {
+      (packets, entries, cursor, from, room, owner) => {
         for (const { words, bytes } of both) {
           packets.forEach(([frame, at, length, verdict], i) => {
             words[((burst + BurstArray.offset) >> 2) + i] = layout.frames + frame * 2048 + at;
@@ -109,7 +109,7 @@ it('stage: slots, holders and the cursor, up to the first packet that is not to 
         const [staged, expected] = kernels.map((one) =>
           one.stage(
             ...([burst, from, to, LONGEST, slots, entries - 1, cursor, stagedAt] as const),
-            ...([layout.frames, layout.holders, FRAME_SHIFT, holder] as const),
+            ...([layout.frames, layout.owners, FRAME_SHIFT, owner] as const),
           ),
         );
         expect(staged).toBe(expected);
@@ -120,7 +120,7 @@ it('stage: slots, holders and the cursor, up to the first packet that is not to 
   );
 });
 
-it('give: every frame of the slots has its holder, and the cursors say so', () => {
+it('give: every frame of the slots has its owner, and the cursors say so', () => {
   fc.assert(
     fc.property(
       fc.array(fc.nat(FRAMES * 2048 - 1), { minLength: 64, maxLength: 64 }),
@@ -128,7 +128,7 @@ it('give: every frame of the slots has its holder, and the cursors say so', () =
       cursor,
       fc.nat(64),
       fc.nat(0xffff),
-      (addresses, entries, cursor, wanted, holder) => {
+      (addresses, entries, cursor, wanted, owner) => {
         for (const { words } of both) {
           addresses.forEach((address, i) => {
             words[(slots >> 2) + 4 * i] = address;
@@ -136,7 +136,7 @@ it('give: every frame of the slots has its holder, and the cursors say so', () =
         }
         for (const one of kernels) {
           const count = Math.min(wanted, entries);
-          one.give(slots, entries - 1, cursor, count, stagedAt, layout.holders, FRAME_SHIFT, holder);
+          one.setOwners(slots, entries - 1, cursor, count, stagedAt, layout.owners, FRAME_SHIFT, owner);
         }
         same();
       },

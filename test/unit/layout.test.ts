@@ -54,7 +54,7 @@ function sections(geometry: Geometry): [number, number][] {
     [layout.control, layout.control + geometry.pageSize],
     [layout.journalHead, layout.journalHead + LINE],
     [layout.journal, layout.journal + JOURNAL_RECORDS * layout.journalRecordBytes],
-    [layout.holders, layout.holders + 2 * queues * framesPerWorker],
+    [layout.owners, layout.owners + 2 * queues * framesPerWorker],
     [layout.frames, layout.frames + layout.framesBytes],
   ];
   const add = (start: number, bytes: number): void => void found.push([start, start + bytes]);

@@ -118,7 +118,7 @@ class Tap {
       const count = left.rx.receive(this.#offset, this.#bytes, BURST);
       found.push(...this.#read(count));
       kept.push(...Array.from(this.#offset.subarray(0, count), (at) => at - memory.layout.frames));
-      for (const address of kept) this.pool.give(address, this.pool.hand);
+      for (const address of kept) this.pool.setOwner(address, this.pool.hand);
       left.rx.release();
     }
     left.detach();
@@ -219,7 +219,7 @@ describe.each(KINDS)('a packet longer than a frame, by %s', (kind) => {
     const kept: number[] = [];
     while (tap.pool.count > 6) {
       kept.push(tap.pool.peek(0));
-      tap.pool.give(tap.pool.peek(0), tap.pool.hand);
+      tap.pool.setOwner(tap.pool.peek(0), tap.pool.hand);
       tap.pool.remove(1);
     }
     tap.give(frameOf(whole));

@@ -316,7 +316,7 @@ it('gives back what was staged and never flushed as well, when the path goes', (
   pool.recover([queue]);
   const take = (): number => {
     const address = pool.peek(0);
-    pool.give(address, pool.hand);
+    pool.setOwner(address, pool.hand);
     pool.remove(1);
     return shared.layout.frames + address + HEADROOM;
   };

@@ -168,7 +168,7 @@ class Workshop {
     const { layout } = this.memory;
     const queues = Array.from({ length: QUEUES }, (_, queue) => queue);
     const regions: [string, number, number][] = [
-      ['holders', layout.holders, QUEUES * FRAMES * 2],
+      ['owners', layout.owners, QUEUES * FRAMES * 2],
       ['delivery bell', layout.deliveryBell(0), LINE],
       ['redirection', layout.redirection(0), RETA_ENTRIES],
       ['frames', layout.frames, layout.framesBytes],
@@ -207,5 +207,5 @@ it('no line is written by two workers that keep their packets, but the bell of w
 // What holds a frame is written by whoever has it; the frames of one worker have their words side by side.
 it('workers that hand packets over share beside it who holds their frames, and the inbox that says so', () => {
   const workshop = play((_, i) => i % QUEUES);
-  expect(workshop.shared()).toEqual(['delivery bell', 'holders', 'inbox']);
+  expect(workshop.shared()).toEqual(['delivery bell', 'owners', 'inbox']);
 });

@@ -149,7 +149,7 @@ class Life {
     const { queue, memory, pool } = this;
     for (let i = 0; i < count && pool.count > 0 && queue.tx.room(1) === 1; i++) {
       const address = pool.peek(0);
-      pool.give(address, pool.hand);
+      pool.setOwner(address, pool.hand);
       pool.remove(1);
       const at = memory.layout.frames + address + HEADROOM;
       const number = this.#made++;
@@ -181,7 +181,7 @@ class Life {
     const { readNoted, writeNoted } = shim;
     Object.assign(this.shim, { readNoted: mortal(readNoted), writeNoted: mortal(writeNoted) });
     pool.put = mortal(pool.put.bind(pool));
-    pool.give = mortal(pool.give.bind(pool));
+    pool.setOwner = mortal(pool.setOwner.bind(pool));
     pool.remove = mortal(pool.remove.bind(pool));
     try {
       work();
@@ -207,7 +207,8 @@ class Life {
       for (let i = 0; i < count; i++) received.push({ at: this.#offset[i]!, bytes: this.#bytes[i]! });
       left.rx.release();
     }
-    for (const { at } of [...unsent, ...received]) this.pool.give(at - memory.layout.frames, this.pool.hand);
+    for (const { at } of [...unsent, ...received])
+      this.pool.setOwner(at - memory.layout.frames, this.pool.hand);
     left.detach();
     this.unknown += this.pool.reclaim(left.tag).tx;
     this.#open();
@@ -366,7 +367,7 @@ describe('a tap queue over io_uring', () => {
     const taken: number[] = [];
     while (pool.count > 0) {
       taken.push(pool.peek(0));
-      pool.give(taken.at(-1)!, pool.hand);
+      pool.setOwner(taken.at(-1)!, pool.hand);
       pool.remove(1);
     }
     life.give(3);

@@ -74,7 +74,7 @@ export function receive(burst: usize, slots: usize, mask: u32, cursor: u32, coun
 export function stage(
   burst: usize, from: i32, to: i32, longest: u32,
   slots: usize, mask: u32, cursor: u32, stagedAt: usize,
-  frames: u32, holders: usize, frameShift: u32, holder: u32,
+  frames: u32, owners: usize, frameShift: u32, owner: u32,
 ): i32 {
   const base = i32x4.splat(<i32>frames);
   const shortest = i32x4.splat(<i32>SHORTEST);
@@ -119,14 +119,14 @@ export function stage(
     i++;
     at++;
   }
-  give(slots, mask, cursor, at - cursor, stagedAt, holders, frameShift, holder);
+  setOwners(slots, mask, cursor, at - cursor, stagedAt, owners, frameShift, owner);
   total += i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) +
     i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
   return (total << 8) | (i - from);
 }
 
-export function give(
-  slots: usize, mask: u32, cursor: u32, count: u32, stagedAt: usize, holders: usize, frameShift: u32, holder: u32,
+export function setOwners(
+  slots: usize, mask: u32, cursor: u32, count: u32, stagedAt: usize, owners: usize, frameShift: u32, owner: u32,
 ): void {
   const end = cursor + count;
   store<u32>(stagedAt, end, GIVING);
@@ -138,17 +138,17 @@ export function give(
     const last = slot + (<usize>some << DESCRIPTOR);
     const eights = slot + (<usize>(some & ~7) << DESCRIPTOR);
     while (slot != eights) {
-      hold(slot, holders, frameShift, holder);
-      hold(slot + 16, holders, frameShift, holder);
-      hold(slot + 32, holders, frameShift, holder);
-      hold(slot + 48, holders, frameShift, holder);
-      hold(slot + 64, holders, frameShift, holder);
-      hold(slot + 80, holders, frameShift, holder);
-      hold(slot + 96, holders, frameShift, holder);
-      hold(slot + 112, holders, frameShift, holder);
+      hold(slot, owners, frameShift, owner);
+      hold(slot + 16, owners, frameShift, owner);
+      hold(slot + 32, owners, frameShift, owner);
+      hold(slot + 48, owners, frameShift, owner);
+      hold(slot + 64, owners, frameShift, owner);
+      hold(slot + 80, owners, frameShift, owner);
+      hold(slot + 96, owners, frameShift, owner);
+      hold(slot + 112, owners, frameShift, owner);
       slot += 128;
     }
-    for (; slot != last; slot += 16) hold(slot, holders, frameShift, holder);
+    for (; slot != last; slot += 16) hold(slot, owners, frameShift, owner);
     at += some;
   }
   store<u32>(stagedAt, end);
@@ -191,6 +191,6 @@ function folded(sums: v128): v128 {
 
 // @ts-ignore: decorator
 @inline
-function hold(slot: usize, holders: usize, frameShift: u32, holder: u32): void {
-  store<u16>(holders + (<usize>(load<u32>(slot) >>> frameShift) << 1), <u16>holder);
+function hold(slot: usize, owners: usize, frameShift: u32, owner: u32): void {
+  store<u16>(owners + (<usize>(load<u32>(slot) >>> frameShift) << 1), <u16>owner);
 }

@@ -483,12 +483,12 @@ export class AfXdpDevice implements PathDevice {
     }
   }
 
-  /** @param holder where the program is that stands in the way */
-  #busy(detail: string, holder = this.#link.name): never {
+  /** @param owner where the program is that stands in the way */
+  #busy(detail: string, owner = this.#link.name): never {
     throw new TwinpathError('ERR_DEVICE_BUSY', {
       device: this.#link.name,
       detail,
-      hint: `Stop the program that uses it, or detach it: ip link set ${holder} xdp off.`,
+      hint: `Stop the program that uses it, or detach it: ip link set ${owner} xdp off.`,
     });
   }
 

@@ -174,7 +174,7 @@ export class XskTransmitter extends RingTransmitter {
   }
 
   override get inFlight(): number {
-    return this.#recall === undefined ? super.inFlight : this.pool.held(this.holder);
+    return this.#recall === undefined ? super.inFlight : this.pool.countOwnedBy(this.owner);
   }
 
   override get completing(): number {
@@ -374,7 +374,7 @@ export class XskTransmitter extends RingTransmitter {
     words[slot + 1] = 0;
     words[slot + 2] = length;
     words[slot + 3] = 0;
-    pool.give(home, this.holder);
+    pool.setOwner(home, this.owner);
     this.mark(tx.cursor + 1);
     tx.commit(1);
     pool.remove(1);
@@ -407,7 +407,7 @@ export class XskTransmitter extends RingTransmitter {
       this.#bytes.set(packet, this.frames + home);
       words[slot] = home;
       recall.prepend();
-      pool.give(home, this.holder);
+      pool.setOwner(home, this.owner);
       pool.remove(1);
       this.doubles[this.counter.txRetried]!++;
       this.doubles[this.counter.txPosted]!++;

@@ -14,9 +14,9 @@ import type { Shim } from '../../kernel/shim.ts';
 import { addressOf } from '../../kernel/shim.ts';
 import { SPAN_BYTES } from '../../memory/abi.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
+import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
 import { HOST_BUFFER_BYTES, HOST_BUFFERS } from '../../memory/geometry.ts';
-import { Holder, holderTag } from '../../memory/holder.ts';
 import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { BurstArray } from '../../memory/wasm-abi.ts';
@@ -73,7 +73,7 @@ export class HostQueue implements PathQueue, Receiver, Transmitter {
     const { port, queue, path } = address;
     const { layout, words, bytes, doubles, buffer } = memory;
     this.path = path;
-    this.tag = holderTag(queue, port, path);
+    this.tag = ownerTag(queue, port, path);
     const slot = memory.slot(address);
     this.#writeFd = slot.fd;
     this.#inline = slot.inline === 1;
@@ -134,7 +134,7 @@ export class HostQueue implements PathQueue, Receiver, Transmitter {
   push(offset: number, bytes: number): void {
     this.#coalescer.add(offset, bytes, 0);
     const address = offset - this.#frames;
-    this.#pool.give(address, Holder.TX | this.tag);
+    this.#pool.setOwner(address, FrameOwner.TX | this.tag);
     this.#staged[this.#gathered++] = address;
     this.#doubles[this.#counter.txBytes]! += bytes;
   }

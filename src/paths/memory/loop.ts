@@ -7,8 +7,8 @@
  * death an entry counts only if its frame is still the path's and lies nowhere behind it in the ring.
  */
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
+import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
-import { Holder, holderTag } from '../../memory/holder.ts';
 import { kernelsOf } from '../../memory/kernels.ts';
 import { Driver, type PathId, type QueueAddress, Reader, Ring } from '../../memory/layout.ts';
 import { layOwnRings } from '../../memory/requests.ts';
@@ -58,13 +58,13 @@ export class LoopQueue implements PathQueue {
   constructor(memory: Memory, pool: FramePool, address: QueueAddress, kernels = kernelsOf(memory)) {
     const { port, queue, path } = address;
     this.path = path;
-    this.tag = holderTag(queue, port, path);
+    this.tag = ownerTag(queue, port, path);
     this.#words = memory.words;
     this.#mask = -pool.frameSize;
     this.tx = new LoopTransmitter(memory, pool, address, kernels);
     this.tx.recover();
     this.rx = new ReceiveRing(memory, address, Ring.TX, kernels);
-    this.rx.keepUnhandled(pool, Holder.TX | this.tag, true);
+    this.rx.keepUnhandled(pool, FrameOwner.TX | this.tag, true);
     this.turn = new Turn(memory, address, this.rx, this.tx);
   }
 

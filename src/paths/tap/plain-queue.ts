@@ -13,8 +13,8 @@ import type { Shim } from '../../kernel/shim.ts';
 import { addressOf } from '../../kernel/shim.ts';
 import { SPAN_BYTES } from '../../memory/abi.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
+import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
-import { Holder, holderTag } from '../../memory/holder.ts';
 import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathQueue, Receiver, Transmitter } from '../path.ts';
@@ -62,7 +62,7 @@ export class PlainQueue implements PathQueue, Receiver, Transmitter {
     const { layout, bytes, doubles } = memory;
     const { port, queue, path } = address;
     this.path = path;
-    this.tag = holderTag(queue, port, path);
+    this.tag = ownerTag(queue, port, path);
     this.fd = memory.slot(address).fd;
     this.#shim = shim;
     this.#doubles = doubles;
@@ -95,7 +95,7 @@ export class PlainQueue implements PathQueue, Receiver, Transmitter {
       this.#doubles[this.#counter.rxErrors]!++;
       return 0;
     }
-    for (let i = 0; i < count; i++) this.#pool.give(reads[i]!, Holder.FILL | this.tag);
+    for (let i = 0; i < count; i++) this.#pool.setOwner(reads[i]!, FrameOwner.FILL | this.tag);
     this.#pool.remove(count);
     this.#held = count;
     this.#next = 0;
@@ -149,7 +149,7 @@ export class PlainQueue implements PathQueue, Receiver, Transmitter {
     const at = 2 * this.#staged++;
     this.#writes[at] = offset - this.#frames;
     this.#writes[at + 1] = bytes;
-    this.#pool.give(offset - this.#frames, Holder.TX | this.tag);
+    this.#pool.setOwner(offset - this.#frames, FrameOwner.TX | this.tag);
     this.#doubles[this.#counter.txBytes]! += bytes;
   }
 

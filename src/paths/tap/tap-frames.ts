@@ -2,12 +2,12 @@
  * The frames and the counters of one tap queue: what becomes of a frame when the kernel is done with it. Worker only.
  *
  * A frame that the kernel fills or sends is held by the queue, `FILL | tag` or `TX | tag`, whichever way it was given
- * to the kernel; whoever finds another holder has found out that the frame was passed on.
+ * to the kernel; whoever finds another owner has found out that the frame was passed on.
  */
 import { Errno } from '../../errors.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
+import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import { Holder, holderTag } from '../../memory/holder.ts';
 import type { QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { roomOf } from '../frame-room.ts';
@@ -23,7 +23,7 @@ export class TapFrames {
   readonly #counter: CounterIndex<PathCounter>;
 
   constructor(memory: Memory, pool: FramePool, { port, queue, path }: QueueAddress) {
-    this.tag = holderTag(queue, port, path);
+    this.tag = ownerTag(queue, port, path);
     this.pool = pool;
     this.at = memory.layout.frames;
     this.room = roomOf(memory.layout.geometry.frameSize);
@@ -33,21 +33,21 @@ export class TapFrames {
 
   /** Whether the frame is still here to be filled. */
   isFilling(address: number): boolean {
-    return this.pool.holder(address) === (Holder.FILL | this.tag);
+    return this.pool.ownerOf(address) === (FrameOwner.FILL | this.tag);
   }
 
   /** Whether the frame is still here to be sent. */
   isSending(address: number): boolean {
-    return this.pool.holder(address) === (Holder.TX | this.tag);
+    return this.pool.ownerOf(address) === (FrameOwner.TX | this.tag);
   }
 
   /** The frame is to be filled: it leaves the pool's stack with the next `remove`. */
   fill(address: number): void {
-    this.pool.give(address, Holder.FILL | this.tag);
+    this.pool.setOwner(address, FrameOwner.FILL | this.tag);
   }
 
   send(address: number): void {
-    this.pool.give(address, Holder.TX | this.tag);
+    this.pool.setOwner(address, FrameOwner.TX | this.tag);
   }
 
   /** Frees the frame of a write that is done, with this result. */

@@ -3,7 +3,7 @@
  *
  * An io_uring is of no use to another thread, but its rings can be read: what was received is in the completion
  * ring, what was not submitted among the entries, and what was done without the ring is noted beside it. A dead
- * worker may have passed a frame on without releasing its place here; the frame's holder tells.
+ * worker may have passed a frame on without releasing its place here; the frame's owner tells.
  */
 import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool } from '../../memory/frames.ts';
@@ -172,7 +172,7 @@ export class UringRemains implements LeftQueue {
       const slot = ring.sq.slot(0);
       const address = ring.addressAt(slot);
       if (this.#frames.isSending(address)) {
-        this.#frames.pool.give(address, this.#frames.pool.hand);
+        this.#frames.pool.setOwner(address, this.#frames.pool.hand);
         this.#frames.posted(1, ring.bytesAt(slot));
         this.#frames.countSent(result);
       }
@@ -190,7 +190,7 @@ export class UringRemains implements LeftQueue {
     for (let i = 0; i <= staged && i < sq.entries; i++) {
       const slot = sq.slot(i);
       if (ring.kindAt(slot) !== Kind.PUSHING) continue;
-      // The mark comes before the entry is settled, the holder before the mark.
+      // The mark comes before the entry is settled, the owner before the mark.
       if (i === staged && !this.#frames.isSending(ring.addressAt(slot))) continue;
       ring.settle(slot);
       staged = Math.max(staged, i + 1);

@@ -3,7 +3,7 @@
  * every frame is. Worker only.
  *
  * An entry may outlive its frame's stay: a worker that died had passed the frame on and not released the entry. Its
- * holder tells, and such an entry is passed over.
+ * owner tells, and such an entry is passed over.
  */
 import type { TapFrames } from './tap-frames.ts';
 import { Kind, type UringRing } from './uring.ts';
