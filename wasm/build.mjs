@@ -1,5 +1,5 @@
 // Compiles what is written in AssemblyScript: the handlers here, those that only the tests and the measurements load, and
-// the datapath's own kernels.
+// the datapath's ring operations.
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import asc from 'assemblyscript/asc';
@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const RUNTIME = './wasm/include/twinpath-runtime';
 const FOLDERS = [
   ['wasm', 'dist/src/handlers', RUNTIME],
-  ['wasm/kernels', 'dist/src/memory', 'stub'], // allocates nothing
+  ['wasm/ring-operations', 'dist/src/memory', 'stub'], // allocates nothing
   ['wasm/perf', 'dist/perf/wasm', RUNTIME],
   ['test/fixtures/wasm', 'dist/test/fixtures/wasm', RUNTIME],
 ];

@@ -14,8 +14,8 @@ import { DELIVER, FAILED, FORWARD, PASS, TX } from '../handler/verdict.ts';
 import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { HEADROOM, type PathId, RESERVED } from '../memory/layout.ts';
+import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
 import type { Memory } from '../memory/shared.ts';
 import { ETHERNET_BYTES } from '../net/ethernet.ts';
 import type { PathQueue } from '../paths/path.ts';
@@ -58,7 +58,7 @@ export class Dispatch implements Accepting {
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<QueueCounter>;
   readonly #framesAt: number;
-  readonly #kernels: Kernels;
+  readonly #ringOps: RingOperations;
   readonly #memory: Memory;
   /** Bytes of a packet that a frame holds, and that the path sends: see `longest` of the path slot. */
   readonly #longest: number;
@@ -85,7 +85,7 @@ export class Dispatch implements Accepting {
     this.#doubles = memory.doubles;
     this.#counter = queueCounters(memory, port, queue);
     this.#framesAt = layout.frames;
-    this.#kernels = kernelsOf(memory);
+    this.#ringOps = ringOperationsOf(memory);
     this.#memory = memory;
     this.#longest = layout.geometry.frameSize - HEADROOM;
     this.#limit = this.#longest;
@@ -124,7 +124,7 @@ export class Dispatch implements Accepting {
   run(count: number, path: PathId, source: number = path, borrowed = false): void {
     const burst = this.#burst;
     burst.bind(this.frames);
-    this.#kernels.begin(burst.at, this.#port, path, borrowed);
+    this.#ringOps.begin(burst.at, this.#port, path, borrowed);
     burst.open(count);
     this.#doubles[this.#counter.bursts]!++;
     for (;;) {

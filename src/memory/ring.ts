@@ -111,7 +111,7 @@ export class Producer {
     return this.#seen;
   }
 
-  /** Where the slots lie, in bytes, and what cursors are masked with: for the kernels. */
+  /** Where the slots lie, in bytes, and what cursors are masked with: for {@link RingOperations}. */
   get slotsAt(): number {
     return this.#slots << 2;
   }
@@ -178,7 +178,7 @@ export class Consumer {
     Atomics.store(this.#words, this.#consumer, this.#cursor);
   }
 
-  /** Where the slots lie, in bytes, and what cursors are masked with: for the kernels. */
+  /** Where the slots lie, in bytes, and what cursors are masked with: for {@link RingOperations}. */
   get slotsAt(): number {
     return this.#slots << 2;
   }

@@ -38,7 +38,7 @@ export function checksum(total: number): number {
  * Adds `count` bytes of `view`, 131072 at most, to the sum `start`; an odd last byte counts as the high half
  * of a word.
  *
- * For headers, and where there is no {@link Kernels}, whose `sum` takes a sixth of the time for a whole frame.
+ * For headers, and where there is no {@link RingOperations}, whose `sum` takes a sixth of the time for a whole frame.
  *
  * Loads words as the machine orders them and swaps the folded sum once. 1448 bytes take 160 to 175 ns on Node
  * 20; loading them big-endian takes 260, a Uint16Array 200 to 400, and an Int32Array, which must be led up to its

@@ -30,8 +30,9 @@
  * 160 ns for a packet of 1448 bytes on Node 20, 40 of them to sum it, and 40 for one that passes alone, which is
  * not verified. Allocates nothing per packet. Belongs to one thread.
  */
-import { type Kernels, kernelsOf } from '../memory/kernels.ts';
+
 import { offloadWord, Segmentation } from '../memory/offload.ts';
+import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
 import type { Memory } from '../memory/shared.ts';
 import { checksum } from '../net/checksum.ts';
 import { Headers, pseudoSum, TcpFlag } from '../net/headers.ts';
@@ -65,7 +66,7 @@ export class Coalescer {
   readonly entryBytes: Int32Array;
 
   readonly #view: DataView;
-  readonly #kernels: Kernels;
+  readonly #ringOps: RingOperations;
   readonly #headers = new Headers();
 
   /** Per packet: where it lies, and its chain. */
@@ -100,7 +101,7 @@ export class Coalescer {
   constructor(memory: Memory, capacity: number) {
     const array = (): Int32Array => new Int32Array(capacity);
     this.#view = memory.view;
-    this.#kernels = kernelsOf(memory);
+    this.#ringOps = ringOperationsOf(memory);
     this.capacity = capacity;
     this.first = new Int32Array(capacity + 1);
     this.entryOffset = array();
@@ -292,7 +293,7 @@ export class Coalescer {
   /** Whether the TCP checksum of the packet at `offset`, with its header where that of the last one is, is right. */
   #verifies(offset: number, end: number, pseudo: number): boolean {
     const { l4 } = this.#headers;
-    return checksum(pseudo + end - l4 + this.#kernels.sum(offset + l4, end - l4)) === 0;
+    return checksum(pseudo + end - l4 + this.#ringOps.sum(offset + l4, end - l4)) === 0;
   }
 
   /** Once for a chain, when it is about to grow: what passes alone is verified by whoever receives it. */

@@ -12,8 +12,9 @@
  *
  * Allocates nothing. Belongs to one thread.
  */
-import { type Kernels, kernelsOf } from '../memory/kernels.ts';
+
 import { keepsPseudo, Segmentation, segmentation, segmentBytes } from '../memory/offload.ts';
+import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
 import type { Memory } from '../memory/shared.ts';
 import { checksum, sum } from '../net/checksum.ts';
 import { Headers, pseudoSum, TcpFlag } from '../net/headers.ts';
@@ -26,7 +27,7 @@ const FIXED_IPV6 = IPV6_BYTES;
 
 export class Segmenter {
   readonly #view: DataView;
-  readonly #kernels: Kernels;
+  readonly #ringOps: RingOperations;
   readonly #bytes: Uint8Array;
   readonly #headers = new Headers();
   /** The packet's first byte, in the shared memory. */
@@ -44,7 +45,7 @@ export class Segmenter {
 
   constructor(memory: Memory) {
     this.#view = memory.view;
-    this.#kernels = kernelsOf(memory);
+    this.#ringOps = ringOperationsOf(memory);
     this.#bytes = memory.bytes;
   }
 
@@ -103,7 +104,7 @@ export class Segmenter {
     const transport = payload - l4 + count;
     if (version === 4) this.#writeIpv4(target + l3, l4 - l3 + transport, i);
     else this.#view.setUint16(target + l3 + 4, l4 - l3 - FIXED_IPV6 + transport);
-    const total = this.#transportSum + transport + this.#kernels.sum(target + payload, count);
+    const total = this.#transportSum + transport + this.#ringOps.sum(target + payload, count);
     if (protocol === TCP) this.#writeTcp(target + l4, i, total);
     else this.#writeUdp(target + l4, transport, total);
     return payload + count;

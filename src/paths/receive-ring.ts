@@ -4,10 +4,10 @@
  */
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { type QueueAddress, Ring, type RingId, TURN } from '../memory/layout.ts';
 import { ringPlace } from '../memory/requests.ts';
 import { Consumer } from '../memory/ring.ts';
+import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Receiver } from './path.ts';
 
@@ -16,26 +16,26 @@ export class ReceiveRing implements Receiver {
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
-  readonly #kernels: Kernels;
+  readonly #ringOps: RingOperations;
   readonly #frames: number;
   #received = 0;
 
   /**
    * @param ring TX for a path that is its own other end
-   * @param kernels other than the thread's: for tests
+   * @param ringOps other than the thread's: for tests
    */
   constructor(
     memory: Memory,
     address: QueueAddress,
     ring: RingId = Ring.RX,
-    kernels: Kernels = kernelsOf(memory),
+    ringOps: RingOperations = ringOperationsOf(memory),
   ) {
     const { port, queue, path } = address;
     this.ring = new Consumer(memory.words, ringPlace(memory, address, ring));
     this.#words = memory.words;
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
-    this.#kernels = kernels;
+    this.#ringOps = ringOps;
     this.#frames = memory.layout.frames;
   }
 
@@ -63,7 +63,7 @@ export class ReceiveRing implements Receiver {
     const { ring } = this;
     const count = ring.peek(max);
     if (count === 0) return 0;
-    const total = this.#kernels.receive(burst, ring.slotsAt, ring.mask, ring.cursor, count, this.#frames);
+    const total = this.#ringOps.receive(burst, ring.slotsAt, ring.mask, ring.cursor, count, this.#frames);
     this.note(count, total);
     return count;
   }

@@ -5,10 +5,10 @@
 
 import { FrameOwner, ownerTag } from '../memory/frame-owner.ts';
 import type { FramePool, PathLedger } from '../memory/frames.ts';
-import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { type PathId, type QueueAddress, Ring } from '../memory/layout.ts';
 import { ringPlace } from '../memory/requests.ts';
 import { Consumer, Producer } from '../memory/ring.ts';
+import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PathQueue, Transmitter } from './path.ts';
 import { ReceiveRing } from './receive-ring.ts';
@@ -28,8 +28,13 @@ export class RingTransmitter extends TransmitRing implements Transmitter {
   /** Index of the word before whose cursor all slots are consumed, if the reader has not said so yet. */
   protected readonly consumedAt: number;
 
-  constructor(memory: Memory, pool: FramePool, address: QueueAddress, kernels: Kernels = kernelsOf(memory)) {
-    super(memory, pool, address, kernels);
+  constructor(
+    memory: Memory,
+    pool: FramePool,
+    address: QueueAddress,
+    ringOps: RingOperations = ringOperationsOf(memory),
+  ) {
+    super(memory, pool, address, ringOps);
     this.completion = new Consumer(memory.words, ringPlace(memory, address, Ring.COMPLETION));
     this.consumedAt = memory.slot(address).at('consumed');
   }
@@ -148,12 +153,18 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
   readonly #words: Int32Array;
   readonly #pool: FramePool;
 
-  constructor(memory: Memory, pool: FramePool, address: QueueAddress, tx: Tx, kernels = kernelsOf(memory)) {
+  constructor(
+    memory: Memory,
+    pool: FramePool,
+    address: QueueAddress,
+    tx: Tx,
+    ringOps = ringOperationsOf(memory),
+  ) {
     const { words } = memory;
     this.path = address.path;
     this.tag = ownerTag(address.queue, address.port, address.path);
     this.fd = memory.slot(address).fd;
-    this.rx = new ReceiveRing(memory, address, Ring.RX, kernels);
+    this.rx = new ReceiveRing(memory, address, Ring.RX, ringOps);
     this.tx = tx;
     this.turn = new Turn(memory, address, this.rx, tx);
     this.fill = new Producer(words, ringPlace(memory, address, Ring.FILL));

@@ -12,10 +12,10 @@
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import { FrameOwner, ownerTag } from '../memory/frame-owner.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { type Kernels, kernelsOf } from '../memory/kernels.ts';
 import { type QueueAddress, Ring } from '../memory/layout.ts';
 import { ringPlace } from '../memory/requests.ts';
 import { Producer } from '../memory/ring.ts';
+import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
 import type { Memory } from '../memory/shared.ts';
 
 /** Word of the upper half of an address in a descriptor, struct xdp_desc, and in an entry of the completion ring. */
@@ -29,7 +29,7 @@ export class TransmitRing {
   protected readonly doubles: Float64Array;
   protected readonly counter: CounterIndex<PathCounter>;
   protected readonly pool: FramePool;
-  readonly #kernels: Kernels;
+  readonly #ringOps: RingOperations;
   protected readonly frames: number;
   readonly #owners: number;
   readonly #frameShift: number;
@@ -42,8 +42,13 @@ export class TransmitRing {
   /** Of what is staged: packets that were posted before. */
   #repeated = 0;
 
-  /** @param kernels other than the thread's: for tests */
-  constructor(memory: Memory, pool: FramePool, address: QueueAddress, kernels: Kernels = kernelsOf(memory)) {
+  /** @param ringOps other than the thread's: for tests */
+  constructor(
+    memory: Memory,
+    pool: FramePool,
+    address: QueueAddress,
+    ringOps: RingOperations = ringOperationsOf(memory),
+  ) {
     const { layout, words, doubles } = memory;
     const { port, queue, path } = address;
     this.ring = new Producer(words, ringPlace(memory, address, Ring.TX));
@@ -51,7 +56,7 @@ export class TransmitRing {
     this.doubles = doubles;
     this.counter = pathCounters(memory, port, queue, path);
     this.pool = pool;
-    this.#kernels = kernels;
+    this.#ringOps = ringOps;
     this.frames = layout.frames;
     this.#owners = layout.owners;
     this.#frameShift = 31 - Math.clz32(layout.geometry.frameSize);
@@ -100,7 +105,7 @@ export class TransmitRing {
     const room = this.room(to - from);
     if (room <= 0) return 0;
     const { ring } = this;
-    const packed = this.#kernels.stage(
+    const packed = this.#ringOps.stage(
       burst,
       from,
       from + room,
@@ -124,7 +129,7 @@ export class TransmitRing {
   stage(count: number, bytes: number): void {
     if (count === 0) return;
     const { ring } = this;
-    this.#kernels.setOwners(
+    this.#ringOps.setOwners(
       ring.slotsAt,
       ring.mask,
       this.end,

@@ -7,7 +7,7 @@ import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
-import { kernelTwin } from '../fixtures/kernel-twin.ts';
+import { ringOperationsTwin } from '../fixtures/ring-operations-twin.ts';
 import { turnTwin } from '../fixtures/turn-twin.ts';
 
 const FRAMES = 256;
@@ -48,8 +48,8 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
         const mortal = (): void => {
           if (--left === 0) throw new Death();
         };
-        // Kernels that may die between any two of their stores.
-        const twin = kernelTwin(memory, mortal);
+        // Ring operations that may die between any two of their stores.
+        const twin = ringOperationsTwin(memory, mortal);
         const burst = new Burst(memory, 0);
         const start = (): { pool: FramePool; queue: LoopQueue } => {
           const pool = new FramePool(memory, 0);

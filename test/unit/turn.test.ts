@@ -17,8 +17,8 @@ import { limitLength } from '../../src/paths/frame-room.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import type { RingQueue } from '../../src/paths/ring-queue.ts';
-import { kernelTwin } from '../fixtures/kernel-twin.ts';
 import { memoryQueue } from '../fixtures/memory-queue.ts';
+import { ringOperationsTwin } from '../fixtures/ring-operations-twin.ts';
 import { turnTwin } from '../fixtures/turn-twin.ts';
 
 const FRAMES = 1024;
@@ -328,7 +328,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
       const mortal = (): void => {
         if (--left === 0) throw new Death();
       };
-      const kernels = kernelTwin(memory, mortal);
+      const ringOps = ringOperationsTwin(memory, mortal);
       const burst = new Burst(memory, 0);
       // Every fifth is dropped, every seventh goes the way by the burst.
       const decide = (at: number): number => {
@@ -341,7 +341,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
       let sent = 0;
       const start = (): { pool: FramePool; queue: RingQueue } => {
         const pool = new FramePool(memory, 0);
-        const queue = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, kernels);
+        const queue = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, ringOps);
         pool.recover([queue]);
         const { fill, rx, tx, completing } = queue.ledger();
         expect(pool.count + fill + rx + tx + completing).toBe(FRAMES);

@@ -2,8 +2,8 @@
 import { Errno } from '../../errors.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import { kernelsOf } from '../../memory/kernels.ts';
 import { type QueueAddress, Reader } from '../../memory/layout.ts';
+import { ringOperationsOf } from '../../memory/ring-operations.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { RingQueue } from '../ring-queue.ts';
 import type { SegmentSender } from '../segments.ts';
@@ -17,16 +17,16 @@ export class XskQueue extends RingQueue<XskTransmitter> {
   /** A driver that sends and receives by itself has not been told of the fill ring yet. */
   #untold: boolean;
 
-  /** @param kernels other than the thread's: for tests */
+  /** @param ringOps other than the thread's: for tests */
   constructor(
     memory: Memory,
     pool: FramePool,
     address: QueueAddress,
     end: OtherEnd,
     segments?: Pick<SegmentSender, 'send'>,
-    kernels = kernelsOf(memory),
+    ringOps = ringOperationsOf(memory),
   ) {
-    super(memory, pool, address, new XskTransmitter(memory, pool, address, end, segments, kernels), kernels);
+    super(memory, pool, address, new XskTransmitter(memory, pool, address, end, segments, ringOps), ringOps);
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, address.port, address.queue, address.path);
     this.#kick = end.kick;

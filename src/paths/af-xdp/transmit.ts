@@ -5,8 +5,8 @@
 import { Errno } from '../../errors.ts';
 import type { PathSlot } from '../../memory/blocks.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import { kernelsOf } from '../../memory/kernels.ts';
 import { BURST, type QueueAddress, Reader } from '../../memory/layout.ts';
+import { ringOperationsOf } from '../../memory/ring-operations.ts';
 import { type Memory, nowNanos } from '../../memory/shared.ts';
 import { SETTLE_NANOS } from '../path.ts';
 import { type Answer, Recall } from '../recall.ts';
@@ -83,16 +83,16 @@ export class XskTransmitter extends RingTransmitter {
   #sending = 0;
   #movedAt = 0;
 
-  /** @param kernels other than the thread's: for tests */
+  /** @param ringOps other than the thread's: for tests */
   constructor(
     memory: Memory,
     pool: FramePool,
     address: QueueAddress,
     { kick, millis, passedOver, doubted = () => {} }: OtherEnd,
     segments?: Pick<SegmentSender, 'send'>,
-    kernels = kernelsOf(memory),
+    ringOps = ringOperationsOf(memory),
   ) {
-    super(memory, pool, address, kernels);
+    super(memory, pool, address, ringOps);
     const slot = memory.slot(address);
     const { fd } = slot;
     this.#bytes = memory.bytes;

@@ -9,9 +9,9 @@
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
 import type { FramePool, PathLedger } from '../../memory/frames.ts';
-import { kernelsOf } from '../../memory/kernels.ts';
 import { Driver, type PathId, type QueueAddress, Reader, Ring } from '../../memory/layout.ts';
 import { layOwnRings } from '../../memory/requests.ts';
+import { ringOperationsOf } from '../../memory/ring-operations.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { limitLength, roomOf } from '../frame-room.ts';
@@ -54,16 +54,16 @@ export class LoopQueue implements PathQueue {
   readonly #words: Int32Array;
   readonly #mask: number;
 
-  /** @param kernels other than the thread's: for tests */
-  constructor(memory: Memory, pool: FramePool, address: QueueAddress, kernels = kernelsOf(memory)) {
+  /** @param ringOps other than the thread's: for tests */
+  constructor(memory: Memory, pool: FramePool, address: QueueAddress, ringOps = ringOperationsOf(memory)) {
     const { port, queue, path } = address;
     this.path = path;
     this.tag = ownerTag(queue, port, path);
     this.#words = memory.words;
     this.#mask = -pool.frameSize;
-    this.tx = new LoopTransmitter(memory, pool, address, kernels);
+    this.tx = new LoopTransmitter(memory, pool, address, ringOps);
     this.tx.recover();
-    this.rx = new ReceiveRing(memory, address, Ring.TX, kernels);
+    this.rx = new ReceiveRing(memory, address, Ring.TX, ringOps);
     this.rx.keepUnhandled(pool, FrameOwner.TX | this.tag, true);
     this.turn = new Turn(memory, address, this.rx, this.tx);
   }

@@ -12,9 +12,9 @@
  */
 import { LongTag } from '../../kernel/programs.ts';
 import { pathCounters, queueCounters } from '../../memory/counters.ts';
-import { type Kernels, kernelsOf } from '../../memory/kernels.ts';
 import { HEADROOM, type QueueAddress } from '../../memory/layout.ts';
 import { offloadWord, Segmentation } from '../../memory/offload.ts';
+import { type RingOperations, ringOperationsOf } from '../../memory/ring-operations.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { checksum } from '../../net/checksum.ts';
 import { VLAN_TAG_BYTES } from '../../net/ethernet.ts';
@@ -29,7 +29,7 @@ const ADDRESSES = 12;
 
 export class LongPackets {
   readonly #memory: Memory;
-  readonly #kernels: Kernels;
+  readonly #ringOps: RingOperations;
   readonly #frames: TapFrames;
   readonly #pairs: ReadPairs;
   readonly #segmenter: Segmenter;
@@ -51,7 +51,7 @@ export class LongPackets {
   constructor(memory: Memory, frames: TapFrames, pairs: ReadPairs, address: QueueAddress) {
     const { port, queue, path } = address;
     this.#memory = memory;
-    this.#kernels = kernelsOf(memory);
+    this.#ringOps = ringOperationsOf(memory);
     this.#frames = frames;
     this.#pairs = pairs;
     this.#segmenter = new Segmenter(memory);
@@ -171,6 +171,6 @@ export class LongPackets {
   #isRight(start: number): boolean {
     const { l4, end } = this.#headers;
     const pseudo = pseudoSum(this.#memory.view, start, this.#headers) + end - l4;
-    return checksum(pseudo + this.#kernels.sum(start + l4, end - l4)) === 0;
+    return checksum(pseudo + this.#ringOps.sum(start + l4, end - l4)) === 0;
   }
 }

@@ -4,8 +4,8 @@
  *
  * JavaScript pays for every access to a shared array (kind, bounds, where it lies); here it is one instruction. Pure
  * functions over addresses: no state, no stack, nothing in the first page, which is the handlers'. Cursors are
- * published by whoever calls. src/memory/kernels.ts says what each one is for; test/fixtures/kernel-twin.ts is the
- * same in TypeScript, and test/unit/kernels.test.ts compares the two.
+ * published by whoever calls. src/memory/ring-operations.ts says what each one is for; test/fixtures/ring-operations-twin.ts is the
+ * same in TypeScript, and test/unit/ring-operations.test.ts compares the two.
  */
 
 /** Where a burst's arrays lie: BurstArray in src/memory/layout.ts. */
@@ -183,13 +183,13 @@ export function sum(at: usize, count: i32): u32 {
   return ((total & 0xff) << 8) | (total >> 8);
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function folded(sums: v128): v128 {
   return i32x4.add(v128.and(sums, i32x4.splat(0xffff)), i32x4.shr_u(sums, 16));
 }
 
-// @ts-ignore: decorator
+// @ts-expect-error: decorator
 @inline
 function hold(slot: usize, owners: usize, frameShift: u32, owner: u32): void {
   store<u16>(owners + (<usize>(load<u32>(slot) >>> frameShift) << 1), <u16>owner);

@@ -1,11 +1,11 @@
 /** The loops in WebAssembly do what their slow twin does, to every byte of the memory. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { type Kernels, kernelsOf } from '../../src/memory/kernels.ts';
 import { BURST, Path, Ring, WORKER_RING } from '../../src/memory/layout.ts';
+import { type RingOperations, ringOperationsOf } from '../../src/memory/ring-operations.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { BurstArray } from '../../src/memory/wasm-abi.ts';
-import { kernelTwin } from '../fixtures/kernel-twin.ts';
+import { ringOperationsTwin } from '../fixtures/ring-operations-twin.ts';
 
 const FRAMES = 128;
 const FRAME_SHIFT = 11;
@@ -24,7 +24,7 @@ const { layout } = ours;
 const burst = layout.burst(0);
 const slots = layout.ring(0, 0, Path.VF, Ring.TX) + WORKER_RING.entries;
 const stagedAt = ours.slot({ port: 0, queue: 0, path: Path.VF }).offset('staged');
-const kernels: [Kernels, Kernels] = [kernelsOf(ours), kernelTwin(theirs)];
+const ringOps: [RingOperations, RingOperations] = [ringOperationsOf(ours), ringOperationsTwin(theirs)];
 
 const cursor = fc.oneof(
   fc.integer(),
@@ -53,7 +53,7 @@ it('begin: every packet has its port, its path, no verdict, and no offload unles
       fc.boolean(),
       (before, port, path, keep) => {
         for (const { bytes } of both) bytes.set(before, burst);
-        for (const one of kernels) one.begin(burst, port, path, keep);
+        for (const one of ringOps) one.begin(burst, port, path, keep);
         same();
       },
     ),
@@ -76,7 +76,7 @@ it('receive: offsets and lengths of the packets at the cursor, around the end of
           });
         }
         const count = Math.min(wanted, entries);
-        const sums = kernels.map((one) =>
+        const sums = ringOps.map((one) =>
           one.receive(burst, slots, entries - 1, cursor, count, layout.frames),
         );
         expect(sums[0]).toBe(sums[1]);
@@ -106,7 +106,7 @@ it('stage: slots, owners and the cursor, up to the first packet that is not to b
           });
         }
         const to = Math.min(from + Math.min(room, entries), BURST);
-        const [staged, expected] = kernels.map((one) =>
+        const [staged, expected] = ringOps.map((one) =>
           one.stage(
             ...([burst, from, to, LONGEST, slots, entries - 1, cursor, stagedAt] as const),
             ...([layout.frames, layout.owners, FRAME_SHIFT, owner] as const),
@@ -134,7 +134,7 @@ it('give: every frame of the slots has its owner, and the cursors say so', () =>
             words[(slots >> 2) + 4 * i] = address;
           });
         }
-        for (const one of kernels) {
+        for (const one of ringOps) {
           const count = Math.min(wanted, entries);
           one.setOwners(slots, entries - 1, cursor, count, stagedAt, layout.owners, FRAME_SHIFT, owner);
         }
@@ -150,7 +150,7 @@ it('sum: the folded sum of any bytes, at any alignment', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat(20), (data, shift) => {
       for (const { bytes } of both) bytes.fill(0xee, at, at + 400).set(data, at + shift);
-      const [fast, slow] = kernels.map((one) => one.sum(at + shift, data.length));
+      const [fast, slow] = ringOps.map((one) => one.sum(at + shift, data.length));
       expect(fast).toBe(slow);
     }),
     { numRuns: 1000 },
@@ -158,7 +158,7 @@ it('sum: the folded sum of any bytes, at any alignment', () => {
   for (const fill of [0, 1, 0xff]) {
     for (const count of [0, 1, 65_535, 131_072]) {
       for (const { bytes } of both) bytes.fill(fill, at, at + count);
-      const [fast, slow] = kernels.map((one) => one.sum(at, count));
+      const [fast, slow] = ringOps.map((one) => one.sum(at, count));
       expect([fill, count, fast]).toEqual([fill, count, slow]);
       expect(fast === 0).toBe(fill === 0 || count === 0);
     }

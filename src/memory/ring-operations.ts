@@ -1,5 +1,5 @@
 /**
- * The loops over a burst, and over the bytes of a packet, in WebAssembly: wasm/kernels/rings.ts, one instance a thread
+ * The loops over a burst, and over the bytes of a packet, in WebAssembly: wasm/ring-operations/rings.ts, one instance a thread
  * over the shared memory.
  *
  * Everything is an address in bytes or a number; cursors are free-running, as in ring.ts, and published by whoever
@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import type { WasmMemory } from './geometry.ts';
 import type { Memory } from './shared.ts';
 
-export interface Kernels {
+export interface RingOperations {
   /**
    * Writes what every burst begins with over whole arrays: its port and path, DROP for each packet, and 0 as
    * offload unless the path has said what it is.
@@ -63,17 +63,17 @@ declare const WebAssembly: {
   Instance: new (module: object, imports: { env: { memory: WasmMemory } }) => { readonly exports: unknown };
 };
 
-const instances = new WeakMap<Memory, Kernels>();
+const instances = new WeakMap<Memory, RingOperations>();
 let module: object | undefined;
 
 /** The instance of the calling thread. Compiles the module when first called (a millisecond). */
-export function kernelsOf(memory: Memory): Kernels {
+export function ringOperationsOf(memory: Memory): RingOperations {
   const known = instances.get(memory);
   if (known !== undefined) return known;
   const folder = import.meta.url.endsWith('.js') ? '.' : '../../dist/src/memory';
   module ??= new WebAssembly.Module(readFileSync(new URL(`${folder}/rings.wasm`, import.meta.url)));
   const instance = new WebAssembly.Instance(module, { env: { memory: memory.shared.memory } });
-  const kernels = instance.exports as Kernels;
-  instances.set(memory, kernels);
-  return kernels;
+  const ringOps = instance.exports as RingOperations;
+  instances.set(memory, ringOps);
+  return ringOps;
 }
