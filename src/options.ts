@@ -13,7 +13,7 @@ import { keyOf } from './rss/key.ts';
 export interface PortOptions {
   /**
    * Any Ethernet device by name, MAC or PCI address. If it is a NetVSC or net_failover device, or belongs to one, that
-   * pair is taken; else it alone: AF_XDP on the card itself, with a tap tied to it for PASS, and to fall back on.
+   * pair is taken; else it alone: AF_XDP on the card itself, with a tap redirected to and from it for PASS, and to fall back on.
    */
   device?: string;
   /** The NetVSC: interface name or MAC address. */
@@ -96,13 +96,13 @@ export interface SharedOptions {
   netns?: string;
   /** How the tap is driven: io_uring where the kernel allows it, or plain reads and writes. */
   tap?: 'io_uring' | 'read/write';
-  /** How the tap is tied to the NetVSC: tcx links where the kernel has them, or tc filters. */
-  tie?: 'tcx' | 'clsact';
+  /** How the tap is redirected to and from the NetVSC: tcx links where the kernel has them, or tc filters. */
+  redirect?: 'tcx' | 'clsact';
   /**
    * Where the port's tcx programs at the NetVSC come: before those that others have there, or behind. Others see nothing
    * of what comes by the VF; first, they see as little of the rest. Default 'first'. Filters have a priority of their own.
    */
-  tieOrder?: 'first' | 'last';
+  redirectOrder?: 'first' | 'last';
   /**
    * Which XDP hook of a VF will do: its driver's alone, or else the kernel's generic one, which makes a socket buffer of
    * each packet first. Where the driver refuses, 'native' leaves the VF out and says why. Default 'any'.
@@ -159,8 +159,8 @@ export interface Settings {
   readonly pin: boolean;
   readonly netns: string | undefined;
   readonly tap: 'io_uring' | 'read/write';
-  readonly tie: 'tcx' | 'clsact';
-  readonly tieOrder: 'first' | 'last';
+  readonly redirect: 'tcx' | 'clsact';
+  readonly redirectOrder: 'first' | 'last';
   readonly xdp: 'native' | 'any';
   readonly host: HostMode;
   readonly cutHost: boolean;
@@ -200,8 +200,8 @@ const SHARED_KEYS = [
   'pin',
   'netns',
   'tap',
-  'tie',
-  'tieOrder',
+  'redirect',
+  'redirectOrder',
   'xdp',
   'host',
   'cutHost',
@@ -250,8 +250,8 @@ export function validate(options: OpenPortsOptions): Settings {
     pin: flag('pin', options.pin ?? false),
     netns: options.netns,
     tap: oneOf('tap', options.tap ?? 'io_uring', ['io_uring', 'read/write']),
-    tie: oneOf('tie', options.tie ?? 'tcx', ['tcx', 'clsact']),
-    tieOrder: oneOf('tieOrder', options.tieOrder ?? 'first', ['first', 'last']),
+    redirect: oneOf('redirect', options.redirect ?? 'tcx', ['tcx', 'clsact']),
+    redirectOrder: oneOf('redirectOrder', options.redirectOrder ?? 'first', ['first', 'last']),
     xdp: oneOf('xdp', options.xdp ?? 'any', ['native', 'any']),
     host: oneOf('host', options.host ?? 'ingress', ['ingress', 'inline', 'off']),
     cutHost: flag('cutHost', options.cutHost ?? false),

@@ -79,7 +79,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
     return macOf(this.#group.memory, this.#number);
   }
 
-  /** The open paths: driver, device, mode, tie. As of the last 'path' or 'link' event. */
+  /** The open paths: driver, device, mode, redirect. As of the last 'path' or 'link' event. */
   get paths(): PortDescription['paths'] {
     return this.#description.paths;
   }

@@ -14,7 +14,7 @@
  * ratio are lower bounds.
  */
 import { openPort } from '../../src/index.ts';
-import { Tie } from '../../src/paths/tap/tie.ts';
+import { TcRedirect } from '../../src/paths/tap/redirect.ts';
 import { FIRST_CPU } from '../peers/program.ts';
 import { Testpmd } from '../peers/testpmd.ts';
 import { portOptions } from '../rigs/lab.ts';
@@ -91,22 +91,22 @@ const port: Variant = ({ seconds }) =>
   });
 
 /** From testpmd's tap, which is connected to the NetVSC stand-in as ours is. */
-const tied: Measure = async (wire, name, seconds) => {
+const redirected: Measure = async (wire, name, seconds) => {
   const { netvsc: device } = wire.lab.nic;
   const [{ ifindex: tap }, { ifindex: netvsc }] = [await wire.tap(name), await wire.tap(device)];
-  const tie = new Tie(wire.shim, wire.netlink, { netvsc, tap, device, kind: 'tcx' });
-  wire.inside(() => tie.attach());
+  const redirect = new TcRedirect(wire.shim, wire.netlink, { netvsc, tap, device, kind: 'tcx' });
+  wire.inside(() => redirect.attach());
   try {
     return await wire.reflected(name, seconds);
   } finally {
-    tie.release();
+    redirect.release();
   }
 };
 
 export const fallback: Row = {
   name: 'fallback',
   about: 'a port whose VF is gone, one queue, reflect; packets of 64 bytes made on the other core',
-  variants: { port, testpmd: testpmd('macswap', tied) },
+  variants: { port, testpmd: testpmd('macswap', redirected) },
   comparisons: comparisons(`
     fallback | port.mpps / testpmd.mpps | Mpps | ≥ 1.5 | packets back at the host; peer: testpmd net_tap macswap, connected to the NetVSC in the same way
   `),

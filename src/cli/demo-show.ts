@@ -72,6 +72,6 @@ export class Show {
 
 function describe({ synthetic }: Port['paths']): string {
   if (synthetic === undefined) return 'none';
-  const { driver, mode, tie } = synthetic;
-  return driver === 'memory' ? mode : `${driver}, ${mode}, ${tie}`;
+  const { driver, mode, redirect } = synthetic;
+  return driver === 'memory' ? mode : `${driver}, ${mode}, ${redirect}`;
 }

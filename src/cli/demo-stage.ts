@@ -13,7 +13,7 @@ import { openPort, type Port } from '../port.ts';
 import { handlerUrl } from './handler-name.ts';
 
 /** How port and lab are made. */
-export interface StageOptions extends Pick<SharedOptions, 'mode' | 'tap' | 'tie'> {
+export interface StageOptions extends Pick<SharedOptions, 'mode' | 'tap' | 'redirect'> {
   readonly queues: number;
   readonly standIn: 'veth' | 'bridge';
 }
@@ -78,14 +78,14 @@ async function openKernelStage({
   traffic,
   mode,
   tap,
-  tie,
+  redirect,
 }: TrafficStageOptions): Promise<TrafficStage> {
   return opening(async (opened) => {
     const lab = opened(await Lab.create({ queues, standIn }));
     const { nic } = lab;
     const port = opened(
       await openPort({
-        ...{ netns: lab.guest, netvsc: nic.netvsc, force: true, queues, mode, tap, tie },
+        ...{ netns: lab.guest, netvsc: nic.netvsc, force: true, queues, mode, tap, redirect },
         ...{ handler: handlerUrl('echo'), handlerOptions: { address: nic.guestAddress } },
       }),
     );

@@ -31,7 +31,11 @@ export const demo: Command = {
       memory: { help: 'use the memory path also as root' },
       'stand-in': { value: 'KIND', help: 'what plays NetVSC: veth or bridge', otherwise: 'veth' },
       tap: { value: 'WAY', help: 'how the tap is driven: io_uring or read/write', otherwise: 'io_uring' },
-      tie: { value: 'WAY', help: 'how it is tied to the NetVSC: tcx or clsact', otherwise: 'tcx' },
+      redirect: {
+        value: 'WAY',
+        help: 'how packets go between it and the NetVSC: tcx or clsact',
+        otherwise: 'tcx',
+      },
     },
     notes: [
       'As root, on kernel devices in network namespaces of its own (needs iproute2); nothing else on the\n' +
@@ -44,7 +48,7 @@ export const demo: Command = {
     examples: [
       ['twinpath demo', 'watch it for 12 seconds, and a download for six'],
       ['twinpath demo --no-tcp --seconds 5 --json', 'the ledger for programs'],
-      ['twinpath demo --stand-in bridge --tie clsact', 'other ways through the kernel'],
+      ['twinpath demo --stand-in bridge --redirect clsact', 'other ways through the kernel'],
     ],
     exits: [
       [
@@ -68,7 +72,7 @@ async function runDemo(args: Arguments, surroundings: Surroundings): Promise<num
     mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
     standIn: oneOf(args, 'stand-in', ['veth', 'bridge']) ?? 'veth',
     tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
-    tie: oneOf(args, 'tie', ['tcx', 'clsact']),
+    redirect: oneOf(args, 'redirect', ['tcx', 'clsact']),
   } as const;
   const traffic = { rate: whole(args, 'rate', 100, 10_000_000) ?? RATE };
   if (network === 'kernel') terminal.say('Building a Hyper-V host out of network namespaces.');

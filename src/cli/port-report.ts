@@ -83,9 +83,9 @@ function watch(port: Port, terminal: Terminal, problems: string[]): void {
 
 /** Prints what the port consists of, and when a part of it starts, ends or changes. */
 function watchDevices(port: Port, terminal: Terminal): void {
-  for (const [path, { device, driver, mode, tie, protects }] of Object.entries(port.paths)) {
+  for (const [path, { device, driver, mode, redirect, protects }] of Object.entries(port.paths)) {
     const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
-    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${tie}${kept}`);
+    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${redirect}${kept}`);
   }
   port.on('path', (failover) => {
     if (failover.reason === 'start' || failover.reason === 'close') sayFailover(terminal, failover);

@@ -36,8 +36,12 @@ export const run: Command = {
       pin: { help: 'pin worker i to CPU i' },
       netns: { value: 'NAME', help: 'network namespace of the devices', otherwise: "the process's" },
       tap: { value: 'WAY', help: 'how the tap is driven: io_uring or read/write', otherwise: 'io_uring' },
-      tie: { value: 'WAY', help: 'how it is tied to the NetVSC: tcx or clsact', otherwise: 'tcx' },
-      'tie-order': {
+      redirect: {
+        value: 'WAY',
+        help: 'how packets go between it and the NetVSC: tcx or clsact',
+        otherwise: 'tcx',
+      },
+      'redirect-order': {
         value: 'PLACE',
         help: "its tcx programs come first or last among others' at the NetVSC",
         otherwise: 'first',
@@ -120,8 +124,8 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
       pin: args.flags.has('pin'),
       netns: text(args, 'netns'),
       tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
-      tie: oneOf(args, 'tie', ['tcx', 'clsact']),
-      tieOrder: oneOf(args, 'tie-order', ['first', 'last']),
+      redirect: oneOf(args, 'redirect', ['tcx', 'clsact']),
+      redirectOrder: oneOf(args, 'redirect-order', ['first', 'last']),
       xdp: oneOf(args, 'xdp', ['native', 'any']),
       host: oneOf(args, 'host', ['ingress', 'inline', 'off']),
       cutHost: args.flags.has('cut-host'),

@@ -19,7 +19,7 @@ import type { HostMode, RssMode } from '../options.ts';
 import { AfXdpDevice, type AfXdpHoldings, NATIVE_ATTACH } from '../paths/af-xdp/device.ts';
 import type { PathDevice } from '../paths/device.ts';
 import { longestMtu } from '../paths/frame-room.ts';
-import type { TieKind, TieOrder } from '../paths/hook.ts';
+import type { RedirectKind, RedirectOrder } from '../paths/hook.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
 import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
 import type { MergingOptions } from '../paths/tap/merging.ts';
@@ -30,8 +30,8 @@ import type { Endpoint, Observation, PortNetwork } from './network.ts';
 
 export interface KernelOptions {
   readonly tap: Omit<TapOptions, keyof MergingOptions>;
-  readonly tie: TieKind;
-  readonly order: TieOrder;
+  readonly redirect: RedirectKind;
+  readonly order: RedirectOrder;
   /** Of the VF: no generic XDP. */
   readonly native: boolean;
   readonly host: HostMode;
@@ -189,8 +189,8 @@ export class KernelNetwork implements PortNetwork {
   }
 
   #host(link: Link): HostDevice {
-    const { tie, order, host } = this.#options;
-    const options = { tie, order, inline: host === 'inline', protect: this.#protect };
+    const { redirect, order, host } = this.#options;
+    const options = { redirect, order, inline: host === 'inline', protect: this.#protect };
     return this.#made(
       Path.HOST,
       new HostDevice(this.#shim, this.#table.netlink, this.#memory, this.#port, link, options),

@@ -125,12 +125,12 @@ export class Networks {
 }
 
 function optionsOf(
-  { tap, tie, tieOrder: order, xdp, host, rss, rssKey }: Settings,
+  { tap, redirect, redirectOrder: order, xdp, host, rss, rssKey }: Settings,
   store: SettingsStore,
   report: Place['report'],
 ): KernelOptions {
   return {
-    tap: { plain: tap === 'read/write', tie, order, inline: host === 'inline' },
-    ...{ host, tie, order, native: xdp === 'native', rss, rssKey, store, report },
+    tap: { plain: tap === 'read/write', redirect, order, inline: host === 'inline' },
+    ...{ host, redirect, order, native: xdp === 'native', rss, rssKey, store, report },
   };
 }

@@ -31,7 +31,7 @@ export function closeLinks(plain: Shim, memory: Memory): void {
       shim.close(device.fds.attached);
       device.fds.attached = -1;
     }
-    const ends = tieOf(device);
+    const ends = redirectOf(device);
     for (const [end, attachment] of Object.entries(ends)) {
       const link = linkOf(attachment);
       if (link === undefined) continue;
@@ -48,7 +48,7 @@ export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings)
   for (const device of devicesOf(holdings)) {
     for (const fd of Object.values(device.fds ?? {})) held.add(fd);
     for (const fd of 'segmentFds' in device ? (device.segmentFds ?? []) : []) held.add(fd);
-    for (const attachment of Object.values(tieOf(device))) held.add(linkOf(attachment) ?? 0);
+    for (const attachment of Object.values(redirectOf(device))) held.add(linkOf(attachment) ?? 0);
   }
   for (const fd of noted(memory)) if (!held.has(fd)) shim.close(fd);
 }
@@ -97,9 +97,9 @@ function devicesOf({ ports }: GroupHoldings): AnyHoldings[] {
   return ports.flatMap(({ slots }) => slots.map(({ device }) => (device ?? {}) as AnyHoldings));
 }
 
-/** The ends of a path's tie: attachments, and what it is made of. */
-function tieOf(device: AnyHoldings): Record<string, unknown> {
-  return ('tie' in device ? (device.tie ?? {}) : {}) as Record<string, unknown>;
+/** The ends of a path's redirect: attachments, and what it is made of. */
+function redirectOf(device: AnyHoldings): Record<string, unknown> {
+  return ('redirect' in device ? (device.redirect ?? {}) : {}) as Record<string, unknown>;
 }
 
 function linkOf(attachment: unknown): number | undefined {

@@ -58,8 +58,8 @@ export interface PathDescription {
   device: string;
   /** How it runs: 'native zero-copy', 'native copy', 'generic copy', 'io_uring', 'read/write'… */
   mode: string;
-  /** How it is tied to the device: 'xdp link', 'tcx links', 'clsact filters', 'memory'. */
-  tie: string;
+  /** How it is redirected to and from the device: 'xdp link', 'tcx links', 'clsact filters', 'memory'. */
+  redirect: string;
   /**
    * Of a VF: what becomes of VLAN tags. 'kept': the handler finds them in the packet, as by the synthetic path. 'lost':
    * the device takes them away, and its driver does not let that be switched off.

@@ -12,12 +12,15 @@ import type { Shim } from '../kernel/shim.ts';
 import type { Hook } from '../kernel/traffic-control.ts';
 import { changed, type Upkeep } from './upkeep.ts';
 
-export type TieKind = 'tcx' | 'clsact';
+export type RedirectKind = 'tcx' | 'clsact';
 
-/** Whether a tcx program of ours at the NetVSC comes before those of others: see the option `tieOrder`. */
-export type TieOrder = 'first' | 'last';
+/** Whether a tcx program of ours at the NetVSC comes before those of others: see the option `redirectOrder`. */
+export type RedirectOrder = 'first' | 'last';
 
-export const TIE_NAMES: Readonly<Record<TieKind, string>> = { tcx: 'tcx links', clsact: 'clsact filters' };
+export const REDIRECT_NAMES: Readonly<Record<RedirectKind, string>> = {
+  tcx: 'tcx links',
+  clsact: 'clsact filters',
+};
 
 export interface HookProgram {
   readonly ifindex: number;
@@ -40,17 +43,17 @@ export type AttachmentHolding =
   /** A filter of ours, and whether clsact was brought for it. */
   | { readonly clsact: boolean; readonly programId: number };
 
-/** What one tie needs to attach; one object for each tie, since its programs are of one kind. */
+/** What one redirect needs to attach; one object for each redirect, since its programs are of one kind. */
 export class Hooks {
   readonly #bpf: Bpf;
   readonly #netlink: RtNetlink;
   readonly #shim: Shim;
   readonly #device: string;
-  #kind: TieKind;
+  #kind: RedirectKind;
   #settled = false;
 
   /** @param kind what is wanted: 'tcx' becomes 'clsact' on a kernel without it */
-  constructor(bpf: Bpf, netlink: RtNetlink, shim: Shim, device: string, kind: TieKind) {
+  constructor(bpf: Bpf, netlink: RtNetlink, shim: Shim, device: string, kind: RedirectKind) {
     this.#bpf = bpf;
     this.#netlink = netlink;
     this.#shim = shim;
@@ -59,7 +62,7 @@ export class Hooks {
   }
 
   /** Known once something is attached. */
-  get kind(): TieKind {
+  get kind(): RedirectKind {
     return this.#kind;
   }
 
@@ -303,7 +306,7 @@ const filterName = (where: Hook, tap: number): string =>
   where === 'egress' ? `twinpath ${tap}` : 'twinpath';
 
 /**
- * Removes what a killed process left at the NetVSC. Before the capture tie is attached, which is when no
+ * Removes what a killed process left at the NetVSC. Before the capture redirect is attached, which is when no
  * ingress filter can be of use; an egress filter can, and goes when its tap has.
  */
 export function removeLeftFilters(netlink: RtNetlink, netvsc: number): void {

@@ -6,7 +6,7 @@
  * By a packet socket with PACKET_VNET_HDR (net/packet/af_packet.c, packet_snd), which is bound to the device, receives
  * nothing, and is of one of two kinds:
  *
- * - **marked**, for the NetVSC: with our mark, which the egress program of inline mode lets pass (host/tie.ts). The tap
+ * - **marked**, for the NetVSC: with our mark, which the egress program of inline mode lets pass (host/redirect.ts). The tap
  *   would do as well, but then every other packet of its had a header too.
  * - **direct**, for a VF whose AF_XDP sockets copy: past the qdisc, as those do. Both then end in __dev_direct_xmit
  *   (net/core/dev.c) before the system call returns, so that what was kicked before is with the driver before.

@@ -40,13 +40,13 @@ async function refusal(words: readonly string[]): Promise<string> {
 }
 
 describe('a second port on a NetVSC', () => {
-  it.each(['tcx', 'clsact'] as const)('is refused and the first goes on (%s)', async (tie) => {
+  it.each(['tcx', 'clsact'] as const)('is refused and the first goes on (%s)', async (redirect) => {
     const lab = await buildLab();
-    const first = await open(lab, { tie });
-    await expect(openPort({ ...options(lab), tie })).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
+    const first = await open(lab, { redirect });
+    await expect(openPort({ ...options(lab), redirect })).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
     expect(first.stats().queues.every(({ owner }) => owner === 'synthetic')).toBe(true);
     await first.close();
-    await (await open(lab, { tie })).close();
+    await (await open(lab, { redirect })).close();
     await nothingLeft(lab);
   });
 

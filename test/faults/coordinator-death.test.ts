@@ -102,7 +102,7 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
   test('again and again closes the port with an error, and the kernel has its interface back', async () => {
     const lab = await buildLab();
     const process = OrderedPort.start();
-    for (const options of [{}, { host: 'inline' }, { tie: 'clsact' }]) {
+    for (const options of [{}, { host: 'inline' }, { redirect: 'clsact' }]) {
       const { before, opening } = await warm(lab, process, options);
       const fault = dying(opening + 100, { thereafter: 12 });
       expect(await process.open(lab, fault, options)).toEqual({ opened: true });

@@ -42,15 +42,15 @@ describe.each(['veth', 'bridge'] as const)('a killed process with a port over a 
 });
 
 describe('a killed process that had tc filters', () => {
-  it('leaves a filter, which the next start takes away, whatever tie that uses', async () => {
-    for (const tie of ['clsact', 'tcx'] as const) {
+  it('leaves a filter, which the next start takes away, whatever redirect that uses', async () => {
+    for (const redirect of ['clsact', 'tcx'] as const) {
       const lab = await buildLab();
-      await kill(await hold(lab, { tie: 'clsact' }));
+      await kill(await hold(lab, { redirect: 'clsact' }));
       const left = ['clsact on eth0', 'filter twinpath at ingress of eth0'];
       await until('the tap gone', () => attachments(lab.guest).length === left.length);
       expect(attachments(lab.guest)).toEqual(left);
       const before = linkIn(lab.guest, 'eth0');
-      const scene = await Scene.openIn(lab, { tie });
+      const scene = await Scene.openIn(lab, { redirect });
       await passed(await scene.drive({ rate: 5000 }), 300);
       const [report] = await scene.finish();
       expectUnharmed(report!);
@@ -69,7 +69,7 @@ describe('a port with tc filters', () => {
       links.addClsact(eth0);
       links.close();
     });
-    const scene = await Scene.openIn(lab, { tie: 'clsact' });
+    const scene = await Scene.openIn(lab, { redirect: 'clsact' });
     await passed(await scene.drive({ rate: 5000 }), 300);
     await scene.port.close();
     await until('the tap gone', () => attachments(lab.guest).length === 1);

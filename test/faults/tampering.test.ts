@@ -21,7 +21,7 @@ const SHOT = Uint8Array.of(0xb4, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0)
 /** Where a port's filters are: paths/hook.ts. */
 const [HANDLE, PRIORITY] = [0x7457, 0x7457];
 const TAPS = ['twinpath0', 'twinhost0'] as const;
-const TIES = ['tcx', 'clsact'] as const;
+const REDIRECTS = ['tcx', 'clsact'] as const;
 
 const run = (command: string, lab: Lab): void =>
   void execFileSync(command.split(' ')[0]!, ['-n', lab.guest, ...command.split(' ').slice(1)]);
@@ -74,11 +74,11 @@ class Ground {
     this.#outside = outside;
   }
 
-  static async prepare(tie: (typeof TIES)[number]): Promise<Ground> {
+  static async prepare(redirect: (typeof REDIRECTS)[number]): Promise<Ground> {
     const lab = await buildLab();
     await Station.start(lab.guest);
     const outside = await Station.start(lab.outside);
-    const scene = await Scene.openIn(lab, { handler: HOST, handlerOptions: {}, host: 'inline', tie });
+    const scene = await Scene.openIn(lab, { handler: HOST, handlerOptions: {}, host: 'inline', redirect });
     const ground = new Ground(lab, scene, outside);
     await ground.answers();
     return ground;
@@ -114,9 +114,9 @@ class Ground {
   }
 }
 
-describe.each(TIES)('a port tied by %s', (tie) => {
+describe.each(REDIRECTS)('a port redirected by %s', (redirect) => {
   it('repairs whatever is done to its taps, says what it was, and goes on', async () => {
-    const ground = await Ground.prepare(tie);
+    const ground = await Ground.prepare(redirect);
     const { lab } = ground;
     run('ip link add bridge0 type bridge', lab);
     const bridge = linkIn(lab.guest, 'bridge0')!.ifindex;
@@ -145,7 +145,7 @@ describe.each(TIES)('a port tied by %s', (tie) => {
   });
 
   it('takes no notice of another name or MTU of its taps', async () => {
-    const ground = await Ground.prepare(tie);
+    const ground = await Ground.prepare(redirect);
     for (const tap of TAPS) alter(ground.lab, tap, { mtu: 100, name: `not${tap}` });
     await ground.answers();
     for (const tap of TAPS) alter(ground.lab, `not${tap}`, { up: false });
@@ -157,7 +157,7 @@ describe.each(TIES)('a port tied by %s', (tie) => {
   });
 
   it.each(TAPS)('makes another %s when it is deleted, or moved to another namespace', async (tap) => {
-    const ground = await Ground.prepare(tie);
+    const ground = await Ground.prepare(redirect);
     const { lab, scene } = ground;
     const path = tap === 'twinpath0' ? 'synthetic' : 'host';
     for (const words of [`link del ${tap}`, `link set ${tap} netns ${lab.outside}`]) {
@@ -172,7 +172,7 @@ describe.each(TIES)('a port tied by %s', (tie) => {
   });
 
   it('takes the NetVSC back up with all that is its own when that was set down and up', async () => {
-    const ground = await Ground.prepare(tie);
+    const ground = await Ground.prepare(redirect);
     run(`ip link set ${ground.lab.nic.netvsc} down`, ground.lab);
     await until('the path down', () => ground.scene.news.some(({ state }) => state === 'down'));
     run(`ip link set ${ground.lab.nic.netvsc} up`, ground.lab);

@@ -51,7 +51,7 @@ describe.each([
   { path: 'vf', options: {} },
   { path: 'synthetic', options: {} },
   { path: 'synthetic', options: { tap: 'read/write' } },
-  { path: 'synthetic', options: { tie: 'clsact' } },
+  { path: 'synthetic', options: { redirect: 'clsact' } },
   { path: 'synthetic', options: { host: 'inline' } },
 ] as const)('a port on its $path path, opened with $options', ({ path, options }) => {
   it('drops what is longer than the MTU allows under a counter, sends the rest, and follows a new MTU', async () => {

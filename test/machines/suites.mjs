@@ -78,7 +78,7 @@ const file = (project, name) => async () => {
 export const SUITES = {
   'test:demo': demo,
   'test:bpf': file('system', 'bpf'),
-  'test:ties': file('system', 'ties'),
+  'test:redirects': file('system', 'redirects'),
   'test:failover': file('system', 'failover'),
   'test:return': file('faults', 'return'),
   'test:surprise': file('faults', 'surprise'),

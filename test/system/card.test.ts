@@ -1,4 +1,4 @@
-/** A port on one card alone: AF_XDP on the card itself, and a tap tied to the same card for PASS and to fall back on. */
+/** A port on one card alone: AF_XDP on the card itself, and a tap redirected to and from the same card for PASS and to fall back on. */
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { Bpf } from '../../dist/src/kernel/bpf.js';

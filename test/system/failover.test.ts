@@ -1,6 +1,6 @@
 /** The host takes the VF and gives it back, meaning well: nobody may notice. */
 import { describe, expect, it } from 'vitest';
-import { expectNoDrops, expectUnharmed, passed, Scene, TAP_MODE, TIE } from './harness.ts';
+import { expectNoDrops, expectUnharmed, passed, REDIRECT, Scene, TAP_MODE } from './harness.ts';
 
 describe.each([
   { standIn: 'veth', cycles: 10 },
@@ -17,7 +17,7 @@ describe.each([
       await passed(traffic);
       await scene.whole();
     }
-    expect(scene.paths.synthetic).toMatchObject({ driver: 'tap', mode: TAP_MODE, tie: TIE });
+    expect(scene.paths.synthetic).toMatchObject({ driver: 'tap', mode: TAP_MODE, redirect: REDIRECT });
     expectNoDrops(scene.port);
     const { paths } = scene.port.stats();
     for (const { rxPackets, txPackets } of [paths.vf, paths.synthetic]) {

@@ -247,9 +247,9 @@ export function expectUnharmed({ packets, icmp }: TrafficReport): void {
   expect(icmp.received).toBeGreaterThan(0);
 }
 
-/** What a tap is driven by on this kernel, if nothing else is asked for, and how it is tied: as it describes them. */
+/** What a tap is driven by on this kernel, if nothing else is asked for, and how it is redirected: as it describes them. */
 export const TAP_MODE = kernelIsAtLeast(6, 10) ? 'io_uring' : 'read/write (io_uring refused: EINVAL)';
-export const TIE = kernelIsAtLeast(6, 6) ? 'tcx links' : 'clsact filters';
+export const REDIRECT = kernelIsAtLeast(6, 6) ? 'tcx links' : 'clsact filters';
 
 /** No counter names a packet that went nowhere. */
 export function expectNoDrops(port: Port): void {

@@ -17,13 +17,13 @@ export interface Held {
 export async function hold(
   lab: Lab,
   {
-    tie = 'tcx',
+    redirect = 'tcx',
     host,
     alone = false,
-  }: { tie?: 'tcx' | 'clsact'; host?: 'ingress' | 'inline'; alone?: boolean } = {},
+  }: { redirect?: 'tcx' | 'clsact'; host?: 'ingress' | 'inline'; alone?: boolean } = {},
 ): Promise<Held> {
   const { netvsc, guestAddress } = lab.nic;
-  const parameters = [lab.guest, netvsc, guestAddress, tie, alone ? 'alone' : 'pair', host ?? ''];
+  const parameters = [lab.guest, netvsc, guestAddress, redirect, alone ? 'alone' : 'pair', host ?? ''];
   const child = spawn(process.execPath, [FIXTURE, ...parameters], { stdio: ['ignore', 'pipe', 'inherit'] });
   endWithTest(child);
   let text = '';

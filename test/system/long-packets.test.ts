@@ -191,7 +191,7 @@ class LongScene {
 describe.each([
   { tap: 'io_uring' },
   { tap: 'read/write' },
-  { tap: 'io_uring', tie: 'clsact' },
+  { tap: 'io_uring', redirect: 'clsact' },
   { tap: 'read/write', frameSize: 4096 },
   { tap: 'io_uring', frameSize: 4096, queues: 1 },
 ] as const)('packets longer than a frame that a NetVSC delivers (%o)', (options) => {
@@ -283,9 +283,9 @@ describe('the checksum of a packet that is cut', () => {
 
   test.each(['tcx', 'clsact'] as const)(
     'may be that of another packet where the device has verified it, as hv_netvsc leaves it (%s)',
-    async (tie) => {
+    async (redirect) => {
       // The program that plays the device comes first.
-      const scene = await LongScene.open({ tie, tieOrder: 'last' }, { verified: true });
+      const scene = await LongScene.open({ redirect, redirectOrder: 'last' }, { verified: true });
       for (const stream of scene.streams) {
         scene.stream(stream, 20_000, { spoil: true });
         scene.stream(stream, 500);

@@ -64,7 +64,7 @@ describe('a tcx program that was at the NetVSC before the port', () => {
     const lab = await buildLab();
     const other = attach(lab, 'sched_cls', lab.nic.netvsc);
     const outside = await Station.start(lab.outside);
-    const scene = await Scene.openIn(lab, { handler: COUNT, handlerOptions: {}, tieOrder: 'last' });
+    const scene = await Scene.openIn(lab, { handler: COUNT, handlerOptions: {}, redirectOrder: 'last' });
     await until('the report', () => scene.errors.length > 0);
     expect(scene.errors.splice(0)).toMatchObject([
       {

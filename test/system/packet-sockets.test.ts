@@ -10,7 +10,7 @@ import { inNamespace } from '../../src/kernel/namespace.ts';
 import { MARK } from '../../src/kernel/programs.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import type { TieKind } from '../../src/paths/hook.ts';
+import type { RedirectKind } from '../../src/paths/hook.ts';
 import { frameOf, segment } from '../fixtures/segments.ts';
 import { buildLab, type Lab, Scene, until } from './harness.ts';
 import { Station } from './stations.ts';
@@ -64,41 +64,44 @@ it
   .skipIf(process.getuid?.() !== 0)
   .each(
     (['io_uring', 'read/write'] as const).flatMap((tap) =>
-      (['tcx', 'clsact'] as TieKind[]).map((tie) => ({ tap, tie })),
+      (['tcx', 'clsact'] as RedirectKind[]).map((redirect) => ({ tap, redirect })),
     ),
-  )('what the machine sends by a tap itself reaches no handler ($tap, $tie)', async ({ tap, tie }) => {
-  const lab = await buildLab({ queues: 1 });
-  const [guest, outside] = await Promise.all([Station.start(lab.guest), Station.start(lab.outside)]);
-  const scene = await Scene.openIn(lab, { handler: HOST, host: 'inline', tap, tie });
-  const { port } = scene;
-  const frame = Uint8Array.from(frameOf(segment({ protocol: UDP, to: 7009 })));
-  const counts = (): number[] => {
-    const { synthetic, host } = port.stats().paths;
-    return [synthetic.rxPackets, host.rxPackets];
-  };
-  const before = counts();
-  for (const device of ['twinpath0', 'twinhost0']) {
-    const fd = packetSocket(lab, device);
-    for (let i = 0; i < PACKETS; i++) {
-      expect(shim.send(fd, frame, frame.length, 0)).toBe(Errno.ENOBUFS); // whoever sends it is told
+  )(
+  'what the machine sends by a tap itself reaches no handler ($tap, $redirect)',
+  async ({ tap, redirect }) => {
+    const lab = await buildLab({ queues: 1 });
+    const [guest, outside] = await Promise.all([Station.start(lab.guest), Station.start(lab.outside)]);
+    const scene = await Scene.openIn(lab, { handler: HOST, host: 'inline', tap, redirect });
+    const { port } = scene;
+    const frame = Uint8Array.from(frameOf(segment({ protocol: UDP, to: 7009 })));
+    const counts = (): number[] => {
+      const { synthetic, host } = port.stats().paths;
+      return [synthetic.rxPackets, host.rxPackets];
+    };
+    const before = counts();
+    for (const device of ['twinpath0', 'twinhost0']) {
+      const fd = packetSocket(lab, device);
+      for (let i = 0; i < PACKETS; i++) {
+        expect(shim.send(fd, frame, frame.length, 0)).toBe(Errno.ENOBUFS); // whoever sends it is told
+      }
+      shim.close(fd);
     }
-    shim.close(fd);
-  }
-  expect(counts()).toEqual(before);
-  await outside.call('datagrams', lab.nic.guestAddress, 7001, PACKETS, 100);
-  await guest.call('datagrams', lab.nic.outsideAddress, 7001, PACKETS, 100);
-  await until('what is the port’s, behind them', () => {
-    const [synthetic, host] = counts();
-    return synthetic! >= before[0]! + PACKETS && host! >= before[1]! + PACKETS;
-  });
-  await until('the kernel’s counters', () => {
+    expect(counts()).toEqual(before);
+    await outside.call('datagrams', lab.nic.guestAddress, 7001, PACKETS, 100);
+    await guest.call('datagrams', lab.nic.outsideAddress, 7001, PACKETS, 100);
+    await until('what is the port’s, behind them', () => {
+      const [synthetic, host] = counts();
+      return synthetic! >= before[0]! + PACKETS && host! >= before[1]! + PACKETS;
+    });
+    await until('the kernel’s counters', () => {
+      const { synthetic, host } = port.stats().paths;
+      return synthetic.kernel.rxDropped >= PACKETS && host.kernel.rxDropped >= PACKETS;
+    });
     const { synthetic, host } = port.stats().paths;
-    return synthetic.kernel.rxDropped >= PACKETS && host.kernel.rxDropped >= PACKETS;
-  });
-  const { synthetic, host } = port.stats().paths;
-  expect([synthetic.kernel.rxDropped, host.kernel.rxDropped]).toEqual([PACKETS, PACKETS]);
-  await scene.finish();
-});
+    expect([synthetic.kernel.rxDropped, host.kernel.rxDropped]).toEqual([PACKETS, PACKETS]);
+    await scene.finish();
+  },
+);
 
 it.skipIf(process.getuid?.() !== 0)(
   'a packet socket on the NetVSC sees a passed packet where it arrives and where the machine receives it',

@@ -19,7 +19,7 @@ const memory = Memory.create({
 test('a path that cannot be opened is tried again although the other one asks for a try of its own', async () => {
   const tries: Record<PathId, number> = { 0: 0, 1: 0, 2: 0, 3: 0 };
   const device = (path: PathId): PathDevice => ({
-    description: { driver: 'memory', device: `path${path}`, mode: '', tie: '' },
+    description: { driver: 'memory', device: `path${path}`, mode: '', redirect: '' },
     holdings: {},
     changed() {},
     open() {
@@ -90,7 +90,7 @@ class Card {
         if (path === Path.VF) this.done.push(what);
       };
       return {
-        description: { driver: 'memory', device: `path${path}`, mode: '', tie: '' },
+        description: { driver: 'memory', device: `path${path}`, mode: '', redirect: '' },
         ...{ holdings: {}, outlastsLink: this.outlastsLink, changed() {}, dropped: () => NOTHING_DROPPED },
         open: () => {
           note('open')();

@@ -15,12 +15,12 @@ import { dump } from '../fixtures/machine.ts';
 
 type Tree = { type: number; value: Uint8Array | Tree[] };
 
-const { tree } = fc.letrec<{ tree: Tree[]; node: Tree }>((tie) => ({
+const { tree } = fc.letrec<{ tree: Tree[]; node: Tree }>((redirect) => ({
   node: fc.record({
     type: fc.integer({ min: 1, max: 0x3fff }),
-    value: fc.oneof({ maxDepth: 3 }, fc.uint8Array({ maxLength: 40 }), tie('tree')),
+    value: fc.oneof({ maxDepth: 3 }, fc.uint8Array({ maxLength: 40 }), redirect('tree')),
   }),
-  tree: fc.array(tie('node'), { maxLength: 5 }),
+  tree: fc.array(redirect('node'), { maxLength: 5 }),
 }));
 
 function write(builder: MessageBuilder, nodes: readonly Tree[]): void {

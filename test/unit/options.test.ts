@@ -39,7 +39,7 @@ describe('options', () => {
       frames: 8192,
       pin: false,
       tap: 'io_uring',
-      tie: 'tcx',
+      redirect: 'tcx',
       network: 'kernel',
       handlerOptions: {},
     });
@@ -91,7 +91,7 @@ describe('options', () => {
     ['device', 7],
     ['force', 1],
     ['tap', 'uring'],
-    ['tie', 'tc'],
+    ['redirect', 'tc'],
     ['network', 'pcap'],
     ['signal', {}],
     ['handlerOptions', []],

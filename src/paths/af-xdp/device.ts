@@ -132,7 +132,7 @@ export class AfXdpDevice implements PathDevice {
     this.#link = link;
     this.#options = options;
     this.#sockets = new XskSockets(shim, memory, port, path, (detail) => this.#busy(detail));
-    this.description = { driver: 'af-xdp', device: link.name, mode: '', tie: 'xdp link' };
+    this.description = { driver: 'af-xdp', device: link.name, mode: '', redirect: 'xdp link' };
     if (options.protect) this.description.protects = 'platform';
     this.#settings = new DeviceSettings(options.store, link, (detail) =>
       this.#report(

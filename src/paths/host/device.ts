@@ -1,5 +1,5 @@
 /**
- * The path to the machine's own stack, a multi-queue tap tied to the NetVSC on the kernel's side of it:
+ * The path to the machine's own stack, a multi-queue tap redirected to and from the NetVSC on the kernel's side of it:
  * what is written to it the kernel receives as if the NetVSC had. In inline mode, between `engage` and
  * `disengage`, what the kernel sends by the NetVSC comes up. Coordinator only.
  *
@@ -14,20 +14,20 @@ import { Driver, Path, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { everyStep } from '../every-step.ts';
-import { type TieKind, type TieOrder, tendAttachment } from '../hook.ts';
+import { type RedirectKind, type RedirectOrder, tendAttachment } from '../hook.ts';
 import { awaitVanishing, type OpenTap } from '../tap/open.ts';
 import { OwnTap } from '../tap/tend.ts';
 import type { Surroundings } from '../upkeep.ts';
+import { HostRedirect, type HostRedirectHoldings } from './redirect.ts';
 import { openHostTap } from './tap.ts';
-import { HostTie, type HostTieHoldings } from './tie.ts';
 
 export interface HostOptions {
-  readonly tie?: TieKind;
+  readonly redirect?: RedirectKind;
   /** Whether what the machine's own stack sends is to come here at all. Default false. */
   readonly inline?: boolean;
   /** Whether the packets of kernel/platform.ts do not come here. */
   readonly protect?: boolean;
-  readonly order?: TieOrder;
+  readonly order?: RedirectOrder;
 }
 
 /** See `PathDevice.holdings`. */
@@ -38,7 +38,7 @@ export interface HostHoldings {
   readonly ifindex: number;
   /** The tap's. */
   readonly name: string;
-  readonly tie: HostTieHoldings | undefined;
+  readonly redirect: HostRedirectHoldings | undefined;
 }
 
 export class HostDevice implements PathDevice {
@@ -53,7 +53,7 @@ export class HostDevice implements PathDevice {
   #fds: readonly number[] = [];
   #ifindex = 0;
   #tap: OwnTap | undefined;
-  #tie: HostTie | undefined;
+  #redirect: HostRedirect | undefined;
   #disciplines = 0;
 
   /** @param link the NetVSC */
@@ -71,21 +71,21 @@ export class HostDevice implements PathDevice {
     this.#port = port;
     this.#link = link;
     this.#options = options;
-    this.description = { driver: 'host', device: link.name, mode: '', tie: '' };
+    this.description = { driver: 'host', device: link.name, mode: '', redirect: '' };
   }
 
   get holdings(): HostHoldings {
     return {
-      ...{ link: this.#link, description: this.description, tie: this.#tie?.holdings },
+      ...{ link: this.#link, description: this.description, redirect: this.#redirect?.holdings },
       ...{ fds: this.#fds, ifindex: this.#ifindex, name: this.#tap?.name ?? '' },
     };
   }
 
   /** Goes on with what another coordinator has opened. */
-  adopt({ description, fds, ifindex, name, tie }: HostHoldings): this {
+  adopt({ description, fds, ifindex, name, redirect }: HostHoldings): this {
     Object.assign(this.description, description);
     this.#note({ fds, ifindex, name });
-    if (tie !== undefined) this.#tie = this.#newTie(tie);
+    if (redirect !== undefined) this.#redirect = this.#newRedirect(redirect);
     return this;
   }
 
@@ -108,20 +108,20 @@ export class HostDevice implements PathDevice {
 
   /** After the synthetic path's device, which clears the mark of what is written here. */
   arm(): void {
-    this.#tie = this.#newTie();
-    this.#tie.attach();
-    this.description.tie = this.#tie.name;
+    this.#redirect = this.#newRedirect();
+    this.#redirect.attach();
+    this.description.redirect = this.#redirect.name;
     this.changed();
   }
 
   /** Inline mode begins; only while armed, and only while workers read. May be called twice. @throws ERR_KERNEL */
   engage(): void {
-    if (this.#options.inline) this.#tie?.engage();
+    if (this.#options.inline) this.#redirect?.engage();
   }
 
   /** Inline mode ends, between two packets. Never throws. */
   disengage(): void {
-    this.#tie?.disengage();
+    this.#redirect?.disengage();
   }
 
   disarm(): void {
@@ -133,9 +133,9 @@ export class HostDevice implements PathDevice {
     if (this.#tap === undefined) return; // closed
     this.#tap.tend(around);
     const disciplines = links.disciplines(netvsc.ifindex) + links.disciplines(this.#ifindex);
-    if (this.#tie === undefined || !(thorough || disciplines !== this.#disciplines)) return;
+    if (this.#redirect === undefined || !(thorough || disciplines !== this.#disciplines)) return;
     this.#disciplines = disciplines;
-    const { attachments } = this.#tie;
+    const { attachments } = this.#redirect;
     tendAttachment(attachments.tap, this.#tap.name, upkeep, this.changed);
     tendAttachment(attachments.netvsc, netvsc.name, upkeep, this.changed);
   }
@@ -150,9 +150,9 @@ export class HostDevice implements PathDevice {
   close(): void {
     const ifindex = this.#ifindex;
     everyStep([
-      () => this.#tie?.release(),
+      () => this.#redirect?.release(),
       () => {
-        this.#tie = undefined;
+        this.#redirect = undefined;
       },
       ...this.#fds.map((fd, queue) => () => this.#closeQueue(fd, queue)),
       () => {
@@ -177,13 +177,13 @@ export class HostDevice implements PathDevice {
     return this.#memory.slot({ port: this.#port, queue, path: Path.HOST });
   }
 
-  #newTie(holdings?: HostTieHoldings): HostTie {
-    const { tie = 'tcx', protect = false, order } = this.#options;
+  #newRedirect(holdings?: HostRedirectHoldings): HostRedirect {
+    const { redirect = 'tcx', protect = false, order } = this.#options;
     const request = {
       ...{ netvsc: this.#link.ifindex, tap: this.#ifindex },
-      ...{ device: this.#link.name, kind: tie, protect, first: order !== 'last' },
+      ...{ device: this.#link.name, kind: redirect, protect, first: order !== 'last' },
     };
-    return new HostTie(this.#shim, this.#netlink, request, () => this.changed(), holdings);
+    return new HostRedirect(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }
 
   /** The tap counts for all its queues together: they are reported on queue 0. */

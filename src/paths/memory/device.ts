@@ -34,7 +34,7 @@ export class MemoryDevice implements PathDevice {
     this.#path = path;
     const { queues } = memory.layout.geometry;
     this.#queues = Array.from({ length: queues }, (_, queue) => ({ port, queue, path }));
-    this.description = { driver: 'memory', device: name, mode: 'rings in memory', tie: 'memory' };
+    this.description = { driver: 'memory', device: name, mode: 'rings in memory', redirect: 'memory' };
   }
 
   open(): void {

@@ -96,7 +96,7 @@ export class LoopDevice implements PathDevice {
     this.#memory = memory;
     this.#port = port;
     this.#path = path;
-    this.description = { driver: 'memory', device: name, mode: 'loop in memory', tie: 'memory' };
+    this.description = { driver: 'memory', device: name, mode: 'loop in memory', redirect: 'memory' };
   }
 
   open(): void {

@@ -1,9 +1,9 @@
 /**
- * A multi-queue tap tied to the NetVSC: what the NetVSC receives comes up the tap, what is written to
+ * A multi-queue tap redirected to and from the NetVSC: what the NetVSC receives comes up the tap, what is written to
  * the tap leaves by the NetVSC. Coordinator only.
  *
- * The tap is not persistent and its ties are bpf_links: the kernel removes everything when the process
- * dies. On kernels before 6.6 the ties are tc filters, which outlive a killed process: they let the kernel
+ * The tap is not persistent and its redirects are bpf_links: the kernel removes everything when the process
+ * dies. On kernels before 6.6 the redirects are tc filters, which outlive a killed process: they let the kernel
  * have its packets, and the next start removes them.
  */
 import { errnoName } from '../../errors.ts';
@@ -19,24 +19,24 @@ import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
 import { fillsFrame, limitLength, longestOf, refuseLongPackets, untaggedOf } from '../frame-room.ts';
-import { type TieKind, type TieOrder, tendAttachment } from '../hook.ts';
+import { type RedirectKind, type RedirectOrder, tendAttachment } from '../hook.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import { changed, type Surroundings } from '../upkeep.ts';
 import { Merging, type MergingOptions } from './merging.ts';
 import { awaitVanishing, type OpenTap, openTap, steer, takeOnlyCaptured } from './open.ts';
+import { type RedirectHoldings, TcRedirect } from './redirect.ts';
 import { OwnTap } from './tend.ts';
-import { Tie, type TieHoldings } from './tie.ts';
 
 export interface TapOptions extends MergingOptions {
   /** Plain reads and writes even where io_uring works. */
   readonly plain?: boolean;
-  readonly tie?: TieKind;
+  readonly redirect?: RedirectKind;
   /** A host path in inline mode goes with it: what is sent here must be told from what the kernel sends. */
   readonly inline?: boolean;
   /** Whether the packets of kernel/platform.ts stay with the kernel. */
   readonly protect?: boolean;
-  readonly order?: TieOrder;
-  /** ifindex of the device's standby leg, if it is a net_failover device: see tie.ts. */
+  readonly order?: RedirectOrder;
+  /** ifindex of the device's standby leg, if it is a net_failover device: see redirect.ts. */
   readonly standby?: number;
   /** The port's VF path is on the same device, and answers for the XDP program there. */
   readonly shared?: boolean;
@@ -51,7 +51,7 @@ export interface TapHoldings {
   readonly ifindex: number;
   /** The tap's. */
   readonly name: string;
-  readonly tie: TieHoldings | undefined;
+  readonly redirect: RedirectHoldings | undefined;
   /** The NetVSC's. */
   readonly settings: HeldSettings;
 }
@@ -71,7 +71,7 @@ export class TapDevice implements PathDevice {
   #segmentFds: readonly number[] = [];
   #ifindex = 0;
   #tap: OwnTap | undefined;
-  #tie: Tie | undefined;
+  #redirect: TcRedirect | undefined;
   #disciplines = 0;
 
   constructor(
@@ -91,25 +91,25 @@ export class TapDevice implements PathDevice {
     this.#link = link;
     this.#options = options;
     this.#merging = new Merging(link, options);
-    this.description = { driver: 'tap', device: link.name, mode: '', tie: '' };
+    this.description = { driver: 'tap', device: link.name, mode: '', redirect: '' };
     if (options.protect) this.description.protects = 'platform';
   }
 
   get holdings(): TapHoldings {
     return {
-      ...{ link: this.#link, description: this.description, tie: this.#tie?.holdings },
+      ...{ link: this.#link, description: this.description, redirect: this.#redirect?.holdings },
       ...{ fds: this.#fds, ifindex: this.#ifindex, name: this.#tap?.name ?? '' },
       ...{ segmentFds: this.#segmentFds, settings: this.#merging.held },
     };
   }
 
   /** Goes on with what another coordinator has opened. */
-  adopt({ description, fds, segmentFds, ifindex, name, tie, settings }: TapHoldings): this {
+  adopt({ description, fds, segmentFds, ifindex, name, redirect, settings }: TapHoldings): this {
     Object.assign(this.description, description);
     this.#merging.adopt(settings);
     this.#segmentFds = segmentFds;
     this.#note({ fds, ifindex, name });
-    if (tie !== undefined) this.#tie = this.#newTie(tie);
+    if (redirect !== undefined) this.#redirect = this.#newRedirect(redirect);
     return this;
   }
 
@@ -157,15 +157,15 @@ export class TapDevice implements PathDevice {
   }
 
   arm(): void {
-    this.#tie = this.#newTie();
-    this.#tie.attach();
-    this.description.tie = this.#tie.name;
+    this.#redirect = this.#newRedirect();
+    this.#redirect.attach();
+    this.description.redirect = this.#redirect.name;
     this.description.mode = this.#mode() + segmentsNote(this.#segmentFds[0] ?? 0);
     this.changed();
   }
 
   disarm(): void {
-    this.#tie?.releaseNetvsc();
+    this.#redirect?.releaseNetvsc();
   }
 
   settle(): void {
@@ -181,9 +181,9 @@ export class TapDevice implements PathDevice {
     const { standby = 0, shared } = this.#options;
     const watched = [netvsc.ifindex, this.#ifindex, standby];
     const disciplines = watched.reduce((sum, ifindex) => sum + links.disciplines(ifindex), 0);
-    if (this.#tie === undefined || !(thorough || disciplines !== this.#disciplines)) return;
+    if (this.#redirect === undefined || !(thorough || disciplines !== this.#disciplines)) return;
     this.#disciplines = disciplines;
-    const [inward, outward, aside] = this.#tie.attachments;
+    const [inward, outward, aside] = this.#redirect.attachments;
     tendAttachment(inward, netvsc.name, upkeep, this.changed);
     tendAttachment(outward, this.#tap.name, upkeep, this.changed);
     tendAttachment(aside, links.link(standby)?.name ?? '', upkeep, this.changed);
@@ -196,9 +196,9 @@ export class TapDevice implements PathDevice {
   close(): void {
     const ifindex = this.#ifindex;
     everyStep([
-      () => this.#tie?.release(),
+      () => this.#redirect?.release(),
       () => {
-        this.#tie = undefined;
+        this.#redirect = undefined;
       },
       () => this.#merging.restore(),
       ...this.#fds.map((fd, queue) => () => this.#closeQueue(fd, queue)),
@@ -242,14 +242,14 @@ export class TapDevice implements PathDevice {
     return this.#memory.slot({ port: this.#port, queue, path: this.#path });
   }
 
-  #newTie(holdings?: TieHoldings): Tie {
-    const { tie = 'tcx', inline = false, protect = false, order, standby = 0 } = this.#options;
+  #newRedirect(holdings?: RedirectHoldings): TcRedirect {
+    const { redirect = 'tcx', inline = false, protect = false, order, standby = 0 } = this.#options;
     const request = {
       ...{ netvsc: this.#link.ifindex, tap: this.#ifindex, device: this.#link.name },
-      ...{ kind: tie, marks: inline, protect, first: order !== 'last', standby },
+      ...{ kind: redirect, marks: inline, protect, first: order !== 'last', standby },
       longest: untaggedOf(this.#memory.layout.geometry.frameSize),
     };
-    return new Tie(this.#shim, this.#netlink, request, () => this.changed(), holdings);
+    return new TcRedirect(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }
 
   /** The tap counts for all its queues together: they are reported on queue 0. */

@@ -1,5 +1,5 @@
 /**
- * The tie between the host tap and the machine's own stack, which keeps its addresses and routes on the
+ * The redirect between the host tap and the machine's own stack, which keeps its addresses and routes on the
  * NetVSC and notices nothing. Coordinator only.
  *
  * ```
@@ -10,7 +10,7 @@
  *
  * Large segments of the kernel's take the same way out from a socket that marks them (paths/segments.ts).
  *
- * NB: the mark is cleared at the NetVSC's ingress by the capture tie (paths/tap/tie.ts). While that one is not
+ * NB: the mark is cleared at the NetVSC's ingress by the capture redirect (paths/tap/redirect.ts). While that one is not
  * there, at the drain of a closing port say, the kernel receives passed packets with their mark on: they arrive,
  * but a rule of the machine about just this mark would see them. And once engaged, the kernel's packets go
  * nowhere but to us: disengage before nobody reads any more.
@@ -25,41 +25,41 @@ import {
   type AttachmentHolding,
   type HookProgram,
   Hooks,
-  TIE_NAMES,
-  type TieKind,
+  REDIRECT_NAMES,
+  type RedirectKind,
 } from '../hook.ts';
-import type { TieRequest } from '../tap/tie.ts';
+import type { RedirectRequest } from '../tap/redirect.ts';
 
 /** `tap` is the host tap here. */
-type HostTieRequest = Omit<TieRequest, 'marks' | 'longest'>;
+type HostRedirectRequest = Omit<RedirectRequest, 'marks' | 'longest'>;
 
-/** What a host tie has attached, as data: see `PathDevice.holdings`. */
-export interface HostTieHoldings {
+/** What a host redirect has attached, as data: see `PathDevice.holdings`. */
+export interface HostRedirectHoldings {
   /** What the kernel turned out to have. */
-  readonly kind: TieKind;
+  readonly kind: RedirectKind;
   /** At the host tap: what is written to it the kernel receives. */
   readonly pass: AttachmentHolding | undefined;
   /** At the NetVSC's egress, while engaged. */
   readonly inline: AttachmentHolding | undefined;
 }
 
-export class HostTie {
+export class HostRedirect {
   readonly #hooks: Hooks;
-  readonly #request: HostTieRequest;
+  readonly #request: HostRedirectRequest;
   readonly #changed: () => void;
   #pass: Attachment | undefined;
   #inline: Attachment | undefined;
 
   /**
    * @param changed called after each change of the holdings
-   * @param held by a tie that another coordinator attached
+   * @param held by a redirect that another coordinator attached
    */
   constructor(
     shim: Shim,
     netlink: RtNetlink,
-    request: HostTieRequest,
+    request: HostRedirectRequest,
     changed: () => void = () => {},
-    held?: HostTieHoldings,
+    held?: HostRedirectHoldings,
   ) {
     this.#hooks = new Hooks(new Bpf(shim), netlink, shim, request.device, held?.kind ?? request.kind);
     this.#request = request;
@@ -69,10 +69,10 @@ export class HostTie {
   }
 
   get name(): string {
-    return TIE_NAMES[this.#hooks.kind];
+    return REDIRECT_NAMES[this.#hooks.kind];
   }
 
-  get holdings(): HostTieHoldings {
+  get holdings(): HostRedirectHoldings {
     return { kind: this.#hooks.kind, pass: this.#pass?.holding, inline: this.#inline?.holding };
   }
 

@@ -1,11 +1,11 @@
 /**
- * The tie between the NetVSC and the capture tap: what arrives on one leaves by the other's transmit
+ * The redirect between the NetVSC and the capture tap: what arrives on one leaves by the other's transmit
  * side. Except for packets that bear our mark, which the host tap has sent to the kernel: see
- * paths/host/tie.ts. Coordinator only.
+ * paths/host/redirect.ts. Coordinator only.
  *
  * A net_failover device has a standby leg, whose packets the kernel gives to nobody as long as there is a primary, even
  * one that is down (drivers/net/net_failover.c, net_failover_handle_frame): what the host delivers there before and after
- * it moves its data path. So that leg is tied too, for packets to its own MAC address. What is for everybody comes to
+ * it moves its data path. So that leg is redirected too, for packets to its own MAC address. What is for everybody comes to
  * both legs, and the kernel is right to let one of them through: that arrives at the net_failover device.
  */
 import { Bpf } from '../../kernel/bpf.ts';
@@ -18,16 +18,16 @@ import {
   type AttachmentHolding,
   type HookProgram,
   Hooks,
+  REDIRECT_NAMES,
+  type RedirectKind,
   removeLeftFilters,
-  TIE_NAMES,
-  type TieKind,
 } from '../hook.ts';
 
-export interface TieRequest {
+export interface RedirectRequest {
   readonly netvsc: number;
   readonly tap: number;
   readonly device: string;
-  readonly kind: TieKind;
+  readonly kind: RedirectKind;
   /**
    * What we send bears the mark, which the egress program of inline mode clears. Without that program
    * it would go out on the packet, for the filters of a qdisc to see: so only where inline mode is.
@@ -43,10 +43,10 @@ export interface TieRequest {
   readonly standby?: number;
 }
 
-/** What a tie has attached, as data: see `PathDevice.holdings`. */
-export interface TieHoldings {
+/** What a redirect has attached, as data: see `PathDevice.holdings`. */
+export interface RedirectHoldings {
   /** What the kernel turned out to have. */
-  readonly kind: TieKind;
+  readonly kind: RedirectKind;
   /** At the NetVSC: what it receives goes to the tap. */
   readonly netvsc: AttachmentHolding | undefined;
   /** At the tap: what is written to it leaves by the NetVSC. */
@@ -57,10 +57,10 @@ export interface TieHoldings {
   readonly standbyIndex: number;
 }
 
-export class Tie {
+export class TcRedirect {
   readonly #hooks: Hooks;
   readonly #netlink: RtNetlink;
-  readonly #request: TieRequest;
+  readonly #request: RedirectRequest;
   readonly #changed: () => void;
   #netvsc: Attachment | undefined;
   #tap: Attachment | undefined;
@@ -69,14 +69,14 @@ export class Tie {
 
   /**
    * @param changed called after each change of the holdings
-   * @param held by a tie that another coordinator attached
+   * @param held by a redirect that another coordinator attached
    */
   constructor(
     shim: Shim,
     netlink: RtNetlink,
-    request: TieRequest,
+    request: RedirectRequest,
     changed: () => void = () => {},
-    held?: TieHoldings,
+    held?: RedirectHoldings,
   ) {
     this.#hooks = new Hooks(new Bpf(shim), netlink, shim, request.device, held?.kind ?? request.kind);
     this.#netlink = netlink;
@@ -90,10 +90,10 @@ export class Tie {
 
   /** What it is made of; known once it is attached. */
   get name(): string {
-    return TIE_NAMES[this.#hooks.kind];
+    return REDIRECT_NAMES[this.#hooks.kind];
   }
 
-  get holdings(): TieHoldings {
+  get holdings(): RedirectHoldings {
     return {
       ...{ kind: this.#hooks.kind, netvsc: this.#netvsc?.holding, tap: this.#tap?.holding },
       ...{ standby: this.#standby?.holding, standbyIndex: this.#standbyIndex },
@@ -105,17 +105,17 @@ export class Tie {
     return [this.#netvsc, this.#tap, this.#standby];
   }
 
-  /** Ties both ways: outgoing first, so that the first packet can already be answered. Once. @throws ERR_KERNEL */
+  /** Redirects both ways: outgoing first, so that the first packet can already be answered. Once. @throws ERR_KERNEL */
   attach(): void {
     removeLeftFilters(this.#netlink, this.#request.netvsc);
     this.#tap = this.#hooks.attach(this.#outward);
     this.#changed();
     this.#netvsc = this.#hooks.attach(this.#inward);
     this.#changed();
-    if (this.#standbyIndex > 0) this.#tieStandby();
+    if (this.#standbyIndex > 0) this.#redirectStandby();
   }
 
-  #tieStandby(): void {
+  #redirectStandby(): void {
     removeLeftFilters(this.#netlink, this.#standbyIndex);
     this.#standby = this.#hooks.attach(this.#aside);
     this.#changed();

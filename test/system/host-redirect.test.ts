@@ -17,12 +17,12 @@ import { internetAddress } from '../../src/lab/udp.ts';
 import { Driver, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { VIRTIO_HEADER_BYTES as VNET_HEADER } from '../../src/offload/virtio.ts';
-import type { TieKind } from '../../src/paths/hook.ts';
+import type { RedirectKind } from '../../src/paths/hook.ts';
 import { HostDevice } from '../../src/paths/host/device.ts';
+import { HostRedirect } from '../../src/paths/host/redirect.ts';
 import { openHostTap } from '../../src/paths/host/tap.ts';
-import { HostTie } from '../../src/paths/host/tie.ts';
 import { openTap } from '../../src/paths/tap/open.ts';
-import { Tie } from '../../src/paths/tap/tie.ts';
+import { TcRedirect } from '../../src/paths/tap/redirect.ts';
 import { be16, naiveChecksum } from '../fixtures/frames.ts';
 import { buildLab, type Lab, nothingLeft, until } from './harness.ts';
 import { attachments } from './machine-state.ts';
@@ -46,33 +46,41 @@ interface Rig {
   readonly netvsc: number;
   readonly capture: readonly number[];
   readonly host: readonly number[];
-  readonly tie: Tie;
-  readonly hostTie: HostTie;
+  readonly redirect: TcRedirect;
+  readonly hostRedirect: HostRedirect;
   /** Links are made in the thread's namespace. */
   readonly engage: () => void;
 }
 
-/** Both taps and their ties in the guest, until the test is over. */
-function rig(lab: Lab, { kind = 'tcx', queues = 1 }: { kind?: TieKind; queues?: number } = {}): Rig {
+/** Both taps and their redirects in the guest, until the test is over. */
+function rig(lab: Lab, { kind = 'tcx', queues = 1 }: { kind?: RedirectKind; queues?: number } = {}): Rig {
   return inNamespace(shim, lab.guest, () => {
     const netlink = RtNetlink.open(shim);
     const { ifindex: netvsc, mtu, name: device } = netlink.link(lab.nic.netvsc)!;
     const capture = openTap(shim, netlink, { template: 'twinpath%d', queues, mtu });
     const host = openHostTap(shim, netlink, { queues, mtu });
-    const tie = new Tie(shim, netlink, { netvsc, tap: capture.ifindex, device, kind, marks: true });
-    tie.attach();
-    const hostTie = new HostTie(shim, netlink, { netvsc, tap: host.ifindex, device, kind });
-    hostTie.attach();
-    expect([tie.name, hostTie.name]).toEqual(Array(2).fill(kind === 'tcx' ? 'tcx links' : 'clsact filters'));
-    const engage = (): void => inNamespace(shim, lab.guest, () => hostTie.engage());
+    const redirect = new TcRedirect(shim, netlink, {
+      netvsc,
+      tap: capture.ifindex,
+      device,
+      kind,
+      marks: true,
+    });
+    redirect.attach();
+    const hostRedirect = new HostRedirect(shim, netlink, { netvsc, tap: host.ifindex, device, kind });
+    hostRedirect.attach();
+    expect([redirect.name, hostRedirect.name]).toEqual(
+      Array(2).fill(kind === 'tcx' ? 'tcx links' : 'clsact filters'),
+    );
+    const engage = (): void => inNamespace(shim, lab.guest, () => hostRedirect.engage());
     onTestFinished(async () => {
-      hostTie.release();
-      tie.release();
+      hostRedirect.release();
+      redirect.release();
       for (const fd of [...capture.fds, ...host.fds]) shim.close(fd);
       await nothingLeft(lab);
       netlink.close();
     });
-    return { netvsc, capture: capture.fds, host: host.fds, tie, hostTie, engage };
+    return { netvsc, capture: capture.fds, host: host.fds, redirect, hostRedirect, engage };
   });
 }
 
@@ -209,7 +217,7 @@ describe.skipIf(process.getuid?.() !== 0).each(variants)('over a $standIn by $ki
 
   it('what the kernel sends comes up the host tap, and goes out once by the capture tap', async () => {
     const lab = await buildLab({ standIn });
-    const { netvsc, host, capture, hostTie, engage } = rig(lab, { kind });
+    const { netvsc, host, capture, hostRedirect, engage } = rig(lab, { kind });
     const outside = udpSocket(lab.outside, 7001);
     const guest = udpSocket(lab.guest, 7002, [lab.nic.outsideAddress, 7001]);
     const say = (word: string): void =>
@@ -234,7 +242,7 @@ describe.skipIf(process.getuid?.() !== 0).each(variants)('over a $standIn by $ki
     expect((await read(outside, 1)).map(text)).toEqual(['inline']);
     for (const fd of [...host, ...capture]) expect(await read(fd, 0)).toEqual([]);
 
-    hostTie.disengage();
+    hostRedirect.disengage();
     say('after');
     expect((await read(outside, 1)).map(text)).toEqual(['after']);
     expect(await read(host[0]!, 0)).toEqual([]);
@@ -280,9 +288,9 @@ describe.skipIf(process.getuid?.() !== 0)('the host path', () => {
     expect(pump.largest()).toBeGreaterThan(20 * SEGMENT);
   });
 
-  it('marks what it gives to the kernel, and the capture tie is what clears it', async () => {
+  it('marks what it gives to the kernel, and the capture redirect is what clears it', async () => {
     const lab = await buildLab();
-    const { host, tie } = rig(lab);
+    const { host, redirect } = rig(lab);
     const socket = udpSocket(lab.guest, 7000);
     const pass = (payload: string): void => {
       const packet = { to: lab.nic.mac, fromPort: 5000, toPort: 7000, payload };
@@ -290,7 +298,7 @@ describe.skipIf(process.getuid?.() !== 0)('the host path', () => {
     };
     onlyMarked(socket, MARK);
     pass('cleared');
-    tie.releaseNetvsc();
+    redirect.releaseNetvsc();
     pass('not cleared');
     expect((await read(socket, 1)).map(text)).toEqual(['not cleared']);
   });
@@ -336,7 +344,7 @@ describe.skipIf(process.getuid?.() !== 0)('the host path', () => {
       expect(slots[0]!.fd).not.toBe(slots[1]!.fd);
       expect(device.description.mode).toMatch(/^read\/write, TCP( and UDP)? segments$/);
       device.arm();
-      expect(device.description).toMatchObject({ driver: 'host', device: 'eth0', tie: 'tcx links' });
+      expect(device.description).toMatchObject({ driver: 'host', device: 'eth0', redirect: 'tcx links' });
       const tap = netlink.link(device.ifindex)!;
       expect(tap).toMatchObject({ name: 'twinhost0', mtu: 1500 });
       device.engage();
@@ -364,7 +372,7 @@ interface Pump {
 }
 
 async function startPump(
-  kind: TieKind,
+  kind: RedirectKind,
   segments: 'cut' | 'whole',
   lab: Lab,
   ends?: 'both ends',

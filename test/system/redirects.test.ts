@@ -1,18 +1,18 @@
-/** The other ways to drive the tap and to tie it to the NetVSC fail over like the first. */
+/** The other ways to drive the tap and to redirect it to the NetVSC fail over like the first. */
 import { describe, expect, it } from 'vitest';
-import { expectNoDrops, expectUnharmed, passed, Scene, TAP_MODE, TIE } from './harness.ts';
+import { expectNoDrops, expectUnharmed, passed, REDIRECT, Scene, TAP_MODE } from './harness.ts';
 import { attachments } from './machine-state.ts';
 
 describe.each([
-  { options: { tap: 'read/write' }, mode: 'read/write', tie: TIE },
-  { options: { tie: 'clsact' }, mode: TAP_MODE, tie: 'clsact filters' },
+  { options: { tap: 'read/write' }, mode: 'read/write', redirect: REDIRECT },
+  { options: { redirect: 'clsact' }, mode: TAP_MODE, redirect: 'clsact filters' },
   {
-    options: { tap: 'read/write', tie: 'clsact', mode: 'interrupt' },
+    options: { tap: 'read/write', redirect: 'clsact', mode: 'interrupt' },
     mode: 'read/write',
-    tie: 'clsact filters',
+    redirect: 'clsact filters',
   },
-  { options: { mode: 'poll' }, mode: TAP_MODE, tie: TIE },
-] as const)('a port opened with $options', ({ options, mode, tie }) => {
+  { options: { mode: 'poll' }, mode: TAP_MODE, redirect: REDIRECT },
+] as const)('a port opened with $options', ({ options, mode, redirect }) => {
   it('loses, doubles and reorders nothing in graceful failovers', async () => {
     const scene = await Scene.open({ port: options });
     const traffic = await scene.drive({ rate: 10_000 });
@@ -23,9 +23,9 @@ describe.each([
       await passed(traffic);
       await scene.whole();
     }
-    expect(scene.paths.synthetic).toMatchObject({ driver: 'tap', mode, tie });
+    expect(scene.paths.synthetic).toMatchObject({ driver: 'tap', mode, redirect });
     const filters = attachments(scene.lab.guest).filter((line) => /clsact|filter/.test(line));
-    expect(filters.length > 0).toBe(tie === 'clsact filters');
+    expect(filters.length > 0).toBe(redirect === 'clsact filters');
     expectNoDrops(scene.port);
     const [report] = await scene.finish();
     expectUnharmed(report!);

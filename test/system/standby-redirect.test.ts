@@ -1,5 +1,5 @@
 /**
- * The tie at the standby leg of a net_failover device, which a second NIC of the lab plays: no virtual device is one.
+ * The redirect at the standby leg of a net_failover device, which a second NIC of the lab plays: no virtual device is one.
  * What the kernel does with the leg's other packets is its own affair: test/machines has real ones.
  */
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -7,7 +7,7 @@ import { inNamespace } from '../../src/kernel/namespace.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { openTap } from '../../src/paths/tap/open.ts';
-import { Tie } from '../../src/paths/tap/tie.ts';
+import { TcRedirect } from '../../src/paths/tap/redirect.ts';
 import { buildLab, type Lab, nothingLeft, until } from './harness.ts';
 import { attachments } from './machine-state.ts';
 import { frame, rawSocket } from './raw.ts';
@@ -35,22 +35,22 @@ const tapReader = (fd: number) => (): Uint8Array[] => {
   return found;
 };
 
-function tied(lab: Lab, kind: 'tcx' | 'clsact') {
+function redirected(lab: Lab, kind: 'tcx' | 'clsact') {
   return inNamespace(shim, lab.guest, () => {
     const netlink = RtNetlink.open(shim);
     const [upper, standby] = lab.nics.map(({ netvsc }) => netlink.link(netvsc)!);
     const tap = openTap(shim, netlink, { template: 'twinpath%d', queues: 1, mtu: 1500 });
     const request = { netvsc: upper!.ifindex, tap: tap.ifindex, device: upper!.name, kind };
-    const tie = new Tie(shim, netlink, { ...request, standby: standby!.ifindex });
-    tie.attach();
+    const redirect = new TcRedirect(shim, netlink, { ...request, standby: standby!.ifindex });
+    redirect.attach();
     onTestFinished(async () => {
-      tie.release();
+      redirect.release();
       for (const fd of tap.fds) shim.close(fd);
       await nothingLeft(lab);
       netlink.close();
     });
-    const adopt = (): Tie => new Tie(shim, netlink, request, () => {}, tie.holdings);
-    return { tie, adopt, read: tapReader(tap.fds[0]!) };
+    const adopt = (): TcRedirect => new TcRedirect(shim, netlink, request, () => {}, redirect.holdings);
+    return { redirect, adopt, read: tapReader(tap.fds[0]!) };
   });
 }
 
@@ -58,7 +58,7 @@ describe.skipIf(process.getuid?.() !== 0).each(['tcx', 'clsact'] as const)('by %
   it('what is sent to the standby alone comes up the tap, and what is for everybody is left to the kernel', async () => {
     const lab = await buildLab({ nics: 2 });
     const [upper, standby] = lab.nics;
-    const { tie, adopt, read } = tied(lab, kind);
+    const { redirect, adopt, read } = redirected(lab, kind);
     const senders = ['u0', 'u1'].map((device) => rawSocket(lab.outside, device));
     const say = (nic: 0 | 1, to: string, text: string): void =>
       senders[nic]!.send(frame(to, OUTSIDE, TYPE, text));
@@ -83,9 +83,9 @@ describe.skipIf(process.getuid?.() !== 0).each(['tcx', 'clsact'] as const)('by %
     await hear('for it');
 
     const adopted = adopt();
-    expect(adopted.holdings).toEqual(tie.holdings);
+    expect(adopted.holdings).toEqual(redirect.holdings);
     for (const attachment of adopted.attachments) expect(attachment!.fault()).toBeUndefined();
-    tie.releaseNetvsc();
+    redirect.releaseNetvsc();
     expect(attachments(lab.guest).filter((line) => /eth\d$/.test(line))).toEqual([]);
     const kernel = [upper, standby].map((nic) => rawSocket(lab.guest, nic!.netvsc));
     for (const number of [0, 1] as const) {
