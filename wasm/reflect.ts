@@ -2,7 +2,7 @@
 import { DROP, TX } from './include/twinpath';
 
 export { twinpath_abi } from './include/twinpath';
-export { burst, turn } from './include/packets';
+export { burst, in_place } from './include/packets';
 
 const BOTH_ADDRESSES = 12;
 /** Bytes of a vector. A shorter packet may end where its frame does. */

@@ -3,7 +3,7 @@
  * `net_ring` (`ring`), and the whole port around that loop (`failsafe-tax`).
  *
  * The same number of packets circulates in all variants. Ours takes up to 256 of them at once where the handler has a
- * `turn`, and 64 where it has not. testpmd is measured at several sizes of its burst: the goals are for its best one.
+ * `in_place`, and 64 where it has not. testpmd is measured at several sizes of its burst: the goals are for its best one.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
@@ -13,7 +13,7 @@ import { openPort } from '../../src/index.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { BURST, Path, TURN } from '../../src/memory/layout.ts';
+import { BURST, IN_PLACE_BURST, Path } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
@@ -40,7 +40,7 @@ const testpmd =
     );
 
 /**
- * The bare loop: receive, handle, carry out, release, publish; or a turn and publish where the handler has one. No worker, no
+ * The bare loop: receive, handle, carry out, release, publish; or an in-place call and publish where the handler has one. No worker, no
  * port.
  */
 const bareLoop =
@@ -55,7 +55,7 @@ const bareLoop =
     const burst = new Burst(memory, 0);
     setMac(memory, 0, '02:00:00:00:00:01');
     const url = new URL(`../../src/handlers/reflect.${language}`, import.meta.url).href;
-    const { handle, turn } = await loadHandler(url, {}, { queue: 0, queues: 1, memory, burst });
+    const { handle, inPlace } = await loadHandler(url, {}, { queue: 0, queues: 1, memory, burst });
     const failed = (error: unknown): never => {
       throw error;
     };
@@ -69,7 +69,7 @@ const bareLoop =
       pool,
       burst,
       handler: handle,
-      turn,
+      inPlace,
       failed,
       ...address,
     });
@@ -84,12 +84,12 @@ const bareLoop =
       let packets = 0;
       for (let n = 0; n < bursts; n++) {
         if (queue.tx.room(BURST) < BURST) throw new Error('the ring is full');
-        if (turn === undefined) {
+        if (inPlace === undefined) {
           const count = queue.rx.receiveBurst(burst.at, BURST);
           dispatch.run(count, Path.VF);
           queue.rx.release();
           packets += count;
-        } else packets += dispatch.inPlace.run(queue, queue.turn, TURN);
+        } else packets += dispatch.inPlace.run(queue, queue.inPlace, IN_PLACE_BURST);
         queue.tx.flush();
       }
       return packets;

@@ -9,7 +9,7 @@
  */
 
 import type { Burst } from '../handler/burst.ts';
-import type { Handler, TurningHandler } from '../handler/handler.ts';
+import type { Handler, InPlaceHandler } from '../handler/handler.ts';
 import { DELIVER, FAILED, FORWARD, PASS, TX } from '../handler/verdict.ts';
 import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
@@ -31,7 +31,7 @@ export type DeathCounter = 'dropStuck' | 'dropWorkerDied';
 
 export interface DispatchContext extends Scope {
   readonly handler: Handler;
-  readonly turn?: TurningHandler | undefined;
+  readonly inPlace?: InPlaceHandler | undefined;
   readonly failed: HandlerFailure;
   readonly exits: Exits;
   /** To the application. */

@@ -33,10 +33,10 @@ export class HandlerCall {
   }
 
   /** Says that the handler is called, and with what: see `handlingWord`. */
-  begin(source: number, packets: number, turn = false): void {
+  begin(source: number, packets: number, inPlace = false): void {
     const words = this.#words;
     words[this.#beatAt] = (words[this.#beatAt]! + 1) | 0;
-    words[this.#handlingAt] = handlingWord(this.#port, source, packets, turn);
+    words[this.#handlingAt] = handlingWord(this.#port, source, packets, inPlace);
   }
 
   /** It has returned. If that is too late, another worker is about to go on from here: this thread waits for its end. */

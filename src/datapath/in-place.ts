@@ -1,13 +1,13 @@
 /**
  * In-place mode: a handler's own loop takes packets from the receive ring of the path that owns the queue to its transmit
- * ring, see paths/turn.ts; here is what surrounds that loop.
+ * ring, see paths/in-place-rings.ts; here is what surrounds that loop.
  */
 import type { Burst } from '../handler/burst.ts';
-import type { TurningHandler } from '../handler/handler.ts';
+import type { InPlaceHandler } from '../handler/handler.ts';
 import { FAILED } from '../handler/verdict.ts';
 import { queueCounters } from '../memory/counters.ts';
 import { BURST, type PathId } from '../memory/layout.ts';
-import type { PathQueue, PathTurn } from '../paths/path.ts';
+import type { InPlacePath, PathQueue } from '../paths/path.ts';
 import type { HandlerCall } from './handler-call.ts';
 import type { HandlerFrames } from './handler-frames.ts';
 import type { Scope } from './scope.ts';
@@ -22,13 +22,13 @@ export class InPlace {
   readonly #port: number;
   readonly #doubles: Float64Array;
   readonly #bursts: number;
-  readonly #turn: TurningHandler | undefined;
+  readonly #loop: InPlaceHandler | undefined;
   readonly #dispatch: Settling;
   readonly #frames: HandlerFrames;
   readonly #call: HandlerCall;
 
   constructor(
-    { memory, burst, port, queue, turn }: Scope & { readonly turn?: TurningHandler | undefined },
+    { memory, burst, port, queue, inPlace }: Scope & { readonly inPlace?: InPlaceHandler | undefined },
     dispatch: Settling,
     frames: HandlerFrames,
     call: HandlerCall,
@@ -37,29 +37,29 @@ export class InPlace {
     this.#port = port;
     this.#doubles = memory.doubles;
     this.#bursts = queueCounters(memory, port, queue).bursts;
-    this.#turn = turn;
+    this.#loop = inPlace;
     this.#dispatch = dispatch;
     this.#frames = frames;
     this.#call = call;
   }
 
   /** Handles up to `most` packets. Returns how many, those that a trap has cost included. */
-  run(path: PathQueue, turn: PathTurn, most: number): number {
-    const count = turn.begin(most);
+  run(path: PathQueue, rings: InPlacePath, most: number): number {
+    const count = rings.begin(most);
     if (count === 0) return 0;
     this.#doubles[this.#bursts]!++;
     this.#frames.hold(count);
     this.#call.begin(path.path, count, true);
     let trapped = false;
     try {
-      this.#turn!(this.#frames, turn.at, turn.from, turn.to, count);
+      this.#loop!(this.#frames, rings.at, rings.from, rings.to, count);
     } catch (error) {
       this.#call.blame(error);
       trapped = true;
     }
     this.#call.end();
-    const { done } = turn;
-    const left = turn.end();
+    const { done } = rings;
+    const left = rings.end();
     if (left > 0) this.#settleLeft(left, path.path);
     this.#frames.release();
     path.rx.release();

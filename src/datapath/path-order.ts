@@ -15,14 +15,14 @@
  * in which the paths have delivered it to one worker; nor one that comes to this worker by the older path and to another
  * by the newer. The other way round, what another worker has not handed over yet cannot be waited for.
  */
-import { BURST, type PathId, TURN } from '../memory/layout.ts';
+import { BURST, IN_PLACE_BURST, type PathId } from '../memory/layout.ts';
 import type { PathQueue, Receiver } from '../paths/path.ts';
 
 /**
  * Packets of the older path in one round, at most. A round looks at ten words of other threads; with one burst in each
  * this takes a fifth of the time of packets that are in memory.
  */
-const ROUND = TURN;
+const ROUND = IN_PLACE_BURST;
 
 /** Packets of the older path after which the newer one gets its turn all the same: a full ring. */
 const PATIENCE = 32 * BURST;

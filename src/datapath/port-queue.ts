@@ -48,7 +48,7 @@ export class PortQueue {
   /** What a dead worker had in hand, until all of it is handled. */
   #replay: Replay | undefined;
   /** Whether the handler has a loop of its own, and nothing is to be done with packets before it sees them. */
-  readonly #turns: boolean;
+  readonly #inPlace: boolean;
 
   constructor(context: PortQueueContext) {
     const { memory, port, queue } = context;
@@ -59,7 +59,7 @@ export class PortQueue {
     this.#context = context;
     this.#doubles = memory.doubles;
     this.#takenOver = counters.takenOver;
-    this.#turns = context.turn !== undefined && !this.split?.divides;
+    this.#inPlace = context.inPlace !== undefined && !this.split?.divides;
     this.#switch = new OwnerSwitch(context, this);
   }
 
@@ -114,7 +114,7 @@ export class PortQueue {
   }
 
   /**
-   * Handles up to `most` packets of a path, a burst or a turn of them, and returns how many; -1 if there is no room to
+   * Handles up to `most` packets of a path, a burst or an in-place call of them, and returns how many; -1 if there is no room to
    * send them on, unless they are to be handled `anyway`.
    */
   pump(path: PathQueue, most: number, anyway = false): number {
@@ -122,8 +122,8 @@ export class PortQueue {
     // Back pressure: what is not received waits in the path's ring, where the kernel counts overflow.
     if (!this.#room(BURST) && !anyway) return -1;
     // NB: only by the path that it came by. Its queue is whole again before it receives, when a worker has died.
-    if (this.#turns && path === dispatch.out && path.turn !== undefined) {
-      return dispatch.inPlace.run(path, path.turn, most);
+    if (this.#inPlace && path === dispatch.out && path.inPlace !== undefined) {
+      return dispatch.inPlace.run(path, path.inPlace, most);
     }
     const { rx } = path;
     const max = Math.min(most, BURST);

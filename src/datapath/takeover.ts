@@ -18,10 +18,10 @@ import type { FrameUser } from '../memory/frames.ts';
 import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import {
+  handlingInPlace,
   handlingPackets,
   handlingPort,
   handlingSource,
-  handlingTurn,
   handoffSource,
 } from '../memory/words.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
@@ -153,7 +153,7 @@ function wasInHand({ memory, queue }: Site): InHand | undefined {
     port: handlingPort(handling),
     source: handlingSource(handling),
     packets,
-    counted: !handlingTurn(handling),
+    counted: !handlingInPlace(handling),
     stuck,
   };
 }

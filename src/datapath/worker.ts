@@ -62,7 +62,16 @@ export function runWorker(context: WorkerContext): boolean {
   const ports = deliveries.map(
     (delivery, port) =>
       new PortQueue({
-        ...{ shim, memory, pool, burst, handler: handler.handle, turn: handler.turn, failed, attention },
+        ...{
+          shim,
+          memory,
+          pool,
+          burst,
+          handler: handler.handle,
+          inPlace: handler.inPlace,
+          failed,
+          attention,
+        },
         ...{ port, queue, exits, delivery, rss, fallback: context.fallback ?? false },
       }),
   );

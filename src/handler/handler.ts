@@ -24,10 +24,10 @@ export interface TickingHandler {
 }
 
 /**
- * Of a handler in WebAssembly that has it: `turn`, the loop that takes packets from a receive ring to a transmit ring,
+ * Of a handler in WebAssembly that has it: `in_place`, the loop that takes packets from a receive ring to a transmit ring,
  * see docs/wasm-abi.md. Frames that it makes packets of are those of `source`.
  */
-export type TurningHandler = (
+export type InPlaceHandler = (
   source: FrameSource,
   at: number,
   from: number,

@@ -4,7 +4,7 @@ import { TwinpathError } from '../errors.ts';
 import { macsOf } from '../memory/macs.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Burst } from './burst.ts';
-import type { Handler, HandlerContext, HandlerModule, TickingHandler, TurningHandler } from './handler.ts';
+import type { Handler, HandlerContext, HandlerModule, InPlaceHandler, TickingHandler } from './handler.ts';
 import { bound } from './jit.ts';
 import { wasmHandler } from './wasm-handler.ts';
 import { isWasm } from './wasm-module.ts';
@@ -25,7 +25,7 @@ export interface LoadedHandler {
   readonly tick: TickingHandler['tick'] | undefined;
   readonly tickMillis: number;
   /** Only of a handler in WebAssembly. */
-  readonly turn?: TurningHandler | undefined;
+  readonly inPlace?: InPlaceHandler | undefined;
 }
 
 const TICK_MILLIS = 10;
@@ -42,8 +42,8 @@ export async function loadHandler(
   const wasm = wasmBytes(url);
   if (wasm !== undefined) {
     const context = { queue, queues, macs: macsOf(memory), burst };
-    const { handle, tick, turn } = wasmHandler(url, wasm, options, context, memory);
-    return { handle, tick, tickMillis: TICK_MILLIS, turn };
+    const { handle, tick, inPlace } = wasmHandler(url, wasm, options, context, memory);
+    return { handle, tick, tickMillis: TICK_MILLIS, inPlace };
   }
   return handlerOf(await imported(url), url, options, { queue, queues, memory, burst });
 }

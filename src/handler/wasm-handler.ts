@@ -16,7 +16,7 @@ import type { WasmMemory } from '../memory/geometry.ts';
 import type { Memory } from '../memory/shared.ts';
 import { MODULE_AREA_BYTES } from '../memory/wasm-abi.ts';
 import type { Burst, FrameSource } from './burst.ts';
-import type { Handler, HandlerContext, TickingHandler, TurningHandler } from './handler.ts';
+import type { Handler, HandlerContext, InPlaceHandler, TickingHandler } from './handler.ts';
 import { compileHandler, refuse, WASM_ABI, type WasmModule } from './wasm-module.ts';
 
 interface WasmGlobal {
@@ -41,7 +41,7 @@ interface Exports {
   readonly burst: WasmFunction;
   readonly init?: WasmFunction;
   readonly tick?: WasmFunction;
-  readonly turn?: WasmFunction;
+  readonly in_place?: WasmFunction;
   readonly __stack_pointer?: WasmGlobal;
   readonly __wasm_init_tls?: WasmFunction;
   readonly __tls_size?: WasmGlobal;
@@ -64,7 +64,7 @@ const LONGEST_TEXT = 1_000;
 export interface WasmHandler {
   readonly handle: Handler;
   readonly tick: TickingHandler['tick'] | undefined;
-  readonly turn: TurningHandler | undefined;
+  readonly inPlace: InPlaceHandler | undefined;
 }
 
 /** @throws ERR_HANDLER if the module cannot be a handler here; ERR_OPTION_INVALID if it refuses its options */
@@ -82,7 +82,7 @@ export function wasmHandler(
 class WasmInstance implements WasmHandler {
   readonly handle: Handler;
   readonly tick: TickingHandler['tick'] | undefined;
-  readonly turn: TurningHandler | undefined;
+  readonly inPlace: InPlaceHandler | undefined;
 
   readonly #url: string;
   readonly #memory: Memory;
@@ -113,11 +113,12 @@ class WasmInstance implements WasmHandler {
     this.#lay();
     this.#begin();
 
-    const { burst, tick, turn } = this.#exports;
+    const { burst, tick, in_place: inPlace } = this.#exports;
     const at = layout.burst(context.queue);
     this.handle = (packets) => this.#call(packets, burst, at, packets.length);
     this.tick = tick && ((packets, port) => this.#call(packets, tick, port, 0)); // which takes one
-    this.turn = turn && ((source, at, from, to, count) => this.#callTurn(source, turn, at, from, to, count));
+    this.inPlace =
+      inPlace && ((source, at, from, to, count) => this.#callInPlace(source, inPlace, at, from, to, count));
   }
 
   #writeContext({ queue, queues }: WasmContext, options: Record<string, unknown>): void {
@@ -192,7 +193,7 @@ class WasmInstance implements WasmHandler {
   }
 
   /** @throws whatever the module did */
-  #callTurn(
+  #callInPlace(
     source: FrameSource,
     exported: WasmFunction,
     at: number,

@@ -42,7 +42,7 @@ const NEEDED: Readonly<Record<string, string>> = { twinpath_abi: '() -> i32', bu
 const OPTIONAL: Readonly<Record<string, string>> = {
   init: '() -> ()',
   tick: '(i32) -> ()',
-  turn: '(i32, i32, i32, i32) -> ()',
+  in_place: '(i32, i32, i32, i32) -> ()',
   __stack_pointer: 'mut i32',
   __wasm_init_tls: '(i32) -> ()',
   __tls_size: 'i32',

@@ -39,7 +39,7 @@ export interface SharedMemory {
 }
 
 /**
- * Entries of a replay ring: what a dead worker may have had in hand of one port, a turn of packets, and what its io_uring
+ * Entries of a replay ring: what a dead worker may have had in hand of one port, the packets of one in-place call, and what its io_uring
  * may have received, a burst and a single packet.
  */
 export const REPLAY_ENTRIES = 512;

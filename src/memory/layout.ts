@@ -42,8 +42,8 @@ export const LINE = 128;
 /** Packets handled together: two cache-resident kilobytes of headers, and one system call each 64. */
 export const BURST = 64;
 
-/** Packets of a turn, at most, see paths/turn.ts: what a call of it costs is little then, and a sender does not wait. */
-export const TURN = 4 * BURST;
+/** Packets of one in-place call, at most, see paths/in-place-rings.ts: what a call of it costs is little then, and a sender does not wait. */
+export const IN_PLACE_BURST = 4 * BURST;
 
 /** Bytes the kernel keeps free before each packet (XDP_PACKET_HEADROOM, include/uapi/linux/bpf.h). */
 export const HEADROOM = 256;
@@ -177,7 +177,7 @@ export const PATH_AREAS = {
   uring: 3 * LINE + 16, // (w) `struct tp_uring`
   counters: 4 * LINE, // (w) Float64 × PATH_COUNTERS in counters.ts
   kernel: 6 * LINE, //   (c) Float64 × KERNEL_COUNTERS: what the kernel says it dropped
-  turn: 8 * LINE, //     (w) rings: `TurnWord` in wasm-abi.ts
+  inPlace: 8 * LINE, //  (w) rings: `InPlaceWord` in wasm-abi.ts
 } as const;
 export const PATH_BYTES = 9 * LINE;
 

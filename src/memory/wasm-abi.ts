@@ -27,9 +27,9 @@ export const BurstArray = {
 export const BURST_BYTES = 20 * BURST;
 
 /**
- * What a handler's `turn` is told of the rings, and what it answers: byte offsets of Int32.
+ * What a handler's `in_place` is told of the rings, and what it answers: byte offsets of Int32.
  */
-export const TurnWord = {
+export const InPlaceWord = {
   /** Slots of the receive ring and of the transmit ring, as addresses, and what their cursors are masked with. */
   received: 0,
   receivedMask: 4,

@@ -9,9 +9,9 @@ export const handoffMeta = (kind: number, path: number): number => (kind << 8) |
 export const handoffKind = (meta: number): number => meta >>> 8;
 export const handoffPath = (meta: number): PathId => (meta & 3) as PathId;
 
-/** What a handler has been given: `1 << 31 | turn << 30 | port << 20 | source << 12 | packets`. */
-export const handlingWord = (port: number, source: number, packets: number, turn = false): number =>
-  (1 << 31) | (turn ? 1 << 30 : 0) | (port << 20) | (source << 12) | packets;
+/** What a handler has been given: `1 << 31 | inPlace << 30 | port << 20 | source << 12 | packets`. */
+export const handlingWord = (port: number, source: number, packets: number, inPlace = false): number =>
+  (1 << 31) | (inPlace ? 1 << 30 : 0) | (port << 20) | (source << 12) | packets;
 /** The source of packets that lie in a handoff ring; paths are 1 to 3. */
 export const handoffSource = (from: number): number => 64 + from;
 
@@ -19,7 +19,7 @@ export const handlingPort = (word: number): number => (word >>> 20) & 0xff;
 export const handlingSource = (word: number): number => (word >>> 12) & 0xff;
 export const handlingPackets = (word: number): number => word & 0xfff;
 /** Whether they lie in the receive ring and are not counted yet. */
-export const handlingTurn = (word: number): boolean => (word & (1 << 30)) !== 0;
+export const handlingInPlace = (word: number): boolean => (word & (1 << 30)) !== 0;
 
 /**
  * The owner word: `epoch << 8 | reclaim << 5 | attached << 2 | path`.

@@ -14,8 +14,8 @@ export interface PathQueue extends FrameUser {
   readonly fd: number;
   readonly rx: Receiver;
   readonly tx: Transmitter;
-  /** For a handler's `turn`, where received and sent packets are descriptors in rings. */
-  readonly turn?: PathTurn;
+  /** For a handler's `in_place`, where received and sent packets are descriptors in rings. */
+  readonly inPlace?: InPlacePath;
   /** Offers the kernel free frames for packets to come. */
   refill(): void;
   ledger(): PathLedger;
@@ -43,7 +43,7 @@ export interface Receiver {
   receive(offset: Int32Array, bytes: Int32Array, max: number): number;
   /** As `receive`, into the burst that lies at `burst` in the shared memory. Absent: there is no faster way. */
   receiveBurst?(burst: number, max: number): number;
-  /** Gives back what the last `receive` or turn read, once every frame of it was passed on. */
+  /** Gives back what the last `receive` or in-place call read, once every frame of it was passed on. */
   release(): void;
 }
 
@@ -98,9 +98,9 @@ export interface LeftQueue extends FrameUser {
   detach(): void;
 }
 
-/** What comes before a handler's own loop over a path's rings and after it: see turn.ts. */
-export interface PathTurn {
-  /** Where the words are that the loop is told of the rings, and answers in: `TurnWord` in memory/wasm-abi.ts. */
+/** What comes before a handler's own loop over a path's rings and after it: see in-place-rings.ts. */
+export interface InPlacePath {
+  /** Where the words are that the loop is told of the rings, and answers in: `InPlaceWord` in memory/wasm-abi.ts. */
   readonly at: number;
   /** Cursors of the first packet, and of the slot where the first that is sent goes. */
   readonly from: number;

@@ -4,7 +4,7 @@
  */
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { type QueueAddress, Ring, type RingId, TURN } from '../memory/layout.ts';
+import { IN_PLACE_BURST, type QueueAddress, Ring, type RingId } from '../memory/layout.ts';
 import { ringPlace } from '../memory/requests.ts';
 import { Consumer } from '../memory/ring.ts';
 import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
@@ -97,7 +97,7 @@ export class ReceiveRing implements Receiver {
     const { ring } = this;
     const mask = -pool.frameSize;
     const seen = new Set<number>();
-    const taken = ring.peek(TURN);
+    const taken = ring.peek(IN_PLACE_BURST);
     const behind = again ? ring.pending() : 0;
     for (let i = taken; i < behind; i++) seen.add(words[ring.slot(i)]! & mask);
     let kept = taken;

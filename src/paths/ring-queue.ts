@@ -10,10 +10,10 @@ import { ringPlace } from '../memory/requests.ts';
 import { Consumer, Producer } from '../memory/ring.ts';
 import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
 import type { Memory } from '../memory/shared.ts';
+import { InPlaceRings } from './in-place-rings.ts';
 import type { PathQueue, Transmitter } from './path.ts';
 import { ReceiveRing } from './receive-ring.ts';
 import { TransmitRing } from './transmit-ring.ts';
-import { Turn } from './turn.ts';
 
 /** Refill in batches: one release per this many frames, and the kernel never runs dry meanwhile. */
 const REFILL = 32;
@@ -148,7 +148,7 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
   readonly fd: number;
   readonly rx: ReceiveRing;
   readonly tx: Tx;
-  readonly turn: Turn;
+  readonly inPlace: InPlaceRings;
   protected readonly fill: Producer;
   readonly #words: Int32Array;
   readonly #pool: FramePool;
@@ -166,7 +166,7 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
     this.fd = memory.slot(address).fd;
     this.rx = new ReceiveRing(memory, address, Ring.RX, ringOps);
     this.tx = tx;
-    this.turn = new Turn(memory, address, this.rx, tx);
+    this.inPlace = new InPlaceRings(memory, address, this.rx, tx);
     this.fill = new Producer(words, ringPlace(memory, address, Ring.FILL));
     this.#words = words;
     this.#pool = pool;

@@ -7,8 +7,8 @@ import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
+import { inPlaceTwin } from '../fixtures/in-place-twin.ts';
 import { ringOperationsTwin } from '../fixtures/ring-operations-twin.ts';
-import { turnTwin } from '../fixtures/turn-twin.ts';
 
 const FRAMES = 256;
 const ENTRIES = 256;
@@ -41,7 +41,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
       fc.array(fc.integer({ min: 1, max: 600 }), { maxLength: 10 }),
       fc.nat(2 ** 32 - 1),
       fc.boolean(),
-      (circulating, deaths, dropped, turns) => {
+      (circulating, deaths, dropped, inPlace) => {
         const memory = opened();
         const { view, layout } = memory;
         let left = Number.POSITIVE_INFINITY;
@@ -72,12 +72,12 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
 
         /** One round; packets whose bit is set are dropped when they come, the others go round. */
         const isDropped = (at: number): boolean => ((dropped >>> (view.getUint32(at) % 32)) & 1) === 1;
-        const loop = turnTwin(memory, (at) => (isDropped(at) ? 0 : TX), mortal);
-        const turn = (): void => {
-          const { turn } = queue;
-          const count = turn.begin(100);
-          if (count > 0) loop(turn.at, turn.from, turn.to, count);
-          for (let left = count > 0 ? turn.end() : 0; left > 0; left--) {
+        const loop = inPlaceTwin(memory, (at) => (isDropped(at) ? 0 : TX), mortal);
+        const inPlaceRound = (): void => {
+          const { inPlace } = queue;
+          const count = inPlace.begin(100);
+          if (count > 0) loop(inPlace.at, inPlace.from, inPlace.to, count);
+          for (let left = count > 0 ? inPlace.end() : 0; left > 0; left--) {
             pool.put(burst.offset[left - 1]! - layout.frames);
             mortal();
           }
@@ -106,7 +106,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
           queue.tx.flush();
           mortal();
         };
-        const round = turns ? turn : byBurst;
+        const round = inPlace ? inPlaceRound : byBurst;
         for (const after of deaths) {
           left = after;
           try {

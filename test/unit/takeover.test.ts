@@ -16,7 +16,7 @@ import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { LEDGER_FIELDS, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { TurnWord } from '../../src/memory/wasm-abi.ts';
+import { InPlaceWord } from '../../src/memory/wasm-abi.ts';
 import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
@@ -28,7 +28,7 @@ const shim = { write: () => 8 } as unknown as Shim;
 const NUMBER = 16;
 
 /** How the packets get to the handler of queue 0: by its own path, from queue 1, or in its own loop. */
-type Way = 'path' | 'handoff' | 'turn';
+type Way = 'path' | 'handoff' | 'in-place';
 
 class Scene {
   readonly memory = Memory.create({
@@ -85,8 +85,10 @@ class Scene {
         failed: () => {},
       },
       handler: () => this.handle(burst),
-      turn:
-        this.way === 'turn' ? (_, at, from, to, count) => this.turn(burst, at, from, to, count) : undefined,
+      inPlace:
+        this.way === 'in-place'
+          ? (_, at, from, to, count) => this.inPlace(burst, at, from, to, count)
+          : undefined,
       rss: divides ? new RssHash(memory.view, keyOf(undefined)) : undefined,
     });
     takeOver({ shim, memory, pool, burst, queue }, [port]);
@@ -101,20 +103,20 @@ class Scene {
   }
 
   /** Sends everything back, from ring to ring. */
-  turn(_burst: Burst, at: number, from: number, to: number, count: number): void {
+  inPlace(_burst: Burst, at: number, from: number, to: number, count: number): void {
     const { words } = this.memory;
     const word = (field: number): number => words[(at + field) >> 2]!;
     let bytes = 0;
     for (let i = 0; i < count; i++) {
-      const slot = (word(TurnWord.received) >> 2) + ((from + i) & word(TurnWord.receivedMask)) * 4;
-      const out = (word(TurnWord.sent) >> 2) + ((to + i) & word(TurnWord.sentMask)) * 4;
-      this.look(word(TurnWord.frames) + words[slot]!);
+      const slot = (word(InPlaceWord.received) >> 2) + ((from + i) & word(InPlaceWord.receivedMask)) * 4;
+      const out = (word(InPlaceWord.sent) >> 2) + ((to + i) & word(InPlaceWord.sentMask)) * 4;
+      this.look(word(InPlaceWord.frames) + words[slot]!);
       words.copyWithin(out, slot, slot + 4);
       bytes += words[slot + 2]!;
     }
-    words[(at + TurnWord.done) >> 2] = count;
-    words[(at + TurnWord.bytes) >> 2] = bytes;
-    words[(at + TurnWord.staged) >> 2] = count;
+    words[(at + InPlaceWord.done) >> 2] = count;
+    words[(at + InPlaceWord.bytes) >> 2] = bytes;
+    words[(at + InPlaceWord.staged) >> 2] = count;
   }
 
   look(offset: number): void {
@@ -173,7 +175,7 @@ class Scene {
 
 const gives = fc.array(fc.integer({ min: 0, max: 96 }), { minLength: 1, maxLength: 12 });
 
-it.each<Way>(['path', 'handoff', 'turn'])(
+it.each<Way>(['path', 'handoff', 'in-place'])(
   'a deadly packet costs two workers and no other packet, and one burst is replayed once, by way of a %s',
   (way) => {
     fc.assert(
@@ -228,7 +230,7 @@ it('a packet that killed one worker and does not kill the next is not lost', () 
 });
 
 it('what was in hand of a worker that was stuck is dropped, and what another had handed to it goes on', () => {
-  for (const way of ['path', 'handoff', 'turn'] as const) {
+  for (const way of ['path', 'handoff', 'in-place'] as const) {
     const scene = new Scene(way, [3]);
     const start = scene.start.bind(scene);
     scene.start = (queue) => {

@@ -291,8 +291,8 @@ describe('a module is refused', () => {
     ],
     [
       'whose turn takes something else',
-      { exports: [...good, { name: 'turn', takes: 2 }] },
-      'its turn is (i32, i32) -> (): it has to be (i32, i32, i32, i32) -> ()',
+      { exports: [...good, { name: 'in_place', takes: 2 }] },
+      'its in_place is (i32, i32) -> (): it has to be (i32, i32, i32, i32) -> ()',
     ],
     [
       'whose burst takes pointers of 64 bits',
@@ -331,8 +331,8 @@ describe('a module is refused', () => {
     ],
     [
       'whose turn takes something else among the right',
-      { exports: [...good, { name: 'turn', type: 'iiif>' }] },
-      'its turn is (i32, i32, i32, f32) -> ()',
+      { exports: [...good, { name: 'in_place', type: 'iiif>' }] },
+      'its in_place is (i32, i32, i32, f32) -> ()',
     ],
     [
       'whose stack pointer is 64 bits wide',
@@ -428,7 +428,7 @@ describe('a module is refused', () => {
     const rest: Part[] = [
       { name: 'init' },
       { name: 'tick', type: 'i>' },
-      { name: 'turn', type: 'iiii>' },
+      { name: 'in_place', type: 'iiii>' },
       { name: '__stack_pointer', global: 1024, mutable: true },
       { name: '__tls_size', global: 0 },
     ];

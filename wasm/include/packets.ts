@@ -1,12 +1,12 @@
 /**
  * Both entry points of a handler that decides on packets one by one, made of one function: `burst`, which every handler
- * has, and `turn`, for paths whose rings hold descriptors: there a packet goes from the receive ring to the transmit ring
+ * has, and `in_place`, for paths whose rings hold descriptors: there a packet goes from the receive ring to the transmit ring
  * in the loop that decides on it. docs/wasm-abi.md explains both.
  *
  * ```ts
  * import { TX } from 'twinpath/wasm/include/twinpath';
  * export { twinpath_abi } from 'twinpath/wasm/include/twinpath';
- * export { burst, turn } from 'twinpath/wasm/include/packets';
+ * export { burst, in_place } from 'twinpath/wasm/include/packets';
  *
  * // @ts-ignore: decorator
  * @global @inline function decide(packet: usize, bytes: i32): u32 {
@@ -16,7 +16,7 @@
  *
  * `decide` gets where the packet starts and its bytes, may write to it, and returns a verdict, or `forwardTo(port)`. It
  * is compiled into the loops, so it should be short, or call what is not. A handler that moves packets, changes
- * their length, or looks at their port, path or hash exports a `burst` of its own, and no `turn`.
+ * their length, or looks at their port, path or hash exports a `burst` of its own, and no `in_place`.
  */
 import { packetAt, packetBytes, FORWARD, setTarget, setVerdict, TX } from "./twinpath";
 
@@ -43,7 +43,7 @@ const DESCRIPTOR: usize = 16;
 const LOW: usize = memory.data<u32>([-1, 0, -1, 0]);
 
 @unmanaged
-class Turn {
+class InPlace {
   /** The rings' slots, and what a cursor is masked with: what was received, and what is to be sent. */
   received: usize;
   receivedMask: u32;
@@ -65,21 +65,21 @@ class Turn {
 /** Packets in the burst, of the portion that is not done yet, too. */
 let left: u32 = 0;
 
-export function turn(turn: Turn, from: u32, to: u32, count: i32): void {
-  const firstReceived = turn.received;
-  const firstSent = turn.sent;
-  const endReceived = firstReceived + (<usize>(turn.receivedMask + 1)) * DESCRIPTOR;
-  const endSent = firstSent + (<usize>(turn.sentMask + 1)) * DESCRIPTOR;
-  const frames = turn.frames;
-  const range = turn.longest - SHORTEST;
+export function in_place(rings: InPlace, from: u32, to: u32, count: i32): void {
+  const firstReceived = rings.received;
+  const firstSent = rings.sent;
+  const endReceived = firstReceived + (<usize>(rings.receivedMask + 1)) * DESCRIPTOR;
+  const endSent = firstSent + (<usize>(rings.sentMask + 1)) * DESCRIPTOR;
+  const frames = rings.frames;
+  const range = rings.longest - SHORTEST;
   const low = v128.load(LOW);
-  let slot = firstReceived + (<usize>(from & turn.receivedMask)) * DESCRIPTOR;
-  let out = firstSent + (<usize>(to & turn.sentMask)) * DESCRIPTOR;
+  let slot = firstReceived + (<usize>(from & rings.receivedMask)) * DESCRIPTOR;
+  let out = firstSent + (<usize>(to & rings.sentMask)) * DESCRIPTOR;
   left = 0;
-  while (turn.done < count && left < BURST) {
+  while (rings.done < count && left < BURST) {
     // A portion: neither ring ends in it, the burst has room for all of it, and a trap costs no more.
     const portion = min(
-      min(<u32>(count - turn.done), BURST - left),
+      min(<u32>(count - rings.done), BURST - left),
       min(<u32>(endReceived - slot), <u32>(endSent - out)) / <u32>DESCRIPTOR,
     );
     const began = out;
@@ -88,20 +88,20 @@ export function turn(turn: Turn, from: u32, to: u32, count: i32): void {
     let sums = i64x2.splat(0);
     while (slot != pairs) {
       sums = i64x2.add(sums, v128.load(slot));
-      out = one(turn, slot, out, frames, range, low);
+      out = one(rings, slot, out, frames, range, low);
       sums = i64x2.add(sums, v128.load(slot + DESCRIPTOR));
-      out = one(turn, slot + DESCRIPTOR, out, frames, range, low);
+      out = one(rings, slot + DESCRIPTOR, out, frames, range, low);
       slot += 2 * DESCRIPTOR;
     }
     if (slot != end) {
       sums = i64x2.add(sums, v128.load(slot));
-      out = one(turn, slot, out, frames, range, low);
+      out = one(rings, slot, out, frames, range, low);
       slot = end;
     }
-    turn.done += <i32>portion;
-    turn.bytes += <u32>i64x2.extract_lane(sums, 1);
-    turn.staged += <i32>((out - began) / DESCRIPTOR);
-    turn.left = left;
+    rings.done += <i32>portion;
+    rings.bytes += <u32>i64x2.extract_lane(sums, 1);
+    rings.staged += <i32>((out - began) / DESCRIPTOR);
+    rings.left = left;
     if (slot == endReceived) slot = firstReceived;
     if (out == endSent) out = firstSent;
   }
@@ -109,7 +109,7 @@ export function turn(turn: Turn, from: u32, to: u32, count: i32): void {
 
 /** One packet. Returns where the next one that is sent goes. */
 // @ts-ignore: decorator
-@inline function one(turn: Turn, slot: usize, out: usize, frames: usize, range: u32, low: v128): usize {
+@inline function one(rings: InPlace, slot: usize, out: usize, frames: usize, range: u32, low: v128): usize {
   const packet = frames + <usize>load<u32>(slot);
   const bytes = load<u32>(slot, 8);
   // @ts-ignore: the handler's
@@ -118,7 +118,7 @@ export function turn(turn: Turn, from: u32, to: u32, count: i32): void {
     v128.store(out, v128.and(v128.load(slot), low));
     if (bytes - SHORTEST <= range) return out + DESCRIPTOR;
   }
-  leave(turn.burst, packet, bytes, verdict);
+  leave(rings.burst, packet, bytes, verdict);
   return out;
 }
 

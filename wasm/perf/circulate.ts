@@ -5,7 +5,7 @@
 import { context, post, take } from '../include/twinpath';
 
 export { twinpath_abi } from '../include/twinpath';
-export { burst, turn } from '../reflect';
+export { burst, in_place } from '../reflect';
 
 let packets: i32 = 0;
 let bytes: i32 = 0;

@@ -15,10 +15,10 @@ import { ringOperationsOf } from '../../memory/ring-operations.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { limitLength, roomOf } from '../frame-room.ts';
+import { InPlaceRings } from '../in-place-rings.ts';
 import type { PathQueue, Transmitter } from '../path.ts';
 import { ReceiveRing } from '../receive-ring.ts';
 import { TransmitRing } from '../transmit-ring.ts';
-import { Turn } from '../turn.ts';
 
 /** What is published has arrived: nothing waits to be taken. */
 class LoopTransmitter extends TransmitRing implements Transmitter {
@@ -50,7 +50,7 @@ export class LoopQueue implements PathQueue {
   readonly fd = -1;
   readonly rx: ReceiveRing;
   readonly tx: LoopTransmitter;
-  readonly turn: Turn;
+  readonly inPlace: InPlaceRings;
   readonly #words: Int32Array;
   readonly #mask: number;
 
@@ -65,7 +65,7 @@ export class LoopQueue implements PathQueue {
     this.tx.recover();
     this.rx = new ReceiveRing(memory, address, Ring.TX, ringOps);
     this.rx.keepUnhandled(pool, FrameOwner.TX | this.tag, true);
-    this.turn = new Turn(memory, address, this.rx, this.tx);
+    this.inPlace = new InPlaceRings(memory, address, this.rx, this.tx);
   }
 
   refill(): void {}

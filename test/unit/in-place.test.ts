@@ -10,16 +10,16 @@ import { loadShim } from '../../src/kernel/shim.ts';
 import { CopyReceiver, CopySender } from '../../src/memory/copies.ts';
 import { pathCounters, queueCounters, readCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
-import { BURST, Path, TURN } from '../../src/memory/layout.ts';
+import { BURST, IN_PLACE_BURST, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { TurnWord } from '../../src/memory/wasm-abi.ts';
+import { InPlaceWord } from '../../src/memory/wasm-abi.ts';
 import { limitLength } from '../../src/paths/frame-room.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import type { RingQueue } from '../../src/paths/ring-queue.ts';
+import { inPlaceTwin } from '../fixtures/in-place-twin.ts';
 import { memoryQueue } from '../fixtures/memory-queue.ts';
 import { ringOperationsTwin } from '../fixtures/ring-operations-twin.ts';
-import { turnTwin } from '../fixtures/turn-twin.ts';
 
 const FRAMES = 1024;
 const POST = 0xfd;
@@ -63,13 +63,13 @@ class Bench {
     this.pool.recover([this.path]);
     this.burst = new Burst(memory, 0);
     memory.bytes.set([2, 0, 0, 0, 0, 2], layout.macs);
-    const { handle, turn } = wasmHandler(
+    const { handle, inPlace } = wasmHandler(
       ...(['file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory] as const),
     );
     const exits = { ports: [] as Dispatch[], relays: [] };
     this.dispatch = new Dispatch({
       ...{ shim: loadShim(), memory, pool: this.pool, burst: this.burst, port: 0, queue: 0 },
-      ...{ handler: handle, turn, exits },
+      ...{ handler: handle, inPlace, exits },
       failed: (error) => void this.failures.push(String(error)),
       delivery: new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory),
     });
@@ -97,8 +97,8 @@ class Bench {
   }
 
   /** In the handler's own loop. */
-  turn(most: number): number {
-    const handled = this.dispatch.inPlace.run(this.path, this.path.turn, most);
+  inPlace(most: number): number {
+    const handled = this.dispatch.inPlace.run(this.path, this.path.inPlace, most);
     this.#settle();
     return handled;
   }
@@ -169,24 +169,24 @@ it('the loop does what its twin does, to every byte before the frames', () => {
   const loops = memories.map((memory, i) => {
     const pool = new FramePool(memory, 0);
     pool.recover([]);
-    const { turn } = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
+    const { inPlace } = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
     const deed = wasmHandler('file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory);
     const decide = (at: number): number => {
       memory.bytes[at + 2]!++;
       return memory.bytes[at]! | (memory.bytes[at + 1]! << 8);
     };
-    const twin = turnTwin(memory, decide);
+    const twin = inPlaceTwin(memory, decide);
     const source = { take: () => -1, post: () => false, put: () => {} };
     const ours = (at: number, from: number, to: number, count: number): void =>
-      deed.turn!(source, at, from, to, count);
-    return { at: turn.at, run: i === 0 ? ours : twin };
+      deed.inPlace!(source, at, from, to, count);
+    return { at: inPlace.at, run: i === 0 ? ours : twin };
   });
   fc.assert(
     fc.property(
       packetsOf(deeds(), 256),
       start,
       start,
-      fc.nat(TURN),
+      fc.nat(IN_PLACE_BURST),
       longest,
       (packets, from, to, wanted, most) => {
         const count = Math.min(wanted, packets.length);
@@ -200,7 +200,7 @@ it('the loop does what its twin does, to every byte before the frames', () => {
             bytes.set([deed, target, i], memory.layout.frames + i * 2048 + 256);
           });
           words.fill(0, (at + 28) >> 2, (at + 44) >> 2);
-          words[(at + TurnWord.longest) >> 2] = most;
+          words[(at + InPlaceWord.longest) >> 2] = most;
           run(at, from, to, count);
         });
         const { layout } = memories[0]!;
@@ -227,7 +227,7 @@ it.each([
   ({ rare, share }) => {
     const step = fc.record({
       packets: packetsOf(deeds(...rare)),
-      most: fc.integer({ min: 1, max: TURN }),
+      most: fc.integer({ min: 1, max: IN_PLACE_BURST }),
       takes: fc.nat(300),
       longest,
     });
@@ -238,8 +238,8 @@ it.each([
           for (const one of [ours, plain]) one.limit(longest);
           expect(ours.give(packets)).toBe(plain.give(packets));
           // Each of the packets may bring another one, for which there is room whichever goes first.
-          const room = Math.floor(ours.path.tx.room(TURN) / share);
-          if (room > 0) plain.handle(ours.turn(Math.min(most, room)));
+          const room = Math.floor(ours.path.tx.room(IN_PLACE_BURST) / share);
+          if (room > 0) plain.handle(ours.inPlace(Math.min(most, room)));
           for (const one of [ours, plain]) {
             one.collect(takes);
             one.path.tx.complete();
@@ -248,7 +248,7 @@ it.each([
           }
         }
         for (const one of [ours, plain]) one.collect(FRAMES);
-        // The rest of a burst follows what a turn sends; among those that are sent the order stays.
+        // The rest of a burst follows what an in-place call sends; among those that are sent the order stays.
         expect(ours.back.toSorted()).toEqual(plain.back.toSorted());
         const sentBack = ({ back }: Bench) => back.filter((one) => one.startsWith('0100'));
         expect(sentBack(ours)).toEqual(sentBack(plain));
@@ -260,19 +260,19 @@ it.each([
   },
 );
 
-describe('a turn', () => {
+describe('an in-place call', () => {
   const packets = (count: number, deed: number = TX): Packet[] =>
     Array.from({ length: count }, () => ({ deed, target: 0, length: 60 }));
 
   it('that traps costs as much as a burst, and what it had dealt with before goes its way', () => {
     const bench = new Bench();
     bench.give([...packets(100), ...packets(1, TRAP), ...packets(99)]);
-    expect(bench.turn(TURN)).toBe(128);
+    expect(bench.inPlace(IN_PLACE_BURST)).toBe(128);
     bench.whole();
-    bench.collect(TURN);
+    bench.collect(IN_PLACE_BURST);
     expect(bench.back).toHaveLength(64);
-    expect(bench.turn(TURN)).toBe(72);
-    bench.collect(TURN);
+    expect(bench.inPlace(IN_PLACE_BURST)).toBe(72);
+    bench.collect(IN_PLACE_BURST);
     expect(bench.back).toHaveLength(136);
     expect(bench.failures).toEqual(['RuntimeError: unreachable']);
     const { queue, path } = bench.counters;
@@ -284,33 +284,33 @@ describe('a turn', () => {
   it('takes no more than there is room for, and leaves the rest in the ring', () => {
     const bench = new Bench(64);
     bench.give(packets(64));
-    expect(bench.turn(40)).toBe(40);
+    expect(bench.inPlace(40)).toBe(40);
     bench.give(packets(40));
-    expect(bench.turn(TURN)).toBe(24);
-    expect(bench.turn(TURN)).toBe(0);
+    expect(bench.inPlace(IN_PLACE_BURST)).toBe(24);
+    expect(bench.inPlace(IN_PLACE_BURST)).toBe(0);
     bench.whole();
-    bench.collect(TURN);
+    bench.collect(IN_PLACE_BURST);
     bench.path.tx.complete();
-    expect(bench.turn(TURN)).toBe(40);
+    expect(bench.inPlace(IN_PLACE_BURST)).toBe(40);
   });
 
   it('ends when the burst is full of what is not sent', () => {
     const bench = new Bench();
     bench.give([...packets(30), ...packets(100, DROP), ...packets(30)]);
     // In portions of which all could be left: 64 packets with 34 left, then 30.
-    expect(bench.turn(TURN)).toBe(94);
+    expect(bench.inPlace(IN_PLACE_BURST)).toBe(94);
     expect(bench.counters.queue.dropVerdict).toBe(64);
-    expect(bench.turn(TURN)).toBe(66);
+    expect(bench.inPlace(IN_PLACE_BURST)).toBe(66);
     expect(bench.counters.queue.dropVerdict).toBe(100);
     bench.whole();
   });
 
-  it('refuses a packet of the handler’s own that the ring has no room for behind the turn', () => {
+  it('refuses a packet of the handler’s own that the ring has no room for behind the in-place call', () => {
     const bench = new Bench(64);
     bench.give(packets(64, POST));
-    expect(bench.turn(60)).toBe(60);
+    expect(bench.inPlace(60)).toBe(60);
     expect(bench.counters.queue).toMatchObject({ sent: 4, sendRefused: 56 });
-    bench.collect(TURN);
+    bench.collect(IN_PLACE_BURST);
     expect(bench.back).toHaveLength(64);
     bench.whole();
   });
@@ -336,7 +336,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
         if (number % 5 === 4) return DROP;
         return number % 7 === 3 ? 77 : TX;
       };
-      const loop = turnTwin(memory, decide, mortal);
+      const loop = inPlaceTwin(memory, decide, mortal);
       const back: number[] = [];
       let sent = 0;
       const start = (): { pool: FramePool; queue: RingQueue } => {
@@ -350,10 +350,10 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
       };
       let { pool, queue } = start();
       const round = (): void => {
-        const { turn } = queue;
-        const count = turn.begin(100);
-        if (count > 0) loop(turn.at, turn.from, turn.to, count);
-        const rest = count > 0 ? turn.end() : 0;
+        const { inPlace } = queue;
+        const count = inPlace.begin(100);
+        if (count > 0) loop(inPlace.at, inPlace.from, inPlace.to, count);
+        const rest = count > 0 ? inPlace.end() : 0;
         mortal();
         for (let i = 0; i < rest; i++) {
           if (burst.verdict[i] === 77) {

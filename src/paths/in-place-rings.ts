@@ -1,6 +1,6 @@
 /**
- * A turn: packets go from the receive ring of a path queue to its transmit ring in the loop that decides on them, which is
- * the handler's own (docs/wasm-abi.md, `turn`). Here is what comes before that loop and after it.
+ * In-place mode: packets go from the receive ring of a path queue to its transmit ring in the loop that decides on them, which is
+ * the handler's own (docs/wasm-abi.md, `in_place`). Here is what comes before that loop and after it.
  *
  * A worker may die in it: what it has written to the transmit ring is not staged, and no frame was given to anybody,
  * so the packets are in the receive ring as if nothing had been. Once it has returned, what it sends is staged as
@@ -10,12 +10,12 @@
  */
 import type { QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { BurstArray, TurnWord } from '../memory/wasm-abi.ts';
-import type { PathTurn } from './path.ts';
+import { BurstArray, InPlaceWord } from '../memory/wasm-abi.ts';
+import type { InPlacePath } from './path.ts';
 import type { ReceiveRing } from './receive-ring.ts';
 import type { TransmitRing } from './transmit-ring.ts';
 
-export class Turn implements PathTurn {
+export class InPlaceRings implements InPlacePath {
   readonly at: number;
   from = 0;
   to = 0;
@@ -30,22 +30,22 @@ export class Turn implements PathTurn {
     const { words, layout } = memory;
     const { queue } = address;
     const slot = memory.slot(address);
-    this.at = slot.offset('turn');
+    this.at = slot.offset('inPlace');
     this.#words = words;
     this.#in = received;
     this.#out = sent;
-    this.#answers = (this.at + TurnWord.done) >> 2;
+    this.#answers = (this.at + InPlaceWord.done) >> 2;
     this.#burstBytes = (layout.burst(queue) + BurstArray.bytes) >> 2;
     this.#longestAt = slot.at('longest');
     const say = (word: number, value: number): void => {
       words[(this.at + word) >> 2] = value;
     };
-    say(TurnWord.received, received.ring.slotsAt);
-    say(TurnWord.receivedMask, received.ring.mask);
-    say(TurnWord.sent, sent.ring.slotsAt);
-    say(TurnWord.sentMask, sent.ring.mask);
-    say(TurnWord.frames, layout.frames);
-    say(TurnWord.burst, layout.burst(queue));
+    say(InPlaceWord.received, received.ring.slotsAt);
+    say(InPlaceWord.receivedMask, received.ring.mask);
+    say(InPlaceWord.sent, sent.ring.slotsAt);
+    say(InPlaceWord.sentMask, sent.ring.mask);
+    say(InPlaceWord.frames, layout.frames);
+    say(InPlaceWord.burst, layout.burst(queue));
   }
 
   begin(most: number): number {
@@ -57,7 +57,7 @@ export class Turn implements PathTurn {
     words[answers + 1] = 0;
     words[answers + 2] = 0;
     words[answers + 3] = 0;
-    words[(this.at + TurnWord.longest) >> 2] = words[this.#longestAt]!;
+    words[(this.at + InPlaceWord.longest) >> 2] = words[this.#longestAt]!;
     return this.#in.ring.peek(this.#out.room(most));
   }
 
