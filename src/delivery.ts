@@ -33,7 +33,7 @@ export interface DeliveryOptions {
 }
 
 /** A bell may be lost: with its worker, or when a coordinator that died closed the ports. Then a look is all there is. */
-const LONGEST_WAIT = 1_000;
+const MAX_WAIT_MILLIS = 1_000;
 
 export class Deliveries {
   readonly #memory: Memory;
@@ -90,7 +90,7 @@ export class Deliveries {
         const batch = this.#left.length > 0 ? this.#left.splice(0, most) : this.#take(most);
         if (batch.length > 0) yield batch;
         else if (closed) return;
-        else await Atomics.waitAsync(this.#memory.words, this.#bellAt, bell, LONGEST_WAIT).value;
+        else await Atomics.waitAsync(this.#memory.words, this.#bellAt, bell, MAX_WAIT_MILLIS).value;
       }
     } finally {
       this.#reading = false;

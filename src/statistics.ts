@@ -2,6 +2,8 @@
  * Statistics of a port, summed from the shared memory. Reading disturbs nobody and asks nobody; numbers may
  * be a burst behind. All of them only grow, over any number of failovers, and include paths that have left.
  */
+
+import { ownerPath } from './memory/bit-fields.ts';
 import {
   type KernelCounter,
   kernelCounters,
@@ -13,7 +15,6 @@ import {
 } from './memory/counters.ts';
 import { PATH_NAMES, type PathName, SLOT_PATHS } from './memory/layout.ts';
 import type { Memory } from './memory/shared.ts';
-import { ownerPath } from './memory/words.ts';
 
 /** One path of a queue, or of the whole port. */
 export type PathStatistics = Record<PathCounter, number> & {

@@ -12,11 +12,11 @@ import type { TickingHandler } from '../../src/handler/handler.ts';
 import { loadHandler } from '../../src/handler/load-handler.ts';
 import { pageSize } from '../../src/kernel/page-size.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
+import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { geometryOf } from '../../src/options.ts';
 import { LoopDevice } from '../../src/paths/memory/loop.ts';
 
@@ -31,7 +31,7 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
   const shape = { ports: [{}], queues: 1, frameSize: 2048, frames: 4096 };
   const memory = Memory.create(geometryOf(shape, pageSize()));
   const { doubles } = memory;
-  const bells = (['doorbellFd', 'attentionFd'] as const).map((field) => {
+  const bells = (['doorbellFd', 'coordinatorFd'] as const).map((field) => {
     const fd = check(shim.eventfd(), 'eventfd2');
     memory.workers[0]![field] = fd;
     return fd;

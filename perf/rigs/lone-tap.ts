@@ -5,10 +5,10 @@
 import { QueueWorkers } from '../../src/coordinator/queue-workers.ts';
 import { check, TwinpathError } from '../../src/errors.ts';
 import { pageSize } from '../../src/kernel/page-size.ts';
+import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { Driver, Path, Reader } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { geometryOf, single, validate } from '../../src/options.ts';
 import { limitLength, longestOf } from '../../src/paths/frame-room.ts';
 import { openTap } from '../../src/paths/tap/open.ts';
@@ -41,7 +41,7 @@ export async function withLoneTap<T>(
   const bells = [shim.eventfd(), shim.eventfd()].map((fd) => check(fd, 'eventfd2'));
   const worker = memory.workers[0]!;
   worker.doorbellFd = bells[0]!;
-  worker.attentionFd = bells[1]!;
+  worker.coordinatorFd = bells[1]!;
   limitLength(memory, 0, Path.SYNTHETIC, longestOf(MTU, layout.geometry.frameSize));
   slot.open(Driver.TAP, { fd: tap.fds[0]!, reader: Reader.ASKED, useUring: 1 });
   const owner = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));

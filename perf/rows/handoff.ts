@@ -6,11 +6,11 @@
  * queue and two working ones, with all flows owned by the receiving queue, and with every second packet handed over.
  */
 import { openPort } from '../../src/index.ts';
+import { HandoffKind } from '../../src/memory/bit-fields.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../../src/memory/handoff.ts';
 import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { HandoffKind } from '../../src/memory/words.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { comparisons, type Row, type Sample } from '../runner/row.ts';
 

@@ -61,8 +61,8 @@ const bareLoop =
     };
     const { layout } = memory;
     const delivery = new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory);
-    const exits = { ports: [], relays: [] };
-    const address = { port: 0, queue: 0, exits, delivery };
+    const forwardTable = { ports: [], relays: [] };
+    const address = { port: 0, queue: 0, forwardTable, delivery };
     const dispatch = new Dispatch({
       shim: loadShim(),
       memory,

@@ -170,7 +170,7 @@ export class Coordinator {
 
   /** Looks when a worker rings, and now and then: a bell may be lost, and a look may fail. */
   #watch(): void {
-    const bell = this.#memory.workers[0]!.attentionFd;
+    const bell = this.#memory.workers[0]!.coordinatorFd;
     const scratch = new Uint8Array(8);
     const attention = (port: ManagedPort): void =>
       this.#boundary.guard('hearing workers', () => port.attention());

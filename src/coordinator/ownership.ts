@@ -7,11 +7,18 @@
  */
 import { ringDoorbell } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
+import {
+  ownerAttached,
+  ownerEpoch,
+  ownerPath,
+  ownerReclaim,
+  ownerWord,
+  pathBit,
+} from '../memory/bit-fields.ts';
 import type { QueueBlock } from '../memory/blocks.ts';
 import type { Failover, Journal, Reason } from '../memory/journal.ts';
 import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
-import { ownerAttached, ownerEpoch, ownerPath, ownerReclaim, ownerWord, pathBit } from '../memory/words.ts';
 
 /** The start of a failover, to be written to the journal when the workers have carried it out. */
 interface Pending {

@@ -19,7 +19,7 @@ import { type RingOperations, ringOperationsOf } from '../memory/ring-operations
 import type { Memory } from '../memory/shared.ts';
 import { ETHERNET_BYTES } from '../net/ethernet.ts';
 import type { PathQueue } from '../paths/path.ts';
-import type { Accepting, Exits } from './exits.ts';
+import type { ForwardPort, ForwardTable } from './forward-table.ts';
 import { HandlerCall, type HandlerFailure } from './handler-call.ts';
 import { HandlerFrames } from './handler-frames.ts';
 import { HostPackets } from './host-packets.ts';
@@ -33,12 +33,12 @@ export interface DispatchContext extends Scope {
   readonly handler: Handler;
   readonly inPlace?: InPlaceHandler | undefined;
   readonly failed: HandlerFailure;
-  readonly exits: Exits;
+  readonly forwardTable: ForwardTable;
   /** To the application. */
   readonly delivery: CopySender;
 }
 
-export class Dispatch implements Accepting {
+export class Dispatch implements ForwardPort {
   /** The way to the machine's own stack. */
   host: PathQueue | undefined;
   /** Frames for packets that the handler makes itself. */
@@ -50,7 +50,7 @@ export class Dispatch implements Accepting {
   readonly #pool: FramePool;
   readonly #handler: Handler;
   readonly #call: HandlerCall;
-  readonly #exits: Exits;
+  readonly #forwardTable: ForwardTable;
   readonly #delivery: CopySender;
   readonly #hostPackets: HostPackets;
   readonly #words: Int32Array;
@@ -75,7 +75,7 @@ export class Dispatch implements Accepting {
     this.#pool = context.pool;
     this.#handler = context.handler;
     this.#call = new HandlerCall(context, context.failed);
-    this.#exits = context.exits;
+    this.#forwardTable = context.forwardTable;
     this.#delivery = context.delivery;
     this.#hostPackets = new HostPackets(context, this);
     this.frames = new HandlerFrames(context, this);
@@ -332,7 +332,7 @@ export class Dispatch implements Accepting {
   #forward(target: number, at: number, length: number): void {
     const doubles = this.#doubles;
     const counter = this.#counter;
-    const { ports, relays } = this.#exits;
+    const { ports, relays } = this.#forwardTable;
     const port = ports[target];
     if (port !== undefined) {
       doubles[counter.forwarded]!++;

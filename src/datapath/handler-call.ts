@@ -2,8 +2,9 @@
  * What surrounds each call of the handler: the words by which a handler that does not return, or kills its worker, is
  * found out; and what becomes of its exceptions.
  */
+
+import { handlingWord } from '../memory/bit-fields.ts';
 import { queueCounters } from '../memory/counters.ts';
-import { handlingWord } from '../memory/words.ts';
 import type { Scope } from './scope.ts';
 
 /** What a worker tells about exceptions of its handler. Called rarely; may be slow. */

@@ -23,8 +23,8 @@ const SPINS = 200;
 /** Of one poll(2): a thread that is to be ended is ended when it comes back from there. */
 const LONGEST_SLEEP = 50;
 /** Sleeps in a row before the next round: coming back costs half as much without one, on cold caches. */
-const NAPS = 4;
-const RESTLESS_SLEEP = 1;
+const SLEEPS = 4;
+const UNPOLLED_SLEEP = 1;
 const POLLIN = 1;
 
 /** Packets within one millisecond of the clock from which on they are gathered: several times what a lone ping-pong makes. */
@@ -71,7 +71,7 @@ export class Idle {
   }
 
   /** Whether the worker should sleep, after a round that handled `packets`. */
-  tired(packets: number): boolean {
+  shouldSleep(packets: number): boolean {
     if (packets > 0) {
       this.#packets += packets;
       this.#empty = 0;
@@ -81,7 +81,7 @@ export class Idle {
     return this.#mode === 'interrupt' || ++this.#empty > SPINS;
   }
 
-  /** Packets handled by a look that is not told to {@link tired}. */
+  /** Packets handled by a look that is not told to {@link shouldSleep}. */
   also(packets: number): void {
     this.#packets += packets;
   }
@@ -93,12 +93,12 @@ export class Idle {
   }
 
   /**
-   * @param restless something waits that no descriptor tells of
+   * @param hasUnpolledWork something waits that no descriptor tells of
    * @param most milliseconds to sleep at most
    * @param quiet looks once more, after others can see that this worker sleeps
    */
-  sleep(restless: boolean, most: number, quiet: () => boolean): void {
-    const millis = restless ? RESTLESS_SLEEP : Math.min(LONGEST_SLEEP, Math.ceil(most));
+  sleep(hasUnpolledWork: boolean, most: number, quiet: () => boolean): void {
+    const millis = hasUnpolledWork ? UNPOLLED_SLEEP : Math.min(LONGEST_SLEEP, Math.ceil(most));
     const pollfds = this.#pollfds;
     const blind = this.#blind;
     let count = this.#watched;
@@ -119,7 +119,7 @@ export class Idle {
     let woken = 0;
     if (gather > 0) woken = this.#shim.pollMicros(pollfds, count, gather);
     else if (quiet()) {
-      for (let left = this.#naps(restless, most); left > 0 && woken === 0; left--) {
+      for (let left = this.#sleeps(hasUnpolledWork, most); left > 0 && woken === 0; left--) {
         woken = this.#shim.poll(pollfds, count, millis);
         if (Atomics.load(this.#words, this.#stopAt) !== 0) break;
         // The word is counted up before the eventfd is written: a write that failed costs a sleep, no more.
@@ -153,8 +153,8 @@ export class Idle {
   }
 
   /** How often it may go on sleeping: whatever gives a round something to do ends the sleep. */
-  #naps(restless: boolean, most: number): number {
-    return restless ? 1 : Math.max(1, Math.min(NAPS, Math.floor(most / LONGEST_SLEEP)));
+  #sleeps(hasUnpolledWork: boolean, most: number): number {
+    return hasUnpolledWork ? 1 : Math.max(1, Math.min(SLEEPS, Math.floor(most / LONGEST_SLEEP)));
   }
 
   /** A path without a descriptor wakes by the word alone; then so does everybody else. */

@@ -5,12 +5,12 @@
  * read-copy-update with the burst as the quiescent state. The coordinator frees nothing before the acknowledgement.
  */
 
+import { ownerAttached, ownerPath, ownerReclaim, pathBit } from '../memory/bit-fields.ts';
 import type { QueueBlock } from '../memory/blocks.ts';
 import { pathCounters } from '../memory/counters.ts';
 import { ownerTag } from '../memory/frame-owner.ts';
 import { BURST, Path, type PathId, type QueueAddress, Reader, SLOT_PATHS } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
-import { ownerAttached, ownerPath, ownerReclaim, pathBit } from '../memory/words.ts';
 import { attach } from '../paths/attach.ts';
 import { NO_ARRIVALS, type PathQueue, SETTLE_NANOS } from '../paths/path.ts';
 import type { HandoffRings } from '../paths/proxy-queue.ts';
@@ -19,16 +19,16 @@ import type { Scope } from './scope.ts';
 
 interface SwitchContext extends Scope {
   /** Tells the coordinator to look: an order was carried out, or a kick failed. */
-  readonly attention: () => void;
+  readonly notifyCoordinator: () => void;
 }
 
 /** The poll loop, whose paths change. */
 interface Polling {
   readonly dispatch: Dispatch;
-  readonly split: HandoffRings | undefined;
+  readonly softwareRss: HandoffRings | undefined;
   readonly paths: readonly PathQueue[];
   arrange(synthetic: PathQueue | undefined, vf: PathQueue | undefined, host: PathQueue | undefined): void;
-  pump(path: PathQueue, most: number, anyway?: boolean): number;
+  pollPath(path: PathQueue, most: number, anyway?: boolean): number;
 }
 
 export class OwnerSwitch {
@@ -84,7 +84,7 @@ export class OwnerSwitch {
     const at = this.#block.kickErrnoAt(path);
     if (this.#words[at] !== 0) return;
     Atomics.store(this.#words, at, errno);
-    this.#context.attention();
+    this.#context.notifyCoordinator();
   }
 
   #change(word: number): boolean {
@@ -162,7 +162,7 @@ export class OwnerSwitch {
     const patient = 2 * (this.#context.memory.layout.geometry.ringEntries / BURST);
     for (let round = 0; round < 2 * patient; round++) {
       if (path.rx.ready(BURST) === 0) break;
-      drained += Math.max(this.#port.pump(path, BURST, round >= patient), 0);
+      drained += Math.max(this.#port.pollPath(path, BURST, round >= patient), 0);
       dispatch.out?.tx.flush();
       dispatch.out?.tx.complete();
     }
@@ -182,7 +182,7 @@ export class OwnerSwitch {
     for (const path of SLOT_PATHS) {
       if ((staying & pathBit(path)) === 0 || this.#queues[path] !== undefined) continue;
       this.#words[this.#block.kickErrnoAt(path)] = 0;
-      const attached = attach(this.#context, this.#address(path), this.#port.split);
+      const attached = attach(this.#context, this.#address(path), this.#port.softwareRss);
       if (attached === undefined) continue;
       attached.refill();
       attached.tx.flush();
@@ -204,7 +204,7 @@ export class OwnerSwitch {
     this.#seen = word;
     this.#began = 0;
     Atomics.store(this.#words, block.at('ack'), word);
-    this.#context.attention();
+    this.#context.notifyCoordinator();
   }
 
   #address(path: PathId): QueueAddress {

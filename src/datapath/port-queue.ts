@@ -7,21 +7,22 @@
  * **Ownership** (who transmits) is one word, loaded once a round. When it differs from what was last put into effect, the
  * round is the switch.
  */
+
+import { HandoffKind, handoffKind, handoffPath, handoffSource } from '../memory/bit-fields.ts';
 import { queueCounters } from '../memory/counters.ts';
 import { HOST_BUFFERS } from '../memory/geometry.ts';
 import type { HandoffReceiver } from '../memory/handoff.ts';
 import { BURST, Path, type PathId } from '../memory/layout.ts';
-import { HandoffKind, handoffKind, handoffPath, handoffSource } from '../memory/words.ts';
 import type { PathQueue } from '../paths/path.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
 import { OwnerSwitch } from './owner-switch.ts';
 import { PathOrder } from './path-order.ts';
 import type { Replay } from './replay.ts';
-import { Split } from './split.ts';
+import { SoftwareRss } from './software-rss.ts';
 
 /** Pieces that one packet of the host may be cut into, roughly: 64 KiB by 1448 bytes. */
-const PIECES = 48;
+const MAX_SEGMENTS = 48;
 
 export interface PortQueueContext extends DispatchContext {
   /** Undefined: flows stay where the devices put them. */
@@ -29,7 +30,7 @@ export interface PortQueueContext extends DispatchContext {
   /** Of a worker without the port's handler: what other workers have handed over is divided anew. */
   readonly fallback?: boolean;
   /** See owner-switch.ts. */
-  readonly attention: () => void;
+  readonly notifyCoordinator: () => void;
 }
 
 export class PortQueue {
@@ -37,12 +38,12 @@ export class PortQueue {
   readonly sleeps: number;
   readonly dispatch: Dispatch;
   /** Undefined with one queue: there is nobody to hand anything to. */
-  readonly split: Split | undefined;
+  readonly softwareRss: SoftwareRss | undefined;
   readonly #context: PortQueueContext;
   readonly #doubles: Float64Array;
   readonly #takenOver: number;
   readonly #switch: OwnerSwitch;
-  readonly #order = new PathOrder<PathQueue>((path, most) => this.pump(path, most));
+  readonly #order = new PathOrder<PathQueue>((path, most) => this.pollPath(path, most));
   #attached: readonly PathQueue[] = [];
   #host: PathQueue | undefined;
   /** What a dead worker had in hand, until all of it is handled. */
@@ -55,11 +56,11 @@ export class PortQueue {
     const counters = queueCounters(memory, port, queue);
     this.sleeps = counters.sleeps;
     this.dispatch = new Dispatch(context);
-    this.split = memory.layout.geometry.queues > 1 ? new Split(context) : undefined;
+    this.softwareRss = memory.layout.geometry.queues > 1 ? new SoftwareRss(context) : undefined;
     this.#context = context;
     this.#doubles = memory.doubles;
     this.#takenOver = counters.takenOver;
-    this.#inPlace = context.inPlace !== undefined && !this.split?.divides;
+    this.#inPlace = context.inPlace !== undefined && !this.softwareRss?.hashes;
     this.#switch = new OwnerSwitch(context, this);
   }
 
@@ -69,7 +70,7 @@ export class PortQueue {
   }
 
   /** Whether something waits that no descriptor will tell of: do not sleep long. */
-  get restless(): boolean {
+  get hasUnpolledWork(): boolean {
     for (const { tx } of this.#attached) if (tx.backlog) return true;
     return this.#switch.waits || this.#replay !== undefined;
   }
@@ -107,8 +108,9 @@ export class PortQueue {
     this.dispatch.lookUp();
     if (this.#replay !== undefined) return this.#goOn(this.#replay);
     let handled = this.#order.poll();
-    if (this.split !== undefined) for (const handoff of this.split.receivers) handled += this.#take(handoff);
-    if (this.#host !== undefined) handled += this.#hear(this.#host);
+    if (this.softwareRss !== undefined)
+      for (const handoff of this.softwareRss.receivers) handled += this.#pollHandoffs(handoff);
+    if (this.#host !== undefined) handled += this.#pollHost(this.#host);
     this.#serve();
     return handled;
   }
@@ -117,7 +119,7 @@ export class PortQueue {
    * Handles up to `most` packets of a path, a burst or an in-place call of them, and returns how many; -1 if there is no room to
    * send them on, unless they are to be handled `anyway`.
    */
-  pump(path: PathQueue, most: number, anyway = false): number {
+  pollPath(path: PathQueue, most: number, anyway = false): number {
     const { dispatch } = this;
     // Back pressure: what is not received waits in the path's ring, where the kernel counts overflow.
     if (!this.#room(BURST) && !anyway) return -1;
@@ -133,7 +135,7 @@ export class PortQueue {
       rx.receiveBurst === undefined
         ? rx.receive(burst.offset, burst.bytes, max)
         : rx.receiveBurst(burst.at, max);
-    const own = this.split === undefined ? count : this.split.divide(count, path.path);
+    const own = this.softwareRss === undefined ? count : this.softwareRss.distribute(count, path.path);
     if (own > 0) dispatch.run(own, path.path);
     rx.release();
     return count;
@@ -160,7 +162,7 @@ export class PortQueue {
   }
 
   /** Handles up to a burst of what another worker has handed over, or sends what it was asked to. */
-  #take(handoff: HandoffReceiver): number {
+  #pollHandoffs(handoff: HandoffReceiver): number {
     if (handoff.ready(BURST) === 0) return 0;
     const { meta } = handoff;
     const early = handoffKind(meta) === HandoffKind.PACKET && this.#order.holds(handoffPath(meta));
@@ -171,7 +173,7 @@ export class PortQueue {
     if (handoffKind(meta) === HandoffKind.SEND) {
       for (let i = 0; i < count; i++) this.dispatch.transmit(offset[i]!, bytes[i]!);
     } else {
-      const own = this.#context.fallback ? this.split!.divide(count, handoffPath(meta)) : count;
+      const own = this.#context.fallback ? this.softwareRss!.distribute(count, handoffPath(meta)) : count;
       if (own > 0) this.dispatch.run(own, handoffPath(meta), handoffSource(handoff.from));
     }
     handoff.release(count);
@@ -179,15 +181,15 @@ export class PortQueue {
   }
 
   /** Handles what the machine's own stack sends: few at a time, as each may become many. */
-  #hear({ rx }: PathQueue): number {
+  #pollHost({ rx }: PathQueue): number {
     const { out } = this.dispatch;
-    const room = out === undefined ? PIECES : out.tx.room(PIECES * HOST_BUFFERS);
-    const most = Math.floor(room / PIECES);
+    const room = out === undefined ? MAX_SEGMENTS : out.tx.room(MAX_SEGMENTS * HOST_BUFFERS);
+    const most = Math.floor(room / MAX_SEGMENTS);
     if (most === 0 || rx.ready(most) === 0) return 0;
     const { offset, bytes } = this.#context.burst;
     const count = rx.receive(offset, bytes, most);
     if (count > 0) {
-      this.split?.hash(count);
+      this.softwareRss?.hash(count);
       this.dispatch.run(count, Path.HOST, Path.HOST, rx.borrowed);
     }
     rx.release();
@@ -196,7 +198,7 @@ export class PortQueue {
 
   /** A round after another worker's death: what that one had in hand, and nothing else until it is through. */
   #goOn(replay: Replay): number {
-    const handled = this.#room(BURST) ? replay.next(this.dispatch, this.split) : 0;
+    const handled = this.#room(BURST) ? replay.next(this.dispatch, this.softwareRss) : 0;
     if (replay.pending === 0) {
       replay.suspects = 0;
       this.#replay = undefined;

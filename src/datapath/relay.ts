@@ -12,7 +12,7 @@ import { RELAY_ENTRIES, RELAYS } from '../memory/geometry.ts';
 import { BURST } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
-import type { Accepting, Relay } from './exits.ts';
+import type { ForwardPort, Relay } from './forward-table.ts';
 
 const relayWord = ({ workers }: Memory, queue: number, relay: number): number =>
   workers[queue]!.at('relays') + relay;
@@ -89,13 +89,13 @@ function claimRelay(
 export class RelayReceivers {
   readonly #memory: Memory;
   readonly #queue: number;
-  readonly #ports: readonly Accepting[];
+  readonly #ports: readonly ForwardPort[];
   readonly #inboxAt: number;
   readonly #receivers: (CopyReceiver | undefined)[] = [];
   /** Last known count of the inbox; nothing was relayed while it stands still. */
   #seen = -1;
 
-  constructor(memory: Memory, queue: number, ports: readonly Accepting[]) {
+  constructor(memory: Memory, queue: number, ports: readonly ForwardPort[]) {
     this.#memory = memory;
     this.#queue = queue;
     this.#ports = ports;

@@ -14,15 +14,15 @@
  */
 
 import type { Burst } from '../handler/burst.ts';
+import { HandoffKind, handoffPath, handoffSource } from '../memory/bit-fields.ts';
 import type { Enumerable, FramePool } from '../memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../memory/handoff.ts';
 import { BURST, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { HandoffKind, handoffPath, handoffSource } from '../memory/words.ts';
 import type { Receiver } from '../paths/path.ts';
 import type { DeathCounter, Dispatch } from './dispatch.ts';
 import type { Scope } from './scope.ts';
-import type { Split } from './split.ts';
+import type { SoftwareRss } from './software-rss.ts';
 
 /** Where packets of a dead worker lie: a path, what is left of one, or a handoff ring. */
 export interface PacketSource {
@@ -107,7 +107,7 @@ export class Replay {
   }
 
   /** Handles the next suspect, or up to a burst of what is no suspect. Returns the packets. */
-  next(dispatch: Dispatch, split: Split | undefined): number {
+  next(dispatch: Dispatch, softwareRss: SoftwareRss | undefined): number {
     const receiver = this.#receiver!;
     const { suspects } = this;
     if (receiver.ready(1) === 0) {
@@ -117,7 +117,7 @@ export class Replay {
     const { offset, bytes, hash } = this.#burst;
     const path = handoffPath(receiver.meta);
     const count = receiver.receive(offset, bytes, hash, suspects > 0 ? 1 : BURST);
-    const own = split === undefined ? count : split.divide(count, path);
+    const own = softwareRss === undefined ? count : softwareRss.distribute(count, path);
     if (own > 0) dispatch.run(own, path, this.source);
     receiver.release(count);
     if (suspects > 0) this.suspects = suspects - 1;

@@ -12,18 +12,18 @@
  * dropped, and counted.
  */
 
-import { pathCounters, queueCounters } from '../memory/counters.ts';
-import { codeOf, FrameOwner, ownerTag, purposeOf, tagOf } from '../memory/frame-owner.ts';
-import type { FrameUser } from '../memory/frames.ts';
-import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
-import type { Memory } from '../memory/shared.ts';
 import {
   handlingInPlace,
   handlingPackets,
   handlingPort,
   handlingSource,
   handoffSource,
-} from '../memory/words.ts';
+} from '../memory/bit-fields.ts';
+import { pathCounters, queueCounters } from '../memory/counters.ts';
+import { codeOf, FrameOwner, ownerTag, purposeOf, tagOf } from '../memory/frame-owner.ts';
+import type { FrameUser } from '../memory/frames.ts';
+import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
+import type { Memory } from '../memory/shared.ts';
 import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
 import type { LeftQueue } from '../paths/path.ts';
 import type { PortQueue } from './port-queue.ts';
@@ -33,7 +33,7 @@ import type { Scope } from './scope.ts';
 type Site = Omit<Scope, 'port'>;
 
 /** A ring that died with its thread. */
-interface Orphan {
+interface OrphanedQueue {
   readonly port: PortQueue;
   readonly replay: Replay;
   readonly address: QueueAddress;
@@ -41,14 +41,14 @@ interface Orphan {
 }
 
 /** A packet that waits, outside any ring, for the new ring to be there. */
-interface Waiting {
+interface UnsentPacket {
   readonly offset: number;
   readonly bytes: number;
 }
 
 export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   const { memory, pool, queue } = site;
-  const orphans: Orphan[] = [];
+  const orphans: OrphanedQueue[] = [];
   const found: FrameUser[] = [];
   const later: { port: PortQueue; address: QueueAddress }[] = [];
   const held: number[] = [];
@@ -69,7 +69,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
         orphans.push({ port, replay: replays[number]!, address, left });
         found.push(left);
       } else if (resumes(memory, address)) {
-        const attached = attach(site, address, port.split)!;
+        const attached = attach(site, address, port.softwareRss)!;
         port.adopt(attached);
         found.push(attached);
       } else later.push({ port, address });
@@ -80,10 +80,13 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   pool.recover(
     found,
     held,
-    [...ports.flatMap(({ split }) => split?.outgoing ?? []), ...replays.map(({ outgoing }) => outgoing)],
+    [
+      ...ports.flatMap(({ softwareRss }) => softwareRss?.outgoing ?? []),
+      ...replays.map(({ outgoing }) => outgoing),
+    ],
     (owner) => losses.add(owner),
   );
-  for (const { split } of ports) split?.listen();
+  for (const { softwareRss } of ports) softwareRss?.listen();
   for (const replay of replays) replay.listen();
 
   // Opened in a switch that was never acknowledged: the order that is still there opens another.
@@ -99,12 +102,12 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
 
   // A new tap ring takes frames at once: only now is it known which ones are free.
   for (const { port, address } of later) {
-    const attached = attach(site, address, port.split);
+    const attached = attach(site, address, port.softwareRss);
     if (attached !== undefined) port.adopt(attached);
   }
 
   for (const { port, replay, address, left } of orphans) {
-    const unsent: Waiting[] = [];
+    const unsent: UnsentPacket[] = [];
     left.tx.takeBack((offset, bytes) => unsent.push({ offset, bytes }));
     // In hand: reclaim must not take these for frames the dead ring still held.
     for (const { offset } of unsent) pool.setOwner(offset - memory.layout.frames, pool.hand);
@@ -115,7 +118,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     left.detach();
     reclaim(site, address, left);
 
-    const fresh = attach(site, address, port.split);
+    const fresh = attach(site, address, port.softwareRss);
     if (fresh !== undefined) port.adopt(fresh);
     port.resume();
     for (const { offset, bytes } of unsent) port.dispatch.resend(offset, bytes);
@@ -164,9 +167,9 @@ function setAside(
   ports: readonly PortQueue[],
   replays: readonly Replay[],
   { port, source, packets, counted, stuck }: InHand,
-  orphans: readonly Orphan[],
+  orphans: readonly OrphanedQueue[],
 ): void {
-  const { dispatch, paths, split } = ports[port]!;
+  const { dispatch, paths, softwareRss } = ports[port]!;
   const replay = replays[port]!;
   const why = stuck ? 'dropStuck' : 'dropWorkerDied';
   if (source === replay.source) {
@@ -179,7 +182,7 @@ function setAside(
   }
   const orphan = orphans.find(({ address, left }) => left.path === source && address.port === port);
   const path = orphan?.left ?? paths.find((one) => one.path === source);
-  const handoff = split?.receivers.find(({ from }) => handoffSource(from) === source);
+  const handoff = softwareRss?.receivers.find(({ from }) => handoffSource(from) === source);
   const from: PacketSource | undefined = path ? pathAsSource(path) : handoff && handoffAsSource(handoff);
   if (from === undefined) return; // it lay in the thread's own buffers: see Losses
   const moved = stuck ? replay.drop(from, packets, dispatch, why) : replay.take(from, packets);

@@ -16,7 +16,7 @@ import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import { RssHash } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
-import type { Exits } from './exits.ts';
+import type { ForwardTable } from './forward-table.ts';
 import type { HandlerFailure } from './handler-call.ts';
 import { Idle, type IdleMode } from './idle.ts';
 import { hasLease } from './lease.ts';
@@ -50,11 +50,11 @@ const HOUSEKEEPING = 16;
 export function runWorker(context: WorkerContext): boolean {
   const { shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker = 0 } = context;
   const { words, layout } = memory;
-  const attention = (): void => callCoordinator(shim, memory);
+  const notifyCoordinator = (): void => callCoordinator(shim, memory);
 
   const pool = new FramePool(memory, queue);
   const rss = rssKey === undefined ? undefined : new RssHash(memory.view, rssKey);
-  const exits: { -readonly [K in keyof Exits]: Exits[K] } = { ports: [], relays: [] };
+  const forwardTable: { -readonly [K in keyof ForwardTable]: ForwardTable[K] } = { ports: [], relays: [] };
   const deliveries = Array.from(
     { length: layout.geometry.ports },
     (_, port) => new CopySender(memory, layout.delivery(port, queue), layout.deliveryEntries, memory),
@@ -70,19 +70,19 @@ export function runWorker(context: WorkerContext): boolean {
           handler: handler.handle,
           inPlace: handler.inPlace,
           failed,
-          attention,
+          notifyCoordinator,
         },
-        ...{ port, queue, exits, delivery, rss, fallback: context.fallback ?? false },
+        ...{ port, queue, forwardTable, delivery, rss, fallback: context.fallback ?? false },
       }),
   );
-  exits.ports = ports.map(({ dispatch }) => dispatch);
-  exits.relays = relaysTo(shim, memory, queue, routes);
+  forwardTable.ports = ports.map(({ dispatch }) => dispatch);
+  forwardTable.relays = relaysTo(shim, memory, queue, routes);
   takeOver({ shim, memory, pool, burst, queue }, ports);
 
-  const relays = new RelayReceivers(memory, queue, exits.ports);
+  const relays = new RelayReceivers(memory, queue, forwardTable.ports);
   const idle = new Idle(shim, memory, queue, mode);
   const stop = memory.control.at('stop');
-  const hungry = memory.workers.map((worker) => worker.at('hungry'));
+  const lowOnFrames = memory.workers.map((worker) => worker.at('lowOnFrames'));
   const audited = (): boolean => answerAudit(memory, queue, pool, ports);
   const { tick, tickMillis } = handler;
   const mostSleep = tick === undefined ? Number.POSITIVE_INFINITY : tickMillis;
@@ -93,9 +93,9 @@ export function runWorker(context: WorkerContext): boolean {
     let handled = relays.poll();
     for (const port of ports) handled += port.poll();
     deliveries.forEach(ringIfDelivered);
-    for (const relay of exits.relays) relay.flush();
+    for (const relay of forwardTable.relays) relay.flush();
     const served = pool.flush();
-    for (let i = 0; i < served; i++) wakeIfHungry(pool.served![i]!);
+    for (let i = 0; i < served; i++) wakeIfLowOnFrames(pool.served![i]!);
     return handled;
   };
   const ringIfDelivered = (delivery: CopySender, port: number): void => {
@@ -104,8 +104,8 @@ export function runWorker(context: WorkerContext): boolean {
     Atomics.add(words, bell, 1);
     Atomics.notify(words, bell);
   };
-  const wakeIfHungry = (other: number): void => {
-    if (words[hungry[other]!] === 1) announce(shim, memory, other);
+  const wakeIfLowOnFrames = (other: number): void => {
+    if (words[lowOnFrames[other]!] === 1) announce(shim, memory, other);
   };
   const quiet = (): boolean => {
     const handled = round();
@@ -116,10 +116,10 @@ export function runWorker(context: WorkerContext): boolean {
 
   for (let rounds = 0; ; rounds = (rounds + 1) | 0) {
     const handled = round();
-    const tired = idle.tired(handled);
-    if (!tired && rounds % HOUSEKEEPING !== 0) continue;
+    const shouldSleep = idle.shouldSleep(handled);
+    if (!shouldSleep && rounds % HOUSEKEEPING !== 0) continue;
     if (Atomics.load(words, stop) !== 0) {
-      for (const relay of exits.relays) relay.close();
+      for (const relay of forwardTable.relays) relay.close();
       return true;
     }
     if (!hasLease(memory, queue, worker)) return false; // relays stay claimed for the one that follows
@@ -128,15 +128,15 @@ export function runWorker(context: WorkerContext): boolean {
       nextTick = shim.millis() + Math.ceil(tickMillis);
       for (const port of ports) port.dispatch.tick(tick);
     }
-    if (!tired) continue;
-    let restless = false;
+    if (!shouldSleep) continue;
+    let hasUnpolledWork = false;
     for (const port of ports) {
       memory.doubles[port.sleeps]!++;
-      if (port.restless) restless = true;
+      if (port.hasUnpolledWork) hasUnpolledWork = true;
       // NB: poll(2) on an AF_XDP socket sends what waits in its ring and keeps the error to itself.
       for (const { tx, fd } of port.paths) if (!tx.backlog) idle.watch(fd);
     }
     pool.announce();
-    idle.sleep(restless, mostSleep, quiet);
+    idle.sleep(hasUnpolledWork, mostSleep, quiet);
   }
 }

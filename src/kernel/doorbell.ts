@@ -10,16 +10,16 @@ const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
  * workers and coordinators. @throws ERR_KERNEL; {@link closeDoorbells} closes what is open
  */
 export function openDoorbells(shim: Shim, { workers }: Memory): void {
-  const attention = check(shim.eventfd(), 'eventfd2');
+  const coordinatorFd = check(shim.eventfd(), 'eventfd2');
   for (const worker of workers) {
-    worker.attentionFd = attention;
+    worker.coordinatorFd = coordinatorFd;
     worker.doorbellFd = check(shim.eventfd(), 'eventfd2');
   }
 }
 
 /** After the threads that use them have ended. Again, it does nothing. */
 export function closeDoorbells(shim: Shim, { words, workers }: Memory): void {
-  const places = workers.flatMap((worker) => [worker.at('attentionFd'), worker.at('doorbellFd')]);
+  const places = workers.flatMap((worker) => [worker.at('coordinatorFd'), worker.at('doorbellFd')]);
   for (const fd of new Set(places.map((at) => words[at]!))) {
     if (fd > 0) shim.close(fd);
     for (const at of places) if (words[at] === fd) words[at] = 0; // others may have that number now
@@ -28,7 +28,7 @@ export function closeDoorbells(shim: Shim, { words, workers }: Memory): void {
 
 /** Has the coordinator look at what workers have written. */
 export function callCoordinator(shim: Shim, { workers }: Memory): void {
-  shim.write(workers[0]!.attentionFd, ONE, 8);
+  shim.write(workers[0]!.coordinatorFd, ONE, 8);
 }
 
 export function ringDoorbell(shim: Shim, memory: Memory, queue: number): void {

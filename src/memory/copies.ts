@@ -3,10 +3,11 @@
  * memory. A slot holds a head of four words and the packet's bytes, so neither side ever waits for the
  * other or keeps a frame of its pool. One sender, one receiver.
  */
+
+import { handoffMeta, handoffPath } from './bit-fields.ts';
 import { COPY_HEAD, type PathId } from './layout.ts';
 import { Consumer, Producer, placeAt } from './ring.ts';
 import type { Memory } from './shared.ts';
-import { handoffMeta, handoffPath } from './words.ts';
 
 /** The sending end: copies from any memory into the ring's. Belongs to one worker thread. */
 export class CopySender {

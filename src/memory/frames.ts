@@ -51,7 +51,7 @@ export interface FrameUser extends Enumerable {
 const LOOKS = 8;
 
 /** Free frames below which a sleeping worker wants to be woken when some come home. */
-const HUNGRY = 512;
+const FEW_FRAMES = 512;
 
 export class FramePool {
   /** Frames of this worker. */
@@ -63,7 +63,7 @@ export class FramePool {
   readonly #owners: Uint16Array;
   readonly #stack: number;
   readonly #countAt: number;
-  readonly #hungryAt: number;
+  readonly #lowOnFramesAt: number;
   readonly #queue: number;
   /** Number of this worker's first frame among all. */
   readonly #first: number;
@@ -82,7 +82,7 @@ export class FramePool {
     this.#owners = new Uint16Array(buffer, layout.owners, queues * framesPerWorker);
     this.#stack = layout.poolStack(queue) >> 2;
     this.#countAt = memory.workers[queue]!.at('poolCount');
-    this.#hungryAt = memory.workers[queue]!.at('hungry');
+    this.#lowOnFramesAt = memory.workers[queue]!.at('lowOnFrames');
     this.#queue = queue;
     this.#first = queue * framesPerWorker;
     this.#shift = 31 - Math.clz32(frameSize);
@@ -149,7 +149,7 @@ export class FramePool {
 
   /** Says whether frames that come home should wake this worker. Before it sleeps. */
   announce(): void {
-    this.#words[this.#hungryAt] = this.#count < HUNGRY ? 1 : 0;
+    this.#words[this.#lowOnFramesAt] = this.#count < FEW_FRAMES ? 1 : 0;
   }
 
   /**

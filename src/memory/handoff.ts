@@ -10,13 +10,13 @@
  * see `FramePool.recover`. What a receiver had passed on before it died is passed over by its successor.
  */
 
+import { handoffMeta } from './bit-fields.ts';
 import { handoffOwner } from './frame-owner.ts';
 import type { FramePool } from './frames.ts';
 import { REPLAY_ENTRIES } from './geometry.ts';
 import type { PathId } from './layout.ts';
 import { Consumer, Producer, placeAt, type RingPlace } from './ring.ts';
 import type { Memory } from './shared.ts';
-import { handoffMeta } from './words.ts';
 
 const ENTRY_WORDS = 4;
 

@@ -102,12 +102,12 @@ export const WORKER_WORDS = {
   auditDone: 4, //       an audit's answer: equals `auditWanted` once the ledger belongs to it
   beat: 64, //           counts up with the handler's calls: it stands still in a call that does not return
   handling: 68, //       the packets the handler has been given: `handlingWord` in words.ts; 0 while it is not running
-  hungry: 72, //         1 while free frames are few: a worker that returns some wakes this one
+  lowOnFrames: 72, //         1 while free frames are few: a worker that returns some wakes this one
   // (c)
   auditWanted: LINE, //  asks for an audit by counting up
   doorbell: 2 * LINE, // counted up by (c) and (p): what a worker without a descriptor sleeps on
   doorbellFd: 2 * LINE + 4, // eventfd that wakes the worker
-  attentionFd: 2 * LINE + 8, // eventfd that wakes the coordinator
+  coordinatorFd: 2 * LINE + 8, // eventfd that wakes the coordinator
   stuck: 2 * LINE + 12, // 1: the last worker was ended because its handler did not return: its packets are dropped
   lease: 2 * LINE + 16, // which thread may serve the queue: datapath/lease.ts. (s), and the worker that takes it
   // anybody

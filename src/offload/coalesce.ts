@@ -45,7 +45,7 @@ import { VIRTIO_HEADER_BYTES, writeHeader } from './virtio.ts';
  * Parts of a chain: the entries of one `writev` in the shim. 45 full Ethernet frames are what fits an IP packet;
  * smaller segments, of tunnels and narrow paths, come to more.
  */
-export const MAX_PIECES = 64;
+export const MAX_SEGMENTS = 64;
 /** The most that an IPv4 header can say; for IPv6 a little less than it could. */
 const MAX_IP_BYTES = 0xffff;
 /** Flows that are followed at once, as many as fit a cache line; GRO has as many hash buckets. */
@@ -254,7 +254,7 @@ export class Coalescer {
     this.#total[chain] = this.#total[chain]! + count;
     this.#sequence[chain] = this.#sequence[chain]! + count;
     this.#flags[chain] = flags & LAST;
-    return count === this.#size[chain] && (flags & LAST) === 0 && pieces < MAX_PIECES;
+    return count === this.#size[chain] && (flags & LAST) === 0 && pieces < MAX_SEGMENTS;
   }
 
   #find(hash: number): number {

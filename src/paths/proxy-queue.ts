@@ -4,6 +4,8 @@
  *
  * Its frames are in the handoff ring, and afterwards that worker's: so this counts none. Worker only.
  */
+
+import { HandoffKind } from '../memory/bit-fields.ts';
 import type { QueueBlock } from '../memory/blocks.ts';
 import { queueCounters } from '../memory/counters.ts';
 import { ownerTag } from '../memory/frame-owner.ts';
@@ -11,7 +13,6 @@ import type { PathLedger } from '../memory/frames.ts';
 import type { HandoffSender } from '../memory/handoff.ts';
 import type { PathId, QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { HandoffKind } from '../memory/words.ts';
 import { NO_ARRIVALS, type PathQueue, type Receiver, type Transmitter } from './path.ts';
 
 /** The handoff rings out of a worker, for one port. */

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { expect, it, onTestFinished } from 'vitest';
 import { loadShim } from '../../src/kernel/shim.ts';
+import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { queueCounters } from '../../src/memory/counters.ts';
 import { BURST, LEDGER_FIELDS, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { keyOf } from '../../src/rss/key.ts';
 import { spread } from '../../src/rss/redirection.ts';
@@ -30,7 +30,7 @@ class BareWorkers {
     const shim = loadShim();
     for (let queue = 0; queue < queues; queue++) {
       const fds = [shim.eventfd(), shim.eventfd()];
-      this.memory.workers[queue]!.attentionFd = fds[0]!;
+      this.memory.workers[queue]!.coordinatorFd = fds[0]!;
       this.memory.workers[queue]!.doorbellFd = fds[1]!;
       onTestFinished(async () => {
         await this.#threads[queue]?.terminate();

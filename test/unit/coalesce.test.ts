@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CHECKSUM_UNFINISHED, offloadWord, Segmentation } from '../../src/memory/offload.ts';
-import { Coalescer, MAX_PIECES } from '../../src/offload/coalesce.ts';
+import { Coalescer, MAX_SEGMENTS } from '../../src/offload/coalesce.ts';
 import { Segmenter } from '../../src/offload/segment.ts';
 import { arp, ethernet, icmpEcho, ipv4 } from '../fixtures/frames.ts';
 import {
@@ -141,7 +141,7 @@ describe('a train of segments', () => {
           const chains = results(coalescer.close());
           const rebuilt = chains.map(whole);
           expect(rebuilt.flatMap(({ payload }) => payload)).toEqual(sent.payload);
-          expect(chains).toHaveLength(Math.ceil(count / MAX_PIECES));
+          expect(chains).toHaveLength(Math.ceil(count / MAX_SEGMENTS));
           if (chains.length === 1) expect(rebuilt[0]).toEqual(sent);
         },
       ),
@@ -162,8 +162,8 @@ describe('a train of segments', () => {
   });
 
   it('grows up to the entries of a writev', () => {
-    const chains = coalesced(train(segment({ payload: noise(MAX_PIECES + 2, 3) }), 1).map(frameOf));
-    expect(groups(chains).map((packets) => packets.length)).toEqual([MAX_PIECES, 2]);
+    const chains = coalesced(train(segment({ payload: noise(MAX_SEGMENTS + 2, 3) }), 1).map(frameOf));
+    expect(groups(chains).map((packets) => packets.length)).toEqual([MAX_SEGMENTS, 2]);
   });
 
   it('ends with a shorter segment, a PSH or a FIN', () => {

@@ -70,12 +70,12 @@ it('every packet goes one way or is in one counter, whatever the verdicts, and h
         const pool = new FramePool(memory, 0);
         pool.recover([]);
         const burst = new Burst(memory, 0);
-        const exits = { ports: [] as Dispatch[], relays: [] };
+        const forwardTable = { ports: [] as Dispatch[], relays: [] };
         let calls = 0;
         const dispatches = [0, 1].map(
           (port) =>
             new Dispatch({
-              ...{ shim: loadShim(), memory, pool, burst, failed: () => {}, port, queue: 0, exits },
+              ...{ shim: loadShim(), memory, pool, burst, failed: () => {}, port, queue: 0, forwardTable },
               handler({ length, verdict, target, offset }) {
                 for (let i = 0; i < length; i++) {
                   const at = (offset[i]! - layout.frames) >>> 11;
@@ -89,7 +89,7 @@ it('every packet goes one way or is in one counter, whatever the verdicts, and h
               delivery: new CopySender(memory, layout.delivery(port, 0), 32, memory),
             }),
         );
-        exits.ports = dispatches;
+        forwardTable.ports = dispatches;
         const [first, second, host] = [rooms[0], rooms[1], rooms[2]].map((room) => narrow(room, rooms[3]));
         dispatches[0]!.out = first!.path;
         dispatches[1]!.out = second!.path;

@@ -9,13 +9,13 @@ import { takeOver } from '../../src/datapath/takeover.ts';
 import { Burst } from '../../src/handler/burst.ts';
 import { TX } from '../../src/handler/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
+import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { Driver, HEADROOM, Path, Reader, Ring } from '../../src/memory/layout.ts';
 import { ringPlace } from '../../src/memory/requests.ts';
 import { Consumer, Producer } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { XskQueue } from '../../src/paths/af-xdp/queue.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
@@ -99,9 +99,9 @@ class Scene {
     const { layout } = memory;
     this.#pool = pool;
     this.#port = new PortQueue({
-      ...{ shim, memory, pool, burst, port: 0, queue: 0, exits: { ports: [], relays: [] } },
+      ...{ shim, memory, pool, burst, port: 0, queue: 0, forwardTable: { ports: [], relays: [] } },
       delivery: new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory),
-      ...{ attention: () => {}, failed: () => {}, rss: undefined, inPlace: undefined },
+      ...{ notifyCoordinator: () => {}, failed: () => {}, rss: undefined, inPlace: undefined },
       handler: () => burst.verdict.fill(TX, 0, burst.length),
     });
     takeOver({ shim, memory, pool, burst, queue: 0 }, [this.#port]);

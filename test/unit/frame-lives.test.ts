@@ -4,12 +4,12 @@
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { HandoffKind } from '../../src/memory/bit-fields.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../../src/memory/handoff.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { Consumer, placeAt } from '../../src/memory/ring.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { HandoffKind } from '../../src/memory/words.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import type { RingQueue } from '../../src/paths/ring-queue.ts';

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { HandoffKind, handoffKind, handoffPath } from '../../src/memory/bit-fields.ts';
 import { handoffOwner } from '../../src/memory/frame-owner.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../../src/memory/handoff.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { HandoffKind, handoffKind, handoffPath } from '../../src/memory/words.ts';
 
 const FRAMES = 4096;
 const [FROM, TO] = [0, 1];

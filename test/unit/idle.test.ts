@@ -80,10 +80,10 @@ test('a doorbell whose eventfd was not written ends the sleep at the next nap', 
 
 test('it never sleeps past the next tick, and looks often for what nobody tells of', () => {
   const { idle, naps } = sleeper();
-  const sleep = (restless: boolean, most: number): number[] => {
+  const sleep = (hasUnpolledWork: boolean, most: number): number[] => {
     naps.length = 0;
     idle.watch(FD);
-    idle.sleep(restless, most, () => true);
+    idle.sleep(hasUnpolledWork, most, () => true);
     return naps.map(({ millis }) => millis);
   };
   expect(sleep(false, 10)).toEqual([10]);
@@ -107,8 +107,8 @@ test('it does not sleep on what came in the last look, nor on a stop', () => {
 
 /** What a worker does that has handled `packets` in one round and finds nothing in the next. */
 function rest({ idle }: ReturnType<typeof sleeper>, packets: number, looked = () => true): void {
-  if (packets > 0) idle.tired(packets);
-  expect(idle.tired(0)).toBe(true);
+  if (packets > 0) idle.shouldSleep(packets);
+  expect(idle.shouldSleep(0)).toBe(true);
   idle.watch(FD);
   idle.sleep(false, FOREVER, looked);
 }
@@ -158,7 +158,7 @@ test.each(['adaptive', 'poll'] as const)('mode %s gathers nothing', (mode) => {
   const worker = sleeper([], mode);
   const { idle } = worker;
   for (let n = 0; n < 10; n++) {
-    idle.tired(1000);
+    idle.shouldSleep(1000);
     idle.watch(FD);
     idle.sleep(false, FOREVER, () => true);
   }

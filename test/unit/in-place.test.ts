@@ -66,15 +66,15 @@ class Bench {
     const { handle, inPlace } = wasmHandler(
       ...(['file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory] as const),
     );
-    const exits = { ports: [] as Dispatch[], relays: [] };
+    const forwardTable = { ports: [] as Dispatch[], relays: [] };
     this.dispatch = new Dispatch({
       ...{ shim: loadShim(), memory, pool: this.pool, burst: this.burst, port: 0, queue: 0 },
-      ...{ handler: handle, inPlace, exits },
+      ...{ handler: handle, inPlace, forwardTable },
       failed: (error) => void this.failures.push(String(error)),
       delivery: new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory),
     });
     this.dispatch.out = this.path;
-    exits.ports = [this.dispatch];
+    forwardTable.ports = [this.dispatch];
     this.#peer = MemoryPeer.attach(memory, 0, 0, Path.VF)!;
     this.path.refill();
   }

@@ -1,5 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import {
+  ownerAttached,
+  ownerEpoch,
+  ownerPath,
+  ownerReclaim,
+  ownerWord,
+} from '../../src/memory/bit-fields.ts';
 import { KERNEL_COUNTERS, PATH_COUNTERS, QUEUE_COUNTERS } from '../../src/memory/counters.ts';
 import {
   type Geometry,
@@ -34,7 +41,6 @@ import {
   WORKER_WORDS,
 } from '../../src/memory/layout.ts';
 import { BURST_BYTES, MODULE_AREA_BYTES, MODULE_STATIC_BYTES } from '../../src/memory/wasm-abi.ts';
-import { ownerAttached, ownerEpoch, ownerPath, ownerReclaim, ownerWord } from '../../src/memory/words.ts';
 
 const geometries: fc.Arbitrary<Geometry> = fc.record({
   pageSize: fc.constantFrom(4096, 16384, 65536),
@@ -140,13 +146,13 @@ describe('the layout of the shared memory', () => {
     const worker = [
       WORKER_WORDS.poolCount,
       WORKER_WORDS.beat,
-      WORKER_WORDS.hungry,
+      WORKER_WORDS.lowOnFrames,
       WORKER_AREAS.ledger + LEDGER_FIELDS.length * 4 - 1,
     ];
     const coordinator = [
       WORKER_WORDS.auditWanted,
       WORKER_WORDS.doorbell,
-      WORKER_WORDS.attentionFd,
+      WORKER_WORDS.coordinatorFd,
       WORKER_WORDS.stuck,
     ];
     const anybody = [WORKER_WORDS.sleeping, WORKER_WORDS.inbox, WORKER_AREAS.relays + 4 * RELAYS - 1];

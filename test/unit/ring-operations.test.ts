@@ -120,7 +120,7 @@ it('stage: slots, owners and the cursor, up to the first packet that is not to b
   );
 });
 
-it('give: every frame of the slots has its owner, and the cursors say so', () => {
+it('setOwners: every frame of the slots has its owner, and the cursors say so', () => {
   fc.assert(
     fc.property(
       fc.array(fc.nat(FRAMES * 2048 - 1), { minLength: 64, maxLength: 64 }),

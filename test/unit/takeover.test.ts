@@ -6,18 +6,18 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { imbalances } from '../../src/cli/imbalances.ts';
 import { answerAudit } from '../../src/datapath/audit.ts';
-import type { Exits } from '../../src/datapath/exits.ts';
+import type { ForwardTable } from '../../src/datapath/forward-table.ts';
 import { PortQueue } from '../../src/datapath/port-queue.ts';
 import { takeOver } from '../../src/datapath/takeover.ts';
 import { Burst } from '../../src/handler/burst.ts';
 import { TX } from '../../src/handler/verdict.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
+import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { CopySender } from '../../src/memory/copies.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { LEDGER_FIELDS, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { InPlaceWord } from '../../src/memory/wasm-abi.ts';
-import { ownerWord, pathBit } from '../../src/memory/words.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { keyOf } from '../../src/rss/key.ts';
@@ -67,7 +67,7 @@ class Scene {
     const { memory } = this;
     const pool = new FramePool(memory, queue);
     const burst = new Burst(memory, queue);
-    const exits: Exits = { ports: [], relays: [] };
+    const forwardTable: ForwardTable = { ports: [], relays: [] };
     const { layout } = memory;
     const delivery = new CopySender(memory, layout.delivery(0, queue), layout.deliveryEntries, memory);
     const divides = this.way === 'handoff';
@@ -79,9 +79,9 @@ class Scene {
         burst,
         port: 0,
         queue,
-        exits,
+        forwardTable,
         delivery,
-        attention: () => {},
+        notifyCoordinator: () => {},
         failed: () => {},
       },
       handler: () => this.handle(burst),

@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Vigil } from '../../src/coordinator/vigil.ts';
+import { handlingWord } from '../../src/memory/bit-fields.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { handlingWord } from '../../src/memory/words.ts';
 
 let memory: Memory;
 let vigil: Vigil;

@@ -551,9 +551,9 @@ describe('what a module does in a burst', () => {
       memory.layout.deliveryEntries,
       memory,
     );
-    const exits = { ports: [], relays: [] };
+    const forwardTable = { ports: [], relays: [] };
     const place = { shim: loadShim(), memory, pool, burst, handler, failed, port: 0, queue: 0 };
-    const dispatch = new Dispatch({ ...place, exits, delivery });
+    const dispatch = new Dispatch({ ...place, forwardTable, delivery });
     dispatch.out = { path: Path.SYNTHETIC, tx: out } as unknown as PathQueue;
     const counter = (name: Parameters<typeof Reflect.get>[1]): number =>
       memory.doubles[Reflect.get(queueCounters(memory, 0, 0), name)]!;

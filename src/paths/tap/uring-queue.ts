@@ -80,7 +80,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
   #brought = 0;
   #nextReads = FEWEST_READS;
   /** Whether there may be packets for a lot of reads, as far as is known. */
-  #hungry = false;
+  #lowOnFrames = false;
   /** Whether the kernel will tell of packets. */
   #armed = false;
   /** Whether a read has found nothing since it was asked to tell: then what it tells is old. */
@@ -127,7 +127,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
     if (pending > 0) return pending;
     if (!calls) {
       if (this.#looks > 0 && this.#asked === 0 && !this.backlog) return this.#look();
-      if (!this.#hungry) return 0;
+      if (!this.#lowOnFrames) return 0;
     }
     this.#publish();
     this.#ask();
@@ -206,9 +206,9 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
   }
 
   flush(): number {
-    if (this.#staged === 1 && !this.backlog && !this.#hungry) this.#writeDirectly();
+    if (this.#staged === 1 && !this.backlog && !this.#lowOnFrames) this.#writeDirectly();
     else this.#publish();
-    if (!this.#armed && !this.#hungry && this.#looks === 0 && this.#ring.sq.reserve(1) === 1) {
+    if (!this.#armed && !this.#lowOnFrames && this.#looks === 0 && this.#ring.sq.reserve(1) === 1) {
       this.#ring.poll(0);
       this.#ring.sq.commit(1);
       this.#armed = true;
@@ -216,7 +216,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
       this.backlog = true;
     }
     if (!this.backlog) return 0;
-    if (this.#hungry) this.#ask();
+    if (this.#lowOnFrames) this.#ask();
     return this.#enter();
   }
 
@@ -304,7 +304,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
 
   #expectMore(): void {
     this.#looks = 0;
-    this.#hungry = true;
+    this.#lowOnFrames = true;
     this.#nextReads = FEWEST_READS;
   }
 
@@ -383,7 +383,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
         return true;
       case Kind.POLL:
         this.#armed = false;
-        if (!this.#dry) this.#hungry = true;
+        if (!this.#dry) this.#lowOnFrames = true;
         return true;
       default:
         return true;
@@ -403,7 +403,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
 
   /** A read of a lot has found no packet: what comes next may come alone. */
   #foundNothing(): void {
-    this.#hungry = false;
+    this.#lowOnFrames = false;
     this.#dry = true;
     this.#nextReads = Math.max(this.#brought, FEWEST_READS);
     this.#looks = this.#brought > 1 ? 0 : LOOKS;

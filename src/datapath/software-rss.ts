@@ -12,25 +12,25 @@
 import type { Burst } from '../handler/burst.ts';
 import { announce } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
+import { HandoffKind } from '../memory/bit-fields.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { Enumerable, FramePool } from '../memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../memory/handoff.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { HandoffKind } from '../memory/words.ts';
 import type { HandoffRings } from '../paths/proxy-queue.ts';
 import { retaIndex } from '../rss/redirection.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
 import type { Scope } from './scope.ts';
 
-export interface SplitContext extends Scope {
+export interface SoftwareRssContext extends Scope {
   /** Undefined: the devices' own spreading is taken as it is. */
   readonly rss: RssHash | undefined;
   /** Whether the queue's worker is one without the port's handler: then it has nothing for itself if it can help it. */
   readonly fallback?: boolean;
 }
 
-export class Split implements HandoffRings {
+export class SoftwareRss implements HandoffRings {
   /** To the other workers, by number; none to oneself. */
   readonly handoffs: readonly (HandoffSender | undefined)[];
   readonly #shim: Shim;
@@ -45,7 +45,7 @@ export class Split implements HandoffRings {
   #receivers: readonly HandoffReceiver[] = [];
   readonly #port: number;
 
-  constructor({ shim, memory, pool, burst, port, queue, rss, fallback = false }: SplitContext) {
+  constructor({ shim, memory, pool, burst, port, queue, rss, fallback = false }: SoftwareRssContext) {
     const { layout } = memory;
     const queues = Array.from({ length: layout.geometry.queues }, (_, other) => other);
     this.handoffs = queues.map((to) =>
@@ -69,7 +69,7 @@ export class Split implements HandoffRings {
   }
 
   /** Whether packets are looked at before they are handled. */
-  get divides(): boolean {
+  get hashes(): boolean {
     return this.#rss !== undefined;
   }
 
@@ -97,9 +97,9 @@ export class Split implements HandoffRings {
    * Hands the packets over that belong to other queues, and moves the others together at the front of the
    * burst. Returns how many stay.
    */
-  divide(count: number, path: PathId): number {
+  distribute(count: number, path: PathId): number {
     this.hash(count);
-    if (this.#rss === undefined) return this.#fallback ? this.#handOn(count, path) : count;
+    if (this.#rss === undefined) return this.#fallback ? this.#handOverAll(count, path) : count;
     const { offset, bytes, hash } = this.#burst;
     const table = this.#memory.bytes;
     let kept = 0;
@@ -115,18 +115,18 @@ export class Split implements HandoffRings {
       }
       if (this.#push(to, at, bytes[i]!, path, hash[i]!)) handed++;
     }
-    if (handed > 0) this.#handed(handed);
+    if (handed > 0) this.#countHandedOver(handed);
     return kept;
   }
 
   /** Without a hash: all that comes to this queue goes to the one that the table names for it. */
-  #handOn(count: number, path: PathId): number {
+  #handOverAll(count: number, path: PathId): number {
     const { offset, bytes, hash } = this.#burst;
     const to = this.#memory.bytes[this.#table + retaIndex(this.#queue)]!;
     if (to === this.#queue) return count;
     let handed = 0;
     for (let i = 0; i < count; i++) if (this.#push(to, offset[i]!, bytes[i]!, path, hash[i]!)) handed++;
-    if (handed > 0) this.#handed(handed);
+    if (handed > 0) this.#countHandedOver(handed);
     return 0;
   }
 
@@ -142,7 +142,7 @@ export class Split implements HandoffRings {
     return false;
   }
 
-  #handed(packets: number): void {
+  #countHandedOver(packets: number): void {
     this.#memory.doubles[this.#counter.handedOver]! += packets;
     this.commit();
   }

@@ -2,7 +2,7 @@
 import type { CopySender } from '../memory/copies.ts';
 
 /** A port's own end of the way in from other ports, as they see it: a Dispatch. */
-export interface Accepting {
+export interface ForwardPort {
   /** A packet that has come to this port from another one. */
   accept(offset: number, length: number): void;
   /** A copy that has come from a port of another memory. */
@@ -10,9 +10,9 @@ export interface Accepting {
 }
 
 /** Ports that packets may be forwarded to, by number: of this memory, then of others. */
-export interface Exits {
+export interface ForwardTable {
   /** This worker's dispatch of a port of the same memory. */
-  readonly ports: readonly Accepting[];
+  readonly ports: readonly ForwardPort[];
   /** Relays to ports of other memories: the first is number `ports.length`. */
   readonly relays: readonly Relay[];
 }
