@@ -12,7 +12,7 @@ import { Burst } from '../src/handler/burst.ts';
 import { bound } from '../src/handler/jit.ts';
 import { type LoadedHandler, loadHandler } from '../src/handler/load-handler.ts';
 import host from '../src/handlers/host.ts';
-import { waivePrecedence } from '../src/kernel/niceness.ts';
+import { resetPriority } from '../src/kernel/priority.ts';
 import { loadShim } from '../src/kernel/shim.ts';
 import { Memory } from '../src/memory/shared.ts';
 
@@ -36,7 +36,7 @@ async function serve(
   lift(ready);
   const memory = Memory.attach(shared);
   shim.threadName(`twinpath-q${queue}`);
-  waivePrecedence(); // the coordinator's, whose thread made this one
+  resetPriority(); // the coordinator's, whose thread made this one
   if (settings.pin) shim.affinity(queue % availableParallelism());
   const burst = new Burst(memory, queue);
   const context = { queue, queues: settings.queues, memory, burst };

@@ -6,7 +6,7 @@ import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { Lab } from '../../src/lab/host.ts';
 import { deleteNamespaces, freeLabName, ip, sysctl } from '../../src/lab/namespaces.ts';
-import { until } from '../../src/lab/patience.ts';
+import { until } from '../../src/lab/wait.ts';
 import type { OpenPortOptions } from '../../src/options.ts';
 import { FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
 

@@ -4,7 +4,7 @@
  */
 
 import type { FrameLedger } from '../group.ts';
-import type { NicEvent } from '../lab/plant.ts';
+import type { NicEvent } from '../lab/context.ts';
 import type { Window } from '../lab/sequence.ts';
 import type { Failover } from '../memory/journal.ts';
 import type { PortStatistics } from '../statistics.ts';

@@ -103,7 +103,7 @@ async function openMemoryStage({ queues, traffic, mode }: TrafficStageOptions): 
     );
     const nic = new MemoryNic(port);
     const { shared, mac: guestMac } = port;
-    const network = { shared, guestMac, switchboard: nic.switchboard.buffer };
+    const network = { shared, guestMac, dataPathSwitch: nic.dataPathSwitch.buffer };
     return { port, nic, traffic: opened(await Traffic.startInMemory(network, nic, traffic)) };
   });
 }

@@ -9,7 +9,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { TwinpathError } from '../errors.ts';
 import { noting } from '../kernel/descriptors.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
-import { takePrecedence } from '../kernel/niceness.ts';
+import { raisePriority } from '../kernel/priority.ts';
 import { closeReadiness, onReadable, type Readiness } from '../kernel/readiness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
@@ -67,7 +67,7 @@ export class Coordinator {
   start(): void {
     try {
       this.#shim.threadName('twinpath-coord');
-      takePrecedence();
+      raisePriority();
       if (this.#settings.netns !== undefined) enterNamespace(this.#shim, this.#settings.netns);
       if (this.#resume) this.#goOn();
       else this.#begin();
@@ -173,7 +173,7 @@ export class Coordinator {
     const bell = this.#memory.workers[0]!.coordinatorFd;
     const scratch = new Uint8Array(8);
     const attention = (port: ManagedPort): void =>
-      this.#boundary.guard('hearing workers', () => port.attention());
+      this.#boundary.guard('hearing workers', () => port.hearWorkers());
     const look = (): void => {
       this.#shim.read(bell, scratch, 8);
       this.#ports.forEach(attention);
@@ -229,7 +229,7 @@ export class Coordinator {
     this.#readiness?.close();
     this.#networks?.close();
     this.#networks = undefined;
-    this.#checkpoint.save({ claims: [], ports: [] });
+    this.#checkpoint.save({ locks: [], ports: [] });
   }
 
   /** Opening failed. */
@@ -240,10 +240,10 @@ export class Coordinator {
   }
 
   #save(): void {
-    const { claims } = this.#networks!;
+    const { locks } = this.#networks!;
     const ports = this.#ports.map(({ holdings }) => holdings);
     // A link may have hundreds of alternative names, of 127 bytes each. Whoever follows reads the links anew.
-    this.#checkpoint.save({ claims, ports }, (key, value) => (key === 'altNames' ? [] : value));
+    this.#checkpoint.save({ locks, ports }, (key, value) => (key === 'altNames' ? [] : value));
   }
 
   #tell(message: Message): void {

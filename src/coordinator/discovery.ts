@@ -13,7 +13,7 @@ import { nearest } from '../options.ts';
 import { belongs, discover, driverName, NO_MEMORIES, pairs, type Snapshot } from './inventory.ts';
 import { KINDS, type KindName, kindOf } from './kinds.ts';
 import { parentOf } from './netvsc.ts';
-import { occupation } from './occupation.ts';
+import { usageOf } from './usage.ts';
 
 /** How the user named the device; all of it optional. */
 export interface Wanted {
@@ -107,7 +107,7 @@ export function refuseToCut(snapshot: Snapshot, choice: Choice): void {
 /** Whether the default route leads through the NetVSC, or its VF. */
 export function hasDefaultRoute(snapshot: Snapshot, { netvsc, vf, kind }: Choice): boolean {
   const standby = KINDS[kind].standby(netvsc, snapshot);
-  return occupation(snapshot, netvsc, [vf, standby]).defaultRoute;
+  return usageOf(snapshot, netvsc, [vf, standby]).defaultRoute;
 }
 
 function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>): Choice {
@@ -192,7 +192,7 @@ function resolve(snapshot: Snapshot, text: string, option: 'netvsc' | 'vf' | 'de
 function suggestions(snapshot: Snapshot, what: 'names' | 'addresses'): string[] {
   return snapshot.links
     .filter(({ type, kind }) => type === ARPHRD_ETHER && kind !== 'tun')
-    .filter((link) => !occupation(snapshot, link, []).defaultRoute)
+    .filter((link) => !usageOf(snapshot, link, []).defaultRoute)
     .flatMap(({ name, altNames, address }) => (what === 'names' ? [name, ...altNames] : [address]));
 }
 

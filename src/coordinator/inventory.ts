@@ -6,7 +6,7 @@ import { ARPHRD_ETHER, type InterfaceAddress, type Link, type RtNetlink } from '
 import type { Sysfs } from '../kernel/sysfs.ts';
 import { type Kind, type KindName, kindOf } from './kinds.ts';
 import { parentOf } from './netvsc.ts';
-import { occupation } from './occupation.ts';
+import { usageOf } from './usage.ts';
 
 export interface Snapshot {
   readonly links: readonly Link[];
@@ -61,7 +61,7 @@ export function discover(snapshot: Snapshot): Found[] {
   return pairs(snapshot).map(({ netvsc, kind }) => {
     const vf = kind.vf(netvsc, snapshot, NO_MEMORIES);
     const standby = kind.standby(netvsc, snapshot);
-    const { addresses, defaultRoute, reason } = occupation(snapshot, netvsc, [vf, standby]);
+    const { addresses, defaultRoute, reason } = usageOf(snapshot, netvsc, [vf, standby]);
     return {
       ...{ kind: kind.name, netvsc, vf, standby },
       // A net_failover device hangs from the virtio card that it stands on.
@@ -85,7 +85,7 @@ export function cards(snapshot: Snapshot): Found[] {
     .filter((link) => link.type === ARPHRD_ETHER && link.kind === '' && parentOf(link, sysfs) !== undefined)
     .filter((link) => !all.some((upper) => belongs(snapshot, upper, link)))
     .map((netvsc) => {
-      const { addresses, defaultRoute, reason } = occupation(snapshot, netvsc, []);
+      const { addresses, defaultRoute, reason } = usageOf(snapshot, netvsc, []);
       return {
         ...({ kind: 'card', netvsc, vf: undefined, standby: undefined } as const),
         ...{ driver: driverName(netvsc, sysfs), vfDriver: '', queues: netvsc.numRxQueues, vfQueues: 0 },

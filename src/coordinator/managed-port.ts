@@ -166,7 +166,7 @@ export class ManagedPort {
   }
 
   /** A worker rang: acknowledgements, or a kick that failed before rtnetlink told why. */
-  attention(): void {
+  hearWorkers(): void {
     const { words, layout } = this.#memory;
     this.#ownership.check();
     for (const slot of this.#slots) {
@@ -296,7 +296,7 @@ export class ManagedPort {
     );
     const { owner } = this.#ownership;
     const next = owner === slot.path ? (other?.path ?? Path.NONE) : owner;
-    void this.#ownership.take(slot.path, next, reason, detected);
+    void this.#ownership.detach(slot.path, next, reason, detected);
   }
 
   /** Runs a step that must not stop those after it; what it throws is reported. */
@@ -315,15 +315,15 @@ export class ManagedPort {
     try {
       while (this.#dirty) {
         this.#dirty = false;
-        for (const slot of this.#slots) if (slot.broken !== undefined) await this.#lower(slot);
+        for (const slot of this.#slots) if (slot.broken !== undefined) await this.#closePath(slot);
         if (this.#closing) {
           await this.#leave();
           continue;
         }
         for (const slot of this.#slots) this.#settle(slot);
-        for (const slot of this.#slots) await this.#raise(slot);
-        await this.#elect();
-        this.#engage();
+        for (const slot of this.#slots) await this.#openPath(slot);
+        await this.#selectOwner();
+        this.#enableInline();
       }
     } finally {
       this.#running = undefined;
@@ -346,11 +346,12 @@ export class ManagedPort {
 
   async #leave(): Promise<void> {
     // The machine's own stack sends by the NetVSC again before there is nobody to send for it.
-    for (const { device } of this.#slots) this.#attempt('leaving inline mode', () => device?.disengage?.());
+    for (const { device } of this.#slots)
+      this.#attempt('leaving inline mode', () => device?.disableInline?.());
     for (const slot of this.#slots.toReversed()) {
       if (slot.device === undefined) continue;
       if (slot.broken === undefined) this.#react(slot, 'close', nowNanos());
-      await this.#lower(slot);
+      await this.#closePath(slot);
     }
   }
 
@@ -358,7 +359,7 @@ export class ManagedPort {
    * Closes a path that the workers have been ordered off, and has them take its frames back. One whose link alone is away
    * stays open, with new queues that have nothing in them.
    */
-  async #lower(slot: Slot): Promise<void> {
+  async #closePath(slot: Slot): Promise<void> {
     await this.#ownership.settled();
     const device = slot.device!;
     const stays = this.#isOnlyLink(slot);
@@ -409,7 +410,7 @@ export class ManagedPort {
   }
 
   /** Opens a path whose device is there; once that has a link, has the workers poll it, and lets packets in. */
-  async #raise(slot: Slot): Promise<void> {
+  async #openPath(slot: Slot): Promise<void> {
     if (slot.ready || slot.broken !== undefined) return;
     const endpoint = this.network.endpoint(slot.path);
     if (slot.device === undefined && !this.#mayOpen(slot, endpoint)) return;
@@ -440,13 +441,13 @@ export class ManagedPort {
     this.#events.changed();
     this.#news(slot, 'up', slot.device!.description.generic);
     if (this.#tend(true)) this.#dirty = true;
-    this.attention(); // a kick may have failed before the path counted as ready
+    this.hearWorkers(); // a kick may have failed before the path counted as ready
   }
 
   /** What is received may be answered: something sends before the first path lets packets in. Opening the next may take long. */
   async #provideOwner({ path }: Slot): Promise<void> {
     if (path === Path.HOST || this.#ownership.owner !== Path.NONE) return;
-    await this.#ownership.give(path, 'start', nowNanos());
+    await this.#ownership.setOwner(path, 'start', nowNanos());
   }
 
   #mayOpen(slot: Slot, endpoint: Endpoint | undefined): boolean {
@@ -524,16 +525,16 @@ export class ManagedPort {
   }
 
   /** Lets what the machine's own stack sends come in, once there is a path to send it by. */
-  #engage(): void {
+  #enableInline(): void {
     const host = this.#slots.find(({ path }) => path === Path.HOST)!;
     if (!host.ready || host.broken !== undefined) return;
     if (this.#ownership.owner === Path.NONE) {
       // The kernel may still reach somebody by itself.
-      this.#attempt('leaving inline mode', () => host.device!.disengage?.());
+      this.#attempt('leaving inline mode', () => host.device!.disableInline?.());
       return;
     }
     try {
-      host.device!.engage?.();
+      host.device!.enableInline?.();
     } catch (error) {
       this.#react(host, 'path failed', nowNanos());
       this.#dirty = true;
@@ -542,7 +543,7 @@ export class ManagedPort {
   }
 
   /** The VF owns the queues when it is there, the synthetic path when it is not. */
-  async #elect(): Promise<void> {
+  async #selectOwner(): Promise<void> {
     const usable = this.#slots.filter(
       ({ path, ready, broken }) => path !== Path.HOST && ready && broken === undefined,
     );
@@ -550,7 +551,7 @@ export class ManagedPort {
     const next = best?.path ?? Path.NONE;
     const { owner } = this.#ownership;
     if (next === owner) return;
-    await this.#ownership.give(next, owner === Path.NONE ? 'start' : 'path ready', nowNanos());
+    await this.#ownership.setOwner(next, owner === Path.NONE ? 'start' : 'path ready', nowNanos());
   }
 
   #news(

@@ -1,7 +1,7 @@
 /** The networks of a group's ports: chosen when they are opened, or taken over from a coordinator that has died. */
 
 import type { TwinpathError } from '../errors.ts';
-import { claim } from '../kernel/claim.ts';
+import { lockDevice } from '../kernel/device-lock.ts';
 import { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { Sysfs } from '../kernel/sysfs.ts';
@@ -20,7 +20,7 @@ import type { PortNetwork } from './network.ts';
 /** Everything that the coordinator of a group holds, as it stands in the checkpoint. Plain data. */
 export interface GroupHoldings {
   /** Descriptors that keep other ports off the devices. */
-  readonly claims: readonly number[];
+  readonly locks: readonly number[];
   readonly ports: readonly PortHoldings[];
 }
 
@@ -36,23 +36,23 @@ export class Networks {
   /** One for each port. */
   readonly list: readonly PortNetwork[];
   /** Descriptors that keep other ports off the devices. */
-  readonly claims: readonly number[];
+  readonly locks: readonly number[];
   readonly table: LinkTable | undefined;
   readonly #shim: Shim;
 
   private constructor(
     shim: Shim,
     list: readonly PortNetwork[],
-    claims: readonly number[] = [],
+    locks: readonly number[] = [],
     table?: LinkTable,
   ) {
     this.#shim = shim;
     this.list = list;
-    this.claims = claims;
+    this.locks = locks;
     this.table = table;
   }
 
-  /** Finds the devices that the ports are to have, and claims them. @throws TwinpathError, having undone all of it */
+  /** Finds the devices that the ports are to have, and locks them. @throws TwinpathError, having undone all of it */
   static choose(place: Place, events: LinkEvents): Networks {
     const { shim, memory, settings, report } = place;
     const { ports, network, host, cutHost, protect } = settings;
@@ -64,7 +64,7 @@ export class Networks {
       );
     }
     const table = new LinkTable(shim, events);
-    const claims: number[] = [];
+    const locks: number[] = [];
     try {
       const store = SettingsStore.open(shim);
       putBackOrphans(shim, table.ethtool, store, table.links);
@@ -75,7 +75,7 @@ export class Networks {
         const snapshot = takeSnapshot(table.netlink, sysfs);
         const choice = choose(snapshot, wanted, taken);
         if (host === 'off' && !cutHost) refuseToCut(snapshot, choice);
-        claims.push(claim(shim, table.netlink, choice.netvsc));
+        locks.push(lockDevice(shim, table.netlink, choice.netvsc));
         taken.add(choice.netvsc.ifindex);
         const standby = KINDS[choice.kind].standby(choice.netvsc, snapshot);
         for (const leg of [choice.vf, standby]) if (leg !== undefined) taken.add(leg.ifindex);
@@ -84,10 +84,10 @@ export class Networks {
         const chosen = { ...choice, protect: protects === 'platform' };
         return new KernelNetwork(shim, memory, port, table, sysfs, chosen, options);
       });
-      return new Networks(shim, list, claims, table);
+      return new Networks(shim, list, locks, table);
     } catch (error) {
       table.close();
-      for (const fd of claims) shim.close(fd);
+      for (const fd of locks) shim.close(fd);
       throw error;
     }
   }
@@ -98,7 +98,7 @@ export class Networks {
     holdings: GroupHoldings,
     events: LinkEvents,
   ): Networks {
-    const { claims, ports } = holdings;
+    const { locks, ports } = holdings;
     if (settings.network !== 'kernel') {
       const loop = settings.network === 'loop';
       return new Networks(
@@ -115,12 +115,12 @@ export class Networks {
       const options = optionsOf(settings, SettingsStore.open(shim), report);
       return new KernelNetwork(shim, memory, port, table, sysfs, choice, options);
     });
-    return new Networks(shim, list, claims, table);
+    return new Networks(shim, list, locks, table);
   }
 
   close(): void {
     this.table?.close();
-    for (const fd of this.claims) this.#shim.close(fd);
+    for (const fd of this.locks) this.#shim.close(fd);
   }
 }
 

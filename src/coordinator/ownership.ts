@@ -108,12 +108,12 @@ export class Ownership {
   }
 
   /** Has the workers transmit by `path`, which is attached. */
-  give(path: PathId, reason: Reason, detectedNanos: number): Promise<void> {
+  setOwner(path: PathId, reason: Reason, detectedNanos: number): Promise<void> {
     return this.#switch(path, reason, detectedNanos);
   }
 
   /** Has the workers let go of `gone` and transmit by `next`, all in one order. */
-  take(gone: PathId, next: PathId, reason: Reason, detectedNanos: number): Promise<void> {
+  detach(gone: PathId, next: PathId, reason: Reason, detectedNanos: number): Promise<void> {
     this.#attached &= ~pathBit(gone);
     return this.#switch(next, reason, detectedNanos);
   }

@@ -44,7 +44,7 @@ export function closeLinks(plain: Shim, memory: Memory): void {
 
 /** Closes descriptors of a coordinator that has died and that the checkpoint does not know: netlink sockets, programs. */
 export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings): void {
-  const held = new Set(holdings.claims);
+  const held = new Set(holdings.locks);
   for (const device of devicesOf(holdings)) {
     for (const fd of Object.values(device.fds ?? {})) held.add(fd);
     for (const fd of 'segmentFds' in device ? (device.segmentFds ?? []) : []) held.add(fd);
@@ -62,7 +62,7 @@ export function release(place: Place): unknown[] {
   const { memory, settings } = place;
   const shim = noting(place.shim, memory);
   const checkpoint = new Checkpoint<GroupHoldings>(memory);
-  const holdings = checkpoint.load() ?? { claims: [], ports: [] };
+  const holdings = checkpoint.load() ?? { locks: [], ports: [] };
   const errors: unknown[] = [];
   const attempt = (step: () => void): void => {
     try {
@@ -88,8 +88,8 @@ export function release(place: Place): unknown[] {
     const { netns } = settings;
     attempt(() => (netns === undefined ? closeAll() : inNamespace(shim, netns, closeAll)));
   }
-  closeUnheld(shim, memory, { claims: [], ports: [] });
-  attempt(() => checkpoint.save({ claims: [], ports: [] }));
+  closeUnheld(shim, memory, { locks: [], ports: [] });
+  attempt(() => checkpoint.save({ locks: [], ports: [] }));
   return errors;
 }
 

@@ -13,7 +13,7 @@
 import { Worker } from 'node:worker_threads';
 import type { TwinpathError } from '../errors.ts';
 import { closeDoorbells, openDoorbells, ringDoorbell } from '../kernel/doorbell.ts';
-import { takePrecedence } from '../kernel/niceness.ts';
+import { raisePriority } from '../kernel/priority.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';
@@ -33,7 +33,7 @@ import {
 import { QueueSpread } from './queue-spread.ts';
 import { QueueWorkers, workerFile } from './queue-workers.ts';
 import { closeLinks, release } from './release.ts';
-import { Vigil } from './vigil.ts';
+import { Watchdog } from './watchdog.ts';
 
 /** Pauses before a coordinator that died is followed by another one, in ms, counted over {@link MEMORY_MILLIS}. */
 const PAUSES = [0, 50, 250, 1000];
@@ -51,7 +51,7 @@ export class Supervisor {
   #end: () => void = () => {};
   #coordinator: Worker | undefined;
   #workers: QueueWorkers | undefined;
-  #vigil: NodeJS.Timeout | undefined;
+  #watchdog: NodeJS.Timeout | undefined;
   #restart: NodeJS.Timeout | undefined;
   /** When coordinators have died, `performance.now()`. */
   #deaths: number[] = [];
@@ -80,7 +80,7 @@ export class Supervisor {
   async run(): Promise<void> {
     try {
       this.#shim.threadName('twinpath-super');
-      takePrecedence();
+      raisePriority();
       openDoorbells(this.#shim, this.#memory);
       this.#startCoordinator(false);
     } catch (error) {
@@ -149,12 +149,12 @@ export class Supervisor {
   }
 
   async #startWorkers(): Promise<void> {
-    const vigil = new Vigil(this.#memory, this.#settings.stuckMillis, (queue) =>
+    const watchdog = new Watchdog(this.#memory, this.#settings.stuckMillis, (queue) =>
       this.#workers?.endStuck(queue),
     );
     this.#workers = new QueueWorkers(this.#memory.shared, this.#settings, {
       worker: (news) => {
-        if (news.state === 'died') vigil.died(news.queue);
+        if (news.state === 'died') watchdog.died(news.queue);
         this.#tell({ kind: 'worker', news });
       },
       error: (error) => this.#tell({ kind: 'error', error }),
@@ -167,7 +167,7 @@ export class Supervisor {
     });
     await this.#workers.start();
     if (this.#ending) return;
-    this.#vigil = setInterval(() => vigil.look(), vigil.periodMillis);
+    this.#watchdog = setInterval(() => watchdog.look(), watchdog.periodMillis);
     this.#instruct({ kind: 'workers started' });
   }
 
@@ -226,7 +226,7 @@ export class Supervisor {
   }
 
   async #stopWorkers(): Promise<void> {
-    clearInterval(this.#vigil);
+    clearInterval(this.#watchdog);
     if (this.#workers === undefined) return;
     this.#workers.close();
     const { control, workers } = this.#memory;

@@ -15,7 +15,7 @@ export class HandlerCall {
   readonly #doubles: Float64Array;
   readonly #port: number;
   readonly #handlingAt: number;
-  readonly #beatAt: number;
+  readonly #heartbeatAt: number;
   readonly #stuckAt: number;
   readonly #errors: number;
   readonly #failed: HandlerFailure;
@@ -27,7 +27,7 @@ export class HandlerCall {
     this.#doubles = memory.doubles;
     this.#port = port;
     this.#handlingAt = worker.at('handling');
-    this.#beatAt = worker.at('beat');
+    this.#heartbeatAt = worker.at('heartbeat');
     this.#stuckAt = worker.at('stuck');
     this.#errors = queueCounters(memory, port, queue).handlerErrors;
     this.#failed = failed;
@@ -36,7 +36,7 @@ export class HandlerCall {
   /** Says that the handler is called, and with what: see `handlingWord`. */
   begin(source: number, packets: number, inPlace = false): void {
     const words = this.#words;
-    words[this.#beatAt] = (words[this.#beatAt]! + 1) | 0;
+    words[this.#heartbeatAt] = (words[this.#heartbeatAt]! + 1) | 0;
     words[this.#handlingAt] = handlingWord(this.#port, source, packets, inPlace);
   }
 

@@ -24,11 +24,11 @@ import { inNamespace, openNamespace } from '../kernel/namespace.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { BridgeNetlink } from './bridge.ts';
+import type { LabContext, NicGeometry } from './context.ts';
 import { cleanUpStaleLabs, deleteNamespaces, freeLabName, ip, sysctl } from './namespaces.ts';
 import { Nic, SYNTHETIC_PORT } from './nic.ts';
 import { switchOffloadsOff } from './offload.ts';
-import { FORWARDING_MILLIS, until } from './patience.ts';
-import type { NicGeometry, Plant } from './plant.ts';
+import { FORWARDING_MILLIS, until } from './wait.ts';
 
 export interface LabOptions {
   /** What plays NetVSC in the guest. Default 'veth'. */
@@ -69,18 +69,18 @@ export class Lab {
   readonly queues: number;
   /** The guest's NICs, by their number. */
   readonly nics: Nic[] = [];
-  readonly #plant: Plant;
+  readonly #context: LabContext;
   readonly #arp: boolean;
   #closed = false;
 
-  private constructor(name: string, plant: Plant, outside: string, host: string, arp: boolean) {
+  private constructor(name: string, context: LabContext, outside: string, host: string, arp: boolean) {
     this.name = name;
     this.outside = outside;
     this.host = host;
-    this.guest = plant.guest;
-    this.standIn = plant.standIn;
-    this.queues = plant.queues;
-    this.#plant = plant;
+    this.guest = context.guest;
+    this.standIn = context.standIn;
+    this.queues = context.queues;
+    this.#context = context;
     this.#arp = arp;
   }
 
@@ -105,7 +105,7 @@ export class Lab {
     try {
       ip([outside, host, guest].map((namespace) => `netns add ${namespace}`));
       for (const namespace of [outside, host, guest]) quieten(shim, namespace);
-      lab = new Lab(name, openPlant(shim, { standIn, queues, mtu, host, guest }), outside, host, arp);
+      lab = new Lab(name, openLabContext(shim, { standIn, queues, mtu, host, guest }), outside, host, arp);
       for (let number = 0; number < nics; number++) lab.nics.push(await lab.#addNic(number));
       return lab;
     } catch (error) {
@@ -132,7 +132,7 @@ export class Lab {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const { shim, hostLinks, hostBridge, hostEthtool, guestLinks, guestBridge, guestFd } = this.#plant;
+    const { shim, hostLinks, hostBridge, hostEthtool, guestLinks, guestBridge, guestFd } = this.#context;
     for (const nic of this.nics) nic.release();
     try {
       for (const links of [hostLinks, guestLinks]) {
@@ -155,14 +155,14 @@ export class Lab {
   }
 
   async #addNic(number: number): Promise<Nic> {
-    const { shim, standIn, queues, mtu, guestFd, hostLinks, hostBridge } = this.#plant;
+    const { shim, standIn, queues, mtu, guestFd, hostLinks, hostBridge } = this.#context;
     const subnet = `10.${77 + number}.0`;
     const mac = (end: number): string => `02:15:5d:77:0${number}:0${end}`;
     const [guestMac, outsideMac] = [mac(2), mac(1)];
     const netvsc = `eth${number}`;
     const synthetic = standIn === 'veth' ? netvsc : `syn${number}`;
 
-    const bridge = this.#plant.nextIndex();
+    const bridge = this.#context.nextIndex();
     ip(
       [
         `link add br${number} index ${bridge} mtu ${mtu} type bridge stp_state 0 mcast_snooping 0`,
@@ -170,7 +170,7 @@ export class Lab {
       ],
       this.host,
     );
-    const [uplink, syntheticPort] = [this.#plant.nextIndex(), this.#plant.nextIndex()];
+    const [uplink, syntheticPort] = [this.#context.nextIndex(), this.#context.nextIndex()];
     const outsideFd = openNamespace(shim, this.outside);
     try {
       hostBridge.addVeth(
@@ -215,11 +215,11 @@ export class Lab {
     for (const [mac, port] of entries) {
       await until('carrier on the switch', FORWARDING_MILLIS, () => hostBridge.forward(mac, port));
     }
-    return new Nic(this.#plant, geometry);
+    return new Nic(this.#context, geometry);
   }
 }
 
-interface PlantOptions {
+interface LabContextOptions {
   readonly standIn: 'veth' | 'bridge';
   readonly queues: number;
   readonly mtu: number;
@@ -227,7 +227,7 @@ interface PlantOptions {
   readonly guest: string;
 }
 
-function openPlant(shim: Shim, { standIn, queues, mtu, host, guest }: PlantOptions): Plant {
+function openLabContext(shim: Shim, { standIn, queues, mtu, host, guest }: LabContextOptions): LabContext {
   const guestFd = openNamespace(shim, guest);
   const open = (namespace: string) =>
     inNamespace(shim, namespace, () => ({ links: RtNetlink.open(shim), bridge: BridgeNetlink.open(shim) }));

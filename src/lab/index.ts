@@ -5,9 +5,10 @@
  * is opened in the guest (`netns: lab.guest, netvsc: lab.nic.netvsc, force: true`), numbered packets come from outside, and
  * their report says what was lost, doubled or reordered. Needs root and iproute2.
  */
+
+export type { NicEvent, NicEventKind } from './context.ts';
 export { Lab, type LabOptions } from './host.ts';
 export type { Nic } from './nic.ts';
-export type { NicEvent, NicEventKind } from './plant.ts';
 export type { TrafficProgress } from './progress.ts';
 export type { Tally, Window } from './sequence.ts';
 export { type StopOptions, Traffic, type TrafficOptions, type TrafficReport } from './traffic.ts';

@@ -7,9 +7,9 @@
  */
 import { Path } from '../memory/layout.ts';
 import { monotonicNanos } from './clock.ts';
-import { until } from './patience.ts';
-import type { NicEvent, NicEventKind } from './plant.ts';
-import { Switchboard } from './switchboard.ts';
+import type { NicEvent, NicEventKind } from './context.ts';
+import { DataPathSwitch } from './data-path-switch.ts';
+import { until } from './wait.ts';
 
 /** The acts of a host, whatever it is made of: what Nic and {@link MemoryNic} have in common. */
 export interface HostNic {
@@ -37,7 +37,7 @@ export class MemoryNic implements HostNic {
   static readonly guestAddress = '10.77.0.2';
   readonly guestAddress = MemoryNic.guestAddress;
   readonly events: NicEvent[] = [];
-  readonly switchboard = new Switchboard();
+  readonly dataPathSwitch = new DataPathSwitch();
   readonly #port: MemoryPort;
   #vf: string | undefined;
 
@@ -58,8 +58,8 @@ export class MemoryNic implements HostNic {
   /** @throws ERR_TIMEOUT when no traffic thread obeys */
   async moveDataPath(to: 'vf' | 'synthetic'): Promise<void> {
     this.#note(`datapath-${to}`, to === 'vf' ? (this.#vf ?? 'vf') : this.#port.device);
-    const order = this.switchboard.order(to === 'vf' ? Path.VF : Path.SYNTHETIC);
-    await until(`answer of the switch`, SETTLE_MILLIS, () => this.switchboard.settled === order);
+    const order = this.dataPathSwitch.order(to === 'vf' ? Path.VF : Path.SYNTHETIC);
+    await until(`answer of the switch`, SETTLE_MILLIS, () => this.dataPathSwitch.settled === order);
   }
 
   /** The data path first, and the VF when nothing is under way to it any more. */

@@ -1,6 +1,6 @@
 /**
  * The switch and the host outside, on the memory path: builds Ethernet frames, delivers them by the path
- * that the switchboard names, takes in what either path sends, and checks every byte that a host would.
+ * that the dataPathSwitch names, takes in what either path sends, and checks every byte that a host would.
  *
  * A flow belongs to one queue, as RSS would have it. Replies are taken from the synthetic path first: a
  * queue moves to the VF only when its synthetic transmissions are out, so this order keeps a flow's.
@@ -11,8 +11,8 @@ import { Path } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { MemoryPeer } from '../paths/memory/peer.ts';
 import { monotonicNanos } from './clock.ts';
+import type { DataPathSwitch, HostPath } from './data-path-switch.ts';
 import { FrameForm } from './frame-form.ts';
-import type { HostPath, Switchboard } from './switchboard.ts';
 import type { UdpOptions } from './udp.ts';
 import type { Wire } from './wire.ts';
 
@@ -34,7 +34,7 @@ export class MemoryOutside {
   readonly udp: Wire & { refused: number };
   readonly icmp: Wire;
   readonly #memory: Memory;
-  readonly #switchboard: Switchboard;
+  readonly #dataPathSwitch: DataPathSwitch;
   readonly #form: FrameForm;
   readonly #peers = new Map<HostPath, (MemoryPeer | undefined)[]>();
   readonly #nap = new Int32Array(new SharedArrayBuffer(4));
@@ -44,9 +44,9 @@ export class MemoryOutside {
   /** Pings that came back while UDP was collected. */
   #pings: number[] = [];
 
-  constructor(memory: Memory, switchboard: Switchboard, options: OutsideOptions) {
+  constructor(memory: Memory, dataPathSwitch: DataPathSwitch, options: OutsideOptions) {
     this.#memory = memory;
-    this.#switchboard = switchboard;
+    this.#dataPathSwitch = dataPathSwitch;
     this.#form = new FrameForm({
       ...options,
       ...{ firstPort: options.firstPort || EPHEMERAL, mac: MAC, from: ADDRESS },
@@ -74,7 +74,7 @@ export class MemoryOutside {
   }
 
   #deliver(flow: number, first: number, count: number): number {
-    const peer = this.#peer(this.#switchboard.path, flow % this.#memory.layout.geometry.queues);
+    const peer = this.#peer(this.#dataPathSwitch.path, flow % this.#memory.layout.geometry.queues);
     if (peer === undefined) return count;
     this.#sequence = first;
     const now = monotonicNanos();
@@ -120,11 +120,11 @@ export class MemoryOutside {
 
   /** Answers an order once nothing is under way by the path that was left. */
   #obey(): void {
-    const order = this.#switchboard.open;
+    const order = this.#dataPathSwitch.open;
     if (order === 0) return;
-    const left = this.#switchboard.path === Path.VF ? Path.SYNTHETIC : Path.VF;
+    const left = this.#dataPathSwitch.path === Path.VF ? Path.SYNTHETIC : Path.VF;
     const underWay = this.#peers.get(left)!.some((peer) => peer !== undefined && peer.undelivered > 0);
-    if (!underWay) this.#switchboard.settle(order);
+    if (!underWay) this.#dataPathSwitch.settle(order);
   }
 
   /** The peer of a queue, attached anew when the path has come back; undefined while it is away. */

@@ -15,8 +15,8 @@ import { tcRedirect } from '../kernel/programs.ts';
 import { IFF, RtNetlink } from '../kernel/rtnetlink.ts';
 import type { PortRules } from './bridge.ts';
 import { monotonicNanos } from './clock.ts';
-import { drained, FORWARDING_MILLIS, until } from './patience.ts';
-import type { NicEvent, NicEventKind, NicGeometry, Plant } from './plant.ts';
+import type { LabContext, NicEvent, NicEventKind, NicGeometry } from './context.ts';
+import { drained, FORWARDING_MILLIS, until } from './wait.ts';
 
 interface Vf {
   /** ifindex of the switch's end. */
@@ -56,7 +56,7 @@ export class Nic {
   readonly number: number;
   /** What its host has done, in order. */
   readonly events: NicEvent[] = [];
-  readonly #plant: Plant;
+  readonly #context: LabContext;
   readonly #geometry: NicGeometry;
   readonly #netvscIndex: number;
   #netvsc: string;
@@ -64,15 +64,15 @@ export class Nic {
   #shortcutLink = -1;
   #dataPath: 'synthetic' | 'vf' = 'synthetic';
 
-  constructor(plant: Plant, geometry: NicGeometry) {
-    this.#plant = plant;
+  constructor(context: LabContext, geometry: NicGeometry) {
+    this.#context = context;
     this.#geometry = geometry;
     this.number = geometry.number;
     this.mac = geometry.mac;
     this.guestAddress = geometry.guestAddress;
     this.outsideAddress = geometry.outsideAddress;
     this.#netvsc = `eth${geometry.number}`;
-    this.#netvscIndex = indexOf(plant.guestLinks, this.#netvsc);
+    this.#netvscIndex = indexOf(context.guestLinks, this.#netvsc);
   }
 
   /** The NetVSC stand-in's name in the guest, now. */
@@ -132,9 +132,9 @@ export class Nic {
     const vf = this.#plugged();
     await this.moveDataPath('synthetic');
     await drained(() => this.#passed(vf.port).toVf);
-    if (vf.namespace === this.#plant.guest) {
+    if (vf.namespace === this.#context.guest) {
       this.#note('down', vf.name);
-      this.#plant.guestLinks.setLink(vf.ifindex, { up: false });
+      this.#context.guestLinks.setLink(vf.ifindex, { up: false });
       // The guest's last frames may wait in this CPU's backlog, and deleting the device drops them there.
       await drained(() => this.#passed(vf.port).both);
     }
@@ -161,27 +161,27 @@ export class Nic {
 
   /** Renames the NetVSC stand-in, as udev does. */
   renameNetvsc(name: string): void {
-    this.#rename(this.#plant.guestLinks, this.#netvscIndex, name, 'rename-netvsc');
+    this.#rename(this.#context.guestLinks, this.#netvscIndex, name, 'rename-netvsc');
     this.#netvsc = name;
   }
 
   /** Moves the VF into another namespace, where it stays down, or back into the guest, which opens it. */
   moveVf(namespace: string): void {
     const vf = this.#plugged();
-    const fd = openNamespace(this.#plant.shim, namespace);
+    const fd = openNamespace(this.#context.shim, namespace);
     try {
       this.#withLinks(vf.namespace, (links) => {
         this.#note('move-vf', vf.name);
         links.setLink(vf.ifindex, { netnsFd: fd });
       });
     } finally {
-      this.#plant.shim.close(fd);
+      this.#context.shim.close(fd);
     }
     vf.namespace = namespace;
     this.#withLinks(namespace, (links) => {
       vf.ifindex = indexOf(links, vf.name);
     });
-    if (namespace === this.#plant.guest) this.#open(vf);
+    if (namespace === this.#context.guest) this.#open(vf);
   }
 
   /**
@@ -197,9 +197,9 @@ export class Nic {
     for (let i = 0; i < times; i++) {
       if (what === 'link') {
         this.#note('down', vf.name);
-        this.#plant.guestLinks.setLink(vf.ifindex, { up: false });
+        this.#context.guestLinks.setLink(vf.ifindex, { up: false });
         this.#note('up', vf.name);
-        this.#plant.guestLinks.setLink(vf.ifindex, { up: true });
+        this.#context.guestLinks.setLink(vf.ifindex, { up: true });
       } else {
         this.#remove('delete');
         this.#insert(vf.name);
@@ -213,13 +213,13 @@ export class Nic {
   async setCarrier(of: 'vf' | 'synthetic', on: boolean): Promise<void> {
     const port = of === 'vf' ? this.#plugged().port : this.#geometry.syntheticPort;
     this.#note(on ? 'carrier-on' : 'carrier-off', of === 'vf' ? this.#plugged().name : this.#netvsc);
-    this.#plant.hostLinks.setLink(port, { up: on });
+    this.#context.hostLinks.setLink(port, { up: on });
     if (!on) return;
     await this.#forwarding(port);
     // The guest's end drops what it is to send until its own kernel has noticed (linkwatch, dev_activate).
     const end = of === 'vf' ? this.#plugged().ifindex : this.#netvscIndex;
     await until('a carrier in the guest', FORWARDING_MILLIS, () => {
-      const link = this.#plant.guestLinks.link(end);
+      const link = this.#context.guestLinks.link(end);
       return link === undefined || (link.flags & IFF.UP) === 0 || link.operstate === OPERSTATE_UP;
     });
   }
@@ -239,11 +239,11 @@ export class Nic {
   }
 
   #insert(name: string): number {
-    const { hostBridge, hostLinks, hostEthtool, guestLinks, guestFd, guest, queues, mtu } = this.#plant;
+    const { hostBridge, hostLinks, hostEthtool, guestLinks, guestFd, guest, queues, mtu } = this.#context;
     if (this.#vf) {
       throw new TwinpathError('ERR_LAB', { device: this.#vf.name, detail: 'the VF is plugged in already' });
     }
-    const port = this.#plant.nextIndex();
+    const port = this.#context.nextIndex();
     this.#note('plug', name);
     hostBridge.addVeth(
       { name: `v${this.number}`, ifindex: port },
@@ -257,8 +257,8 @@ export class Nic {
     hostLinks.setLink(port, { up: true });
     this.#shortcut(port);
     // What hv_netvsc does with its VF: takes it under its wing, and opens it.
-    if (this.#plant.standIn === 'bridge') {
-      this.#plant.guestBridge.addPort(this.#vf.ifindex, this.#netvscIndex, VF_IN_GUEST);
+    if (this.#context.standIn === 'bridge') {
+      this.#context.guestBridge.addPort(this.#vf.ifindex, this.#netvscIndex, VF_IN_GUEST);
     }
     return port;
   }
@@ -269,7 +269,7 @@ export class Nic {
    * tcx and it does.
    */
   #shortcut(port: number): void {
-    const { shim, host } = this.#plant;
+    const { shim, host } = this.#context;
     inNamespace(shim, host, () => {
       const bpf = new Bpf(shim);
       const program = bpf.load('sched_cls', 'twinpath_lab', tcRedirect(this.#geometry.uplink));
@@ -281,20 +281,20 @@ export class Nic {
 
   #open({ ifindex, name }: Vf): void {
     this.#note('up', name);
-    this.#plant.guestLinks.setLink(ifindex, { up: true });
+    this.#context.guestLinks.setLink(ifindex, { up: true });
   }
 
   #remove(kind: 'delete' | 'surprise'): void {
     const vf = this.#plugged();
     this.#note(kind, vf.name);
-    this.#plant.hostLinks.deleteLink(vf.port); // one end goes, and takes the other with it wherever that is
+    this.#context.hostLinks.deleteLink(vf.port); // one end goes, and takes the other with it wherever that is
     this.release();
     this.#vf = undefined;
   }
 
   /** Closes what the lab holds of the VF beside the device itself. */
   release(): void {
-    if (this.#shortcutLink >= 0) this.#plant.shim.close(this.#shortcutLink);
+    if (this.#shortcutLink >= 0) this.#context.shim.close(this.#shortcutLink);
     this.#shortcutLink = -1;
   }
 
@@ -312,7 +312,7 @@ export class Nic {
 
   #forwardTo(port: number, to: 'vf' | 'synthetic'): boolean {
     const atNanos = monotonicNanos();
-    if (!this.#plant.hostBridge.forward(this.mac, port)) return false;
+    if (!this.#context.hostBridge.forward(this.mac, port)) return false;
     const device = to === 'vf' ? this.#plugged().name : this.#netvsc;
     this.events.push({ kind: `datapath-${to}`, atNanos, device });
     this.#dataPath = to;
@@ -321,7 +321,7 @@ export class Nic {
 
   async #forwarding(port: number): Promise<void> {
     await until('a carrier on the new port', FORWARDING_MILLIS, () => {
-      const link = this.#plant.hostLinks.link(port);
+      const link = this.#context.hostLinks.link(port);
       // Gone, or its other end is: then somebody was quicker, and waiting would be in vain.
       return link === undefined || link.operstate === OPERSTATE_UP;
     });
@@ -329,7 +329,7 @@ export class Nic {
 
   /** Frames that a switch port has counted: towards the guest, and in both directions. */
   #passed(port: number): { toVf: number; both: number } {
-    const seen = this.#plant.hostLinks.link(port)?.statistics;
+    const seen = this.#context.hostLinks.link(port)?.statistics;
     if (!seen) return { toVf: 0, both: 0 };
     const toVf = seen.txPackets + seen.txDropped;
     return { toVf, both: toVf + seen.rxPackets + seen.rxDropped };
@@ -342,7 +342,7 @@ export class Nic {
   }
 
   #withLinks(namespace: string, work: (links: RtNetlink) => void): void {
-    const { shim, guest, guestLinks } = this.#plant;
+    const { shim, guest, guestLinks } = this.#context;
     const links = namespace === guest ? guestLinks : inNamespace(shim, namespace, () => RtNetlink.open(shim));
     try {
       work(links);

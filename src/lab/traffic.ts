@@ -116,14 +116,14 @@ export class Traffic {
    * @throws ERR_OPTION_INVALID, ERR_WORKER
    */
   static async startInMemory(
-    network: Pick<MemorySenderOrder, 'shared' | 'guestMac' | 'switchboard'>,
+    network: Pick<MemorySenderOrder, 'shared' | 'guestMac' | 'dataPathSwitch'>,
     nic: { readonly guestAddress: string },
     options: TrafficOptions = {},
   ): Promise<Traffic> {
-    const { shared, guestMac, switchboard } = network;
+    const { shared, guestMac, dataPathSwitch } = network;
     const order = (progress: Progress): MemorySenderOrder => ({
       ...trafficOrder(nic.guestAddress, options, progress),
-      ...{ shared, guestMac, switchboard },
+      ...{ shared, guestMac, dataPathSwitch: dataPathSwitch },
     });
     return Traffic.#start('memory-traffic', order);
   }

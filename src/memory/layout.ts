@@ -100,7 +100,7 @@ export const WORKER_WORDS = {
   // (w)
   poolCount: 0, //       free frames on the stack
   auditDone: 4, //       an audit's answer: equals `auditWanted` once the ledger belongs to it
-  beat: 64, //           counts up with the handler's calls: it stands still in a call that does not return
+  heartbeat: 64, //           counts up with the handler's calls: it stands still in a call that does not return
   handling: 68, //       the packets the handler has been given: `handlingWord` in words.ts; 0 while it is not running
   lowOnFrames: 72, //         1 while free frames are few: a worker that returns some wakes this one
   // (c)

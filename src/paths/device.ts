@@ -30,9 +30,9 @@ export interface PathDevice {
   /** Lets no more packets in; the device may be gone. @throws the first refusal, once everything has been tried */
   disarm(): void;
   /** Host path only: what the machine's own stack sends comes here from now on. @throws TwinpathError */
-  engage?(): void;
+  enableInline?(): void;
   /** The opposite; nothing if it was not engaged. @throws ERR_KERNEL */
-  disengage?(): void;
+  disableInline?(): void;
   /** Somebody has changed settings of the device; the path sets its own again. @throws TwinpathError to be opened anew */
   settle?(): void;
   /**

@@ -65,7 +65,7 @@ class Unbuilt {
   }
 
   /** Puts the library there, folders included. */
-  plant(file = this.file, owner = NOBODY, mode = 0o755): void {
+  context(file = this.file, owner = NOBODY, mode = 0o755): void {
     mkdirSync(dirname(file), { recursive: true });
     copyFileSync(this.library, file);
     chownSync(file, owner, owner);
@@ -88,7 +88,7 @@ class Unbuilt {
 
 it('what is planted here is loaded where root alone can have put it', async () => {
   const unbuilt = new Unbuilt();
-  unbuilt.plant(unbuilt.file, 0);
+  unbuilt.context(unbuilt.file, 0);
   const { code, stderr } = await unbuilt.outcome();
   expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('ABI 0') });
   expect(existsSync(unbuilt.marker)).toBe(true);
@@ -97,7 +97,7 @@ it('what is planted here is loaded where root alone can have put it', async () =
 describe('root does not load a shim from the cache', () => {
   it('that another user owns', async () => {
     const unbuilt = new Unbuilt();
-    unbuilt.plant();
+    unbuilt.context();
     await unbuilt.refuses(unbuilt.file, /user 65534 owns it/);
   });
 
@@ -106,14 +106,14 @@ describe('root does not load a shim from the cache', () => {
     ['others', 0o757],
   ])('that %s may write', async (_, mode) => {
     const unbuilt = new Unbuilt();
-    unbuilt.plant(unbuilt.file, 0, mode);
+    unbuilt.context(unbuilt.file, 0, mode);
     await unbuilt.refuses(unbuilt.file, /others may write it/);
   });
 
   it('that is a symbolic link, to whomever’s file', async () => {
     for (const owner of [0, NOBODY]) {
       const unbuilt = new Unbuilt();
-      unbuilt.plant(join(unbuilt.folder, 'elsewhere/x.so'), owner);
+      unbuilt.context(join(unbuilt.folder, 'elsewhere/x.so'), owner);
       mkdirSync(unbuilt.folderOfCache);
       symlinkSync(join(unbuilt.folder, 'elsewhere/x.so'), unbuilt.file);
       await unbuilt.refuses(unbuilt.file, /symbolic link/);
@@ -126,7 +126,7 @@ describe('root does not load a shim from the cache', () => {
       [0, /2 names/],
     ] as const) {
       const unbuilt = new Unbuilt();
-      unbuilt.plant(join(unbuilt.folder, 'elsewhere/x.so'), owner);
+      unbuilt.context(join(unbuilt.folder, 'elsewhere/x.so'), owner);
       mkdirSync(unbuilt.folderOfCache);
       linkSync(join(unbuilt.folder, 'elsewhere/x.so'), unbuilt.file);
       await unbuilt.refuses(unbuilt.file, words);
@@ -136,7 +136,7 @@ describe('root does not load a shim from the cache', () => {
   it('in a folder that another user owns, on whatever storey', async () => {
     for (const which of ['cache', 'folderOfCache'] as const) {
       const unbuilt = new Unbuilt();
-      unbuilt.plant(unbuilt.file, 0);
+      unbuilt.context(unbuilt.file, 0);
       chownSync(unbuilt[which], NOBODY, NOBODY);
       await unbuilt.refuses(unbuilt[which], /user 65534 owns it/);
     }
@@ -146,7 +146,7 @@ describe('root does not load a shim from the cache', () => {
     for (const which of ['cache', 'folderOfCache'] as const) {
       for (const mode of [0o775, 0o777]) {
         const unbuilt = new Unbuilt();
-        unbuilt.plant(unbuilt.file, 0);
+        unbuilt.context(unbuilt.file, 0);
         chmodSync(unbuilt[which], mode);
         await unbuilt.refuses(unbuilt[which], /others may write it/);
       }
@@ -183,7 +183,7 @@ describe('root does not load a shim from the cache', () => {
       const home = join(unbuilt.folder, 'home');
       mkdirSync(home);
       for (const below of ['', 'cache']) {
-        unbuilt.plant(join(unbuilt.folder, 'work', below, 'twinpath', cachedName));
+        unbuilt.context(join(unbuilt.folder, 'work', below, 'twinpath', cachedName));
       }
       const within = ['env', '-C', join(unbuilt.folder, 'work'), ...unbuilt.list];
       const outcome = await unbuilt.outcome({ XDG_CACHE_HOME: relative, HOME: home }, within);
@@ -196,7 +196,7 @@ describe('root does not load a shim from the cache', () => {
   it('in the home of the user who called sudo, but in its own', async () => {
     const unbuilt = new Unbuilt();
     const home = join(unbuilt.folder, 'home');
-    unbuilt.plant(join(home, '.cache/twinpath', cachedName));
+    unbuilt.context(join(home, '.cache/twinpath', cachedName));
     execFileSync('chown', ['-R', `${NOBODY}:${NOBODY}`, home]);
     // What root's own home holds is not ours to change: it is another one here.
     const own = execFileSync('sh', ['-c', 'getent passwd 0 | cut -d: -f6'], { encoding: 'utf8' }).trim();
@@ -211,7 +211,7 @@ describe('root does not load a shim from the cache', () => {
 describe('an ordinary user does not load a shim', () => {
   it('of another ordinary user, but of root', async () => {
     const unbuilt = new Unbuilt();
-    unbuilt.plant(unbuilt.file, STRANGER);
+    unbuilt.context(unbuilt.file, STRANGER);
     const list = nobodys(unbuilt.list);
     await unbuilt.refuses(
       unbuilt.file,
@@ -231,7 +231,7 @@ describe('a shim in the package', () => {
     for (const place of ['build', `prebuilds/linux-${process.arch}`]) {
       const unbuilt = new Unbuilt();
       const file = join(unbuilt.folder, 'package', place, 'shim.so');
-      unbuilt.plant(file);
+      unbuilt.context(file);
       await unbuilt.refuses(file, /user 65534 owns it/);
       chownSync(file, 0, 0);
       chownSync(dirname(file), NOBODY, NOBODY);
@@ -263,10 +263,10 @@ it('the cache is made for its user alone, whatever the umask, and holds one file
   expect(lstatSync(join(cache, 'twinpath', cachedName))).toMatchObject({ uid: 0, nlink: 1 });
 });
 
-/** The cache's folder is a link of that owner's to a folder of that owner's, with a plant of root's in it. */
+/** The cache's folder is a link of that owner's to a folder of that owner's, with a context of root's in it. */
 function unbuiltLink(unbuilt: Unbuilt, ofLink: number, ofFolder: number): void {
   const elsewhere = join(unbuilt.folder, 'elsewhere');
-  unbuilt.plant(join(elsewhere, cachedName), 0);
+  unbuilt.context(join(elsewhere, cachedName), 0);
   chownSync(elsewhere, ofFolder, ofFolder);
   symlinkSync(elsewhere, unbuilt.folderOfCache);
   execFileSync('chown', ['-h', `${ofLink}:${ofLink}`, unbuilt.folderOfCache]);

@@ -200,12 +200,12 @@ describe('the firewall', () => {
       return arrived;
     };
     const plain = FORMS[0]![2];
-    let beat = 1000;
+    let heartbeat = 1000;
     /** What was sent before it has arrived, or never will: the pair keeps the order. */
     const passed = async () => {
-      const first = ++beat;
+      const first = ++heartbeat;
       await until('a datagram through the pair', () => {
-        send(plain(numbered(++beat)));
+        send(plain(numbered(++heartbeat)));
         return [...hear()].some((number) => number > first);
       });
     };

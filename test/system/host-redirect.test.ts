@@ -49,7 +49,7 @@ interface Rig {
   readonly redirect: TcRedirect;
   readonly hostRedirect: HostRedirect;
   /** Links are made in the thread's namespace. */
-  readonly engage: () => void;
+  readonly enableInline: () => void;
 }
 
 /** Both taps and their redirects in the guest, until the test is over. */
@@ -72,7 +72,7 @@ function rig(lab: Lab, { kind = 'tcx', queues = 1 }: { kind?: RedirectKind; queu
     expect([redirect.name, hostRedirect.name]).toEqual(
       Array(2).fill(kind === 'tcx' ? 'tcx links' : 'clsact filters'),
     );
-    const engage = (): void => inNamespace(shim, lab.guest, () => hostRedirect.engage());
+    const enableInline = (): void => inNamespace(shim, lab.guest, () => hostRedirect.enableInline());
     onTestFinished(async () => {
       hostRedirect.release();
       redirect.release();
@@ -80,7 +80,7 @@ function rig(lab: Lab, { kind = 'tcx', queues = 1 }: { kind?: RedirectKind; queu
       await nothingLeft(lab);
       netlink.close();
     });
-    return { netvsc, capture: capture.fds, host: host.fds, redirect, hostRedirect, engage };
+    return { netvsc, capture: capture.fds, host: host.fds, redirect, hostRedirect, enableInline };
   });
 }
 
@@ -217,7 +217,7 @@ describe.skipIf(process.getuid?.() !== 0).each(variants)('over a $standIn by $ki
 
   it('what the kernel sends comes up the host tap, and goes out once by the capture tap', async () => {
     const lab = await buildLab({ standIn });
-    const { netvsc, host, capture, hostRedirect, engage } = rig(lab, { kind });
+    const { netvsc, host, capture, hostRedirect, enableInline } = rig(lab, { kind });
     const outside = udpSocket(lab.outside, 7001);
     const guest = udpSocket(lab.guest, 7002, [lab.nic.outsideAddress, 7001]);
     const say = (word: string): void =>
@@ -227,8 +227,8 @@ describe.skipIf(process.getuid?.() !== 0).each(variants)('over a $standIn by $ki
     expect((await read(outside, 1)).map(text)).toEqual(['before']);
     expect(await read(host[0]!, 0)).toEqual([]);
 
-    engage();
-    engage();
+    enableInline();
+    enableInline();
     // tcx runs before filters, so there nothing can stand behind ours.
     if (kind === 'tcx') dropMarked(lab, netvsc);
     say('inline');
@@ -242,7 +242,7 @@ describe.skipIf(process.getuid?.() !== 0).each(variants)('over a $standIn by $ki
     expect((await read(outside, 1)).map(text)).toEqual(['inline']);
     for (const fd of [...host, ...capture]) expect(await read(fd, 0)).toEqual([]);
 
-    hostRedirect.disengage();
+    hostRedirect.disableInline();
     say('after');
     expect((await read(outside, 1)).map(text)).toEqual(['after']);
     expect(await read(host[0]!, 0)).toEqual([]);
@@ -306,8 +306,8 @@ describe.skipIf(process.getuid?.() !== 0)('the host path', () => {
   it('brings a flow up on the queue by which it was last written', async () => {
     const flows = Array.from({ length: 32 }, (_, flow) => flow);
     const lab = await buildLab();
-    const { host, engage } = rig(lab, { queues: 2 });
-    engage();
+    const { host, enableInline } = rig(lab, { queues: 2 });
+    enableInline();
     const { mac, outsideAddress } = lab.nic;
     const sockets = flows.map((flow) => udpSocket(lab.guest, 7100 + flow, [outsideAddress, 5000 + flow]));
     for (const turn of [0, 1]) {
@@ -347,7 +347,7 @@ describe.skipIf(process.getuid?.() !== 0)('the host path', () => {
       expect(device.description).toMatchObject({ driver: 'host', device: 'eth0', redirect: 'tcx links' });
       const tap = netlink.link(device.ifindex)!;
       expect(tap).toMatchObject({ name: 'twinhost0', mtu: 1500 });
-      device.engage();
+      device.enableInline();
       expect(attachments(lab.guest)).toEqual([
         'tcx egress on eth0',
         'tap twinhost0',

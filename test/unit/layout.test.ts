@@ -145,7 +145,7 @@ describe('the layout of the shared memory', () => {
     const line = (offset: number): number => Math.floor(offset / LINE);
     const worker = [
       WORKER_WORDS.poolCount,
-      WORKER_WORDS.beat,
+      WORKER_WORDS.heartbeat,
       WORKER_WORDS.lowOnFrames,
       WORKER_AREAS.ledger + LEDGER_FIELDS.length * 4 - 1,
     ];
@@ -178,7 +178,7 @@ describe('the layout of the shared memory', () => {
     expect(QUEUE_AREAS.counters + QUEUE_COUNTERS.length * 8).toBeLessThanOrEqual(QUEUE_BYTES);
     expect(PATH_AREAS.counters + PATH_COUNTERS.length * 8).toBeLessThanOrEqual(PATH_AREAS.kernel);
     expect(PATH_AREAS.kernel + KERNEL_COUNTERS.length * 8).toBeLessThanOrEqual(PATH_BYTES);
-    expect(WORKER_AREAS.ledger + LEDGER_FIELDS.length * 4).toBeLessThanOrEqual(WORKER_WORDS.beat);
+    expect(WORKER_AREAS.ledger + LEDGER_FIELDS.length * 4).toBeLessThanOrEqual(WORKER_WORDS.heartbeat);
     expect(JOURNAL_FIELDS.length * 8).toBeLessThanOrEqual(layOut(tiny).journalRecordBytes);
   });
 });

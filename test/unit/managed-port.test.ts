@@ -330,12 +330,12 @@ test('a card that drops what it is given is looked at, before the kernel tells t
   await card.tell({});
   card.done.length = 0;
   words[doubt] = Doubt.ASKED;
-  card.port.attention();
+  card.port.hearWorkers();
   await card.port.changed();
   expect([words[doubt], card.done]).toEqual([Doubt.LINKED, []]);
   words[doubt] = Doubt.ASKED;
   card.vf = { ...card.vf!, carrier: false };
-  card.port.attention();
+  card.port.hearWorkers();
   await card.port.resettled(undefined);
   expect(card.done.slice(0, 1)).toEqual(['to synthetic: carrier lost']);
   words[doubt] = Doubt.NONE;
@@ -357,7 +357,7 @@ test('a card whose driver says that it is down is left if it does not run, and i
   ] as const) {
     card.running = running;
     words[doubt] = Doubt.ASKED;
-    card.port.attention();
+    card.port.hearWorkers();
     expect(words[doubt]).toBe(answer);
   }
   words[doubt] = Doubt.NONE; // the next worker's queue is new

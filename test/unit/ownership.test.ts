@@ -45,7 +45,7 @@ describe('a coordinator that follows another', () => {
     const first = rig.coordinator();
     void first.attach(Path.SYNTHETIC);
     void first.attach(Path.VF);
-    void first.give(Path.VF, 'path ready', 1);
+    void first.setOwner(Path.VF, 'path ready', 1);
     for (const queue of all) rig.acknowledge(queue);
     const second = rig.coordinator();
     second.resume();
@@ -63,7 +63,7 @@ describe('a coordinator that follows another', () => {
       const rig = new Rig();
       const first = rig.coordinator();
       void first.attach(Path.SYNTHETIC);
-      void first.give(Path.SYNTHETIC, 'start', 1);
+      void first.setOwner(Path.SYNTHETIC, 'start', 1);
       for (const queue of all) rig.acknowledge(queue);
       first.check();
       const before = all.map((queue) => rig.owner(queue));
@@ -98,7 +98,7 @@ describe('a coordinator that follows another', () => {
           void coordinator.attach(Path.SYNTHETIC);
           void coordinator.attach(Path.VF);
           path.forEach((next, i) => {
-            if (coordinator.owner !== next) void coordinator.give(next, 'path ready', 1);
+            if (coordinator.owner !== next) void coordinator.setOwner(next, 'path ready', 1);
             const queue = acknowledged[i];
             if (queue !== undefined) rig.acknowledge(queue);
             if (i === dies) {

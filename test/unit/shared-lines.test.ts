@@ -196,7 +196,7 @@ function play(owner: (queue: number, i: number) => number): Workshop {
   return workshop;
 }
 
-const counted = ({ memory }: Workshop, queue: number): number => memory.workers[queue]!.beat;
+const counted = ({ memory }: Workshop, queue: number): number => memory.workers[queue]!.heartbeat;
 
 it('no line is written by two workers that keep their packets, but the bell of what they deliver', () => {
   const workshop = play((queue) => queue);

@@ -1,6 +1,6 @@
 /** The settings of a VF that a port changes: channels, features, and how it spreads packets. Coordinator only. */
 
-import { lockName } from '../../kernel/claim.ts';
+import { lockName } from '../../kernel/device-lock.ts';
 import { putBack, type Setting } from '../../kernel/device-settings.ts';
 import type { ChannelCounts, EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import {

@@ -1,7 +1,7 @@
 /**
  * The path to the machine's own stack, a multi-queue tap redirected to and from the NetVSC on the kernel's side of it:
- * what is written to it the kernel receives as if the NetVSC had. In inline mode, between `engage` and
- * `disengage`, what the kernel sends by the NetVSC comes up. Coordinator only.
+ * what is written to it the kernel receives as if the NetVSC had. In inline mode, between `enableInline` and
+ * `disableInline`, what the kernel sends by the NetVSC comes up. Coordinator only.
  *
  * Nothing of the machine is touched, no address, route, neighbour or qdisc (but clsact before 6.6).
  * Everything goes with the process; what filters then remain let the kernel's packets pass.
@@ -115,17 +115,17 @@ export class HostDevice implements PathDevice {
   }
 
   /** Inline mode begins; only while armed, and only while workers read. May be called twice. @throws ERR_KERNEL */
-  engage(): void {
-    if (this.#options.inline) this.#redirect?.engage();
+  enableInline(): void {
+    if (this.#options.inline) this.#redirect?.enableInline();
   }
 
   /** Inline mode ends, between two packets. Never throws. */
-  disengage(): void {
-    this.#redirect?.disengage();
+  disableInline(): void {
+    this.#redirect?.disableInline();
   }
 
   disarm(): void {
-    this.disengage();
+    this.disableInline();
   }
 
   tend(around: Surroundings): void {

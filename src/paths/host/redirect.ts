@@ -13,7 +13,7 @@
  * NB: the mark is cleared at the NetVSC's ingress by the capture redirect (paths/tap/redirect.ts). While that one is not
  * there, at the drain of a closing port say, the kernel receives passed packets with their mark on: they arrive,
  * but a rule of the machine about just this mark would see them. And once engaged, the kernel's packets go
- * nowhere but to us: disengage before nobody reads any more.
+ * nowhere but to us: call `disableInline` before nobody reads any more.
  */
 import { Bpf } from '../../kernel/bpf.ts';
 import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect } from '../../kernel/programs.ts';
@@ -88,14 +88,14 @@ export class HostRedirect {
   }
 
   /** Inline mode: what the kernel sends by the NetVSC comes up the host tap. May be called twice. */
-  engage(): void {
+  enableInline(): void {
     if (this.#inline !== undefined) return;
     this.#inline = this.#hooks.attach(this.#inlining);
     this.#changed();
   }
 
   /** The kernel's packets go out by the NetVSC again, of themselves. */
-  disengage(): void {
+  disableInline(): void {
     if (this.#inline === undefined) return;
     this.#inline.detach();
     this.#inline = undefined;
@@ -103,7 +103,7 @@ export class HostRedirect {
   }
 
   release(): void {
-    everyStep([() => this.disengage(), () => this.#releasePass()]);
+    everyStep([() => this.disableInline(), () => this.#releasePass()]);
   }
 
   #releasePass(): void {

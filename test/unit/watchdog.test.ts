@@ -1,10 +1,10 @@
 import { beforeEach, expect, test } from 'vitest';
-import { Vigil } from '../../src/coordinator/vigil.ts';
+import { Watchdog } from '../../src/coordinator/watchdog.ts';
 import { handlingWord } from '../../src/memory/bit-fields.ts';
 import { Memory } from '../../src/memory/shared.ts';
 
 let memory: Memory;
-let vigil: Vigil;
+let watchdog: Watchdog;
 let ended: number[];
 
 beforeEach(() => {
@@ -12,11 +12,11 @@ beforeEach(() => {
     ...{ pageSize: 4096, ports: 1, queues: 2, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
   });
   ended = [];
-  vigil = new Vigil(memory, 1000, (queue) => ended.push(queue));
+  watchdog = new Watchdog(memory, 1000, (queue) => ended.push(queue));
 });
 
 function enter(queue: number): void {
-  memory.workers[queue]!.beat++;
+  memory.workers[queue]!.heartbeat++;
   memory.workers[queue]!.handling = handlingWord(0, 1, 5);
 }
 function leave(queue: number): void {
@@ -24,11 +24,11 @@ function leave(queue: number): void {
 }
 const stuck = (queue: number): number => memory.workers[queue]!.stuck;
 function look(times: number): void {
-  for (let i = 0; i < times; i++) vigil.look();
+  for (let i = 0; i < times; i++) watchdog.look();
 }
 
 test('a handler that has not returned for the whole time has its worker ended, once', () => {
-  expect(vigil.periodMillis).toBe(250);
+  expect(watchdog.periodMillis).toBe(250);
   enter(1);
   look(4); // the first of which finds the call begun
   expect(ended).toEqual([]);
@@ -52,7 +52,7 @@ test('a worker that calls its handler again and again is left alone, and one tha
 test('a worker that died in its handler has all the time it wants to be replaced', () => {
   enter(0);
   look(2);
-  vigil.died(0);
+  watchdog.died(0);
   look(50);
   expect(ended).toEqual([]);
   // The next one takes over, and is stuck as well.

@@ -7,7 +7,7 @@ import type { Shim } from '../kernel/shim.ts';
 import type { BridgeNetlink } from './bridge.ts';
 
 /** What the NICs of one lab share. The netlink sockets live in the namespace they are named after. */
-export interface Plant {
+export interface LabContext {
   readonly shim: Shim;
   readonly standIn: 'veth' | 'bridge';
   readonly queues: number;

@@ -16,15 +16,15 @@ import type { Link, RtNetlink } from './rtnetlink.ts';
 import type { Shim } from './shim.ts';
 import { checkTun, IFF_NO_PI, IFF_TUN, IFF_TUN_EXCL, openTun, TUNSETIFF, tunRequest } from './tun.ts';
 
-/** Name of the device that stands for a claim: at most 15 bytes, as an ifindex has 10 digits at most. */
+/** Name of the device that stands for the lock: at most 15 bytes, as an ifindex has 10 digits at most. */
 export const lockName = (ifindex: number): string => `tlock${ifindex}`;
 
 /**
- * Claims a link of the calling thread's namespace; close the descriptor to give it up.
+ * Locks a link of the calling thread's namespace; close the descriptor to give it up.
  *
  * @throws ERR_DEVICE_BUSY, naming the process that has it; ERR_NO_TUN, ERR_PERMISSION, ERR_KERNEL
  */
-export function claim(shim: Shim, netlink: RtNetlink, { ifindex, name }: Link): number {
+export function lockDevice(shim: Shim, netlink: RtNetlink, { ifindex, name }: Link): number {
   const lock = lockName(ifindex);
   const fd = openTun(shim);
   try {

@@ -9,12 +9,12 @@ const NICENESS = -10;
 const THIS_THREAD = 0;
 
 /** The calling thread goes before workers. */
-export function takePrecedence(): void {
+export function raisePriority(): void {
   set(NICENESS);
 }
 
 /** The calling thread is as nice as the process's first one. */
-export function waivePrecedence(): void {
+export function resetPriority(): void {
   set(getPriority(process.pid));
 }
 

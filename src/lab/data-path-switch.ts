@@ -12,7 +12,7 @@ const SETTLED = 2;
 
 export type HostPath = typeof Path.SYNTHETIC | typeof Path.VF;
 
-export class Switchboard {
+export class DataPathSwitch {
   readonly buffer: SharedArrayBuffer;
   readonly #words: Int32Array;
 

@@ -6,7 +6,7 @@
  */
 import type { InterfaceAddress, Link } from '../kernel/rtnetlink.ts';
 
-export interface Occupation {
+export interface Usage {
   /** Every address but IPv6 link-local ones, which a device gets by merely being up. */
   readonly addresses: string[];
   readonly defaultRoute: boolean;
@@ -23,7 +23,7 @@ interface Tables {
 const AF_INET6 = 10;
 
 /** @param legs the VF and others that belong to it */
-export function occupation(tables: Tables, netvsc: Link, legs: readonly (Link | undefined)[]): Occupation {
+export function usageOf(tables: Tables, netvsc: Link, legs: readonly (Link | undefined)[]): Usage {
   const stack = stackOn(tables.links, [netvsc, ...legs.filter((leg) => leg !== undefined)]);
   const addresses = tables.addresses
     .filter((address) => stack.has(address.ifindex) && !isLinkLocal(address))
