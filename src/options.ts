@@ -175,15 +175,15 @@ export interface Settings {
 }
 
 /** Ports that can be opened together: a frame's owner has four bits for them. */
-const MOST_PORTS = 16;
+const MAX_PORTS = 16;
 
-const LEAST_FRAMES = 4096;
+const MIN_FRAMES = 4096;
 
 /** Frames of a worker: many times what the rings of all its paths hold. */
-const MOST_FRAMES = 65536;
+const MAX_FRAMES = 65536;
 
 /** Offsets into the shared memory are positive 32-bit integers. */
-const MOST_BYTES = 2 ** 31;
+const MAX_BYTES = 2 ** 31;
 
 /** Entries of the rings: descriptors the kernel may be ahead or behind of us, a few ms of traffic. */
 const RING_ENTRIES = 2048;
@@ -219,8 +219,8 @@ const SHARED_KEYS = [
 export function validate(options: OpenPortsOptions): Settings {
   known(options, [...SHARED_KEYS, 'ports']);
   const { ports } = options;
-  if (!Array.isArray(ports) || ports.length < 1 || ports.length > MOST_PORTS) {
-    invalid('ports', `it must be a list of 1 to ${MOST_PORTS} ports`);
+  if (!Array.isArray(ports) || ports.length < 1 || ports.length > MAX_PORTS) {
+    invalid('ports', `it must be a list of 1 to ${MAX_PORTS} ports`);
   }
   for (const port of ports) {
     known(port, PORT_KEYS);
@@ -231,9 +231,9 @@ export function validate(options: OpenPortsOptions): Settings {
   }
   const queues = whole('queues', options.queues ?? Math.min(availableParallelism(), 8), 1, 64);
   const frameSize = among('frameSize', options.frameSize ?? 2048, [2048, 4096]);
-  const frames = among('frames', options.frames ?? 8192, [LEAST_FRAMES, 8192, 16384, 32768, 65536]);
-  if (frames * ports.length > MOST_FRAMES) {
-    invalid('frames', `${ports.length} ports of ${frames} frames a queue: together at most ${MOST_FRAMES}`);
+  const frames = among('frames', options.frames ?? 8192, [MIN_FRAMES, 8192, 16384, 32768, 65536]);
+  if (frames * ports.length > MAX_FRAMES) {
+    invalid('frames', `${ports.length} ports of ${frames} frames a queue: together at most ${MAX_FRAMES}`);
   }
   text('netns', options.netns);
   const signal = options.signal;
@@ -280,11 +280,11 @@ export function geometryOf(
     ...{ pageSize, ports: ports.length, queues, frameSize, framesPerWorker, ringEntries: RING_ENTRIES },
   };
   const { bytes } = layOut(geometry);
-  if (bytes < MOST_BYTES) return geometry;
+  if (bytes < MAX_BYTES) return geometry;
   throw new TwinpathError('ERR_OPTION_INVALID', {
-    device: frames > LEAST_FRAMES ? 'frames' : 'queues',
+    device: frames > MIN_FRAMES ? 'frames' : 'queues',
     detail: `${queues} queues of ${ports.length} ports with ${frames} frames of ${frameSize} bytes need ${(bytes / 2 ** 30).toFixed(1)} GiB; 2 GiB is the most`,
-    hint: frames > LEAST_FRAMES ? 'Ask for fewer frames, or fewer queues.' : 'Ask for fewer queues.',
+    hint: frames > MIN_FRAMES ? 'Ask for fewer frames, or fewer queues.' : 'Ask for fewer queues.',
   });
 }
 
@@ -296,14 +296,14 @@ export function single(options: OpenPortOptions): OpenPortsOptions {
 }
 
 /** Nobody's slip of the fingers is longer, and the search takes the product of two lengths. */
-const LONGEST_SLIP = 128;
+const MAX_SLIP = 128;
 
 /**
  * The candidate that `wanted` is the beginning of, or that takes the fewest single-character edits to become it, if it
  * is near: two edits or half of the longer one's characters, and not each of them.
  */
 export function nearest(wanted: string, candidates: readonly string[]): string | undefined {
-  if (wanted === '' || wanted.length > LONGEST_SLIP) return undefined;
+  if (wanted === '' || wanted.length > MAX_SLIP) return undefined;
   const word = wanted.toLowerCase();
   const ranked = candidates
     .map((candidate) => {

@@ -5,13 +5,13 @@
  */
 
 /** Of one line. A message that is longer is cut in its middle: its hint is at its end. */
-const MOST = 2_000;
+const MAX = 2_000;
 
 /** Unicode's category Other (controls, formats, bidirectional marks, lone surrogates …), line and paragraph separators. */
 const UNFIT = /[\p{C}\p{Zl}\p{Zp}]/gu;
 
 /** One line, at most `most` characters and the words for what is left out. */
-export function printable(text: string, most = MOST): string {
+export function printable(text: string, most = MAX): string {
   if (text.length <= most) return escaped(text);
   const head = Math.ceil((most * 2) / 3);
   const tail = text.slice(text.length - (most - head));

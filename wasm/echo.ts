@@ -22,7 +22,7 @@ export { twinpath_abi } from './include/twinpath';
 
 const ETHERNET_BYTES = 14;
 /** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header with either ICMP echo or UDP behind it. */
-const SHORTEST = 28;
+const MIN_LENGTH = 28;
 const IPV4_BYTES = 20;
 const L4_BYTES = 8;
 const TTL: u32 = 64;
@@ -47,9 +47,9 @@ export function burst(at: usize, length: i32): void {
 }
 
 function answer(packet: usize, length: i32, mac: usize): u8 {
-  if (length < ETHERNET_BYTES + SHORTEST) return DROP;
+  if (length < ETHERNET_BYTES + MIN_LENGTH) return DROP;
   const header = networkOffset(packet, length);
-  if (length < header + SHORTEST) return DROP;
+  if (length < header + MIN_LENGTH) return DROP;
   if ((load<u8>(packet, 6) & 1) != 0 || isMac(packet + 6, mac)) return DROP; // neither a group nor we can have sent it
   const l3 = packet + header;
   const type = be16(l3 - 2);

@@ -14,7 +14,7 @@ const IP = 14;
 const ICMP = 34;
 const TIME = 42;
 /** Packets of one tick: fewer than the transmit ring of a path holds. */
-const MOST_AT_ONCE = 256;
+const MAX_AT_ONCE = 256;
 
 /**
  * @param {{ from: string, to: string, mac: string, rate: number, id: number, results: SharedArrayBuffer }} options
@@ -51,7 +51,7 @@ export function create({ from, to, mac, rate, id, results }, { macs }) {
     tick(burst) {
       if (Atomics.load(counts, STOP) === 1) return;
       const now = performance.now();
-      for (let sent = 0; next <= now && sent < MOST_AT_ONCE; sent++) {
+      for (let sent = 0; next <= now && sent < MAX_AT_ONCE; sent++) {
         if (!burst.send(BYTES, write)) break; // no free frame, or the path is full
         counts[SENT]++;
         next += interval;

@@ -22,7 +22,7 @@
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
 
-#define MOST 4000000
+#define MAX 4000000
 #define WARM_NANOS 150000000LL
 #define WARM_PAUSED 20
 #define PAYLOAD 24
@@ -84,13 +84,13 @@ static int answers(int icmp, const uint8_t *came, ssize_t bytes, uint32_t sequen
 }
 
 static int ask(int icmp, int fd, double seconds, int pause, const char *address) {
-    uint32_t *times = malloc(MOST * sizeof *times);
+    uint32_t *times = malloc(MAX * sizeof *times);
     if (times == NULL) check(-1, "malloc");
     uint32_t kept = 0, lost = 0, sent = 0;
     int64_t began = nanos(CLOCK_MONOTONIC);
     int64_t warm = pause ? INT64_MAX : began + WARM_NANOS;
     int64_t end = began + (int64_t)(seconds * 1e9) + (pause ? 0 : WARM_NANOS);
-    while (nanos(CLOCK_MONOTONIC) < end && kept < MOST) {
+    while (nanos(CLOCK_MONOTONIC) < end && kept < MAX) {
         int bytes = prepare(icmp, sent++);
         int64_t from = nanos(CLOCK_MONOTONIC);
         if (send(fd, request, bytes, 0) != bytes) check(-1, "send");

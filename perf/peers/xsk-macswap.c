@@ -19,7 +19,7 @@
 #define XDP_MAX_TX_SKB_BUDGET 9
 #endif
 
-enum { ENTRIES = 2048, FRAMES = 4096, FRAME = 2048, BYTES = 60, MOST = 8 };
+enum { ENTRIES = 2048, FRAMES = 4096, FRAME = 2048, BYTES = 60, MAX = 8 };
 
 struct ring {
 	uint32_t *producer, *consumer;
@@ -202,9 +202,9 @@ static uint64_t total(const struct port *ports, int count)
 
 int main(int argc, char **argv)
 {
-	if (argc < 6 || argc > 5 + MOST)
+	if (argc < 6 || argc > 5 + MAX)
 		return usage("CPU SECONDS BURST PACKETS DEVICE...");
-	static struct port ports[MOST];
+	static struct port ports[MAX];
 	double seconds = atof(argv[2]);
 	uint32_t burst = atoi(argv[3]), packets = atoi(argv[4]);
 	int count = argc - 5;

@@ -44,7 +44,7 @@ const WIDTH = 1200;
 const MARGIN = 10;
 const ROW = 17;
 const HEAD = 76;
-const LEAST_WIDTH = 1.2;
+const MIN_WIDTH = 1.2;
 /** Of the 11 px sans-serif letters, rounded up. */
 const LETTER = 6.4;
 
@@ -96,7 +96,7 @@ export function shares(stacks: readonly Stack[]): Readonly<Record<Kind, number>>
 
 export function flameGraph({ title, subtitle, stacks }: Drawing): string {
   const root = treeOf(stacks);
-  const boxes = layOut(root, WIDTH - 2 * MARGIN, LEAST_WIDTH);
+  const boxes = layOut(root, WIDTH - 2 * MARGIN, MIN_WIDTH);
   const levels = Math.max(0, ...boxes.map(({ level }) => level)) + 1;
   const height = HEAD + levels * ROW + MARGIN;
   const styles = Object.entries(KINDS).map(([kind, { colour }]) => `.${kind}{fill:${colour}}`);

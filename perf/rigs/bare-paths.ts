@@ -19,7 +19,7 @@ import { attach } from '../../src/paths/attach.ts';
 import type { PathQueue } from '../../src/paths/path.ts';
 
 const BYTES = 60;
-const LONGEST = 2048 - HEADROOM;
+const MAX_LENGTH = 2048 - HEADROOM;
 const PATHS = [Path.VF, Path.SYNTHETIC] as const;
 const GEOMETRY = { pageSize: 4096, ports: 1, queues: 1, frameSize: 2048 };
 const RSS = { rss: 'device', rssKey: new Uint8Array(40) } as const;
@@ -112,7 +112,7 @@ export class BarePaths {
     const count = queue.rx.receiveBurst!(burst.at, BURST);
     burst.begin(count);
     this.#reflect(burst);
-    const pushed = queue.tx.pushBurst!(burst.at, 0, count, LONGEST);
+    const pushed = queue.tx.pushBurst!(burst.at, 0, count, MAX_LENGTH);
     if (pushed !== count) throw new Error(`${count - pushed} of ${count} packets could not be sent`);
     queue.rx.release();
     return count;

@@ -10,7 +10,7 @@ import { Driver, Path, Reader } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { geometryOf, single, validate } from '../../src/options.ts';
-import { limitLength, longestOf } from '../../src/paths/frame-room.ts';
+import { limitSentBytes, maxSentBytes } from '../../src/paths/packet-size.ts';
 import { openTap } from '../../src/paths/tap/open.ts';
 import type { TapWire } from './tap.ts';
 
@@ -42,7 +42,7 @@ export async function withLoneTap<T>(
   const worker = memory.workers[0]!;
   worker.doorbellFd = bells[0]!;
   worker.coordinatorFd = bells[1]!;
-  limitLength(memory, 0, Path.SYNTHETIC, longestOf(MTU, layout.geometry.frameSize));
+  limitSentBytes(memory, 0, Path.SYNTHETIC, maxSentBytes(MTU, layout.geometry.frameSize));
   slot.open(Driver.TAP, { fd: tap.fds[0]!, reader: Reader.ASKED, useUring: 1 });
   const owner = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
   Atomics.store(words, memory.queue(0, 0).at('owner'), owner);

@@ -102,8 +102,8 @@ export const start: Row = {
 
 /** Of a whole run; longer runs have longer intervals, but a minute at most. */
 const INTERVALS = 40;
-const SHORTEST_MILLIS = 1000;
-const LONGEST_MILLIS = 60_000;
+const MIN_MILLIS = 1000;
+const MAX_MILLIS = 60_000;
 /** Share of the intervals that is left out. */
 const WARM = 0.2;
 /** More than the lab can carry: the window of unanswered packets is what limits it. */
@@ -139,7 +139,7 @@ interface Interval {
 }
 
 async function soaks({ seconds, report }: Budget): Promise<Sample> {
-  const millis = Math.min(LONGEST_MILLIS, Math.max(SHORTEST_MILLIS, (seconds * 1000) / INTERVALS));
+  const millis = Math.min(MAX_MILLIS, Math.max(MIN_MILLIS, (seconds * 1000) / INTERVALS));
   await using lab = await Lab.create({ queues: QUEUES_UNDER_TRAFFIC });
   const { nic } = lab;
   const port = new PortProcess(portOptions(lab, 'echo.js', { queues: QUEUES_UNDER_TRAFFIC }));

@@ -24,7 +24,7 @@ export interface SamplingOptions {
 export const PROGRESS = '> ';
 
 /** A run during which the hypervisor took more of the CPUs than this is set aside. */
-const MOST_STOLEN = 0.05;
+const MAX_STOLEN = 0.05;
 /** What a variant may take in addition to its measuring: to build a lab, to start DPDK. */
 const GRACE_SECONDS = 45;
 /** What an interrupted variant may take to remove what it has built. */
@@ -92,7 +92,7 @@ async function runVariant(
   if (measured === undefined)
     return { failure: `no result: it printed ${JSON.stringify(lastLine(text.stdout))}` };
   const stolen = stolenShare(before, cpuTime());
-  if (stolen <= MOST_STOLEN) return { sample: measured };
+  if (stolen <= MAX_STOLEN) return { sample: measured };
   return { failure: `noisy: the hypervisor took ${Math.round(stolen * 100)} % of the CPUs` };
 }
 

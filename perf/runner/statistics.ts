@@ -41,7 +41,7 @@ export interface Slope {
 }
 
 /** Beyond this correlation no points would be left. */
-const MOST_RELATED = 0.95;
+const MAX_RELATED = 0.95;
 
 /** Least squares, points in their order. @throws RangeError of fewer than three points, or points that share one x */
 export function slope(xs: readonly number[], ys: readonly number[]): Slope {
@@ -55,7 +55,7 @@ export function slope(xs: readonly number[], ys: readonly number[]): Slope {
   const off = xs.map((x, i) => ys[i]! - meanY - rise * (x - meanX));
   const left = sum((i) => off[i]! ** 2);
   const together = sum((i) => (i === 0 ? 0 : off[i]! * off[i - 1]!));
-  const r = left === 0 ? 0 : Math.min(MOST_RELATED, Math.max(0, together / left));
+  const r = left === 0 ? 0 : Math.min(MAX_RELATED, Math.max(0, together / left));
   const error = Math.sqrt(((left / (count - 2) / across) * (1 + r)) / (1 - r));
   return { slope: rise, error, t: rise === 0 ? 0 : rise / error };
 }

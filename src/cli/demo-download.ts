@@ -18,11 +18,11 @@ import type { Terminal } from './terminal.ts';
 
 /** Half of the first act's time, within bounds: three cycles need the least, nobody watches for longer. */
 export function downloadSeconds(seconds: number): number {
-  return Math.min(LONGEST_SECONDS, Math.max(SHORTEST_SECONDS, seconds / 2));
+  return Math.min(MAX_SECONDS, Math.max(MIN_SECONDS, seconds / 2));
 }
 
-export const SHORTEST_SECONDS = 4;
-export const LONGEST_SECONDS = 30;
+export const MIN_SECONDS = 4;
+export const MAX_SECONDS = 30;
 /** The last acknowledgements are on their way out when the connection has ended. */
 const SETTLE_MILLIS = 2000;
 

@@ -20,15 +20,15 @@ export const SURPRISE = 'surprise';
 
 /** Seconds of one cycle, roughly: bringing a VF up takes some 100 ms, and there should be traffic on it. */
 const CYCLE_SECONDS = 1.8;
-const FEWEST_CYCLES = 3;
-const MOST_CYCLES = 100;
+const MIN_CYCLES = 3;
+const MAX_CYCLES = 100;
 const VF_SHARE = 0.6;
-const LEAST_PAUSE_MILLIS = 100;
+const MIN_PAUSE_MILLIS = 100;
 /** The host takes this long to notice that its VF port has died. */
 const NOTICE_MILLIS = 30;
 
 export function cyclesIn(seconds: number): number {
-  return Math.min(MOST_CYCLES, Math.max(FEWEST_CYCLES, Math.round(seconds / CYCLE_SECONDS)));
+  return Math.min(MAX_CYCLES, Math.max(MIN_CYCLES, Math.round(seconds / CYCLE_SECONDS)));
 }
 
 /**
@@ -48,7 +48,7 @@ export async function perform(
   const start = monotonicNanos();
   const pauseUntil = async (cycle: number): Promise<void> => {
     const millis = ((cycle / cycles) * seconds * 1e9 - (monotonicNanos() - start)) / 1e6;
-    await sleep(Math.max(LEAST_PAUSE_MILLIS, millis), undefined, { signal }).catch(() => {});
+    await sleep(Math.max(MIN_PAUSE_MILLIS, millis), undefined, { signal }).catch(() => {});
   };
 
   for (let cycle = 0; cycle < cycles; cycle++) {

@@ -8,7 +8,7 @@
 import { isRoot } from '../kernel/identity.ts';
 import { type Arguments, oneOf, whole } from './arguments.ts';
 import { type Command, EXIT, EXITS, type Surroundings } from './command.ts';
-import { downloadSeconds, LONGEST_SECONDS, playDownload, SHORTEST_SECONDS } from './demo-download.ts';
+import { downloadSeconds, MAX_SECONDS, MIN_SECONDS, playDownload } from './demo-download.ts';
 import { drawUp } from './demo-ledger.ts';
 import { ledgerText } from './demo-text.ts';
 import { playTraffic } from './demo-traffic.ts';
@@ -42,7 +42,7 @@ export const demo: Command = {
         'machine is touched. Otherwise on the memory path: the same port, workers, coordinator and failover,\n' +
         'with the network played by a thread.',
       "A TCP download by the guest's own kernel stack follows, through a port in its way (host: 'inline'), for\n" +
-        `half of --seconds, ${SHORTEST_SECONDS} at least and ${LONGEST_SECONDS} at most. The memory path has no stack and leaves it out.`,
+        `half of --seconds, ${MIN_SECONDS} at least and ${MAX_SECONDS} at most. The memory path has no stack and leaves it out.`,
       'Progress goes to standard error, the ledger to standard output.',
     ],
     examples: [

@@ -12,7 +12,7 @@ import { TwinpathError } from '../errors.ts';
 import { printable, printableLines } from '../printable.ts';
 
 /** A line of a result: a list of a machine's interfaces may well be long. */
-const LONGEST_LINE = 16_000;
+const MAX_LINE = 16_000;
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -43,7 +43,7 @@ export class Terminal {
 
   /** Prints a result for people, of however many lines. @throws ERR_OUTPUT */
   print(text: string): Promise<void> {
-    return this.#result(printableLines(text, LONGEST_LINE));
+    return this.#result(printableLines(text, MAX_LINE));
   }
 
   /** Prints a result for programs, exactly. @throws ERR_OUTPUT */

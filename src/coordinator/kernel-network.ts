@@ -18,9 +18,9 @@ import type { Memory } from '../memory/shared.ts';
 import type { HostMode, RssMode } from '../options.ts';
 import { AfXdpDevice, type AfXdpHoldings, NATIVE_ATTACH } from '../paths/af-xdp/device.ts';
 import type { PathDevice } from '../paths/device.ts';
-import { longestMtu } from '../paths/frame-room.ts';
 import type { RedirectKind, RedirectOrder } from '../paths/hook.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
+import { maxMtu } from '../paths/packet-size.ts';
 import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
 import type { MergingOptions } from '../paths/tap/merging.ts';
 import { type Report, Upkeep } from '../paths/upkeep.ts';
@@ -245,7 +245,7 @@ export class KernelNetwork implements PortNetwork {
   /** Set while the port is open: the kernel asks nobody, and what does not fit is cut off or dropped. */
   #tooLong(path: PathId, { name, mtu }: Link): TwinpathError | undefined {
     const { frameSize } = this.#memory.layout.geometry;
-    const most = longestMtu(frameSize);
+    const most = maxMtu(frameSize);
     if (mtu <= most) return undefined;
     const longer =
       path === Path.VF

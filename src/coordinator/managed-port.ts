@@ -30,7 +30,7 @@ import { newSlot, pauseBeforeRetry, type Slot, unusable } from './slot.ts';
 /** A path that breaks before it has been open for so long is tried again ever more rarely. */
 const STEADY_NANOS = 10e9;
 /** Pauses between tries to open queues anew grow up to this, in ms. */
-const LONGEST_PAUSE = 256;
+const MAX_PAUSE = 256;
 /** A path that waits for its link looks for it so often, in ms. */
 const LOOK_MILLIS = 250;
 /** A failure to open is told when it has lasted so long. */
@@ -578,7 +578,7 @@ async function openedQueues(device: PathDevice): Promise<void> {
     try {
       return device.openQueues!();
     } catch (error) {
-      if (!(error instanceof TwinpathError) || error.code !== 'ERR_DEVICE_BUSY' || pause > LONGEST_PAUSE)
+      if (!(error instanceof TwinpathError) || error.code !== 'ERR_DEVICE_BUSY' || pause > MAX_PAUSE)
         throw error;
       device.closeQueues!();
       await sleep(pause);

@@ -60,8 +60,8 @@ export class Dispatch implements ForwardPort {
   readonly #framesAt: number;
   readonly #ringOps: RingOperations;
   readonly #memory: Memory;
-  /** Bytes of a packet that a frame holds, and that the path sends: see `longest` of the path slot. */
-  readonly #longest: number;
+  /** Bytes of a packet that a frame holds, and that the path sends: see `maxPacketBytes` of the path slot. */
+  readonly #maxPacketBytes: number;
   #limit: number;
   #limitAt = -1;
   readonly #port: number;
@@ -87,8 +87,8 @@ export class Dispatch implements ForwardPort {
     this.#framesAt = layout.frames;
     this.#ringOps = ringOperationsOf(memory);
     this.#memory = memory;
-    this.#longest = layout.geometry.frameSize - HEADROOM;
-    this.#limit = this.#longest;
+    this.#maxPacketBytes = layout.geometry.frameSize - HEADROOM;
+    this.#limit = this.#maxPacketBytes;
     this.#port = port;
     this.#queue = queue;
   }
@@ -101,7 +101,7 @@ export class Dispatch implements ForwardPort {
   set out(path: PathQueue | undefined) {
     this.#out = path;
     const address = path && { port: this.#port, queue: this.#queue, path: path.path };
-    this.#limitAt = address === undefined ? -1 : this.#memory.slot(address).at('longest');
+    this.#limitAt = address === undefined ? -1 : this.#memory.slot(address).at('maxPacketBytes');
     this.lookUp();
   }
 
@@ -112,7 +112,7 @@ export class Dispatch implements ForwardPort {
 
   /** Looks how long a packet may be on that path: once a round, since its MTU may change. */
   lookUp(): void {
-    this.#limit = this.#limitAt < 0 ? this.#longest : this.#words[this.#limitAt]!;
+    this.#limit = this.#limitAt < 0 ? this.#maxPacketBytes : this.#words[this.#limitAt]!;
   }
 
   /**
@@ -181,7 +181,7 @@ export class Dispatch implements ForwardPort {
   transmit(offset: number, length: number): void {
     const out = this.#out;
     if (length < ETHERNET_BYTES || length > this.#limit) {
-      const tooLong = length > this.#limit && length <= this.#longest;
+      const tooLong = length > this.#limit && length <= this.#maxPacketBytes;
       this.#drop(offset, tooLong ? this.#counter.dropTooLong : this.#counter.dropBadLength);
       return;
     }
@@ -211,7 +211,7 @@ export class Dispatch implements ForwardPort {
   acceptCopy(at: number, length: number): void {
     this.#doubles[this.#counter.accepted]!++;
     // That memory's frames may be larger than these.
-    if (length > this.#longest) {
+    if (length > this.#maxPacketBytes) {
       this.#doubles[this.#counter.dropBadLength]!++;
       return;
     }
@@ -313,7 +313,7 @@ export class Dispatch implements ForwardPort {
     const { host } = this;
     const counter = this.#counter;
     const room = (at - this.#framesAt) & (this.#pool.frameSize - 1);
-    if (length < ETHERNET_BYTES || length > this.#longest || room < RESERVED) {
+    if (length < ETHERNET_BYTES || length > this.#maxPacketBytes || room < RESERVED) {
       this.#drop(at, counter.dropBadLength);
       return;
     }
@@ -344,7 +344,7 @@ export class Dispatch implements ForwardPort {
       this.#drop(at, counter.dropNoPort);
       return;
     }
-    if (length > relay.sender.longest) {
+    if (length > relay.sender.maxPacketBytes) {
       this.#drop(at, counter.dropBadLength);
       return;
     }

@@ -32,7 +32,7 @@ export class HostPackets {
   readonly #bytes: Uint8Array;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<QueueCounter>;
-  readonly #longest: number;
+  readonly #maxPacketBytes: number;
 
   constructor({ memory, pool, burst, port, queue }: Scope, carrier: Carrier) {
     this.#burst = burst;
@@ -43,7 +43,7 @@ export class HostPackets {
     this.#bytes = memory.bytes;
     this.#doubles = memory.doubles;
     this.#counter = queueCounters(memory, port, queue);
-    this.#longest = memory.layout.geometry.frameSize - HEADROOM;
+    this.#maxPacketBytes = memory.layout.geometry.frameSize - HEADROOM;
   }
 
   /**
@@ -66,7 +66,7 @@ export class HostPackets {
         continue;
       }
       if (decided === TX && out?.tx.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
-      const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#longest);
+      const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#maxPacketBytes);
       if (pieces === 0) doubles[counter.dropUncut]!++;
       for (let piece = 0; piece < pieces; piece++) {
         if (piece > 0) doubles[counter.segments]!++;
@@ -86,7 +86,7 @@ export class HostPackets {
     const at = offset[i]!;
     const length = bytes[i]!;
     const counter = this.#counter;
-    if (length > this.#longest) {
+    if (length > this.#maxPacketBytes) {
       this.#doubles[counter.dropUncut]!++;
       return;
     }

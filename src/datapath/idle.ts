@@ -5,7 +5,7 @@
  * - `adaptive`: looks {@link SPINS} more times, some tens of microseconds, then sleeps until a path has
  *   packets, the doorbell rings, or 200 ms are over. A packet resets the count.
  * - `interrupt`: sleeps at the first empty round. While packets come in numbers it does not have each of them wake it,
- *   but gathers them: it sleeps for a time by the clock, at most {@link LONGEST_GATHER} and the kernel's timer slack, as a
+ *   but gathers them: it sleeps for a time by the clock, at most {@link MAX_GATHER} and the kernel's timer slack, as a
  *   network card moderates its interrupts. The doorbell still wakes it.
  *
  * The sleep is poll(2) over the paths' descriptors and the doorbell; without any descriptor (memory paths)
@@ -21,7 +21,7 @@ export type IdleMode = 'poll' | 'adaptive' | 'interrupt';
 
 const SPINS = 200;
 /** Of one poll(2): a thread that is to be ended is ended when it comes back from there. */
-const LONGEST_SLEEP = 50;
+const MAX_SLEEP = 50;
 /** Sleeps in a row before the next round: coming back costs half as much without one, on cold caches. */
 const SLEEPS = 4;
 const UNPOLLED_SLEEP = 1;
@@ -34,8 +34,8 @@ const GATHERED = 256;
 /** Fewer than these from the longest of them, and each wakes the worker again: half of what began it. */
 const FEW = 24;
 /** Microseconds: what network cards take for high rates. */
-const LONGEST_GATHER = 200;
-const SHORTEST_GATHER = 25;
+const MAX_GATHER = 200;
+const MIN_GATHER = 25;
 
 export class Idle {
   readonly #mode: IdleMode;
@@ -98,7 +98,7 @@ export class Idle {
    * @param quiet looks once more, after others can see that this worker sleeps
    */
   sleep(hasUnpolledWork: boolean, most: number, quiet: () => boolean): void {
-    const millis = hasUnpolledWork ? UNPOLLED_SLEEP : Math.min(LONGEST_SLEEP, Math.ceil(most));
+    const millis = hasUnpolledWork ? UNPOLLED_SLEEP : Math.min(MAX_SLEEP, Math.ceil(most));
     const pollfds = this.#pollfds;
     const blind = this.#blind;
     let count = this.#watched;
@@ -140,21 +140,21 @@ export class Idle {
         this.#clock = clock;
         this.#packets = 0;
       } else if (packets >= MANY) {
-        this.#gather = LONGEST_GATHER;
+        this.#gather = MAX_GATHER;
         this.#packets = 0;
       }
       return this.#gather;
     }
     this.#packets = 0;
-    if (packets > 2 * GATHERED) this.#gather = Math.max(SHORTEST_GATHER, this.#gather >> 1);
-    else if (this.#gather < LONGEST_GATHER && packets < GATHERED) this.#gather <<= 1;
+    if (packets > 2 * GATHERED) this.#gather = Math.max(MIN_GATHER, this.#gather >> 1);
+    else if (this.#gather < MAX_GATHER && packets < GATHERED) this.#gather <<= 1;
     else if (packets < FEW) this.#gather = 0;
     return this.#gather;
   }
 
   /** How often it may go on sleeping: whatever gives a round something to do ends the sleep. */
   #sleeps(hasUnpolledWork: boolean, most: number): number {
-    return hasUnpolledWork ? 1 : Math.max(1, Math.min(SLEEPS, Math.floor(most / LONGEST_SLEEP)));
+    return hasUnpolledWork ? 1 : Math.max(1, Math.min(SLEEPS, Math.floor(most / MAX_SLEEP)));
   }
 
   /** A path without a descriptor wakes by the word alone; then so does everybody else. */

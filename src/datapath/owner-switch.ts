@@ -148,7 +148,7 @@ export class OwnerSwitch {
       tx.flush(); // what was forwarded or made since the last round
       return 0;
     }
-    const count = tx.takeBack((offset, bytes) => dispatch.resend(offset, bytes));
+    const count = tx.reclaimUnsent((offset, bytes) => dispatch.resend(offset, bytes));
     dispatch.out?.tx.flush();
     return count;
   }

@@ -24,8 +24,8 @@ import { codeOf, FrameOwner, ownerTag, purposeOf, tagOf } from '../memory/frame-
 import type { FrameUser } from '../memory/frames.ts';
 import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { adopt, attach, leftBehind, resumes } from '../paths/attach.ts';
-import type { LeftQueue } from '../paths/path.ts';
+import { adopt, attach, isOrphaned, resumes } from '../paths/attach.ts';
+import type { OrphanedRing } from '../paths/path.ts';
 import type { PortQueue } from './port-queue.ts';
 import { handoffAsSource, type Moved, type PacketSource, pathAsSource, Replay } from './replay.ts';
 import type { Scope } from './scope.ts';
@@ -37,7 +37,7 @@ interface OrphanedQueue {
   readonly port: PortQueue;
   readonly replay: Replay;
   readonly address: QueueAddress;
-  readonly left: LeftQueue;
+  readonly left: OrphanedRing;
 }
 
 /** A packet that waits, outside any ring, for the new ring to be there. */
@@ -52,7 +52,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   const found: FrameUser[] = [];
   const later: { port: PortQueue; address: QueueAddress }[] = [];
   const held: number[] = [];
-  const unfinished: { address: QueueAddress; left: LeftQueue }[] = [];
+  const unfinished: { address: QueueAddress; left: OrphanedRing }[] = [];
   const replays = ports.map((_, number) => new Replay({ ...site, port: number }));
   ports.forEach((port, number) => {
     // Let go of, and perhaps not closed yet: the kernel may still write to its frames until the order to reclaim.
@@ -60,11 +60,11 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
       if (port.acknowledged.includes(path)) continue;
       held.push(ownerTag(queue, number, path));
       const address = { port: number, queue, path };
-      if (leftBehind(memory, address)) unfinished.push({ address, left: adopt(site, address) });
+      if (isOrphaned(memory, address)) unfinished.push({ address, left: adopt(site, address) });
     }
     for (const path of port.acknowledged) {
       const address = { port: number, queue, path };
-      if (leftBehind(memory, address)) {
+      if (isOrphaned(memory, address)) {
         const left = adopt(site, address);
         orphans.push({ port, replay: replays[number]!, address, left });
         found.push(left);
@@ -108,7 +108,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
 
   for (const { port, replay, address, left } of orphans) {
     const unsent: UnsentPacket[] = [];
-    left.tx.takeBack((offset, bytes) => unsent.push({ offset, bytes }));
+    left.tx.reclaimUnsent((offset, bytes) => unsent.push({ offset, bytes }));
     // In hand: reclaim must not take these for frames the dead ring still held.
     for (const { offset } of unsent) pool.setOwner(offset - memory.layout.frames, pool.hand);
     const received = pathAsSource(left);
@@ -129,7 +129,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   });
 }
 
-function reclaim({ memory, pool }: Site, { port, queue, path }: QueueAddress, left: LeftQueue): void {
+function reclaim({ memory, pool }: Site, { port, queue, path }: QueueAddress, left: OrphanedRing): void {
   memory.doubles[pathCounters(memory, port, queue, path).txUnknown]! += pool.reclaim(left.tag).tx;
 }
 

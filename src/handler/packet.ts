@@ -27,7 +27,7 @@ export interface PacketTable {
 
 const MAC_BYTES = 6;
 /** A copy: V8 loads and checks what is imported with every use. */
-const LEAST_BYTES = ETHERNET_BYTES;
+const MIN_BYTES = ETHERNET_BYTES;
 
 /** Up to here a loop beats TypedArray.set, which starts at 20 ns. */
 const SHORT_COPY = 16;
@@ -244,7 +244,7 @@ export class Packet {
    * @throws RangeError if the packet is shorter than an Ethernet header
    */
   get l3(): number {
-    if (this.#length < LEAST_BYTES) throw outside(0, LEAST_BYTES, this.#length);
+    if (this.#length < MIN_BYTES) throw outside(0, MIN_BYTES, this.#length);
     return networkOffset(this.view, this.#start, this.#length);
   }
 

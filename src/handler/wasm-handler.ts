@@ -58,7 +58,7 @@ const ALIGNMENT = 16;
 /** Of the area, for the stack and what is thread-local. */
 const STACK_BYTES = 65_536;
 /** Of a text the module hands over. */
-const LONGEST_TEXT = 1_000;
+const MAX_TEXT = 1_000;
 
 /** What a module makes of its exports. */
 export interface WasmHandler {
@@ -258,7 +258,7 @@ class WasmInstance implements WasmHandler {
   }
 
   #fail(at: number, length: number): never {
-    const detail = this.#text(at, Math.min(length >>> 0, LONGEST_TEXT), 'utf8');
+    const detail = this.#text(at, Math.min(length >>> 0, MAX_TEXT), 'utf8');
     if (this.#running) throw new Error(detail);
     throw new TwinpathError('ERR_OPTION_INVALID', { device: this.#url, detail });
   }
@@ -268,7 +268,7 @@ class WasmInstance implements WasmHandler {
     const text = (at: number): string =>
       at === 0
         ? 'abort'
-        : this.#text(at, Math.min(this.#memory.words[(at - 4) >>> 2] ?? 0, LONGEST_TEXT), 'utf16le');
+        : this.#text(at, Math.min(this.#memory.words[(at - 4) >>> 2] ?? 0, MAX_TEXT), 'utf16le');
     throw new Error(`${text(message)} in ${text(file)}:${line}:${column}`);
   }
 

@@ -36,7 +36,7 @@ import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 import { has, hostAddresses, macBytes } from './addresses.ts';
 import { answersArp } from './arp.ts';
-import { MOST_BACKENDS, maglevTable, SLOTS } from './maglev.ts';
+import { MAX_BACKENDS, maglevTable, SLOTS } from './maglev.ts';
 import { flag, invalid, list, onlyKnown, otherwiseOf } from './options.ts';
 
 const ICMP_BYTES = 8;
@@ -180,8 +180,8 @@ function portsOf(option: unknown): Uint8Array | undefined {
 
 function backendsOf(option: unknown, ours: readonly Uint8Array[]): Backends {
   const backends = list(option).map(backendOf);
-  if (backends.length === 0 || backends.length > MOST_BACKENDS) {
-    invalid('backends', `there are ${backends.length}`, `Give 1 to ${MOST_BACKENDS} MAC addresses.`);
+  if (backends.length === 0 || backends.length > MAX_BACKENDS) {
+    invalid('backends', `there are ${backends.length}`, `Give 1 to ${MAX_BACKENDS} MAC addresses.`);
   }
   const names = backends.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);

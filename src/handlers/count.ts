@@ -32,7 +32,7 @@ const { NEXT_HEADER } = Ipv6Field;
 const ETHER_TYPE_NAMES = named(EtherType);
 const PROTOCOL_NAMES = named(Protocol);
 /** Lines of some 130 bytes that still fit a pipe of 64 KiB. */
-const MOST_FLOWS = 500;
+const MAX_FLOWS = 500;
 
 /**
  * @param options `every`: packets of one worker from report to report; 0 never says anything; default
@@ -47,7 +47,7 @@ export function create(options: Record<string, unknown>, context: HandlerContext
   const most = Number.MAX_SAFE_INTEGER;
   const packets = { least: 0, most, otherwise: 1_000_000, what: 'a number of packets' };
   const every = wholeNumber(options, 'every', packets);
-  const flowsNamed = { least: 0, most: MOST_FLOWS, otherwise: 10, what: 'a number of flows' };
+  const flowsNamed = { least: 0, most: MAX_FLOWS, otherwise: 10, what: 'a number of flows' };
   const top = wholeNumber(options, 'top', flowsNamed);
   const passes = otherwiseOf(options, 'drop') === PASS;
 

@@ -37,7 +37,7 @@ const Type = { A: 1, CNAME: 5, SOA: 6, AAAA: 28, IXFR: 251, AXFR: 252, ANY: 255 
 const CLASS_IN = 1;
 
 const POINTER = 0xc000;
-const LONGEST_NAME = 255;
+const MAX_NAME = 255;
 
 /** How long others may remember that there is nothing (RFC 2308), in seconds. */
 const NEGATIVE_TTL = 300;
@@ -83,7 +83,7 @@ export class DnsAnswers {
     });
     const writer = new AnswerWriter(zone, new Set(names));
     this.#answers = names.flatMap((name) => KINDS.map((kind) => writer.write(name, kind)));
-    this.#nameErrors = Array.from({ length: LONGEST_NAME + 1 }, (_, bytes) =>
+    this.#nameErrors = Array.from({ length: MAX_NAME + 1 }, (_, bytes) =>
       writer.nameError(Math.max(bytes, this.#origin.length)),
     );
   }

@@ -31,7 +31,7 @@ const DNSSEC_OK = 0x8000;
 
 /** Bytes of a response: without EDNS, and at most. The second passes every IPv6 link in one piece. */
 const PLAIN_BYTES = 512;
-const MOST_BYTES = 1232;
+const MAX_BYTES = 1232;
 
 /** Of this thread. */
 const sections = new DnsSections();
@@ -70,7 +70,7 @@ export function respond(packet: Packet, at: number, bytes: number, answers: DnsA
     answer = answers.find(packet, name, nameBytes, packet.u16(tail - QUESTION_BYTES));
   }
   const isEdns = opt >= 0;
-  const limit = isEdns ? Math.min(Math.max(packet.u16(opt + SIZE), PLAIN_BYTES), MOST_BYTES) : PLAIN_BYTES;
+  const limit = isEdns ? Math.min(Math.max(packet.u16(opt + SIZE), PLAIN_BYTES), MAX_BYTES) : PLAIN_BYTES;
   const dnssec = isEdns ? packet.u16(opt + FLAGS) & DNSSEC_OK : 0;
   const optBytes = isEdns ? OPT_BYTES : 0;
   const fits = tail - at + answer.bytes.length + optBytes <= limit;
@@ -115,7 +115,7 @@ function refuse(
 function writeOpt(packet: Packet, at: number, codeHigh: number, dnssec: number): void {
   packet.setU8(at, 0);
   packet.setU16(at + 1, TYPE_OPT);
-  packet.setU16(at + 3, MOST_BYTES);
+  packet.setU16(at + 3, MAX_BYTES);
   packet.setU16(at + 5, codeHigh << 8); // and version 0
   packet.setU16(at + 7, dnssec);
   packet.setU16(at + 9, 0);

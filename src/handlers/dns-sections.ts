@@ -16,8 +16,8 @@ export const QUESTION_BYTES = 4;
 const RECORD_BYTES = 10;
 const OPTION_BYTES = 4;
 
-const LONGEST_NAME = 255;
-const LONGEST_LABEL = 63;
+const MAX_NAME = 255;
+const MAX_LABEL = 63;
 /** The two upper bits of a pointer to a name that was there before. */
 const POINTER = 0xc0;
 
@@ -68,14 +68,14 @@ export class DnsSections {
 
   /** Moves on behind a name, which a pointer may end; it is not followed. */
   #name(packet: Packet, end: number): boolean {
-    const last = Math.min(end, this.#at + LONGEST_NAME);
+    const last = Math.min(end, this.#at + MAX_NAME);
     for (let label = this.#at; label < last; ) {
       const bytes = packet.u8(label);
       if (bytes === 0 || bytes >= POINTER) {
         this.#at = label + (bytes === 0 ? 1 : 2);
         return this.#at <= end;
       }
-      if (bytes > LONGEST_LABEL) return false;
+      if (bytes > MAX_LABEL) return false;
       label += bytes + 1;
     }
     return false;
@@ -91,10 +91,10 @@ function areWhole(packet: Packet, at: number, end: number): boolean {
 
 /** Bytes of the name at `at`, its final 0 included; 0 if it is compressed, too long or not ended before `end`. */
 export function nameBytesAt(packet: Packet, at: number, end: number): number {
-  const last = Math.min(end, at + LONGEST_NAME);
+  const last = Math.min(end, at + MAX_NAME);
   for (let label = at; label < last; ) {
     const bytes = packet.u8(label);
-    if (bytes > LONGEST_LABEL) return 0;
+    if (bytes > MAX_LABEL) return 0;
     label += bytes + 1;
     if (bytes === 0) return label - at;
   }

@@ -30,7 +30,7 @@ import { invalid, list, onlyKnown, wholeNumber } from './options.ts';
 import { isResponder } from './responders.ts';
 
 /** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header with either ICMP echo or UDP behind it. */
-const SHORTEST = 28;
+const MIN_LENGTH = 28;
 const L4_BYTES = 8;
 const TTL = 64;
 
@@ -55,9 +55,9 @@ export function create(options: Record<string, unknown>, { macs }: HandlerContex
 }
 
 function answer(packet: Packet, mac: Uint8Array, addresses: Int32Array, port: number): Verdict {
-  if (packet.length < ETHERNET_BYTES + SHORTEST) return DROP;
+  if (packet.length < ETHERNET_BYTES + MIN_LENGTH) return DROP;
   const l3 = packet.l3;
-  if (packet.length < l3 + SHORTEST) return DROP;
+  if (packet.length < l3 + MIN_LENGTH) return DROP;
   if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return DROP; // neither a group nor we can have sent it
   const type = packet.u16(l3 - 2);
   if (type === EtherType.ARP) return answersArp(packet, l3, mac, addresses) ? TX : DROP;

@@ -9,7 +9,7 @@ import { finish, mix } from '../net/flow.ts';
 
 /** A prime, so that every step visits every slot; a hundred slots or more for each backend, as the paper asks. */
 export const SLOTS = 65_537;
-export const MOST_BACKENDS = 512;
+export const MAX_BACKENDS = 512;
 
 /**
  * @param names of the backends, all different

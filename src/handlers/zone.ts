@@ -38,12 +38,12 @@ export interface Zone {
 
 const DEFAULT_TTL = 3600;
 /** RFC 2181, section 8. */
-const LONGEST_TTL = 2 ** 31 - 1;
-const LONGEST_LABEL = 63;
+const MAX_TTL = 2 ** 31 - 1;
+const MAX_LABEL = 63;
 /** Bytes of a name in a message: a length before each label, and a 0 (RFC 1035, 2.3.4). */
-const LONGEST_NAME = 255;
+const MAX_NAME = 255;
 /** More in a row would rarely fit an answer. */
-const LONGEST_CHAIN = 8;
+const MAX_CHAIN = 8;
 
 /**
  * @param source what errors call the text: a file's path, or the option it was given in
@@ -166,8 +166,8 @@ class ZoneReader {
 
   #ttlOf(word: string): number {
     const seconds = /^\d+$/.test(word) ? Number(word) : Number.NaN;
-    if (seconds <= LONGEST_TTL) return seconds;
-    return this.#fail(`${word} is not a time in seconds`, `Give 0 to ${LONGEST_TTL}.`);
+    if (seconds <= MAX_TTL) return seconds;
+    return this.#fail(`${word} is not a time in seconds`, `Give 0 to ${MAX_TTL}.`);
   }
 
   #nameOf(word: string): string {
@@ -180,14 +180,13 @@ class ZoneReader {
     const name = (isAbsolute ? word : word + suffix).toLowerCase();
     if (name === '.') return name;
     for (const label of name.slice(0, -1).split('.')) {
-      if (label.length > LONGEST_LABEL)
-        this.#fail(`a part of ${word} has more than ${LONGEST_LABEL} characters`);
+      if (label.length > MAX_LABEL) this.#fail(`a part of ${word} has more than ${MAX_LABEL} characters`);
       if (/^[\da-z_-]+$/.test(label)) continue;
       const hint =
         label === '*' ? 'Wildcards are not known.' : "Names are letters, digits, '-', '_' and dots.";
       this.#fail(`${word} is not a name`, hint);
     }
-    if (name.length + 1 > LONGEST_NAME) this.#fail(`${word} is longer than ${LONGEST_NAME} bytes`);
+    if (name.length + 1 > MAX_NAME) this.#fail(`${word} is longer than ${MAX_NAME} bytes`);
     return name;
   }
 
@@ -205,10 +204,8 @@ class ZoneReader {
       if (owners.get(record.name)! > 1) this.#fail(`${record.name} has a CNAME and so can have nothing else`);
       let length = 0;
       for (let next: ZoneRecord | undefined = record; next !== undefined; next = aliases.get(next.target)) {
-        if (++length > LONGEST_CHAIN) {
-          this.#fail(
-            `the CNAME of ${record.name} leads over more than ${LONGEST_CHAIN} others, or in a circle`,
-          );
+        if (++length > MAX_CHAIN) {
+          this.#fail(`the CNAME of ${record.name} leads over more than ${MAX_CHAIN} others, or in a circle`);
         }
       }
     }

@@ -55,10 +55,10 @@ export interface Settled {
 }
 
 /** A table has hundreds of numbers. */
-const LONGEST = 120;
+const MAX_LENGTH = 120;
 const inShort = (value: unknown): string => {
   const text = JSON.stringify(value);
-  return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
+  return text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text;
 };
 
 /** Says so, for a person. */

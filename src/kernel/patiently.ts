@@ -5,7 +5,7 @@
 import { Errno } from '../errors.ts';
 
 /** How long it is asked. */
-const LONGEST_MILLIS = 250;
+const MAX_MILLIS = 250;
 
 /** @returns what `ask` returned last: something else than one of `passing`, unless time is up */
 export function patiently(
@@ -15,7 +15,7 @@ export function patiently(
   const never = new Int32Array(new SharedArrayBuffer(4));
   for (let millis = 0; ; millis++) {
     const result = ask();
-    if (!passing.includes(result) || millis === LONGEST_MILLIS) return result;
+    if (!passing.includes(result) || millis === MAX_MILLIS) return result;
     Atomics.wait(never, 0, 0, 1);
   }
 }

@@ -134,7 +134,7 @@ export interface CaptureOptions {
    * Bytes of a packet, Ethernet header included, beyond which it gets a {@link LongTag}; absent where no packet does. What
    * the kernel cuts on its way to the tap gets none.
    */
-  readonly longest?: number | undefined;
+  readonly maxPacketBytes?: number | undefined;
 }
 
 /**
@@ -142,11 +142,14 @@ export interface CaptureOptions {
  * leave by the transmit side of that tap, which takes no others: see {@link tapFilter}. When the tap has gone,
  * redirecting to it drops.
  */
-export function tcCapture(tap: number, { protect = false, own, longest }: CaptureOptions = {}): Uint8Array {
+export function tcCapture(
+  tap: number,
+  { protect = false, own, maxPacketBytes }: CaptureOptions = {},
+): Uint8Array {
   const program = passMarked(own);
   if (protect) lookForPlatform(program, SKB_PACKET);
   program.movImm(2, MARK).storeW(1, 2, SKB_MARK);
-  if (longest !== undefined) tagLong(program, longest);
+  if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes);
   program.movImm(1, tap).movImm(2, 0).call(REDIRECT).exit();
   return withEnd(program, protect);
 }
@@ -159,19 +162,20 @@ export function tcCapture(tap: number, { protect = false, own, longest }: Captur
  */
 export function tcCaptureWhilePresent(
   tap: number,
-  { protect = false, own, longest }: CaptureOptions = {},
+  { protect = false, own, maxPacketBytes }: CaptureOptions = {},
 ): Uint8Array {
   const program = passMarked(own);
   if (protect) lookForPlatform(program, SKB_PACKET).loadW(2, 1, SKB_MARK);
   program.mov(6, 1).mov(7, 2).movImm(2, MARK).storeW(1, 2, SKB_MARK);
-  if (longest !== undefined) tagLong(program, longest).mov(1, 6);
+  if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes).mov(1, 6);
   program
     .movImm(2, tap)
     .movImm(3, 0)
     .call(CLONE_REDIRECT)
     .jumpIf32Imm('jsge', 0, 0, 'taken')
     .storeW(6, 7, SKB_MARK);
-  if (longest !== undefined) program.jneImm(8, 1, 'untagged').mov(1, 6).call(VLAN_POP).label('untagged');
+  if (maxPacketBytes !== undefined)
+    program.jneImm(8, 1, 'untagged').mov(1, 6).call(VLAN_POP).label('untagged');
   program.movImm(0, NEXT).exit().label('taken').movImm(0, STOLEN).exit();
   return withEnd(program, protect);
 }
@@ -186,12 +190,12 @@ function withEnd(program: Assembler, protect: boolean): Uint8Array {
  * Tags a long packet, which is in register 1; it is in 6 afterwards, and 8 is 1 if it has the tag. If there is no memory
  * for one it goes without: as unverified.
  */
-function tagLong(program: Assembler, longest: number): Assembler {
+function tagLong(program: Assembler, maxPacketBytes: number): Assembler {
   return program
     .mov(6, 1)
     .movImm(8, 0)
     .loadW(2, 1, SKB_LENGTH)
-    .jumpIfImm('jle', 2, longest, 'short')
+    .jumpIfImm('jle', 2, maxPacketBytes, 'short')
     .loadW(2, 1, GSO_SIZE)
     .jneImm(2, 0, 'short')
     .movImm(2, 0) // BPF_CSUM_LEVEL_QUERY: negative unless it is CHECKSUM_UNNECESSARY

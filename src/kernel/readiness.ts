@@ -28,7 +28,7 @@ export function closeReadiness(): void {
 
 /** Pauses after a callback that threw, in ms: doubled each time, up to the second one. */
 const PAUSE_MILLIS = 10;
-const LONGEST_PAUSE_MILLIS = 1_000;
+const MAX_PAUSE_MILLIS = 1_000;
 
 /**
  * The callback must read until nothing is left, or it comes again at once. If it throws, that is told, and it comes
@@ -48,7 +48,7 @@ export function onReadable(fd: number, callback: () => void, failed: (error: unk
       callback();
       pause = 0;
     } catch (error) {
-      pause = Math.min(2 * pause || PAUSE_MILLIS, LONGEST_PAUSE_MILLIS);
+      pause = Math.min(2 * pause || PAUSE_MILLIS, MAX_PAUSE_MILLIS);
       if (!closed) rest();
       failed(error);
     }

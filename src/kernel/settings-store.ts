@@ -41,7 +41,7 @@ const AF_INET = 2;
 const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
 const NO_ADDRESS = '00:00:00:00:00:00';
 /** No record of ours comes near it: a redirection table has 4096 entries at most. */
-const LONGEST = 256 * 1024;
+const MAX_LENGTH = 256 * 1024;
 
 export class SettingsStore {
   readonly #folder: string | undefined;
@@ -237,7 +237,7 @@ function readOwn(file: string): string {
   const fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const { uid, mode, nlink, size } = fstatSync(fd);
-    const plain = (mode & constants.S_IFMT) === constants.S_IFREG && nlink === 1 && size <= LONGEST;
+    const plain = (mode & constants.S_IFMT) === constants.S_IFREG && nlink === 1 && size <= MAX_LENGTH;
     if (!plain || uid !== process.geteuid?.() || (mode & 0o022) !== 0) throw new Error(`${file} is not ours`);
     return readFileSync(fd, 'utf8');
   } finally {

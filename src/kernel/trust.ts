@@ -12,7 +12,7 @@ import { TwinpathError } from '../errors.ts';
 const GROUP_OR_OTHERS = 0o022;
 const STICKY = 0o1000;
 /** As the kernel has it (path_resolution(7)). */
-const MOST_LINKS = 40;
+const MAX_LINKS = 40;
 
 interface Distrust {
   /** The part of the path that others control. */
@@ -42,7 +42,7 @@ export function distrustFolder(path: string): Distrust | undefined {
     const reason = foreign(stats);
     if (reason !== undefined) return { path: here, reason };
     if (stats.isSymbolicLink()) {
-      if (++links > MOST_LINKS) return { path: here, reason: 'it leads through too many symbolic links' };
+      if (++links > MAX_LINKS) return { path: here, reason: 'it leads through too many symbolic links' };
       const target = readlinkSync(here);
       left.unshift(...parts(target));
       here = isAbsolute(target) ? '/' : resolve(here, '..');

@@ -5,7 +5,7 @@ export const SOL_XDP = 283;
 const XDP_STATISTICS = 7;
 const BYTES = 48;
 /** Up to Linux 5.8 the last three are not there. */
-const LEAST_BYTES = 24;
+const MIN_BYTES = 24;
 
 export interface XdpStatistics {
   readonly rxDropped: number;
@@ -18,7 +18,7 @@ export interface XdpStatistics {
 /** undefined if the kernel does not say. */
 export function xdpStatistics(shim: Shim, fd: number): XdpStatistics | undefined {
   const raw = new BigUint64Array(BYTES / 8);
-  if (shim.getsockopt(fd, SOL_XDP, XDP_STATISTICS, raw, BYTES) < LEAST_BYTES) return undefined;
+  if (shim.getsockopt(fd, SOL_XDP, XDP_STATISTICS, raw, BYTES) < MIN_BYTES) return undefined;
   const counted = Array.from(raw, Number);
   return {
     ...{ rxDropped: counted[0]!, rxInvalid: counted[1]!, txInvalid: counted[2]! },

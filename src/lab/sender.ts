@@ -51,7 +51,7 @@ export type SenderMessage =
 
 const ICMP_WINDOW = 16;
 /** The stop word is looked at this often when nothing else wakes the thread. */
-const LONGEST_WAIT_MILLIS = 20;
+const MAX_WAIT_MILLIS = 20;
 
 export function send(order: SenderOrder, tell: (message: SenderMessage) => void): void {
   const shim = loadShim();
@@ -104,7 +104,7 @@ export function generate(
     packets.send();
     if (icmpRate > 0) pings.send();
     publish();
-    udp.wait(Math.min(packets.pauseMillis(), pings.pauseMillis(), LONGEST_WAIT_MILLIS));
+    udp.wait(Math.min(packets.pauseMillis(), pings.pauseMillis(), MAX_WAIT_MILLIS));
   }
   const stoppedAt = monotonicNanos();
   packets.receive();
@@ -129,7 +129,7 @@ export function generate(
 function settle(millis: number, generators: readonly Generator[], udp: Wire, publish: () => void): void {
   let quietSince = monotonicNanos();
   while (generators.some(({ ledger }) => ledger.receivedTotal < ledger.sentTotal)) {
-    udp.wait(Math.min(millis, LONGEST_WAIT_MILLIS));
+    udp.wait(Math.min(millis, MAX_WAIT_MILLIS));
     let progressed = 0;
     for (const generator of generators) progressed += generator.receive();
     publish();

@@ -114,7 +114,7 @@ export interface Opening {
 export class PathSlot extends blockOf(PATH_WORDS, {}, PATH_AREAS) {
   /**
    * Coordinator: opens a closed slot for the workers, with nothing staged and nothing taken back. What the driver needs
-   * in its areas is written before. `longest` is not of the opening: it follows the device.
+   * in its areas is written before. `maxPacketBytes` is not of the opening: it follows the device.
    */
   open(driver: Exclude<DriverId, typeof Driver.CLOSED>, opening: Opening): void {
     this.staged = this.giving = this.consumed = this.bounces = 0;

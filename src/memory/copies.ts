@@ -12,7 +12,7 @@ import type { Memory } from './shared.ts';
 /** The sending end: copies from any memory into the ring's. Belongs to one worker thread. */
 export class CopySender {
   /** The longest packet that fits. */
-  readonly longest: number;
+  readonly maxPacketBytes: number;
   readonly #ring: Producer;
   readonly #to: Memory;
   readonly #from: Memory;
@@ -20,7 +20,7 @@ export class CopySender {
 
   /** @param at where the ring lies in `to`; `from` is the memory of the packets */
   constructor(to: Memory, at: number, entries: number, from: Memory) {
-    this.longest = to.layout.copyBytes - COPY_HEAD;
+    this.maxPacketBytes = to.layout.copyBytes - COPY_HEAD;
     this.#ring = new Producer(to.words, placeAt(at, entries, to.layout.copyBytes >> 2));
     this.#to = to;
     this.#from = from;
@@ -31,7 +31,7 @@ export class CopySender {
    * fifty. False if there is no room, or the packet is too long.
    */
   push(offset: number, bytes: number, kind: number, path: number, hash: number): boolean {
-    if (bytes > this.longest || this.#ring.reserve(1) < 1) return false;
+    if (bytes > this.maxPacketBytes || this.#ring.reserve(1) < 1) return false;
     const { words, bytes: target } = this.#to;
     const slot = this.#ring.slot(0);
     words[slot] = bytes;

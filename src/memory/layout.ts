@@ -149,7 +149,7 @@ export const PATH_WORDS = {
   useUring: 16, //       tap: 1 io_uring, 0 plain reads and writes; the worker answers in `uringFd`
   inline: 20, //         host path: 1 if packets that the machine's own stack sends come up
   segmentsFd: 24, //     packet socket for large segments, paths/segments.ts; 0 none, or the errno of its refusal
-  longest: 28, //        bytes of the longest packet that the path sends: follows the MTU, paths/frame-room.ts
+  maxPacketBytes: 28, //        bytes of the longest packet that the path sends: follows the MTU, paths/packet-size.ts
   readsLong: 32, //      tap: 1 if reads take packets longer than a frame whole. Also (w), once one has come
   // (w)
   uringFd: 3 * LINE, //  io_uring of this tap queue; 0 none

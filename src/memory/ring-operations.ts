@@ -19,7 +19,7 @@ export interface RingOperations {
   receive(burst: number, slots: number, mask: number, cursor: number, count: number, frames: number): number;
   /**
    * Stages packets `from` … `to` of the burst up to the first whose verdict is not TX, or that is shorter than an
-   * Ethernet header or longer than `longest`: writes their slots, and gives their frames.
+   * Ethernet header or longer than `maxPacketBytes`: writes their slots, and gives their frames.
    *
    * @returns `bytes << 8 | packets`
    */
@@ -27,7 +27,7 @@ export interface RingOperations {
     burst: number,
     from: number,
     to: number,
-    longest: number,
+    maxPacketBytes: number,
     slots: number,
     mask: number,
     cursor: number,

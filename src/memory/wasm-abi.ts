@@ -38,7 +38,7 @@ export const InPlaceWord = {
   /** Where address 0 of a descriptor is. */
   frames: 16,
   /** Bytes of a packet that may be sent, at most. */
-  longest: 20,
+  maxPacketBytes: 20,
   /** The burst for what is not sent. */
   burst: 24,
   /** Answers: packets dealt with, their bytes, how many of them are in the transmit ring, how many in the burst. */

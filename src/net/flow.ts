@@ -23,11 +23,11 @@ import { Follow, IPV6_BYTES, Ipv6Field, ipv6Upper, isIpv6Header } from './ipv6.t
 /** Copies: V8 loads and checks what is imported with every use. */
 const { IPV4, IPV6 } = EtherType;
 const { TCP, UDP } = Protocol;
-const LEAST_BYTES = ETHERNET_BYTES;
+const MIN_BYTES = ETHERNET_BYTES;
 const FIXED_IPV6 = IPV6_BYTES;
 const { LENGTH, ADDRESSES } = Ipv4Field;
 const { LENGTH: PAYLOAD_LENGTH, ADDRESSES: ADDRESSES6 } = Ipv6Field;
-const MOST = MAX_EXTENSIONS;
+const MAX = MAX_EXTENSIONS;
 const PORTS = PORTS_BYTES;
 
 /** Those that Linux follows to find a packet's ports (ipv6_skip_exthdr in net/ipv6/exthdrs_core.c). */
@@ -70,7 +70,7 @@ export class Flow {
   /** The same of the `bytes` bytes at `start`. */
   readAt(view: DataView, start: number, bytes: number): boolean {
     this.type = -1;
-    if (bytes < LEAST_BYTES) return false;
+    if (bytes < MIN_BYTES) return false;
     const l3 = networkOffset(view, start, bytes);
     const type = view.getUint16(start + l3 - 2);
     this.l3 = l3;
@@ -102,7 +102,7 @@ export class Flow {
     if (total > bytes) return false;
     this.addresses = l3 + ADDRESSES6;
     this.addressBytes = 16;
-    return this.#readUpper(view, start, ipv6Upper(view, ip, total, FOLLOWS, MOST), l3 + total);
+    return this.#readUpper(view, start, ipv6Upper(view, ip, total, FOLLOWS, MAX), l3 + total);
   }
 
   #readUpper(view: DataView, start: number, upper: UpperLayer, end: number): boolean {

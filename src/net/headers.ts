@@ -13,7 +13,7 @@ import { Follow, IPV6_BYTES, Ipv6Field, ipv6Upper } from './ipv6.ts';
 /** Copies: V8 loads and checks what is imported with every use. */
 const { IPV4, IPV6 } = EtherType;
 const { TCP, UDP, ICMPV6 } = Protocol;
-const LEAST_BYTES = ETHERNET_BYTES;
+const MIN_BYTES = ETHERNET_BYTES;
 const FIXED_IPV4 = IPV4_BYTES;
 const FIXED_IPV6 = IPV6_BYTES;
 const { LENGTH, PROTOCOL } = Ipv4Field;
@@ -53,7 +53,7 @@ export class Headers {
   parse(view: DataView, offset: number, bytes: number): boolean {
     this.version = 0;
     this.protocol = 0;
-    if (bytes < LEAST_BYTES) return false;
+    if (bytes < MIN_BYTES) return false;
     const l3 = networkOffset(view, offset, bytes);
     const type = view.getUint16(offset + l3 - 2);
     this.l3 = l3;

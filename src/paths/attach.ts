@@ -9,13 +9,13 @@ import type { Memory } from '../memory/shared.ts';
 import { XskQueue } from './af-xdp/queue.ts';
 import { HostQueue } from './host/queue.ts';
 import { LoopQueue } from './memory/loop.ts';
-import type { LeftQueue, PathQueue } from './path.ts';
+import type { OrphanedRing, PathQueue } from './path.ts';
 import { type HandoffRings, ProxyQueue } from './proxy-queue.ts';
 import { RingQueue, RingTransmitter } from './ring-queue.ts';
 import { SegmentSender } from './segments.ts';
+import { OrphanedUring } from './tap/orphaned-uring.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
 import { UringQueue } from './tap/uring-queue.ts';
-import { UringRemains } from './tap/uring-remains.ts';
 
 /** What a path queue works with. */
 export interface Surroundings {
@@ -69,12 +69,12 @@ export function resumes(memory: Memory, address: QueueAddress): boolean {
 }
 
 /** Whether the slot's last worker died and left an io_uring to be read out first. */
-export function leftBehind(memory: Memory, address: QueueAddress): boolean {
+export function isOrphaned(memory: Memory, address: QueueAddress): boolean {
   const { driver, uringFd } = memory.slot(address);
   return driver === Driver.TAP && uringFd > 0;
 }
 
-/** The io_uring a dead worker left, for reading out. Only if {@link leftBehind}. */
-export function adopt({ shim, memory, pool }: Surroundings, address: QueueAddress): LeftQueue {
-  return new UringRemains(shim, memory, pool, address);
+/** The io_uring a dead worker left, for reading out. Only if {@link isOrphaned}. */
+export function adopt({ shim, memory, pool }: Surroundings, address: QueueAddress): OrphanedRing {
+  return new OrphanedUring(shim, memory, pool, address);
 }

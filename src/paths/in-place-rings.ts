@@ -24,7 +24,7 @@ export class InPlaceRings implements InPlacePath {
   readonly #out: TransmitRing;
   readonly #answers: number;
   readonly #burstBytes: number;
-  readonly #longestAt: number;
+  readonly #maxPacketBytesAt: number;
 
   constructor(memory: Memory, address: QueueAddress, received: ReceiveRing, sent: TransmitRing) {
     const { words, layout } = memory;
@@ -36,7 +36,7 @@ export class InPlaceRings implements InPlacePath {
     this.#out = sent;
     this.#answers = (this.at + InPlaceWord.done) >> 2;
     this.#burstBytes = (layout.burst(queue) + BurstArray.bytes) >> 2;
-    this.#longestAt = slot.at('longest');
+    this.#maxPacketBytesAt = slot.at('maxPacketBytes');
     const say = (word: number, value: number): void => {
       words[(this.at + word) >> 2] = value;
     };
@@ -57,7 +57,7 @@ export class InPlaceRings implements InPlacePath {
     words[answers + 1] = 0;
     words[answers + 2] = 0;
     words[answers + 3] = 0;
-    words[(this.at + InPlaceWord.longest) >> 2] = words[this.#longestAt]!;
+    words[(this.at + InPlaceWord.maxPacketBytes) >> 2] = words[this.#maxPacketBytesAt]!;
     return this.#in.ring.peek(this.#out.room(most));
   }
 

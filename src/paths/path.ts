@@ -56,10 +56,10 @@ export interface Transmitter {
   push(offset: number, bytes: number): void;
   /**
    * Stages packets of the burst that lies at `burst`, from `from` on and before `to`, and returns how many: it ends
-   * before the first whose verdict is not TX, that is no frame or longer than `longest`, or that has no room. Absent:
+   * before the first whose verdict is not TX, that is no frame or longer than `maxPacketBytes`, or that has no room. Absent:
    * one by one.
    */
-  pushBurst?(burst: number, from: number, to: number, longest: number): number;
+  pushBurst?(burst: number, from: number, to: number, maxPacketBytes: number): number;
   /**
    * Sends a large segment of the machine's own stack uncut, at once, and behind what was pushed before; its offload
    * word says how it is to be cut. False: it is to be cut and pushed. Absent where that is always so.
@@ -84,17 +84,17 @@ export interface Transmitter {
    * Names, oldest first, the packets the kernel has not taken. For a path that is left: afterwards the caller owns their
    * frames and nothing may be pushed here.
    */
-  takeBack(visit: (offset: number, bytes: number) => void): number;
+  reclaimUnsent(visit: (offset: number, bytes: number) => void): number;
 }
 
 /** Nanoseconds that a switch waits for what was given to the path before: others may go on giving to it all the while. */
 export const SETTLE_NANOS = 1e9;
 
 /** The rest of a path queue whose worker died, and that no other thread can go on with: it is read out, and detached. */
-export interface LeftQueue extends FrameUser {
+export interface OrphanedRing extends FrameUser {
   readonly path: PathId;
   readonly rx: Pick<Receiver, 'ready' | 'receive' | 'release'>;
-  readonly tx: Pick<Transmitter, 'takeBack'>;
+  readonly tx: Pick<Transmitter, 'reclaimUnsent'>;
   detach(): void;
 }
 

@@ -93,7 +93,7 @@ export class ProxyQueue implements PathQueue, Receiver, Transmitter {
     return Atomics.load(this.#server.words, this.#server.at('ack')) === order;
   }
 
-  takeBack(): number {
+  reclaimUnsent(): number {
     return 0;
   }
 

@@ -59,7 +59,7 @@ export class RingTransmitter extends TransmitRing implements Transmitter {
     this.doubles[this.counter.txPackets]! += count;
   }
 
-  takeBack(visit: (offset: number, bytes: number) => void): number {
+  reclaimUnsent(visit: (offset: number, bytes: number) => void): number {
     this.publish(); // another port may have forwarded packets since the last flush
     const count = this.unsent();
     for (let i = 0; i < count; i++) {

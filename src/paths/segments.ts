@@ -47,7 +47,7 @@ const SOCKADDR_LL = 20;
 const SEND_BYTES = 4 * 1024 * 1024;
 
 /** Segments that are cut at once after a refusal, at most: what a device refuses whole costs as much as sending it. */
-const LONGEST_PAUSE = 1024;
+const MAX_PAUSE = 1024;
 
 /** More than any of Segmentation. */
 const KINDS = 8;
@@ -94,7 +94,7 @@ export class SegmentSender {
   readonly #fd: number;
   readonly #view: DataView;
   readonly #words: Int32Array;
-  readonly #longestAt: number;
+  readonly #maxPacketBytesAt: number;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
   /** Address of the shared memory; `#view` keeps it alive. */
@@ -113,7 +113,7 @@ export class SegmentSender {
     this.#fd = fd;
     this.#view = memory.view;
     this.#words = memory.words;
-    this.#longestAt = memory.slot(address).at('longest');
+    this.#maxPacketBytesAt = memory.slot(address).at('maxPacketBytes');
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#base = addressOf(memory.bytes);
@@ -143,7 +143,7 @@ export class SegmentSender {
       return false;
     }
     const { l4, check, payload, end, protocol } = headers;
-    if (payload + Math.min(segmentBytes(offload), end - payload) > this.#words[this.#longestAt]!)
+    if (payload + Math.min(segmentBytes(offload), end - payload) > this.#words[this.#maxPacketBytesAt]!)
       return false;
     if (!keepsPseudo(offload)) {
       // A handler may have changed an address since the stack summed the pseudo header.
@@ -172,7 +172,7 @@ export class SegmentSender {
       doubles[counter.txSegmentsRefused]!++;
       const pause = this.#nextPause[kind]!;
       this.#pause[kind] = pause;
-      this.#nextPause[kind] = Math.min(2 * pause, LONGEST_PAUSE);
+      this.#nextPause[kind] = Math.min(2 * pause, MAX_PAUSE);
     }
   }
 }

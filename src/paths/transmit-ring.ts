@@ -101,7 +101,7 @@ export class TransmitRing {
    * Stages packets `from` … `to` of the burst that lies at `burst`: up to the first that is not to be sent, or is not
    * as long as a packet may be, or has no room. Returns how many.
    */
-  pushBurst(burst: number, from: number, to: number, longest: number): number {
+  pushBurst(burst: number, from: number, to: number, maxPacketBytes: number): number {
     const room = this.room(to - from);
     if (room <= 0) return 0;
     const { ring } = this;
@@ -109,7 +109,7 @@ export class TransmitRing {
       burst,
       from,
       from + room,
-      longest,
+      maxPacketBytes,
       ring.slotsAt,
       ring.mask,
       this.end,

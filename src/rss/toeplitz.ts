@@ -23,11 +23,11 @@ import { Follow, Ipv6Field, ipv6Ports } from '../net/ipv6.ts';
 
 /** Copies: V8 loads and checks what is imported with every use. */
 const { IPV4, IPV6 } = EtherType;
-const LEAST_BYTES = ETHERNET_BYTES;
+const MIN_BYTES = ETHERNET_BYTES;
 const offsetOf = networkOffset;
 const portsOfIpv4 = ipv4Ports;
 const portsOfIpv6 = ipv6Ports;
-const MOST = MAX_EXTENSIONS;
+const MAX = MAX_EXTENSIONS;
 /** A fragment header ends the walk as any other protocol does. */
 const FOLLOWS = Follow.OPTIONS;
 const IPV4_ADDRESSES = Ipv4Field.ADDRESSES;
@@ -53,7 +53,7 @@ export class RssHash {
 
   /** The Int32 hash of the Ethernet packet of `bytes` bytes at `offset` of the memory. */
   of(offset: number, bytes: number): number {
-    if (bytes < LEAST_BYTES) return 0;
+    if (bytes < MIN_BYTES) return 0;
     const view = this.#view;
     const l3 = offsetOf(view, offset, bytes);
     const type = view.getUint16(offset + l3 - 2);
@@ -74,7 +74,7 @@ function ipv4Hash(view: DataView, table: Int32Array, ip: number, bytes: number):
 
 /** The same for IPv6. */
 function ipv6Hash(view: DataView, table: Int32Array, ip: number, bytes: number): number {
-  const ports = portsOfIpv6(view, ip, bytes, FOLLOWS, MOST);
+  const ports = portsOfIpv6(view, ip, bytes, FOLLOWS, MAX);
   if (ports < 0) return 0;
   const source = ip + IPV6_ADDRESSES;
   let addresses = 0;

@@ -35,7 +35,7 @@ function own(fd: number): number {
 }
 
 /** Newer kernels give no test run of a tc program a frame whose IP header is cut off. */
-const SHORTEST_SKB = 54;
+const MIN_SKB = 54;
 
 /** Each program with protection, and what it answers to a packet that it keeps from the kernel, and to one that it does not. */
 function programs(protect: boolean): { name: string; fd: number; taken: number; left: number }[] {
@@ -120,7 +120,7 @@ function isPlatform(fields: Fields): boolean {
 const takes =
   ({ bytes }: Fields) =>
   ({ name }: { name: string }): boolean =>
-    name === 'xdp' || bytes >= SHORTEST_SKB;
+    name === 'xdp' || bytes >= MIN_SKB;
 
 describe('the programs that keep packets from the handler', () => {
   it('leave the platform’s to the machine, and no others', () => {

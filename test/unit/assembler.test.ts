@@ -248,7 +248,7 @@ describe('the programs', () => {
       '5500010000000000',
       'b708000001000000',
     ];
-    expect(slots(tcCapture(300, { longest: 1787 })).slice(8)).toEqual([
+    expect(slots(tcCapture(300, { maxPacketBytes: 1787 })).slice(8)).toEqual([
       ...tag,
       'b70100002c010000',
       'b702000000000000',
@@ -256,7 +256,7 @@ describe('the programs', () => {
       '9500000000000000',
     ]);
     // A filter may find the tap gone: then the tag goes too.
-    expect(slots(tcCaptureWhilePresent(300, { longest: 1787 })).slice(10)).toEqual([
+    expect(slots(tcCaptureWhilePresent(300, { maxPacketBytes: 1787 })).slice(10)).toEqual([
       ...tag,
       'bf61000000000000',
       'b70200002c010000',

@@ -80,7 +80,7 @@ describe('a ring of copies', () => {
   it('takes what a slot holds, and nothing longer', () => {
     const to = memory();
     const sender = new CopySender(to, to.layout.delivery(0, 0), ENTRIES, to);
-    expect(sender.longest).toBe(2032);
+    expect(sender.maxPacketBytes).toBe(2032);
     expect(sender.push(to.layout.frames, 2033, 0, 1, 0)).toBe(false);
     expect(sender.push(to.layout.frames, 2032, 0, 1, 0)).toBe(true);
   });

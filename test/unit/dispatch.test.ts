@@ -9,7 +9,7 @@ import { queueCounters, readCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { limitLength, longestOf } from '../../src/paths/frame-room.ts';
+import { limitSentBytes, maxSentBytes } from '../../src/paths/packet-size.ts';
 import type { PathQueue } from '../../src/paths/path.ts';
 
 const FRAMES = 128;
@@ -65,8 +65,9 @@ it('every packet goes one way or is in one counter, whatever the verdicts, and h
           },
         });
         const { layout } = memory;
-        const limits = mtus.map((mtu) => longestOf(mtu, layout.geometry.frameSize));
-        for (const [port, longest] of limits.entries()) limitLength(memory, port, Path.SYNTHETIC, longest);
+        const limits = mtus.map((mtu) => maxSentBytes(mtu, layout.geometry.frameSize));
+        for (const [port, maxPacketBytes] of limits.entries())
+          limitSentBytes(memory, port, Path.SYNTHETIC, maxPacketBytes);
         const pool = new FramePool(memory, 0);
         pool.recover([]);
         const burst = new Burst(memory, 0);

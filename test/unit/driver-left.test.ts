@@ -282,14 +282,14 @@ it('takes back what a worker that died in taking it back had spoiled, and has no
   const dies = (): void => {
     if (++visited === 3) throw new Error('the worker dies');
   };
-  expect(() => first.tx.takeBack(dies)).toThrow();
+  expect(() => first.tx.reclaimUnsent(dies)).toThrow();
   memory.words[tx.flags] = 1;
   kicks = 0;
   const next = queue(kick);
   expect(next.tx.flush()).toBeLessThan(0);
   expect(kicks).toBe(0);
   const lengths: number[] = [];
-  next.tx.takeBack((_, bytes) => lengths.push(bytes));
+  next.tx.reclaimUnsent((_, bytes) => lengths.push(bytes));
   expect(lengths).toEqual([62, 63, 64]);
 });
 

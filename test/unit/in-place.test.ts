@@ -13,9 +13,9 @@ import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, IN_PLACE_BURST, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { InPlaceWord } from '../../src/memory/wasm-abi.ts';
-import { limitLength } from '../../src/paths/frame-room.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
+import { limitSentBytes } from '../../src/paths/packet-size.ts';
 import type { RingQueue } from '../../src/paths/ring-queue.ts';
 import { inPlaceTwin } from '../fixtures/in-place-twin.ts';
 import { memoryQueue } from '../fixtures/memory-queue.ts';
@@ -91,8 +91,8 @@ class Bench {
   }
 
   /** The device's MTU changes. */
-  limit(longest: number): void {
-    limitLength(this.memory, 0, Path.VF, longest);
+  limit(maxPacketBytes: number): void {
+    limitSentBytes(this.memory, 0, Path.VF, maxPacketBytes);
     this.dispatch.lookUp();
   }
 
@@ -151,7 +151,7 @@ const length = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom(0, 13, 14, 1792, 1793, 2040) },
 );
 /** What the path sends, at most. */
-const longest = fc.constantFrom(14, 60, 1018, 1518, 1792);
+const maxPacketBytes = fc.constantFrom(14, 60, 1018, 1518, 1792);
 const deeds = (...rare: number[]) =>
   fc.oneof(
     { weight: 20, arbitrary: fc.constant<number>(TX) },
@@ -187,7 +187,7 @@ it('the loop does what its twin does, to every byte before the frames', () => {
       start,
       start,
       fc.nat(IN_PLACE_BURST),
-      longest,
+      maxPacketBytes,
       (packets, from, to, wanted, most) => {
         const count = Math.min(wanted, packets.length);
         memories.forEach((memory, which) => {
@@ -200,7 +200,7 @@ it('the loop does what its twin does, to every byte before the frames', () => {
             bytes.set([deed, target, i], memory.layout.frames + i * 2048 + 256);
           });
           words.fill(0, (at + 28) >> 2, (at + 44) >> 2);
-          words[(at + InPlaceWord.longest) >> 2] = most;
+          words[(at + InPlaceWord.maxPacketBytes) >> 2] = most;
           run(at, from, to, count);
         });
         const { layout } = memories[0]!;
@@ -229,13 +229,13 @@ it.each([
       packets: packetsOf(deeds(...rare)),
       most: fc.integer({ min: 1, max: IN_PLACE_BURST }),
       takes: fc.nat(300),
-      longest,
+      maxPacketBytes,
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 8 }), fc.constantFrom(64, 128, 256), (steps, entries) => {
         const [ours, plain] = [new Bench(entries), new Bench(entries)];
-        for (const { packets, most, takes, longest } of steps) {
-          for (const one of [ours, plain]) one.limit(longest);
+        for (const { packets, most, takes, maxPacketBytes } of steps) {
+          for (const one of [ours, plain]) one.limit(maxPacketBytes);
           expect(ours.give(packets)).toBe(plain.give(packets));
           // Each of the packets may bring another one, for which there is room whichever goes first.
           const room = Math.floor(ours.path.tx.room(IN_PLACE_BURST) / share);

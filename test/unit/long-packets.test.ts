@@ -10,11 +10,11 @@ import { type PathCounter, pathCounters, queueCounters } from '../../src/memory/
 import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { longestOf } from '../../src/paths/frame-room.ts';
+import { maxSentBytes } from '../../src/paths/packet-size.ts';
 import type { PathQueue } from '../../src/paths/path.ts';
+import { OrphanedUring } from '../../src/paths/tap/orphaned-uring.ts';
 import { PlainQueue } from '../../src/paths/tap/plain-queue.ts';
 import { UringQueue } from '../../src/paths/tap/uring-queue.ts';
-import { UringRemains } from '../../src/paths/tap/uring-remains.ts';
 import { be16 } from '../fixtures/frames.ts';
 import { dissect, frameOf, headersArbitrary, noise, type Segment, segment } from '../fixtures/segments.ts';
 import { pair } from '../fixtures/sockets.ts';
@@ -22,7 +22,7 @@ import { pair } from '../fixtures/sockets.ts';
 const ADDRESS = { port: 0, queue: 0, path: Path.SYNTHETIC } as const;
 const MTU = 1500;
 /** What a datagram holds. */
-const MOST = 65_507;
+const MAX = 65_507;
 const KINDS = ['io_uring', 'read/write'] as const;
 
 const shim = loadShim();
@@ -55,7 +55,7 @@ class Tap {
     this.#peer = peer;
     const slot = this.memory.slot({ port: 0, queue: 0, path: Path.SYNTHETIC });
     slot.fd = tap;
-    slot.longest = longestOf(mtu, frameSize);
+    slot.maxPacketBytes = maxSentBytes(mtu, frameSize);
     slot.readsLong = expected ? 1 : 0;
     this.pool = new FramePool(this.memory, 0);
     this.pool.recover([]);
@@ -110,7 +110,7 @@ class Tap {
   die(): number[][] {
     const { memory } = this;
     this.pool = new FramePool(memory, 0);
-    const left = new UringRemains(shim, memory, this.pool, ADDRESS);
+    const left = new OrphanedUring(shim, memory, this.pool, ADDRESS);
     this.pool.recover([left]);
     const found: number[][] = [];
     const kept: number[] = [];
@@ -173,7 +173,7 @@ describe.each(KINDS)('a packet longer than a frame, by %s', (kind) => {
     fc.assert(
       fc.property(
         headersArbitrary,
-        fc.integer({ min: 1800, max: MOST - 150 }),
+        fc.integer({ min: 1800, max: MAX - 150 }),
         fc.constantFrom(0x10, 0x18, 0x11),
         fc.constantFrom(undefined, LongTag.UNVERIFIED, LongTag.VERIFIED),
         (headers, count, flags, tag) => {

@@ -13,8 +13,8 @@ import { ringOperationsTwin } from '../fixtures/ring-operations-twin.ts';
 const FRAMES = 256;
 const ENTRIES = 256;
 /** A burst that was received has room to go back before it is released. */
-const MOST = ENTRIES - BURST;
-const LONGEST = 1792;
+const MAX = ENTRIES - BURST;
+const MAX_LENGTH = 1792;
 const ADDRESS = { port: 0, queue: 0, path: Path.VF };
 
 function opened(): Memory {
@@ -37,7 +37,7 @@ class Death extends Error {}
 it('a worker that dies at any moment leaves no frame in two places or in none, and no packet twice', () => {
   fc.assert(
     fc.property(
-      fc.integer({ min: 1, max: MOST }),
+      fc.integer({ min: 1, max: MAX }),
       fc.array(fc.integer({ min: 1, max: 600 }), { maxLength: 10 }),
       fc.nat(2 ** 32 - 1),
       fc.boolean(),
@@ -93,7 +93,7 @@ it('a worker that dies at any moment leaves no frame in two places or in none, a
             burst.verdict[i] = isDropped(burst.offset[i]!) ? 0 : TX;
           }
           for (let i = 0; i < count; ) {
-            const pushed = queue.tx.pushBurst(burst.at, i, count, LONGEST);
+            const pushed = queue.tx.pushBurst(burst.at, i, count, MAX_LENGTH);
             mortal();
             if (pushed === 0) {
               pool.put(burst.offset[i]! - layout.frames);

@@ -62,7 +62,7 @@ describe('a memory path', () => {
     device.disarm();
     expect(peer.collect(8, () => {})).toBe(0);
     expect(peer.deliver(8, () => 60)).toBe(0);
-    expect(queue.tx.takeBack(() => {})).toBe(3);
+    expect(queue.tx.reclaimUnsent(() => {})).toBe(3);
   });
 
   it('does not let the peer of an earlier device touch a later one', () => {

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { loadShim, millisBetween } from '../../src/kernel/shim.ts';
 
 const MODULUS = 2 ** 31;
-const MOST = 2 ** 30 - 1;
+const MAX = 2 ** 30 - 1;
 
 test('the clock of the shim is the kernel’s monotonic one, cut to what V8 keeps without an object', () => {
   const shim = loadShim();
@@ -18,7 +18,7 @@ test('the clock of the shim is the kernel’s monotonic one, cut to what V8 keep
 
 test('what lies between two readings does not depend on where the clock wraps', () => {
   const reading = fc.integer({ min: 0, max: MODULUS - 1 });
-  const span = fc.integer({ min: -MOST, max: MOST });
+  const span = fc.integer({ min: -MAX, max: MAX });
   fc.assert(
     fc.property(reading, span, (from, millis) => {
       expect(millisBetween(from, from + millis)).toBe(millis); // not reduced, as a deadline is

@@ -9,7 +9,7 @@ import { ringOperationsTwin } from '../fixtures/ring-operations-twin.ts';
 
 const FRAMES = 128;
 const FRAME_SHIFT = 11;
-const LONGEST = 1792;
+const MAX_LENGTH = 1792;
 
 function memory(): Memory {
   return Memory.create({
@@ -33,8 +33,8 @@ const cursor = fc.oneof(
 );
 const entries = fc.constantFrom(1, 2, 4, 8, 16, 32, 64);
 const length = fc.oneof(
-  { weight: 8, arbitrary: fc.integer({ min: 14, max: LONGEST }) },
-  { weight: 1, arbitrary: fc.constantFrom(0, 13, 14, LONGEST, LONGEST + 1, 2048, -1) },
+  { weight: 8, arbitrary: fc.integer({ min: 14, max: MAX_LENGTH }) },
+  { weight: 1, arbitrary: fc.constantFrom(0, 13, 14, MAX_LENGTH, MAX_LENGTH + 1, 2048, -1) },
 );
 const verdict = fc.oneof({ weight: 20, arbitrary: fc.constant(1) }, fc.integer({ min: 0, max: 255 }));
 
@@ -108,7 +108,7 @@ it('stage: slots, owners and the cursor, up to the first packet that is not to b
         const to = Math.min(from + Math.min(room, entries), BURST);
         const [staged, expected] = ringOps.map((one) =>
           one.stage(
-            ...([burst, from, to, LONGEST, slots, entries - 1, cursor, stagedAt] as const),
+            ...([burst, from, to, MAX_LENGTH, slots, entries - 1, cursor, stagedAt] as const),
             ...([layout.frames, layout.owners, FRAME_SHIFT, owner] as const),
           ),
         );

@@ -119,7 +119,7 @@ describe.each(VERSIONS)(
           }
           bench.queue.tx.flush();
           const rescued: number[] = [];
-          const count = bench.queue.tx.takeBack((offset, bytes) => {
+          const count = bench.queue.tx.reclaimUnsent((offset, bytes) => {
             expect(bytes).toBe(BYTES);
             rescued.push(bench.memory.view.getUint32(offset));
           });
@@ -200,7 +200,7 @@ it('kicks a device that is gone once, says so at every flush, and keeps what is 
   expect(bench.queue.tx.flush()).toBe(Errno.ENXIO);
   expect(kicks).toBe(1);
   const rescued: number[] = [];
-  bench.queue.tx.takeBack((offset) => rescued.push(bench.memory.view.getUint32(offset)));
+  bench.queue.tx.reclaimUnsent((offset) => rescued.push(bench.memory.view.getUint32(offset)));
   expect(rescued).toEqual([0, 1, 2, 3, 4]);
 });
 
@@ -327,7 +327,7 @@ it('gives back what was staged and never flushed as well, when the path goes', (
   queue.tx.push(offsets[1]!, BYTES);
   queue.tx.push(offsets[2]!, BYTES);
   const back: number[] = [];
-  expect(queue.tx.takeBack((offset) => back.push(offset))).toBe(3);
+  expect(queue.tx.reclaimUnsent((offset) => back.push(offset))).toBe(3);
   expect(back).toEqual(offsets);
   const counter = pathCounters(shared, 0, 0, Path.VF);
   expect([shared.doubles[counter.txPosted], shared.doubles[counter.txRescued]]).toEqual([3, 3]);
@@ -376,7 +376,7 @@ function drain(bench: Bench, most = 20_000): number {
 
 function takenBack(bench: Bench): number[] {
   const numbers: number[] = [];
-  bench.queue.tx.takeBack((offset) => numbers.push(bench.memory.view.getUint32(offset)));
+  bench.queue.tx.reclaimUnsent((offset) => numbers.push(bench.memory.view.getUint32(offset)));
   return numbers;
 }
 

@@ -9,7 +9,7 @@ import { loadShim } from '../../src/kernel/shim.ts';
 import { pathCounters } from '../../src/memory/counters.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { offloadWord, PSEUDO_KEPT, Segmentation } from '../../src/memory/offload.ts';
-import { limitLength } from '../../src/paths/frame-room.ts';
+import { limitSentBytes } from '../../src/paths/packet-size.ts';
 import { SegmentSender } from '../../src/paths/segments.ts';
 import { ACK, CWR, frameOf, headersArbitrary, noise, roomyMemory, segment } from '../fixtures/segments.ts';
 
@@ -122,15 +122,15 @@ describe('a large segment that is sent uncut', () => {
           [299, 299],
           [1448, 300],
         ] as const) {
-          limitLength(memory, 0, Path.SYNTHETIC, headers + piece);
+          limitSentBytes(memory, 0, Path.SYNTHETIC, headers + piece);
           expect(sent(packet, offloadWord(size, kind, true))).toBeDefined();
-          limitLength(memory, 0, Path.SYNTHETIC, headers + piece - 1);
+          limitSentBytes(memory, 0, Path.SYNTHETIC, headers + piece - 1);
           expect(sent(packet, offloadWord(size, kind, true))).toBeUndefined();
         }
       }
       expect(memory.doubles[refused]).toBe(before);
     } finally {
-      limitLength(memory, 0, Path.SYNTHETIC, 1518);
+      limitSentBytes(memory, 0, Path.SYNTHETIC, 1518);
     }
   });
 

@@ -13,9 +13,9 @@ import { pathCounters } from '../../src/memory/counters.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { OrphanedUring } from '../../src/paths/tap/orphaned-uring.ts';
 import { Kind, UringRing } from '../../src/paths/tap/uring.ts';
 import { UringQueue } from '../../src/paths/tap/uring-queue.ts';
-import { UringRemains } from '../../src/paths/tap/uring-remains.ts';
 import { pair } from '../fixtures/sockets.ts';
 
 const FRAMES = 256;
@@ -197,10 +197,10 @@ class Life {
     const { memory } = this;
     this.deaths++;
     this.pool = new FramePool(memory, 0);
-    const left = new UringRemains(shim, memory, this.pool, ADDRESS);
+    const left = new OrphanedUring(shim, memory, this.pool, ADDRESS);
     this.pool.recover([left]);
     const unsent: { at: number; bytes: number }[] = [];
-    left.tx.takeBack((at, bytes) => unsent.push({ at, bytes }));
+    left.tx.reclaimUnsent((at, bytes) => unsent.push({ at, bytes }));
     const received: { at: number; bytes: number }[] = [];
     while (left.rx.ready(BURST) > 0) {
       const count = left.rx.receive(this.#offset, this.#bytes, BURST);
@@ -422,7 +422,7 @@ describe('a tap queue over io_uring', () => {
     life.give(2);
     const back: number[] = [];
     expect(
-      life.queue.tx.takeBack((at) => {
+      life.queue.tx.reclaimUnsent((at) => {
         back.push(life.memory.view.getUint32(at));
         life.pool.put(at - life.memory.layout.frames);
       }),

@@ -20,7 +20,7 @@ import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES } from '../../src/memory/wasm-abi.ts';
-import { limitLength, roomOf } from '../../src/paths/frame-room.ts';
+import { limitSentBytes, maxPacketBytes } from '../../src/paths/packet-size.ts';
 import type { PathQueue } from '../../src/paths/path.ts';
 import {
   arp,
@@ -532,7 +532,7 @@ describe('what a module does in a burst', () => {
     const pool = new FramePool(memory, 0);
     pool.recover([]);
     const sent: number[][] = [];
-    limitLength(memory, 0, Path.SYNTHETIC, roomOf(memory.layout.geometry.frameSize));
+    limitSentBytes(memory, 0, Path.SYNTHETIC, maxPacketBytes(memory.layout.geometry.frameSize));
     const out = {
       room: (count: number) => count,
       push: (offset: number, length: number) => {

@@ -36,7 +36,7 @@ export function burst(at: usize, length: i32): void {
 /** Most packets that may be left for the worker, and in one portion: as many as a burst has. */
 const BURST: u32 = 64;
 /** The shortest frame: an Ethernet header. */
-const SHORTEST: u32 = 14;
+const MIN_LENGTH: u32 = 14;
 /** Bytes of a descriptor: address, length. */
 const DESCRIPTOR: usize = 16;
 /** The upper halves of both are 0. */
@@ -52,7 +52,7 @@ class InPlace {
   /** Where address 0 of a descriptor is. */
   frames: usize;
   /** Bytes of a packet that may be sent, at most. */
-  longest: u32;
+  maxPacketBytes: u32;
   /** The burst, which takes what is not sent. */
   burst: usize;
   /** Answers: packets dealt with, their bytes, how many of them were sent, and how many are in the burst. */
@@ -71,7 +71,7 @@ export function in_place(rings: InPlace, from: u32, to: u32, count: i32): void {
   const endReceived = firstReceived + (<usize>(rings.receivedMask + 1)) * DESCRIPTOR;
   const endSent = firstSent + (<usize>(rings.sentMask + 1)) * DESCRIPTOR;
   const frames = rings.frames;
-  const range = rings.longest - SHORTEST;
+  const range = rings.maxPacketBytes - MIN_LENGTH;
   const low = v128.load(LOW);
   let slot = firstReceived + (<usize>(from & rings.receivedMask)) * DESCRIPTOR;
   let out = firstSent + (<usize>(to & rings.sentMask)) * DESCRIPTOR;
@@ -116,7 +116,7 @@ export function in_place(rings: InPlace, from: u32, to: u32, count: i32): void {
   const verdict: u32 = decide(packet, <i32>bytes);
   if (verdict == TX) {
     v128.store(out, v128.and(v128.load(slot), low));
-    if (bytes - SHORTEST <= range) return out + DESCRIPTOR;
+    if (bytes - MIN_LENGTH <= range) return out + DESCRIPTOR;
   }
   leave(rings.burst, packet, bytes, verdict);
   return out;

@@ -19,7 +19,7 @@ const VERDICT: usize = 18 * BURST;
 const TX: u8 = 1;
 const FOUR_TX: u32 = 0x01010101;
 /** The shortest frame: an Ethernet header. */
-const SHORTEST: u32 = 14;
+const MIN_LENGTH: u32 = 14;
 /** Bytes of a descriptor, as a shift. */
 const DESCRIPTOR: u32 = 4;
 /** From the word that says what is staged to the one that says what is being given: PathSlot in layout.ts. */
@@ -72,13 +72,13 @@ export function receive(burst: usize, slots: usize, mask: u32, cursor: u32, coun
 }
 
 export function stage(
-  burst: usize, from: i32, to: i32, longest: u32,
+  burst: usize, from: i32, to: i32, maxPacketBytes: u32,
   slots: usize, mask: u32, cursor: u32, stagedAt: usize,
   frames: u32, owners: usize, frameShift: u32, owner: u32,
 ): i32 {
   const base = i32x4.splat(<i32>frames);
-  const shortest = i32x4.splat(<i32>SHORTEST);
-  const range = i32x4.splat(<i32>(longest - SHORTEST));
+  const shortest = i32x4.splat(<i32>MIN_LENGTH);
+  const range = i32x4.splat(<i32>(maxPacketBytes - MIN_LENGTH));
   const zero = i32x4.splat(0);
   let sums = zero;
   let total: u32 = 0;
@@ -112,7 +112,7 @@ export function stage(
     }
     if (load<u8>(burst + <usize>i, VERDICT) != TX) break;
     const length = load<u32>(packet, BYTES);
-    if (length - SHORTEST > longest - SHORTEST) break;
+    if (length - MIN_LENGTH > maxPacketBytes - MIN_LENGTH) break;
     store<u64>(slot, load<u32>(packet) - frames);
     store<u64>(slot, length, 8);
     total += length;

@@ -28,7 +28,7 @@ import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
-import { limitLength, longestOf, refuseLongPackets } from '../frame-room.ts';
+import { limitSentBytes, maxSentBytes, refuseLongPackets } from '../packet-size.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import type { Surroundings } from '../upkeep.ts';
 import { type Refusal, refusalOf } from './refusal.ts';
@@ -364,7 +364,7 @@ export class AfXdpDevice implements PathDevice {
 
   #limitLength(mtu: number): void {
     const { frameSize } = this.#memory.layout.geometry;
-    limitLength(this.#memory, this.#port, this.#path, longestOf(mtu, frameSize));
+    limitSentBytes(this.#memory, this.#port, this.#path, maxSentBytes(mtu, frameSize));
   }
 
   #slot(queue: number): PathSlot {

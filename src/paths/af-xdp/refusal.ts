@@ -8,7 +8,7 @@ import { errnoName } from '../../errors.ts';
  * The largest MTU with which mlx5 takes XDP (mlx5e_xdp_max_mtu) is the least of those that are known: MANA and NetVSC have
  * 3506 (MANA_XDP_MTU_MAX, NETVSC_XDP_MTU_MAX), veth about as much (veth_xdp_set).
  */
-const LEAST_LIMIT = 3498;
+const MIN_LIMIT = 3498;
 
 /** Features that drivers refuse XDP beside, and what `ethtool -K` calls them. */
 const CLASHING = { 'rx-lro': 'lro', 'rx-gro-hw': 'rx-gro-hw' } as const;
@@ -38,7 +38,7 @@ export function refusalOf({ device, errno, text, mtu, active, queues, mostQueues
   const said = text === '' ? errnoName(errno) : `${errnoName(errno)}, the kernel says "${text}"`;
   const clashing = Object.entries(CLASHING).filter(([feature]) => active.has(feature));
   const mends = [
-    mtu > LEAST_LIMIT ? `Lower the MTU, ${mtu} now: "ip link set ${device} mtu ${LEAST_LIMIT}".` : '',
+    mtu > MIN_LIMIT ? `Lower the MTU, ${mtu} now: "ip link set ${device} mtu ${MIN_LIMIT}".` : '',
     ...clashing.map(([, name]) => `Switch ${name} off: "ethtool -K ${device} ${name} off".`),
     // ENA and gve keep a transmit queue for each receive queue's XDP (ena_xdp_legal_queue_count, gve_set_xdp).
     queues > 0 && queues * 2 > mostQueues

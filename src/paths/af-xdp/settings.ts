@@ -30,7 +30,7 @@ export const UNWANTED_FEATURES = [
 export const UNWANTED_BY_GENERIC = ['rx-gro'];
 
 /** Channels above that are no device's, but a damaged file's. */
-const MOST_CHANNELS = 4096;
+const MAX_CHANNELS = 4096;
 
 type Wishes = Readonly<Record<string, boolean>>;
 
@@ -206,7 +206,7 @@ export function putBackOrphans(
 }
 
 function isCount(value: unknown): value is number {
-  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= MOST_CHANNELS;
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= MAX_CHANNELS;
 }
 
 function isByte(value: unknown): value is number {

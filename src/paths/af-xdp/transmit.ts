@@ -205,12 +205,12 @@ export class XskTransmitter extends RingTransmitter {
     return now - this.#movedAt >= STILL || waited >= SETTLE_NANOS;
   }
 
-  override takeBack(visit: (offset: number, bytes: number) => void): number {
+  override reclaimUnsent(visit: (offset: number, bytes: number) => void): number {
     this.publish(); // another port may have forwarded packets since the last flush
     if (!this.#copies) this.spoil();
     if (this.#recall?.bounced) this.#bouncedUntold(this.#recall, true);
     else this.#ask(true);
-    return super.takeBack(visit);
+    return super.reclaimUnsent(visit);
   }
 
   override eachCompleted(visit: (address: number) => void): void {

@@ -160,7 +160,7 @@ export class HostQueue implements PathQueue, Receiver, Transmitter {
 
   refill(): void {}
 
-  takeBack(): number {
+  reclaimUnsent(): number {
     return 0;
   }
 

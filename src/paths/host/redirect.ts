@@ -31,7 +31,7 @@ import {
 import type { RedirectRequest } from '../tap/redirect.ts';
 
 /** `tap` is the host tap here. */
-type HostRedirectRequest = Omit<RedirectRequest, 'marks' | 'longest'>;
+type HostRedirectRequest = Omit<RedirectRequest, 'marks' | 'maxPacketBytes'>;
 
 /** What a host redirect has attached, as data: see `PathDevice.holdings`. */
 export interface HostRedirectHoldings {

@@ -13,7 +13,7 @@ import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/lay
 import { layOwnRings } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
-import { limitLength, roomOf } from '../frame-room.ts';
+import { limitSentBytes, maxPacketBytes } from '../packet-size.ts';
 
 /** How long a peer's burst is waited for. It takes microseconds; a thread that was ended in it never answers. */
 const BURST_MILLIS = 250;
@@ -39,7 +39,7 @@ export class MemoryDevice implements PathDevice {
 
   open(): void {
     const memory = this.#memory;
-    limitLength(memory, this.#port, this.#path, roomOf(memory.layout.geometry.frameSize));
+    limitSentBytes(memory, this.#port, this.#path, maxPacketBytes(memory.layout.geometry.frameSize));
     for (const address of this.#queues) {
       layOwnRings(memory, address);
       const slot = memory.slot(address);

@@ -14,8 +14,8 @@ import { layOwnRings } from '../../memory/requests.ts';
 import { ringOperationsOf } from '../../memory/ring-operations.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
-import { limitLength, roomOf } from '../frame-room.ts';
 import { InPlaceRings } from '../in-place-rings.ts';
+import { limitSentBytes, maxPacketBytes } from '../packet-size.ts';
 import type { PathQueue, Transmitter } from '../path.ts';
 import { ReceiveRing } from '../receive-ring.ts';
 import { TransmitRing } from '../transmit-ring.ts';
@@ -32,7 +32,7 @@ class LoopTransmitter extends TransmitRing implements Transmitter {
 
   complete(): void {}
 
-  takeBack(): number {
+  reclaimUnsent(): number {
     this.flush();
     return 0;
   }
@@ -102,7 +102,7 @@ export class LoopDevice implements PathDevice {
   open(): void {
     const memory = this.#memory;
     const { queues, frameSize } = memory.layout.geometry;
-    limitLength(memory, this.#port, this.#path, roomOf(frameSize));
+    limitSentBytes(memory, this.#port, this.#path, maxPacketBytes(frameSize));
     for (let queue = 0; queue < queues; queue++) {
       const address = { port: this.#port, queue, path: this.#path };
       layOwnRings(memory, address);

@@ -18,8 +18,14 @@ import { uringPlace } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
-import { fillsFrame, limitLength, longestOf, refuseLongPackets, untaggedOf } from '../frame-room.ts';
 import { type RedirectKind, type RedirectOrder, tendAttachment } from '../hook.ts';
+import {
+  fillsFrame,
+  limitSentBytes,
+  maxSentBytes,
+  maxUntaggedBytes,
+  refuseLongPackets,
+} from '../packet-size.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import { changed, type Surroundings } from '../upkeep.ts';
 import { Merging, type MergingOptions } from './merging.ts';
@@ -247,7 +253,7 @@ export class TapDevice implements PathDevice {
     const request = {
       ...{ netvsc: this.#link.ifindex, tap: this.#ifindex, device: this.#link.name },
       ...{ kind: redirect, marks: inline, protect, first: order !== 'last', standby },
-      longest: untaggedOf(this.#memory.layout.geometry.frameSize),
+      maxPacketBytes: maxUntaggedBytes(this.#memory.layout.geometry.frameSize),
     };
     return new TcRedirect(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }
@@ -266,7 +272,7 @@ export class TapDevice implements PathDevice {
   /** A tap takes what is longer than its device sends, and says that it was sent. */
   #limitLength(mtu: number): void {
     const { frameSize } = this.#memory.layout.geometry;
-    limitLength(this.#memory, this.#port, this.#path, longestOf(mtu, frameSize));
+    limitSentBytes(this.#memory, this.#port, this.#path, maxSentBytes(mtu, frameSize));
   }
 
   #mode(): string {

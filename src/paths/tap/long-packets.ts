@@ -21,7 +21,7 @@ import { VLAN_TAG_BYTES } from '../../net/ethernet.ts';
 import { Headers, pseudoSum } from '../../net/headers.ts';
 import { Protocol } from '../../net/ip.ts';
 import { Segmenter } from '../../offload/segment.ts';
-import { SENT_HEADER } from '../frame-room.ts';
+import { SENT_HEADER } from '../packet-size.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 
@@ -34,7 +34,7 @@ export class LongPackets {
   readonly #pairs: ReadPairs;
   readonly #segmenter: Segmenter;
   readonly #headers = new Headers();
-  readonly #longestAt: number;
+  readonly #maxPacketBytesAt: number;
   readonly #rxCut: number;
   readonly #noFrame: number;
   /** Address of the frame that the packet begins in; -1 if none is open. */
@@ -55,7 +55,7 @@ export class LongPackets {
     this.#frames = frames;
     this.#pairs = pairs;
     this.#segmenter = new Segmenter(memory);
-    this.#longestAt = memory.slot(address).at('longest');
+    this.#maxPacketBytesAt = memory.slot(address).at('maxPacketBytes');
     this.#rxCut = pathCounters(memory, port, queue, path).rxCut;
     this.#noFrame = queueCounters(memory, port, queue).dropNoFrame;
   }
@@ -160,7 +160,7 @@ export class LongPackets {
     if (!(verified && headers.plain) && !this.#isRight(start)) return 0;
     // As much IP as the MTU lets it; a tag beyond the first is part of that.
     const link = Math.min(headers.l3, SENT_HEADER);
-    const most = Math.min(words[this.#longestAt]! - SENT_HEADER + link, room - 1);
+    const most = Math.min(words[this.#maxPacketBytesAt]! - SENT_HEADER + link, room - 1);
     const size = most - headers.payload;
     if (size <= 0) return 0;
     const kind = headers.version === 4 ? Segmentation.TCP_V4 : Segmentation.TCP_V6;

@@ -191,7 +191,7 @@ export class PlainQueue implements PathQueue, Receiver, Transmitter {
   refill(): void {}
 
   /** What was pushed since the last flush: nothing else ever waits. */
-  takeBack(visit: (offset: number, bytes: number) => void): number {
+  reclaimUnsent(visit: (offset: number, bytes: number) => void): number {
     const count = this.#staged;
     this.#staged = 0;
     this.#doubles[this.#counter.txPosted]! += count;

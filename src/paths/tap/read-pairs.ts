@@ -18,7 +18,7 @@ import { addressOf } from '../../kernel/shim.ts';
 import { HOST_BUFFER_BYTES, LONG_HEAD_BYTES, LONG_READS } from '../../memory/geometry.ts';
 import { BURST, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import { roomOf } from '../frame-room.ts';
+import { maxPacketBytes } from '../packet-size.ts';
 
 /** struct iovec: address and length, 64 bits each. */
 const PAIR_BYTES = 32;
@@ -27,7 +27,7 @@ const PAIR_WORDS = PAIR_BYTES / 4;
 const NOWHERE = -1;
 
 /** The longest IP packet, Ethernet header, two VLAN tags and ours, and a byte: a read that fills all was cut off. */
-const LONGEST = 65_535 + 14 + 3 * 4 + 1;
+const MAX_LENGTH = 65_535 + 14 + 3 * 4 + 1;
 
 export class ReadPairs {
   /** Offset in the shared memory of the first pair. */
@@ -41,7 +41,7 @@ export class ReadPairs {
   constructor(memory: Memory, { port, queue }: QueueAddress) {
     const { words, bytes, view, layout } = memory;
     const base = addressOf(bytes);
-    const room = roomOf(layout.geometry.frameSize);
+    const room = maxPacketBytes(layout.geometry.frameSize);
     this.at = layout.longPackets(port, queue);
     this.#words = words;
     this.#low = base | 0;
@@ -51,7 +51,7 @@ export class ReadPairs {
       const pair = this.pair(i);
       view.setBigUint64(pair + 8, BigInt(room), true);
       view.setBigUint64(pair + 16, BigInt(base + this.buffer(i) + room), true);
-      view.setBigUint64(pair + 24, BigInt(LONGEST - room), true);
+      view.setBigUint64(pair + 24, BigInt(MAX_LENGTH - room), true);
     }
   }
 
@@ -95,6 +95,6 @@ export class ReadPairs {
 
   /** Whether a read with this result was cut off. */
   isCutOff(result: number): boolean {
-    return result >= LONGEST;
+    return result >= MAX_LENGTH;
   }
 }

@@ -38,7 +38,7 @@ export interface RedirectRequest {
   /** Whether the programs at the NetVSC come before those that others have there: as links, not as filters. */
   readonly first?: boolean;
   /** Bytes beyond which a packet is tagged as long, see `tcCapture`; absent where who reads the tap knows no such tag. */
-  readonly longest?: number;
+  readonly maxPacketBytes?: number;
   /** ifindex of the standby leg; 0 none. */
   readonly standby?: number;
 }
@@ -169,8 +169,8 @@ export class TcRedirect {
   }
 
   #capture(ifindex: number, name: string, own: boolean): HookProgram {
-    const { tap, protect, longest, first } = this.#request;
-    const options = { protect, longest, own };
+    const { tap, protect, maxPacketBytes, first } = this.#request;
+    const options = { protect, maxPacketBytes, own };
     return {
       ...{ ifindex, where: 'ingress', first, name, tap },
       ...{ link: tcCapture(tap, options), filter: tcCaptureWhilePresent(tap, options) },

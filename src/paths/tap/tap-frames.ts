@@ -10,7 +10,7 @@ import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
 import type { FramePool } from '../../memory/frames.ts';
 import type { QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import { roomOf } from '../frame-room.ts';
+import { maxPacketBytes } from '../packet-size.ts';
 
 export class TapFrames {
   readonly tag: number;
@@ -26,7 +26,7 @@ export class TapFrames {
     this.tag = ownerTag(queue, port, path);
     this.pool = pool;
     this.at = memory.layout.frames;
-    this.room = roomOf(memory.layout.geometry.frameSize);
+    this.room = maxPacketBytes(memory.layout.geometry.frameSize);
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
   }

@@ -37,10 +37,10 @@ import { LongPackets } from './long-packets.ts';
 import { ReadPairs } from './read-pairs.ts';
 import { TapFrames } from './tap-frames.ts';
 import { isBenign, Kind, UringRing } from './uring.ts';
-import { eachCompletion, eachUnsent, takeBack } from './uring-walk.ts';
+import { eachCompletion, eachUnsent, reclaimUnsent } from './uring-walk.ts';
 
 /** Reads asked for when hardly anything came last time: one that finds nothing costs a quarter of one that does. */
-const FEWEST_READS = 4;
+const MIN_READS = 4;
 
 /**
  * Looks for a single packet, a round each, before the kernel is asked to tell: some 25 µs, in which whoever has an
@@ -78,7 +78,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
   /** Reads submitted whose completions have not been looked at, and how many of the same lot have brought packets. */
   #asked = 0;
   #brought = 0;
-  #nextReads = FEWEST_READS;
+  #nextReads = MIN_READS;
   /** Whether there may be packets for a lot of reads, as far as is known. */
   #lowOnFrames = false;
   /** Whether the kernel will tell of packets. */
@@ -227,9 +227,9 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
   /** Nothing to do: frames wait on the stack. */
   refill(): void {}
 
-  takeBack(visit: (offset: number, bytes: number) => void): number {
+  reclaimUnsent(visit: (offset: number, bytes: number) => void): number {
     this.#publish();
-    const packets = takeBack(this.#ring, this.#frames, visit);
+    const packets = reclaimUnsent(this.#ring, this.#frames, visit);
     this.#completed += packets;
     return packets;
   }
@@ -305,7 +305,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
   #expectMore(): void {
     this.#looks = 0;
     this.#lowOnFrames = true;
-    this.#nextReads = FEWEST_READS;
+    this.#nextReads = MIN_READS;
   }
 
   /**
@@ -405,7 +405,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
   #foundNothing(): void {
     this.#lowOnFrames = false;
     this.#dry = true;
-    this.#nextReads = Math.max(this.#brought, FEWEST_READS);
+    this.#nextReads = Math.max(this.#brought, MIN_READS);
     this.#looks = this.#brought > 1 ? 0 : LOOKS;
     this.#found = false;
   }

@@ -44,7 +44,7 @@ export function eachUnsent(
  *
  * @returns how many
  */
-export function takeBack(
+export function reclaimUnsent(
   ring: UringRing,
   frames: TapFrames,
   visit: (offset: number, bytes: number) => void,

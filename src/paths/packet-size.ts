@@ -17,37 +17,38 @@ const LINK_HEADER = ETHERNET_BYTES + 2 * VLAN_TAG_BYTES;
 export const SENT_HEADER = ETHERNET_BYTES + VLAN_TAG_BYTES;
 
 /** Bytes of a packet that a frame holds. A receive that fills all of them may have been cut off. */
-export const roomOf = (frameSize: number): number => frameSize - HEADROOM;
+export const maxPacketBytes = (frameSize: number): number => frameSize - HEADROOM;
 
 /**
  * Bytes of the longest packet, as the kernel counts them, that need not be told of as long: with a VLAN tag that the device
  * has taken out, which the tap puts back, it leaves a byte of the frame free.
  */
-export const untaggedOf = (frameSize: number): number => roomOf(frameSize) - VLAN_TAG_BYTES - 1;
+export const maxUntaggedBytes = (frameSize: number): number => maxPacketBytes(frameSize) - VLAN_TAG_BYTES - 1;
 
 /** Whether a packet of a device with this MTU, with two VLAN tags, may have to be told of as long. */
 export const fillsFrame = (mtu: number, frameSize: number): boolean =>
-  mtu + LINK_HEADER > untaggedOf(frameSize);
+  mtu + LINK_HEADER > maxUntaggedBytes(frameSize);
 
 /** Bytes of the longest packet that a device of this MTU sends, out of frames of this size. */
-export const longestOf = (mtu: number, frameSize: number): number =>
-  Math.min(mtu + SENT_HEADER, roomOf(frameSize));
+export const maxSentBytes = (mtu: number, frameSize: number): number =>
+  Math.min(mtu + SENT_HEADER, maxPacketBytes(frameSize));
 
 /**
  * Tells the workers how long a packet may be on each queue of a path. May be called while they send: they look once a
  * round. Coordinator only.
  */
-export function limitLength(memory: Memory, port: number, path: PathId, longest: number): void {
+export function limitSentBytes(memory: Memory, port: number, path: PathId, maxPacketBytes: number): void {
   const { queues } = memory.layout.geometry;
-  for (let queue = 0; queue < queues; queue++) memory.slot({ port, queue, path }).longest = longest;
+  for (let queue = 0; queue < queues; queue++)
+    memory.slot({ port, queue, path }).maxPacketBytes = maxPacketBytes;
 }
 
 /** The largest MTU whose packets do not fill a frame. */
-export const longestMtu = (frameSize: number): number => roomOf(frameSize) - LINK_HEADER - 1;
+export const maxMtu = (frameSize: number): number => maxPacketBytes(frameSize) - LINK_HEADER - 1;
 
 /** @throws ERR_OPTION_INVALID if the device's longest packet would fill a frame or more */
 export function refuseLongPackets({ name, mtu }: Link, frameSize: number): void {
-  const most = longestMtu(frameSize);
+  const most = maxMtu(frameSize);
   if (mtu <= most) return;
   throw new TwinpathError('ERR_OPTION_INVALID', {
     device: name,

@@ -9,15 +9,15 @@ import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool } from '../../memory/frames.ts';
 import { HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { LeftQueue } from '../path.ts';
+import type { OrphanedRing } from '../path.ts';
 import { DIRECT_READ } from './direct.ts';
 import { LongPackets } from './long-packets.ts';
 import { ReadPairs } from './read-pairs.ts';
 import { TapFrames } from './tap-frames.ts';
 import { Kind, UringRing } from './uring.ts';
-import { eachCompletion, eachUnsent, takeBack } from './uring-walk.ts';
+import { eachCompletion, eachUnsent, reclaimUnsent } from './uring-walk.ts';
 
-export class UringRemains implements LeftQueue {
+export class OrphanedUring implements OrphanedRing {
   readonly rx = this;
   readonly tx = this;
   readonly path: PathId;
@@ -88,8 +88,8 @@ export class UringRemains implements LeftQueue {
     this.#scanned = 0;
   }
 
-  takeBack(visit: (offset: number, bytes: number) => void): number {
-    return takeBack(this.#ring, this.#frames, visit);
+  reclaimUnsent(visit: (offset: number, bytes: number) => void): number {
+    return reclaimUnsent(this.#ring, this.#frames, visit);
   }
 
   enumerate(visit: (address: number) => void): void {
@@ -181,7 +181,7 @@ export class UringRemains implements LeftQueue {
     words[this.#writeResult] = 0;
   }
 
-  /** Publishes, for {@link takeBack}, what was staged: it was decided. */
+  /** Publishes, for {@link reclaimUnsent}, what was staged: it was decided. */
   #publishStaged(): void {
     const ring = this.#ring;
     const { sq } = ring;
