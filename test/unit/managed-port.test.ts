@@ -131,8 +131,8 @@ class Card {
       attach: async (path: PathId) => {
         this.attached |= 1 << path;
       },
-      give: order,
-      take: (gone: PathId, next: PathId, reason: string) => {
+      setOwner: order,
+      detach: (gone: PathId, next: PathId, reason: string) => {
         this.attached &= ~(1 << gone);
         return order(next, next === this.owner ? undefined : reason);
       },
