@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 /** One lab at a time: the tests count packets, and two labs would share the cores. */
 const labs = {
   ...{ fileParallelism: false, testTimeout: 60_000, hookTimeout: 30_000 },
-  globalSetup: 'test/system/everybody.ts',
+  globalSetup: 'test/support/everybody.ts',
 };
 
 // `isolate: false`: a process for each file takes a quarter of the time.

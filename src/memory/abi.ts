@@ -1,7 +1,7 @@
 /**
  * The TypeScript side of native/layout.h: byte offsets inside the two request blocks.
  *
- * Drawn as the C structures are; test/unit/abi.test.ts compares each number with what the shim
+ * Drawn as the C structures are; test/unit/memory/abi.test.ts compares each number with what the shim
  * reports through `tp_offset`. Change both and bump `ABI` in the same commit.
  */
 

@@ -3,8 +3,8 @@
  * nothing is left on the machine. Here a sample; `npm run test:calls` takes every call (most of an hour on two CPUs).
  */
 import { describe, expect, test } from 'vitest';
-import { buildLab, drive, type Lab, nothingLeft, passed, until } from '../system/harness.ts';
-import { type Failure, type Fault, OrderedPort } from './ordered-port.ts';
+import { buildLab, drive, type Lab, nothingLeft, passed, until } from '../support/harness.ts';
+import { type Failure, type Fault, OrderedPort } from '../support/ordered-port.ts';
 
 const ERRNOS = { EPERM: 1, ENOMEM: 12, EBUSY: 16, ENOBUFS: 105 };
 type Errno = keyof typeof ERRNOS;

@@ -14,9 +14,9 @@ import {
   nothingLeft,
   passed,
   until,
-} from '../system/harness.ts';
-import { NOBODY, nobodys, ROOT } from '../system/nobody.ts';
-import { Run, temporary } from '../system/process.ts';
+} from '../support/harness.ts';
+import { NOBODY, nobodys, ROOT } from '../support/nobody.ts';
+import { Run, temporary } from '../support/process.ts';
 
 const FIXTURE = join(ROOT, 'test/fixtures/told-port.mjs');
 const DOCUMENTED = ['net_admin', 'net_raw', 'bpf', 'ipc_lock'];

@@ -2,8 +2,8 @@
 import { cpSync, mkdirSync, openSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { everybodys, nobodys, ROOT } from '../system/nobody.ts';
-import { type Outcome, Run, start, temporary, twinpath } from '../system/process.ts';
+import { everybodys, nobodys, ROOT } from '../support/nobody.ts';
+import { type Outcome, Run, start, temporary, twinpath } from '../support/process.ts';
 
 const MAIN = join(ROOT, 'dist/src/cli/main.js');
 

@@ -1,10 +1,10 @@
 /** The coordinator's thread ends, at any point of a port's life: another one goes on, or the kernel has its NIC back. */
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { buildLab, drive, expectUnharmed, type Lab, nothingLeft, passed, until } from '../system/harness.ts';
-import { ROOT } from '../system/nobody.ts';
-import { Run } from '../system/process.ts';
-import { type Fault, faultyShim, OrderedPort, PRELOAD } from './ordered-port.ts';
+import { buildLab, drive, expectUnharmed, type Lab, nothingLeft, passed, until } from '../support/harness.ts';
+import { ROOT } from '../support/nobody.ts';
+import { type Fault, faultyShim, OrderedPort, PRELOAD } from '../support/ordered-port.ts';
+import { Run } from '../support/process.ts';
 
 /** How far it has come with the system calls that open a port. */
 const OPENING = [0.02, 0.12, 0.26, 0.39, 0.52, 0.66, 0.8];

@@ -9,8 +9,8 @@ import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { deleteNamespaces, ip, sysctl } from '../../src/lab/namespaces.ts';
 import { internetAddress } from '../../src/lab/udp.ts';
-import { ACK, frameOf, noise, type Segment, SYN, segment } from '../fixtures/segments.ts';
-import { buildLab, type Lab, Scene, until } from '../system/harness.ts';
+import { buildLab, type Lab, Scene, until } from '../support/harness.ts';
+import { ACK, frameOf, noise, type Segment, SYN, segment } from '../support/segments.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 /** include/uapi/linux/{socket,if_packet,if_ether}.h */

@@ -5,8 +5,8 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type OpenPortOptions, openPort, type Port } from '../../dist/src/index.js';
 import { BURST } from '../../src/memory/layout.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { NumberedTraffic } from '../fixtures/memory-network.ts';
-import { addsUp, buildLab, passed, Scene, until } from '../system/harness.ts';
+import { addsUp, buildLab, passed, Scene, until } from '../support/harness.ts';
+import { NumberedTraffic } from '../support/memory-network.ts';
 
 const handler = new URL('../fixtures/handlers/deadly.mjs', import.meta.url);
 

@@ -3,11 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { openPort, type Port } from '../../dist/src/index.js';
-import { buildLab, type Lab, nothingLeft, until } from '../system/harness.ts';
-import { hold, kill } from '../system/held.ts';
-import { attachments, linkIn } from '../system/machine-state.ts';
-import { nobodys, ROOT } from '../system/nobody.ts';
-import { Run } from '../system/process.ts';
+import { buildLab, type Lab, nothingLeft, until } from '../support/harness.ts';
+import { hold, kill } from '../support/held.ts';
+import { attachments, linkIn } from '../support/machine-state.ts';
+import { nobodys, ROOT } from '../support/nobody.ts';
+import { Run } from '../support/process.ts';
 
 const OPEN = join(ROOT, 'test/fixtures/open-and-say.mjs');
 

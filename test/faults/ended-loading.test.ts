@@ -4,7 +4,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
-import { Run } from '../system/process.ts';
+import { Run } from '../support/process.ts';
 
 const FIXTURE = fileURLToPath(new URL('../fixtures/closing-port.mjs', import.meta.url));
 /** A thread takes 200 ms to load on an idle machine. */

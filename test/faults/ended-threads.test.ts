@@ -10,9 +10,9 @@ import { Memory } from '../../src/memory/shared.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
 import { keyOf } from '../../src/rss/key.ts';
 import { spread } from '../../src/rss/redirection.ts';
-import { NumberedTraffic } from '../fixtures/memory-network.ts';
-import { VerdictNetwork } from '../fixtures/verdict-network.ts';
-import { until } from '../system/harness.ts';
+import { until } from '../support/harness.ts';
+import { NumberedTraffic } from '../support/memory-network.ts';
+import { VerdictNetwork } from '../support/verdict-network.ts';
 
 const unharmed = { missing: 0, repeated: 0, reordered: 0 };
 

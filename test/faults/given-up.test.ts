@@ -8,7 +8,7 @@ import { type OpenPortOptions, openPort, type Port, type TwinpathError } from '.
 import { Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { addsUp, buildLab, owners, passed, Scene, until } from '../system/harness.ts';
+import { addsUp, buildLab, owners, passed, Scene, until } from '../support/harness.ts';
 
 const handler = (name: string): URL => new URL(`../fixtures/handlers/${name}.mjs`, import.meta.url);
 

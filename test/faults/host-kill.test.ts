@@ -1,10 +1,10 @@
 /** The process of a port that the machine's own programs use is killed in the middle: they do not notice. */
 import { describe, expect, it } from 'vitest';
-import { nothingLeft, until } from '../system/harness.ts';
-import { hold, kill } from '../system/held.ts';
-import { kernelView } from '../system/kernel-view.ts';
-import { arpLab, Life } from '../system/life.ts';
-import { badChecksums } from '../system/stations.ts';
+import { nothingLeft, until } from '../support/harness.ts';
+import { hold, kill } from '../support/held.ts';
+import { kernelView } from '../support/kernel-view.ts';
+import { arpLab, Life } from '../support/life.ts';
+import { badChecksums } from '../support/stations.ts';
 
 describe.skipIf(process.getuid?.() !== 0).each([
   { standIn: 'veth', host: 'inline' },

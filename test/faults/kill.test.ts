@@ -3,9 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import { buildLab, drive, expectUnharmed, nothingLeft, passed, Scene, until } from '../system/harness.ts';
-import { hold, kill } from '../system/held.ts';
-import { attachments, linkIn } from '../system/machine-state.ts';
+import { buildLab, drive, expectUnharmed, nothingLeft, passed, Scene, until } from '../support/harness.ts';
+import { hold, kill } from '../support/held.ts';
+import { attachments, linkIn } from '../support/machine-state.ts';
 
 describe.each(['veth', 'bridge'] as const)('a killed process with a port over a %s', (standIn) => {
   it('leaves nothing, the kernel answers at once, and the next port opens', async () => {

@@ -21,8 +21,8 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { everybodys, NOBODY, nobodys, ROOT } from '../system/nobody.ts';
-import { type Outcome, Run, temporary } from '../system/process.ts';
+import { everybodys, NOBODY, nobodys, ROOT } from '../support/nobody.ts';
+import { type Outcome, Run, temporary } from '../support/process.ts';
 
 const STRANGER = NOBODY - 1;
 

@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from '../../dist/src/lab/host.js';
-import { nothingLeft } from '../system/harness.ts';
-import { nobodys } from '../system/nobody.ts';
+import { nothingLeft } from '../support/harness.ts';
+import { nobodys } from '../support/nobody.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const handlers = join(root, 'test/fixtures/handlers');

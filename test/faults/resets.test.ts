@@ -12,7 +12,7 @@ import {
   Scene,
   unexplained,
   until,
-} from '../system/harness.ts';
+} from '../support/harness.ts';
 
 interface Blinking {
   /** How often a program was attached. */

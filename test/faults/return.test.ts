@@ -11,8 +11,8 @@ import {
   Scene,
   unexplained,
   until,
-} from '../system/harness.ts';
-import { linkIn } from '../system/machine-state.ts';
+} from '../support/harness.ts';
+import { linkIn } from '../support/machine-state.ts';
 
 /** Before Linux 6.2 a device is renamed while it is down: then it goes, and comes back. */
 const RENAMED_DOWN = !kernelIsAtLeast(6, 2);

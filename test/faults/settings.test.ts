@@ -13,10 +13,10 @@ import { Memory } from '../../src/memory/shared.ts';
 import { AfXdpDevice } from '../../src/paths/af-xdp/device.ts';
 import { attach } from '../../src/paths/attach.ts';
 import { Merging } from '../../src/paths/tap/merging.ts';
-import { buildLab, expectUnharmed, type Lab, ownedBy, passed, Scene, until } from '../system/harness.ts';
-import { hold, kill } from '../system/held.ts';
-import { linkIn } from '../system/machine-state.ts';
-import { Peer } from '../system/peers.ts';
+import { buildLab, expectUnharmed, type Lab, ownedBy, passed, Scene, until } from '../support/harness.ts';
+import { hold, kill } from '../support/held.ts';
+import { linkIn } from '../support/machine-state.ts';
+import { Peer } from '../support/peers.ts';
 
 const FIREWALL = new URL('../../dist/src/handlers/firewall.js', import.meta.url);
 const FOLDER = '/run/twinpath';

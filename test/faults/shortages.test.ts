@@ -16,12 +16,12 @@ import {
   nothingLeft,
   passed,
   until,
-} from '../system/harness.ts';
-import { linkIn } from '../system/machine-state.ts';
-import { everybodys, nobodys, ROOT } from '../system/nobody.ts';
-import { type Outcome, Run, temporary } from '../system/process.ts';
+} from '../support/harness.ts';
+import { linkIn } from '../support/machine-state.ts';
+import { everybodys, nobodys, ROOT } from '../support/nobody.ts';
+import { type Outcome, Run, temporary } from '../support/process.ts';
 
-const OPEN = join(ROOT, 'test/fixtures/refusals/open.mjs');
+const OPEN = join(ROOT, 'test/fixtures/open-port.mjs');
 const NODE = process.execPath;
 const MEMORY = { network: 'memory', queues: 2, handler: ECHO.href, handlerOptions: { address: '10.0.0.1' } };
 

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Port } from '../../dist/src/index.js';
 import { BURST } from '../../src/memory/layout.ts';
-import { buildLab, passed, Scene, type Traffic, type TrafficReport, until } from '../system/harness.ts';
+import { buildLab, passed, Scene, type Traffic, type TrafficReport, until } from '../support/harness.ts';
 
 const FATEFUL = new URL('../fixtures/handlers/fateful-echo.mjs', import.meta.url);
 const FIRST_PORT = 20_000;

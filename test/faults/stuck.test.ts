@@ -1,9 +1,9 @@
 /** A handler that does not return, in memory: its worker is replaced, and what it had in hand is dropped and counted. */
 import { describe, expect, it } from 'vitest';
 import type { Port } from '../../dist/src/index.js';
-import { Deed, VerdictNetwork } from '../fixtures/verdict-network.ts';
-import { owners, until } from '../system/harness.ts';
-import { ledgers, openVerdictPorts as open, settled, whole } from '../system/verdict-ports.ts';
+import { owners, until } from '../support/harness.ts';
+import { Deed, VerdictNetwork } from '../support/verdict-network.ts';
+import { ledgers, openVerdictPorts as open, settled, whole } from '../support/verdict-ports.ts';
 
 const [TX, DELIVER] = [1, 4];
 

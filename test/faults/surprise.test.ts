@@ -9,7 +9,7 @@ import {
   Scene,
   unexplained,
   until,
-} from '../system/harness.ts';
+} from '../support/harness.ts';
 
 describe.each(['veth', 'bridge'] as const)('a port over a %s as NetVSC', (standIn) => {
   it('lives through surprise removals, and loses only what was under way to the VF', async () => {

@@ -8,10 +8,10 @@ import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { type LinkChange, RtNetlink } from '../../dist/src/kernel/rtnetlink.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
-import { detach } from '../system/detach.ts';
-import { addsUp, buildLab, type Lab, owners, passed, Scene, until } from '../system/harness.ts';
-import { linkIn } from '../system/machine-state.ts';
-import { Station } from '../system/stations.ts';
+import { detach } from '../support/detach.ts';
+import { addsUp, buildLab, type Lab, owners, passed, Scene, until } from '../support/harness.ts';
+import { linkIn } from '../support/machine-state.ts';
+import { Station } from '../support/stations.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 /** r0 = -1; exit: on with the next program. */

@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
-import { addsUp, buildLab, type Lab, type Nic, owners, type Port, Scene, until } from '../system/harness.ts';
-import { linkIn } from '../system/machine-state.ts';
+import { addsUp, buildLab, type Lab, type Nic, owners, type Port, Scene, until } from '../support/harness.ts';
+import { linkIn } from '../support/machine-state.ts';
 
 const STRETCHING = new URL('../fixtures/handlers/stretching.mjs', import.meta.url);
 const [TX, FORWARD] = [1, 2];

@@ -3,8 +3,8 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { processesIn } from '../../src/lab/processes.ts';
-import { until } from '../system/harness.ts';
-import { type Run, start, temporary } from '../system/process.ts';
+import { until } from '../support/harness.ts';
+import { type Run, start, temporary } from '../support/process.ts';
 
 /** Until it is killed. Says its process id first. */
 const STAY = 'echo "at $$"; exec sleep 600';

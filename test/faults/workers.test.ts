@@ -3,8 +3,8 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import { type OpenPortOptions, openPort, type Port, type TwinpathError } from '../../dist/src/index.js';
 import { BURST, Path } from '../../src/memory/layout.ts';
-import { NumberedTraffic } from '../fixtures/memory-network.ts';
-import { buildLab, owners, passed, Scene, until } from '../system/harness.ts';
+import { buildLab, owners, passed, Scene, until } from '../support/harness.ts';
+import { NumberedTraffic } from '../support/memory-network.ts';
 
 const handler = (name: string): URL => new URL(`../fixtures/handlers/${name}.mjs`, import.meta.url);
 

@@ -8,7 +8,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { writeReport } from '../report.mjs';
+import { writeReport } from './report.mjs';
 import { checkRequirements, Lacking, UNAVAILABLE } from './requirements.mjs';
 import { SCENARIOS } from './scenarios.mjs';
 import { SUITES } from './suites.mjs';

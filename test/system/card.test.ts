@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
-import { detach } from './detach.ts';
+import { detach } from '../support/detach.ts';
 import {
   buildLab,
   drive,
@@ -16,11 +16,11 @@ import {
   passed,
   Scene,
   until,
-} from './harness.ts';
-import { hold, kill } from './held.ts';
-import { kernelView } from './kernel-view.ts';
-import { arpLab, Life, MIB } from './life.ts';
-import { attachments, linkIn } from './machine-state.ts';
+} from '../support/harness.ts';
+import { hold, kill } from '../support/held.ts';
+import { kernelView } from '../support/kernel-view.ts';
+import { arpLab, Life, MIB } from '../support/life.ts';
+import { attachments, linkIn } from '../support/machine-state.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 const ALONE = { alone: true } as const;

@@ -3,11 +3,11 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { DemoLedger } from '../../src/cli/demo-ledger.ts';
-import { buildLab, drive, passed } from './harness.ts';
-import { attachments, linkIn } from './machine-state.ts';
-import { ROOT } from './nobody.ts';
-import { Peer } from './peers.ts';
-import { type Outcome, Run, start, temporary, twinpath } from './process.ts';
+import { buildLab, drive, passed } from '../support/harness.ts';
+import { attachments, linkIn } from '../support/machine-state.ts';
+import { ROOT } from '../support/nobody.ts';
+import { Peer } from '../support/peers.ts';
+import { type Outcome, Run, start, temporary, twinpath } from '../support/process.ts';
 
 /** What every demo promises, whatever network it ran on. */
 function expectKept({ code, stdout, stderr }: Outcome): DemoLedger {

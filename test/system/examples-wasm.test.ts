@@ -8,9 +8,9 @@ import { describe, expect, it } from 'vitest';
 import type { Handler, HandlerContext, HandlerModule } from '../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../src/handler/verdict.ts';
 import { wasmHandler } from '../../src/handler/wasm-handler.ts';
-import { ethernet, handled, ipv4, loaded, OUR_MAC, smallMemory, udp } from '../fixtures/frames.ts';
-import { damaged, ECHO, OTHERS, VLAN } from '../fixtures/udp-echo.ts';
-import { temporary } from './process.ts';
+import { ethernet, handled, ipv4, loaded, OUR_MAC, smallMemory, udp } from '../support/frames.ts';
+import { temporary } from '../support/process.ts';
+import { damaged, ECHO, OTHERS, VLAN } from '../support/udp-echo.ts';
 
 const examples = fileURLToPath(new URL('../../examples', import.meta.url));
 const context: HandlerContext = {

@@ -4,10 +4,10 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { buildLab, expectNoDrops, expectUnharmed, passed, Scene, until } from './harness.ts';
-import { Peer } from './peers.ts';
-import { temporary } from './process.ts';
-import { rawSocket } from './raw.ts';
+import { buildLab, expectNoDrops, expectUnharmed, passed, Scene, until } from '../support/harness.ts';
+import { Peer } from '../support/peers.ts';
+import { temporary } from '../support/process.ts';
+import { rawSocket } from '../support/raw.ts';
 
 const examples = fileURLToPath(new URL('../../examples', import.meta.url));
 const handler = (name: string): URL => pathToFileURL(join(examples, name, 'handler.mjs'));

@@ -9,8 +9,8 @@ import { inNamespace } from '../../src/kernel/namespace.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { ip, sysctl } from '../../src/lab/namespaces.ts';
 import { switchOffloadsOff } from '../../src/lab/offload.ts';
-import { buildLab, type Lab, Scene, until } from './harness.ts';
-import { badChecksums } from './stations.ts';
+import { buildLab, type Lab, Scene, until } from '../support/harness.ts';
+import { badChecksums } from '../support/stations.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 /** include/uapi/linux/{socket,in6}.h */

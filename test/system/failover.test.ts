@@ -1,6 +1,6 @@
 /** The host takes the VF and gives it back, meaning well: nobody may notice. */
 import { describe, expect, it } from 'vitest';
-import { expectNoDrops, expectUnharmed, passed, REDIRECT, Scene, TAP_MODE } from './harness.ts';
+import { expectNoDrops, expectUnharmed, passed, REDIRECT, Scene, TAP_MODE } from '../support/harness.ts';
 
 describe.each([
   { standIn: 'veth', cycles: 10 },

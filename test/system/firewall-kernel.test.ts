@@ -21,8 +21,8 @@ import {
   PEER_IP6,
   PEER_MAC,
   udp,
-} from '../fixtures/frames.ts';
-import { until } from './harness.ts';
+} from '../support/frames.ts';
+import { until } from '../support/harness.ts';
 
 const AF_INET6 = 10;
 const AF_PACKET = 17;

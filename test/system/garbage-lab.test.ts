@@ -4,7 +4,7 @@
  * each burst of some ten left a hundred bytes.
  */
 import { expect, it } from 'vitest';
-import { buildLab, Scene, until } from './harness.ts';
+import { buildLab, Scene, until } from '../support/harness.ts';
 
 const WARM = 60_000;
 const WEIGHED = 100_000;

@@ -3,8 +3,16 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { check } from '../../src/errors.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import { buildLab, expectNoDrops, expectUnharmed, type Lab, passed, Scene, until } from './harness.ts';
-import { addStations, Peer, type Said } from './peers.ts';
+import {
+  buildLab,
+  expectNoDrops,
+  expectUnharmed,
+  type Lab,
+  passed,
+  Scene,
+  until,
+} from '../support/harness.ts';
+import { addStations, Peer, type Said } from '../support/peers.ts';
 
 const handler = (file: string): URL => new URL(`../../dist/src/handlers/${file}`, import.meta.url);
 

@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { openPort, type PortStatistics } from '../../dist/src/index.js';
 import type { DropReason } from '../../dist/src/statistics.js';
-import { addsUp, buildLab, type Lab, nothingLeft, Scene, until } from './harness.ts';
-import { kernelView } from './kernel-view.ts';
-import { Station } from './stations.ts';
+import { addsUp, buildLab, type Lab, nothingLeft, Scene, until } from '../support/harness.ts';
+import { kernelView } from '../support/kernel-view.ts';
+import { Station } from '../support/stations.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 const BY_PORT = new URL('../fixtures/handlers/host-by-port.mjs', import.meta.url);

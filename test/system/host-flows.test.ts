@@ -10,7 +10,7 @@ import { internetAddress } from '../../src/lab/udp.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';
-import { buildLab, expectNoDrops, type Lab, Scene, until } from './harness.ts';
+import { buildLab, expectNoDrops, type Lab, Scene, until } from '../support/harness.ts';
 
 const WITNESS = new URL('../fixtures/handlers/host-witness.mjs', import.meta.url);
 const FLOWS = 64;

@@ -4,10 +4,10 @@
  */
 import { describe, expect, it } from 'vitest';
 import type { HostMode } from '../../dist/src/options.js';
-import { ownedBy, Scene } from './harness.ts';
-import { kernelView } from './kernel-view.ts';
-import { arpLab, Life, MIB } from './life.ts';
-import { badChecksums } from './stations.ts';
+import { ownedBy, Scene } from '../support/harness.ts';
+import { kernelView } from '../support/kernel-view.ts';
+import { arpLab, Life, MIB } from '../support/life.ts';
+import { badChecksums } from '../support/stations.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 

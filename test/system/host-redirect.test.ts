@@ -23,9 +23,9 @@ import { HostRedirect } from '../../src/paths/host/redirect.ts';
 import { openHostTap } from '../../src/paths/host/tap.ts';
 import { openTap } from '../../src/paths/tap/open.ts';
 import { TcRedirect } from '../../src/paths/tap/redirect.ts';
-import { be16, naiveChecksum } from '../fixtures/frames.ts';
-import { buildLab, type Lab, nothingLeft, until } from './harness.ts';
-import { attachments } from './machine-state.ts';
+import { be16, naiveChecksum } from '../support/frames.ts';
+import { buildLab, type Lab, nothingLeft, until } from '../support/harness.ts';
+import { attachments } from '../support/machine-state.ts';
 
 const PUMP = fileURLToPath(new URL('../fixtures/host-pump.mjs', import.meta.url));
 /** Longer than a frame of the lab's MTU, header and all. */

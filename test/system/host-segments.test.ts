@@ -6,8 +6,8 @@ import { expect, it } from 'vitest';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
 import { switchOffloadsOff } from '../../dist/src/lab/offload.js';
-import { buildLab, Scene, until } from './harness.ts';
-import { badChecksums, Station } from './stations.ts';
+import { buildLab, Scene, until } from '../support/harness.ts';
+import { badChecksums, Station } from '../support/stations.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 const MIB = 1 << 20;

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ROOT } from './nobody.ts';
+import { ROOT } from '../support/nobody.ts';
 
 const project = mkdtempSync(join(tmpdir(), 'twinpath-install-'));
 afterAll(() => rmSync(project, { recursive: true }));

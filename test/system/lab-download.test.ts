@@ -4,7 +4,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import { Download } from '../../dist/src/lab/download.js';
 import type { Lab } from '../../dist/src/lab/host.js';
-import { buildLab, monotonicNanos, until } from './harness.ts';
+import { buildLab, monotonicNanos, until } from '../support/harness.ts';
 
 async function download(lab: Lab): Promise<Download> {
   const one = await Download.start(lab, lab.nic);

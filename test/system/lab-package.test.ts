@@ -2,7 +2,7 @@
 import { openPort } from 'twinpath';
 import { Lab, Traffic } from 'twinpath/lab';
 import { expect, it } from 'vitest';
-import { until } from './harness.ts';
+import { until } from '../support/harness.ts';
 
 it('a lab, a port and traffic by their public names lose no packet when the VF goes', async () => {
   await using lab = await Lab.create({ queues: 1 });

@@ -8,8 +8,17 @@ import { Bpf } from '../../src/kernel/bpf.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { Unclaimed, xdpRedirect } from '../../src/kernel/programs.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import { buildLab, ECHO, expectUnharmed, nothingLeft, ownedBy, passed, Scene, until } from './harness.ts';
-import { attachments, descriptors, linkIn, ringMappings } from './machine-state.ts';
+import {
+  buildLab,
+  ECHO,
+  expectUnharmed,
+  nothingLeft,
+  ownedBy,
+  passed,
+  Scene,
+  until,
+} from '../support/harness.ts';
+import { attachments, descriptors, linkIn, ringMappings } from '../support/machine-state.ts';
 
 const BPF_LINK_DETACH = 34;
 

@@ -6,7 +6,7 @@ import { Errno } from '../../src/errors.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { IFF, RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim, type Shim } from '../../src/kernel/shim.ts';
-import { until } from './harness.ts';
+import { until } from '../support/harness.ts';
 
 const HERE = `tp-links-${process.pid}`;
 const shim = loadShim();

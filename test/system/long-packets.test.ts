@@ -7,8 +7,8 @@ import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
 import { Lab } from '../../dist/src/lab/host.js';
 import { LongNic } from '../../dist/src/lab/long-nic.js';
-import { dissect, frameOf, noise, type Segment, segment } from '../fixtures/segments.ts';
-import { buildLab, until } from './harness.ts';
+import { buildLab, until } from '../support/harness.ts';
+import { dissect, frameOf, noise, type Segment, segment } from '../support/segments.ts';
 
 const LONG = 2500;
 

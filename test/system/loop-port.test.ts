@@ -2,7 +2,7 @@
 import { expect, it, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import { openPort } from '../../dist/src/index.js';
-import { until } from './harness.ts';
+import { until } from '../support/harness.ts';
 
 const CIRCULATE = new URL('../../dist/perf/wasm/circulate.wasm', import.meta.url);
 const PACKETS = 300;

@@ -7,8 +7,8 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Failover, type OpenPortOptions, openPort, openPorts, type Port } from '../../dist/src/index.js';
 import { Path } from '../../src/memory/layout.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { NumberedTraffic } from '../fixtures/memory-network.ts';
-import { addsUp, expectNoDrops, owners, until } from './harness.ts';
+import { addsUp, expectNoDrops, owners, until } from '../support/harness.ts';
+import { NumberedTraffic } from '../support/memory-network.ts';
 
 const REFLECT = new URL('../../dist/src/handlers/reflect.js', import.meta.url);
 const REFLECT_WASM = new URL('../../dist/src/handlers/reflect.wasm', import.meta.url);

@@ -9,8 +9,8 @@ import { loadShim, type Shim } from '../../src/kernel/shim.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { AfXdpDevice } from '../../src/paths/af-xdp/device.ts';
-import { buildLab, owners, passed, Scene, until } from './harness.ts';
-import { attachments } from './machine-state.ts';
+import { buildLab, owners, passed, Scene, until } from '../support/harness.ts';
+import { attachments } from '../support/machine-state.ts';
 
 const BPF_LINK_CREATE = 28;
 

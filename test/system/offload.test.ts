@@ -14,7 +14,7 @@ import { Coalescer } from '../../src/offload/coalesce.ts';
 import { finishChecksum } from '../../src/offload/finish.ts';
 import { Segmenter } from '../../src/offload/segment.ts';
 import { readHeader, VIRTIO_HEADER_BYTES } from '../../src/offload/virtio.ts';
-import { be16, OUR_IP, PEER_IP } from '../fixtures/frames.ts';
+import { be16, OUR_IP, PEER_IP } from '../support/frames.ts';
 import {
   ACK,
   dissect,
@@ -27,7 +27,7 @@ import {
   type Segment,
   SYN,
   segment,
-} from '../fixtures/segments.ts';
+} from '../support/segments.ts';
 
 const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;

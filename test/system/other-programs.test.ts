@@ -4,9 +4,9 @@ import { check } from '../../dist/src/errors.js';
 import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
-import { buildLab, type Lab, ownedBy, owners, passed, Scene, until } from './harness.ts';
-import { linkIn } from './machine-state.ts';
-import { Station } from './stations.ts';
+import { buildLab, type Lab, ownedBy, owners, passed, Scene, until } from '../support/harness.ts';
+import { linkIn } from '../support/machine-state.ts';
+import { Station } from '../support/stations.ts';
 
 const LINK_DETACH = 34;
 const COUNT = new URL('../../dist/src/handlers/drop.js', import.meta.url);

@@ -11,9 +11,9 @@ import { MARK } from '../../src/kernel/programs.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import type { RedirectKind } from '../../src/paths/hook.ts';
-import { frameOf, segment } from '../fixtures/segments.ts';
-import { buildLab, type Lab, Scene, until } from './harness.ts';
-import { Station } from './stations.ts';
+import { buildLab, type Lab, Scene, until } from '../support/harness.ts';
+import { frameOf, segment } from '../support/segments.ts';
+import { Station } from '../support/stations.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 /** include/uapi/linux/{socket,if_packet,if_ether}.h, asm-generic/socket.h */

@@ -7,8 +7,8 @@ import { stream } from '../../perf/rigs/iperf.ts';
 import { lockMachine } from '../../perf/runner/results.ts';
 import { ROWS } from '../../perf/runner/rows.ts';
 import type { Line } from '../../perf/runner/verdict.ts';
-import { ROOT } from './nobody.ts';
-import { type Outcome, Run, type RunOptions, temporary } from './process.ts';
+import { ROOT } from '../support/nobody.ts';
+import { type Outcome, Run, type RunOptions, temporary } from '../support/process.ts';
 
 const program = (name: string): string =>
   fileURLToPath(new URL(`../../dist/perf/${name}.js`, import.meta.url));

@@ -9,8 +9,8 @@ import { check } from '../../dist/src/errors.js';
 import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { tcCapture, tcCaptureWhilePresent, Unclaimed, xdpRedirect } from '../../dist/src/kernel/programs.js';
 import { addressOf, loadShim } from '../../dist/src/kernel/shim.js';
-import { addsUp, buildLab, type Lab, ownedBy, Scene, until } from './harness.ts';
-import { Station } from './stations.ts';
+import { addsUp, buildLab, type Lab, ownedBy, Scene, until } from '../support/harness.ts';
+import { Station } from '../support/stations.ts';
 
 const DROP = new URL('../../dist/src/handlers/drop.js', import.meta.url);
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);

@@ -1,7 +1,7 @@
 /** The other ways to drive the tap and to redirect it to the NetVSC fail over like the first. */
 import { describe, expect, it } from 'vitest';
-import { expectNoDrops, expectUnharmed, passed, REDIRECT, Scene, TAP_MODE } from './harness.ts';
-import { attachments } from './machine-state.ts';
+import { expectNoDrops, expectUnharmed, passed, REDIRECT, Scene, TAP_MODE } from '../support/harness.ts';
+import { attachments } from '../support/machine-state.ts';
 
 describe.each([
   { options: { tap: 'read/write' }, mode: 'read/write', redirect: REDIRECT },

@@ -9,7 +9,7 @@ import {
   Scene,
   type TrafficReport,
   until,
-} from './harness.ts';
+} from '../support/harness.ts';
 
 const WITNESS = new URL('../fixtures/handlers/witness.mjs', import.meta.url);
 const FLOWS = 256;

@@ -4,8 +4,8 @@ import { expect, it } from 'vitest';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { isRunning } from '../../dist/src/kernel/running.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
-import { buildLab } from './harness.ts';
-import { linkIn } from './machine-state.ts';
+import { buildLab } from '../support/harness.ts';
+import { linkIn } from '../support/machine-state.ts';
 
 it('a device runs while it is up, does not once it is down, and of one that is gone the kernel says nothing', async () => {
   const lab = await buildLab();

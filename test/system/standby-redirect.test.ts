@@ -8,9 +8,9 @@ import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { openTap } from '../../src/paths/tap/open.ts';
 import { TcRedirect } from '../../src/paths/tap/redirect.ts';
-import { buildLab, type Lab, nothingLeft, until } from './harness.ts';
-import { attachments } from './machine-state.ts';
-import { frame, rawSocket } from './raw.ts';
+import { buildLab, type Lab, nothingLeft, until } from '../support/harness.ts';
+import { attachments } from '../support/machine-state.ts';
+import { frame, rawSocket } from '../support/raw.ts';
 
 const OUTSIDE = '02:15:5d:77:00:01';
 /** An EtherType that nobody in the lab speaks (IEEE 802, local experimental). */

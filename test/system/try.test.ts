@@ -3,8 +3,8 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { isExecutable } from '../../src/cli/try-hints.ts';
-import { until } from './harness.ts';
-import { Run as Program, type Run, start, temporary, twinpath } from './process.ts';
+import { until } from '../support/harness.ts';
+import { Run as Program, type Run, start, temporary, twinpath } from '../support/process.ts';
 
 /** Sends a datagram to UDP port 7 of the guest and prints the answer. */
 const ASK = `"${process.execPath}" -e "

@@ -1,7 +1,7 @@
 /** Verdicts over the kernel's own devices. */
 import { expect, it } from 'vitest';
 import type { Port } from '../../dist/src/index.js';
-import { buildLab, type Nic, ownedBy, passed, Scene } from './harness.ts';
+import { buildLab, type Nic, ownedBy, passed, Scene } from '../support/harness.ts';
 
 const FATEFUL = new URL('../fixtures/handlers/fateful-echo.mjs', import.meta.url);
 const FIRST_PORT = 20_000;

@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import type { Port } from '../../dist/src/index.js';
-import { Deed, VerdictNetwork } from '../fixtures/verdict-network.ts';
-import { owners, until } from './harness.ts';
-import { ledgers, openVerdictPorts as open, settled, whole } from './verdict-ports.ts';
+import { owners, until } from '../support/harness.ts';
+import { Deed, VerdictNetwork } from '../support/verdict-network.ts';
+import { ledgers, openVerdictPorts as open, settled, whole } from '../support/verdict-ports.ts';
 
 const [DROP, TX, FORWARD, PASS, DELIVER, UNKNOWN] = [0, 1, 2, 3, 4, 77];
 

@@ -15,8 +15,8 @@ import { offloadWord, Segmentation } from '../../src/memory/offload.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { AfXdpDevice } from '../../src/paths/af-xdp/device.ts';
 import { attach } from '../../src/paths/attach.ts';
-import { frameOf, noise, segment } from '../fixtures/segments.ts';
-import { buildLab, type Lab, until } from './harness.ts';
+import { buildLab, type Lab, until } from '../support/harness.ts';
+import { frameOf, noise, segment } from '../support/segments.ts';
 
 const AF_PACKET = 17;
 const SOCK_RAW_NONBLOCK = 3 | 0o4000 | 0o2000000;

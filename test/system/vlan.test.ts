@@ -4,9 +4,9 @@ import type { DeliveredPacket } from '../../dist/src/delivery.js';
 import { EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import { buildLab, type Lab, ownedBy, Scene, until } from './harness.ts';
-import { linkIn } from './machine-state.ts';
-import { frame, rawSocket } from './raw.ts';
+import { buildLab, type Lab, ownedBy, Scene, until } from '../support/harness.ts';
+import { linkIn } from '../support/machine-state.ts';
+import { frame, rawSocket } from '../support/raw.ts';
 
 const BY_FIRST_BYTE = new URL('../fixtures/handlers/by-first-byte.mjs', import.meta.url);
 const OUTSIDE_MAC = '02:15:5d:77:00:01';

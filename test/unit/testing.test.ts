@@ -5,7 +5,7 @@ import { DELIVER, DROP, FORWARD, type Handler, PASS, Path, TX } from '../../src/
 import * as echo from '../../src/handlers/echo.ts';
 import * as reflect from '../../src/handlers/reflect.ts';
 import { HandlerTest, type HandlerTestOptions } from '../../src/testing.ts';
-import { BROADCAST, ethernet, icmpEcho, ipv4, OUR_IP, OUR_MAC, PEER_MAC } from '../fixtures/frames.ts';
+import { BROADCAST, ethernet, icmpEcho, ipv4, OUR_IP, OUR_MAC, PEER_MAC } from '../support/frames.ts';
 
 const kit = (handler: Handler, settings?: HandlerTestOptions) =>
   HandlerTest.of({ default: handler }, settings);

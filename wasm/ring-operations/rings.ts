@@ -4,8 +4,8 @@
  *
  * JavaScript pays for every access to a shared array (kind, bounds, where it lies); here it is one instruction. Pure
  * functions over addresses: no state, no stack, nothing in the first page, which is the handlers'. Cursors are
- * published by whoever calls. src/memory/ring-operations.ts says what each one is for; test/fixtures/ring-operations-twin.ts is the
- * same in TypeScript, and test/unit/ring-operations.test.ts compares the two.
+ * published by whoever calls. src/memory/ring-operations.ts says what each one is for; test/models/ring-operations-twin.ts is the
+ * same in TypeScript, and test/unit/memory/ring-operations.test.ts compares the two.
  */
 
 /** Where a burst's arrays lie: BurstArray in src/memory/layout.ts. */

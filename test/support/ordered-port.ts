@@ -1,0 +1,96 @@
+/** A port in a process of its own, in which a system call fails or a thread ends: fixtures/ordered-port.mjs. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { createInterface, type Interface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
+import { endWithTest } from './children.ts';
+import { ECHO, type Lab } from './harness.ts';
+import { temporary } from './process.ts';
+
+const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+
+/** What Node is given so that a program's calls can fail; FAULTY_SHIM and FAULT say which. */
+export const PRELOAD = ['--import', at('../fixtures/shim-faults.mjs')];
+
+/** The shim, built for tests. */
+export function faultyShim(): string {
+  const shim = `${temporary()}/shim-faults.so`;
+  const make = spawnSync('make', ['-s', '-C', at('../../native'), 'FAULTS=1', `OUT=${shim}`]);
+  expect(String(make.stderr)).toBe('');
+  return shim;
+}
+
+/** What goes wrong: see fixtures/shim-faults.mjs. */
+export interface Fault {
+  readonly thread: 'twinpath-coord' | 'twinpath-super' | 'twinpath-q0';
+  /** Which call of that thread, from 1; 0 none, they are counted. */
+  readonly call: number;
+  readonly errno?: number;
+  readonly dies?: boolean;
+  readonly thereafter?: number;
+}
+
+export interface Failure {
+  readonly name: string;
+  readonly code: string;
+  readonly message: string;
+}
+
+interface Answers {
+  open: { opened: boolean; error?: Failure };
+  look: { owners: string[]; errors: Failure[]; closed: boolean };
+  close: { dropped: Record<string, number>; frames: { total: number; accounted: number }[] };
+  left: { calls: number; descriptors: string[]; mappings: string[] };
+}
+
+/** An answer that has not come by then does not come: a hang. */
+const ANSWER_MILLIS = 40_000;
+
+export class OrderedPort {
+  readonly #child: ChildProcess;
+  readonly #lines: Interface;
+  #stderr = '';
+
+  private constructor(shim: string) {
+    this.#child = spawn(process.execPath, [...PRELOAD, at('../fixtures/ordered-port.mjs')], {
+      env: { ...process.env, FAULTY_SHIM: shim },
+    });
+    this.#child.stderr!.on('data', (data) => {
+      this.#stderr += data;
+    });
+    this.#lines = createInterface({ input: this.#child.stdout! });
+    endWithTest(this.#child);
+  }
+
+  static start(): OrderedPort {
+    return new OrderedPort(faultyShim());
+  }
+
+  get alive(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** @throws if the process ends, or does not answer */
+  async ask<T extends keyof Answers>(verb: T, order: object = {}): Promise<Answers[T]> {
+    const answer = new Promise<string>((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error(`'${verb}' hangs. ${this.#stderr}`)), ANSWER_MILLIS);
+      const ended = (code: number | null, signal: string | null): void =>
+        reject(new Error(`the process ended at '${verb}': ${code ?? signal}. ${this.#stderr}`));
+      this.#child.once('exit', ended);
+      this.#lines.once('line', (line) => {
+        clearTimeout(late);
+        this.#child.off('exit', ended);
+        resolve(line);
+      });
+    });
+    this.#child.stdin!.write(`${JSON.stringify({ do: verb, ...order })}\n`);
+    return JSON.parse(await answer) as Answers[T];
+  }
+
+  open(lab: Lab, fault: Fault, options: object = {}): Promise<Answers['open']> {
+    const { netvsc, guestAddress } = lab.nic;
+    const all = { netns: lab.guest, netvsc, force: true, queues: lab.queues, ...options };
+    const handler = { handler: ECHO.href, handlerOptions: { address: guestAddress } };
+    return this.ask('open', { fault, options: { ...handler, ...all } });
+  }
+}

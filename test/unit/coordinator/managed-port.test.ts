@@ -1,0 +1,384 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { ManagedPort } from '../../../src/coordinator/managed-port.ts';
+import type { Endpoint, PortNetwork } from '../../../src/coordinator/network.ts';
+import type { Ownership } from '../../../src/coordinator/ownership.ts';
+import { TwinpathError } from '../../../src/errors.ts';
+import { NOTHING_DROPPED } from '../../../src/memory/counters.ts';
+import { Doubt, PATH_NAMES, Path, type PathId } from '../../../src/memory/layout.ts';
+import { Memory } from '../../../src/memory/shared.ts';
+import type { PathDevice } from '../../../src/paths/device.ts';
+
+// The pauses between two tries pass as the test says, and not by the machine's clock.
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }));
+afterEach(() => void vi.useRealTimers());
+
+const memory = Memory.create({
+  ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
+});
+
+test('a path that cannot be opened is tried again although the other one asks for a try of its own', async () => {
+  const tries: Record<PathId, number> = { 0: 0, 1: 0, 2: 0, 3: 0 };
+  const device = (path: PathId): PathDevice => ({
+    description: { driver: 'memory', device: `path${path}`, mode: '', redirect: '' },
+    holdings: {},
+    changed() {},
+    open() {
+      tries[path]++;
+      throw new TwinpathError('ERR_DEVICE_BUSY', { device: `path${path}` });
+    },
+    arm() {},
+    disarm() {},
+    close() {},
+    dropped: () => NOTHING_DROPPED,
+  });
+  const network: PortNetwork = {
+    device: 'eth0',
+    observe: () => [],
+    mac: '',
+    endpoint: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
+    look: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
+    holdings: {},
+    make: (path) => device(path),
+    adopt: (path) => device(path),
+  };
+  const ownership = {
+    owner: Path.NONE,
+    isAttached: () => false,
+    reclaim: async () => {},
+    settled: async () => {},
+    check() {},
+  } as unknown as Ownership;
+  const port = new ManagedPort(memory, 0, network, ownership, {
+    ...{ link() {}, error() {}, changed() {} },
+    guard: (_, work) => void work(),
+  });
+  await expect(port.start()).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
+  expect(tries).toMatchObject({ [Path.SYNTHETIC]: 1, [Path.VF]: 1 });
+  for (let wanted = 2; wanted <= 10; wanted++) {
+    for (let step = 0; step < 100 && Math.min(tries[Path.SYNTHETIC], tries[Path.VF]) < wanted; step++) {
+      await vi.advanceTimersByTimeAsync(50);
+    }
+    expect(tries[Path.SYNTHETIC]).toBeGreaterThanOrEqual(wanted);
+    expect(tries[Path.VF]).toBeGreaterThanOrEqual(wanted);
+  }
+  await port.close();
+});
+
+/** A port whose VF is a card: what is done to it is noted, and its link is as the test says. */
+class Card {
+  readonly done: string[] = [];
+  readonly errors: string[] = [];
+  readonly news: string[] = [];
+  vf: Endpoint | undefined = { key: 7, name: 'vf0', up: true, carrier: true };
+  /** What messages have told of it by now. */
+  told: Endpoint | undefined;
+  outlastsLink = true;
+  /** Whether the kernel has it running, as it says without waiting. */
+  running: boolean | undefined;
+  opening = (): void => {};
+  arming = (_path: PathId): void => {};
+  openingQueues = (): void => {};
+  looking = (): void => {};
+  stopped = (): unknown => undefined;
+  attached = 0;
+  owner: PathId = Path.NONE;
+  readonly port: ManagedPort;
+
+  constructor() {
+    const device = (path: PathId): PathDevice => {
+      const note = (what: string) => (): void => {
+        if (path === Path.VF) this.done.push(what);
+      };
+      return {
+        description: { driver: 'memory', device: `path${path}`, mode: '', redirect: '' },
+        ...{ holdings: {}, outlastsLink: this.outlastsLink, changed() {}, dropped: () => NOTHING_DROPPED },
+        open: () => {
+          note('open')();
+          if (path === Path.VF) this.opening();
+        },
+        arm: () => {
+          note('arm')();
+          this.arming(path);
+        },
+        ...{ disarm() {}, close: note('close') },
+        stopped: () => void this.stopped(),
+        closeQueues: note('close queues'),
+        openQueues: () => {
+          note('open queues')();
+          this.openingQueues();
+        },
+      };
+    };
+    const synthetic = { key: 1, name: 'eth0', up: true, carrier: true };
+    const seen = (path: PathId, vf: Endpoint | undefined): Endpoint | undefined =>
+      path === Path.VF ? vf : path === Path.SYNTHETIC ? synthetic : undefined;
+    const network: PortNetwork = {
+      ...{ device: 'eth0', mac: '', holdings: {}, observe: () => [], make: device, adopt: device },
+      endpoint: (path) => seen(path, this.told),
+      look: (path) => {
+        this.looking();
+        return seen(path, this.vf);
+      },
+      runs: () => this.running,
+    };
+    const order = async (path: PathId, reason?: string): Promise<void> => {
+      if (reason !== undefined) this.done.push(`to ${PATH_NAMES[path]}: ${reason}`);
+      if (reason !== undefined) this.owner = path;
+    };
+    const isAttached = (path: PathId): boolean => (this.attached & (1 << path)) !== 0;
+    const ownership = {
+      ...{ isAttached, check() {}, reclaim: async () => {}, settled: async () => {} },
+      attach: async (path: PathId) => {
+        this.attached |= 1 << path;
+      },
+      setOwner: order,
+      detach: (gone: PathId, next: PathId, reason: string) => {
+        this.attached &= ~(1 << gone);
+        return order(next, next === this.owner ? undefined : reason);
+      },
+    };
+    Object.defineProperty(ownership, 'owner', { get: () => this.owner });
+    this.port = new ManagedPort(memory, 0, network, ownership as unknown as Ownership, {
+      link: ({ path, state }) => path === 'vf' && this.news.push(state),
+      error: ({ code }) => this.errors.push(code),
+      changed() {},
+      guard: (_, work) => void work(),
+    });
+  }
+
+  /** The link changes, and the kernel says so. */
+  async tell(link: Partial<Endpoint> | undefined, gone?: number): Promise<void> {
+    this.vf = link === undefined ? undefined : { key: 7, name: 'vf0', up: true, carrier: true, ...link };
+    this.told = this.vf;
+    await this.port.changed(new Set(gone === undefined ? [] : [gone]));
+  }
+}
+
+const SERVES = ['arm', 'to vf: path ready'];
+
+test('a card that loses its carrier for being opened is opened once, and serves when its carrier is back', async () => {
+  const card = new Card();
+  await card.port.start();
+  card.opening = () => {
+    card.vf = { ...card.vf!, carrier: false };
+  };
+  await card.tell({});
+  expect(card.done).toEqual(['to synthetic: start', 'open']);
+  await card.tell({ carrier: false });
+  await card.tell({ carrier: false });
+  expect(card.done).toEqual(['to synthetic: start', 'open']);
+  await card.tell({});
+  expect(card.done).toEqual(['to synthetic: start', 'open', ...SERVES]);
+  expect([card.news, card.errors]).toEqual([['up'], []]);
+  await card.port.close();
+});
+
+test('a card whose lost carrier is told only when it serves is left, and served again, but not opened again', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  for (let blink = 0; blink < 5; blink++) {
+    card.done.length = 0;
+    await card.tell({ carrier: false });
+    expect(card.done).toEqual(['to synthetic: carrier lost', 'close queues', 'open queues']);
+    await card.tell({ up: false, carrier: false });
+    await card.tell({});
+    expect(card.done.slice(3)).toEqual(SERVES);
+  }
+  await card.tell(undefined, 7);
+  expect(card.done.slice(5)).toEqual(['to synthetic: link gone', 'close']);
+  expect(card.errors).toEqual([]);
+  await card.port.close();
+});
+
+test('a card whose queues the kernel has not let go of yet is asked again, and not opened anew for that', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  let busy = 3;
+  card.openingQueues = () => {
+    if (busy-- > 0) throw new TwinpathError('ERR_DEVICE_BUSY', { device: 'vf0' });
+  };
+  await card.tell({ carrier: false });
+  await card.tell({});
+  expect(card.done.filter((what) => what === 'open')).toHaveLength(1);
+  expect(card.done.slice(-3)).toEqual(['open queues', ...SERVES]);
+  expect(card.errors).toEqual([]);
+  await card.port.close();
+});
+
+test('a card whose carrier was away for a moment that no message tells of serves all the same', async () => {
+  const card = new Card();
+  await card.port.start();
+  card.opening = () => {
+    card.vf = { ...card.vf!, carrier: false };
+  };
+  await card.tell({});
+  card.vf = { ...card.vf!, carrier: true };
+  expect(card.news).toEqual([]);
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(card.done.slice(2)).toEqual(SERVES);
+  await card.port.close();
+});
+
+test('a card that is still down is made ready, so that nothing is reset when its host delivers by it', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({ up: false, carrier: false });
+  await card.tell({ carrier: false });
+  expect(card.done).toEqual(['to synthetic: start', 'open']);
+  expect(card.attached & (1 << Path.VF), 'the workers have filled its rings').not.toBe(0);
+  await card.tell({});
+  expect(card.done.slice(2)).toEqual(SERVES);
+  await card.port.close();
+});
+
+test('a card is said to have stopped when it is gone or does not run, before anybody is ordered off it, and not else', async () => {
+  const card = new Card();
+  await card.port.start();
+  const said = async (link: Partial<Endpoint> | undefined, gone?: number): Promise<string[]> => {
+    await card.tell({});
+    card.stopped = () => card.done.push('stopped');
+    card.done.length = 0;
+    await card.tell(link, gone);
+    return card.done.slice(0, 2);
+  };
+  card.running = true; // up again, which its next message says
+  expect(await said({ up: false, carrier: false })).toEqual(['to synthetic: link down', 'close queues']);
+  card.running = false;
+  expect(await said({ up: false, carrier: false })).toEqual(['stopped', 'to synthetic: link down']);
+  expect(await said({ carrier: false })).toEqual(['to synthetic: carrier lost', 'close queues']);
+  expect(await said(undefined, 7)).toEqual(['stopped', 'to synthetic: link gone']);
+  await card.port.close();
+});
+
+test('a card that cannot be opened while it is down is opened when it is up, and nobody hears of the first try', async () => {
+  const card = new Card();
+  await card.port.start();
+  card.opening = () => {
+    if (!card.vf!.up) throw new TwinpathError('ERR_KERNEL', { syscall: 'bind(AF_XDP)', errno: 100 });
+  };
+  for (let time = 0; time < 3; time++) await card.tell({ up: false, carrier: false });
+  expect(card.done).toEqual(['to synthetic: start', 'open', 'close']);
+  await card.tell({});
+  expect(card.done.slice(3)).toEqual(['open', ...SERVES]);
+  expect(card.errors).toEqual([]);
+  await card.port.close();
+});
+
+test('a card whose driver reads the rings is closed with its link, and made ready again', async () => {
+  const card = new Card();
+  card.outlastsLink = false;
+  await card.port.start();
+  await card.tell({});
+  await card.tell({ up: false, carrier: false });
+  await card.tell({});
+  const opened = ['open', ...SERVES];
+  expect(card.done.slice(1)).toEqual([...opened, 'to synthetic: link down', 'close', ...opened]);
+  await card.port.close();
+});
+
+test('a card that cannot be looked at when its link goes is closed, told of, and opened again', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  card.done.length = 0;
+  card.looking = () => {
+    throw new TwinpathError('ERR_KERNEL', { syscall: 'RTM_GETLINK', errno: 105 });
+  };
+  await card.tell({ carrier: false });
+  expect(card.done.slice(0, 2)).toEqual(['to synthetic: carrier lost', 'close']);
+  expect(card.errors).toEqual(['ERR_KERNEL']);
+  card.looking = () => {};
+  await card.tell({});
+  expect(card.done.slice(-2)).toEqual(SERVES);
+  await card.port.close();
+});
+
+test('a card that waits for a link that nobody gives it is not looked at again and again', async () => {
+  const card = new Card();
+  await card.port.start();
+  let looks = 0;
+  card.looking = () => looks++;
+  await card.tell({ up: false, carrier: false });
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect([looks, card.done.filter((what) => what === 'open').length]).toEqual([0, 1]);
+  await card.port.close();
+});
+
+test('a card that goes, or is replaced, while its link is away is closed', async () => {
+  for (const next of [undefined, { key: 8, carrier: false }]) {
+    const card = new Card();
+    await card.port.start();
+    await card.tell({});
+    await card.tell({ carrier: false });
+    card.done.length = 0;
+    await card.tell(next, next === undefined ? 7 : undefined);
+    expect(card.done.slice(0, 1)).toEqual(['close']);
+    await card.port.close();
+    expect(card.done.filter((what) => what === 'open')).toHaveLength(next === undefined ? 0 : 1);
+    const closed = card.done.filter((what) => what === 'close');
+    expect(closed).toHaveLength(next === undefined ? 1 : 2);
+  }
+});
+
+test('a card that drops what it is given is looked at, before the kernel tells that its carrier is lost', async () => {
+  const { words } = memory;
+  const doubt = memory.slot({ port: 0, queue: 0, path: Path.VF }).at('doubt');
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  card.done.length = 0;
+  words[doubt] = Doubt.ASKED;
+  card.port.hearWorkers();
+  await card.port.changed();
+  expect([words[doubt], card.done]).toEqual([Doubt.LINKED, []]);
+  words[doubt] = Doubt.ASKED;
+  card.vf = { ...card.vf!, carrier: false };
+  card.port.hearWorkers();
+  await card.port.resettled(undefined);
+  expect(card.done.slice(0, 1)).toEqual(['to synthetic: carrier lost']);
+  words[doubt] = Doubt.NONE;
+  await card.port.close();
+});
+
+test('a card whose driver says that it is down is left if it does not run, and is not waited for', async () => {
+  const { words } = memory;
+  const doubt = memory.slot({ port: 0, queue: 0, path: Path.VF }).at('doubt');
+  const card = new Card();
+  card.outlastsLink = false;
+  await card.port.start();
+  await card.tell({});
+  card.done.length = 0;
+  card.looking = () => expect.fail('it was looked at, which may wait for RTNL');
+  for (const [running, answer] of [
+    [true, Doubt.LINKED],
+    [false, Doubt.ASKED],
+  ] as const) {
+    card.running = running;
+    words[doubt] = Doubt.ASKED;
+    card.port.hearWorkers();
+    expect(words[doubt]).toBe(answer);
+  }
+  words[doubt] = Doubt.NONE; // the next worker's queue is new
+  card.looking = () => {};
+  await card.tell({ up: false, carrier: false });
+  expect(card.done).toEqual(['to synthetic: kick failed', 'close']);
+  await card.port.close();
+});
+
+test('a port that starts beside its VF has a path to send by before it receives, and while the VF is opened', async () => {
+  const card = new Card();
+  card.told = card.vf;
+  const seen: string[] = [];
+  card.arming = (path) => void seen.push(`${PATH_NAMES[path]} armed: ${PATH_NAMES[card.owner]} sends`);
+  card.opening = () => void seen.push(`vf opened: ${PATH_NAMES[card.owner]} sends`);
+  await card.port.start();
+  expect(seen).toEqual([
+    'synthetic armed: synthetic sends',
+    'vf opened: synthetic sends',
+    'vf armed: synthetic sends',
+  ]);
+  expect(card.owner).toBe(Path.VF);
+  await card.port.close();
+});

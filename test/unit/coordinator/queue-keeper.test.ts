@@ -1,0 +1,154 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { type Life, QueueKeeper } from '../../../src/coordinator/queue-keeper.ts';
+import { hasLease, takeLease } from '../../../src/datapath/lease.ts';
+import { TwinpathError } from '../../../src/errors.ts';
+import { Memory } from '../../../src/memory/shared.ts';
+import { type OpenPortOptions, single, validate } from '../../../src/options.ts';
+
+const QUEUE = 0;
+
+/** The pauses that were asked for: each is over at once. */
+const pauses: number[] = [];
+
+/** What becomes of the workers with the handler, one after the other, as the test wants it. */
+type Fate = Error | 'serves';
+
+class Scene {
+  readonly memory = Memory.create({
+    ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
+  });
+  readonly told: string[] = [];
+  readonly closing = new AbortController();
+  /** Numbers of the fallback workers that were started, and of those that serve. */
+  readonly fallbacks: number[] = [];
+  readonly keeper: QueueKeeper;
+  readonly #fates: Fate[];
+  #workers = 0;
+  #served: () => void = () => {};
+  /** Resolves when a worker serves that is meant to stay. */
+  readonly served = new Promise<void>((resolve) => {
+    this.#served = resolve;
+  });
+
+  /** Each worker that dies has served, but for the one whose death is a TwinpathError: it did not load. */
+  constructor(fates: readonly Fate[]) {
+    this.#fates = [...fates];
+    const options: OpenPortOptions = { handler: '/tmp/handler.js', queues: 1 };
+    const site = {
+      memory: this.memory,
+      settings: validate(single(options)),
+      events: {
+        worker: ({ state }: { state: string }) => void this.told.push(state),
+        error: ({ code }: { code: string }) => void this.told.push(code),
+        gaveUp: () => void this.told.push('gave up'),
+        restored: () => void this.told.push('restored'),
+        left: () => void this.told.push('left'),
+      },
+      launch: (fallback: boolean) => this.#launch(fallback),
+      pause: async (millis: number) => void pauses.push(millis),
+    };
+    this.keeper = new QueueKeeper(site, QUEUE, this.closing.signal);
+  }
+
+  #launch(fallback: boolean): Life {
+    const worker = ++this.#workers;
+    const abort = new AbortController();
+    const end = (reason: Error): void => abort.abort(reason);
+    const life = { queue: QUEUE, worker, fallback, end, polls: false };
+    if (fallback) {
+      this.fallbacks.push(worker);
+      return { ...life, loaded: Promise.resolve(true), ended: this.#leaves(worker, abort.signal) };
+    }
+    const fate = this.#fates.shift() ?? 'serves';
+    if (fate instanceof TwinpathError) {
+      return { ...life, loaded: Promise.resolve(false), ended: Promise.resolve(fate) };
+    }
+    const whole: Life = {
+      ...life,
+      loaded: Promise.resolve(true),
+      ended: this.#granted(worker).then(() => {
+        whole.polls = true;
+        if (fate !== 'serves') return fate;
+        this.#served();
+        return new Promise<undefined>((resolve) => {
+          this.closing.signal.addEventListener('abort', () => resolve(undefined));
+        });
+      }),
+    };
+    return whole;
+  }
+
+  /** A fallback worker serves until the lease is taken from it; it may be aborted before it has begun. */
+  async #leaves(worker: number, aborted: AbortSignal): Promise<Error> {
+    await this.#granted(worker, aborted);
+    while (hasLease(this.memory, QUEUE, worker)) await new Promise(setImmediate);
+    return new Error('worker exited');
+  }
+
+  async #granted(worker: number, aborted?: AbortSignal): Promise<void> {
+    const at = this.memory.workers[QUEUE]!.at('lease');
+    while (Atomics.load(this.memory.words, at) !== worker) {
+      if (aborted?.aborted) return;
+      await new Promise(setImmediate);
+    }
+    takeLease(this.memory, QUEUE, worker);
+  }
+
+  async run(): Promise<void> {
+    const running = this.keeper.run(() => {});
+    await Promise.race([this.served, running]);
+    this.closing.abort();
+    await running;
+  }
+}
+
+beforeEach(() => {
+  pauses.length = 0;
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'hrtime'] }); // no time passes
+});
+afterEach(() => void vi.useRealTimers());
+
+const deaths = (count: number): Error[] => Array.from({ length: count }, () => new Error('exit'));
+
+it('a worker that dies once or twice is replaced at once, and nothing is given up', async () => {
+  const scene = new Scene(deaths(2));
+  await scene.run();
+  expect(pauses).toEqual([]);
+  expect(scene.told).toEqual(['died', 'died']);
+});
+
+it('workers that die in a row are replaced after longer pauses, in the long ones of which the queue is given up', async () => {
+  const scene = new Scene(deaths(11));
+  await scene.run();
+  expect(pauses).toEqual([50, 100, 250, 500, 1000, 2000, 5000, 5000, 5000]);
+  expect(scene.fallbacks).toHaveLength(5);
+  expect(scene.told.filter((one) => one === 'died')).toHaveLength(11);
+  expect(scene.told.filter((one) => one === 'ERR_WORKER')).toHaveLength(1);
+  const turns = scene.told.filter((one) => one === 'gave up' || one === 'restored');
+  expect(turns).toEqual(Array(5).fill(['gave up', 'restored']).flat());
+});
+
+it('workers that cannot start for a limit of the system are told of as that', async () => {
+  const noThread = Object.assign(new Error('Worker initialization failure: EMFILE'), {
+    code: 'ERR_WORKER_INIT_FAILED',
+  });
+  const scene = new Scene(Array(7).fill(noThread));
+  await scene.run();
+  expect(scene.told.filter((one) => one.startsWith('ERR_'))).toEqual(['ERR_START']);
+});
+
+it('a handler that does not load again has its queue given up until it does, and is told of once', async () => {
+  const refused = new TwinpathError('ERR_HANDLER', { device: 'handler', detail: 'not again' });
+  const scene = new Scene([...deaths(1), refused, refused, refused]);
+  await scene.run();
+  expect(scene.told).toEqual(['died', 'ERR_HANDLER', 'gave up', 'restored']);
+  expect(scene.fallbacks).toHaveLength(1);
+  expect(pauses).toEqual([1000, 2000, 5000]);
+});
+
+it('a queue that never had a worker is not kept: what kept the first from serving is thrown', async () => {
+  const refused = new TwinpathError('ERR_HANDLER', { device: 'handler', detail: 'not at all' });
+  const scene = new Scene([refused]);
+  await expect(scene.keeper.run(() => {})).rejects.toBe(refused);
+  expect([...scene.told, ...scene.fallbacks]).toEqual([]);
+});

@@ -1,0 +1,17 @@
+import { expect, it } from 'vitest';
+import { kernelIsAtLeast } from '../../../src/kernel/release.ts';
+
+it.each([
+  ['6.17.0', true],
+  ['6.18.44-fc-v595', true],
+  ['7.3.0-rc1', true],
+  ['10.0', true],
+  ['6.16.9', false],
+  ['6.9.0', false],
+  ['6.1.0-41-amd64', false],
+  ['5.15.0-1089-azure', false],
+  ['', false],
+  ['next', false],
+])('%o is a kernel from 6.17 on: %o', (name, whether) => {
+  expect(kernelIsAtLeast(6, 17, name)).toBe(whether);
+});
