@@ -4,13 +4,15 @@ import { defineConfig } from 'vitest/config';
 /** One lab at a time: the tests count packets, and two labs would share the cores. */
 const labs = {
   ...{ fileParallelism: false, testTimeout: 60_000, hookTimeout: 30_000 },
-  globalSetup: 'test/support/everybody.ts',
+  globalSetup: 'test/support/global-setup.ts',
+  setupFiles: 'test/support/requirements.ts',
 };
 
 // `isolate: false`: a process for each file takes a quarter of the time.
 export default defineConfig({
   test: {
     pool: 'forks',
+    tags: [{ name: 'unprivileged', description: 'needs neither root nor iproute2' }],
     projects: [
       {
         extends: true,

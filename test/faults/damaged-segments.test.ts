@@ -215,7 +215,7 @@ async function expectExact(peer: Peer, namespace: string, port: number): Promise
   shim.close(fd);
 }
 
-it.skipIf(process.getuid?.() !== 0).each([
+it.each([
   { owner: 'the machine itself', behind: false, path: 'synthetic' },
   { owner: 'the machine itself', behind: false, path: 'vf' },
   { owner: 'a host that the machine forwards to', behind: true, path: 'synthetic' },

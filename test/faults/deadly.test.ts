@@ -40,7 +40,7 @@ async function whole(port: Port): Promise<void> {
   await addsUp(port);
 }
 
-describe('a packet that kills its worker, on the memory network', () => {
+describe('a packet that kills its worker, on the memory network', { tags: 'unprivileged' }, () => {
   it.each([
     { way: 'exit', path: 1 },
     { way: 'exit', path: 2 },

@@ -1,6 +1,8 @@
 /**
  * A worker's thread that loads while its port closes: Node and koffi abort the process where one is ended there, and a
  * file that it was just opening stays open.
+ *
+ * @module-tag unprivileged
  */
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';

@@ -1,4 +1,8 @@
-/** Worker threads that end between any two statements take no frame and no packet along. */
+/**
+ * Worker threads that end between any two statements take no frame and no packet along.
+ *
+ * @module-tag unprivileged
+ */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { expect, it, onTestFinished } from 'vitest';

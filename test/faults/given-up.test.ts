@@ -128,7 +128,7 @@ function table(port: Port): number[] {
   return [...new Set(bytes.slice(at, at + 128))].sort();
 }
 
-describe('a queue whose worker died and is not replaced', () => {
+describe('a queue whose worker died and is not replaced', { tags: 'unprivileged' }, () => {
   it.each([
     { how: 'create() throws', create: CREATE.throws, code: 'ERR_HANDLER' },
     { how: 'create() is an endless loop', create: CREATE.spins, code: 'ERR_HANDLER' },
@@ -245,7 +245,7 @@ describe('a queue whose worker died and is not replaced', () => {
   });
 });
 
-describe('a handler that never loads', () => {
+describe('a handler that never loads', { tags: 'unprivileged' }, () => {
   it.each(['never', 'timer'] as const)(
     'keeps a port from opening with an error that says so: %s',
     async (mood) => {
@@ -274,7 +274,7 @@ describe('a handler that never loads', () => {
   });
 });
 
-describe('workers that die again and again', () => {
+describe('workers that die again and again', { tags: 'unprivileged' }, () => {
   it('are started after ever longer pauses, and told of as often', async () => {
     const words = orders();
     const { port, told } = await open({

@@ -6,7 +6,7 @@ import { kernelView } from '../support/kernel-view.ts';
 import { arpLab, Life } from '../support/life.ts';
 import { badChecksums } from '../support/stations.ts';
 
-describe.skipIf(process.getuid?.() !== 0).each([
+describe.each([
   { standIn: 'veth', host: 'inline' },
   { standIn: 'bridge', host: 'inline' },
   { standIn: 'bridge', host: 'ingress' },

@@ -11,6 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from '../../dist/src/lab/host.js';
 import { nothingLeft } from '../support/harness.ts';
 import { nobodys } from '../support/nobody.ts';
+import { privileged } from '../support/requirements.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const handlers = join(root, 'test/fixtures/handlers');
@@ -74,11 +75,13 @@ describe('a handler that cannot be used', () => {
 
 describe('on a machine with the device', () => {
   let lab: Lab;
-  beforeAll(async () => {
-    lab = await Lab.create({ queues: 1 });
-    await lab.nic.plug();
-  });
-  afterAll(() => lab.close());
+  beforeAll(
+    privileged(async () => {
+      lab = await Lab.create({ queues: 1 });
+      await lab.nic.plug();
+    }),
+  );
+  afterAll(privileged(() => lab.close()));
   const here = (options: object = {}): object => ({
     netns: lab.guest,
     netvsc: 'eth0',

@@ -1,4 +1,8 @@
-/** A handler that does not return, in memory: its worker is replaced, and what it had in hand is dropped and counted. */
+/**
+ * A handler that does not return, in memory: its worker is replaced, and what it had in hand is dropped and counted.
+ *
+ * @module-tag unprivileged
+ */
 import { describe, expect, it } from 'vitest';
 import type { Port } from '../../dist/src/index.js';
 import { owners, until } from '../support/harness.ts';

@@ -44,7 +44,7 @@ const orders = (...values: number[]): Int32Array => {
   return words;
 };
 
-describe('a handler that throws', () => {
+describe('a handler that throws', { tags: 'unprivileged' }, () => {
   it('loses the packet it was looking at, and no other', async () => {
     const watched = await Watched.open({ handler: handler('throwing'), handlerOptions: { every: 10 } });
     const { port, errors } = watched;
@@ -82,7 +82,7 @@ describe('a handler that throws', () => {
   });
 });
 
-describe('a handler that ends its thread, on the memory network', () => {
+describe('a handler that ends its thread, on the memory network', { tags: 'unprivileged' }, () => {
   it('costs at most a burst each time: the queue goes on in a new worker, with every frame', async () => {
     const deaths = orders();
     const watched = await Watched.open({ handlerOptions: { orders: deaths } });
@@ -248,7 +248,7 @@ describe('a handler that ends its thread, in a lab', () => {
   });
 });
 
-describe('a queue that cannot be served', () => {
+describe('a queue that cannot be served', { tags: 'unprivileged' }, () => {
   it('is told of once and closes all the same, when the handler does not load again', async () => {
     const moods = orders(0, 1);
     const watched = await Watched.open({ handler: handler('moody'), handlerOptions: { orders: moods } });

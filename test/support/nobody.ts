@@ -2,7 +2,7 @@
  * Commands as a user who may do nothing, or only what a set of capabilities allows.
  *
  * That user may be unable to enter the folder this clone is in, or the one node is in (/root, a home of mode 0750):
- * the command runs from a copy of what it needs, in the folder for everybody (everybody.ts).
+ * the command runs from a copy of what it needs, in the folder for everybody (global-setup.ts).
  */
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
@@ -19,11 +19,11 @@ const MODULES = ['koffi', 'piscina', '@observablehq/plot', 'linkedom'];
 
 /** The package's folder and a node that every user may read and run. The first test that asks has it made. */
 export function everybodys(): { readonly root: string; readonly node: string } {
-  const root = inject('everybody');
+  const root = join(inject('everybody'), String(process.pid)); // a copy for each worker of Vitest
   const own = join(root, 'node');
   const complete = join(root, 'complete');
   if (!existsSync(complete)) {
-    const closed = closedFolder(root);
+    const closed = closedFolder(dirname(root));
     if (closed !== undefined)
       throw new Error(`other users may not enter ${closed}: set TMPDIR to a folder they may`);
     for (const part of [...PARTS, ...installed(MODULES)]) {

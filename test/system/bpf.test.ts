@@ -16,6 +16,7 @@ import { kernelIsAtLeast } from '../../src/kernel/release.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
 import { Xsk } from '../../src/memory/abi.ts';
+import { privileged } from '../support/requirements.ts';
 
 /** Kernel 6.6. */
 const HAS_TCX = kernelIsAtLeast(6, 6);
@@ -181,17 +182,19 @@ function deleteNamespaces(): void {
   }
 }
 
-describe.skipIf(process.getuid?.() !== 0)('BPF on real devices (needs root)', () => {
+describe('BPF on real devices', () => {
   let nv: number;
   let out: number;
 
-  beforeAll(() => {
-    for (const name of [GUEST, OUTSIDE]) {
-      ip('netns', 'add', name);
-      inNamespace(shim, name, () => writeFileSync('/proc/sys/net/ipv6/conf/all/disable_ipv6', '1'));
-    }
-  });
-  afterAll(deleteNamespaces);
+  beforeAll(
+    privileged(() => {
+      for (const name of [GUEST, OUTSIDE]) {
+        ip('netns', 'add', name);
+        inNamespace(shim, name, () => writeFileSync('/proc/sys/net/ipv6/conf/all/disable_ipv6', '1'));
+      }
+    }),
+  );
+  afterAll(privileged(deleteNamespaces));
 
   beforeEach(() => {
     const queues = ['numtxqueues', `${QUEUES}`, 'numrxqueues', `${QUEUES}`];
@@ -371,7 +374,10 @@ describe.skipIf(process.getuid?.() !== 0)('BPF on real devices (needs root)', ()
     expect(bpf.programInfo(program).name).toBe('tp_info');
   });
 
-  it.skipIf(!HAS_TCX)('a tcx link says where it is, and no device is ENODEV', () => {
+  it('a tcx link describes its device, and a device that does not exist is refused with ENODEV', ({
+    skip,
+  }) => {
+    skip(!HAS_TCX, 'needs tcx: Linux 6.6');
     const tcx = redirectByLink(nv, nv);
     expect(() => redirectByLink(0x7fffffff, nv)).toThrow('ENODEV');
     expect(bpf.linkInfo(tcx)).toMatchObject({ type: LinkType.tcx, ifindex: nv });

@@ -1,4 +1,8 @@
-/** The handlers of examples/ in WebAssembly, built here where their compiler is installed. */
+/**
+ * The handlers of examples/ in WebAssembly, built here where their compiler is installed.
+ *
+ * @module-tag unprivileged
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

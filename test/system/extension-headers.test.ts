@@ -78,7 +78,7 @@ function connect(lab: Lab, options: readonly number[]): number {
   return fd;
 }
 
-it.skipIf(process.getuid?.() !== 0).each([
+it.each([
   { names: 'hop-by-hop options', options: [IPV6_HOPOPTS] },
   { names: 'destination options', options: [IPV6_DSTOPTS] },
   { names: 'both', options: [IPV6_HOPOPTS, IPV6_DSTOPTS] },

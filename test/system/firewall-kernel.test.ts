@@ -23,6 +23,7 @@ import {
   udp,
 } from '../support/frames.ts';
 import { until } from '../support/harness.ts';
+import { privileged } from '../support/requirements.ts';
 
 const AF_INET6 = 10;
 const AF_PACKET = 17;
@@ -158,33 +159,41 @@ describe('the firewall', () => {
   let sender = -1;
   let receiver = -1;
 
-  beforeAll(() => {
-    cleanUpStaleLabs();
-    ip([`netns add ${outside}`, `netns add ${guest}`]);
-    ip([
-      `link add tp-a address ${mac(PEER_MAC)} netns ${outside} type veth peer name tp-b address ${mac(OUR_MAC)} netns ${guest}`,
-    ]);
-    ip(['link set tp-a up'], outside);
-    ip(
-      ['addr add 10.77.0.2/24 dev tp-b', 'addr add 2001:db8::2/64 dev tp-b nodad', 'link set tp-b up'],
-      guest,
-    );
-    receiver = inNamespace(shim, guest, () => check(shim.socket(AF_INET6, SOCK_DGRAM_NONBLOCK, 0), 'socket'));
-    const any = Uint8Array.of(AF_INET6, 0, ...be16(PORT), ...Array(24).fill(0));
-    check(shim.bind(receiver, any, any.length), 'bind');
-    sender = inNamespace(shim, outside, () => check(shim.socket(AF_PACKET, SOCK_RAW_NONBLOCK, 0), 'socket'));
-    const request = Buffer.alloc(40);
-    request.write('tp-a');
-    check(shim.ioctl(sender, SIOCGIFINDEX, request), 'SIOCGIFINDEX');
-    const device = Buffer.alloc(20);
-    device.writeUInt16LE(AF_PACKET);
-    request.copy(device, 4, 16, 20);
-    check(shim.bind(sender, device, device.length), 'bind');
-  });
-  afterAll(() => {
-    for (const fd of [sender, receiver]) if (fd >= 0) shim.close(fd);
-    deleteNamespaces([outside, guest]);
-  });
+  beforeAll(
+    privileged(() => {
+      cleanUpStaleLabs();
+      ip([`netns add ${outside}`, `netns add ${guest}`]);
+      ip([
+        `link add tp-a address ${mac(PEER_MAC)} netns ${outside} type veth peer name tp-b address ${mac(OUR_MAC)} netns ${guest}`,
+      ]);
+      ip(['link set tp-a up'], outside);
+      ip(
+        ['addr add 10.77.0.2/24 dev tp-b', 'addr add 2001:db8::2/64 dev tp-b nodad', 'link set tp-b up'],
+        guest,
+      );
+      receiver = inNamespace(shim, guest, () =>
+        check(shim.socket(AF_INET6, SOCK_DGRAM_NONBLOCK, 0), 'socket'),
+      );
+      const any = Uint8Array.of(AF_INET6, 0, ...be16(PORT), ...Array(24).fill(0));
+      check(shim.bind(receiver, any, any.length), 'bind');
+      sender = inNamespace(shim, outside, () =>
+        check(shim.socket(AF_PACKET, SOCK_RAW_NONBLOCK, 0), 'socket'),
+      );
+      const request = Buffer.alloc(40);
+      request.write('tp-a');
+      check(shim.ioctl(sender, SIOCGIFINDEX, request), 'SIOCGIFINDEX');
+      const device = Buffer.alloc(20);
+      device.writeUInt16LE(AF_PACKET);
+      request.copy(device, 4, 16, 20);
+      check(shim.bind(sender, device, device.length), 'bind');
+    }),
+  );
+  afterAll(
+    privileged(() => {
+      for (const fd of [sender, receiver]) if (fd >= 0) shim.close(fd);
+      deleteNamespaces([outside, guest]);
+    }),
+  );
 
   const mac = (bytes: readonly number[]) => bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(':');
   const numbered = (i: number) => [...be16(i), ...Array(PAYLOAD - 2).fill(0)];

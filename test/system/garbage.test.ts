@@ -1,6 +1,8 @@
 /**
  * A packet makes no garbage: V8 collects nothing in a worker that polls, however many packets it handles. One that sleeps
  * leaves a little at each sleep, of which a slow machine makes more: less than a byte a packet, and an object has sixteen.
+ *
+ * @module-tag unprivileged
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

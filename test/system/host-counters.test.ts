@@ -21,7 +21,7 @@ async function stations(lab: Lab): Promise<{ guest: Station; outside: Station }>
   return { guest, outside };
 }
 
-describe.skipIf(process.getuid?.() !== 0)('a port with host off', () => {
+describe('a port with host off', () => {
   it('is refused on the interface of the default route unless the machine may be cut off', async () => {
     const lab = await buildLab();
     const route = (verb: string): void =>
@@ -64,7 +64,7 @@ describe.skipIf(process.getuid?.() !== 0)('a port with host off', () => {
   });
 });
 
-describe.skipIf(process.getuid?.() !== 0)('a packet of the machine’s own stack', () => {
+describe('a packet of the machine’s own stack', () => {
   it('is counted by what its handler did with it, as one from the network is', async () => {
     const lab = await buildLab();
     const { guest, outside } = await stations(lab);

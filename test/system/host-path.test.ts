@@ -22,7 +22,7 @@ const CONGESTION = ['txFull', 'handoffFull', 'hostFull', 'noFrame'];
 /** The cycle in which the VF goes by surprise. */
 const SURPRISE = 2;
 
-describe.skipIf(process.getuid?.() !== 0).each(CASES)(
+describe.each(CASES)(
   'over a $standIn, $host, the VF coming and going $cycles times,',
   ({ standIn, host, cycles }) => {
     it('the programs of the machine work on, and its stack keeps its ways', async () => {

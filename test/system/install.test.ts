@@ -1,6 +1,8 @@
 /**
  * The package as its users have it: packed, installed into an empty project, compiled against and run. npm takes the
  * two dependencies from its cache, or from the registry.
+ *
+ * @module-tag unprivileged
  */
 import { spawnSync } from 'node:child_process';
 import {

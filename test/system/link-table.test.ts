@@ -7,6 +7,7 @@ import { inNamespace } from '../../src/kernel/namespace.ts';
 import { IFF, RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim, type Shim } from '../../src/kernel/shim.ts';
 import { until } from '../support/harness.ts';
+import { privileged } from '../support/requirements.ts';
 
 const HERE = `tp-links-${process.pid}`;
 const shim = loadShim();
@@ -56,17 +57,21 @@ class Watched {
   }
 }
 
-describe.skipIf(process.getuid?.() !== 0)('the links of a namespace (needs root)', () => {
+describe('the links of a namespace', () => {
   let netlink: RtNetlink;
 
-  beforeAll(() => {
-    expect(spawnSync('ip', ['netns', 'add', HERE]).status).toBe(0);
-    netlink = inNamespace(shim, HERE, () => RtNetlink.open(shim));
-  });
-  afterAll(() => {
-    netlink.close();
-    spawnSync('ip', ['netns', 'del', HERE]);
-  });
+  beforeAll(
+    privileged(() => {
+      expect(spawnSync('ip', ['netns', 'add', HERE]).status).toBe(0);
+      netlink = inNamespace(shim, HERE, () => RtNetlink.open(shim));
+    }),
+  );
+  afterAll(
+    privileged(() => {
+      netlink.close();
+      spawnSync('ip', ['netns', 'del', HERE]);
+    }),
+  );
 
   it.each([
     { errno: 'ENOMEM', well: 0, failing: 1 },

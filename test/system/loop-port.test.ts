@@ -1,4 +1,8 @@
-/** Ports whose paths hand back what they are sent: packets circulate without a network. */
+/**
+ * Ports whose paths hand back what they are sent: packets circulate without a network.
+ *
+ * @module-tag unprivileged
+ */
 import { expect, it, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import { openPort } from '../../dist/src/index.js';

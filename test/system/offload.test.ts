@@ -15,6 +15,7 @@ import { finishChecksum } from '../../src/offload/finish.ts';
 import { Segmenter } from '../../src/offload/segment.ts';
 import { readHeader, VIRTIO_HEADER_BYTES } from '../../src/offload/virtio.ts';
 import { be16, OUR_IP, PEER_IP } from '../support/frames.ts';
+import { privileged } from '../support/requirements.ts';
 import {
   ACK,
   dissect,
@@ -50,34 +51,38 @@ let udpSegments = false;
 /** Each socket's peer has a port of its own: what the sockets before it still send is not looked at. */
 let peerPort = 1000;
 
-beforeAll(() => {
-  ip([`netns add ${namespace}`]);
-  inNamespace(shim, namespace, () => {
-    tap = check(shim.open('/dev/net/tun', O_RDWR_NONBLOCK), 'open');
-    const request = new DataView(new ArrayBuffer(40));
-    new TextEncoder().encodeInto('host', new Uint8Array(request.buffer));
-    request.setUint16(16, IFF_TAP_NO_PI_VNET_HDR, true);
-    check(shim.ioctl(tap, TUNSETIFF, request), 'TUNSETIFF');
-    const taken = OFFLOADS.find((offloads) => shim.ioctl(tap, TUNSETOFFLOAD, offloads) >= 0);
-    expect(taken).toBeDefined();
-    udpSegments = taken === OFFLOADS[0];
-  });
-  ip(
-    [
-      'link set host address 02:00:00:00:00:02 up',
-      'addr add 10.77.0.2/24 dev host',
-      'addr add fd00::2/64 dev host nodad',
-      'neigh replace 10.77.0.1 lladdr 02:00:00:00:00:99 dev host nud permanent',
-      'neigh replace fd00::1 lladdr 02:00:00:00:00:99 dev host nud permanent',
-    ],
-    namespace,
-  );
-});
+beforeAll(
+  privileged(() => {
+    ip([`netns add ${namespace}`]);
+    inNamespace(shim, namespace, () => {
+      tap = check(shim.open('/dev/net/tun', O_RDWR_NONBLOCK), 'open');
+      const request = new DataView(new ArrayBuffer(40));
+      new TextEncoder().encodeInto('host', new Uint8Array(request.buffer));
+      request.setUint16(16, IFF_TAP_NO_PI_VNET_HDR, true);
+      check(shim.ioctl(tap, TUNSETIFF, request), 'TUNSETIFF');
+      const taken = OFFLOADS.find((offloads) => shim.ioctl(tap, TUNSETOFFLOAD, offloads) >= 0);
+      expect(taken).toBeDefined();
+      udpSegments = taken === OFFLOADS[0];
+    });
+    ip(
+      [
+        'link set host address 02:00:00:00:00:02 up',
+        'addr add 10.77.0.2/24 dev host',
+        'addr add fd00::2/64 dev host nodad',
+        'neigh replace 10.77.0.1 lladdr 02:00:00:00:00:99 dev host nud permanent',
+        'neigh replace fd00::1 lladdr 02:00:00:00:00:99 dev host nud permanent',
+      ],
+      namespace,
+    );
+  }),
+);
 
-afterAll(() => {
-  shim.close(tap);
-  deleteNamespaces([namespace]);
-});
+afterAll(
+  privileged(() => {
+    shim.close(tap);
+    deleteNamespaces([namespace]);
+  }),
+);
 
 /** The next packet that the kernel sends to the last socket's peer, and its offload word. */
 function next(): { bytes: number; offload: number } {

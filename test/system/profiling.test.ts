@@ -1,6 +1,8 @@
 /**
  * The profiling programs as a person starts them, with stand-ins for clinic: what clinic itself draws, the command
  * checks whenever it is used.
+ *
+ * @module-tag unprivileged
  */
 import { spawn } from 'node:child_process';
 import {

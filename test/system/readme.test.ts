@@ -162,7 +162,7 @@ describe('the programs of docs/', () => {
   });
 });
 
-describe('the pages about commands', () => {
+describe('the pages about commands', { tags: 'unprivileged' }, () => {
   const command = join(root, 'dist/src/cli/main.js');
 
   async function help(...args: string[]): Promise<string> {

@@ -9,6 +9,7 @@ import { loadShim } from '../../src/kernel/shim.ts';
 import { spreadDevice } from '../../src/paths/af-xdp/spread.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { spread } from '../../src/rss/redirection.ts';
+import { privileged } from '../support/requirements.ts';
 
 const HERE = `tp-rss-${process.pid}`;
 const EOPNOTSUPP = -95;
@@ -16,7 +17,6 @@ const ENODEV = -19;
 const shim = loadShim();
 /** No device's. */
 const ABSENT = 123_456;
-const root = process.getuid?.() === 0;
 
 function ip(...words: string[]): void {
   const run = spawnSync('ip', words, { encoding: 'utf8' });
@@ -35,17 +35,21 @@ function linkOf(name: string): Link {
 const index = (name: string): number => linkOf(name).ifindex;
 
 // No device of a test machine has RSS to set: this is about the kernel's refusals.
-describe.skipIf(!root)('a veth, which has queues but no RSS (needs root)', () => {
+describe('a veth, which has queues but no RSS', () => {
   const here = <T>(work: () => T): T => inNamespace(shim, HERE, work);
 
-  beforeAll(() => {
-    ip('netns', 'add', HERE);
-    const queues = ['numrxqueues', '2', 'numtxqueues', '2'];
-    ip('-n', HERE, 'link', 'add', 'veth0', ...queues, 'type', 'veth', 'peer', 'name', 'far0', ...queues);
-  });
-  afterAll(() => {
-    spawnSync('ip', ['netns', 'del', HERE]);
-  });
+  beforeAll(
+    privileged(() => {
+      ip('netns', 'add', HERE);
+      const queues = ['numrxqueues', '2', 'numtxqueues', '2'];
+      ip('-n', HERE, 'link', 'add', 'veth0', ...queues, 'type', 'veth', 'peer', 'name', 'far0', ...queues);
+    }),
+  );
+  afterAll(
+    privileged(() => {
+      spawnSync('ip', ['netns', 'del', HERE]);
+    }),
+  );
 
   it('does not say what it has, and refuses what it is told', () => {
     here(() => {

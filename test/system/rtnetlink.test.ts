@@ -7,11 +7,11 @@ import { inNamespace, openNamespace } from '../../src/kernel/namespace.ts';
 import { IFF, type LinkEvent, LinkMonitor, RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
 import { type Uevent, UeventMonitor } from '../../src/kernel/uevent.ts';
+import { privileged } from '../support/requirements.ts';
 
 const HERE = `tp-nl-${process.pid}`;
 const THERE = `tp-nl2-${process.pid}`;
 const shim = loadShim();
-const root = process.getuid?.() === 0;
 
 function ip(...words: string[]): string {
   const run = spawnSync('ip', words, { encoding: 'utf8' });
@@ -44,18 +44,22 @@ function loadProgram(): number {
   return shim.bpf(5, attributes, 128);
 }
 
-describe.skipIf(!root)('in a network namespace (needs root)', () => {
+describe('in a network namespace', () => {
   let rtnetlink: RtNetlink;
   let monitor: LinkMonitor;
   const index = (name: string): number => rtnetlink.link(name)!.ifindex;
 
-  beforeAll(() => {
-    ip('netns', 'add', HERE);
-    ip('netns', 'add', THERE);
-  });
-  afterAll(() => {
-    for (const name of [HERE, THERE]) spawnSync('ip', ['netns', 'del', name]);
-  });
+  beforeAll(
+    privileged(() => {
+      ip('netns', 'add', HERE);
+      ip('netns', 'add', THERE);
+    }),
+  );
+  afterAll(
+    privileged(() => {
+      for (const name of [HERE, THERE]) spawnSync('ip', ['netns', 'del', name]);
+    }),
+  );
   beforeEach(() => {
     rtnetlink = inNamespace(shim, HERE, () => RtNetlink.open(shim));
     monitor = inNamespace(shim, HERE, () => LinkMonitor.open(shim));

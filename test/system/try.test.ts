@@ -115,27 +115,18 @@ describe('twinpath try', () => {
 });
 
 describe('a terminal', () => {
-  it.skipIf(!isExecutable('/usr/bin/script'))(
-    'gets what to type, and a shell whose prompt says where it is',
-    async () => {
-      const [node, main] = [process.execPath, join(import.meta.dirname, '../../dist/src/cli/main.js')];
-      const env = { PATH: process.env.PATH, HOME: temporary(), SHELL: '/bin/sh', TERM: 'dumb' };
-      const words = [
-        'script',
-        '--quiet',
-        '--return',
-        '--command',
-        `"${node}" "${main}" try echo`,
-        '/dev/null',
-      ];
-      const run = new Program(words, { input: true, env });
-      await until('the prompt', () => run.stdout.includes('(twinpath peer) # '));
-      expect(run.stdout).toContain('echo is at 10.77.0.2.');
-      expect(run.stdout).toMatch(/ip netns exec tp-\d+-0-guest CMD/);
-      run.child.stdin!.write('exit 6\n');
-      const { code, stdout } = await run.outcome;
-      expect(code).toBe(6);
-      expect(stdout).toContain('0 packets in');
-    },
-  );
+  it('gets what to type, and a shell whose prompt says where it is', async ({ skip }) => {
+    skip(!isExecutable('/usr/bin/script'), 'needs script(1), of util-linux');
+    const [node, main] = [process.execPath, join(import.meta.dirname, '../../dist/src/cli/main.js')];
+    const env = { PATH: process.env.PATH, HOME: temporary(), SHELL: '/bin/sh', TERM: 'dumb' };
+    const words = ['script', '--quiet', '--return', '--command', `"${node}" "${main}" try echo`, '/dev/null'];
+    const run = new Program(words, { input: true, env });
+    await until('the prompt', () => run.stdout.includes('(twinpath peer) # '));
+    expect(run.stdout).toContain('echo is at 10.77.0.2.');
+    expect(run.stdout).toMatch(/ip netns exec tp-\d+-0-guest CMD/);
+    run.child.stdin!.write('exit 6\n');
+    const { code, stdout } = await run.outcome;
+    expect(code).toBe(6);
+    expect(stdout).toContain('0 packets in');
+  });
 });

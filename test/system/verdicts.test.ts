@@ -1,4 +1,8 @@
-/** What a handler may decide, on every path and through failovers. */
+/**
+ * What a handler may decide, on every path and through failovers.
+ *
+ * @module-tag unprivileged
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.

@@ -117,60 +117,54 @@ function wire(lab: Lab): () => [seq: number, payload: number][] {
   };
 }
 
-it.skipIf(process.getuid?.() !== 0)(
-  'frames and uncut segments leave a VF in the order they were given',
-  async () => {
-    const vf = await rig();
-    expect(vf.device.description.mode).toBe('native copy, packet socket for large segments');
-    const arrived = wire(vf.lab);
-    const expected: [number, number][] = [];
-    for (const frames of [0, 1, 0, 0, 2, ROW, 1, 0]) {
-      for (let i = 0; i < frames; i++) {
-        expected.push([vf.sent, 50]);
-        vf.push();
-      }
-      expected.push([vf.sent, LARGE]);
-      expect(vf.segment()).toBe(true);
-      await until('the packets so far', () => arrived().length >= vf.sent);
-      vf.queue.tx.complete();
+it('frames and uncut segments leave a VF in the order they were given', async () => {
+  const vf = await rig();
+  expect(vf.device.description.mode).toBe('native copy, packet socket for large segments');
+  const arrived = wire(vf.lab);
+  const expected: [number, number][] = [];
+  for (const frames of [0, 1, 0, 0, 2, ROW, 1, 0]) {
+    for (let i = 0; i < frames; i++) {
+      expected.push([vf.sent, 50]);
+      vf.push();
     }
-    expect(arrived()).toEqual(expected);
-    expect(vf.queue.ledger()).toMatchObject({ tx: 0, completing: 0 });
-    expect([vf.count('txSegments'), vf.count('txSegmentsRefused')]).toEqual([8, 0]);
-    expect(vf.count('txPackets')).toBe(expected.length);
-  },
-);
+    expected.push([vf.sent, LARGE]);
+    expect(vf.segment()).toBe(true);
+    await until('the packets so far', () => arrived().length >= vf.sent);
+    vf.queue.tx.complete();
+  }
+  expect(arrived()).toEqual(expected);
+  expect(vf.queue.ledger()).toMatchObject({ tx: 0, completing: 0 });
+  expect([vf.count('txSegments'), vf.count('txSegmentsRefused')]).toEqual([8, 0]);
+  expect(vf.count('txPackets')).toBe(expected.length);
+});
 
-it.skipIf(process.getuid?.() !== 0)(
-  'a VF that is down, gone, or cannot cut is given nothing that it would lose',
-  async () => {
-    const vf = await rig();
-    const { lab, queue } = vf;
-    const arrived = wire(lab);
-    /** Refusals of a device make the next segments be cut without a try: until one is tried, then. */
-    const goes = (): boolean => {
-      const tries = (): number => vf.count('txSegments') + vf.count('txSegmentsRefused');
-      for (const before = tries(); ; ) {
-        const went = vf.segment();
-        if (tries() > before) return went;
-      }
-    };
-    expect(goes()).toBe(true);
-    ip([`link set ${lab.nic.vf} down`], lab.guest);
-    expect(goes()).toBe(false);
-    ip([`link set ${lab.nic.vf} up`], lab.guest);
-    await until('a carrier', goes);
-    inNamespace(shim, lab.guest, () => switchOffloadsOff(shim, lab.nic.vf!));
-    expect(goes()).toBe(false);
-    vf.push();
-    expect(queue.tx.flush()).toBe(0);
-    await until('all that went', () => arrived().length >= vf.sent);
-    expect(arrived()).toEqual([
-      [0, LARGE],
-      [1, LARGE],
-      [2, 50],
-    ]);
-    await lab.nic.unplug();
-    expect(goes()).toBe(false);
-  },
-);
+it('a VF that is down, gone, or cannot cut is given nothing that it would lose', async () => {
+  const vf = await rig();
+  const { lab, queue } = vf;
+  const arrived = wire(lab);
+  /** Refusals of a device make the next segments be cut without a try: until one is tried, then. */
+  const goes = (): boolean => {
+    const tries = (): number => vf.count('txSegments') + vf.count('txSegmentsRefused');
+    for (const before = tries(); ; ) {
+      const went = vf.segment();
+      if (tries() > before) return went;
+    }
+  };
+  expect(goes()).toBe(true);
+  ip([`link set ${lab.nic.vf} down`], lab.guest);
+  expect(goes()).toBe(false);
+  ip([`link set ${lab.nic.vf} up`], lab.guest);
+  await until('a carrier', goes);
+  inNamespace(shim, lab.guest, () => switchOffloadsOff(shim, lab.nic.vf!));
+  expect(goes()).toBe(false);
+  vf.push();
+  expect(queue.tx.flush()).toBe(0);
+  await until('all that went', () => arrived().length >= vf.sent);
+  expect(arrived()).toEqual([
+    [0, LARGE],
+    [1, LARGE],
+    [2, 50],
+  ]);
+  await lab.nic.unplug();
+  expect(goes()).toBe(false);
+});

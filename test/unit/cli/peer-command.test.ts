@@ -26,21 +26,20 @@ test('a shell without a terminal gets the environment as it is', () => {
   expect(personsShell(environment, false)).toMatchObject({ words: ['/bin/sh'], environment });
 });
 
-test.skipIf(!isExecutable(BASH))(
-  'bash puts its place before the prompt of the rc file, in the first shell only',
-  () => {
-    const home = mkdtempSync(join(tmpdir(), 'tp-prompt-'));
-    onTestFinished(() => rmSync(home, { recursive: true }));
-    writeFileSync(join(home, '.bashrc'), "PS1='mine> '\n");
-    const { words, environment } = personsShell({ SHELL: BASH, HOME: home, PATH: process.env.PATH }, true);
-    const input = 'echo $PROMPT_COMMAND.\nbash --norc -ic "echo inner $PROMPT_COMMAND."\nexit\n';
-    const { stdout, stderr } = spawnSync(words[0]!, ['-i'], { env: environment, input, encoding: 'utf8' });
-    expect(stderr.split('(twinpath peer) mine> ')).toHaveLength(4);
-    expect(stdout).toBe('.\ninner .\n');
-  },
-);
+test('bash puts its place before the prompt of the rc file, in the first shell only', ({ skip }) => {
+  skip(!isExecutable(BASH), `needs ${BASH}`);
+  const home = mkdtempSync(join(tmpdir(), 'tp-prompt-'));
+  onTestFinished(() => rmSync(home, { recursive: true }));
+  writeFileSync(join(home, '.bashrc'), "PS1='mine> '\n");
+  const { words, environment } = personsShell({ SHELL: BASH, HOME: home, PATH: process.env.PATH }, true);
+  const input = 'echo $PROMPT_COMMAND.\nbash --norc -ic "echo inner $PROMPT_COMMAND."\nexit\n';
+  const { stdout, stderr } = spawnSync(words[0]!, ['-i'], { env: environment, input, encoding: 'utf8' });
+  expect(stderr.split('(twinpath peer) mine> ')).toHaveLength(4);
+  expect(stdout).toBe('.\ninner .\n');
+});
 
-test.skipIf(!isExecutable('/bin/sh'))('sh takes the prompt from its environment', () => {
+test('sh takes the prompt from its environment', ({ skip }) => {
+  skip(!isExecutable('/bin/sh'), 'needs /bin/sh');
   const { words, environment } = personsShell({ SHELL: '/bin/sh', PATH: process.env.PATH }, true);
   const { stderr } = spawnSync(words[0]!, ['-i'], { env: environment, input: 'exit\n', encoding: 'utf8' });
   expect(stderr).toContain('(twinpath peer) # ');

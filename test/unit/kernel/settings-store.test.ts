@@ -192,7 +192,8 @@ describe('the folder of a store', () => {
     }
   });
 
-  it.skipIf(process.geteuid?.() !== 0)('of root is /run/twinpath, whatever the environment says', () => {
+  it('of root is /run/twinpath, whatever the environment says', ({ skip }) => {
+    skip(process.geteuid?.() !== 0, 'needs root');
     const runtime = temporary();
     expect(open(runtime).refusal).toBeUndefined();
     expect(readdirSync(runtime)).toEqual([]);
