@@ -298,13 +298,15 @@ describe('twinpath run', () => {
   it('shows an escape sequence and a long text as what they are, and repeats them exactly in JSON', async () => {
     const name = `\x1b[2J\u202e\x9b31m${'x'.repeat(100_000)}`;
     const handler = ['run', 'drop', '--option', `${name}=1`];
-    for (const args of [
+    const commands = [
       ['run', 'drop', '--netvsc', name],
       ['run', name],
       ['run', 'drop', `--${name}`],
       handler,
-    ]) {
-      const { stdout, stderr } = await twinpath([...args, '--json']);
+    ];
+    for (const { stdout, stderr } of await Promise.all(
+      commands.map((args) => twinpath([...args, '--json'])),
+    )) {
       expect(stderr.replaceAll('\n', '')).not.toMatch(/\p{C}/u);
       expect(stderr).toContain('\\x1b[2J\\u{202e}\\x9b31m');
       expect(stderr.length).toBeLessThan(3_000);
@@ -334,17 +336,15 @@ describe('twinpath run', () => {
 
 describe('any command', () => {
   it('explains itself', async () => {
-    for (const args of [['--help'], ['demo', '--help'], ['list', '-h'], ['run', '--help']]) {
-      expect(await twinpath(args)).toMatchObject({ code: 0, stderr: '' });
+    const all = (...commands: string[]) => Promise.all(commands.map((words) => twinpath(words.split(' '))));
+    for (const outcome of await all('--help', 'demo --help', 'list -h', 'run --help')) {
+      expect(outcome).toMatchObject({ code: 0, stderr: '' });
     }
-    const about = await twinpath(['run', '--help']);
-    for (const args of [
-      ['help', 'run'],
-      ['--help', 'run'],
-    ])
-      expect(await twinpath(args)).toEqual(about);
-    expect((await twinpath(['help'])).stdout).toContain('Usage: twinpath COMMAND');
-    expect((await twinpath(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    const [about, ...same] = await all('run --help', 'help run', '--help run');
+    expect(same).toEqual([about, about]);
+    const [help, version] = await all('help', '--version');
+    expect(help!.stdout).toContain('Usage: twinpath COMMAND');
+    expect(version!.stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
     expect((await twinpath([])).code).toBe(2);
   });
 

@@ -210,15 +210,19 @@ describe('every program of the examples', () => {
     'generator/generator.mjs',
     'forwarding/forward.mjs',
   ])('%s explains itself', async (file) => {
-    const run = (...args: string[]) =>
-      spawnSync(process.execPath, [join(examples, file), ...args], { encoding: 'utf8' });
-    const help = run('--help');
+    const run = async (...args: string[]) => {
+      const program = new Program(...node(file, ...args));
+      return { status: await program.exited, stdout: program.stdout, stderr: program.stderr };
+    };
+    const [help, ...wrong] = await Promise.all([
+      run('--help'),
+      ...[run(), run('a', 'b', 'c', 'd'), run('--nonsense')],
+    ]);
     expect(help).toMatchObject({ status: 0, stderr: '' });
     expect(help.stdout).toContain(`Usage: node ${file.split('/')[1]} DEVICE`);
-    for (const args of [[], ['a', 'b', 'c', 'd'], ['--nonsense']]) {
-      const wrong = run(...args);
-      expect(wrong).toMatchObject({ status: 2, stdout: '' });
-      expect(wrong.stderr).toContain('Usage: node');
+    for (const outcome of wrong) {
+      expect(outcome).toMatchObject({ status: 2, stdout: '' });
+      expect(outcome.stderr).toContain('Usage: node');
     }
   });
 

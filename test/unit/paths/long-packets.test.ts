@@ -163,7 +163,8 @@ function expectPieces(frames: readonly number[][], whole: Segment, mtu = MTU): v
     expect(frames[i]!.length - 14 - 4 * vlans.length).toBeLessThanOrEqual(mtu - tags);
     payload.push(...piece.payload);
   });
-  expect(payload).toEqual(whole.payload);
+  // Vitest's own comparison of 65,000 numbers takes a hundred times as long.
+  if (!Buffer.from(payload).equals(Buffer.from(whole.payload))) expect(payload).toEqual(whole.payload);
 }
 
 describe.each(KINDS)('a packet longer than a frame, by %s', (kind) => {
