@@ -50,7 +50,7 @@ describe('a second port on a NetVSC', () => {
     await nothingLeft(lab);
   });
 
-  it('is told which process has the first', async () => {
+  it('gets an error that names the process that has the device', async () => {
     const lab = await buildLab();
     const port = await open(lab);
     const before = attachments(lab.guest);

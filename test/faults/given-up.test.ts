@@ -275,7 +275,7 @@ describe('a handler that never loads', { tags: 'unprivileged' }, () => {
 });
 
 describe('workers that die again and again', { tags: 'unprivileged' }, () => {
-  it('are started after ever longer pauses, and told of as often', async () => {
+  it('are started and reported after ever longer pauses', async () => {
     const words = orders();
     const { port, told } = await open({
       queues: 1,

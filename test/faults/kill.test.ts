@@ -42,7 +42,7 @@ describe.each(['veth', 'bridge'] as const)('a killed process with a port over a 
 });
 
 describe('a killed process that had tc filters', () => {
-  it('leaves a filter, which the next start takes away, whatever redirect that uses', async () => {
+  it('leaves a filter, which the next start removes with either kind of redirect', async () => {
     for (const redirect of ['clsact', 'tcx'] as const) {
       const lab = await buildLab();
       await kill(await hold(lab, { redirect: 'clsact' }));

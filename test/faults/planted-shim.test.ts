@@ -133,7 +133,7 @@ describe('root does not load a shim from the cache', () => {
     }
   });
 
-  it('in a folder that another user owns, on whatever storey', async () => {
+  it('in a folder that another user owns, at any level', async () => {
     for (const which of ['cache', 'folderOfCache'] as const) {
       const unbuilt = new Unbuilt();
       unbuilt.context(unbuilt.file, 0);
@@ -142,7 +142,7 @@ describe('root does not load a shim from the cache', () => {
     }
   });
 
-  it('in a folder that others may write, on whatever storey, unless it is sticky above our own', async () => {
+  it('in a folder that others may write, at any level, unless it is sticky above our own', async () => {
     for (const which of ['cache', 'folderOfCache'] as const) {
       for (const mode of [0o775, 0o777]) {
         const unbuilt = new Unbuilt();

@@ -109,7 +109,7 @@ describe('on a machine with the device', () => {
     expect(said.message).toMatch(/^[^\n]*tp-nowhere[^\n]*\.$/);
   });
 
-  it('an ordinary user is told what it takes', async () => {
+  it('openPort names the required capabilities to an ordinary user', async () => {
     const asNobody = nobodys(program(here({ netns: undefined })));
     const said = await run(['ip', 'netns', 'exec', lab.guest, ...asNobody]);
     expectRefused(said, 'ERR_PERMISSION');
@@ -121,7 +121,7 @@ describe('on a machine with the device', () => {
     expect(await run(nobodys(program({ network: 'memory' })))).toMatchObject({ exit: 0 });
   });
 
-  it('a machine without /dev/net/tun is told how to get it', async () => {
+  it('openPort says how to create a missing /dev/net/tun', async () => {
     const empty = join(folder, 'empty');
     mkdirSync(empty);
     const hidden = ['unshare', '--mount', 'sh', '-c', `mount --bind ${empty} /dev/net && exec "$@"`, 'sh'];
@@ -183,7 +183,7 @@ describe('without a shim', () => {
     expect(again).toMatchObject({ exit: 0 });
   });
 
-  it('two first uses at once get in nobody’s way', async () => {
+  it('two first uses at once do not disturb each other', async () => {
     const both = [1, 2, 3].map(() => run(program(memory, bare), environment('shared')));
     for (const said of await Promise.all(both)) expect(said).toMatchObject({ exit: 0 });
     expect(cached('shared')).toHaveLength(1);

@@ -144,7 +144,7 @@ function expectRefusal(
 }
 
 describe('the command line of a package without a shim', () => {
-  it('says what to install where there is no compiler, whatever the command', async () => {
+  it('names what to install if there is no compiler, for every command', async () => {
     const unbuilt = new Unbuilt();
     for (const command of [unbuilt.list, unbuilt.run]) {
       const answer = await outcome(command, unbuilt.env());

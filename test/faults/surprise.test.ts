@@ -12,7 +12,7 @@ import {
 } from '../support/harness.ts';
 
 describe.each(['veth', 'bridge'] as const)('a port over a %s as NetVSC', (standIn) => {
-  it('lives through surprise removals, and loses only what was under way to the VF', async () => {
+  it('survives surprise removals, and loses only packets under way to the VF', async () => {
     const scene = await Scene.open({ lab: { standIn } });
     const traffic = await scene.drive();
     const surprises: [number, number][] = [];
@@ -73,7 +73,7 @@ describe('a VF', () => {
     expect(scene.errors).toEqual([]);
   });
 
-  it('that loses its carrier with the data path on it costs what is sent until the host notices', async () => {
+  it('that loses its carrier while it carries the traffic loses only packets sent until the host notices', async () => {
     const scene = await Scene.open();
     const traffic = await scene.drive();
     await scene.plug();

@@ -115,7 +115,7 @@ class Ground {
 }
 
 describe.each(REDIRECTS)('a port redirected by %s', (redirect) => {
-  it('repairs whatever is done to its taps, says what it was, and goes on', async () => {
+  it('repairs every change of its taps, reports it, and goes on', async () => {
     const ground = await Ground.prepare(redirect);
     const { lab } = ground;
     run('ip link add bridge0 type bridge', lab);

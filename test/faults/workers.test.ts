@@ -106,7 +106,7 @@ describe('a handler that ends its thread, on the memory network', { tags: 'unpri
     expect(traffic.reordered).toBeLessThanOrEqual(5 * BURST);
   });
 
-  it('takes no frame along when it was just making a packet', async () => {
+  it('loses no frame if it ends while it makes a packet', async () => {
     const deaths = orders();
     const watched = await Watched.open({ handlerOptions: { orders: deaths, send: true } });
     const traffic = new NumberedTraffic(watched.port);
@@ -249,7 +249,7 @@ describe('a handler that ends its thread, in a lab', () => {
 });
 
 describe('a queue that cannot be served', { tags: 'unprivileged' }, () => {
-  it('is told of once and closes all the same, when the handler does not load again', async () => {
+  it('is reported once, and closes, if the handler does not load again', async () => {
     const moods = orders(0, 1);
     const watched = await Watched.open({ handler: handler('moody'), handlerOptions: { orders: moods } });
     const traffic = new NumberedTraffic(watched.port);

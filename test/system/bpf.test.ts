@@ -357,7 +357,7 @@ describe('BPF on real devices', () => {
     expect(() => bpf.updateMap(map, 0, map)).toThrow('ENOTSOCK');
   });
 
-  it('a link says what is attached where, and nothing is attached after detach', () => {
+  it('a link describes its program and device, and nothing is attached after detach', () => {
     const program = own(bpf.load('xdp', 'tp_info', stampQueue()));
     const link = xdp(GUEST, nv, stampQueue());
     expect(bpf.linkInfo(link)).toMatchObject({ type: LinkType.xdp, ifindex: nv });

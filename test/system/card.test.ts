@@ -84,7 +84,7 @@ describe('a port on one card alone', () => {
     },
   );
 
-  it('receives by the tap what comes while its XDP program is off the card', async () => {
+  it('receives through the tap while its XDP program is detached from the card', async () => {
     const scene = await Scene.open({ port: ALONE });
     const traffic = await scene.drive({ rate: 10_000 });
     await ownedBy(scene.port, 'vf');

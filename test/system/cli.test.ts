@@ -40,7 +40,7 @@ function expectKept({ code, stdout, stderr }: Outcome): DemoLedger {
 }
 
 describe('twinpath demo', () => {
-  it('keeps its promises on kernel devices, with a download by the guest’s own stack, in one JSON object', async () => {
+  it('loses only what a surprise explains on kernel devices, with a download by the guest’s own stack, and prints one JSON object', async () => {
     const ledger = expectKept(await twinpath(['demo', '--seconds', '3', '--json']));
     expect(ledger).toMatchObject({ privileged: true, network: 'kernel', seconds: 3 });
     const { tcp } = ledger;
@@ -59,13 +59,13 @@ describe('twinpath demo', () => {
     expect(new Set(tcp!.samples.map(({ path }) => path))).toContain('vf');
   });
 
-  it('leaves the download out when it is asked to', async () => {
+  it('leaves the download out with --no-tcp', async () => {
     const ledger = expectKept(await twinpath(['demo', '--seconds', '3', '--json', '--no-tcp']));
     expect(ledger).toMatchObject({ privileged: true, network: 'kernel' });
     expect(ledger.tcp).toBeUndefined();
   });
 
-  it('needs no root, says what root would add, and ends with a ledger for people', async () => {
+  it('runs in memory without root, says what root adds, and ends with a readable ledger', async () => {
     const { code, stdout, stderr } = await twinpath(['demo', '--seconds', '3'], { nobody: true });
     expect(code, stderr).toBe(0);
     expect(stderr).toContain('Not root: the memory path');
@@ -82,7 +82,7 @@ describe('twinpath demo', () => {
     }
   });
 
-  it('takes everything down when it is interrupted', async () => {
+  it('removes its namespaces when it is interrupted', async () => {
     const run = start(['demo', '--seconds', '60', '--no-tcp']);
     await run.said('synthetic → vf');
     run.child.kill('SIGINT');
@@ -103,7 +103,7 @@ describe('twinpath list', () => {
     expect(stdout).toMatch(/No NetVSC.*VMBus[\s\S]*eth0 \(veth\)/);
   });
 
-  it('needs no root', async () => {
+  it('works without root', async () => {
     expect(await twinpath(['list'], { nobody: true })).toMatchObject({ code: 0, stderr: '' });
   });
 });
@@ -145,7 +145,7 @@ describe('twinpath run', () => {
     expect(linkIn(lab.guest, nic.netvsc)?.promiscuity).toBe(0);
   });
 
-  it('ends by itself after --seconds, also on SIGTERM, with statistics for people', async () => {
+  it('ends after --seconds or on SIGTERM with readable statistics', async () => {
     const lab = await buildLab();
     const args = ['run', 'drop', '--netns', lab.guest, '--netvsc', lab.nic.netvsc, '--force'];
     const { code, stdout } = await twinpath([...args, '--seconds', '1']);
@@ -158,7 +158,7 @@ describe('twinpath run', () => {
     expect(attachments(lab.guest)).toEqual([]);
   });
 
-  it('prints one JSON document on SIGTERM, whatever the handler prints', async () => {
+  it('prints one JSON document on SIGTERM even if the handler prints', async () => {
     const lab = await buildLab();
     const handler = join(temporary(), 'talker.mjs');
     writeFileSync(
@@ -218,7 +218,7 @@ describe('twinpath run', () => {
     expect(stdout).toContain('dropped: verdict 400');
   });
 
-  it('says what went to the machine and came from it', async () => {
+  it('counts packets passed to the machine and received from it', async () => {
     const lab = await buildLab();
     const [outside, guest] = [await Peer.start(lab.outside), await Peer.start(lab.guest)];
     await guest.call('listen', 'guest', 8000);
@@ -252,7 +252,7 @@ describe('twinpath run', () => {
     expect(attachments(lab.guest)).toEqual([]);
   });
 
-  it('does not call it well when the handler throws', async () => {
+  it('exits with 1 when the handler throws', async () => {
     const lab = await buildLab();
     const handler = join(temporary(), 'thrower.mjs');
     writeFileSync(handler, "export default () => { throw new Error('not today'); };");
@@ -287,7 +287,7 @@ describe('twinpath run', () => {
       'drop has no options',
     ],
     ['an option that is there twice', ['run', 'firewall', '--option', 'a=1', '--option', 'a=2'], 2, 'a=A,B'],
-  ])('answers %s with one clear sentence', async (_, args, code, words) => {
+  ])('answers %s with one sentence on standard error', async (_, args, code, words) => {
     const outcome = await twinpath(args);
     expect(outcome).toMatchObject({ code, stdout: '' });
     expect(outcome.stderr).toContain(words);
@@ -295,7 +295,7 @@ describe('twinpath run', () => {
     expect(outcome.stderr).not.toMatch(/\n\s+at /);
   });
 
-  it('shows an escape sequence and a long text as what they are, and repeats them exactly in JSON', async () => {
+  it('escapes control characters and shortens long texts in messages, and repeats them exactly in JSON', async () => {
     const name = `\x1b[2J\u202e\x9b31m${'x'.repeat(100_000)}`;
     const handler = ['run', 'drop', '--option', `${name}=1`];
     const commands = [
@@ -319,13 +319,13 @@ describe('twinpath run', () => {
     expect(listed.stdout).not.toContain('\x1b');
   });
 
-  it('repeats its errors as JSON where JSON was asked for', async () => {
+  it('repeats its errors as JSON with --json', async () => {
     const { code, stdout } = await twinpath(['run', 'drop', '--json', '--netvsc', 'nix0']);
     expect(code).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_DEVICE_NOT_FOUND', device: 'nix0' } });
   });
 
-  it('is refused to others than root in one sentence', async () => {
+  it('refuses users without CAP_SYS_ADMIN in one sentence', async () => {
     const lab = await buildLab();
     const args = ['run', 'drop', '--netns', lab.guest, '--netvsc', 'eth0', '--force'];
     const { code, stderr } = await twinpath(args, { nobody: true });
@@ -335,7 +335,7 @@ describe('twinpath run', () => {
 });
 
 describe('any command', () => {
-  it('explains itself', async () => {
+  it('prints its help, usage and version', async () => {
     const all = (...commands: string[]) => Promise.all(commands.map((words) => twinpath(words.split(' '))));
     for (const outcome of await all('--help', 'demo --help', 'list -h', 'run --help')) {
       expect(outcome).toMatchObject({ code: 0, stderr: '' });
@@ -348,7 +348,7 @@ describe('any command', () => {
     expect((await twinpath([])).code).toBe(2);
   });
 
-  it('through npm prints one JSON document and nothing else, and npm adds none of its own', async () => {
+  it('prints one JSON document and nothing else when npm runs it', async () => {
     const npm = (...args: string[]): Promise<Outcome> => new Run(['npm', '--prefix', ROOT, ...args]).outcome;
     const wrong = await npm('run', '-s', 'demo', '--', '--seconds', '1', '--json');
     expect(wrong.code).toBe(2);

@@ -152,7 +152,7 @@ describe('sniffer', () => {
     if (error === undefined) expect(stdout.trim().split('\n')).toHaveLength(pings.length);
   });
 
-  it('leaves a whole file behind at Ctrl-C', async () => {
+  it('leaves a complete pcap file at Ctrl-C', async () => {
     const file = join(temporary(), 'packets.pcap');
     const program = betweenHosts('here', ...node('sniffer/sniffer.mjs', 'eth0', file));
     await until('some packets in the file', () => existsSync(file) && readFileSync(file).length > 1000);
@@ -209,7 +209,7 @@ describe('every program of the examples', () => {
     'sniffer/sniffer.mjs',
     'generator/generator.mjs',
     'forwarding/forward.mjs',
-  ])('%s explains itself', async (file) => {
+  ])('%s prints its help, and its usage for wrong arguments', async (file) => {
     const run = async (...args: string[]) => {
       const program = new Program(...node(file, ...args));
       return { status: await program.exited, stdout: program.stdout, stderr: program.stderr };
@@ -230,13 +230,13 @@ describe('every program of the examples', () => {
     ['counter/counter.mjs', 'tp-nowhere'],
     ['sniffer/sniffer.mjs', 'tp-nowhere', '/dev/null'],
     ['forwarding/forward.mjs', 'tp-nowhere', 'tp-neither'],
-  ])('%s says which device is not there', async (file, ...args) => {
+  ])('%s names a device that does not exist', async (file, ...args) => {
     const program = new Program(...node(file, ...args));
     expect(await program.exited).toBe(1);
     expect(program.stderr).toContain('There is no such network device: tp-nowhere');
   });
 
-  it('two-hosts.sh explains itself, and hands on the status of its command', () => {
+  it('two-hosts.sh prints its help, and exits with the status of its command', () => {
     const script = join(examples, 'two-hosts.sh');
     const run = (...args: string[]) => spawnSync(script, args, { encoding: 'utf8' });
     expect(run('--help')).toMatchObject({ status: 0, stderr: '' });

@@ -65,7 +65,7 @@ describe('a port with host off', () => {
 });
 
 describe('a packet of the machine’s own stack', () => {
-  it('is counted by what its handler did with it, as one from the network is', async () => {
+  it('is counted by its verdict, like a packet from the network', async () => {
     const lab = await buildLab();
     const { guest, outside } = await stations(lab);
     const scene = await Scene.openIn(lab, { handler: BY_PORT, host: 'inline' });

@@ -93,7 +93,7 @@ async function open(notes: Notes): Promise<Scene> {
   return Scene.openIn(await buildLab(), { handler: WITNESS, handlerOptions, host: 'inline', queues: 2 });
 }
 
-it('both directions of a connection from outside are on the worker of its hash', async () => {
+it('both directions of an incoming connection are handled by the worker of its hash', async () => {
   const notes = new Notes();
   const scene = await open(notes);
   const { lab, port } = scene;
@@ -114,7 +114,7 @@ it('both directions of a connection from outside are on the worker of its hash',
   await port.close();
 });
 
-it('a connection that the machine begins is on the worker of its answers from then on', async () => {
+it('an outgoing connection is handled by the worker of its answers once the first answer arrives', async () => {
   const notes = new Notes();
   const scene = await open(notes);
   const { lab, port } = scene;

@@ -199,7 +199,7 @@ const variants = (['veth', 'bridge'] as const).flatMap((standIn) =>
 );
 
 describe.each(variants)('over a $standIn by $kind', ({ standIn, kind }) => {
-  it('the kernel receives what is written to the host tap, once, if it is for its MAC', async () => {
+  it('the kernel receives a packet written to the host tap once, if it is for its MAC', async () => {
     const lab = await buildLab({ standIn });
     const { host, capture } = rig(lab, { kind });
     const socket = udpSocket(lab.guest, 7000);
@@ -215,7 +215,7 @@ describe.each(variants)('over a $standIn by $kind', ({ standIn, kind }) => {
     for (const fd of [...host, ...capture]) expect(await read(fd, 0)).toEqual([]);
   });
 
-  it('what the kernel sends comes up the host tap, and goes out once by the capture tap', async () => {
+  it('a packet that the kernel sends arrives at the host tap, and leaves once through the capture tap', async () => {
     const lab = await buildLab({ standIn });
     const { netvsc, host, capture, hostRedirect, enableInline } = rig(lab, { kind });
     const outside = udpSocket(lab.outside, 7001);

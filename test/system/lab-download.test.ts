@@ -34,7 +34,7 @@ describe('a download in a lab', () => {
     expect(await one.stop()).toBe(report);
   });
 
-  it('survives an outage, and tells how long and when nothing arrived, and what was sent again', async () => {
+  it('survives an outage, and reports its time and length and the retransmitted bytes', async () => {
     const lab = await buildLab();
     const one = await download(lab);
     await arrived(one);

@@ -129,7 +129,7 @@ describe.each(['veth', 'bridge'] as const)('a lab with a %s for NetVSC', (standI
     expect(report.gaps[0]!.micros).toBeGreaterThan(0);
   });
 
-  it('loses what is sent between a surprise and the moment the host notices, and nothing else', async () => {
+  it('loses exactly the packets sent between a surprise and its detection by the host', async () => {
     const lab = await build({ standIn });
     await echo(lab);
     await lab.nic.plug();
@@ -213,7 +213,7 @@ describe('a lab', () => {
     expect(times).toEqual([...times].sort((a, b) => a - b));
   });
 
-  it('sends broadcast to the guest by the synthetic port alone, whatever the data path', async () => {
+  it('sends broadcasts to the guest through the synthetic port alone, on either data path', async () => {
     const lab = await build({ arp: true });
     await echo(lab);
     await lab.nic.plug();
@@ -263,7 +263,7 @@ describe('a lab', () => {
     for (const name of ['vf0', 'syn0', 'eth0']) expect(linkIn(namespace, name)).toBeUndefined();
   });
 
-  it('removes what a killed process left, and leaves the labs of running ones alone', async () => {
+  it('removes the namespaces of a killed process, and keeps those of running ones', async () => {
     const script = `
       import { Lab } from ${JSON.stringify(new URL('../../dist/src/lab/host.js', import.meta.url).href)};
       const lab = await Lab.create();
@@ -287,7 +287,7 @@ describe('a lab', () => {
     expect(existsSync(`/run/netns/${own.guest}`)).toBe(true);
   });
 
-  it('clears away neither what is no lab nor the lab of a process older than it', async () => {
+  it('removes neither a namespace that is not a lab’s nor the lab of a process older than it', async () => {
     // Process 1 is older than any namespace here, and the other name has no number where a lab has one.
     const names = ['tp-1-0-guest', `tp-${process.pid}-x-guest`];
     try {
@@ -317,7 +317,7 @@ describe('a lab', () => {
 });
 
 describe('traffic', () => {
-  it('is all lost, and goes on, when nobody listens', async () => {
+  it('is lost completely, and goes on, without a receiver', async () => {
     const lab = await build();
     const one = await drive(lab, lab.nic, { rate: 2000, window: 64 });
     const deadline = Date.now() + 20_000;

@@ -111,7 +111,7 @@ describe('opening', () => {
     expect({ descriptors: descriptors(), mappings: ringMappings() }).toEqual(before);
   });
 
-  it('two ports of which one cannot be opened opens none', async () => {
+  it('openPorts opens no port if one of two cannot be opened', async () => {
     const lab = await buildLab();
     const ports = [
       { netvsc: 'eth0', force: true },

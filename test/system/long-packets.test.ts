@@ -39,7 +39,7 @@ const options = (lab: Lab) => ({
   handler: new URL('../../dist/src/handlers/reflect.js', import.meta.url),
 });
 
-test('a device whose MTU does not fit a frame is refused, and larger frames are the way out', async () => {
+test('openPort refuses a device whose MTU does not fit a frame, and accepts it with frameSize 4096', async () => {
   await using lab = await Lab.create({ mtu: 3000 });
   await expect(openPort(options(lab))).rejects.toMatchObject({
     code: 'ERR_OPTION_INVALID',
@@ -197,7 +197,7 @@ describe.each([
   { tap: 'read/write', frameSize: 4096 },
   { tap: 'io_uring', frameSize: 4096, queues: 1 },
 ] as const)('packets longer than a frame that a NetVSC delivers (%o)', (options) => {
-  test('of TCP come as frames of its MTU, once, in order and right; others are counted', async () => {
+  test('of TCP are cut to the MTU, once and in order, and others are counted', async () => {
     const scene = await LongScene.open(options);
     const { frameSize = 2048 } = options as { frameSize?: number };
     const room = frameSize - 256;
@@ -231,7 +231,7 @@ describe.each([
     expect(scene.errors).toEqual([]);
   });
 
-  test('at once, in a crowd of short ones, come in order', async () => {
+  test('arrive in order among bursts of short packets', async () => {
     const scene = await LongScene.open(options);
     for (let round = 0; round < 4; round++) {
       // More than a lot of reads brings, before any of it is taken.
@@ -245,7 +245,7 @@ describe.each([
   });
 });
 
-test('where no long packets were to be expected they are lost up to the end of a lot of reads, counted, and then cut', async () => {
+test('unexpected long packets are counted as lost up to the end of a batch of reads, and cut afterwards', async () => {
   const scene = await LongScene.open({ queues: 1 }, { bridged: true });
   let delivered = 0;
   let lost = 0;
@@ -271,7 +271,7 @@ test('where no long packets were to be expected they are lost up to the end of a
 });
 
 describe('the checksum of a packet that is cut', () => {
-  test('is to be right where no device has verified it: a damaged one is dropped and counted', async () => {
+  test('must be right if no device has verified it: a damaged packet is dropped and counted', async () => {
     const scene = await LongScene.open({});
     const stream = scene.streams[0]!;
     scene.stream(stream, 5000, { spoil: true });
@@ -299,7 +299,7 @@ describe('the checksum of a packet that is cut', () => {
   );
 });
 
-test('a packet that fills a frame to the last bytes is received whole, of whatever kind', async () => {
+test('a packet that fills a frame to the last byte is received whole, tagged or not', async () => {
   const scene = await LongScene.open({}, { mtu: 1769 });
   const room = 2048 - 256;
   const lengths = Array.from({ length: 12 }, (_, i) => room - 8 + i);

@@ -11,7 +11,7 @@ import { until } from '../support/harness.ts';
 const CIRCULATE = new URL('../../dist/perf/wasm/circulate.wasm', import.meta.url);
 const PACKETS = 300;
 
-it('packets circulate by the path that owns the queue, and none is lost when it changes', async () => {
+it('packets circulate on the path that owns the queue, and none is lost when the owner changes', async () => {
   const port = await openPort({
     ...{ network: 'loop', queues: 1, handler: CIRCULATE, handlerOptions: { packets: PACKETS, bytes: 60 } },
   });

@@ -157,7 +157,7 @@ describe('a port in memory', { tags: 'unprivileged' }, () => {
     expect(port.failovers().slice(-20)).toEqual(failovers);
   });
 
-  it('rescues what a VF had not sent when it goes', async () => {
+  it('rescues the packets that a VF had not sent when it goes', async () => {
     const port = await open();
     const traffic = new NumberedTraffic(port);
     port.plug('vf');
@@ -209,7 +209,7 @@ describe('a port in memory', { tags: 'unprivileged' }, () => {
     expect(ports.map((port) => port.stats().received)).toEqual(traffic.map(({ sent }) => sent));
   });
 
-  it('tells its numbers after it was closed, however often', async () => {
+  it('returns the same statistics at every call after it was closed', async () => {
     const port = await open();
     const traffic = new NumberedTraffic(port);
     await traffic.until(() => traffic.received > 1_000);

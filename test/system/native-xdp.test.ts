@@ -18,7 +18,7 @@ const LARGE = { lab: { mtu: 3800 }, port: { frameSize: 4096 } } as const;
 const WHY = /^native XDP was refused \(ERANGE|errno 34.*, the kernel says ".*MTU.*"\)/;
 
 describe('a VF whose driver refuses native XDP', () => {
-  it('is driven by the generic hook, and what stood in the way is told', async () => {
+  it('is driven by generic XDP, and the obstacle to native XDP is reported', async () => {
     const scene = await Scene.open(LARGE);
     const traffic = await scene.drive();
     await scene.plug();

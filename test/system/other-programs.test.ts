@@ -60,7 +60,7 @@ describe('a tcx program that was at the NetVSC before the port', () => {
     expect(scene.errors).toEqual([]);
   });
 
-  it('comes first if that is wanted, and is told of', async () => {
+  it('runs first if that is ordered, and is reported', async () => {
     const lab = await buildLab();
     const other = attach(lab, 'sched_cls', lab.nic.netvsc);
     const outside = await Station.start(lab.outside);

@@ -65,7 +65,7 @@ it.each(
     (['tcx', 'clsact'] as RedirectKind[]).map((redirect) => ({ tap, redirect })),
   ),
 )(
-  'what the machine sends by a tap itself reaches no handler ($tap, $redirect)',
+  'packets that the machine sends through a tap reach no handler ($tap, $redirect)',
   async ({ tap, redirect }) => {
     const lab = await buildLab({ queues: 1 });
     const [guest, outside] = await Promise.all([Station.start(lab.guest), Station.start(lab.outside)]);
@@ -101,7 +101,7 @@ it.each(
   },
 );
 
-it('a packet socket on the NetVSC sees a passed packet where it arrives and where the machine receives it', async () => {
+it('a packet socket on the NetVSC sees a passed packet twice: on arrival, and when the machine receives it', async () => {
   const lab = await buildLab({ queues: 1 });
   const outside = await Station.start(lab.outside);
   // The kernel asks the socket that was bound last first.

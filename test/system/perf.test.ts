@@ -42,7 +42,7 @@ describe('npm run perf', () => {
     for (const { name } of ROWS) expect(far.stderr).toContain(name);
   });
 
-  it('judges the samples of an earlier run once more, and refuses a file that is none', async () => {
+  it('judges the samples of an earlier run again, and refuses other files', async () => {
     const file = join(temporary(), 'run.json');
     const sample = { ns: 40 };
     const machine = { cpus: '2 × test' };
@@ -62,7 +62,7 @@ describe('npm run perf', () => {
     expect(wrong.stderr).toContain('perf/results');
   });
 
-  it('is refused to others than root in one sentence', async () => {
+  it('refuses users other than root in one sentence', async () => {
     const { code, stderr } = await perf(['--only', 'handoff'], { nobody: true });
     expect(code).toBe(1);
     expect(stderr.trim().split('\n')).toHaveLength(1);
@@ -103,7 +103,7 @@ describe('npm run perf', () => {
     await expect(stream(from)).rejects.toThrow(/^iperf3 is not installed here: run perf\/peers\/install/);
   });
 
-  it('does not measure while another one does', async () => {
+  it('refuses to measure while another process measures', async () => {
     const held = await lockMachine();
     const { code, stderr } = await perf(['--only', 'handoff']).finally(() => held.close());
     expect(code).toBe(1);

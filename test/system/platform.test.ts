@@ -173,7 +173,7 @@ function arrivals(lab: Lab, device: string): number {
 const received = (scene: Scene): number => scene.port.stats().received;
 
 describe('a port on the NIC with the default route', () => {
-  it('leaves the platform’s packets to the machine, by either path, whatever its handler does', async () => {
+  it('passes the platform’s packets to the machine on either path, regardless of its handler', async () => {
     const { lab, ask } = await azure();
     const scene = await Scene.openIn(lab, { handler: DROP, handlerOptions: {} });
     expect(scene.paths.synthetic).toMatchObject({ protects: 'platform' });

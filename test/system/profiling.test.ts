@@ -56,7 +56,7 @@ const page = (tool: string, text: string) =>
   `${ENDED} require('fs').writeFileSync('report.clinic-${tool}.html', ${JSON.stringify(text)});`;
 
 describe('perf:clinic', () => {
-  test('says what to run when clinic is not installed', async () => {
+  test('names the command that installs clinic if it is missing', async () => {
     const folder = scratch();
     const { output, exited } = start('clinic', ['flame', '--prefix', folder]);
     expect(await exited).toBe(1);

@@ -51,7 +51,7 @@ describe('a veth, which has queues but no RSS', () => {
     }),
   );
 
-  it('does not say what it has, and refuses what it is told', () => {
+  it('reports no RSS settings, and refuses new ones', () => {
     here(() => {
       expect(rssOf(shim, index('veth0'))).toBeUndefined();
       expect(setRss(shim, index('veth0'), { key: DEFAULT_KEY })).toBe(EOPNOTSUPP);

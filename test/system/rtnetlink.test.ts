@@ -72,7 +72,7 @@ describe('in a network namespace', () => {
     monitor.close();
   });
 
-  it('a monitor tells of a link from its first to its last day, in order', async () => {
+  it('a monitor reports every change of a link in order, from its creation to its removal', async () => {
     ip('-n', HERE, 'link', 'add', 'one', 'type', 'veth', 'peer', 'name', 'two');
     const one = index('one');
     rtnetlink.setLink(one, { up: true });
@@ -125,7 +125,7 @@ describe('in a network namespace', () => {
     expect(gone).toContainEqual(['vf0', 0]);
   });
 
-  it('a monitor that was too slow says so, and a dump is right all the same', () => {
+  it('a monitor that was too slow reports the overrun, and a dump is still right', () => {
     ip('-n', HERE, 'link', 'add', 'one', 'type', 'veth', 'peer', 'name', 'two');
     const narrow = inNamespace(shim, HERE, () => LinkMonitor.open(shim, 1));
     const one = index('one');
@@ -206,7 +206,7 @@ describe('in a network namespace', () => {
     expect(rtnetlink.defaultRoutes()).toEqual([index('one')]);
   });
 
-  it('the qdisc of a device gives way to none, on every queue', () => {
+  it('noqueue replaces the qdisc of a device on every queue', () => {
     ip('-n', HERE, 'tuntap', 'add', 'tap0', 'mode', 'tap', 'multi_queue');
     ip('-n', HERE, 'link', 'set', 'tap0', 'up');
     const qdisc = (): string => / qdisc (\w+)/.exec(ip('-n', HERE, '-o', 'link', 'show', 'tap0'))![1]!;
@@ -249,7 +249,7 @@ describe('in a network namespace', () => {
     rtnetlink.deleteClsact(one);
   });
 
-  it('an ingress qdisc in the place of clsact is said to be there', ({ skip }) => {
+  it('addClsact names an ingress qdisc that is in the place of clsact', ({ skip }) => {
     ip('-n', HERE, 'link', 'add', 'one', 'type', 'veth', 'peer', 'name', 'two');
     const added = spawnSync('ip', ['netns', 'exec', HERE, 'tc', 'qdisc', 'add', 'dev', 'one', 'ingress']);
     if (added.status !== 0) skip('this machine has no tc, or its kernel no ingress qdisc');
@@ -342,7 +342,7 @@ describe('in a network namespace', () => {
     expect(rtnetlinkHere()).toEqual(own);
   });
 
-  it('a closed socket says so', () => {
+  it('a closed socket throws an error that says so', () => {
     const closed = inNamespace(shim, HERE, () => RtNetlink.open(shim));
     closed.close();
     closed.close();

@@ -55,7 +55,7 @@ function redirected(lab: Lab, kind: 'tcx' | 'clsact') {
 }
 
 describe.each(['tcx', 'clsact'] as const)('by %s', (kind) => {
-  it('what is sent to the standby alone comes up the tap, and what is for everybody is left to the kernel', async () => {
+  it('unicast to the standby arrives at the tap, and broadcast is left to the kernel', async () => {
     const lab = await buildLab({ nics: 2 });
     const [upper, standby] = lab.nics;
     const { redirect, adopt, read } = redirected(lab, kind);

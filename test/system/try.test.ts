@@ -81,7 +81,7 @@ describe('twinpath try', () => {
     expect(await second.outcome).toMatchObject({ code: 0, stdout: 'hello\n' });
   });
 
-  it('does not call it well when the handler throws, though the command succeeds', async () => {
+  it('exits with 1 when the handler throws, although the command succeeds', async () => {
     const handler = module("export default () => { throw new Error('not today'); };");
     const run = start(['try', handler, '--exec', `${ASK} & cat`], { input: true });
     await run.said('not today');
@@ -107,7 +107,7 @@ describe('twinpath try', () => {
     expect(namespacesOf(run)).toEqual([]);
   });
 
-  it('says to others than root what it needs and what they may do', async () => {
+  it('names the required rights and the alternative to users other than root', async () => {
     const { code, stdout, stderr } = await twinpath(['try', 'echo', '--exec', 'true'], { nobody: true });
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(/^twinpath: The kernel refused this user: .*root.*sudo.*twinpath demo.*\n$/);

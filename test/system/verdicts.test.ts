@@ -168,7 +168,7 @@ describe('FORWARD to a port of another openPort', () => {
     await ledgers(sources);
   });
 
-  it('drops what is longer than the frames there, and harms no other packet', async () => {
+  it('drops packets longer than the frames of the other port, and no other packet', async () => {
     const targets = await open(1, { queues: 1 });
     const sources = await open(1, { queues: 1, frameSize: 4096, frames: 4096, forwardTo: targets });
     const network = new VerdictNetwork([sources, targets]);
@@ -273,7 +273,7 @@ describe('the application', () => {
     expect(error).toMatchObject({ name: 'AbortError' });
   });
 
-  it('that does not read costs what it does not read, counted, and nothing else', async () => {
+  it('that does not read loses exactly the unread packets, counted', async () => {
     const [port] = await open(1);
     const network = new VerdictNetwork([[port!]]);
     await network.until(

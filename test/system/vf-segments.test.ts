@@ -117,7 +117,7 @@ function wire(lab: Lab): () => [seq: number, payload: number][] {
   };
 }
 
-it('frames and uncut segments leave a VF in the order they were given', async () => {
+it('frames and uncut segments leave a VF in the order of their pushes', async () => {
   const vf = await rig();
   expect(vf.device.description.mode).toBe('native copy, packet socket for large segments');
   const arrived = wire(vf.lab);
@@ -138,7 +138,7 @@ it('frames and uncut segments leave a VF in the order they were given', async ()
   expect(vf.count('txPackets')).toBe(expected.length);
 });
 
-it('a VF that is down, gone, or cannot cut is given nothing that it would lose', async () => {
+it('a VF that is down, gone or without TSO gets no uncut segment', async () => {
   const vf = await rig();
   const { lab, queue } = vf;
   const arrived = wire(lab);

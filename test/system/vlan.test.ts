@@ -118,7 +118,7 @@ describe('a VF that would take tags out of frames, or drop VLANs', () => {
     expect(scene.errors).toEqual([]);
   });
 
-  it('is told again when somebody switches it on, and has at the end what they set', async () => {
+  it('is reported again when another program enables it, and keeps that setting at the end', async () => {
     const lab = await buildLab();
     await lab.nic.plug();
     const ethtool = guestEthtool(lab);

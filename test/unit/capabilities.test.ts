@@ -20,7 +20,7 @@ describe('the capabilities that a process lacks', () => {
     expect(lackingIn(status(...bits))).toEqual(lacking);
   });
 
-  it('are unknown, and none is named, where /proc tells nothing', () => {
+  it('are unknown, and the error names none, where /proc has no answer', () => {
     expect(lackingIn('')).toEqual([]);
   });
 });

@@ -15,7 +15,7 @@ function port() {
 }
 
 describe('a delivered packet', () => {
-  it.each([0, 1])('of queue %i is read although nobody rang for it', async (queue) => {
+  it.each([0, 1])('of queue %i is read without a doorbell', async (queue) => {
     const { memory, deliveries, senders, frame } = port();
     memory.bytes.fill(0x5a, frame, frame + 60);
     const batches = deliveries.batches();

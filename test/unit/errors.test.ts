@@ -35,7 +35,7 @@ describe('check', () => {
     expect(check(7, 'read')).toBe(7);
   });
 
-  test('throws what failed under the code it was given', () => {
+  test('throws the failed call under the given code', () => {
     expect(() => check(Errno.ENODEV, 'bind', { code: 'ERR_DEVICE_NOT_FOUND', device: 'vf0' })).toThrow(
       expect.objectContaining({ code: 'ERR_DEVICE_NOT_FOUND', errno: 19, syscall: 'bind', device: 'vf0' }),
     );
@@ -54,7 +54,7 @@ describe('check', () => {
     expect(() => check(Errno.EMFILE, 'eventfd2')).toThrow(/EMFILE.*ulimit -n/);
   });
 
-  test('names errno values nobody listed by their number', () => {
+  test('names unlisted errno values by their number', () => {
     expect(errnoName(-4095)).toBe('errno 4095');
   });
 });

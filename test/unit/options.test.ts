@@ -113,7 +113,7 @@ describe('options', () => {
     expect(() => validate({ ...good, ports, frames: 65536 })).toThrow('65536');
   });
 
-  test('that would need more memory than offsets reach are refused, with what to lower', () => {
+  test('that need more memory than offsets reach are refused, and the error names what to lower', () => {
     let refused = 0;
     for (const pageSize of [4096, 65536]) {
       for (let ports = 1; ports <= 16; ports++) {

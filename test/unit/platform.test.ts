@@ -18,16 +18,16 @@ const refusal = expect.objectContaining({
   hint: expect.stringContaining('twinpath/testing'),
 });
 
-it('a port opens on Linux only, and says so before it looks at an option', async () => {
+it('openPort on another platform throws ERR_NOT_LINUX before it checks options', async () => {
   await expect(openPort({ handler: 'nonsense', quues: 1 } as never)).rejects.toEqual(refusal);
   await expect(openPorts(undefined as never)).rejects.toEqual(refusal);
 });
 
-it('a port in memory needs Linux too', async () => {
+it('openPort with network memory throws ERR_NOT_LINUX on another platform', async () => {
   await expect(openPort({ network: 'memory', handler: 'file:///none.mjs' })).rejects.toEqual(refusal);
 });
 
-it('a file without its package is refused at the root of the file system, and not looked for for ever', () => {
+it('the search for the package’s root ends with an error at the root of the file system', () => {
   const refused = expect.objectContaining({
     code: 'ERR_SHIM_MISSING',
     hint: expect.stringContaining('bundle'),

@@ -67,7 +67,7 @@ describe('a command line', () => {
     expect(refusal('home', '--gait=').message).toContain('it needs a value');
   });
 
-  it('refuses a value where none belongs, and a second one where one is enough', () => {
+  it('refuses a value for a flag, and a second value for an option that takes one', () => {
     expect(refusal('home', '--quietly=yes').message).toContain('it takes no value');
     expect(refusal('home', '--steps', '1', '--steps', '2').message).toContain('once');
   });
@@ -155,12 +155,12 @@ describe('a handler', () => {
     checkOptionless('./handler.js', { zone: 1 });
   });
 
-  it('that nobody knows is an error that names the nearest', () => {
+  it('with an unknown name is refused, and the error names the nearest handler', () => {
     expect(() => handlerUrl('refelct')).toThrow(/Did you mean "reflect"\?/);
     expect(() => handlerUrl('./missing.js')).toThrow(/there is no file \.\/missing\.js/);
   });
 
-  it('gets an address when it is built in, takes one and none is given', () => {
+  it('gets the default address if it is built in, takes an address and has none', () => {
     expect(withAddress('echo', { port: 9 }, '10.77.0.2')).toEqual({ address: '10.77.0.2', port: 9 });
     expect(withAddress('dns', { address: '10.0.0.5' }, '10.77.0.2')).toEqual({ address: '10.0.0.5' });
     expect(withAddress('count', { top: 3 }, '10.77.0.2')).toEqual({ top: 3 });

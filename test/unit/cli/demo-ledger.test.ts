@@ -105,7 +105,7 @@ describe('the ledger of a demo', () => {
     expect(ledger.frames).toMatchObject({ total: 8, accounted: 8 });
   });
 
-  it('excuses what was lost in a vanished VF, a slowest packet’s time before it vanished included', () => {
+  it('attributes losses in a vanished VF to the surprise, from one slowest round trip before it vanished', () => {
     const { traffic } = evidence();
     const lostAt = Float64Array.of(SURPRISE_AT - 1.9e6, SURPRISE_AT + 1e6, NOTICED_AT - 1);
     const ledger = drawUp(evidence({ traffic: { ...traffic, packets: tally({ lost: 3 }), lostAt } }));
@@ -168,7 +168,7 @@ describe('the ledger of a second act', () => {
     expect(Object.keys(drawUp(evidence()))).not.toContain('tcp');
   });
 
-  it('counts: whatever was not well in it was not well', () => {
+  it('counts: a problem of the second act is a problem of the demo', () => {
     const { download: report, statistics, frames, failovers } = download();
     const broken = { ...report, survived: false, failure: 'ECONNRESET' };
     const idle = { ...statistics.paths, synthetic: path(0) };
@@ -195,7 +195,7 @@ describe('the ledger of a second act', () => {
 });
 
 describe('a failover for people', () => {
-  it('is one entry for all queues, as slow as the slowest, with the sums of what they saved', () => {
+  it('is one entry for all queues, with the time of the slowest queue and the sum of rescued packets', () => {
     const merged = mergeFailovers(
       [failover(0, 'vf', 2e9), failover(1, 'vf', 2e9, { endedNanos: 2e9 + 70_000 })],
       [{ kind: 'down', atNanos: 2e9 - 1_500_000, device: 'vf0' }],
@@ -205,7 +205,7 @@ describe('a failover for people', () => {
     ]);
   });
 
-  it('does not claim to know when it began if nobody saw the host', () => {
+  it('has no detection time if the host was not observed', () => {
     expect(mergeFailovers([failover(0, 'vf', 2e9)])).toMatchObject([{ detectMicros: null, surprise: false }]);
   });
 
@@ -221,7 +221,7 @@ describe('a failover for people', () => {
     expect(row).toMatch(/vf → synthetic +carrier lost \(surprise\) +999,000 µs +999,000 µs +999 +9,999/);
   });
 
-  it('says how long the switch alone took when nobody knows more', () => {
+  it('has the switch time alone if nothing else is known', () => {
     expect(failoverLine(mergeFailovers([failover(0, 'vf', 2e9)])[0]!)).toMatch(
       /switched in 0\.0 ms +rescued 2/,
     );

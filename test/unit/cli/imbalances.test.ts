@@ -53,7 +53,7 @@ function tell(stories: readonly (readonly [string, (typeof PATHS)[number]])[]) {
 }
 
 describe('the balance of a port', () => {
-  it('is right whatever became of the packets', () => {
+  it('adds up for every fate of the packets', () => {
     fc.assert(
       fc.property(told, (stories) => {
         const { queue, paths } = tell(stories);

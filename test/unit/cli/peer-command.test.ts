@@ -8,7 +8,7 @@ import { isExecutable } from '../../../src/cli/try-hints.ts';
 
 const BASH = '/bin/bash';
 
-test('a command line runs with sh, whatever SHELL is', () => {
+test('a command line runs with sh and ignores SHELL', () => {
   expect(commandLine('ping $X', { SHELL: '/bin/zsh' }).words).toEqual(['sh', '-c', 'ping $X']);
 });
 
@@ -21,12 +21,12 @@ test.each([
   expect(personsShell({ SHELL }, true).words).toEqual(['/bin/sh']);
 });
 
-test('a shell without a terminal gets the environment as it is', () => {
+test('a shell without a terminal gets an unchanged environment', () => {
   const environment = { SHELL: '/bin/sh', A: 'b' };
   expect(personsShell(environment, false)).toMatchObject({ words: ['/bin/sh'], environment });
 });
 
-test('bash puts its place before the prompt of the rc file, in the first shell only', ({ skip }) => {
+test('the first bash, and no bash inside it, puts its place before the prompt of the rc file', ({ skip }) => {
   skip(!isExecutable(BASH), `needs ${BASH}`);
   const home = mkdtempSync(join(tmpdir(), 'tp-prompt-'));
   onTestFinished(() => rmSync(home, { recursive: true }));

@@ -16,7 +16,7 @@ const refused = new TwinpathError('ERR_KERNEL', {
 });
 
 describe('work inside the boundary', () => {
-  it('that throws is reported with what it was, and its error as it is', () => {
+  it('that throws is reported with its name and the unchanged error', () => {
     const { boundary, reports } = watched();
     boundary.guard('opening a path', () => {
       throw refused;

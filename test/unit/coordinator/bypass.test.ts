@@ -26,7 +26,7 @@ describe('a VF that owns the queues', () => {
     expect(said(times(500, [0, 1]))).toEqual(times(500, 0));
   });
 
-  it('is told of once, and again when it has received something meanwhile, or was away', () => {
+  it('is reported once, and again after it has received something or was away', () => {
     const bypassed = times(11, [0, 100] as const);
     const once = [...times(10, 0), 1000];
     expect(said([...bypassed, ...bypassed])).toEqual([...once, ...times(11, 0)]);

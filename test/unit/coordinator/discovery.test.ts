@@ -38,7 +38,7 @@ const lab: Snapshot = {
 };
 
 describe('a NetVSC', () => {
-  it('is told by its class on VMBus, through rtnetlink or through sysfs', () => {
+  it('is recognised by its class on VMBus, through rtnetlink or sysfs', () => {
     expect(machine.links.map((one) => isNetvsc(one, azureSysfs))).toEqual([false, true, true, false]);
     expect(isNetvsc({ ...machine.links[1]!, parentBus: '', parentDevice: '' }, azureSysfs)).toBe(true);
   });
@@ -50,7 +50,7 @@ describe('a NetVSC', () => {
     expect(isNetvsc({ ...eth0, parentBus: '', parentDevice: '', kind: 'veth' }, azureSysfs)).toBe(false);
   });
 
-  it('is told by its bus where sysfs is not mounted', () => {
+  it('is recognised by its bus where sysfs is not mounted', () => {
     expect(isNetvsc({ ...machine.links[1]!, parentDevice: 'unheard-of' }, azureSysfs)).toBe(true);
   });
 });
@@ -202,7 +202,7 @@ describe('by name', () => {
 });
 
 describe('force', () => {
-  it('is what a device that is no NetVSC needs', () => {
+  it('is needed for a device that is not a NetVSC', () => {
     const error = refusal(lab, { netvsc: 'other' });
     expect(error.code).toBe('ERR_DEVICE_NOT_NETVSC');
     expect(error.message).toContain('veth');
@@ -245,21 +245,21 @@ describe('a port that leaves the machine nothing', () => {
     expect(cut({ ...machine, defaultRoutes: [2, 3] }, 'eth1')).toThrow(/default route/);
   });
 
-  it('is refused where the route leads through its VF, or through what stands on it', () => {
+  it('is refused if the default route leads through its VF, or through a device on top of it', () => {
     expect(cut({ ...machine, defaultRoutes: [4] }, 'eth1')).toThrow(/default route/);
     const vlan = link({ ifindex: 30, name: 'eth1.7', kind: 'vlan', peer: 3 });
     const onVlan = { ...machine, links: [...machine.links, vlan], defaultRoutes: [30] };
     expect(cut(onVlan, 'eth1')).toThrow(/default route/);
   });
 
-  it('is allowed where only addresses are, and beside the default route', () => {
+  it('is allowed on a device with addresses only, and on one without the default route', () => {
     expect(cut(machine, 'eth1')).not.toThrow();
     expect(cut({ ...machine, defaultRoutes: [] }, 'eth0')).not.toThrow();
   });
 });
 
 describe('the list', () => {
-  it('tells of each NetVSC what it has and whether it would be taken', () => {
+  it('shows for each NetVSC its VF and addresses, and whether openPort would take it', () => {
     const [eth0, eth1] = discover(machine);
     expect(eth0).toMatchObject({
       netvsc: { name: 'eth0' },

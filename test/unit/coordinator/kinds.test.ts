@@ -62,7 +62,7 @@ describe('a net_failover device', () => {
   const { master, standby, vf } = failover(5);
   const guest = machine([standby, master, vf]);
 
-  it('is found by itself, with its VF, and its standby leg is no VF, in whatever order the links are', () => {
+  it('is found without a name, with its VF, and its standby leg is not taken for a VF, in any order of links', () => {
     fc.assert(
       fc.property(fc.shuffledSubarray([standby, master, vf], { minLength: 3 }), (links) => {
         expect(chosen(machine(links), {})).toBe('net_failover: ens5 enp5s0');
@@ -72,7 +72,7 @@ describe('a net_failover device', () => {
     expect(chosen(guest, { force: true })).toBe('net_failover: ens5 enp5s0');
   });
 
-  it('is what each of its legs leads to, with force and without', () => {
+  it('is found by the name of each of its legs, with and without force', () => {
     for (const { name, parentDevice } of guest.links) {
       for (const wanted of [{ netvsc: name }, { netvsc: name, force: true }, { device: name }]) {
         expect(chosen(guest, wanted)).toBe('net_failover: ens5 enp5s0');
@@ -85,7 +85,7 @@ describe('a net_failover device', () => {
     expect(refusal(guest, { netvsc: 'ens5', vf: 'ens5nsby' })).toMatchObject({ code: 'ERR_OPTION_INVALID' });
   });
 
-  it('is told by its standby leg: what else has joined a device, or hangs from another, is none', () => {
+  it('is recognised by its standby leg: other enslaved or stacked devices are not', () => {
     const { standby: is } = KINDS.net_failover;
     expect(is(master, guest)).toBe(standby);
     for (const change of [
@@ -112,7 +112,7 @@ describe('a net_failover device', () => {
     }
   });
 
-  it('is listed as a pair, by the driver that it has, and its legs are no cards', () => {
+  it('is listed as a pair with its driver, and its legs are not listed as cards', () => {
     expect(discover(guest)).toMatchObject([
       { kind: 'net_failover', driver: 'net_failover', netvsc: master, vf, standby, free: true, reason: '' },
     ]);

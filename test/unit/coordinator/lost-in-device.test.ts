@@ -21,13 +21,13 @@ function withStatistics(words: readonly number[]): Uint8Array {
   return bytes;
 }
 
-it('is the sixteenth word of a link’s statistics', () => {
+it('the number of packets lost in a device is word 16 of its link’s statistics', () => {
   const words = Array.from({ length: 24 }, (_, i) => 100 + i);
   expect(parseLink(withStatistics(words))?.statistics).toMatchObject({ rxDropped: 106, rxMissed: 115 });
   expect(parseLink(withStatistics(words.slice(0, 15)))?.statistics).toBeUndefined();
 });
 
-it('is counted from when the path was opened, over its lives, and kept when the device has gone', () => {
+it('packets lost in a device are counted from the opening of the path, over all its openings, and the count stays after the device has gone', () => {
   const memory = Memory.create({
     ...{ pageSize: 4096, ports: 1, queues: 2, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
   });

@@ -16,7 +16,7 @@ const memory = Memory.create({
   ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
 });
 
-test('a path that cannot be opened is tried again although the other one asks for a try of its own', async () => {
+test('a path that cannot be opened is tried again even if the other path asks for its own retry', async () => {
   const tries: Record<PathId, number> = { 0: 0, 1: 0, 2: 0, 3: 0 };
   const device = (path: PathId): PathDevice => ({
     description: { driver: 'memory', device: `path${path}`, mode: '', redirect: '' },
@@ -156,7 +156,7 @@ class Card {
 
 const SERVES = ['arm', 'to vf: path ready'];
 
-test('a card that loses its carrier for being opened is opened once, and serves when its carrier is back', async () => {
+test('a card that loses its carrier because it is opened is opened once, and serves when the carrier returns', async () => {
   const card = new Card();
   await card.port.start();
   card.opening = () => {
@@ -173,7 +173,7 @@ test('a card that loses its carrier for being opened is opened once, and serves 
   await card.port.close();
 });
 
-test('a card whose lost carrier is told only when it serves is left, and served again, but not opened again', async () => {
+test('a card whose carrier loss is reported only after it serves is left and used again, but not opened again', async () => {
   const card = new Card();
   await card.port.start();
   await card.tell({});
@@ -191,7 +191,7 @@ test('a card whose lost carrier is told only when it serves is left, and served 
   await card.port.close();
 });
 
-test('a card whose queues the kernel has not let go of yet is asked again, and not opened anew for that', async () => {
+test('a card whose queues the kernel still holds is armed again later, without a new opening', async () => {
   const card = new Card();
   await card.port.start();
   await card.tell({});
@@ -207,7 +207,7 @@ test('a card whose queues the kernel has not let go of yet is asked again, and n
   await card.port.close();
 });
 
-test('a card whose carrier was away for a moment that no message tells of serves all the same', async () => {
+test('a card whose carrier was lost for a moment without a message serves', async () => {
   const card = new Card();
   await card.port.start();
   card.opening = () => {
@@ -221,7 +221,7 @@ test('a card whose carrier was away for a moment that no message tells of serves
   await card.port.close();
 });
 
-test('a card that is still down is made ready, so that nothing is reset when its host delivers by it', async () => {
+test('a card that is still down is prepared, so that nothing is reset when its host delivers through it', async () => {
   const card = new Card();
   await card.port.start();
   await card.tell({ up: false, carrier: false });
@@ -233,7 +233,7 @@ test('a card that is still down is made ready, so that nothing is reset when its
   await card.port.close();
 });
 
-test('a card is said to have stopped when it is gone or does not run, before anybody is ordered off it, and not else', async () => {
+test('a card is marked as stopped before its queues switch away, only if it is gone or does not run', async () => {
   const card = new Card();
   await card.port.start();
   const said = async (link: Partial<Endpoint> | undefined, gone?: number): Promise<string[]> => {
@@ -252,7 +252,7 @@ test('a card is said to have stopped when it is gone or does not run, before any
   await card.port.close();
 });
 
-test('a card that cannot be opened while it is down is opened when it is up, and nobody hears of the first try', async () => {
+test('a card that cannot be opened while it is down is opened when it is up, and the first failure is not reported', async () => {
   const card = new Card();
   await card.port.start();
   card.opening = () => {
@@ -278,7 +278,7 @@ test('a card whose driver reads the rings is closed with its link, and made read
   await card.port.close();
 });
 
-test('a card that cannot be looked at when its link goes is closed, told of, and opened again', async () => {
+test('a card whose state cannot be read when its link goes down is closed, reported and opened again', async () => {
   const card = new Card();
   await card.port.start();
   await card.tell({});
@@ -295,7 +295,7 @@ test('a card that cannot be looked at when its link goes is closed, told of, and
   await card.port.close();
 });
 
-test('a card that waits for a link that nobody gives it is not looked at again and again', async () => {
+test('a card without a link is not polled while it waits for one', async () => {
   const card = new Card();
   await card.port.start();
   let looks = 0;
@@ -322,7 +322,7 @@ test('a card that goes, or is replaced, while its link is away is closed', async
   }
 });
 
-test('a card that drops what it is given is looked at, before the kernel tells that its carrier is lost', async () => {
+test('a card that drops packets is checked before the kernel reports the carrier loss', async () => {
   const { words } = memory;
   const doubt = memory.slot({ port: 0, queue: 0, path: Path.VF }).at('doubt');
   const card = new Card();
@@ -342,7 +342,7 @@ test('a card that drops what it is given is looked at, before the kernel tells t
   await card.port.close();
 });
 
-test('a card whose driver says that it is down is left if it does not run, and is not waited for', async () => {
+test('a card whose driver reports ENETDOWN is left at once if it does not run', async () => {
   const { words } = memory;
   const doubt = memory.slot({ port: 0, queue: 0, path: Path.VF }).at('doubt');
   const card = new Card();
@@ -367,7 +367,7 @@ test('a card whose driver says that it is down is left if it does not run, and i
   await card.port.close();
 });
 
-test('a port that starts beside its VF has a path to send by before it receives, and while the VF is opened', async () => {
+test('a port that starts with a VF present can send before it receives, and while the VF is opened', async () => {
   const card = new Card();
   card.told = card.vf;
   const seen: string[] = [];

@@ -86,7 +86,7 @@ describe('a coordinator that follows another', () => {
     }
   });
 
-  it('writes down each switch once, whoever had begun it', () => {
+  it('records each switch once, also one that the dead coordinator began', () => {
     fc.assert(
       fc.property(
         fc.array(fc.constantFrom<PathId>(Path.SYNTHETIC, Path.VF), { minLength: 1, maxLength: 6 }),

@@ -73,7 +73,7 @@ describe('on Azure', () => {
     expect(isVfOf(eth1, { ...vf, master: 77 }, rules())).toBe(false);
   });
 
-  it('a permanent MAC counts before the current one, and zeros count as none', () => {
+  it('a permanent MAC is preferred to the current one, unless it is all zeros', () => {
     const free = { ...vf, master: 0 };
     expect(isVfOf(eth1, { ...free, address: '02:00:00:00:00:01' }, rules())).toBe(true);
     expect(isVfOf(eth1, { ...free, permanentAddress: '02:00:00:00:00:01' }, rules())).toBe(false);

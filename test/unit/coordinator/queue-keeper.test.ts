@@ -117,7 +117,7 @@ it('a worker that dies once or twice is replaced at once, and nothing is given u
   expect(scene.told).toEqual(['died', 'died']);
 });
 
-it('workers that die in a row are replaced after longer pauses, in the long ones of which the queue is given up', async () => {
+it('workers that die in a row are replaced after longer and longer pauses, and the queue is given up in the long pauses', async () => {
   const scene = new Scene(deaths(11));
   await scene.run();
   expect(pauses).toEqual([50, 100, 250, 500, 1000, 2000, 5000, 5000, 5000]);
@@ -128,7 +128,7 @@ it('workers that die in a row are replaced after longer pauses, in the long ones
   expect(turns).toEqual(Array(5).fill(['gave up', 'restored']).flat());
 });
 
-it('workers that cannot start for a limit of the system are told of as that', async () => {
+it('workers that cannot start because of a system limit are reported with that limit', async () => {
   const noThread = Object.assign(new Error('Worker initialization failure: EMFILE'), {
     code: 'ERR_WORKER_INIT_FAILED',
   });
@@ -137,7 +137,7 @@ it('workers that cannot start for a limit of the system are told of as that', as
   expect(scene.told.filter((one) => one.startsWith('ERR_'))).toEqual(['ERR_START']);
 });
 
-it('a handler that does not load again has its queue given up until it does, and is told of once', async () => {
+it('a queue whose handler does not load again is given up until it loads, and this is reported once', async () => {
   const refused = new TwinpathError('ERR_HANDLER', { device: 'handler', detail: 'not again' });
   const scene = new Scene([...deaths(1), refused, refused, refused]);
   await scene.run();
@@ -146,7 +146,7 @@ it('a handler that does not load again has its queue given up until it does, and
   expect(pauses).toEqual([1000, 2000, 5000]);
 });
 
-it('a queue that never had a worker is not kept: what kept the first from serving is thrown', async () => {
+it('the failure of a queue’s first worker is thrown, and the worker is not replaced', async () => {
   const refused = new TwinpathError('ERR_HANDLER', { device: 'handler', detail: 'not at all' });
   const scene = new Scene([refused]);
   await expect(scene.keeper.run(() => {})).rejects.toBe(refused);

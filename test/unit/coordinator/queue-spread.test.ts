@@ -23,7 +23,7 @@ function table(memory: Memory, port: number): number[] {
 
 const distinct = (queues: readonly number[]): number[] => [...new Set(queues)].sort();
 
-it('no flow goes to a queue that is given up while another is left, and each has its own back afterwards', () => {
+it('no flow goes to a given-up queue while another queue is left, and each queue gets its flows back afterwards', () => {
   fc.assert(
     fc.property(fc.array(action, { maxLength: 20 }), (actions) => {
       const memory = Memory.create({

@@ -27,7 +27,7 @@ function look(times: number): void {
   for (let i = 0; i < times; i++) watchdog.look();
 }
 
-test('a handler that has not returned for the whole time has its worker ended, once', () => {
+test('the worker of a handler that does not return within the timeout is ended once', () => {
   expect(watchdog.periodMillis).toBe(250);
   enter(1);
   look(4); // the first of which finds the call begun
@@ -39,7 +39,7 @@ test('a handler that has not returned for the whole time has its worker ended, o
   expect(ended).toEqual([1]);
 });
 
-test('a worker that calls its handler again and again is left alone, and one that does not call it', () => {
+test('a worker is not ended if it calls its handler repeatedly, or never', () => {
   for (let call = 0; call < 30; call++) {
     enter(0);
     look(1);
@@ -49,7 +49,7 @@ test('a worker that calls its handler again and again is left alone, and one tha
   expect(ended).toEqual([]);
 });
 
-test('a worker that died in its handler has all the time it wants to be replaced', () => {
+test('a worker that died in its handler is not ended again, however late its replacement comes', () => {
   enter(0);
   look(2);
   watchdog.died(0);
@@ -63,7 +63,7 @@ test('a worker that died in its handler has all the time it wants to be replaced
   expect(ended).toEqual([0]);
 });
 
-test('the next worker may be stuck in the first call it makes, while it takes over', () => {
+test('a worker that is stuck in its first call, during the takeover, is ended', () => {
   enter(0);
   look(5);
   enter(0);

@@ -39,7 +39,7 @@ function narrow(room: number, drains: boolean) {
   };
 }
 
-it('every packet goes one way or is in one counter, whatever the verdicts, and however little room there is', () => {
+it('every packet is sent or counted exactly once, for any verdicts and any free room', () => {
   const packet = fc.record({
     verdict: fc.constantFrom<number>(DROP, TX, TX, FORWARD, FORWARD, PASS, DELIVER, 77, 254),
     target: fc.constantFrom(0, 1, 2, 200),

@@ -208,7 +208,7 @@ function driven() {
 
 const statistics = ({ memory }: Scene) => portStatistics(memory, 0).paths.vf;
 
-it('takes back what a driver whose device has stopped has not read, at once, in order, and leaves it nothing', () => {
+it('a queue takes back at once and in order all that the driver of a stopped device has not read', () => {
   fc.assert(
     fc.property(steps, (played) => {
       const scene = new Scene();
@@ -231,7 +231,7 @@ it('takes back what a driver whose device has stopped has not read, at once, in 
   );
 });
 
-it('waits for a driver that gets on, and then has nothing to take back', () => {
+it('a queue waits for a driver that still progresses, and then has nothing to take back', () => {
   fc.assert(
     fc.property(steps, fc.integer({ min: 1, max: 7 }), (played, pace) => {
       const scene = new Scene();
@@ -253,7 +253,7 @@ it('waits for a driver that gets on, and then has nothing to take back', () => {
   );
 });
 
-it('does not take packets that others give the path for a sign that its driver gets on', () => {
+it('a queue does not mistake packets that other workers send for progress of the driver', () => {
   const scene = new Scene();
   scene.give(30);
   scene.round();
@@ -266,7 +266,7 @@ it('does not take packets that others give the path for a sign that its driver g
   expect(scene.given).toBeGreaterThan(30);
 });
 
-it('takes back what a worker that died in taking it back had spoiled, and has no driver read it', () => {
+it('a queue takes back what a worker left half taken back when it died, and no driver reads it', () => {
   const { memory, pool, queue } = driven();
   const tx = ringPlace(memory, { port: 0, queue: 0, path: Path.VF }, Ring.TX);
   let kicks = 0;
@@ -293,7 +293,7 @@ it('takes back what a worker that died in taking it back had spoiled, and has no
   expect(lengths).toEqual([62, 63, 64]);
 });
 
-it('takes back what a driver does not read any more, although nobody says that it has stopped', () => {
+it('a queue takes back what a driver no longer reads, without a report that the device has stopped', () => {
   const scene = new Scene();
   scene.give(30);
   scene.round();

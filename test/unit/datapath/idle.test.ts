@@ -39,7 +39,7 @@ function sleeper(answers: ((pollfds: Int32Array) => number)[] = [], mode: IdleMo
 
 const FOREVER = Number.POSITIVE_INFINITY;
 
-test('when nothing happens it sleeps several times before it looks again, visibly', () => {
+test('an idle worker sleeps several times before it polls again, and its state shows the sleep', () => {
   const { idle, words, naps, reads } = sleeper();
   idle.watch(FD);
   idle.sleep(false, FOREVER, () => true);
@@ -48,7 +48,7 @@ test('when nothing happens it sleeps several times before it looks again, visibl
   expect(reads).toEqual([]);
 });
 
-test('whatever wakes it ends the sleep, and a doorbell is heard once', () => {
+test('each wake-up source ends the sleep of an idle worker, and a doorbell ends only one sleep', () => {
   const { idle, naps, reads } = sleeper([
     () => 0,
     (pollfds) => {
@@ -62,7 +62,7 @@ test('whatever wakes it ends the sleep, and a doorbell is heard once', () => {
   expect(reads).toEqual([DOORBELL]);
 });
 
-test('a doorbell whose eventfd was not written ends the sleep at the next nap', () => {
+test('a doorbell without a write to its eventfd ends the sleep at the next wake-up', () => {
   for (const lost of [1, 2, 3]) {
     const { idle, words, doorbell, naps, reads } = sleeper(
       Array.from({ length: 4 }, (_, nap) => () => {
@@ -78,7 +78,7 @@ test('a doorbell whose eventfd was not written ends the sleep at the next nap', 
   }
 });
 
-test('it never sleeps past the next tick, and looks often for what nobody tells of', () => {
+test('an idle worker never sleeps past the next tick, and polls often for what has no wake-up', () => {
   const { idle, naps } = sleeper();
   const sleep = (hasUnpolledWork: boolean, most: number): number[] => {
     naps.length = 0;
@@ -91,7 +91,7 @@ test('it never sleeps past the next tick, and looks often for what nobody tells 
   expect(sleep(true, FOREVER)).toEqual([1]);
 });
 
-test('it does not sleep on what came in the last look, nor on a stop', () => {
+test('an idle worker does not sleep if the last poll found packets, nor after a stop', () => {
   const busy = sleeper();
   busy.idle.sleep(false, FOREVER, () => false);
   expect(busy.naps).toEqual([]);
@@ -113,7 +113,7 @@ function rest({ idle }: ReturnType<typeof sleeper>, packets: number, looked = ()
   idle.sleep(false, FOREVER, looked);
 }
 
-test('packets that come in numbers are gathered: the doorbell alone ends that sleep', () => {
+test('packets at a high rate are coalesced: only the doorbell ends that sleep', () => {
   const worker = sleeper([
     ...Array.from({ length: 3 }, () => () => 1), // packets
     (pollfds) => {
@@ -135,7 +135,7 @@ test('packets that come in numbers are gathered: the doorbell alone ends that sl
   expect(worker.reads).toEqual([DOORBELL]);
 });
 
-test('it gathers for a shorter time when many come, for a longer one when few do, and not when hardly any', () => {
+test('an idle worker coalesces for a shorter time at a high rate, for a longer time at a low rate, and not at a very low one', () => {
   const worker = sleeper(Array.from({ length: 100 }, () => () => 1));
   const { gathers, naps } = worker;
   worker.clock.millis = 1;
@@ -145,7 +145,7 @@ test('it gathers for a shorter time when many come, for a longer one when few do
   expect(naps).toHaveLength(2);
 });
 
-test('a ping-pong of one packet after the other is never gathered, however long it lasts', () => {
+test('a ping-pong of single packets is never coalesced', () => {
   const worker = sleeper(Array.from({ length: 10_000 }, () => () => 1));
   for (let n = 0; n < 10_000; n++) {
     if (n % 70 === 0) worker.clock.millis++;
@@ -154,7 +154,7 @@ test('a ping-pong of one packet after the other is never gathered, however long 
   expect(worker.gathers).toEqual([]);
 });
 
-test.each(['adaptive', 'poll'] as const)('mode %s gathers nothing', (mode) => {
+test.each(['adaptive', 'poll'] as const)('mode %s coalesces nothing', (mode) => {
   const worker = sleeper([], mode);
   const { idle } = worker;
   for (let n = 0; n < 10; n++) {

@@ -164,7 +164,7 @@ const packetsOf = (deed: fc.Arbitrary<number>, maxLength = 300) =>
 /** Cursors that pass 2^31 and the end of the rings. */
 const start = fc.oneof(fc.integer(), fc.integer({ min: 2 ** 31 - 300, max: 2 ** 31 - 1 }));
 
-it('the loop does what its twin does, to every byte before the frames', () => {
+it('the in-place loop in WebAssembly writes the same bytes before the frames as its model', () => {
   const memories = [opened(256), opened(256)];
   const loops = memories.map((memory, i) => {
     const pool = new FramePool(memory, 0);
@@ -228,7 +228,7 @@ it.each([
   { way: 'and some of the handler’s own', rare: [POST], share: 2 },
   { way: 'and no others', rare: [], share: 1 },
 ])(
-  'packets go the ways they go by the burst, $way, and the counters and frames say the same',
+  'packets handled in place, $way, take the same ways as by bursts, with the same counters and frames',
   ({ rare, share }) => {
     const step = fc.record({
       packets: packetsOf(deeds(...rare)),
@@ -269,7 +269,7 @@ describe('an in-place call', () => {
   const packets = (count: number, deed: number = TX): Packet[] =>
     Array.from({ length: count }, () => ({ deed, target: 0, length: 60 }));
 
-  it('that traps costs as much as a burst, and what it had dealt with before goes its way', () => {
+  it('that traps drops no more than a burst, and the packets that it has finished are sent', () => {
     const bench = new Bench();
     bench.give([...packets(100), ...packets(1, TRAP), ...packets(99)]);
     expect(bench.inPlace(IN_PLACE_BURST)).toBe(128);
@@ -323,7 +323,7 @@ describe('an in-place call', () => {
 
 class Death extends Error {}
 
-it('a worker that dies at any moment leaves no frame in two places or in none, and no packet twice', () => {
+it('a worker that dies at any moment of in-place calls neither loses nor doubles a frame, and sends no packet twice', () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 1, max: 900 }), { maxLength: 12 }), (deaths) => {
       const memory = opened(128);

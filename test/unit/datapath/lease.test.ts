@@ -31,7 +31,7 @@ it('a worker whose grant was revoked does not get the lease', () => {
   expect(revokeLease(memory, QUEUE, 8)).toBe(true); // it was never granted
 });
 
-it('no two workers have the lease, whatever is granted, taken, revoked and ended', () => {
+it('no two workers have the lease, in any order of grants, takes, revocations and ends', () => {
   const step = fc.record({
     what: fc.constantFrom('grant', 'take', 'revoke', 'end'),
     worker: fc.integer({ min: 1, max: 3 }),

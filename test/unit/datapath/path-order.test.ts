@@ -94,7 +94,7 @@ describe('packets of a flow that the host moves from path to path', () => {
     machine.expectInOrder();
   });
 
-  it('are handled in the order they came in, when the VF brings them beside other packets of the NetVSC', () => {
+  it('are handled in order of arrival if the VF receives them while the NetVSC receives others', () => {
     const machine = new Machine();
     machine.send(SETTLED);
     machine.order.poll();
@@ -159,7 +159,7 @@ describe('packets of a flow that the host moves from path to path', () => {
     );
   });
 
-  it('reach the worker by either path, however full the other is kept', () => {
+  it('reach the worker through each path, even if the other path is always full', () => {
     const machine = new Machine();
     machine.broadcast();
     machine.rings[VF].packets.push(OTHER);
@@ -172,7 +172,7 @@ describe('packets of a flow that the host moves from path to path', () => {
   });
 });
 
-describe('what another worker hands over', () => {
+describe('packets that another worker hands over', () => {
   /** A round as a worker makes it: its rings, then the handoff ring of the other one, up to a burst. */
   function round(machine: Machine, handoff: { path: PathId; packet: number }[]): void {
     machine.order.poll();
@@ -182,7 +182,7 @@ describe('what another worker hands over', () => {
     machine.handled.push(...taken.map(({ packet }) => packet));
   }
 
-  it('of the path that the host has moved to waits until what came by the old one is handled', () => {
+  it('that came through the new path wait until those of the old path are handled', () => {
     for (const backlog of [1, BURST, 3 * BURST, 2000]) {
       const machine = new Machine();
       machine.dataPath = VF;
@@ -199,7 +199,7 @@ describe('what another worker hands over', () => {
     }
   });
 
-  it('of the path that carries the traffic does not wait, nor does anything for ever', () => {
+  it('that came through the path with the traffic do not wait, and nothing waits for ever', () => {
     const machine = new Machine();
     machine.send(1);
     expect(machine.order.holds(Path.SYNTHETIC)).toBe(false);

@@ -198,14 +198,14 @@ function play(owner: (queue: number, i: number) => number): Workshop {
 
 const counted = ({ memory }: Workshop, queue: number): number => memory.workers[queue]!.heartbeat;
 
-it('no line is written by two workers that keep their packets, but the bell of what they deliver', () => {
+it('workers that keep their packets write no common cache line, except the doorbell of the delivery', () => {
   const workshop = play((queue) => queue);
   for (let queue = 0; queue < QUEUES; queue++) expect(counted(workshop, queue)).toBeGreaterThan(0);
   expect(workshop.shared()).toEqual(['delivery bell']);
 });
 
 // What holds a frame is written by whoever has it; the frames of one worker have their words side by side.
-it('workers that hand packets over share beside it who holds their frames, and the inbox that says so', () => {
+it('workers that hand packets over also share the frame owners and the inbox', () => {
   const workshop = play((_, i) => i % QUEUES);
   expect(workshop.shared()).toEqual(['delivery bell', 'inbox', 'owners']);
 });

@@ -188,7 +188,7 @@ class Scene {
 const gives = fc.array(fc.integer({ min: 0, max: 96 }), { minLength: 1, maxLength: 12 });
 
 it.each<Way>(['path', 'handoff', 'in-place'])(
-  'a deadly packet costs two workers and no other packet, and one burst is replayed once, by way of a %s',
+  'a deadly packet that comes through a %s ends two workers, no other packet is lost, and its burst is replayed once',
   (way) => {
     fc.assert(
       fc.property(
@@ -241,7 +241,7 @@ it('a packet that killed one worker and does not kill the next is not lost', () 
   expect(imbalances(portStatistics(scene.memory, 0))).toEqual([]);
 });
 
-it('what was in hand of a worker that was stuck is dropped, and what another had handed to it goes on', () => {
+it('the burst of a stuck worker is dropped, and packets that another worker handed to it are handled', () => {
   for (const way of ['path', 'handoff', 'in-place'] as const) {
     const scene = new Scene(way, [3]);
     const start = scene.start.bind(scene);

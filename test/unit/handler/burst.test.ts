@@ -6,7 +6,7 @@ import { BURST, HEADROOM } from '../../../src/memory/layout.ts';
 import { FRAME_SIZE, loaded, smallMemory } from '../../support/frames.ts';
 
 describe('a burst', () => {
-  it('begins with every verdict at DROP, whatever the last one decided', () => {
+  it('begins with every verdict at DROP, regardless of the last burst', () => {
     const burst = loaded([[1], [2], [3]]);
     burst.verdict.fill(TX);
     burst.begin(2);

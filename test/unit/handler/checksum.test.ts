@@ -81,7 +81,7 @@ describe('the Internet checksum', () => {
 });
 
 describe('the checksum of', () => {
-  it('an IPv4 header is found whatever its field holds, options included', () => {
+  it('an IPv4 header is computed with its checksum field ignored and its options included', () => {
     fc.assert(
       fc.property(word, fc.integer({ min: 0, max: 10 }), (junk, options) => {
         const header = ipv4([], { options: Array(options * 4).fill(1) });
@@ -118,7 +118,7 @@ describe('the checksum of', () => {
     expect(udpChecksum(without, 14)).toBe(0xffff);
   });
 
-  it('what is not in the packet is refused', () => {
+  it('a range outside the packet is refused', () => {
     const packet = loaded([ethernet(ipv4(udp([1]), { protocol: 17 }))]).packet(0);
     expect(() => sumOf(packet, 0, packet.length + 1)).toThrow(RangeError);
     expect(() => sumOf(packet, -2, 2)).toThrow(RangeError);

@@ -57,7 +57,7 @@ it.each([
   expect(burst.length).toBe(7);
 });
 
-it('tells what a handler throws as it is', async () => {
+it('an error that a handler throws while it loads is passed on unchanged', async () => {
   const { handle, burst } = await load('export default () => { throw new RangeError("no such byte"); };');
   expect(() => handle(burst)).toThrow(new RangeError('no such byte'));
   const { handle: again } = await load('export default (burst) => { burst.packet(0); };');

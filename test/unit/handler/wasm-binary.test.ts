@@ -56,7 +56,7 @@ describe('the types of a WebAssembly module', () => {
     expect(seen.size).toBe(2);
   });
 
-  it('are told of imports and globals, too, whatever the globals begin with', () => {
+  it('include those of imports and of globals, with any initial value', () => {
     const parts = [...'ilfdvcx'].map(
       (type, i): Part => ({ name: type, type, global: 5, mutable: i % 2 === 0 }),
     );
@@ -118,7 +118,7 @@ describe('the types of a WebAssembly module', () => {
     );
   });
 
-  it('of every module that comes along are those of the ABI', () => {
+  it('of every shipped module are those of the ABI', () => {
     const folder = new URL('../../../dist/src/handlers/', import.meta.url);
     const files = readdirSync(folder).filter((file) => file.endsWith('.wasm'));
     expect(files.length).toBeGreaterThan(1);

@@ -441,7 +441,7 @@ describe('the area of a worker', () => {
     ...{ pageSize: 4096, ports: 2, queues: 2, frameSize: FRAME_SIZE, framesPerWorker: 64, ringEntries: 64 },
   });
 
-  it('tells a module where it runs, and what the burst says of a packet', () => {
+  it('gives a module its queue, its MAC address and the properties of each packet', () => {
     const moody = handlerOf(fixture('moody'), memory, {}, { ...context, queue: 1, queues: 2 });
     setMac(memory, 1, '02:00:00:00:00:09'); // also what is set later
     const burst = new Burst(memory, 1);
@@ -613,7 +613,7 @@ describe('what a module does in a burst', () => {
     expect(failures).toEqual(['RuntimeError: unreachable']);
   });
 
-  it('is told when its packet is too short, and when no frame is free', () => {
+  it('gets an error for a packet that is too short, and if no frame is free', () => {
     const { run, sent, counter, dispatch } = queue('moody');
     run(packet(1, 10));
     expect(sent[0]![1]).toBe(0);
@@ -624,7 +624,7 @@ describe('what a module does in a burst', () => {
     expect(counter('sendRefused')).toBe(2);
   });
 
-  it('is told that there is no frame where there is no datapath', () => {
+  it('gets no frame where there is no datapath', () => {
     const memory = smallMemory();
     const burst = loaded([packet(1, 60)], memory);
     handlerOf(fixture('moody'), memory)(burst);

@@ -105,7 +105,7 @@ describe('5tswap', () => {
     }
   });
 
-  it('leaves what comes to a group, and what is no IP, to the machine or drops it, unchanged', () => {
+  it('passes multicast and non-IP packets unchanged, or drops them', () => {
     const datagram: Shape = { version: 4, protocol: UDP!, data: [1, 2], tagged: false, options: false };
     const frames = [
       ethernet(arp(), { dst: BROADCAST, type: 0x0806 }),
@@ -128,12 +128,12 @@ describe('5tswap', () => {
     }
   });
 
-  it('sends what the machine sends as it is', () => {
+  it('sends packets of the machine unchanged', () => {
     const frame = ethernet(ipv4(icmpEcho([1, 2, 3])));
     expect(handled(swap, frame, Path.HOST)).toEqual([TX, frame]);
   });
 
-  it('throws at no frame, however it is cut off or damaged', () => {
+  it('does not throw for any truncated or damaged frame', () => {
     fc.assert(
       fc.property(
         shape,

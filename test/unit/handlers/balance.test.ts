@@ -95,7 +95,7 @@ describe('balance', () => {
     expect(sent.slice(12)).toEqual(frame.slice(12));
   });
 
-  it('passes to the machine what falls to a backend that is the machine, and never sends to itself', () => {
+  it('passes packets to the machine if the chosen backend is the machine, and never sends to itself', () => {
     const ours = '02:00:00:00:00:02';
     const other = [0x02, 0, 0, 0, 0, 0x77];
     const macs = [OUR_MAC, other].map((mac) => Uint8Array.from(mac));
@@ -122,7 +122,7 @@ describe('balance', () => {
     expect(handled(alone, connection(1))).toEqual([PASS, connection(1)]);
   });
 
-  it('drops, unchanged, what claims to come from its own address, a group or itself', () => {
+  it('drops, unchanged, packets with its own address, a multicast address or the receiver as source', () => {
     const packet = (src: number[]) => ipv4(tcp(5000), { protocol: 6, src, dst: VIP });
     for (const frame of [
       ethernet(packet(VIP)),
@@ -176,7 +176,7 @@ describe('balance', () => {
     expect(moved / (kept + moved)).toBeLessThan(0.07);
   });
 
-  it('knows a backend by its name when it has one, whatever its MAC address', () => {
+  it('chooses backends by name if they have one, regardless of their MAC addresses', () => {
     const named = (last: string) => made({ backends: ['a@02:00:00:00:01:01', `b@02:00:00:00:01:${last}`] });
     for (let i = 0; i < 100; i++) {
       const before = backendOf(connection(i), named('02'));
@@ -225,7 +225,7 @@ describe('balance', () => {
     expect(handled(balance, ethernet(ipv4(icmpEcho([]))))[0]).toBe(TX);
   });
 
-  it('drops what a backend sends back to it', () => {
+  it('drops packets from a backend', () => {
     const [, sent] = handled(balance, connection(3));
     const back = [...OUR_MAC, ...sent.slice(0, 6), ...sent.slice(12)];
     expect(handled(balance, back)[0]).toBe(DROP);
@@ -241,7 +241,7 @@ describe('balance', () => {
     expect(handled(balance, other)).toEqual([PASS, other]);
   });
 
-  it('leaves the rest to the machine, or drops it; what the machine sends goes out', () => {
+  it('passes or drops all other packets, and sends those of the machine', () => {
     const frames = [
       [1, 2, 3],
       ethernet(ipv4(tcp(1), { protocol: 6, dst: [10, 77, 0, 9] })),

@@ -497,7 +497,7 @@ describe('dns drops', () => {
   });
 });
 
-it('dns sends what the machine sends, whatever it is', () => {
+it('dns sends every packet of the machine unchanged', () => {
   for (const handler of [dns, made({ address: '10.77.0.2', otherwise: 'drop' })]) {
     for (const frame of [[1, 2, 3], asked(query('www.example.org')), ethernet(arp(), { type: 0x0806 })]) {
       expect(handled(handler, frame, Path.HOST)).toEqual([TX, frame]);

@@ -63,7 +63,7 @@ describe('firewall', () => {
     expect(segment(both, 443, { src: [10, 0, 255, 255] })).toBe(PASS);
   });
 
-  it('drops what no allow rule matches, and denies before it allows', () => {
+  it('drops packets that no allow rule matches, and applies deny rules first', () => {
     const handler = made({ allow: 'tcp/22, udp/1000-2000 icmp', deny: '10.9.9.9' });
     expect([segment(handler, 22), segment(handler, 80)]).toEqual([PASS, DROP]);
     expect([999, 1000, 1500, 2000, 2001].map((port) => datagram(handler, port))).toEqual([
@@ -140,7 +140,7 @@ describe('firewall', () => {
     expect(six(made({}), [...hidden, ...tcp(80)], 60)).toBe(PASS);
   });
 
-  it('drops packets that contradict themselves, whatever the rules', () => {
+  it('drops malformed packets under any rules', () => {
     const open = made({});
     const bad = (frame: number[]) => expect(handled(open, frame)[0]).toBe(DROP);
     bad([]);
@@ -168,7 +168,7 @@ describe('firewall', () => {
       expect(handled(made({ allow: 'udp/2222' }), frame)).toEqual([PASS, [...frame]]);
     });
 
-    it('decides as without them, whatever they are and however many', () => {
+    it('decides as without them, for any number and kind', () => {
       const tags = fc.array(
         fc.tuple(fc.constantFrom(0x8100, 0x88a8), fc.constantFrom(0, 0x2000, 1, 5, 0x0fff)),
         { minLength: 1, maxLength: 20 },
@@ -282,13 +282,13 @@ describe('firewall', () => {
     expect(handled(made({ deny: 'tcp/25' }), broken, Path.HOST)[0]).toBe(TX);
   });
 
-  it('leaves what is neither IP nor ARP to otherwise', () => {
+  it('applies the option otherwise to packets that are neither IP nor ARP', () => {
     const lldp = ethernet(Array(46).fill(0), { type: 0x88cc });
     expect(handled(made({ deny: 'any' }), lldp)[0]).toBe(PASS);
     expect(handled(made({ allow: 'any' }), lldp)[0]).toBe(DROP);
   });
 
-  it('sends what the machine sends, but for what matches out, by destination', () => {
+  it('sends packets of the machine except those whose destination matches out', () => {
     const handler = made({ deny: 'any', out: '10.77.0.2:tcp/25' });
     expect(segment(handler, 80, { path: Path.HOST })).toBe(TX);
     expect(segment(handler, 25, { path: Path.HOST })).toBe(DROP);

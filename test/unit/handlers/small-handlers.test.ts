@@ -53,7 +53,7 @@ it('every built-in handler is a module as a port loads it', async () => {
   }
 });
 
-it('host gives what arrives to the machine and sends what the machine sends, unchanged', () => {
+it('host passes received packets to the machine and sends those of the machine, unchanged', () => {
   for (const frame of [[], [1, 2, 3], ping(), question()]) {
     expect(handled(host, frame, Path.SYNTHETIC)).toEqual([PASS, frame]);
     expect(handled(host, frame, Path.VF)).toEqual([PASS, frame]);
@@ -69,7 +69,7 @@ describe('reflect', () => {
     expect([...burst.packet(1).bytes()]).toEqual([...PEER_MAC, ...OUR_MAC, ...datagram().slice(12)]);
   });
 
-  it('does as slices of bytes do, whatever arrives and wherever it starts', () => {
+  it('matches a model made of byte slices for any packet at any alignment', () => {
     const frames = fc.array(fc.tuple(fc.uint8Array({ minLength: 12, maxLength: 80 }), fc.nat(7)), {
       ...{ minLength: 1, maxLength: 64 },
     });
@@ -139,7 +139,7 @@ describe('count', () => {
     expect(lines()).toHaveLength(2);
   });
 
-  it('is silent at every: 0, and goes on counting when nobody reads', () => {
+  it('prints nothing at every: 0, and continues to count if standard error is not read', () => {
     const silent = countModule.create({ every: 0 }, context);
     silent(loaded([ping()]));
     expect(lines()).toHaveLength(0);
@@ -371,7 +371,7 @@ describe('echo drops, unchanged,', () => {
     }
   });
 
-  it('whatever a slow reading of the RFCs would not answer, and nothing else', () => {
+  it('exactly the packets that a slow model of the RFCs does not answer', () => {
     const questions = [ping(), datagram(), question(), ethernet(ipv4(icmpEcho(data(30))), { tags: VLAN })];
     const change = fc.tuple(fc.nat(75), fc.nat(255));
     const length = fc.option(fc.nat(80), { nil: 80 });

@@ -127,7 +127,7 @@ describe('the assembler', () => {
     expect(assembler.assemble()).toEqual(assembler.assemble());
   });
 
-  it('refuses what cannot be encoded, naming it', () => {
+  it('refuses an instruction that cannot be encoded, and names it', () => {
     const eleven = 11 as Register;
     expect(() => new Assembler().mov(eleven, 0)).toThrow('there is no register 11');
     expect(() => new Assembler().mov(0, eleven)).toThrow('there is no register 11');
@@ -274,7 +274,7 @@ describe('the programs', () => {
     ]);
   });
 
-  it('have a tap take nothing but what is marked', () => {
+  it('let a tap receive marked packets only', () => {
     expect(slots(tapFilter())).toEqual([
       '6112080000000000', // r2 = skb->mark
       'b7000000ffffffff',

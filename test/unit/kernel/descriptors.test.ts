@@ -18,7 +18,7 @@ function kernel() {
   return { open, shim: shim as unknown as Shim };
 }
 
-it('holds what is open, whatever has opened it, until it is closed', () => {
+it('the table of descriptors has each open descriptor until it is closed', () => {
   const memory = smallMemory();
   const { open, shim } = kernel();
   const noter = noting(shim, memory);
@@ -30,7 +30,7 @@ it('holds what is open, whatever has opened it, until it is closed', () => {
   expect(noted(memory)).toEqual([3, 5]);
 });
 
-it('refuses a descriptor that it has no room for, and has room again when one is closed', () => {
+it('a full table of descriptors refuses one more, and accepts one after another is closed', () => {
   const memory = smallMemory();
   const { open, shim } = kernel();
   const noter = noting(shim, memory);

@@ -108,7 +108,7 @@ describe('settings of a device', () => {
     expect(knob.writes).toEqual([]);
   });
 
-  it('of which the device makes something else are put back all the same', () => {
+  it('that the device rounds to another value are restored at the end', () => {
     const { settings } = made();
     const knob = new Knob(1);
     knob.takes = (value) => Math.min(value, 4);
@@ -191,7 +191,7 @@ describe('settings of a device', () => {
     expect(knob.value).toBe(1);
   });
 
-  it('are changed also where they cannot be saved, which is told', () => {
+  it('are changed even if they cannot be saved, and this is reported', () => {
     const { folder, settings, complaints } = made();
     rmSync(folder, { recursive: true });
     const knob = new Knob(1);
@@ -215,7 +215,7 @@ describe('a device that makes a setting of its own when it is set up', () => {
   const FRESH = 100;
   const fresh = (value: number): boolean => value === FRESH;
 
-  it('is set again, nobody is told to have done it, and the original stays what it was', () => {
+  it('is set again without a report of a foreign change, and the saved original stays', () => {
     const { settings } = made();
     const knob = Object.assign(new Knob(1), { isFresh: fresh });
     settings.set(knob, 2);
@@ -249,7 +249,7 @@ describe('a device that makes a setting of its own when it is set up', () => {
 });
 
 describe('what a killed process has left', () => {
-  it('is put back by the next start, where it is still as it was left', () => {
+  it('is restored by the next start if it still has the value of the killed process', () => {
     const { store, folder, settings } = made();
     const [left, theirs, gone, damaged] = [10, 20, 30, 40].map((value, i) => new Knob(value, `knob${i}`));
     const knobs = [left!, theirs!, gone!, damaged!];

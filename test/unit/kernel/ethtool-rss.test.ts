@@ -60,7 +60,7 @@ describe('a request about RSS', () => {
 });
 
 describe("a device's RSS", () => {
-  it('is read whole, whatever the sizes', () => {
+  it('is read completely for any sizes of key and table', () => {
     const device = new RssDevice({
       queues: 3,
       entries: 70,
@@ -86,7 +86,7 @@ describe("a device's RSS", () => {
     expect(setHashFields(shim, ifindex, Flow.TCP4, 0xf0)).toBe(-95);
   });
 
-  it('changes in what is named and in nothing else', () => {
+  it('changes in the named fields only', () => {
     const device = new RssDevice({ queues: 4, inputTransform: 1, hashFunction: 2 });
     const before = rssOf(device.shim, device.ifindex);
     const key = Uint8Array.from({ length: 40 }, () => 0x5a);
@@ -110,7 +110,7 @@ describe("a device's RSS", () => {
     expect(setRss(shim, ifindex, { table: Array(128).fill(4) })).toBe(-22);
   });
 
-  it('is asked for by the name that the device has at that moment', () => {
+  it('is requested by the current name of the device', () => {
     const device = new RssDevice({ queues: 2 });
     device.names = ['vf0', 'vf0', 'enP1s2', 'enP1s2'];
     expect(rssOf(device.shim, device.ifindex)).toBeDefined();

@@ -16,7 +16,7 @@ test('the clock of the shim is the kernel’s monotonic one, cut to what V8 keep
   }
 });
 
-test('what lies between two readings does not depend on where the clock wraps', () => {
+test('the time between two readings is right across the wrap of the clock', () => {
   const reading = fc.integer({ min: 0, max: MODULUS - 1 });
   const span = fc.integer({ min: -MAX, max: MAX });
   fc.assert(

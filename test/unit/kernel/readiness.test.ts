@@ -72,7 +72,7 @@ describe('a readable descriptor', () => {
     expect(await run('promise')).toBe('callback promise');
   });
 
-  it('is told once for each time that it is read to its end', async () => {
+  it('is reported once each time that it has been read to its end', async () => {
     const watched = new Watched((it) => it.read());
     for (let round = 1; round <= 20; round++) {
       watched.ring();
@@ -130,7 +130,7 @@ describe('a readable descriptor', () => {
     expect(failing.errors).toHaveLength(failing.calls);
   });
 
-  it('is not told any more once it is closed, whatever was under way', async () => {
+  it('is not reported after it is closed', async () => {
     const closed: Watched[] = [];
     const watched = Array.from({ length: 5 }, () => {
       return new Watched((it) => {
@@ -150,7 +150,7 @@ describe('a readable descriptor', () => {
     expect(failing).toMatchObject({ calls: 1, errors: [new Error('closed meanwhile')] });
   });
 
-  it('does not take the process along when its thread ends', PATIENCE, async () => {
+  it('does not end the process when its thread ends', PATIENCE, async () => {
     expect(await run('threads')).toBe('a thread, throws, exits, a reporter, reporter throws');
   });
 });

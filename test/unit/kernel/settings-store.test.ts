@@ -45,7 +45,7 @@ function made(namespace = '1', folder = temporary()): { store: SettingsStore; fo
 }
 
 describe('a store of settings', () => {
-  it('gives back what was saved, to another start as well, until it is forgotten', () => {
+  it('returns what was saved, in later processes too, until it is deleted', () => {
     const { store, folder, file } = made();
     expect([store.load(VF), store.empty]).toEqual([{}, true]);
     store.save(VF, SETTINGS);
@@ -139,7 +139,7 @@ describe('a store of settings', () => {
     expect(store.load(VF)).toEqual({});
   });
 
-  it('replaces a link that lies in its way, and writes through none', () => {
+  it('replaces a symbolic link in its place, and never writes through one', () => {
     const { store, folder, file } = made();
     const target = join(folder, 'target');
     writeFileSync(target, 'mine');
@@ -192,7 +192,7 @@ describe('the folder of a store', () => {
     }
   });
 
-  it('of root is /run/twinpath, whatever the environment says', ({ skip }) => {
+  it('of root is /run/twinpath, regardless of the environment', ({ skip }) => {
     skip(process.geteuid?.() !== 0, 'needs root');
     const runtime = temporary();
     expect(open(runtime).refusal).toBeUndefined();

@@ -27,7 +27,7 @@ describe('a uevent', () => {
     expect(Object.keys(fields)).toEqual(['MODALIAS', '__proto__']);
   });
 
-  it('of udev, or of nobody, is none', () => {
+  it('from udev, or without a sender, is ignored', () => {
     expect(parseUevent(bytes('libudev\0\u00fe\u00ed'))).toBeUndefined();
     expect(parseUevent(bytes('@/x\0'))).toBeUndefined();
     expect(parseUevent(new Uint8Array(0))).toBeUndefined();

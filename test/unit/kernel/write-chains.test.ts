@@ -23,7 +23,7 @@ function sink(): { fd: number; bytes: () => Uint8Array } {
   return { fd, bytes: () => new Uint8Array(readFileSync(file)) };
 }
 
-test('chains are written piece by piece, in order', () => {
+test('writeChains writes each chain with its pieces in order', () => {
   const { fd, bytes } = sink();
   const piece = fc.record({ offset: fc.nat(4000), length: fc.nat(96) });
   const chain = fc.array(piece, { minLength: 1, maxLength: 64 });
@@ -42,7 +42,7 @@ test('chains are written piece by piece, in order', () => {
   );
 });
 
-test('a chain of none or of more than 64 pieces is refused, and those before it count', () => {
+test('writeChains refuses a chain of 0 or more than 64 pieces, and counts the chains before it', () => {
   const { fd, bytes } = sink();
   const spans = new Int32Array(2 * 80).fill(1);
   for (const count of [0, 65, 0xffffffff]) {
@@ -52,7 +52,7 @@ test('a chain of none or of more than 64 pieces is refused, and those before it 
   expect(bytes()).toHaveLength(6);
 });
 
-test('what the kernel refuses first is the answer, later it ends the burst', () => {
+test('writeChains returns the errno of a refused first chain, and stops at a later one', () => {
   const { fd, bytes } = sink();
   const spans = new Int32Array([0, 5, 0, -1]);
   const counts = new Uint32Array([1, 1]);

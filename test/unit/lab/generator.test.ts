@@ -48,7 +48,7 @@ const setUp = (pace: Pace): { network: Network; generator: Generator } => {
 };
 
 describe('a generator of numbered traffic', () => {
-  it('sends at its rate, whatever that is, when everything comes back', () => {
+  it('sends at any given rate if everything comes back', () => {
     for (const rate of [50, 100, 1000, 5000, 20_000]) {
       const { network, generator } = setUp({ flows: 4, rate, window: 256 });
       run(network, generator, 2000);
@@ -113,7 +113,7 @@ describe('a generator of numbered traffic', () => {
     expect(generator.ledger.tally(2).received).toBe(0);
   });
 
-  it('has nothing outstanding once all is back or a second has passed, whatever the network does', () => {
+  it('has nothing outstanding once all packets are back or a second has passed', () => {
     fc.assert(
       fc.property(
         fc.array(fc.array(fc.integer({ min: 0, max: 1_500_000_000 }), { maxLength: 2 }), {

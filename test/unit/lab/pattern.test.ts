@@ -53,7 +53,7 @@ describe('the pattern of a download', () => {
     );
   });
 
-  it('shows the first byte that was damaged, whatever comes behind it', () => {
+  it('reports the first damaged byte, regardless of later bytes', () => {
     const damage = fc.record({ position: positions, before: fc.nat(20), behind: fc.nat(20), at: fc.nat(39) });
     fc.assert(
       fc.property(damage, fc.integer({ min: 1, max: 255 }), ({ position, before, behind, at }, bits) => {

@@ -24,7 +24,7 @@ beforeEach(() => {
 });
 
 describe('the smoke of the machines', () => {
-  it('is skipped, with a reason of one line and a report, where what prepares is not there', () => {
+  it('is skipped with a one-line reason and a report if the tools for its preparation are missing', () => {
     const report = join(folder, 'report.json');
     const { status, stderr } = spawnSync(
       process.execPath,
@@ -87,7 +87,7 @@ describe('a preparation', () => {
     expect(readdirSync(rig()).sort()).toEqual(['apt.log', 'debs', 'lock']);
   });
 
-  it('removes what a killed one left, and touches nothing else', () => {
+  it('removes the leftovers of a killed preparation, and nothing else', () => {
     for (const name of ['fetching.abc', 'root.tmp', 'kernels/6.1', 'debs']) {
       mkdirSync(join(rig(), name), { recursive: true });
       writeFileSync(join(rig(), name, 'file'), 'half');

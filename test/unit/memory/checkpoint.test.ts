@@ -14,7 +14,7 @@ describe('a checkpoint', () => {
     expect(new Checkpoint(memory()).load()).toBeUndefined();
   });
 
-  it('is what was saved last, for every reader, whatever it is', () => {
+  it('is read by every reader as it was saved last', () => {
     const shared = memory();
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {

@@ -22,7 +22,7 @@ describe('a ring of copies', () => {
     bytes: fc.constantFrom(0, 14, 60, 1514, 2032),
   });
 
-  it.each([true, false])('agrees with a slow model, whoever dies; one memory: %s', (same) => {
+  it.each([true, false])('agrees with its model when either end dies; one memory: %s', (same) => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 50 }), (steps) => {
         const to = memory();

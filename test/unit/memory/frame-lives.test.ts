@@ -205,7 +205,7 @@ function twoWorkers(): { memory: Memory; lives: Life[] } {
   return { memory, lives: [0, 1].map((queue) => new Life(memory, queue)) };
 }
 
-it('no frame is lost or in two places, whatever the workers do and whenever they die', () => {
+it('no frame is lost or in two places, for any steps of the workers and deaths between them', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 400, size: 'max' }), (steps) => {
       const { memory, lives } = twoWorkers();

@@ -15,7 +15,7 @@ import {
 const QUEUES = Array.from({ length: 64 }, (_, queue) => queue);
 const PORTS = Array.from({ length: 16 }, (_, port) => port);
 
-test('an owner fits 16 bits, names one place, and gives back what was put into it', () => {
+test('a frame owner fits 16 bits and decodes to the place that it was made from', () => {
   const seen = new Set<number>([FrameOwner.NONE]);
   // All of them are looked at and one assertion is made at the end: 14,000 of vitest's take seconds.
   const wrong: string[] = [];

@@ -31,20 +31,20 @@ const rings = (tag: number, frames: readonly number[]): FrameUser => ({
   },
 });
 
-it('has each frame once, and all of them free, when it is new', () => {
+it('a new pool has each frame once, and all of them free', () => {
   const pool = fresh();
   expect(pool.count).toBe(FRAMES);
   expect(stacked(pool).sort((a, b) => a - b)).toEqual(Array.from({ length: FRAMES }, (_, i) => address(i)));
 });
 
-it('keeps to its own queue', () => {
+it('a pool has the frames of its own queue only', () => {
   const shared = memory(3);
   const all = [0, 1, 2].flatMap((queue) => stacked(fresh(shared, queue)));
   expect(new Set(all).size).toBe(3 * FRAMES);
   expect(Math.max(...all)).toBe((3 * FRAMES - 1) * FRAME_SIZE);
 });
 
-it('frees a frame by any address in it', () => {
+it('a pool frees a frame by any address in it', () => {
   const pool = fresh();
   const top = pool.peek(0);
   pool.setOwner(top + 300, FrameOwner.HAND);
@@ -54,14 +54,14 @@ it('frees a frame by any address in it', () => {
   expect(pool.ownerOf(top + 5)).toBe(FrameOwner.NONE);
 });
 
-it('is found as it was left by the next worker', () => {
+it('the next worker finds the pool as the last one left it', () => {
   const shared = memory();
   const pool = fresh(shared);
   pool.remove(10);
   expect(stacked(new FramePool(shared, 0))).toEqual(stacked(pool));
 });
 
-it('agrees with a slow model, whatever is taken, given and freed in whatever order', () => {
+it('a pool agrees with its model for any order of takes, handovers and frees', () => {
   const step = fc.record({
     what: fc.constantFrom('fill', 'hand', 'tx', 'free', 'reclaim'),
     which: fc.nat(FRAMES),
@@ -160,7 +160,7 @@ describe('after a death', () => {
   });
 });
 
-it('counts frames that are in two places', () => {
+it('a pool counts the frames that are in two places', () => {
   const pool = fresh();
   expect(pool.duplicates([])).toBe(0);
   expect(pool.duplicates([rings(ALIVE, [3, 4])])).toBe(2);

@@ -30,7 +30,7 @@ const step = fc.record({
   path: fc.constantFrom(1 as const, 2 as const),
 });
 
-it('agrees with a slow model, whatever is pushed and taken, and whoever dies', () => {
+it('a handoff ring agrees with its model for any order of pushes, takes and deaths', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const shared = memory();
@@ -99,7 +99,7 @@ it('agrees with a slow model, whatever is pushed and taken, and whoever dies', (
   );
 });
 
-it('says when all that was pushed before a moment was taken, whatever is pushed afterwards', () => {
+it('a handoff ring reports when all packets pushed before a mark are taken, regardless of later ones', () => {
   const shared = memory();
   const pools = [FROM, TO].map((queue) => new FramePool(shared, queue));
   const sender = new HandoffSender(shared, pools[FROM]!, 0, FROM, TO);

@@ -27,7 +27,7 @@ const record = (queue: number): Omit<Failover, 'sequence'> => ({
   rescued: 5,
 });
 
-test('a record is read as it was written, by whoever holds the same memory', () => {
+test('every holder of the memory reads a journal record as it was written', () => {
   const written = memory();
   const appended = new Journal(written).append(record(3));
   const read = new Journal(Memory.attach(written.shared)).since(0);

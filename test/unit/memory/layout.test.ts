@@ -110,7 +110,7 @@ describe('the layout of the shared memory', () => {
     );
   });
 
-  test('puts rings and frames on pages, whatever the page size, and blocks on cache lines', () => {
+  test('puts rings and frames on pages of any size, and blocks on cache lines', () => {
     fc.assert(
       fc.property(geometries, (geometry) => {
         const layout = layOut(geometry);
@@ -192,7 +192,7 @@ const tiny: Geometry = {
   ringEntries: 64,
 };
 
-test('an owner word gives back what was put into it', () => {
+test('an owner word decodes to what it was made from', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 0, max: 0xffffff }),

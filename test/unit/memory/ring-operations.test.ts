@@ -44,7 +44,7 @@ function same(): void {
   expect(head[0]!.equals(head[1]!)).toBe(true);
 }
 
-it('begin: every packet has its port, its path, no verdict, and no offload unless it is kept', () => {
+it('begin sets port, path and no verdict for every packet, and clears the offload unless it is to be kept', () => {
   fc.assert(
     fc.property(
       fc.uint8Array({ minLength: 20 * BURST, maxLength: 20 * BURST }),
@@ -61,7 +61,7 @@ it('begin: every packet has its port, its path, no verdict, and no offload unles
   );
 });
 
-it('receive: offsets and lengths of the packets at the cursor, around the end of the ring, and their sum', () => {
+it('receive reads offsets and lengths at the cursor, across the end of the ring, and sums the lengths', () => {
   const packet = fc.tuple(fc.nat(FRAMES * 2048), fc.nat(2048));
   fc.assert(
     fc.property(
@@ -87,7 +87,7 @@ it('receive: offsets and lengths of the packets at the cursor, around the end of
   );
 });
 
-it('stage: slots, owners and the cursor, up to the first packet that is not to be sent', () => {
+it('stage writes slots, owners and the cursor up to the first packet whose verdict is not TX', () => {
   const packet = fc.tuple(fc.nat(FRAMES - 1), fc.nat(2047), length, verdict);
   fc.assert(
     fc.property(
@@ -120,7 +120,7 @@ it('stage: slots, owners and the cursor, up to the first packet that is not to b
   );
 });
 
-it('setOwners: every frame of the slots has its owner, and the cursors say so', () => {
+it('setOwners writes the owner of every frame in the slots', () => {
   fc.assert(
     fc.property(
       fc.array(fc.nat(FRAMES * 2048 - 1), { minLength: 64, maxLength: 64 }),
@@ -145,7 +145,7 @@ it('setOwners: every frame of the slots has its owner, and the cursors say so', 
   );
 });
 
-it('sum: the folded sum of any bytes, at any alignment', () => {
+it('sum folds the checksum of any bytes at any alignment', () => {
   const at = layout.frames;
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat(20), (data, shift) => {

@@ -145,7 +145,7 @@ describe('a ring', () => {
     expect([words[PLACE.producer], words[PLACE.consumer]]).toEqual([producer.cursor, producer.cursor]);
   });
 
-  it('forgets what was staged and not committed when its producer is taken over', () => {
+  it('discards staged, uncommitted slots when its producer is taken over', () => {
     const ring = ends(0x7fff_fffe, 8, 2);
     ring.producer.commit(ring.producer.reserve(3));
     ring.words[ring.producer.slot(0)] = 1;
@@ -155,7 +155,7 @@ describe('a ring', () => {
     expect(next.slot(0)).toBe(ring.producer.slot(0));
   });
 
-  it('offers again what was read and not released when its consumer is taken over', () => {
+  it('offers read, unreleased slots again when its consumer is taken over', () => {
     const ring = ends(0xffff_fffe, 8, 2);
     ring.producer.commit(ring.producer.reserve(5));
     ring.consumer.release(ring.consumer.peek(2));

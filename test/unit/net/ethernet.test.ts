@@ -34,7 +34,7 @@ const noise = fc.array(fc.constantFrom(0x81, 0, 0x88, 0xa8, 8), { minLength: 14,
 const frames = fc.oneof(tagged, cut, noise);
 
 describe('the network header', () => {
-  it('is where one tag after the other has been taken off, however many there are', () => {
+  it('is found behind any number of VLAN tags', () => {
     fc.assert(
       fc.property(frames, fc.nat(9), (frame, before) => {
         const { l3, type } = model(frame);

@@ -98,7 +98,7 @@ function expected(whole: Segment, size: number): Segment[] {
 }
 
 describe('a large segment', () => {
-  it('is cut into frames that are right in every field, whatever its headers', () => {
+  it('is cut into frames that are right in every field, for any headers', () => {
     fc.assert(
       fc.property(
         headersArbitrary,

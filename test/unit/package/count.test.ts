@@ -36,7 +36,7 @@ function count(...args: string[]): { line: string; code: number | null; said: st
   return { line: stdout.trim().split('\n').at(-1)!, code: status, said: stdout };
 }
 
-it('adds up reports, and those of a folder', () => {
+it('count.mjs adds up single reports and the reports of a folder', () => {
   const own = report('own.json', ['passed', 'passed', 'skipped']);
   report('others/a.json', ['passed']);
   report('others/b.json', ['passed', 'passed', 'passed']);
@@ -46,14 +46,14 @@ it('adds up reports, and those of a folder', () => {
   });
 });
 
-it('counts failures of each, and a file that failed outside its tests', () => {
+it('count.mjs counts failed tests, and files that failed outside their tests', () => {
   const own = report('own.json', ['passed', 'failed']);
   report('others/a.json', ['passed', 'failed', 'failed']);
   report('others/b.json', [], 'failed');
   expect(count('1', own, '1', join(folder, 'others')).line).toBe('2 passed, 4 failed');
 });
 
-it('names what failed, and files of which not every test was run', () => {
+it('count.mjs names failed tests, and files whose tests did not all run', () => {
   const own = report('own.json', ['passed', 'failed', 'pending']);
   const { said } = count('1', own);
   expect(said).toMatch(/^own: .*: test 1: Error: bad$/m);
@@ -69,7 +69,7 @@ it.each([
   expect(count('0', own, '1', join(folder, 'others')).line).toBe(line);
 });
 
-it('counts a runner that died before it wrote anything', () => {
+it('count.mjs counts a runner without a report as a failure', () => {
   writeFileSync(join(folder, 'own.json'), '');
   expect(count('1', join(folder, 'own.json'), '1', join(folder, 'nowhere')).line).toBe('0 passed, 2 failed');
 });

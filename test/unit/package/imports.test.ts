@@ -47,11 +47,11 @@ function importsOf(file: string): string[] {
 
 const place = (file: string): number => ORDER.indexOf(file.includes('/') ? file.split('/')[0]! : file);
 
-test('every file has a place in the order', () => {
+test('every source file has a place in the order of imports', () => {
   expect(files.filter((file) => place(file) < 0)).toEqual([]);
 });
 
-test('no file imports from below its own place', () => {
+test('no source file imports from below its place in the order', () => {
   const wrong = files.flatMap((file) =>
     imports
       .get(file)!
@@ -61,12 +61,12 @@ test('no file imports from below its own place', () => {
   expect(wrong).toEqual([]);
 });
 
-test('every relative import names a file that is there', () => {
+test('every relative import names an existing file', () => {
   const missing = files.flatMap((file) => imports.get(file)!.filter((target) => !imports.has(target)));
   expect(missing).toEqual([]);
 });
 
-test('there are no cycles', () => {
+test('imports have no cycles', () => {
   const done = new Set<string>();
   const visit = (file: string, above: readonly string[]): void => {
     if (above.includes(file))
@@ -91,7 +91,7 @@ function needs(file: string, found = new Set<string>()): Set<string> {
   return found;
 }
 
-test('handlers and their tests need no native code and no thread: they run on every platform', () => {
+test('twinpath/handler and twinpath/testing import no native code and no threads', () => {
   for (const file of ['handler.ts', 'testing.ts']) {
     const packages = [...needs(file)].filter((name) => !name.endsWith('.ts'));
     expect(packages.filter((name) => name !== 'node:fs')).toEqual([]);

@@ -51,7 +51,7 @@ describe('the tools of perf/', () => {
     );
   });
 
-  test('are not what an ordinary install brings', () => {
+  test('are not installed with the package', () => {
     expect(entries.filter(([at]) => /clinic/.test(at))).toEqual([]);
   });
 });
@@ -78,7 +78,7 @@ describe('the package', () => {
     packed = JSON.parse(stdout)[0].files.map(({ path }: { path: string }) => path);
   });
 
-  test('has what a handler in WebAssembly is written with', () => {
+  test('has the headers and libraries for handlers in WebAssembly', () => {
     const wanted = ['twinpath.h', 'twinpath.rs', 'twinpath.ts'].map((name) => `wasm/include/${name}`);
     expect(packed).toEqual(expect.arrayContaining([...wanted, 'docs/wasm-abi.md']));
   });
@@ -146,7 +146,7 @@ describe('packing', () => {
     expect(prebuild([OTHER])).toMatchObject({ status: 1, stderr: expect.stringContaining('there is no cc') });
   });
 
-  test('is content with its own architecture only when told so', () => {
+  test('accepts a shim for its own architecture alone only with --available', () => {
     expect(prebuild(['cc'], '--available')).toMatchObject({ status: 0, built: [process.arch] });
     expect(prebuild([OTHER], '--available').status).toBe(1);
   });

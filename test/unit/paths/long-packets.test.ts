@@ -168,7 +168,7 @@ function expectPieces(frames: readonly number[][], whole: Segment, mtu = MTU): v
 }
 
 describe.each(KINDS)('a packet longer than a frame, by %s', (kind) => {
-  it('is cut into frames that fit the MTU, whatever its headers', () => {
+  it('is cut into frames that fit the MTU, for any headers', () => {
     const tap = new Tap(kind);
     let packets = 0;
     fc.assert(
@@ -259,7 +259,7 @@ describe.each(KINDS)('a packet longer than a frame, by %s', (kind) => {
     tap.audit();
   });
 
-  it('only because of its tag is no long packet, whatever it is', () => {
+  it('only because of its tag is not treated as a long packet', () => {
     const tap = new Tap(kind);
     const sent = [1788, 1789, 1790, 1791].map((bytes) =>
       frameOf(segment({ protocol: 17, payload: noise(bytes - 42, bytes) })),
@@ -368,7 +368,7 @@ describe('where no long packet was to be expected', () => {
     tap.audit();
   });
 
-  it('none of them is taken for one that a single read has brought', () => {
+  it('each is counted as too long, and none as a packet of a single read', () => {
     const tap = new Tap('io_uring', { expected: false });
     for (let round = 0; round < 20; round++) {
       // A single read takes the frame that a lot begins with later.

@@ -34,7 +34,7 @@ function opened(): Memory {
 
 class Death extends Error {}
 
-it('a worker that dies at any moment leaves no frame in two places or in none, and no packet twice', () => {
+it('a worker of a loop queue that dies at any moment neither loses nor doubles a frame, and sends no packet twice', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: MAX }),

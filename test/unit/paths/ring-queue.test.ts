@@ -133,7 +133,7 @@ describe.each(VERSIONS)(
   },
 );
 
-it('tells a driver that receives by itself of the first frames although it has not asked, and of others if it has', () => {
+it('a ring queue wakes a zero-copy driver once for its first frames, and later only if the driver asks', () => {
   const { memory, pool } = new Bench();
   const { words } = memory;
   const slot = memory.slot({ port: 0, queue: 0, path: Path.VF });
@@ -186,7 +186,7 @@ it.each(VERSIONS)(
   },
 );
 
-it('kicks a device that is gone once, says so at every flush, and keeps what is pushed', () => {
+it('a ring queue kicks a removed device once, returns ENXIO at every flush, and keeps what is pushed', () => {
   const bench = new Bench();
   let kicks = 0;
   const kick = (): number => {
@@ -309,7 +309,7 @@ it.each([
   },
 );
 
-it('gives back what was staged and never flushed as well, when the path goes', () => {
+it('a ring queue gives back packets that were staged but not flushed when the path goes', () => {
   const shared = opened();
   const pool = new FramePool(shared, 0);
   const queue = new XskQueue(shared, pool, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
@@ -333,26 +333,29 @@ it('gives back what was staged and never flushed as well, when the path goes', (
   expect([shared.doubles[counter.txPosted], shared.doubles[counter.txRescued]]).toEqual([3, 3]);
 });
 
-it('kicks until all is taken before a large segment, however few packets the kernel takes at once', () => {
+it('a ring queue kicks until the kernel has taken all packets before a large segment', () => {
   const bench = new Bench([], 4);
   bench.push(ENTRIES / 2);
   expect(bench.queue.tx.sendSegment(bench.pushed, 0, 0)).toBe(true);
   expect(bench.kernel.sent).toEqual(Array.from({ length: ENTRIES / 2 + 1 }, (_, i) => i));
 });
 
-it.each(VERSIONS)('knows what became of all that was completed when it is let go of: Linux %s', (version) => {
-  const bench = new Bench(['sent', 'dropped', 'sent', 'dropped'], 32, version);
-  bench.push(6);
-  for (let kick = 0; kick < 8; kick++) {
-    bench.queue.tx.flush();
-    bench.kernel.land(ENTRIES, 0);
-  }
-  bench.queue.detach();
-  expect(bench.inFlight).toBe(0);
-  expect(bench.counters).toMatchObject({ posted: 8, packets: 6, retried: 2, errors: 0 });
-});
+it.each(VERSIONS)(
+  'a ring queue that closes has counted every completed packet as sent or dropped: Linux %s',
+  (version) => {
+    const bench = new Bench(['sent', 'dropped', 'sent', 'dropped'], 32, version);
+    bench.push(6);
+    for (let kick = 0; kick < 8; kick++) {
+      bench.queue.tx.flush();
+      bench.kernel.land(ENTRIES, 0);
+    }
+    bench.queue.detach();
+    expect(bench.inFlight).toBe(0);
+    expect(bench.counters).toMatchObject({ posted: 8, packets: 6, retried: 2, errors: 0 });
+  },
+);
 
-it('gives a device that is gone no large segment while packets wait for it', () => {
+it('a ring queue sends no large segment to a removed device while packets wait for it', () => {
   const bench = new Bench();
   bench.kernel.gone = true;
   bench.push(1);

@@ -135,12 +135,12 @@ describe('a device that does not settle', () => {
   });
 });
 
-it('a device with one queue is settled, whatever it can', () => {
+it('a device with one queue needs no redirection table', () => {
   const device = new RssDevice({ queues: 1, refuses: [0x46, 0x47, 0x29, 0x2a] });
   expect(spreadOver(device, wantedFor(1)).settled).toBe(true);
 });
 
-it('what agrees finds the same queue for every hash, masked or divided, and what differs does not', () => {
+it('tables that agree find the same queue for every hash, masked or divided, and tables that differ do not', () => {
   const sizes = fc.oneof(fc.constantFrom(1, 2, 32, 64, 128, 256, 384, 512), fc.integer({ min: 1, max: 520 }));
   const subset = fc.uniqueArray(fc.integer({ min: 0, max: 7 }), { minLength: 1, maxLength: 8 });
   fc.assert(
@@ -172,7 +172,7 @@ it.each([
   }
 });
 
-it('a table of zeros is the administrator’s if the device is up, and nobody’s before it was', () => {
+it('a table of zeros is the administrator’s if the device is up, and unset before it was up', () => {
   const value = { key: '', table: Array.from({ length: 128 }, () => 0), hashFunction: 1, inputTransform: 0 };
   expect(originalRss(value, 2, true)).toEqual(value);
   expect(originalRss(value, 2, false)).toEqual({ ...value, table: 'default' });

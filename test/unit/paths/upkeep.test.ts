@@ -13,7 +13,7 @@ function bench() {
   return { told, clock, upkeep };
 }
 
-it('what was altered is repaired at once, and told with the device, the fault and a stable code', () => {
+it('an altered setting is repaired at once and reported with device, fault and a stable code', () => {
   const errors: TwinpathError[] = [];
   const upkeep = new Upkeep((error) => errors.push(error));
   let repaired = 0;
@@ -24,7 +24,7 @@ it('what was altered is repaired at once, and told with the device, the fault an
   expect(errors[0]!.detail).toContain('it was set down; repaired');
 });
 
-it('a fight over one thing is no busy loop, whoever looks how often, and is told of ever more rarely', () => {
+it('repeated alterations of one setting are repaired after pauses, and reported ever more rarely', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 500 }), (step) => {
       const { told, clock, upkeep } = bench();
@@ -45,7 +45,7 @@ it('a fight over one thing is no busy loop, whoever looks how often, and is told
   );
 });
 
-it('other things and other devices have their own time, and so has the same thing long after', () => {
+it('each setting of each device has its own pause, which ends after a quiet time', () => {
   const { told, clock, upkeep } = bench();
   const repair = (device: string, fault: string): number => {
     const before = told.length;
@@ -61,7 +61,7 @@ it('other things and other devices have their own time, and so has the same thin
   expect(told.at(-1)).not.toContain('times');
 });
 
-it('a repair that fails is not told as one, and tried again after the pause', () => {
+it('a failed repair is not reported as a repair, and is tried again after the pause', () => {
   const { told, clock, upkeep } = bench();
   const fail = (): never => {
     throw changed('twinpath0', 'it is gone');
@@ -75,7 +75,7 @@ it('a repair that fails is not told as one, and tried again after the pause', ()
   expect(repaired).toBe(1);
 });
 
-it('what cannot be repaired is told once as long as it lasts, and again when it is another or comes again', () => {
+it('a fault that cannot be repaired is reported once while it lasts, and again if it changes or returns', () => {
   const { told, upkeep } = bench();
   const tell = (detail?: string): void =>
     upkeep.tell('before', detail === undefined ? undefined : changed('eth0', detail));
@@ -83,7 +83,7 @@ it('what cannot be repaired is told once as long as it lasts, and again when it 
   expect(told.map((message) => /one|two/.exec(message)![0])).toEqual(['one', 'two', 'two']);
 });
 
-it('a path that has to be opened anew again and again is told of the 1st, 2nd, 4th, 8th time', () => {
+it('a path that is opened again repeatedly is reported the 1st, 2nd, 4th and 8th time', () => {
   const { told, upkeep } = bench();
   const at: number[] = [];
   for (let i = 1; i <= 20; i++) {

@@ -78,7 +78,7 @@ describe('a page of clinic', () => {
   });
 });
 
-it('what the load says is found among what others print, whole lines only', () => {
+it('the line of the load is found between lines of other programs, if it is whole', () => {
   const started = '{"kind":"started","pid":7}';
   expect(messagesIn(`Analysing data\n${started}\n{"kind":"end`)).toEqual([{ kind: 'started', pid: 7 }]);
   expect(messagesIn(started)).toEqual([]);

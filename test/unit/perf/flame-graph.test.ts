@@ -53,7 +53,7 @@ describe('the layout', () => {
   });
 });
 
-it('shares are of the innermost frames, and add up', () => {
+it('shares of a flame graph belong to the innermost frames and add up to all samples', () => {
   fc.assert(
     fc.property(stacks, (of) => {
       const found = shares(of);

@@ -94,7 +94,7 @@ it.each([
   expect(frameOf(`\t${line}`)).toEqual({ kind, name });
 });
 
-it('an address that nobody knows is no frame', () => {
+it('an address without a symbol is no frame', () => {
   expect(frameOf('\t b6b2d8 [unknown] ([unknown])')).toBeUndefined();
   expect(frameOf('\t 7f40 [unknown] (/tmp/perf-7.map)')).toBeUndefined();
 });
