@@ -20,7 +20,7 @@ import { closeLinks, release } from './coordinator/release.ts';
 import { threadEnvironment } from './coordinator/thread-environment.ts';
 import { TwinpathError } from './errors.ts';
 import { closeDoorbells } from './kernel/doorbell.ts';
-import { pageSize } from './kernel/page-size.ts';
+import { pageSize } from './kernel/machine.ts';
 import { loadShim } from './kernel/shim.ts';
 import { type Failover, Journal } from './memory/journal.ts';
 import { LEDGER_FIELDS } from './memory/layout.ts';

@@ -7,8 +7,9 @@
  */
 import { TwinpathError } from '../errors.ts';
 import { EthtoolMonitor, EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
+import { LinkMonitor } from '../kernel/link-monitor.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
-import { type Link, LinkMonitor, RtNetlink } from '../kernel/rtnetlink.ts';
+import { type Link, RtNetlink } from '../kernel/rtnetlink.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { UeventMonitor } from '../kernel/uevent.ts';
 

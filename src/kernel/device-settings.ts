@@ -11,7 +11,7 @@
  */
 import { Errno, errnoName } from '../errors.ts';
 import type { Link } from './link.ts';
-import { patiently } from './patiently.ts';
+import { retryBriefly } from './readiness.ts';
 import type { SettingsStore } from './settings-store.ts';
 
 /** How often a value is written that reads otherwise at once: somebody else sets it too, or the device rounds it. */
@@ -172,7 +172,7 @@ export class DeviceSettings {
     for (const { setting, was, now } of changed.reverse()) {
       const current = attempt(() => setting.read());
       reachable &&= current !== undefined;
-      if (isOurs(setting, current, now)) attempt(() => patiently(() => setting.write(was)));
+      if (isOurs(setting, current, now)) attempt(() => retryBriefly(() => setting.write(was)));
     }
     // A device that went to another namespace has taken our settings with it, and is known by its MAC there.
     if (reachable || !this.#store.travels(this.#link)) this.#store.forget(this.#link);

@@ -23,8 +23,8 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { isRoot } from './identity.ts';
 import type { Link } from './link.ts';
+import { isRoot } from './machine.ts';
 import type { Shim } from './shim.ts';
 
 /** What was found before the first change, and what it was changed to; both are JSON. */

@@ -3,8 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { TwinpathError } from '../../src/errors.ts';
 import { EthtoolMonitor, EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
+import { type LinkEvent, LinkMonitor } from '../../src/kernel/link-monitor.ts';
 import { inNamespace, openNamespace } from '../../src/kernel/namespace.ts';
-import { IFF, type LinkEvent, LinkMonitor, RtNetlink } from '../../src/kernel/rtnetlink.ts';
+import { IFF, RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
 import { type Uevent, UeventMonitor } from '../../src/kernel/uevent.ts';
 
