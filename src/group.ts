@@ -75,7 +75,9 @@ export class Group {
     this.#settings = settings;
     const workerData: GroupData = { shared: this.memory.shared, settings };
     this.#supervisor = new Worker(workerFile('supervisor'), {
-      ...{ workerData, name: 'twinpath supervisor', env: threadEnvironment() },
+      workerData,
+      name: 'twinpath supervisor',
+      env: threadEnvironment(),
     });
     if (running.size === 0) process.on('exit', exiting);
     running.add(this);

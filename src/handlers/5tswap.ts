@@ -18,7 +18,7 @@ import type { Packet } from '../handler/packet.ts';
 import { DROP, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType } from '../net/ethernet.ts';
-import { Flow, word } from '../net/flow.ts';
+import { Flow, int32At } from '../net/flow.ts';
 import { onlyKnown, otherwiseOf } from './options.ts';
 
 /**
@@ -42,8 +42,8 @@ function sendBack(packet: Packet, flow: Flow, otherwise: Verdict): Verdict {
   if (packet.isGroup) return otherwise;
   const { addresses, addressBytes, l4, from, to } = flow;
   for (let at = addresses; at < addresses + addressBytes; at += 4) {
-    const source = word(packet, at);
-    packet.setU32(at, word(packet, at + addressBytes));
+    const source = int32At(packet, at);
+    packet.setU32(at, int32At(packet, at + addressBytes));
     packet.setU32(at + addressBytes, source);
   }
   if (from >= 0) {

@@ -31,7 +31,7 @@ import type { Handler, HandlerContext } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
-import { Flow, finish, mix, word } from '../net/flow.ts';
+import { Flow, finishHash, int32At, mixHash } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 import { has, hostAddresses, macBytes } from './addresses.ts';
@@ -104,9 +104,9 @@ class Balancer {
   serves(packet: Packet, flow: Flow, mac: Uint8Array): boolean {
     if (flow.addressBytes !== 4 || !packet.dstEquals(mac)) return false;
     const { addresses, protocol, l4 } = flow;
-    const vip = word(packet, addresses + 4);
+    const vip = int32At(packet, addresses + 4);
     if (!has(this.#vips, vip)) return false;
-    const source = word(packet, addresses);
+    const source = int32At(packet, addresses);
     this.#isFromVip = has(this.#vips, source);
     if (protocol === Protocol.ICMP && l4 >= 0 && isIcmpError(packet, l4, flow.end)) {
       return this.#servesError(packet, l4 + ICMP_BYTES, flow.end, vip);
@@ -115,7 +115,7 @@ class Balancer {
       this.#slot = slotOf(source, vip, protocol, 0);
       return this.#ports === undefined;
     }
-    this.#slot = slotOf(source, vip, protocol, flow.fragment ? 0 : word(packet, l4));
+    this.#slot = slotOf(source, vip, protocol, flow.fragment ? 0 : int32At(packet, l4));
     return this.#ports === undefined || flow.fragment || this.#ports[flow.to] === 1;
   }
 
@@ -134,9 +134,9 @@ class Balancer {
 
   /** The packet at `inner` was a reply of a backend: what it replied to decides. */
   #servesError(packet: Packet, inner: number, end: number, vip: number): boolean {
-    if (inner + IPV4_BYTES > end || word(packet, inner + 12) !== vip) return false;
+    if (inner + IPV4_BYTES > end || int32At(packet, inner + 12) !== vip) return false;
     const protocol = packet.u8(inner + 9);
-    const client = word(packet, inner + 16);
+    const client = int32At(packet, inner + 16);
     const l4 = inner + (packet.u8(inner) & 15) * 4;
     let ports = 0;
     if (protocol !== Protocol.TCP && protocol !== Protocol.UDP) {
@@ -161,7 +161,7 @@ function isIcmpError(packet: Packet, l4: number, end: number): boolean {
 
 /** Takes signed words: above 2^31 a number that is passed on would be an object. */
 function slotOf(source: number, target: number, protocol: number, ports: number): number {
-  return (finish(mix(mix(mix(mix(0, source), target), ports), protocol)) >>> 0) % SLOTS;
+  return (finishHash(mixHash(mixHash(mixHash(mixHash(0, source), target), ports), protocol)) >>> 0) % SLOTS;
 }
 
 function portsOf(option: unknown): Uint8Array | undefined {

@@ -7,7 +7,7 @@
  * Made once per worker; `find` allocates nothing.
  */
 import type { Packet } from '../handler/packet.ts';
-import { finish, mix } from '../net/flow.ts';
+import { finishHash, mixHash } from '../net/flow.ts';
 import { HEADER_BYTES, QUESTION_BYTES } from './dns-sections.ts';
 import { isBelow, type Zone, type ZoneRecord } from './zone.ts';
 
@@ -49,7 +49,10 @@ const KINDS = ['A', 'AAAA', 'ANY', 'CNAME', 'SOA', 'OTHER'] as const;
 type Kind = (typeof KINDS)[number];
 
 const nothing = (code: number): Answer => ({
-  ...{ code, authoritative: false, answers: 0, authorities: 0 },
+  code,
+  authoritative: false,
+  answers: 0,
+  authorities: 0,
   bytes: new Uint8Array(0),
 });
 export const REFUSED = nothing(Code.REFUSED);
@@ -77,7 +80,7 @@ export class DnsAnswers {
     for (let i = 1; i < wires.length; i++) this.#starts[i] = this.#starts[i - 1]! + wires[i - 1]!.length;
     this.#slots = new Int32Array(2 ** Math.ceil(Math.log2(2 * wires.length))).fill(-1);
     wires.forEach((wire, i) => {
-      let slot = finish(wire.reduce(mix, 0));
+      let slot = finishHash(wire.reduce(mixHash, 0));
       while (this.#slots[slot & (this.#slots.length - 1)] !== -1) slot++;
       this.#slots[slot & (this.#slots.length - 1)] = i;
     });
@@ -96,10 +99,10 @@ export class DnsAnswers {
   find(packet: Packet, at: number, bytes: number, type: number): Answer {
     if (type === Type.AXFR || type === Type.IXFR) return REFUSED;
     let hash = 0;
-    for (let i = 0; i < bytes; i++) hash = mix(hash, lower(packet.u8(at + i)));
+    for (let i = 0; i < bytes; i++) hash = mixHash(hash, lower(packet.u8(at + i)));
     const slots = this.#slots;
     const mask = slots.length - 1;
-    for (let slot = finish(hash) & mask; slots[slot] !== -1; slot = (slot + 1) & mask) {
+    for (let slot = finishHash(hash) & mask; slots[slot] !== -1; slot = (slot + 1) & mask) {
       const i = slots[slot]!;
       if (bytes === this.#lengths[i] && this.#equals(packet, at, bytes, this.#names, this.#starts[i]!)) {
         return this.#answers[i * KINDS.length + kindOf(type)]!;
@@ -193,7 +196,10 @@ class AnswerWriter {
       const isNegative = code === Code.NAME_ERROR || found === 0;
       const soa = isNegative ? this.#soa(nameBytes) : [];
       return {
-        ...{ code, authoritative: true, answers, authorities: isNegative ? 1 : 0 },
+        code,
+        authoritative: true,
+        answers,
+        authorities: isNegative ? 1 : 0,
         bytes: Uint8Array.from([...bytes, ...soa]),
       };
     };

@@ -24,7 +24,7 @@ import type { Handler, HandlerContext } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
-import { Flow, word } from '../net/flow.ts';
+import { Flow, int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 import { IPV6_BYTES } from '../net/ipv6.ts';
@@ -128,14 +128,14 @@ class Server {
     if (this.#flow.protocol !== Protocol.UDP || this.#flow.to !== this.#port || this.#flow.fragment)
       return false;
     if (!packet.dstEquals(mac) || l4 + UDP_BYTES > end) return false;
-    if (addressBytes === 4) return l4 === l3 + IPV4_BYTES && has(this.#ipv4, word(packet, addresses + 4));
+    if (addressBytes === 4) return l4 === l3 + IPV4_BYTES && has(this.#ipv4, int32At(packet, addresses + 4));
     return l4 === l3 + IPV6_BYTES && this.#hasIpv6(packet, addresses + 16);
   }
 
   /** Whether the sender is one other host, and an IPv4 header is undamaged. */
   #canReply(packet: Packet, mac: Uint8Array): boolean {
     const { l3, addresses, addressBytes } = this.#flow;
-    const first = word(packet, addresses);
+    const first = int32At(packet, addresses);
     if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return false; // neither a group nor we can have sent it
     if (addressBytes === 4) {
       if (!isHost(first) || has(this.#ipv4, first)) return false;
@@ -143,9 +143,9 @@ class Server {
     }
     const isLocal =
       first === 0 &&
-      word(packet, addresses + 4) === 0 &&
-      word(packet, addresses + 8) === 0 &&
-      word(packet, addresses + 12) >>> 0 <= 1;
+      int32At(packet, addresses + 4) === 0 &&
+      int32At(packet, addresses + 8) === 0 &&
+      int32At(packet, addresses + 12) >>> 0 <= 1;
     return first >>> 24 !== 0xff && !isLocal && !this.#hasIpv6(packet, addresses);
   }
 
@@ -153,7 +153,7 @@ class Server {
     const words = this.#ipv6;
     for (let i = 0; i < words.length; i += IPV6_WORDS) {
       let same = 0;
-      while (same < IPV6_WORDS && words[i + same] === word(packet, at + 4 * same)) same++;
+      while (same < IPV6_WORDS && words[i + same] === int32At(packet, at + 4 * same)) same++;
       if (same === IPV6_WORDS) return true;
     }
     return false;
@@ -162,8 +162,8 @@ class Server {
 
 /** Exchanges the addresses and makes lengths and checksums fit the packet's new length. */
 function finishIpv4(packet: Packet, l3: number): void {
-  const source = word(packet, l3 + 12);
-  packet.setU32(l3 + 12, word(packet, l3 + 16));
+  const source = int32At(packet, l3 + 12);
+  packet.setU32(l3 + 12, int32At(packet, l3 + 16));
   packet.setU32(l3 + 16, source);
   packet.setU16(l3 + 2, packet.length - l3);
   packet.setU8(l3 + 8, TTL);
@@ -173,8 +173,8 @@ function finishIpv4(packet: Packet, l3: number): void {
 
 function finishIpv6(packet: Packet, l3: number): void {
   for (let at = l3 + 8; at < l3 + 24; at += 4) {
-    const source = word(packet, at);
-    packet.setU32(at, word(packet, at + 16));
+    const source = int32At(packet, at);
+    packet.setU32(at, int32At(packet, at + 16));
     packet.setU32(at + 16, source);
   }
   const l4 = l3 + IPV6_BYTES;

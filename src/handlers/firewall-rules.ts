@@ -12,7 +12,7 @@
  * packet matches the list if it matches one of its rules.
  */
 import type { Packet } from '../handler/packet.ts';
-import { word } from '../net/flow.ts';
+import { int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { ipv4Number, ipv6Bytes, wordsOf } from './addresses.ts';
 import { invalid } from './options.ts';
@@ -80,7 +80,7 @@ class Table {
     const words = this.#words;
     for (let k = 0; k < words; k++) {
       const at = rule * words + k;
-      if ((word(packet, address + 4 * k) & this.#masks[at]!) !== this.#networks[at]) return false;
+      if ((int32At(packet, address + 4 * k) & this.#masks[at]!) !== this.#networks[at]) return false;
     }
     return true;
   }

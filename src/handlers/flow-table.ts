@@ -7,7 +7,7 @@
  * sends much is never the one to go. `inherited` says how much of a count may be another's.
  */
 import type { Packet } from '../handler/packet.ts';
-import { type Flow, finish, mix, word } from '../net/flow.ts';
+import { type Flow, finishHash, int32At, mixHash } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 
 /** 32-bit words of a key: both ports, kind, source, destination, and for IPv6 the rest of both. */
@@ -50,8 +50,8 @@ export class FlowTable {
   add(packet: Packet, flow: Flow): void {
     const words = this.#readKey(packet, flow);
     let hash = 0;
-    for (let k = 0; k < words; k++) hash = mix(hash, this.#key[k]!);
-    const start = finish(hash);
+    for (let k = 0; k < words; k++) hash = mixHash(hash, this.#key[k]!);
+    const start = finishHash(hash);
     let smallest = start & this.#mask;
     for (let i = 0; i < WINDOW; i++) {
       const entry = (start + i) & this.#mask;
@@ -90,12 +90,12 @@ export class FlowTable {
     const key = this.#key;
     key[0] = to < 0 ? 0 : (from << 16) | to;
     key[1] = (addressBytes << 16) | ((to < 0 ? 0 : 1) << 9) | (protocol + 1);
-    key[2] = word(packet, addresses);
-    key[3] = word(packet, addresses + addressBytes);
+    key[2] = int32At(packet, addresses);
+    key[3] = int32At(packet, addresses + addressBytes);
     if (addressBytes === 4) return IPV4_WORDS;
     for (let k = 0; k < 3; k++) {
-      key[IPV4_WORDS + k] = word(packet, addresses + 4 + 4 * k);
-      key[IPV4_WORDS + 3 + k] = word(packet, addresses + 20 + 4 * k);
+      key[IPV4_WORDS + k] = int32At(packet, addresses + 4 + 4 * k);
+      key[IPV4_WORDS + 3 + k] = int32At(packet, addresses + 20 + 4 * k);
     }
     return KEY_WORDS;
   }

@@ -5,7 +5,7 @@
  * in choosing the next free one. So each gets its share to within one slot, and when the set of backends
  * changes, most slots of those that stay are theirs again. Any thread; allocates.
  */
-import { finish, mix } from '../net/flow.ts';
+import { finishHash, mixHash } from '../net/flow.ts';
 
 /** A prime, so that every step visits every slot; a hundred slots or more for each backend, as the paper asks. */
 export const SLOTS = 65_537;
@@ -36,6 +36,6 @@ export function maglevTable(names: readonly string[]): Uint16Array {
 
 function hashOfText(text: string, seed: number): number {
   let hash = seed;
-  for (let i = 0; i < text.length; i++) hash = mix(hash, text.charCodeAt(i));
-  return finish(hash) >>> 0;
+  for (let i = 0; i < text.length; i++) hash = mixHash(hash, text.charCodeAt(i));
+  return finishHash(hash) >>> 0;
 }

@@ -192,6 +192,11 @@ export class Assembler {
   }
 }
 
+/** A 16-bit number in network order, as a little-endian machine loads and stores it: byteorder(3). */
+export function htons(value: number): number {
+  return ((value & 0xff) << 8) | (value >>> 8);
+}
+
 function isRegister(value: number): boolean {
   return Number.isInteger(value) && value >= 0 && value <= 10;
 }

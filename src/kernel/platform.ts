@@ -11,12 +11,11 @@
  * extension headers. NB: the sender is not checked. Azure's network drops packets with a forged address; another network
  * needs a filter in front of the machine.
  */
-import { htons } from '../net/byte-order.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 import { PORTS_BYTES, Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 import { IPV6_BYTES } from '../net/ipv6.ts';
-import type { Assembler } from './assembler.ts';
+import { type Assembler, htons } from './assembler.ts';
 
 /** Offsets of the pointers to the packet's bytes in the context: `struct xdp_md`, `struct __sk_buff`. */
 export const XDP_PACKET = { data: 0, end: 4 } as const;

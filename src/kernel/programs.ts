@@ -4,9 +4,8 @@
  * Pure functions, which return code for `Bpf.load`. Context offsets: `struct xdp_md` and `struct __sk_buff` in
  * include/uapi/linux/bpf.h.
  */
-import { htons } from '../net/byte-order.ts';
 import { EtherType } from '../net/ethernet.ts';
-import { Assembler } from './assembler.ts';
+import { Assembler, htons } from './assembler.ts';
 import { matchPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
 
 /** Helper numbers, include/uapi/linux/bpf.h. */
