@@ -91,7 +91,7 @@ export class LinkTable {
         if (event.kind === 'overrun') {
           lost = true;
           if (event.errno !== undefined) this.#events.failed(unreadable(event.errno));
-        } else if (event.kind === 'discipline') {
+        } else if (event.kind === 'qdisc') {
           this.#disciplines.set(event.ifindex, (this.#disciplines.get(event.ifindex) ?? 0) + 1);
         } else if (event.kind === 'delete') {
           this.#links.delete(event.link.ifindex);

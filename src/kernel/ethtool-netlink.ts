@@ -8,7 +8,7 @@
 import { Errno, TwinpathError } from '../errors.ts';
 import { type Family, findFamily, GENLMSGHDR, genlmsghdr } from './generic-netlink.ts';
 import { Attributes, type Message, type MessageBuilder, NLM_F, parseMessages } from './netlink.ts';
-import { accept, NETLINK, NetlinkSocket } from './netlink-socket.ts';
+import { checkAnswer, NETLINK, NetlinkSocket } from './netlink-socket.ts';
 import type { Shim } from './shim.ts';
 
 export interface ChannelCounts {
@@ -128,7 +128,7 @@ export class EthtoolNetlink {
     this.#request(command, ifindex);
     const answer = this.#socket.request(subject(syscall, ifindex));
     if (answer.error === Errno.ENODEV || answer.error === Errno.EOPNOTSUPP) return undefined;
-    accept(answer, subject(syscall, ifindex));
+    checkAnswer(answer, subject(syscall, ifindex));
     const reply = answer.replies[0];
     return reply && new Attributes(reply.payload, GENLMSGHDR);
   }
@@ -195,7 +195,7 @@ export class EthtoolMonitor {
         continue;
       }
       if (typeof datagram === 'number') {
-        accept({ error: datagram, text: '' }, { syscall: 'recv(ethtool monitor)' });
+        checkAnswer({ error: datagram, text: '' }, { syscall: 'recv(ethtool monitor)' });
         continue;
       }
       for (const message of parseMessages(datagram)) {

@@ -44,7 +44,7 @@ const ETHTOOL_GRXFH = 0x29;
 const ETHTOOL_SRXFH = 0x2a;
 const ETHTOOL_GRSSH = 0x46;
 const ETHTOOL_SRSSH = 0x47;
-/** In a request, this size of the table leaves the table as it is; 0 resets it. */
+/** In a request, this size of the table leaves the table unchanged; 0 resets it. */
 const TABLE_UNCHANGED = 0xffffffff;
 
 /** struct ethtool_rxfh. Bytes 18 to 23 are reserved and must be 0; the key follows the table. */

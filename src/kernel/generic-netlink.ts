@@ -5,7 +5,7 @@
  */
 import { Errno } from '../errors.ts';
 import { Attributes, NLM_F } from './netlink.ts';
-import { accept, type NetlinkSocket } from './netlink-socket.ts';
+import { checkAnswer, type NetlinkSocket } from './netlink-socket.ts';
 
 /** Bytes of struct genlmsghdr. */
 export const GENLMSGHDR = 4;
@@ -30,7 +30,7 @@ export function findFamily(socket: NetlinkSocket, name: string): Family | undefi
     .string(CTRL_ATTR.FAMILY_NAME, name);
   const answer = socket.request(subject);
   if (answer.error === Errno.ENOENT) return undefined;
-  accept(answer, subject);
+  checkAnswer(answer, subject);
   const reply = answer.replies[0];
   if (reply === undefined) return undefined;
   const family = new Attributes(reply.payload, GENLMSGHDR);

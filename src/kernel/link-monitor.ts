@@ -9,12 +9,12 @@ import { type Link, parseLink } from './link.ts';
 import { type Message, parseMessages } from './netlink.ts';
 import { NETLINK, NetlinkSocket } from './netlink-socket.ts';
 import type { Shim } from './shim.ts';
-import { disciplineOf } from './traffic-control.ts';
+import { qdiscIfindex } from './traffic-control.ts';
 
 export type LinkEvent =
   | { kind: 'new' | 'delete'; link: Link }
   /** A qdisc or a filter of that link has changed. */
-  | { kind: 'discipline'; ifindex: number }
+  | { kind: 'qdisc'; ifindex: number }
   | { kind: 'overrun'; errno?: number };
 
 const RTM_NEWLINK = 16;
@@ -72,8 +72,8 @@ export class LinkMonitor {
 
 /** `undefined` for a message that is about no link, or only about its role as a bridge port. */
 export function linkEvent({ type, payload }: Message): LinkEvent | undefined {
-  const ifindex = disciplineOf(type, payload);
-  if (ifindex !== undefined) return { kind: 'discipline', ifindex };
+  const ifindex = qdiscIfindex(type, payload);
+  if (ifindex !== undefined) return { kind: 'qdisc', ifindex };
   if (type !== RTM_NEWLINK && type !== RTM_DELLINK) return undefined;
   const link = parseLink(payload);
   return link && { kind: type === RTM_NEWLINK ? 'new' : 'delete', link };

@@ -123,9 +123,9 @@ export class NetlinkSocket {
   }
 
   /** Like {@link request}, but throws on refusal, with the kernel's explanation. */
-  demand(subject: Subject): Message[] {
+  requestOrThrow(subject: Subject): Message[] {
     const answer = this.request(subject);
-    accept(answer, subject);
+    checkAnswer(answer, subject);
     return answer.replies;
   }
 
@@ -137,7 +137,7 @@ export class NetlinkSocket {
     for (let attempt = 1; ; attempt++) {
       build(this.builder);
       const { answer, interrupted } = this.#exchange(subject);
-      accept(answer, subject);
+      checkAnswer(answer, subject);
       if (!interrupted || attempt === DUMP_ATTEMPTS) return answer.replies;
     }
   }
@@ -210,6 +210,6 @@ export class NetlinkSocket {
 }
 
 /** Throws if the answer is a refusal. */
-export function accept({ error, text }: Acknowledgement, { syscall, ...details }: Subject): void {
+export function checkAnswer({ error, text }: Acknowledgement, { syscall, ...details }: Subject): void {
   check(error, syscall, text ? { detail: `the kernel says "${text}"`, ...details } : details);
 }

@@ -10,7 +10,7 @@
 import { Errno } from '../errors.ts';
 import { IFF, IFINFOMSG, IFLA, type Link, macBytes, parseLink } from './link.ts';
 import { type Message, type MessageBuilder, NLM_F } from './netlink.ts';
-import { accept, NETLINK, NetlinkSocket } from './netlink-socket.ts';
+import { checkAnswer, NETLINK, NetlinkSocket } from './netlink-socket.ts';
 import {
   AF_INET,
   AF_INET6,
@@ -112,7 +112,7 @@ export class RtNetlink {
     const subject = { syscall: 'RTM_GETLINK', device: String(nameOrIndex) };
     const answer = this.#socket.request(subject);
     if (answer.error === Errno.ENODEV) return undefined;
-    accept(answer, subject);
+    checkAnswer(answer, subject);
     return answer.replies.map(({ payload }) => parseLink(payload)).find((link) => link !== undefined);
   }
 
@@ -163,7 +163,7 @@ export class RtNetlink {
     if (change.addrGenMode !== undefined) {
       builder.nest(IFLA.AF_SPEC).nest(AF_INET6).u8(IFLA_INET6_ADDR_GEN_MODE, change.addrGenMode).end().end();
     }
-    this.#socket.demand({ syscall: 'RTM_SETLINK', device: `ifindex ${ifindex}` });
+    this.#socket.requestOrThrow({ syscall: 'RTM_SETLINK', device: `ifindex ${ifindex}` });
   }
 
   /**
@@ -192,7 +192,7 @@ export class RtNetlink {
   /** @throws ERR_KERNEL: ENODEV if it is gone already, EOPNOTSUPP if it is hardware */
   deleteLink(ifindex: number): void {
     this.#socket.builder.begin(RTM_DELLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex));
-    this.#socket.demand({ syscall: 'RTM_DELLINK', device: `ifindex ${ifindex}` });
+    this.#socket.requestOrThrow({ syscall: 'RTM_DELLINK', device: `ifindex ${ifindex}` });
   }
 
   /** See {@link tc.setNoqueue}. @throws ERR_KERNEL, ERR_PERMISSION */

@@ -182,7 +182,7 @@ export const packageRoot: string = rootAbove(dirname(fileURLToPath(import.meta.u
 /**
  * The nearest folder with a package.json, from this one up to the root of the file system.
  *
- * @throws ERR_SHIM_MISSING if there is none: this file was copied or bundled without its package
+ * @throws ERR_SHIM_MISSING if no folder has one: this file was copied or bundled without its package
  */
 export function rootAbove(folder: string): string {
   if (existsSync(join(folder, 'package.json'))) return folder;

@@ -8,7 +8,7 @@
  */
 import { check, Errno, TwinpathError } from '../errors.ts';
 import { Attributes, NLM_F, viewOf } from './netlink.ts';
-import { accept, type NetlinkSocket } from './netlink-socket.ts';
+import { checkAnswer, type NetlinkSocket } from './netlink-socket.ts';
 
 export type Hook = 'ingress' | 'egress';
 
@@ -55,7 +55,7 @@ export function setNoqueue(socket: NetlinkSocket, ifindex: number): void {
   socket.builder.begin(RTM_NEWQDISC, NLM_F.REQUEST | NLM_F.ACK | NLM_F.CREATE | NLM_F.REPLACE, header);
   socket.builder.string(TCA_KIND, 'noqueue');
   const subject = { syscall: 'RTM_NEWQDISC(noqueue)', device: `ifindex ${ifindex}` };
-  accept(socket.request(subject), subject);
+  checkAnswer(socket.request(subject), subject);
 }
 
 /** @returns false if the device already had clsact */
@@ -66,7 +66,7 @@ export function addClsact(socket: NetlinkSocket, ifindex: number): boolean {
   const subject = { syscall: 'RTM_NEWQDISC(clsact)', device: `ifindex ${ifindex}` };
   const answer = socket.request(subject);
   if (answer.error !== Errno.EEXIST) {
-    accept(answer, subject);
+    checkAnswer(answer, subject);
     return true;
   }
   // clsact and the older ingress qdisc have the same handle, and ingress has no egress hook.
@@ -102,7 +102,7 @@ export function addBpfFilter(
     .string(TCA_BPF_NAME, name)
     .u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT)
     .end();
-  socket.demand({ syscall: `RTM_NEWTFILTER(bpf, ${where})`, device: `ifindex ${ifindex}` });
+  socket.requestOrThrow({ syscall: `RTM_NEWTFILTER(bpf, ${where})`, device: `ifindex ${ifindex}` });
 }
 
 /** All cls_bpf filters of one hook, including those of other programs; empty without clsact. */
@@ -153,7 +153,7 @@ export function deleteBpfFilter(
 }
 
 /** The ifindex in a message about a qdisc or a filter; undefined for other messages. */
-export function disciplineOf(type: number, payload: Uint8Array): number | undefined {
+export function qdiscIfindex(type: number, payload: Uint8Array): number | undefined {
   const about =
     type === RTM_NEWQDISC || type === RTM_DELQDISC || type === RTM_NEWTFILTER || type === RTM_DELTFILTER;
   return about && payload.length >= TCMSG ? viewOf(payload).getInt32(4, true) : undefined;

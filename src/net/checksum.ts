@@ -12,7 +12,7 @@
 import { Ipv4Field } from './ipv4.ts';
 import { Ipv6Field } from './ipv6.ts';
 
-/** Copies: V8 loads and checks what is imported with every use. */
+/** Copies: V8 loads and checks an imported value with each use. */
 const ADDRESSES4 = Ipv4Field.ADDRESSES;
 const ADDRESSES6 = Ipv6Field.ADDRESSES;
 

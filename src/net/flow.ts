@@ -19,7 +19,7 @@ import {
 import { Ipv4Field, ipv4HeaderBytes, ipv4Upper } from './ipv4.ts';
 import { Follow, IPV6_BYTES, Ipv6Field, ipv6Upper, isIpv6Header } from './ipv6.ts';
 
-/** Copies: V8 loads and checks what is imported with every use. */
+/** Copies: V8 loads and checks an imported value with each use. */
 const { IPV4, IPV6 } = EtherType;
 const { TCP, UDP } = Protocol;
 const MIN_BYTES = ETHERNET_BYTES;

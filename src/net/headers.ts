@@ -10,7 +10,7 @@ import { Protocol, positionOf, protocolOf } from './ip.ts';
 import { IPV4_BYTES, Ipv4Field, ipv4Fragment, ipv4HeaderBytes } from './ipv4.ts';
 import { Follow, IPV6_BYTES, Ipv6Field, ipv6Upper } from './ipv6.ts';
 
-/** Copies: V8 loads and checks what is imported with every use. */
+/** Copies: V8 loads and checks an imported value with each use. */
 const { IPV4, IPV6 } = EtherType;
 const { TCP, UDP, ICMPV6 } = Protocol;
 const MIN_BYTES = ETHERNET_BYTES;

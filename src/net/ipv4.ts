@@ -1,5 +1,5 @@
 /**
- * IPv4 headers with options (RFC 791), and the authentication headers behind them (RFC 4302). See ip.ts.
+ * IPv4 headers with options (RFC 791), and the authentication headers after them (RFC 4302). See ip.ts.
  */
 import {
   AUTHENTICATION,

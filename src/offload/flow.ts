@@ -7,7 +7,7 @@ import { checksum, sum } from '../net/checksum.ts';
 import { type Headers, TcpFlag } from '../net/headers.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 
-/** A copy: V8 loads and checks what is imported with every use. */
+/** A copy: V8 loads and checks an imported value with each use. */
 const FIXED_IPV4 = IPV4_BYTES;
 const DONT_FRAGMENT = 0x4000;
 const LAST = TcpFlag.PSH | TcpFlag.FIN;

@@ -21,7 +21,7 @@ import { Headers, pseudoSum, TcpFlag } from '../net/headers.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV6_BYTES } from '../net/ipv6.ts';
 
-/** Copies: V8 loads and checks what is imported with every use. */
+/** Copies: V8 loads and checks an imported value with each use. */
 const { TCP, UDP } = Protocol;
 const FIXED_IPV6 = IPV6_BYTES;
 

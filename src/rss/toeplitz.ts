@@ -21,7 +21,7 @@ import { MAX_EXTENSIONS } from '../net/ip.ts';
 import { Ipv4Field, ipv4Ports } from '../net/ipv4.ts';
 import { Follow, Ipv6Field, ipv6Ports } from '../net/ipv6.ts';
 
-/** Copies: V8 loads and checks what is imported with every use. */
+/** Copies: V8 loads and checks an imported value with each use. */
 const { IPV4, IPV6 } = EtherType;
 const MIN_BYTES = ETHERNET_BYTES;
 const offsetOf = networkOffset;

@@ -114,7 +114,7 @@ describe.skipIf(!root)('in a network namespace (needs root)', () => {
     const vf = index('vf0');
     expect(rtnetlink.link(vf)!.master).toBe(index('br0'));
     ip('-n', HERE, 'link', 'set', 'vf0', 'nomaster');
-    expect(monitor.receive().filter(({ kind }) => kind !== 'new' && kind !== 'discipline')).toEqual([]);
+    expect(monitor.receive().filter(({ kind }) => kind !== 'new' && kind !== 'qdisc')).toEqual([]);
     ip('-n', HERE, 'link', 'set', 'vf0', 'master', 'br0');
     rtnetlink.deleteLink(vf);
     const last = monitor.receive().filter((event) => 'link' in event);
