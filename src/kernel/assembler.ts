@@ -9,7 +9,7 @@
  * throws a RangeError. The kernel's verifier checks the program itself: see `Bpf.load`.
  */
 
-/** 0 is the result, 1 to 5 are arguments that a call overwrites, 6 to 9 survive calls, 10 is the frame pointer (read only). */
+/** 0 is the result, 1 to 5 are arguments, which a call overwrites, 6 to 9 survive calls, 10 is the read-only frame pointer. */
 export type Register = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 
 const CLASS = { LD: 0, LDX: 1, ST: 2, STX: 3, ALU32: 4, JMP: 5, JMP32: 6, ALU64: 7 } as const;

@@ -276,7 +276,7 @@ export class Coalescer {
     this.#flags[chain] = 0;
   }
 
-  /** Whether the packet parsed last, at `offset`, continues the chain. A packet of another flow with the same hash does not. */
+  /** Whether the packet parsed last, at `offset`, continues the chain: not if it is of another flow with the same hash. */
   #continues(chain: number, offset: number): boolean {
     const view = this.#view;
     const { l3, l4, payload, end } = this.#headers;
