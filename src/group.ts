@@ -20,7 +20,7 @@ import { closeLinks, release } from './coordinator/release.ts';
 import { threadEnvironment } from './coordinator/thread-environment.ts';
 import { TwinpathError } from './errors.ts';
 import { closeDoorbells } from './kernel/doorbell.ts';
-import { pageSize } from './kernel/page-size.ts';
+import { pageSize } from './kernel/machine.ts';
 import { loadShim } from './kernel/shim.ts';
 import { type Failover, Journal } from './memory/journal.ts';
 import { LEDGER_FIELDS } from './memory/layout.ts';
@@ -75,7 +75,9 @@ export class Group {
     this.#settings = settings;
     const workerData: GroupData = { shared: this.memory.shared, settings };
     this.#supervisor = new Worker(workerFile('supervisor'), {
-      ...{ workerData, name: 'twinpath supervisor', env: threadEnvironment() },
+      workerData,
+      name: 'twinpath supervisor',
+      env: threadEnvironment(),
     });
     if (running.size === 0) process.on('exit', exiting);
     running.add(this);

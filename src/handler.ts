@@ -15,4 +15,5 @@ export { Packet } from './handler/packet.ts';
 export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './handler/verdict.ts';
 export { Path } from './memory/layout.ts';
 export { ETHERNET_BYTES, EtherType } from './net/ethernet.ts';
+export { Flow, type PacketBytes } from './net/flow.ts';
 export { Protocol } from './net/ip.ts';

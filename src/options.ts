@@ -277,7 +277,12 @@ export function geometryOf(
 ): Geometry {
   const framesPerWorker = frames * ports.length;
   const geometry = {
-    ...{ pageSize, ports: ports.length, queues, frameSize, framesPerWorker, ringEntries: RING_ENTRIES },
+    pageSize,
+    ports: ports.length,
+    queues,
+    frameSize,
+    framesPerWorker,
+    ringEntries: RING_ENTRIES,
   };
   const { bytes } = layOut(geometry);
   if (bytes < MAX_BYTES) return geometry;

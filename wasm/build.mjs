@@ -1,5 +1,5 @@
-// Compiles what is written in AssemblyScript: the handlers here, those that only the tests and the measurements load, and
-// the datapath's ring operations.
+// Compiles the AssemblyScript: the handlers of this folder, those of tests and benchmarks, and the datapath's ring
+// operations.
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import asc from 'assemblyscript/asc';
@@ -12,7 +12,7 @@ const FOLDERS = [
   ['wasm/perf', 'dist/perf/wasm', RUNTIME],
   ['test/fixtures/wasm', 'dist/test/fixtures/wasm', RUNTIME],
 ];
-// As docs/wasm-abi.md tells everybody, and with vectors.
+// The flags of docs/wasm-abi.md, and vectors.
 const FLAGS = [
   ...['--enable', 'threads', '--enable', 'simd', '--sharedMemory', '--importMemory', '--noExportMemory'],
   ...['--initialMemory', '1', '--maximumMemory', '65536'],

@@ -1,9 +1,9 @@
 /**
- * src/handlers/echo.ts in AssemblyScript: answers ARP requests, ICMP echo and UDP echo for its addresses, and
- * drops the same packets for the same reasons. Options: `address` and `port`, as there.
+ * src/handlers/echo.ts in AssemblyScript: answers ARP requests, ICMP echo and UDP echo for its addresses, and drops the
+ * same packets for the same reasons. It has the same options, `address` and `port`.
  *
- * Loads are not checked: each is behind a lower bound on the packet's length. Addresses are compared and moved
- * as they lie in memory; what is counted with is turned over by `be16`.
+ * NB: loads are not checked, so the packet's length is checked before each. Addresses stay in network order; `be16` converts
+ * numbers.
  */
 import {
   context,
@@ -21,7 +21,7 @@ import {
 export { twinpath_abi } from './include/twinpath';
 
 const ETHERNET_BYTES = 14;
-/** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header with either ICMP echo or UDP behind it. */
+/** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header followed by ICMP echo or UDP. */
 const MIN_LENGTH = 28;
 const IPV4_BYTES = 20;
 const L4_BYTES = 8;
@@ -50,7 +50,7 @@ function answer(packet: usize, length: i32, mac: usize): u8 {
   if (length < ETHERNET_BYTES + MIN_LENGTH) return DROP;
   const header = networkOffset(packet, length);
   if (length < header + MIN_LENGTH) return DROP;
-  if ((load<u8>(packet, 6) & 1) != 0 || isMac(packet + 6, mac)) return DROP; // neither a group nor we can have sent it
+  if ((load<u8>(packet, 6) & 1) != 0 || isMac(packet + 6, mac)) return DROP; // a sender is neither a group nor we
   const l3 = packet + header;
   const type = be16(l3 - 2);
   const toUs = isMac(packet, mac);
@@ -58,13 +58,13 @@ function answer(packet: usize, length: i32, mac: usize): u8 {
   return type == IPV4 && toUs ? answerIpv4(packet, l3, length - header) : DROP;
 }
 
-/** RFC 826: "who has target, tell sender" becomes "sender is at mac, tell target". */
+/** Turns the request "who has target, tell sender" into the reply "target is at mac" (RFC 826). */
 function answerArp(packet: usize, l3: usize, mac: usize): u8 {
   const forIpv4OverEthernet = be16(l3) == 1 && be16(l3 + 2) == IPV4 && be16(l3 + 4) == 0x0604;
   if (!forIpv4OverEthernet || be16(l3 + 6) != 1) return DROP;
   const sender = load<u32>(l3, 14);
   const target = load<u32>(l3, 24);
-  // Another host that announces the address as its own is not asking.
+  // An announcement: another host claims the address.
   if (sender == target || !has(target)) return DROP;
 
   store16(l3 + 6, 2);
@@ -73,7 +73,7 @@ function answerArp(packet: usize, l3: usize, mac: usize): u8 {
   copyMac(l3 + 8, mac);
   store<u32>(l3, target, 14);
   copyMac(packet, packet + 6);
-  copyMac(packet + 6, mac); // the request was to everybody
+  copyMac(packet + 6, mac); // the request was a broadcast
   return TX;
 }
 
@@ -81,7 +81,7 @@ function answerIpv4(packet: usize, l3: usize, room: i32): u8 {
   const total = <i32>be16(l3 + 2);
   if (load<u8>(l3) != 0x45) return DROP; // version 4, no options
   if (total < IPV4_BYTES + L4_BYTES || total > room) return DROP;
-  if ((be16(l3 + 6) & 0x3fff) != 0) return DROP; // a fragment: more follow, or some came before
+  if ((be16(l3 + 6) & 0x3fff) != 0) return DROP; // a fragment
   const source = load<u32>(l3, 12);
   const target = load<u32>(l3, 16);
   if (!has(target) || !isHost(load<u8>(l3, 12)) || has(source)) return DROP;
@@ -90,10 +90,10 @@ function answerIpv4(packet: usize, l3: usize, room: i32): u8 {
   const protocol = <u32>load<u8>(l3, 9);
   const l4 = l3 + IPV4_BYTES;
   if (protocol == ICMP) {
-    if (!turnEcho(l4)) return DROP;
-  } else if (protocol != UDP || !turnUdp(l4, total - IPV4_BYTES)) return DROP;
+    if (!echoIcmp(l4)) return DROP;
+  } else if (protocol != UDP || !echoUdp(l4, total - IPV4_BYTES)) return DROP;
 
-  // Exchanging the addresses leaves the sum as it is; a new time to live does not.
+  // Exchanging the addresses does not change the checksum; the new time to live does.
   store<u32>(l3, target, 12);
   store<u32>(l3, source, 16);
   const before = be16(l3 + 8);
@@ -104,16 +104,16 @@ function answerIpv4(packet: usize, l3: usize, room: i32): u8 {
   return TX;
 }
 
-/** Echo request (type 8, code 0) to echo reply (type 0, code 0). */
-function turnEcho(l4: usize): bool {
+/** Turns an echo request (type 8, code 0) into an echo reply (type 0, code 0). */
+function echoIcmp(l4: usize): bool {
   if (be16(l4) != 0x0800) return false;
   store16(l4, 0);
   store16(l4 + 2, update16(be16(l4 + 2), 0x0800, 0));
   return true;
 }
 
-/** Exchanges the ports: the checksum stays what it was, 0 (none) included. */
-function turnUdp(l4: usize, room: i32): bool {
+/** Exchanges the ports, which does not change the checksum. */
+function echoUdp(l4: usize, room: i32): bool {
   const from = be16(l4);
   const bytes = <i32>be16(l4 + 4);
   if (be16(l4 + 2) != echoPort || from == echoPort || isResponder(from)) return false;
@@ -123,7 +123,7 @@ function turnUdp(l4: usize, room: i32): bool {
   return true;
 }
 
-/** Ports where something may answer the answer: src/handlers/responders.ts says which, and why. */
+/** Ports of services that may answer the answer: src/handlers/responders.ts explains them. */
 function isResponder(port: u32): bool {
   if (port < 1024 || port == 1900 || port == 2049 || port == 3702) return true;
   return port == 5353 || port == 11211 || port == 27015 || port == 27960;
@@ -152,13 +152,13 @@ function sumOfHeader(l3: usize): u32 {
   return total;
 }
 
-/** Of a sum: folded to 16 bits and complemented (RFC 1071). */
+/** The checksum of a sum: folded to 16 bits and complemented (RFC 1071). */
 function checksum(total: u32): u32 {
   const once = (total & 0xffff) + (total >> 16);
   return ~(once + (once >> 16)) & 0xffff;
 }
 
-/** `old`, after a field changed from `before` to `after`: equation 3 of RFC 1624. */
+/** The checksum `old` after a field has changed from `before` to `after`: equation 3 of RFC 1624. */
 function update16(old: u32, before: u32, after: u32): u32 {
   return checksum((~old & 0xffff) + (~before & 0xffff) + after);
 }
@@ -171,7 +171,7 @@ function store16(at: usize, value: u32): void {
   store<u16>(at, bswap<u16>(<u16>value));
 }
 
-/** Whether one host may have an address of this first byte: not 0/8, 127/8, multicast or above. */
+/** Whether a host may have an address with this first byte: not 0/8, 127/8, multicast or above. */
 function isHost(first: u32): bool {
   return first != 0 && first != 127 && first < 224;
 }
@@ -181,14 +181,14 @@ function has(address: u32): bool {
   return false;
 }
 
-/** The options being read: what is left of the JSON, which has no white space. */
+/** The rest of the options' JSON, which has no white space. */
 let at: usize = 0;
 let end: usize = 0;
 
 export function init(): void {
   at = here.options;
   end = at + here.optionsBytes;
-  addresses = heap.alloc(here.optionsBytes); // no address takes less in text
+  addresses = heap.alloc(here.optionsBytes); // the text of an address has more than its four bytes
   skip(0x7b); // {
   while (!skip(0x7d)) {
     if (isKey('address')) readAddresses();
@@ -232,7 +232,7 @@ function readPort(): void {
   if (echoPort == 0 || (next != 0x2c && next != 0x7d)) refusePort();
 }
 
-/** Decimal digits without a leading zero. Refuses what is above `most`. */
+/** Reads decimal digits without a leading zero. Refuses a number above `most`. */
 function readNumber(most: u32): u32 {
   const first = at;
   let value: u32 = 0;

@@ -1,17 +1,17 @@
-/** src/handlers/reflect.ts in AssemblyScript: every packet goes back with the MAC addresses exchanged. */
+/** src/handlers/reflect.ts in AssemblyScript: sends every packet back, with the MAC addresses exchanged. */
 import { DROP, TX } from './include/twinpath';
 
 export { twinpath_abi } from './include/twinpath';
 export { burst, in_place } from './include/packets';
 
 const BOTH_ADDRESSES = 12;
-/** Bytes of a vector. A shorter packet may end where its frame does. */
+/** Bytes of a vector. NB: a shorter packet may end at the end of its frame. */
 const VECTOR = 16;
 
 // @ts-ignore: decorator
 @global @inline
 function decide(packet: usize, bytes: i32): u32 {
-  if (bytes < BOTH_ADDRESSES) return DROP; // to trap would cost the burst
+  if (bytes < BOTH_ADDRESSES) return DROP; // a trap would drop the whole burst
   if (bytes >= VECTOR) {
     const head = v128.load(packet);
     v128.store(packet, i8x16.shuffle(head, head, 6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 12, 13, 14, 15));

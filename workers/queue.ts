@@ -12,7 +12,7 @@ import { Burst } from '../src/handler/burst.ts';
 import { bound } from '../src/handler/jit.ts';
 import { type LoadedHandler, loadHandler } from '../src/handler/load-handler.ts';
 import host from '../src/handlers/host.ts';
-import { resetPriority } from '../src/kernel/priority.ts';
+import { resetPriority } from '../src/kernel/machine.ts';
 import { loadShim } from '../src/kernel/shim.ts';
 import { Memory } from '../src/memory/shared.ts';
 

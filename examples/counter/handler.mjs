@@ -34,7 +34,7 @@ function kindOf(packet) {
   let protocol = -1;
   let payload = 0;
   if (type === EtherType.IPV4 && packet.length >= ip + 20) {
-    if ((packet.u16(ip + 6) & 0x1fff) !== 0) return OTHER; // a later fragment has no header behind IP's
+    if ((packet.u16(ip + 6) & 0x1fff) !== 0) return OTHER; // a later fragment has no header after IP's
     protocol = packet.u8(ip + 9);
     payload = ip + 4 * (packet.u8(ip) & 15);
   } else if (type === EtherType.IPV6 && packet.length >= ip + 40) {

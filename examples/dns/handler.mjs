@@ -35,7 +35,7 @@ function answer(packet, entries) {
   if (packet.u8(ip + 9) !== Protocol.UDP || packet.u16(udp + 2) !== 53) return PASS;
 
   // The packet is for this server. An answer to a response, or to a service (a port below 1024), could be answered
-  // in turn, for ever.
+  // in turn, without end.
   const end = udp + packet.u16(udp + 4);
   if (end > packet.length || end < message + 17) return DROP; // 12 bytes of header, 5 of the shortest question
   if (packet.u16(udp) < 1024) return DROP;

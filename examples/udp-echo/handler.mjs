@@ -21,9 +21,9 @@ export function create({ port = 7 }) {
  * @param {number} port
  */
 function answer(packet, port) {
-  // Check lengths before reading: a read behind the packet's end throws, and a throw costs microseconds.
+  // Check lengths before reading: a read past the packet's end throws, and a throw costs microseconds.
   if (packet.length < 42 || packet.isGroup) return PASS; // Ethernet 14, IPv4 20, UDP 8 bytes
-  const ip = packet.l3; // behind the Ethernet header and any VLAN tags
+  const ip = packet.l3; // after the Ethernet header and any VLAN tags
   if (packet.length < ip + 28 || packet.u16(ip - 2) !== EtherType.IPV4) return PASS;
   if (packet.u8(ip) !== 0x45) return PASS; // version 4, a header of 5 words: no options
   if ((packet.u16(ip + 6) & 0x3fff) !== 0) return PASS; // a fragment: only the kernel reassembles them

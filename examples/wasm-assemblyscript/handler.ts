@@ -46,7 +46,7 @@ function update16(checksum: u32, before: u32, after: u32): u32 {
 function answer(packet: usize, bytes: i32): u8 {
   // No access is checked: compare lengths before each one.
   if (bytes < 42 || load<u8>(packet) & 1) return PASS; // too short for UDP, or a group address
-  const l3 = networkOffset(packet, bytes); // behind Ethernet and any VLAN tags
+  const l3 = networkOffset(packet, bytes); // after Ethernet and any VLAN tags
   const ip = packet + l3;
   const udp = ip + 20;
   if (bytes < l3 + 28 || get16(ip - 2) != IPV4 || load<u8>(ip) != 0x45) return PASS; // 0x45: no options

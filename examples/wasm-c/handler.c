@@ -30,7 +30,7 @@ static uint32_t update16(uint32_t checksum, uint32_t before, uint32_t after) {
 static uint8_t answer(uint8_t *packet, int32_t bytes) {
   /* No access is checked: compare lengths before each one. */
   if (bytes < 42 || packet[0] & 1) return TWINPATH_PASS; /* too short for UDP, or a group address */
-  const int32_t l3 = twinpath_network_offset(packet, bytes); /* behind Ethernet and any VLAN tags */
+  const int32_t l3 = twinpath_network_offset(packet, bytes); /* after Ethernet and any VLAN tags */
   uint8_t *ip = packet + l3;
   uint8_t *udp = ip + 20;
   if (bytes < l3 + 28 || get16(ip - 2) != IPV4 || ip[0] != 0x45) return TWINPATH_PASS; /* 0x45: no options */

@@ -29,11 +29,11 @@ fn update16(checksum: u16, before: u16, after: u16) -> u16 {
 }
 
 fn answer(packet: &mut [u8]) -> u8 {
-    // Check lengths before reading: an index behind the packet's end panics, which drops the whole burst.
+    // Check lengths before reading: an index past the packet's end panics, which drops the whole burst.
     if packet.len() < 42 || packet[0] & 1 != 0 {
         return PASS; // too short for UDP, or a group address
     }
-    let ip = network_offset(packet); // behind Ethernet and any VLAN tags
+    let ip = network_offset(packet); // after Ethernet and any VLAN tags
     let udp = ip + 20;
     if packet.len() < ip + 28 || get16(packet, ip - 2) != IPV4 || packet[ip] != 0x45 {
         return PASS; // 0x45: version 4, no options

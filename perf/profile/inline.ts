@@ -10,7 +10,7 @@ import { check } from '../../src/errors.ts';
 import { Burst } from '../../src/handler/burst.ts';
 import type { TickingHandler } from '../../src/handler/handler.ts';
 import { loadHandler } from '../../src/handler/load-handler.ts';
-import { pageSize } from '../../src/kernel/page-size.ts';
+import { pageSize } from '../../src/kernel/machine.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { pathCounters } from '../../src/memory/counters.ts';

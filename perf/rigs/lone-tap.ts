@@ -4,7 +4,7 @@
  */
 import { QueueWorkers } from '../../src/coordinator/queue-workers.ts';
 import { check, TwinpathError } from '../../src/errors.ts';
-import { pageSize } from '../../src/kernel/page-size.ts';
+import { pageSize } from '../../src/kernel/machine.ts';
 import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { Driver, Path, Reader } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { openPort, openPorts, type Port } from '../../src/index.ts';
-import { pageSize } from '../../src/kernel/page-size.ts';
+import { pageSize } from '../../src/kernel/machine.ts';
 import { geometryOf } from '../../src/options.ts';
 import { waitFor, withNamespace } from './lab.ts';
 

@@ -5,7 +5,7 @@
  * As root it builds a Hyper-V host out of network namespaces (src/lab) and everything in it is the kernel's
  * own; otherwise the same port runs on the memory path. Exit code 0 means that every promise was kept.
  */
-import { isRoot } from '../kernel/identity.ts';
+import { isRoot } from '../kernel/machine.ts';
 import { type Arguments, oneOf, whole } from './arguments.ts';
 import { type Command, EXIT, EXITS, type Surroundings } from './command.ts';
 import { downloadSeconds, MAX_SECONDS, MIN_SECONDS, playDownload } from './demo-download.ts';

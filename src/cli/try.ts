@@ -6,7 +6,7 @@
  */
 import { isatty } from 'node:tty';
 import { TwinpathError } from '../errors.ts';
-import { isRoot } from '../kernel/identity.ts';
+import { isRoot } from '../kernel/machine.ts';
 import { LabGuard } from '../lab/guard.ts';
 import { Lab } from '../lab/host.ts';
 import { openPort, type Port } from '../port.ts';

@@ -7,9 +7,9 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { TwinpathError } from '../errors.ts';
-import { noting } from '../kernel/descriptors.ts';
+import { recordingShim } from '../kernel/descriptors.ts';
+import { raisePriority } from '../kernel/machine.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
-import { raisePriority } from '../kernel/priority.ts';
 import { closeReadiness, onReadable, type Readiness } from '../kernel/readiness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
@@ -54,7 +54,7 @@ export class Coordinator {
 
   constructor({ shared, settings, resume }: CoordinatorData, parent: MessagePort) {
     this.#memory = Memory.attach(shared);
-    this.#shim = noting(loadShim(), this.#memory);
+    this.#shim = recordingShim(loadShim(), this.#memory);
     this.#settings = settings;
     this.#parent = parent;
     this.#resume = resume;

@@ -7,8 +7,8 @@
  * (names, MAC addresses, MTUs) is followed: `observe` compares.
  */
 import { TwinpathError } from '../errors.ts';
+import { isRunning } from '../kernel/device-ioctl.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
-import { isRunning } from '../kernel/running.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';

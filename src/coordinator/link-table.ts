@@ -7,8 +7,9 @@
  */
 import { TwinpathError } from '../errors.ts';
 import { EthtoolMonitor, EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
+import { LinkMonitor } from '../kernel/link-monitor.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
-import { type Link, LinkMonitor, RtNetlink } from '../kernel/rtnetlink.ts';
+import { type Link, RtNetlink } from '../kernel/rtnetlink.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { UeventMonitor } from '../kernel/uevent.ts';
 
@@ -90,7 +91,7 @@ export class LinkTable {
         if (event.kind === 'overrun') {
           lost = true;
           if (event.errno !== undefined) this.#events.failed(unreadable(event.errno));
-        } else if (event.kind === 'discipline') {
+        } else if (event.kind === 'qdisc') {
           this.#disciplines.set(event.ifindex, (this.#disciplines.get(event.ifindex) ?? 0) + 1);
         } else if (event.kind === 'delete') {
           this.#links.delete(event.link.ifindex);

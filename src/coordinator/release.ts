@@ -4,7 +4,7 @@
  * The latter is for the thread that finds that there is no coordinator and that none will follow: the supervisor's, or
  * the application's if the supervisor has died too.
  */
-import { noted, noting } from '../kernel/descriptors.ts';
+import { recordedDescriptors, recordingShim } from '../kernel/descriptors.ts';
 import { inNamespace } from '../kernel/namespace.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
@@ -22,7 +22,7 @@ type AnyHoldings = Partial<AfXdpHoldings | TapHoldings | HostHoldings>;
  * the checkpoint.
  */
 export function closeLinks(plain: Shim, memory: Memory): void {
-  const shim = noting(plain, memory);
+  const shim = recordingShim(plain, memory);
   const checkpoint = new Checkpoint<GroupHoldings>(memory);
   const holdings = checkpoint.load();
   if (holdings === undefined) return;
@@ -50,7 +50,7 @@ export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings)
     for (const fd of 'segmentFds' in device ? (device.segmentFds ?? []) : []) held.add(fd);
     for (const attachment of Object.values(redirectOf(device))) held.add(linkOf(attachment) ?? 0);
   }
-  for (const fd of noted(memory)) if (!held.has(fd)) shim.close(fd);
+  for (const fd of recordedDescriptors(memory)) if (!held.has(fd)) shim.close(fd);
 }
 
 /**
@@ -60,7 +60,7 @@ export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings)
  */
 export function release(place: Place): unknown[] {
   const { memory, settings } = place;
-  const shim = noting(place.shim, memory);
+  const shim = recordingShim(place.shim, memory);
   const checkpoint = new Checkpoint<GroupHoldings>(memory);
   const holdings = checkpoint.load() ?? { locks: [], ports: [] };
   const errors: unknown[] = [];

@@ -13,7 +13,7 @@
 import { Worker } from 'node:worker_threads';
 import type { TwinpathError } from '../errors.ts';
 import { closeDoorbells, openDoorbells, ringDoorbell } from '../kernel/doorbell.ts';
-import { raisePriority } from '../kernel/priority.ts';
+import { raisePriority } from '../kernel/machine.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Memory } from '../memory/shared.ts';
 import type { Settings } from '../options.ts';

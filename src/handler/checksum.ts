@@ -6,16 +6,16 @@
  * but the last must have an even number of bytes. Pieces may add up to 65535 bytes, the most that
  * IP knows: the sum then stays below 2^32 without folding in the loop.
  *
- * Who changes a field of a packet that came with a checksum should use `update16`: it is cheaper than
- * a new sum, and an error that happened before stays visible to the one who checks.
+ * To change a field of a packet that came with a checksum, use `update16`: it costs less than a new sum, and a packet that
+ * arrived damaged keeps a wrong checksum.
  *
  * Allocates nothing; any thread.
  */
-import { checksum, sum } from '../net/checksum.ts';
+import { checksum, sum, update16, update32 } from '../net/checksum.ts';
 import { Protocol } from '../net/ip.ts';
 import type { Packet } from './packet.ts';
 
-export { checksum, sum };
+export { checksum, sum, update16, update32 };
 
 /**
  * Adds `count` bytes of the packet to the sum `start`.
@@ -27,18 +27,6 @@ export function sumOf(packet: Packet, at: number, count: number, start = 0): num
     throw new RangeError(`${count} bytes at ${at} are not in a packet of ${packet.length} bytes`);
   }
   return sum(packet.view, packet.offset + at, count, start);
-}
-
-/** `old`, after a 16-bit field changed from `before` to `after`: equation 3 of RFC 1624. */
-export function update16(old: number, before: number, after: number): number {
-  return checksum((~old & 0xffff) + (~before & 0xffff) + (after & 0xffff));
-}
-
-/** `old`, after a 32-bit field (an address) changed; the field starts at an even distance. */
-export function update32(old: number, before: number, after: number): number {
-  return checksum(
-    (~old & 0xffff) + (~before & 0xffff) + (~before >>> 16) + (after & 0xffff) + (after >>> 16),
-  );
 }
 
 /**

@@ -1,16 +1,21 @@
 /**
  * Sends every IP packet back to its sender, with source and destination exchanged on three layers: MAC addresses, IP
- * addresses, and the ports of TCP and UDP. As `testpmd`'s forwarding mode of that name in DPDK.
+ * addresses, and the ports of TCP and UDP. DPDK's `testpmd` has a forwarding mode of that name.
  *
- * For measuring a path where forwarding is by IP address, as in a virtual network of Azure: what `reflect` sends there
- * goes to nobody. It answers anything, so two such ports play for ever. No checksum is touched: each covers both of what
- * changes places, in 16-bit words, and a sum has no order. What comes to a group, and what is no IP, is left to
- * `otherwise`; what the machine sends (inline) goes out as it is. IP that contradicts itself is dropped.
+ * Use it to measure a path in a network that forwards by IP address, such as a virtual network of Azure, where packets of
+ * `reflect` reach no receiver.
  *
- * Copy from it: reading a packet's flow once, and changing what it found in place.
+ * - Checksums stay correct: each covers both exchanged fields in 16-bit words, and a sum does not depend on their order.
+ * - The option `otherwise` decides about packets to group addresses and packets that are not IP.
+ * - IP packets whose lengths contradict each other are dropped.
+ * - Packets of the machine itself (`host: 'inline'`) go out unchanged.
+ *
+ * NB: it answers all packets, so two such ports exchange a packet without end.
+ *
+ * Copy from it: reading a packet's flow once, and changing the fields in place.
  *
  * ```ts
- * import { DROP, EtherType, type Handler, type Packet, Path, TX } from 'twinpath/handler';
+ * import { DROP, EtherType, Flow, type Handler, type Packet, Path, TX } from 'twinpath/handler';
  * ```
  */
 import type { Handler } from '../handler/handler.ts';
@@ -18,11 +23,11 @@ import type { Packet } from '../handler/packet.ts';
 import { DROP, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType } from '../net/ethernet.ts';
-import { Flow, word } from '../net/flow.ts';
+import { Flow, int32At } from '../net/flow.ts';
 import { onlyKnown, otherwiseOf } from './options.ts';
 
 /**
- * @param options `otherwise`: what becomes of packets that are no unicast IP, 'pass' (default) or 'drop'
+ * @param options `otherwise`: 'pass' (default) or 'drop' packets that are not unicast IP
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>): Handler {
@@ -42,8 +47,8 @@ function sendBack(packet: Packet, flow: Flow, otherwise: Verdict): Verdict {
   if (packet.isGroup) return otherwise;
   const { addresses, addressBytes, l4, from, to } = flow;
   for (let at = addresses; at < addresses + addressBytes; at += 4) {
-    const source = word(packet, at);
-    packet.setU32(at, word(packet, at + addressBytes));
+    const source = int32At(packet, at);
+    packet.setU32(at, int32At(packet, at + addressBytes));
     packet.setU32(at + addressBytes, source);
   }
   if (from >= 0) {

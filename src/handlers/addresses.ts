@@ -1,17 +1,17 @@
-/** Addresses as people write them, to numbers and bytes; any thread, allocates: for `create`, not for packets. */
+/** Addresses from text to numbers and bytes. Any thread; allocates: call it in `create`, and not for packets. */
 import { isIPv4, isIPv6 } from 'node:net';
 import { invalid } from './options.ts';
 
-/** '10.0.0.5' as an unsigned 32-bit number; undefined if it is none. */
+/** '10.0.0.5' as an unsigned 32-bit number; undefined if it is not an IPv4 address. */
 export function ipv4Number(text: string): number | undefined {
   if (!isIPv4(text)) return undefined;
   return text.split('.').reduce((high, byte) => (high << 8) | Number(byte), 0) >>> 0;
 }
 
-/** '2001:db8::1' as 16 bytes; undefined if it is none, or one with a zone ('%eth0'). */
+/** '2001:db8::1' as 16 bytes; undefined if it is not an IPv6 address, or has a zone ('%eth0'). */
 export function ipv6Bytes(text: string): Uint8Array | undefined {
   if (!isIPv6(text) || text.includes('%')) return undefined;
-  // The URL parser turns a dotted tail (::ffff:10.0.0.1) into groups and leaves one '::' at most.
+  // The URL parser turns a dotted end (::ffff:10.0.0.1) into groups and leaves at most one '::'.
   const [head = '', tail] = new URL(`http://[${text}]`).hostname.slice(1, -1).split('::');
   const front = head === '' ? [] : head.split(':');
   const back = tail === undefined || tail === '' ? [] : tail.split(':');
@@ -21,34 +21,34 @@ export function ipv6Bytes(text: string): Uint8Array | undefined {
   );
 }
 
-/** '02:00:00:00:00:05', or with hyphens, as six bytes; undefined if it is none. */
+/** '02:00:00:00:00:05', or with hyphens, as six bytes; undefined if it is not a MAC address. */
 export function macBytes(text: string): Uint8Array | undefined {
   if (!/^[\da-f]{2}([:-])(?:[\da-f]{2}\1){4}[\da-f]{2}$/i.test(text)) return undefined;
   return Uint8Array.from(text.split(/[:-]/), (byte) => Number.parseInt(byte, 16));
 }
 
-/** Bytes in network order as signed 32-bit words: what `packet.u32(at) | 0` is compared with. */
+/** Bytes in network order as signed 32-bit words, to compare with `packet.u32(at) | 0`. */
 export function wordsOf(bytes: Uint8Array): Int32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Int32Array.from({ length: bytes.length / 4 }, (_, i) => view.getInt32(4 * i));
 }
 
-/** Whether one host may have this IPv4 address (RFC 1122, 3.2.1.3): not 0/8, 127/8, multicast or above. */
+/** Whether a host may have this IPv4 address (RFC 1122, 3.2.1.3): not 0/8, 127/8, multicast or above. */
 export function isHost(address: number): boolean {
   const first = address >>> 24;
   return first !== 0 && first !== 127 && first < 224;
 }
 
-/** A loop, as there are few: a Set would box addresses above 2^31. */
+/** A loop, because lists are short, and a Set would box addresses above 2^31. */
 export function has(addresses: Int32Array, address: number): boolean {
   for (let i = 0; i < addresses.length; i++) if (addresses[i] === (address | 0)) return true;
   return false;
 }
 
 /**
- * The IPv4 addresses of hosts in an option.
+ * The IPv4 addresses in an option, each of which must be a host's.
  *
- * @throws TwinpathError ERR_OPTION_INVALID if one is none
+ * @throws TwinpathError ERR_OPTION_INVALID
  */
 export function hostAddresses(option: string, texts: readonly unknown[]): Int32Array {
   return Int32Array.from(texts, (text) => {

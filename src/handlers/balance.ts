@@ -1,37 +1,36 @@
 /**
  * A load balancer: spreads the connections to a virtual IPv4 address over backends in the same Ethernet.
  *
- * Direct return: a packet goes on with the backend's MAC address and everything above Ethernet untouched. The
- * backend has the virtual address on its loopback and replies to the client itself. It must neither answer ARP
- * for the address nor ask in its name, or clients go there directly: on Linux `net.ipv4.conf.all.arp_ignore` is
- * 1 and `arp_announce` 2.
+ * It works by direct return: a packet leaves with the backend's MAC address, and is otherwise unchanged. The backend has
+ * the virtual address on its loopback and replies to the client itself. It must not answer or send ARP for that address,
+ * or clients send to it directly: on Linux set `net.ipv4.conf.all.arp_ignore` to 1 and `arp_announce` to 2.
  *
- * No state is kept: the backend follows from addresses, protocol and ports by a Maglev table, which is the same
- * in every worker and on both paths. So a connection keeps its backend over a failover, a worker that dies and a
- * restart, and nearly always when another backend comes or goes.
+ * It keeps no state: a Maglev table maps addresses, protocol and ports to the backend, and is the same in all workers and
+ * on both paths. So a connection keeps its backend over a failover, the death of a worker and a restart, and nearly always
+ * when another backend is added or removed.
  *
- * - Fragments have no ports but in the first, so all of them go by addresses and protocol alone: to one
- *   backend, though not the one that whole packets of the same ports go to.
- * - ICMP errors go where the packet went that they are about: path MTU discovery works.
- * - A packet that its own backend sends to the virtual address has been round already, and is dropped. So is one that
- *   claims to come from the virtual address, from a group or from our own MAC address.
- * - The machine may be a backend itself: what falls to a backend with the MAC address of one of its ports is passed to
- *   its stack, which needs the virtual address as every backend does. By the port it would come back for ever. So all
- *   members of a group can be given the same options. (With `host: 'off'` there is no stack: `dropped.noHost`.)
- * - Nobody checks whether a backend is alive: open the port again with those that are.
+ * - All fragments of a packet go to one backend, by addresses and protocol, because only the first has ports. That may not
+ *   be the backend of unfragmented packets with the same ports.
+ * - ICMP errors go to the backend of the packet that they report on, so path MTU discovery works.
+ * - A packet that comes from its own backend would loop, so it is dropped. Packets with the virtual address, a group or
+ *   our own MAC address as source are dropped too.
+ * - The machine may be a backend itself: packets for a backend with the MAC address of one of its ports pass to its stack,
+ *   which needs the virtual address too. Transmitted, they would come back to the port. So all members of a group can have
+ *   the same options. (With `host: 'off'` there is no stack: `dropped.noHost`.)
+ * - It does not check whether backends are alive. To change the list, open the port again.
  *
- * Copy from it: a hash of one's own, where `burst.hash` is 0 with one queue; a table built once in `create`.
+ * Copy from it: a hash of its own, because `burst.hash` is 0 with one queue; a table that `create` builds once.
  *
  * ```ts
  * import type { Handler, HandlerContext, Packet, Verdict } from 'twinpath/handler';
- * import { DROP, PASS, Path, Protocol, TX } from 'twinpath/handler';
+ * import { DROP, Flow, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
 import type { Handler, HandlerContext } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
-import { Flow, finish, mix, word } from '../net/flow.ts';
+import { Flow, finishHash, int32At, mixHash } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 import { has, hostAddresses, macBytes } from './addresses.ts';
@@ -43,20 +42,20 @@ const ICMP_BYTES = 8;
 
 interface Backends {
   readonly macs: readonly Uint8Array[];
-  /** By index of `macs`, 1 if it is the machine itself. */
+  /** By index of `macs`: 1 for the machine itself. */
   readonly isLocal: Uint8Array;
   /** By hash: an index of `macs`. */
   readonly table: Uint16Array;
 }
 
 /**
- * @param options `vip`: the virtual address, or several.
- *   `backends`: MAC addresses, or name@mac, where the name (its IP address, say) stands for the backend in the
- *   hash, so that another network card may take its place; 1 to 512.
- *   `ports`: TCP and UDP ports that are balanced; without it everything to the address is.
- *   `arp`: answer ARP requests for the virtual address, default true.
- *   `otherwise`: what becomes of other packets: 'pass', the default, gives them to the machine, 'drop' drops
- *   them. What the machine sends goes out either way.
+ * @param options `vip`: one or several virtual addresses.
+ *   `backends`: 1 to 512 MAC addresses, or name@mac. The hash uses the name (an IP address for example), so the backend
+ *   keeps its connections with another network card.
+ *   `ports`: TCP and UDP ports to balance; default all packets to the address.
+ *   `arp`: whether to answer ARP requests for the virtual address, default true.
+ *   `otherwise`: 'pass' (default) gives other packets to the machine, 'drop' drops them. Packets of the machine go out in
+ *   both cases.
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
@@ -86,12 +85,12 @@ export function create(options: Record<string, unknown>, { macs }: HandlerContex
 
 class Balancer {
   readonly #vips: Int32Array;
-  /** By port, 1 if it is balanced; undefined when all are. */
+  /** By port: 1 if it is balanced; undefined if all are. */
   readonly #ports: Uint8Array | undefined;
   readonly #backends: Backends;
-  /** In the table, for the packet at hand. */
+  /** Slot of the current packet in the table. */
   #slot = 0;
-  /** Whether it claims to come from where it goes. */
+  /** Whether the current packet has a virtual address as source. */
   #isFromVip = false;
 
   constructor(vips: Int32Array, ports: Uint8Array | undefined, backends: Backends) {
@@ -100,13 +99,13 @@ class Balancer {
     this.#backends = backends;
   }
 
-  /** Whether the packet is one to balance; `send` then knows where it goes. */
+  /** Whether the packet is to be balanced. If so, call `send` next. */
   serves(packet: Packet, flow: Flow, mac: Uint8Array): boolean {
     if (flow.addressBytes !== 4 || !packet.dstEquals(mac)) return false;
     const { addresses, protocol, l4 } = flow;
-    const vip = word(packet, addresses + 4);
+    const vip = int32At(packet, addresses + 4);
     if (!has(this.#vips, vip)) return false;
-    const source = word(packet, addresses);
+    const source = int32At(packet, addresses);
     this.#isFromVip = has(this.#vips, source);
     if (protocol === Protocol.ICMP && l4 >= 0 && isIcmpError(packet, l4, flow.end)) {
       return this.#servesError(packet, l4 + ICMP_BYTES, flow.end, vip);
@@ -115,11 +114,11 @@ class Balancer {
       this.#slot = slotOf(source, vip, protocol, 0);
       return this.#ports === undefined;
     }
-    this.#slot = slotOf(source, vip, protocol, flow.fragment ? 0 : word(packet, l4));
+    this.#slot = slotOf(source, vip, protocol, flow.fragment ? 0 : int32At(packet, l4));
     return this.#ports === undefined || flow.fragment || this.#ports[flow.to] === 1;
   }
 
-  /** Gives the packet to its backend. */
+  /** Sends the packet to its backend. */
   send(packet: Packet, mac: Uint8Array): Verdict {
     const { macs, isLocal, table } = this.#backends;
     const i = table[this.#slot]!;
@@ -132,11 +131,11 @@ class Balancer {
     return TX;
   }
 
-  /** The packet at `inner` was a reply of a backend: what it replied to decides. */
+  /** The packet at `inner` was a backend's reply: its addresses and ports, exchanged, name the slot. */
   #servesError(packet: Packet, inner: number, end: number, vip: number): boolean {
-    if (inner + IPV4_BYTES > end || word(packet, inner + 12) !== vip) return false;
+    if (inner + IPV4_BYTES > end || int32At(packet, inner + 12) !== vip) return false;
     const protocol = packet.u8(inner + 9);
-    const client = word(packet, inner + 16);
+    const client = int32At(packet, inner + 16);
     const l4 = inner + (packet.u8(inner) & 15) * 4;
     let ports = 0;
     if (protocol !== Protocol.TCP && protocol !== Protocol.UDP) {
@@ -159,9 +158,9 @@ function isIcmpError(packet: Packet, l4: number, end: number): boolean {
   return type === 3 || type === 11 || type === 12;
 }
 
-/** Takes signed words: above 2^31 a number that is passed on would be an object. */
+/** The arguments are signed words: a number above 2^31 would be an object. */
 function slotOf(source: number, target: number, protocol: number, ports: number): number {
-  return (finish(mix(mix(mix(mix(0, source), target), ports), protocol)) >>> 0) % SLOTS;
+  return (finishHash(mixHash(mixHash(mixHash(mixHash(0, source), target), ports), protocol)) >>> 0) % SLOTS;
 }
 
 function portsOf(option: unknown): Uint8Array | undefined {
@@ -185,7 +184,7 @@ function backendsOf(option: unknown, ours: readonly Uint8Array[]): Backends {
   }
   const names = backends.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) invalid('backends', `${twice} is there twice`);
+  if (twice !== undefined) invalid('backends', `${twice} is listed twice`);
   const isLocal = backends.map(({ mac }) => ours.some((own) => own.every((byte, i) => byte === mac[i])));
   return {
     macs: backends.map(({ mac }) => mac),

@@ -1,17 +1,18 @@
 /**
- * Counts what arrives by EtherType, IP protocol and flow, drops it, and now and then says what it saw.
+ * Counts packets by EtherType, IP protocol and flow, and drops them.
  *
- * Each worker counts for itself and writes to stderr: the first time after `every` packets, the next after
- * `every` more: one line, and one for each of the flows that sent the most. Totals over the workers are the
- * port's statistics. Copy from it: a handler with options and with state, made by `create` once per worker;
- * state in typed arrays, of a size that no traffic can change.
+ * Each worker counts for itself, and writes a report to stderr after each `every` packets: one line, and one for each of
+ * the flows with the most packets. It does not add up the workers: the port's statistics have the totals.
  *
- * NB: it goes out by a write(2) of its own, because a worker that polls never returns to the event loop that
- * `process.stderr` and `console` wait for. A slow reader stops the worker meanwhile, so keep `every` large.
+ * NB: a report is written with write(2). A polling worker never returns to the event loop, which `process.stderr` and
+ * `console` need. A slow reader of stderr stops the worker, so keep `every` large.
+ *
+ * Copy from it: a handler with options and state, which `create` makes once per worker; state in typed arrays whose size
+ * does not depend on the traffic.
  *
  * ```ts
  * import type { Handler, HandlerContext } from 'twinpath/handler';
- * import { ETHERNET_BYTES, EtherType, PASS, Path, Protocol, TX } from 'twinpath/handler';
+ * import { ETHERNET_BYTES, EtherType, Flow, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
 import { writeSync } from 'node:fs';
@@ -31,15 +32,13 @@ const { PROTOCOL } = Ipv4Field;
 const { NEXT_HEADER } = Ipv6Field;
 const ETHER_TYPE_NAMES = named(EtherType);
 const PROTOCOL_NAMES = named(Protocol);
-/** Lines of some 130 bytes that still fit a pipe of 64 KiB. */
+/** Lines of some 130 bytes that fit a pipe of 64 KiB. */
 const MAX_FLOWS = 500;
 
 /**
- * @param options `every`: packets of one worker from report to report; 0 never says anything; default
- *   1,000,000.
- *   `top`: flows to name in a report, up to 500; 0 names and counts none; default 10.
- *   `otherwise`: 'drop', the default, drops every packet; 'pass' gives it to the machine, and lets what the
- *   machine sends go out
+ * @param options `every`: packets of one worker between two reports, default 1,000,000; 0 writes no reports.
+ *   `top`: flows in a report, 0 to 500, default 10; 0 counts no flows.
+ *   `otherwise`: 'drop' (default) drops all packets; 'pass' gives them to the machine, whose own packets go out
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>, context: HandlerContext): Handler {
@@ -72,7 +71,7 @@ export function create(options: Record<string, unknown>, context: HandlerContext
       const l3 = flows === undefined ? packet.l3 : flow.l3;
       const type = packet.u16(l3 - 2);
       types[type]!++;
-      // Where the two IP headers say what they carry; one cut off before that is counted by type only.
+      // Position of the protocol field. A packet that ends before it is counted by type only.
       const at =
         type === EtherType.IPV4 ? l3 + PROTOCOL : type === EtherType.IPV6 ? l3 + NEXT_HEADER : packet.length;
       if (at < packet.length) protocols[packet.u8(at)]!++;
@@ -82,11 +81,11 @@ export function create(options: Record<string, unknown>, context: HandlerContext
     if (every === 0 || seen < next) return;
     next += every * Math.ceil((seen - next + 1) / every);
     const line = `queue ${context.queue}: ${seen} packets${summary(types, protocols, runts)}\n`;
-    say(line + (flows === undefined ? '' : talkers(flows, top)));
+    report(line + (flows === undefined ? '' : topFlows(flows, top)));
   };
 }
 
-function talkers(flows: FlowTable, top: number): string {
+function topFlows(flows: FlowTable, top: number): string {
   const lines = flows.top(top).map(({ name, packets, inherited, bytes }) => {
     const least = inherited === 0 ? '' : `${packets - inherited} to `;
     return `  ${name}: packets ${least}${packets}, bytes ${bytes}\n`;
@@ -110,8 +109,8 @@ function summary(types: Float64Array, protocols: Float64Array, runts: number): s
   return text;
 }
 
-/** A full pipe (EAGAIN) or a closed one costs the report, not the packets: this is not worth a throw. */
-function say(line: string): void {
+/** If the pipe is full (EAGAIN) or closed, the report is lost. A throw here would drop packets. */
+function report(line: string): void {
   try {
     writeSync(STDERR, line);
   } catch {}

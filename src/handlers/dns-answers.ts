@@ -1,13 +1,12 @@
 /**
- * Everything a zone can answer, made before the first question comes.
+ * All answers of a zone, made before the first query.
  *
- * An answer depends on the name and the type that are asked for, and where it stands in the message on the
- * length of the name alone. So what follows the question, compression pointers included, is the same bytes
- * every time: one array per name and kind of question, found by a hash over the name as it is in the packet.
- * Made once per worker; `find` allocates nothing.
+ * An answer depends on the name and type of the question, and its position in the message only on the name's length. So
+ * the bytes after the question, including compression pointers, are always the same: there is one array per name and kind
+ * of question. A hash over the name in the packet finds it. Each worker makes one object; `find` allocates nothing.
  */
 import type { Packet } from '../handler/packet.ts';
-import { finish, mix } from '../net/flow.ts';
+import { finishHash, mixHash } from '../net/flow.ts';
 import { HEADER_BYTES, QUESTION_BYTES } from './dns-sections.ts';
 import { isBelow, type Zone, type ZoneRecord } from './zone.ts';
 
@@ -24,12 +23,12 @@ export const Code = {
 export interface Answer {
   /** A {@link Code}. */
   readonly code: number;
-  /** Whether the zone is ours. */
+  /** Whether the name is in the zone. */
   readonly authoritative: boolean;
   /** Records in the answer section, and in the authority section. */
   readonly answers: number;
   readonly authorities: number;
-  /** Both sections, to be put right behind the question. */
+  /** Both sections, which follow the question. */
   readonly bytes: Uint8Array;
 }
 
@@ -39,31 +38,34 @@ const CLASS_IN = 1;
 const POINTER = 0xc000;
 const MAX_NAME = 255;
 
-/** How long others may remember that there is nothing (RFC 2308), in seconds. */
+/** Seconds that resolvers may cache a negative answer (RFC 2308). */
 const NEGATIVE_TTL = 300;
-/** Times of the start-of-authority record for secondary servers, of which there are none. */
+/** Numbers of the start-of-authority record, which only secondary servers use. */
 const SOA_TIMES = [1, 3600, 600, 86_400, NEGATIVE_TTL];
 
-/** Kinds of question that a name can answer differently. */
+/** Kinds of question that have different answers. */
 const KINDS = ['A', 'AAAA', 'ANY', 'CNAME', 'SOA', 'OTHER'] as const;
 type Kind = (typeof KINDS)[number];
 
-const nothing = (code: number): Answer => ({
-  ...{ code, authoritative: false, answers: 0, authorities: 0 },
+const emptyAnswer = (code: number): Answer => ({
+  code,
+  authoritative: false,
+  answers: 0,
+  authorities: 0,
   bytes: new Uint8Array(0),
 });
-export const REFUSED = nothing(Code.REFUSED);
+export const REFUSED = emptyAnswer(Code.REFUSED);
 
 export class DnsAnswers {
-  /** Names as they are in messages, in lower case, one after the other. */
+  /** All names in the format of messages, in lower case. */
   readonly #names: Uint8Array;
   readonly #starts: Int32Array;
   readonly #lengths: Uint8Array;
-  /** Open addressing: number of a name, or -1; at most half full. */
+  /** Open addressing: index of a name, or -1; at most half full. */
   readonly #slots: Int32Array;
-  /** By number of the name and {@link KINDS}. */
+  /** By index of the name and {@link KINDS}. */
   readonly #answers: Answer[];
-  /** "There is no such name", by the length of the name. */
+  /** NXDOMAIN answers, by the length of the name. */
   readonly #nameErrors: Answer[];
   readonly #origin: Uint8Array;
 
@@ -77,7 +79,7 @@ export class DnsAnswers {
     for (let i = 1; i < wires.length; i++) this.#starts[i] = this.#starts[i - 1]! + wires[i - 1]!.length;
     this.#slots = new Int32Array(2 ** Math.ceil(Math.log2(2 * wires.length))).fill(-1);
     wires.forEach((wire, i) => {
-      let slot = finish(wire.reduce(mix, 0));
+      let slot = finishHash(wire.reduce(mixHash, 0));
       while (this.#slots[slot & (this.#slots.length - 1)] !== -1) slot++;
       this.#slots[slot & (this.#slots.length - 1)] = i;
     });
@@ -91,15 +93,15 @@ export class DnsAnswers {
   /**
    * The answer to a question for class IN.
    *
-   * @param at position of the name, which is whole, uncompressed and `bytes` long, its final 0 included
+   * @param at position of the name, which is complete and uncompressed and has `bytes` bytes with its final 0
    */
   find(packet: Packet, at: number, bytes: number, type: number): Answer {
     if (type === Type.AXFR || type === Type.IXFR) return REFUSED;
     let hash = 0;
-    for (let i = 0; i < bytes; i++) hash = mix(hash, lower(packet.u8(at + i)));
+    for (let i = 0; i < bytes; i++) hash = mixHash(hash, lower(packet.u8(at + i)));
     const slots = this.#slots;
     const mask = slots.length - 1;
-    for (let slot = finish(hash) & mask; slots[slot] !== -1; slot = (slot + 1) & mask) {
+    for (let slot = finishHash(hash) & mask; slots[slot] !== -1; slot = (slot + 1) & mask) {
       const i = slots[slot]!;
       if (bytes === this.#lengths[i] && this.#equals(packet, at, bytes, this.#names, this.#starts[i]!)) {
         return this.#answers[i * KINDS.length + kindOf(type)]!;
@@ -113,7 +115,7 @@ export class DnsAnswers {
     return true;
   }
 
-  /** Whether the name ends with the zone's, at the border of a label. */
+  /** Whether the name ends with the zone's name, at the start of a label. */
   #isBelow(packet: Packet, at: number, bytes: number): boolean {
     const origin = this.#origin;
     const from = at + bytes - origin.length;
@@ -123,7 +125,7 @@ export class DnsAnswers {
   }
 }
 
-/** Lengths of labels are below the letters, so they pass unchanged. */
+/** Leaves lengths of labels unchanged: they are less than any letter. */
 function lower(byte: number): number {
   return byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte;
 }
@@ -145,7 +147,7 @@ function kindOf(type: number): number {
   }
 }
 
-/** Every name that is there: those with records, and those above them (RFC 8020), up to the zone's own. */
+/** All existing names: those with records, and all between them and the zone's name (RFC 8020). */
 function namesOf({ origin, records }: Zone): Set<string> {
   const names = new Set([origin]);
   for (const { name } of records) {
@@ -163,7 +165,7 @@ function wireName(name: string): Uint8Array {
 const be16 = (value: number): number[] => [(value >> 8) & 255, value & 255];
 const be32 = (value: number): number[] => [...be16(value >>> 16), ...be16(value)];
 
-/** Writes what follows the question, for each name and kind. */
+/** Writes the sections after the question, for each name and kind. */
 class AnswerWriter {
   readonly #zone: Zone;
   readonly #names: ReadonlySet<string>;
@@ -183,17 +185,20 @@ class AnswerWriter {
     const bytes: number[] = [];
     let answers = 0;
     let found = 0;
-    // Each record is of the question's name, or of the name the CNAME before it holds: both are pointers.
+    // A record's owner is the question's name or the target of the CNAME before it: a pointer in both cases.
     let owner = HEADER_BYTES;
     const add = (type: number, ttl: number, data: ArrayLike<number>): void => {
       bytes.push(...recordOf(owner, type, ttl, data));
       answers++;
     };
-    const ended = (code: number): Answer => {
+    const finished = (code: number): Answer => {
       const isNegative = code === Code.NAME_ERROR || found === 0;
       const soa = isNegative ? this.#soa(nameBytes) : [];
       return {
-        ...{ code, authoritative: true, answers, authorities: isNegative ? 1 : 0 },
+        code,
+        authoritative: true,
+        answers,
+        authorities: isNegative ? 1 : 0,
         bytes: Uint8Array.from([...bytes, ...soa]),
       };
     };
@@ -204,8 +209,8 @@ class AnswerWriter {
       owner = start + bytes.length - data.length;
       at = alias.target;
       if (kind === 'CNAME' || kind === 'ANY' || !isBelow(at, this.#zone.origin)) found = 1;
-      if (found === 1) return ended(Code.NO_ERROR);
-      if (!this.#names.has(at)) return ended(Code.NAME_ERROR);
+      if (found === 1) return finished(Code.NO_ERROR);
+      if (!this.#names.has(at)) return finished(Code.NAME_ERROR);
     }
     for (const record of this.#records.get(at) ?? []) {
       if (kind !== record.type && kind !== 'ANY') continue;
@@ -217,7 +222,7 @@ class AnswerWriter {
       answers++;
       found++;
     }
-    return ended(Code.NO_ERROR);
+    return finished(Code.NO_ERROR);
   }
 
   nameError(nameBytes: number): Answer {
@@ -229,7 +234,7 @@ class AnswerWriter {
     return this.#records.get(name)?.find(({ type }) => type === 'CNAME');
   }
 
-  /** The record that a negative answer must carry (RFC 2308); the zone's name is the end of the question's. */
+  /** The record that a negative answer must have (RFC 2308). The question's name ends with the zone's. */
   #soa(nameBytes: number, owner?: number): number[] {
     const origin = HEADER_BYTES + nameBytes - wireName(this.#zone.origin).length;
     const mailbox = [...wireName('hostmaster.').slice(0, -1), ...be16(POINTER | origin)];

@@ -1,16 +1,16 @@
 /**
  * Turns a DNS query into its response, in place (RFC 1035, section 4; EDNS: RFC 6891).
  *
- * The header and the question stay where they are, in the asker's own upper and lower case; the answer goes
- * behind them. Answers queries of opcode QUERY with one question of class IN; of additional records it knows
- * one OPT and nothing else. A malformed query that has a header gets FORMERR, another operation NOTIMP. Whatever the
- * response is, it has an OPT record if the query had one, and never without (RFC 6891, 6.1.1 and 7).
+ * Header and question stay in place, with the client's upper and lower case; the answer follows them. It answers queries
+ * of opcode QUERY with one question of class IN and no additional record but one OPT. A malformed query that has a header
+ * gets FORMERR, another opcode NOTIMP. A response has an OPT record if and only if the query had one (RFC 6891, 6.1.1 and
+ * 7).
  */
 import type { Packet } from '../handler/packet.ts';
 import { type Answer, Code, type DnsAnswers, REFUSED } from './dns-answers.ts';
 import { DnsSections, HEADER_BYTES, nameBytesAt, QUESTION_BYTES, TYPE_OPT } from './dns-sections.ts';
 
-/** What `respond` says of a message that asks nothing. */
+/** Result of `respond` for a message that is itself a response. */
 export const NOT_A_QUERY = -1;
 
 const RESPONSE = 0x8000;
@@ -20,27 +20,27 @@ const TRUNCATED = 0x0200;
 const RECURSION_DESIRED = 0x0100;
 
 const CLASS_IN = 1;
-/** Of an OPT record without options: the root's name, type, size, extended flags, and the length of the options. */
+/** Bytes of an OPT record without options: the root's name, type, size, extended flags, and the length of the options. */
 const OPT_BYTES = 11;
-/** From the type of an OPT record: the size that the asker takes, the version, the flags. */
+/** Positions after the type of an OPT record: the size that the client accepts, the version, the flags. */
 const SIZE = 2;
 const VERSION = 5;
 const FLAGS = 6;
-/** RFC 3225: whether the asker takes DNSSEC records. There are none; the bit is copied all the same. */
+/** RFC 3225: the client accepts DNSSEC records. The bit must be copied, although this server has none. */
 const DNSSEC_OK = 0x8000;
 
-/** Bytes of a response: without EDNS, and at most. The second passes every IPv6 link in one piece. */
+/** Most bytes of a response, without and with EDNS. 1232 bytes pass every IPv6 link without fragmentation. */
 const PLAIN_BYTES = 512;
 const MAX_BYTES = 1232;
 
-/** Of this thread. */
+/** One per thread. */
 const sections = new DnsSections();
 
 /**
- * Answers the message of `bytes` bytes at `at`, changing the packet's length.
+ * Answers the message of `bytes` bytes at `at`, and changes the packet's length.
  *
- * @returns bytes of the response; 0 if the message is too short to be answered; NOT_A_QUERY, and the packet
- *   is as it was, if it is a response itself
+ * @returns bytes of the response. 0: the message is too short to be answered. NOT_A_QUERY: it is a response itself, and
+ *   the packet is unchanged
  */
 export function respond(packet: Packet, at: number, bytes: number, answers: DnsAnswers): number {
   if (bytes < HEADER_BYTES) return 0;
@@ -56,7 +56,7 @@ export function respond(packet: Packet, at: number, bytes: number, answers: DnsA
   sections.read(packet, at, end);
   const { opt, isWhole } = sections;
   const question = isReadable ? tail : name;
-  // Before anything else it is said which versions are spoken (RFC 6891, 6.1.3).
+  // An unsupported version of EDNS is refused before any other check (RFC 6891, 6.1.3).
   if (opt >= 0 && packet.u8(opt + VERSION) !== 0) {
     return refuse(packet, at, question, flags, Code.BAD_VERSION, opt);
   }
@@ -76,8 +76,8 @@ export function respond(packet: Packet, at: number, bytes: number, answers: DnsA
   const fits = tail - at + answer.bytes.length + optBytes <= limit;
   const last = tail + (fits ? answer.bytes.length : 0);
   packet.length = last + optBytes;
-  const said = RESPONSE | (answer.authoritative ? AUTHORITATIVE : 0) | (fits ? 0 : TRUNCATED);
-  packet.setU16(at + 2, said | (flags & RECURSION_DESIRED) | answer.code);
+  const kind = RESPONSE | (answer.authoritative ? AUTHORITATIVE : 0) | (fits ? 0 : TRUNCATED);
+  packet.setU16(at + 2, kind | (flags & RECURSION_DESIRED) | answer.code);
   packet.setU16(at + 6, fits ? answer.answers : 0);
   packet.setU16(at + 8, fits ? answer.authorities : 0);
   if (fits) packet.write(tail, answer.bytes);
@@ -86,11 +86,11 @@ export function respond(packet: Packet, at: number, bytes: number, answers: DnsA
 }
 
 /**
- * Answers with a code alone: the header, and for who speaks EDNS an OPT record and the question, which is what the
- * least response has (RFC 6891, 7).
+ * Answers with a code only: the header, and for a client with EDNS also the question and an OPT record, as RFC 6891, 7,
+ * requires.
  *
- * @param question where it ends; behind the header if it could not be read
- * @param opt of the query; -1 if it had none
+ * @param question position where the question ends; the header's end if it could not be read
+ * @param opt position of the query's OPT record, or -1
  */
 function refuse(
   packet: Packet,

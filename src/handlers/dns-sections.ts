@@ -1,9 +1,9 @@
 /**
- * Walks the sections of a DNS message (RFC 1035, section 4) for its OPT record (RFC 6891).
+ * Walks the sections of a DNS message (RFC 1035, section 4) to find its OPT record (RFC 6891).
  *
- * Whatever is wrong with a message, who sends OPT gets OPT back. So it is looked for in messages of any operation,
- * with any number of questions and records, as far as they can be read. Every step moves on by a byte at least and
- * none leaves the message, so the walk ends. One object a worker: nothing is allocated.
+ * A client that sends OPT must get OPT back, even if its message is wrong. So the walk covers messages of any opcode, with
+ * any number of questions and records, as far as they can be read. Each step advances by at least a byte and stays inside
+ * the message, so the walk ends. One object per worker; it allocates nothing.
  */
 import type { Packet } from '../handler/packet.ts';
 
@@ -18,17 +18,17 @@ const OPTION_BYTES = 4;
 
 const MAX_NAME = 255;
 const MAX_LABEL = 63;
-/** The two upper bits of a pointer to a name that was there before. */
+/** The two upper bits of a pointer to an earlier name. */
 const POINTER = 0xc0;
 
 export class DnsSections {
-  /** Where the type of the OPT record lies: size, code, version, flags and options follow it. -1 if there is none. */
+  /** Position of the OPT record's type, which size, code, version, flags and options follow; -1 without OPT. */
   opt = -1;
-  /** Whether all that was counted is there, with one OPT record at most: of the root, with whole options. */
+  /** Whether the message has all the records it counts, and at most one OPT: of the root, with complete options. */
   isWhole = false;
   #at = 0;
 
-  /** Reads the message from `at` to `end`; it has a whole header. */
+  /** Reads the message from `at` to `end`, whose header must be complete. */
   read(packet: Packet, at: number, end: number): void {
     this.opt = -1;
     this.isWhole = false;
@@ -59,14 +59,14 @@ export class DnsSections {
     return this.#at <= end;
   }
 
-  /** Moves on behind a name and `bytes` more. */
+  /** Skips a name and `bytes` more. */
   #skip(packet: Packet, end: number, bytes: number): boolean {
     if (!this.#name(packet, end)) return false;
     this.#at += bytes;
     return this.#at <= end;
   }
 
-  /** Moves on behind a name, which a pointer may end; it is not followed. */
+  /** Skips a name. A pointer ends the name and is not followed. */
   #name(packet: Packet, end: number): boolean {
     const last = Math.min(end, this.#at + MAX_NAME);
     for (let label = this.#at; label < last; ) {
@@ -82,14 +82,14 @@ export class DnsSections {
   }
 }
 
-/** Whether options of EDNS fill the bytes from `at` to `end`. */
+/** Whether EDNS options fill the bytes from `at` to `end` exactly. */
 function areWhole(packet: Packet, at: number, end: number): boolean {
   let option = at;
   while (option + OPTION_BYTES <= end) option += OPTION_BYTES + packet.u16(option + 2);
   return option === end;
 }
 
-/** Bytes of the name at `at`, its final 0 included; 0 if it is compressed, too long or not ended before `end`. */
+/** Bytes of the name at `at` with its final 0; 0 if it is compressed, too long, or does not end before `end`. */
 export function nameBytesAt(packet: Packet, at: number, end: number): number {
   const last = Math.min(end, at + MAX_NAME);
   for (let label = at; label < last; ) {

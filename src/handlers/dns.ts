@@ -1,21 +1,23 @@
 /**
- * A name server: answers for one zone from a small zone file, over UDP, and leaves the machine the rest.
+ * A name server: answers for one zone from a small zone file, over UDP, and leaves other packets to the machine.
  *
- * It answers for A, AAAA and CNAME with authority: NXDOMAIN and empty answers with the zone's SOA record (made
- * up, there is none in the file), REFUSED outside of the zone. It does no recursion, DNSSEC, TCP or zone
- * transfer; an answer too long for its asker comes empty and says that it was cut. ANY gets the addresses
- * (RFC 8482). A response never goes to a port where something else could answer it in turn (responders.ts),
- * nor to our own, and a response is never answered. What the file says is in zone.ts.
+ * - It answers A, AAAA and CNAME with authority, and ANY with the addresses (RFC 8482). NXDOMAIN and empty answers have an
+ *   SOA record, which is not from the file. Outside the zone it answers REFUSED.
+ * - It does no recursion, DNSSEC, TCP or zone transfer. If an answer is too long for its client, the response is empty and
+ *   has the bit for "truncated".
+ * - It sends no response to a port where another service could answer it (responders.ts), nor to its own port, and it
+ *   never answers a response.
+ * - It does not verify the UDP checksum of a query. A sender on the same Hyper-V host leaves the checksum to a device,
+ *   which does not exist there. The response repeats the question, so the client notices a damaged query.
  *
- * The UDP checksum of a query is not looked at: a sender on the same Hyper-V host leaves it to a device that
- * there is none of, and a query damaged on the way is noticed by its question, which the answer repeats.
+ * zone.ts describes the file.
  *
- * Copy from it: an answer that is longer than its question; work done in `create` so that a packet costs a
- * hash, a comparison and a copy; two versions of IP behind one `Flow`.
+ * Copy from it: an answer that is longer than its question; work done in `create`, so that a packet costs a hash, a
+ * comparison and a copy; one `Flow` for both versions of IP.
  *
  * ```ts
  * import type { Handler, HandlerContext, Packet, Verdict } from 'twinpath/handler';
- * import { checksum, DROP, ipv4Checksum, PASS, Path, Protocol, sumOf, TX, udpChecksum } from 'twinpath/handler';
+ * import { checksum, DROP, Flow, ipv4Checksum, PASS, Path, Protocol, sumOf, TX, udpChecksum } from 'twinpath/handler';
  * ```
  */
 import { readFileSync } from 'node:fs';
@@ -24,7 +26,7 @@ import type { Handler, HandlerContext } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
-import { Flow, word } from '../net/flow.ts';
+import { Flow, int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 import { IPV6_BYTES } from '../net/ipv6.ts';
@@ -43,11 +45,11 @@ const TTL = 64;
 
 /**
  * @param options `zone`: path of a zone file, or its text (which has line breaks).
- *   `address`: the IPv4 and IPv6 addresses to answer for, one or several.
+ *   `address`: one or several IPv4 and IPv6 addresses to answer for.
  *   `port`: UDP port, default 53.
- *   `otherwise`: what becomes of other packets: 'pass', the default, gives them to the machine, which has the
- *   addresses itself then and answers ARP and neighbour discovery for them; 'drop' drops them but for ARP
- *   requests, which are answered here. What the machine sends goes out either way.
+ *   `otherwise`: 'pass' (default) gives other packets to the machine, which must have the addresses itself, and answers ARP
+ *   and neighbour discovery for them. 'drop' drops them, except ARP requests, which this handler then answers. Packets of
+ *   the machine go out in both cases.
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID; for a line of the zone, too
  */
 export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
@@ -93,7 +95,7 @@ class Server {
       invalid('address', 'dns answers for no address', "Give it: { address: '10.77.0.2' }.");
     }
     if (this.#ipv6.length > 0 && otherwise !== PASS) {
-      const detail = 'nobody would answer neighbour discovery for an IPv6 address';
+      const detail = 'neighbour discovery for an IPv6 address would have no answer';
       invalid('address', detail, "Give otherwise: 'pass', and the address to the machine.");
     }
   }
@@ -122,30 +124,30 @@ class Server {
     return TX;
   }
 
-  /** Whether it is a whole UDP datagram to our port, directly behind an IP header. */
+  /** Whether it is a complete UDP datagram to our port, directly after an IP header. */
   #isForUs(packet: Packet, mac: Uint8Array): boolean {
     const { l3, l4, end, addresses, addressBytes } = this.#flow;
     if (this.#flow.protocol !== Protocol.UDP || this.#flow.to !== this.#port || this.#flow.fragment)
       return false;
     if (!packet.dstEquals(mac) || l4 + UDP_BYTES > end) return false;
-    if (addressBytes === 4) return l4 === l3 + IPV4_BYTES && has(this.#ipv4, word(packet, addresses + 4));
+    if (addressBytes === 4) return l4 === l3 + IPV4_BYTES && has(this.#ipv4, int32At(packet, addresses + 4));
     return l4 === l3 + IPV6_BYTES && this.#hasIpv6(packet, addresses + 16);
   }
 
-  /** Whether the sender is one other host, and an IPv4 header is undamaged. */
+  /** Whether the sender is another host, and the checksum of an IPv4 header is correct. */
   #canReply(packet: Packet, mac: Uint8Array): boolean {
     const { l3, addresses, addressBytes } = this.#flow;
-    const first = word(packet, addresses);
-    if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return false; // neither a group nor we can have sent it
+    const first = int32At(packet, addresses);
+    if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return false; // a sender is neither a group nor we
     if (addressBytes === 4) {
       if (!isHost(first) || has(this.#ipv4, first)) return false;
       return checksum(sumOf(packet, l3, IPV4_BYTES)) === 0;
     }
     const isLocal =
       first === 0 &&
-      word(packet, addresses + 4) === 0 &&
-      word(packet, addresses + 8) === 0 &&
-      word(packet, addresses + 12) >>> 0 <= 1;
+      int32At(packet, addresses + 4) === 0 &&
+      int32At(packet, addresses + 8) === 0 &&
+      int32At(packet, addresses + 12) >>> 0 <= 1;
     return first >>> 24 !== 0xff && !isLocal && !this.#hasIpv6(packet, addresses);
   }
 
@@ -153,17 +155,17 @@ class Server {
     const words = this.#ipv6;
     for (let i = 0; i < words.length; i += IPV6_WORDS) {
       let same = 0;
-      while (same < IPV6_WORDS && words[i + same] === word(packet, at + 4 * same)) same++;
+      while (same < IPV6_WORDS && words[i + same] === int32At(packet, at + 4 * same)) same++;
       if (same === IPV6_WORDS) return true;
     }
     return false;
   }
 }
 
-/** Exchanges the addresses and makes lengths and checksums fit the packet's new length. */
+/** Exchanges the addresses, and updates lengths and checksums for the packet's new length. */
 function finishIpv4(packet: Packet, l3: number): void {
-  const source = word(packet, l3 + 12);
-  packet.setU32(l3 + 12, word(packet, l3 + 16));
+  const source = int32At(packet, l3 + 12);
+  packet.setU32(l3 + 12, int32At(packet, l3 + 16));
   packet.setU32(l3 + 16, source);
   packet.setU16(l3 + 2, packet.length - l3);
   packet.setU8(l3 + 8, TTL);
@@ -173,15 +175,15 @@ function finishIpv4(packet: Packet, l3: number): void {
 
 function finishIpv6(packet: Packet, l3: number): void {
   for (let at = l3 + 8; at < l3 + 24; at += 4) {
-    const source = word(packet, at);
-    packet.setU32(at, word(packet, at + 16));
+    const source = int32At(packet, at);
+    packet.setU32(at, int32At(packet, at + 16));
     packet.setU32(at + 16, source);
   }
   const l4 = l3 + IPV6_BYTES;
   const bytes = packet.length - l4;
   packet.setU16(l3 + 4, bytes);
   packet.setU8(l3 + 7, TTL);
-  // RFC 8200, 8.1: both addresses, the length and the protocol are summed, too, and 0 is not allowed.
+  // RFC 8200, 8.1: the sum includes both addresses, the length and the protocol, and must not be 0.
   packet.setU16(l4 + 6, 0);
   const sum = checksum(sumOf(packet, l3 + 8, 32, Protocol.UDP + bytes) + sumOf(packet, l4, bytes));
   packet.setU16(l4 + 6, sum === 0 ? 0xffff : sum);

@@ -1,8 +1,8 @@
 /**
- * Drops everything: what a port receives is counted, and nothing leaves.
+ * Drops all packets: the port counts them and transmits nothing.
  *
- * For measuring what receiving alone costs. The burst comes with every verdict at DROP, so there is
- * nothing to set. Copy from it: the smallest module that is a handler.
+ * Use it to measure the cost of receiving. Every verdict of a burst is DROP at first, so the handler has nothing to set.
+ * Copy from it: the smallest handler module.
  *
  * ```ts
  * import type { Handler } from 'twinpath/handler';

@@ -1,16 +1,16 @@
 /**
- * A small host: answers ARP requests, ICMP echo (ping) and UDP echo (RFC 862) for its addresses.
+ * A small host: answers ARP requests, ICMP echo (ping) and UDP echo (RFC 862) for its addresses. It does not speak IPv6.
  *
- * Everything else is dropped, and so is what a host must not answer (RFC 1122): frames for others,
- * wrong versions, lengths and header checksums, group or own source addresses, fragments, and packets
- * with IP options (an echoed source route is an attack). Datagrams from a port where something may answer the answer
- * are dropped, too: one of them, forged, would go round for ever (responders.ts). ICMP and UDP checksums are carried over by
- * RFC 1624, not made anew: a request damaged on the way gets a reply that shows it. Frames with VLAN
- * tags are answered inside the same tags. Frames keep their length, padding included.
+ * - All other packets are dropped, and those that a host must not answer (RFC 1122): frames for other hosts, wrong
+ *   versions, lengths and header checksums, group or own source addresses, fragments, and packets with IP options (an
+ *   echoed source route is an attack).
+ * - Datagrams from a port where another service may answer the answer are dropped too: a forged one would never stop
+ *   (responders.ts).
+ * - ICMP and UDP checksums are updated (RFC 1624) and not made anew, so the reply to a damaged request has a wrong one.
+ * - The reply to a frame with VLAN tags has the same tags. Frames keep their length, including padding.
  *
- * Copy from it: a lower bound on the length before the first field is read, so that bad frames cost
- * a compare and not an exception; one function per protocol that changes the packet in place and
- * returns its verdict; options turned into plain numbers once.
+ * Copy from it: a check of the length before the first field is read, so that a bad frame costs a comparison and not an
+ * exception; one function per protocol, which changes the packet in place; options that become plain numbers once.
  *
  * ```ts
  * import { type Handler, type HandlerContext, type Packet } from 'twinpath/handler';
@@ -29,7 +29,7 @@ import { answersArp } from './arp.ts';
 import { invalid, list, onlyKnown, wholeNumber } from './options.ts';
 import { isResponder } from './responders.ts';
 
-/** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header with either ICMP echo or UDP behind it. */
+/** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header followed by ICMP echo or UDP. */
 const MIN_LENGTH = 28;
 const L4_BYTES = 8;
 const TTL = 64;
@@ -58,7 +58,7 @@ function answer(packet: Packet, mac: Uint8Array, addresses: Int32Array, port: nu
   if (packet.length < ETHERNET_BYTES + MIN_LENGTH) return DROP;
   const l3 = packet.l3;
   if (packet.length < l3 + MIN_LENGTH) return DROP;
-  if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return DROP; // neither a group nor we can have sent it
+  if ((packet.u8(6) & 1) !== 0 || packet.srcEquals(mac)) return DROP; // a sender is neither a group nor we
   const type = packet.u16(l3 - 2);
   if (type === EtherType.ARP) return answersArp(packet, l3, mac, addresses) ? TX : DROP;
   if (type === EtherType.IPV4 && packet.dstEquals(mac)) return answerIpv4(packet, l3, addresses, port);
@@ -69,7 +69,7 @@ function answerIpv4(packet: Packet, l3: number, addresses: Int32Array, port: num
   const total = packet.u16(l3 + 2);
   if (packet.u8(l3) !== 0x45) return DROP; // version 4, no options
   if (total < IPV4_BYTES + L4_BYTES || total > packet.length - l3) return DROP;
-  if ((packet.u16(l3 + 6) & 0x3fff) !== 0) return DROP; // a fragment: more follow, or some came before
+  if ((packet.u16(l3 + 6) & 0x3fff) !== 0) return DROP; // a fragment
   const source = packet.u32(l3 + 12);
   const target = packet.u32(l3 + 16);
   if (!has(addresses, target) || !isHost(source) || has(addresses, source)) return DROP;
@@ -78,10 +78,10 @@ function answerIpv4(packet: Packet, l3: number, addresses: Int32Array, port: num
   const protocol = packet.u8(l3 + 9);
   const l4 = l3 + IPV4_BYTES;
   if (protocol === Protocol.ICMP) {
-    if (!turnEcho(packet, l4)) return DROP;
-  } else if (protocol !== Protocol.UDP || !turnUdp(packet, l4, total - IPV4_BYTES, port)) return DROP;
+    if (!echoIcmp(packet, l4)) return DROP;
+  } else if (protocol !== Protocol.UDP || !echoUdp(packet, l4, total - IPV4_BYTES, port)) return DROP;
 
-  // Exchanging the addresses leaves the sum as it is; a new time to live does not.
+  // Exchanging the addresses does not change the checksum; the new time to live does.
   packet.setU32(l3 + 12, target);
   packet.setU32(l3 + 16, source);
   const before = packet.u16(l3 + 8);
@@ -92,16 +92,16 @@ function answerIpv4(packet: Packet, l3: number, addresses: Int32Array, port: num
   return TX;
 }
 
-/** Echo request (type 8, code 0) to echo reply (type 0, code 0). */
-function turnEcho(packet: Packet, l4: number): boolean {
+/** Turns an echo request (type 8, code 0) into an echo reply (type 0, code 0). */
+function echoIcmp(packet: Packet, l4: number): boolean {
   if (packet.u16(l4) !== 0x0800) return false;
   packet.setU16(l4, 0);
   packet.setU16(l4 + 2, update16(packet.u16(l4 + 2), 0x0800, 0));
   return true;
 }
 
-/** Exchanges the ports: the checksum stays what it was, 0 (none) included. */
-function turnUdp(packet: Packet, l4: number, room: number, port: number): boolean {
+/** Exchanges the ports, which does not change the checksum. */
+function echoUdp(packet: Packet, l4: number, room: number, port: number): boolean {
   const from = packet.u16(l4);
   const bytes = packet.u16(l4 + 4);
   if (packet.u16(l4 + 2) !== port || from === port || isResponder(from)) return false;

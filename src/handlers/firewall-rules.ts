@@ -7,17 +7,17 @@
  *   what   =  "icmp" | ("tcp" | "udp") ["/" port ["-" port]]
  * ```
  *
- * `10.0.0.0/8`, `tcp/22`, `10.1.0.0/16:tcp/443`, `udp/1000-2000`, `2001:db8::/32:icmp`. A rule without a
- * prefix holds for both versions of IP; `icmp` is ICMPv6 for IPv6. In a list, order matters to nothing: a
- * packet matches the list if it matches one of its rules.
+ * `10.0.0.0/8`, `tcp/22`, `10.1.0.0/16:tcp/443`, `udp/1000-2000`, `2001:db8::/32:icmp`. A rule without a prefix applies to
+ * both versions of IP; `icmp` is ICMPv6 for IPv6. A packet matches a list if it matches any of its rules; their order does
+ * not matter.
  */
 import type { Packet } from '../handler/packet.ts';
-import { word } from '../net/flow.ts';
+import { int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { ipv4Number, ipv6Bytes, wordsOf } from './addresses.ts';
 import { invalid } from './options.ts';
 
-/** What a list says of a packet. MAYBE: its port or protocol would decide, and cannot be seen. */
+/** Result of matching a list. MAYBE: it depends on a port or protocol that the packet does not show. */
 export const NO = 0;
 export const YES = 1;
 export const MAYBE = 2;
@@ -26,7 +26,7 @@ export type Match = typeof NO | typeof YES | typeof MAYBE;
 const ANY = -1;
 
 interface Rule {
-  /** 4 or 16; 0 when there is no prefix. */
+  /** 4 or 16; 0 without a prefix. */
   readonly addressBytes: number;
   readonly network: Int32Array;
   readonly mask: Int32Array;
@@ -35,7 +35,7 @@ interface Rule {
   readonly last: number;
 }
 
-/** The rules of one list that hold for one version of IP. Per packet a walk over all of them. */
+/** The rules of one list for one version of IP. Each packet is compared with all of them. */
 class Table {
   readonly #count: number;
   /** 32-bit words of an address. */
@@ -80,7 +80,7 @@ class Table {
     const words = this.#words;
     for (let k = 0; k < words; k++) {
       const at = rule * words + k;
-      if ((word(packet, address + 4 * k) & this.#masks[at]!) !== this.#networks[at]) return false;
+      if ((int32At(packet, address + 4 * k) & this.#masks[at]!) !== this.#networks[at]) return false;
     }
     return true;
   }
@@ -92,7 +92,7 @@ export class RuleList {
   readonly #ipv6: Table;
 
   /**
-   * @param option the list's name, for errors
+   * @param option name of the list, for errors
    * @throws TwinpathError ERR_OPTION_INVALID, naming the rule
    */
   constructor(option: string, texts: readonly unknown[]) {
@@ -103,9 +103,9 @@ export class RuleList {
   }
 
   /**
-   * @param address position of the address that prefixes are compared with
-   * @param protocol -1 where it cannot be seen
-   * @param port -1 where there is none, or it cannot be seen
+   * @param address position of the address to compare with prefixes
+   * @param protocol -1 if unknown
+   * @param port -1 if the packet has none, or it is unknown
    */
   match(packet: Packet, address: number, addressBytes: number, protocol: number, port: number): Match {
     return (addressBytes === 4 ? this.#ipv4 : this.#ipv6).match(packet, address, protocol, port);
@@ -113,7 +113,7 @@ export class RuleList {
 }
 
 function ruleOf(option: string, text: string): Rule {
-  // What may follow a prefix has letters or slashes that no address has before its own.
+  // An address contains no letters or slashes that could begin a protocol.
   const form = /^(?:(any)|([\da-f.:]+?(?:\/\d+)?))?(?:(?:^|:)(icmp|tcp|udp)(?:\/(\d+)(?:-(\d+))?)?)?$/i;
   const [, any, prefix, what = '', first, last = first] = form.exec(text) ?? [];
   const isEmpty = any === undefined && prefix === undefined && what === '';
@@ -143,21 +143,17 @@ function prefixOf(
   const mask = words.map((_, k) => maskOf(Math.min(Math.max(bits - 32 * k, 0), 32)));
   const network = words.map((word, k) => word & mask[k]!);
   if (network.some((word, k) => word !== words[k])) {
-    invalid(
-      option,
-      `${text} has bits behind its prefix of ${bits}`,
-      'Give the network, or the address alone.',
-    );
+    invalid(option, `${text} has bits after its prefix of ${bits}`, 'Give the network, or only the address.');
   }
   return { addressBytes: words.length * 4, network, mask };
 }
 
-/** The upper `bits` of 32; a shift by 32 would be one by 0. */
+/** The upper `bits` of 32. A shift by 32 would shift by 0. */
 function maskOf(bits: number): number {
   return bits === 0 ? 0 : -1 << (32 - bits);
 }
 
 function refuse(option: string, text: string): never {
-  const hint = "Rules are such as '10.0.0.0/8', 'tcp/22', '2001:db8::/32:udp/1000-2000', 'icmp' and 'any'.";
+  const hint = "Examples of rules: '10.0.0.0/8', 'tcp/22', '2001:db8::/32:udp/1000-2000', 'icmp' and 'any'.";
   return invalid(option, `${text} is not a rule`, hint);
 }

@@ -1,36 +1,36 @@
 /**
- * A packet filter between the network and the machine's own stack: what may come in goes to the stack, what
- * the stack sends goes out.
+ * A packet filter between the network and the machine's own stack: it passes permitted packets to the stack, and transmits
+ * the packets of the stack.
  *
- * Rules look like '10.0.0.0/8', 'tcp/22', '10.1.0.0/16:tcp/443' (firewall-rules.ts has the grammar). For what
- * comes from outside, prefixes are sources and ports are destinations:
+ * Rules look like '10.0.0.0/8', 'tcp/22', '10.1.0.0/16:tcp/443' (firewall-rules.ts has the grammar). For packets from the
+ * network, a prefix is a source and a port is a destination:
  *
- * 1. what matches `deny` is dropped;
- * 2. what matches `allow` is passed;
- * 3. for the rest `otherwise` holds: 'drop' if there is an `allow` list, 'pass' if there is none.
+ * 1. packets that match `deny` are dropped;
+ * 2. packets that match `allow` pass;
+ * 3. `otherwise` decides about the rest: by default 'drop' with an `allow` list, and 'pass' without one.
  *
- * What the machine sends goes out untouched, but for what matches `out`, which is dropped; there, prefixes are
- * destinations. Such packets are seen with `host: 'inline'` only.
+ * Packets of the machine that match `out` are dropped; there a prefix is a destination. Others go out unchanged. A handler
+ * gets packets of the machine only with `host: 'inline'`.
  *
- * - It keeps no state: a reply to the machine's own connection is a packet like any other. With an `allow`
- *   list, allow replies by the range of local ports: 'tcp/32768-60999', 'udp/32768-60999' and 'icmp'.
- *   A machine that has its address by DHCP needs 'udp/68' as well, or loses it.
- * - ARP and IPv6 neighbour discovery always pass: without them there is nobody to talk to.
- * - IP is found behind any number of VLAN tags, as the kernel finds it. Where other headers may hide it from a rule
- *   (LLC/SNAP, the tags of QinQ before 802.1ad), the frame is dropped if there is a `deny` rule, or for what the machine
- *   sends an `out` rule. Tunnels are not looked into: whoever has an endpoint wants what comes out of it.
- * - A later fragment has no ports, and an IPv6 packet may hide its protocol behind more than eight extension headers:
- *   `deny` and `out` then drop what they might mean, `allow` passes only what it means for certain. So a rule with a
- *   port drops every later fragment of its protocol, and no fragment can write over the ports of another: Linux
- *   reassembles none that overlap (RFC 5722; ip_frag_queue does the same for IPv4).
- * - Packets that contradict themselves, by a length or a version, are dropped, and so are first fragments that end
- *   before their ports.
+ * - It keeps no state: a reply to the machine's own connection needs a rule too. With an `allow` list, allow replies by the
+ *   range of local ports: 'tcp/32768-60999', 'udp/32768-60999' and 'icmp'. A machine with a DHCP address also needs
+ *   'udp/68', or it loses the address.
+ * - ARP and IPv6 neighbour discovery always pass: without them no communication is possible.
+ * - IP is found after any number of VLAN tags, as in the kernel. Other headers may hide it from a rule (LLC/SNAP, the tags
+ *   of QinQ before 802.1ad): such a frame is dropped if there is a `deny` rule, or for packets of the machine an `out` rule.
+ * - It does not look into tunnels.
+ * - A later fragment has no ports, and more than eight extension headers hide the protocol of an IPv6 packet. `deny` and
+ *   `out` then drop a packet that may match, and `allow` passes only a packet that certainly matches. So a rule with a port
+ *   drops all later fragments of its protocol.
+ * - No fragment can overwrite the ports of another: Linux does not reassemble fragments that overlap (RFC 5722;
+ *   ip_frag_queue for IPv4).
+ * - Packets with contradictory lengths or versions are dropped, and first fragments that end before their ports.
  *
- * Copy from it: rules compiled once; a filter that leaves the packet alone and only decides.
+ * Copy from it: rules compiled once; a filter that only decides and does not change the packet.
  *
  * ```ts
  * import type { Handler, Packet, Verdict } from 'twinpath/handler';
- * import { DROP, EtherType, PASS, Path, Protocol, TX } from 'twinpath/handler';
+ * import { DROP, EtherType, Flow, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
 import type { Handler } from '../handler/handler.ts';
@@ -51,13 +51,13 @@ const LAST_DISCOVERY = 137;
 const LLC_IP = 0x06;
 const LLC_SNAP = 0xaaaa;
 const LLC_SNAP_BYTES = 8;
-/** Organisations of SNAP behind which an EtherType follows: RFC 1042, and IEEE 802.1H. */
+/** Organisations of SNAP that an EtherType follows: RFC 1042, and IEEE 802.1H. */
 const ENCAPSULATED = 0x000000;
 const BRIDGED = 0x0000f8;
 
 /**
  * @param options `allow`, `deny`, `out`: rules, as arrays or as text with commas or spaces.
- *   `otherwise`: 'pass' or 'drop', for what comes in and matches no rule
+ *   `otherwise`: 'pass' or 'drop' packets from the network that match no rule
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>): Handler {
@@ -81,7 +81,7 @@ export function create(options: Record<string, unknown>): Handler {
     return allow.match(packet, addresses, addressBytes, protocol, to) === YES ? PASS : otherwise;
   };
 
-  /** Guests and containers of the machine send as they like: what `out` might mean stays here as well. */
+  /** Guests and containers of the machine may send anything, so a packet that `out` may match is dropped too. */
   const outgoing = (packet: Packet): Verdict => {
     if (!flow.read(packet)) {
       return !out.isEmpty && (isBroken(flow) || mayHideIp(packet, flow)) ? DROP : TX;
@@ -99,19 +99,19 @@ export function create(options: Record<string, unknown>): Handler {
   };
 }
 
-/** Whether a packet that `read` refused says it is IP, or ends inside a VLAN tag. */
+/** Whether a packet that `read` refused has the type of IP, or ends inside a VLAN tag. */
 function isBroken({ type }: Flow): boolean {
   return type === EtherType.IPV4 || type === EtherType.IPV6 || isTag(type);
 }
 
 /**
- * Whether IP may follow that other receivers than Linux find by themselves, a switch or a guest behind this machine:
- * CERT VU#855201 lists some that do.
+ * Whether IP may follow that a receiver other than Linux finds, such as a switch, or a guest of this machine: CERT
+ * VU#855201 lists some.
  */
 function mayHideIp(packet: Packet, { type, l3 }: Flow): boolean {
   if (type >= LOWEST_TYPE) return isPreStandardTag(type);
   if (packet.length < l3 + LLC_SNAP_BYTES) return false;
-  // The lowest bits say whether it is a group, and whether it is a response.
+  // The lowest bits say "group" and "response".
   if ((packet.u8(l3) & 0xfe) === LLC_IP) return true;
   if ((packet.u16(l3) & 0xfefe) !== LLC_SNAP) return false;
   const organisation = (packet.u16(l3 + 3) << 8) | packet.u8(l3 + 5);

@@ -1,13 +1,13 @@
 /**
- * Counts packets and bytes by flow, in a table of fixed size: made for one worker, allocates nothing later.
+ * Counts packets and bytes by flow, in a table of fixed size. Belongs to one worker; `add` allocates nothing.
  *
- * Open addressing over typed arrays. A flow lies in one of a few neighbouring entries; when other flows have
- * them all, the smallest of these makes room and the new one takes its count over, as the Space-Saving
- * algorithm does (Metwally et al., ICDT 2005): counts are then too high rather than too low, and a flow that
- * sends much is never the one to go. `inherited` says how much of a count may be another's.
+ * Open addressing over typed arrays: a flow is in one of a few neighbouring entries. If other flows have all of them, the
+ * new flow replaces the smallest and inherits its count, as in the Space-Saving algorithm (Metwally et al., ICDT 2005). So
+ * counts may be too high but never too low, and a flow with many packets is never replaced. `inherited` is the part of a
+ * count that may belong to other flows.
  */
 import type { Packet } from '../handler/packet.ts';
-import { type Flow, finish, mix, word } from '../net/flow.ts';
+import { type Flow, finishHash, int32At, mixHash } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 
 /** 32-bit words of a key: both ports, kind, source, destination, and for IPv6 the rest of both. */
@@ -23,7 +23,7 @@ export interface FlowCount {
   /** '10.0.0.1:5000 > 10.0.0.2:53 udp'. */
   readonly name: string;
   readonly packets: number;
-  /** Of these packets may belong to flows that were here before; bytes are this flow's own. */
+  /** How many of the packets may belong to replaced flows. The bytes are this flow's own. */
   readonly inherited: number;
   readonly bytes: number;
 }
@@ -34,7 +34,7 @@ export class FlowTable {
   readonly #packets: Float64Array;
   readonly #inherited: Float64Array;
   readonly #bytes: Float64Array;
-  /** The key of the packet at hand. */
+  /** Key of the current packet. */
   readonly #key = new Int32Array(KEY_WORDS);
 
   /** @param entries a power of two; each takes 64 bytes */
@@ -50,23 +50,23 @@ export class FlowTable {
   add(packet: Packet, flow: Flow): void {
     const words = this.#readKey(packet, flow);
     let hash = 0;
-    for (let k = 0; k < words; k++) hash = mix(hash, this.#key[k]!);
-    const start = finish(hash);
+    for (let k = 0; k < words; k++) hash = mixHash(hash, this.#key[k]!);
+    const start = finishHash(hash);
     let smallest = start & this.#mask;
     for (let i = 0; i < WINDOW; i++) {
       const entry = (start + i) & this.#mask;
-      if (this.#packets[entry] === 0) this.#claim(entry);
+      if (this.#packets[entry] === 0) this.#assign(entry);
       if (this.#holds(entry, words)) {
         this.#count(entry, packet.length);
         return;
       }
       if (this.#packets[entry]! < this.#packets[smallest]!) smallest = entry;
     }
-    this.#claim(smallest);
+    this.#assign(smallest);
     this.#count(smallest, packet.length);
   }
 
-  /** The `count` flows with the most packets, most first. Looks at every entry: a millisecond or so. */
+  /** The `count` flows with the most packets, most first. Reads all entries: about a millisecond. */
   top(count: number): FlowCount[] {
     const ranks: number[] = [];
     for (let entry = 0; entry <= this.#mask; entry++) {
@@ -85,17 +85,17 @@ export class FlowTable {
     }));
   }
 
-  /** How many words of the key count: those behind them are the last flow's. */
+  /** @returns the words of the key; the words after them are a former flow's */
   #readKey(packet: Packet, { addresses, addressBytes, protocol, from, to }: Flow): number {
     const key = this.#key;
     key[0] = to < 0 ? 0 : (from << 16) | to;
     key[1] = (addressBytes << 16) | ((to < 0 ? 0 : 1) << 9) | (protocol + 1);
-    key[2] = word(packet, addresses);
-    key[3] = word(packet, addresses + addressBytes);
+    key[2] = int32At(packet, addresses);
+    key[3] = int32At(packet, addresses + addressBytes);
     if (addressBytes === 4) return IPV4_WORDS;
     for (let k = 0; k < 3; k++) {
-      key[IPV4_WORDS + k] = word(packet, addresses + 4 + 4 * k);
-      key[IPV4_WORDS + 3 + k] = word(packet, addresses + 20 + 4 * k);
+      key[IPV4_WORDS + k] = int32At(packet, addresses + 4 + 4 * k);
+      key[IPV4_WORDS + 3 + k] = int32At(packet, addresses + 20 + 4 * k);
     }
     return KEY_WORDS;
   }
@@ -106,8 +106,8 @@ export class FlowTable {
     return true;
   }
 
-  /** Gives the entry to the packet's flow, together with the count of the flow that had it. */
-  #claim(entry: number): void {
+  /** Assigns the entry to the packet's flow, which inherits the entry's count. */
+  #assign(entry: number): void {
     this.#keys.set(this.#key, entry * KEY_WORDS);
     this.#inherited[entry] = this.#packets[entry]!;
     this.#bytes[entry] = 0;
@@ -135,7 +135,7 @@ function ipv4Text(address: number): string {
   return [address >>> 24, (address >>> 16) & 255, (address >>> 8) & 255, address & 255].join('.');
 }
 
-/** In brackets, so that a port behind it cannot be taken for a group; shortened by the URL parser (RFC 5952). */
+/** In brackets, so that a port after it does not look like a group; the URL parser shortens it (RFC 5952). */
 function ipv6Text(words: readonly number[]): string {
   const groups = words.flatMap((word) => [word >>> 16, word & 0xffff]).map((group) => group.toString(16));
   return new URL(`http://[${groups.join(':')}]`).hostname;

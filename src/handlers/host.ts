@@ -1,9 +1,9 @@
 /**
- * Lets the machine's own network stack use the port as if Twinpath were not there: what arrives goes to
- * the stack, what the stack sends goes out.
+ * Lets the machine's own network stack use the port as if Twinpath were not there: it passes received packets to the stack
+ * and transmits the packets of the stack.
  *
- * Packets of the stack come to a handler with `host: 'inline'` only. Copy from it: the frame of a handler
- * that takes a few packets for itself and leaves the machine the rest.
+ * A handler gets packets of the stack only with `host: 'inline'`. Copy from it: the frame of a handler that serves a few
+ * packets and leaves the others to the machine.
  *
  * ```ts
  * import { type Handler, PASS, Path, TX } from 'twinpath/handler';

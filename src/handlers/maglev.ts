@@ -1,19 +1,19 @@
 /**
- * The lookup table of Maglev (Eisenbud et al., NSDI 2016, section 3.4): hash to backend, evenly and steadily.
+ * The lookup table of Maglev (Eisenbud et al., NSDI 2016, section 3.4): maps a hash to a backend.
  *
- * Every backend has its own order of preference over the slots, made of its name alone, and they take turns
- * in choosing the next free one. So each gets its share to within one slot, and when the set of backends
- * changes, most slots of those that stay are theirs again. Any thread; allocates.
+ * A backend's name determines its order of preference for the slots. The backends take turns, and each takes its next free
+ * slot. So shares differ by at most one slot, and if the set of backends changes, the others keep most of their slots. Any
+ * thread; allocates.
  */
-import { finish, mix } from '../net/flow.ts';
+import { finishHash, mixHash } from '../net/flow.ts';
 
-/** A prime, so that every step visits every slot; a hundred slots or more for each backend, as the paper asks. */
+/** A prime, so that any step visits all slots. Each backend has at least a hundred slots, as the paper recommends. */
 export const SLOTS = 65_537;
 export const MAX_BACKENDS = 512;
 
 /**
  * @param names of the backends, all different
- * @returns for each slot the index of its backend in `names`; the order of names matters to nothing else
+ * @returns for each slot the index of its backend in `names`; the order of names does not matter otherwise
  */
 export function maglevTable(names: readonly string[]): Uint16Array {
   const table = new Uint16Array(SLOTS);
@@ -36,6 +36,6 @@ export function maglevTable(names: readonly string[]): Uint16Array {
 
 function hashOfText(text: string, seed: number): number {
   let hash = seed;
-  for (let i = 0; i < text.length; i++) hash = mix(hash, text.charCodeAt(i));
-  return finish(hash) >>> 0;
+  for (let i = 0; i < text.length; i++) hash = mixHash(hash, text.charCodeAt(i));
+  return finishHash(hash) >>> 0;
 }

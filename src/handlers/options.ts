@@ -1,11 +1,10 @@
 /**
- * A handler's options, read once in `create`: a person's mistake is told there, packets meet plain numbers.
+ * Reads a handler's options, once in `create`: user mistakes throw there, and packets need only plain numbers.
  *
- * Values come from a program, or from the command line as text (as JSON where they parse). So a list may be
- * an array or one text with commas or spaces in it: '10.0.0.1, 10.0.0.2'. All of these throw TwinpathError
- * ERR_OPTION_UNKNOWN or ERR_OPTION_INVALID.
+ * Values come from a program, or from the command line as text (as JSON if they parse). So a list may be an array or one
+ * text with commas or spaces: '10.0.0.1, 10.0.0.2'. All functions throw TwinpathError ERR_OPTION_UNKNOWN or
+ * ERR_OPTION_INVALID.
  */
-
 import { TwinpathError } from '../errors.ts';
 import { DROP, PASS } from '../handler/verdict.ts';
 import { nearest } from '../options.ts';
@@ -16,7 +15,7 @@ export function invalid(option: string, detail: string, hint?: string): never {
   throw new TwinpathError('ERR_OPTION_INVALID', { device: option, detail, hint });
 }
 
-/** Refuses options other than these. */
+/** Throws if there are other options than these. */
 export function onlyKnown(handler: string, options: Options, names: readonly string[]): void {
   const unknown = Object.keys(options).find((name) => !names.includes(name));
   if (unknown === undefined) return;
@@ -50,7 +49,7 @@ export function flag(options: Options, name: string, otherwise: boolean): boolea
   return typeof value === 'boolean' ? value : invalid(name, 'it must be true or false');
 }
 
-/** The option `otherwise`: what becomes of packets that a handler has no opinion on. */
+/** The option `otherwise`: the verdict on packets that a handler does not serve. */
 export function otherwiseOf(options: Options, byDefault: 'pass' | 'drop'): typeof PASS | typeof DROP {
   const value = options.otherwise ?? byDefault;
   if (value === 'pass') return PASS;
@@ -58,7 +57,7 @@ export function otherwiseOf(options: Options, byDefault: 'pass' | 'drop'): typeo
   return invalid('otherwise', `${String(value)} is not known`, "Give 'pass' or 'drop'.");
 }
 
-/** One value, an array of them, or a text that lists them; nothing is an empty list. */
+/** A list from one value, an array, or a text with several values; undefined is an empty list. */
 export function list(value: unknown): readonly unknown[] {
   if (value === undefined) return [];
   if (typeof value === 'string') return value.split(/[\s,]+/).filter((item) => item !== '');

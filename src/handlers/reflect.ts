@@ -1,9 +1,11 @@
 /**
- * Sends every packet back where it came from, with the MAC addresses exchanged.
+ * Sends every packet back to its sender, with the MAC addresses exchanged. It has no options.
  *
- * For measuring the path: it answers anything, so two reflecting ports play for ever. Copy from it:
- * the loop over a burst, a packet changed in place, a verdict set; the fastest form of a handler, to which
- * the burst and the verdict are constants. V8 loads and checks what is imported with every use.
+ * Use it to measure a path in one Ethernet. It does not exchange IP addresses: see `5tswap` for networks that forward by
+ * them. NB: it answers all packets, so two such ports exchange a packet without end.
+ *
+ * Copy from it: the loop over a burst, a packet changed in place, a verdict. It is the fastest form of a handler, with the
+ * burst and the verdict as constants: V8 loads and checks an imported value with each use.
  *
  * ```ts
  * import { type Handler, type HandlerContext, TX } from 'twinpath/handler';

@@ -1,20 +1,19 @@
 /**
- * Which UDP ports an answer must not be sent to, because something there would answer it in turn.
+ * UDP ports to which an answer must not be sent, because a service there may answer it.
  *
- * One forged datagram, from a service to a service, is enough to have two of them talk for ever (CVE-2024-2169, CERT
- * VU#417980). A responder cannot see whether its asker is one, but it can see where it claims to be:
+ * One forged datagram from one service to another can start an endless exchange (CVE-2024-2169, CERT VU#417980). A
+ * responder cannot see whether its client is a service, but it sees the source port. It must not answer:
  *
- * - below 1024 are the services that RFC 6335 calls System Ports, the ones of VU#417980 among them: echo 7, daytime 13,
- *   quote of the day 17, chargen 19, time 37, DNS 53, TFTP 69, NTP 123. Nobody asks from there: a client's port is an
- *   ephemeral one, and a resolver's is 53 or above 1023 (RFC 5452, 9.2). BSD's inetd has the same rule for its own echo
- *   and chargen, and NFS with it (`dg_badinput`).
- * - of those above, the ones that are known to answer strangers (CISA, alert TA14-017A).
+ * - ports below 1024, RFC 6335's System Ports. The services of VU#417980 are among them: echo 7, daytime 13, quote of the
+ *   day 17, chargen 19, time 37, DNS 53, TFTP 69, NTP 123. Clients use ephemeral ports, and resolvers 53 or a port above
+ *   1023 (RFC 5452, 9.2). BSD's inetd has the same rule for its echo and chargen, with NFS added (`dg_badinput`);
+ * - higher ports of services that are known to answer any client (CISA, alert TA14-017A).
  *
- * Two responders at other ports above 1023 can still be set on each other. So a handler refuses its own port as well,
- * and answers nothing that is an answer where its protocol tells one from a question.
+ * Two responders at other ports above 1023 remain possible. So a handler must also refuse its own port, and must not answer
+ * an answer, if its protocol distinguishes questions and answers.
  */
 
-/** Port 0 is nobody's and cannot be answered. */
+/** Ports below it, including port 0, which cannot be answered. */
 const FIRST_USER_PORT = 1024;
 
 export function isResponder(port: number): boolean {

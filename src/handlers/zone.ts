@@ -2,7 +2,7 @@
  * Reads a zone file: a small subset of the master files of RFC 1035, section 5.
  *
  * ```
- *   $ORIGIN example.org.          ; the first one names the zone: we answer for it and all below it
+ *   $ORIGIN example.org.          ; the first one names the zone: the server answers for it and all names below
  *   $TTL 300                      ; seconds, for the records that follow without a time of their own
  *   @           A      203.0.113.1
  *   www    60   IN A   203.0.113.2    ; relative to the origin
@@ -10,9 +10,9 @@
  *   ftp         CNAME  www
  * ```
  *
- * Names are letters, digits, '-' and '_'; no escapes, wildcards, parentheses or other record types. Times
- * are plain seconds, and the same for all records of one name and type (RFC 2181, 5.2). A record that is there twice
- * counts once (RFC 2181, 5). Everything else is an error that names its line. Any thread; allocates.
+ * Names have letters, digits, '-' and '_'. Times are plain seconds, and the same for all records of one name and type (RFC
+ * 2181, 5.2). A repeated record counts once (RFC 2181, 5). Escapes, wildcards, parentheses, other record types and
+ * anything else are errors, which name the line. Any thread; allocates.
  */
 import { TwinpathError } from '../errors.ts';
 import { ipv4Number, ipv6Bytes } from './addresses.ts';
@@ -22,9 +22,9 @@ export interface ZoneRecord {
   readonly name: string;
   readonly type: 'A' | 'AAAA' | 'CNAME';
   readonly ttl: number;
-  /** The address in network order; of a CNAME nothing. */
+  /** The address in network order; empty for a CNAME. */
   readonly data: Uint8Array;
-  /** The name a CNAME stands for; '' of the others. */
+  /** Target of a CNAME; '' for other types. */
   readonly target: string;
   /** From 1. */
   readonly line: number;
@@ -42,11 +42,11 @@ const MAX_TTL = 2 ** 31 - 1;
 const MAX_LABEL = 63;
 /** Bytes of a name in a message: a length before each label, and a 0 (RFC 1035, 2.3.4). */
 const MAX_NAME = 255;
-/** More in a row would rarely fit an answer. */
+/** Most CNAMEs in a row: more would rarely fit an answer. */
 const MAX_CHAIN = 8;
 
 /**
- * @param source what errors call the text: a file's path, or the option it was given in
+ * @param source names the text in errors: a file's path, or the option
  * @throws TwinpathError ERR_OPTION_INVALID, naming the line
  */
 export function parseZone(text: string, source: string): Zone {
@@ -57,7 +57,7 @@ export function parseZone(text: string, source: string): Zone {
   return reader.zone();
 }
 
-/** Whether a name is the other, or below it. */
+/** Whether a name equals `origin` or is below it. */
 export function isBelow(name: string, origin: string): boolean {
   return origin === '.' || name === origin || name.endsWith(`.${origin}`);
 }
@@ -65,7 +65,7 @@ export function isBelow(name: string, origin: string): boolean {
 class ZoneReader {
   readonly #source: string;
   readonly #records: ZoneRecord[] = [];
-  /** By name and type: the first record, and the data of all. */
+  /** By name and type: the first record, and the data of all records. */
   readonly #sets = new Map<string, { first: ZoneRecord; data: Set<string> }>();
   #zone = '';
   #origin = '';
@@ -87,7 +87,7 @@ class ZoneReader {
 
   zone(): Zone {
     if (this.#zone === '')
-      this.#fail('there is no $ORIGIN', "Begin with a line such as '$ORIGIN example.org.'.");
+      this.#fail('$ORIGIN is missing', "Begin with a line such as '$ORIGIN example.org.'.");
     this.#checkAliases();
     return { origin: this.#zone, records: this.#records };
   }
@@ -103,13 +103,13 @@ class ZoneReader {
         if (this.#zone === '') this.#zone = this.#origin;
         return;
       default:
-        this.#fail(`${directive} is not known`, 'There are $ORIGIN and $TTL.');
+        this.#fail(`${directive} is not known`, 'Known are $ORIGIN and $TTL.');
     }
   }
 
   #readRecord(words: string[], isContinued: boolean): void {
     if (!isContinued) this.#owner = this.#nameOf(words.shift()!);
-    if (this.#owner === '') this.#fail('there is no name before this line that it could belong to');
+    if (this.#owner === '') this.#fail('the record has no name, and no line above it has one');
     if (!isBelow(this.#owner, this.#zone)) {
       this.#fail(`${this.#owner} is not in the zone ${this.#zone}`, 'The first $ORIGIN names the zone.');
     }
@@ -160,7 +160,7 @@ class ZoneReader {
       case 'CNAME':
         return { type: 'CNAME', data: new Uint8Array(0), target: this.#nameOf(value) };
       default:
-        return this.#fail(`there are no records of type ${type}`, 'There are A, AAAA and CNAME.');
+        return this.#fail(`records of type ${type} are not supported`, 'Supported are A, AAAA and CNAME.');
     }
   }
 
@@ -173,7 +173,7 @@ class ZoneReader {
   #nameOf(word: string): string {
     const isAbsolute = word.endsWith('.');
     if (!isAbsolute && this.#origin === '') {
-      this.#fail(`${word} is relative and there is no $ORIGIN yet`, 'An absolute name ends with a dot.');
+      this.#fail(`${word} is relative and no $ORIGIN precedes it`, 'An absolute name ends with a dot.');
     }
     if (word === '@') return this.#origin;
     const suffix = this.#origin === '.' ? '.' : `.${this.#origin}`;
@@ -183,14 +183,14 @@ class ZoneReader {
       if (label.length > MAX_LABEL) this.#fail(`a part of ${word} has more than ${MAX_LABEL} characters`);
       if (/^[\da-z_-]+$/.test(label)) continue;
       const hint =
-        label === '*' ? 'Wildcards are not known.' : "Names are letters, digits, '-', '_' and dots.";
+        label === '*' ? 'Wildcards are not supported.' : "Names have letters, digits, '-', '_' and dots.";
       this.#fail(`${word} is not a name`, hint);
     }
     if (name.length + 1 > MAX_NAME) this.#fail(`${word} is longer than ${MAX_NAME} bytes`);
     return name;
   }
 
-  /** A name with a CNAME has nothing else (RFC 1034, 3.6.2), and one must not lead back to itself. */
+  /** A name with a CNAME must have no other records (RFC 1034, 3.6.2), and CNAMEs must not form a circle. */
   #checkAliases(): void {
     const aliases = new Map<string, ZoneRecord>();
     const owners = new Map<string, number>();
@@ -201,11 +201,13 @@ class ZoneReader {
     for (const record of aliases.values()) {
       this.#line = record.line;
       if (record.name === this.#zone) this.#fail('the zone itself cannot have a CNAME');
-      if (owners.get(record.name)! > 1) this.#fail(`${record.name} has a CNAME and so can have nothing else`);
+      if (owners.get(record.name)! > 1) {
+        this.#fail(`${record.name} has a CNAME and so can have no other record`);
+      }
       let length = 0;
       for (let next: ZoneRecord | undefined = record; next !== undefined; next = aliases.get(next.target)) {
         if (++length > MAX_CHAIN) {
-          this.#fail(`the CNAME of ${record.name} leads over more than ${MAX_CHAIN} others, or in a circle`);
+          this.#fail(`the CNAME of ${record.name} leads to more than ${MAX_CHAIN} others, or in a circle`);
         }
       }
     }

@@ -1,47 +1,33 @@
 /**
- * An assembler for eBPF: instructions, labels, 8-byte slots. Twinpath's programs are a dozen
- * instructions each, so they are written here and not compiled: no clang, no libbpf, no object file.
+ * An assembler for eBPF: instructions, labels, 8-byte slots. Twinpath's programs are short, so they are assembled at run
+ * time: that needs no clang, no libbpf and no object file.
  *
- * Instruction encoding: the kernel's Documentation/bpf/standardization/instruction-set.rst. Both
- * architectures that Twinpath runs on are little-endian, so `dst` is the low nibble of the second byte.
+ * Instruction encoding: the kernel's Documentation/bpf/standardization/instruction-set.rst. Both architectures that
+ * Twinpath runs on are little-endian, so `dst` is the low nibble of the second byte.
  *
- * An Assembler is used once, by one thread. A mistake (unknown label, register out of range) is a
- * mistake of the program's author, not of a user: it throws a RangeError. Whether the program is safe
- * is for the verifier to say; see `Bpf.load`.
+ * An Assembler makes one program, in one thread. An unknown label or a register out of range is a bug in Twinpath, and
+ * throws a RangeError. The kernel's verifier checks the program itself: see `Bpf.load`.
  */
 
-/** 0 result, 1–5 arguments (lost in a call), 6–9 kept, 10 frame pointer (read only). */
+/** 0 is the result, 1 to 5 are arguments, which a call overwrites, 6 to 9 survive calls, 10 is the read-only frame pointer. */
 export type Register = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 
 const CLASS = { LD: 0, LDX: 1, ST: 2, STX: 3, ALU32: 4, JMP: 5, JMP32: 6, ALU64: 7 } as const;
 const FROM_REGISTER = 0x08;
 const MEM = 0x60;
 const LD_IMM64 = 0x18;
-/** BPF_PSEUDO_MAP_FD in src_reg: the kernel replaces the descriptor by the map's address. */
+/** BPF_PSEUDO_MAP_FD in src_reg: the kernel replaces the descriptor with the map's address. */
 const PSEUDO_MAP_FD = 1;
-/** BPF_PSEUDO_MAP_VALUE: by the address inside the one value of an array map (Linux 5.2). */
+/** BPF_PSEUDO_MAP_VALUE: with the address of the only value of an array map (Linux 5.2). */
 const PSEUDO_MAP_VALUE = 2;
-/** BPF_ATOMIC with BPF_ADD, which is BPF_XADD of older kernels. */
+/** BPF_ATOMIC with BPF_ADD; BPF_XADD in older kernels. */
 const ATOMIC = 0xc0;
 
 const SIZE = { B: 0x10, H: 0x08, W: 0x00, DW: 0x18 } as const;
 
-const ALU = {
-  add: 0x00,
-  sub: 0x10,
-  mul: 0x20,
-  div: 0x30,
-  or: 0x40,
-  and: 0x50,
-  lsh: 0x60,
-  rsh: 0x70,
-  mod: 0x90,
-  xor: 0xa0,
-  mov: 0xb0,
-  arsh: 0xc0,
-} as const;
+const ALU = { add: 0x00, sub: 0x10, and: 0x50, lsh: 0x60, mov: 0xb0 } as const;
 
-/** Conditions; unsigned except those that begin with `js`. `jset` is "any of these bits". */
+/** Conditions. They compare unsigned numbers, except those that begin with `js`. `jset`: any of these bits is set. */
 const JUMP = {
   jeq: 0x10,
   jgt: 0x20,
@@ -63,19 +49,14 @@ interface Slot {
   readonly src: number;
   readonly offset: number;
   readonly imm: number;
-  /** A jump whose offset is filled in by {@link Assembler.assemble}. */
+  /** Label of a jump; {@link Assembler.assemble} makes it an offset. */
   readonly target?: string;
 }
 
-/** Every method appends and returns the assembler, so that a program reads from top to bottom. */
+/** Each method appends an instruction and returns the assembler. */
 export class Assembler {
   readonly #slots: Slot[] = [];
   readonly #labels = new Map<string, number>();
-
-  /** Slots so far; the kernel's limit is 4096 for unprivileged users and a million for root. */
-  get length(): number {
-    return this.#slots.length;
-  }
 
   mov(dst: Register, src: Register): this {
     return this.alu('mov', dst, src);
@@ -94,12 +75,7 @@ export class Assembler {
     return this.#emit(CLASS.ALU64 | ALU[op], dst, 0, 0, imm);
   }
 
-  /** On the low 32 bits; the upper half becomes zero. */
-  alu32Imm(op: AluOp, dst: Register, imm: number): this {
-    return this.#emit(CLASS.ALU32 | ALU[op], dst, 0, 0, imm);
-  }
-
-  /** Network order to the machine's, and back: 16, 32 or 64 bits of `dst`, zero above. */
+  /** Swaps the bytes of the low 16, 32 or 64 bits of `dst`, and clears the others: network order to the machine's. */
   swapBytes(dst: Register, bits: 16 | 32 | 64): this {
     return this.#emit(CLASS.ALU32 | FROM_REGISTER | 0xd0, dst, 0, 0, bits);
   }
@@ -116,36 +92,27 @@ export class Assembler {
     return this.#emit(CLASS.LDX | MEM | SIZE.W, dst, src, offset);
   }
 
-  loadDW(dst: Register, src: Register, offset: number): this {
-    return this.#emit(CLASS.LDX | MEM | SIZE.DW, dst, src, offset);
-  }
-
   /** `*(u32 *)(dst + offset) = src` */
   storeW(dst: Register, src: Register, offset: number): this {
     return this.#emit(CLASS.STX | MEM | SIZE.W, dst, src, offset);
   }
 
-  /** `*(u32 *)(dst + offset) = imm` */
-  storeWImm(dst: Register, imm: number, offset: number): this {
-    return this.#emit(CLASS.ST | MEM | SIZE.W, dst, 0, offset, imm);
-  }
-
-  /** The address of a map. Two slots, counted as two by every jump across them. */
+  /** Loads the address of a map. It takes two slots, and a jump across it counts both. */
   loadMapFd(dst: Register, fd: number): this {
     return this.#emit(CLASS.LD | LD_IMM64, dst, PSEUDO_MAP_FD, 0, fd).#emit(0, 0, 0);
   }
 
-  /** The address of the value of an array map of one entry. Two slots, as {@link loadMapFd}. */
+  /** Loads the address of the value of an array map of one entry. Two slots, as {@link loadMapFd}. */
   loadMapValue(dst: Register, fd: number): this {
     return this.#emit(CLASS.LD | LD_IMM64, dst, PSEUDO_MAP_VALUE, 0, fd).#emit(0, 0, 0);
   }
 
-  /** `*(u64 *)(dst + offset) += src`, on whatever CPUs at once. */
+  /** `*(u64 *)(dst + offset) += src`, atomically among CPUs. */
   atomicAddDW(dst: Register, src: Register, offset: number): this {
     return this.#emit(CLASS.STX | ATOMIC | SIZE.DW, dst, src, offset);
   }
 
-  /** Calls a kernel helper by its number in include/uapi/linux/bpf.h; loses registers 1 to 5. */
+  /** Calls a kernel helper by its number in include/uapi/linux/bpf.h. It overwrites registers 0 to 5. */
   call(helper: number): this {
     return this.#emit(CLASS.JMP | 0x80, 0, 0, 0, helper);
   }
@@ -178,7 +145,7 @@ export class Assembler {
 
   /** Names the next instruction. */
   label(name: string): this {
-    if (this.#labels.has(name)) throw new RangeError(`label ${name} stands in two places`);
+    if (this.#labels.has(name)) throw new RangeError(`label ${name} is defined twice`);
     this.#labels.set(name, this.#slots.length);
     return this;
   }
@@ -187,7 +154,7 @@ export class Assembler {
     return this.#emit(CLASS.JMP | 0x90, 0, 0);
   }
 
-  /** The program as the kernel takes it, 8 bytes a slot. May be called more than once. */
+  /** The program in the kernel's format, 8 bytes a slot. May be called more than once. */
   assemble(): Uint8Array {
     const code = new Uint8Array(this.#slots.length * 8);
     const view = new DataView(code.buffer);
@@ -208,21 +175,26 @@ export class Assembler {
   /** Counted from the instruction after the jump. */
   #distance(from: number, target: string): number {
     const to = this.#labels.get(target);
-    if (to === undefined) throw new RangeError(`there is no label ${target}`);
+    if (to === undefined) throw new RangeError(`label ${target} is not defined`);
     if (to === this.#slots.length) throw new RangeError(`no instruction follows label ${target}`);
     return within(to - from - 1, 16, 'jump');
   }
 
   #emit(opcode: number, dst: number, src: number, offset = 0, imm = 0, target?: string): this {
-    if (!isRegister(dst)) throw new RangeError(`there is no register ${dst}`);
-    if (!isRegister(src)) throw new RangeError(`there is no register ${src}`);
+    if (!isRegister(dst)) throw new RangeError(`${dst} is not a register`);
+    if (!isRegister(src)) throw new RangeError(`${src} is not a register`);
     within(offset, 16, 'offset');
-    // Constants are written signed (-1) or unsigned (0xc0a80000): the same 32 bits.
+    // A constant may be signed (-1) or unsigned (0xc0a80000): the 32 bits are the same.
     if (imm < 0 || !(imm <= 0xffffffff)) within(imm, 32, 'immediate');
     if (!Number.isInteger(imm)) throw new RangeError(`immediate ${imm} is not an integer`);
     this.#slots.push({ opcode, dst, src, offset, imm, target });
     return this;
   }
+}
+
+/** A 16-bit number in network order, as a little-endian machine loads and stores it: byteorder(3). */
+export function htons(value: number): number {
+  return ((value & 0xff) << 8) | (value >>> 8);
 }
 
 function isRegister(value: number): boolean {

@@ -1,28 +1,29 @@
 /**
- * One Twinpath per NetVSC: a lock that other ports, of this or another process, run into.
+ * The device lock: at most one Twinpath port per NetVSC, over all processes.
  *
- * The lock is a tun device of a fixed name, `tlock` and the NetVSC's ifindex, that stays down. Making it takes
- * CAP_NET_ADMIN in the namespace that the NetVSC is in, without which there is no port either; so no other user can
- * hold it. (An abstract Unix socket could be bound by anybody.) Its name belongs to the network namespace, so that
- * containers that share one see each other without sharing a file system. It is free again the moment its owner is
- * gone, however it went: the kernel removes the device with its descriptor. And `ip link` shows who has which NetVSC.
+ * The lock is a tun device with a fixed name, `tlock` and the NetVSC's ifindex, that stays down.
+ * - Creating it takes CAP_NET_ADMIN in the NetVSC's namespace, as a port does. So no other user can hold it. (Any user
+ *   could bind an abstract Unix socket.)
+ * - Its name belongs to the network namespace. So containers in one namespace see it without sharing a file system.
+ * - The kernel removes it with its descriptor. So the lock is free at once, however its owner ends.
+ * - `ip link` shows which process has which NetVSC.
  *
- * Considered: a lock on a file under /run, which containers do not share; an AF_XDP socket on the NetVSC, which frees
- * its queue later, in a work item, and keeps other programs from the device; a tcx or XDP attachment, which all
- * packets would pay for; a netlink port number, which anybody may bind.
+ * Rejected: a lock on a file under /run, which containers do not share; an AF_XDP socket on the NetVSC, which frees its
+ * queue later, in a work item, and keeps other programs from the device; a tcx or XDP attachment, which costs each
+ * packet time; a netlink port number, which any user can bind.
  */
 import { Errno, TwinpathError } from '../errors.ts';
 import type { Link, RtNetlink } from './rtnetlink.ts';
 import type { Shim } from './shim.ts';
 import { checkTun, IFF_NO_PI, IFF_TUN, IFF_TUN_EXCL, openTun, TUNSETIFF, tunRequest } from './tun.ts';
 
-/** Name of the device that stands for the lock: at most 15 bytes, as an ifindex has 10 digits at most. */
+/** Name of the lock's device: at most 15 bytes, because an ifindex has at most 10 digits. */
 export const lockName = (ifindex: number): string => `tlock${ifindex}`;
 
 /**
- * Locks a link of the calling thread's namespace; close the descriptor to give it up.
+ * Locks a link of the calling thread's namespace. To unlock it, close the descriptor.
  *
- * @throws ERR_DEVICE_BUSY, naming the process that has it; ERR_NO_TUN, ERR_PERMISSION, ERR_KERNEL
+ * @throws ERR_DEVICE_BUSY, naming the process that holds the lock; ERR_NO_TUN, ERR_PERMISSION, ERR_KERNEL
  */
 export function lockDevice(shim: Shim, netlink: RtNetlink, { ifindex, name }: Link): number {
   const lock = lockName(ifindex);

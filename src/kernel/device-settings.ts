@@ -1,216 +1,237 @@
 /**
- * Settings of one device that a port changes for as long as it has the device, and puts back.
+ * The settings of one device that a port changes while it has the device, and restores afterwards.
  *
- * A setting is put back only where it still is what we made of it: what somebody else has set since is theirs. And
- * what somebody sets while the port is open is set again by `settle`, and given back to them at the end.
- *
- * The original is saved before the change, so that it is not lost with the process: see settings-store.ts. Where it
- * cannot be saved the change is made all the same, and that is told.
+ * Each setting has two values: the original, which `restore` writes back, and the applied one, which the port needs.
+ * - If another program changes the setting meanwhile, `reapply` applies the port's value again, and the other program's
+ *   value becomes the original.
+ * - `restore` and `restoreSaved` write the original only if the device still has the applied value.
+ * - The original is saved before the change (settings-store.ts), so that it outlives the process. If it cannot be saved,
+ *   the change is made nevertheless and the failure is reported.
  *
  * Coordinator only.
  */
 import { Errno, errnoName } from '../errors.ts';
 import type { Link } from './link.ts';
-import { patiently } from './patiently.ts';
+import { retryBriefly } from './readiness.ts';
 import type { SettingsStore } from './settings-store.ts';
 
-/** How often a value is written that reads otherwise at once: somebody else sets it too, or the device rounds it. */
-const TRIES = 3;
+/** How often a value is written whose reading differs: another program writes it too, or the device rounds it. */
+const WRITE_ATTEMPTS = 3;
 
 /** One kind of setting of one device. Values are JSON. */
 export interface Setting<T> {
   readonly name: string;
-  /** `undefined` when the device is gone, or does not say. */
+  /** `undefined` if the device is gone or does not report it. */
   read(): T | undefined;
-  /** 0 or a negative errno. What the device makes of it, `read` tells. */
+  /** 0 or a negative errno. The device may store another value, which `read` then returns. */
   write(value: T): number;
-  /** The value that a file holds, or undefined if it holds none. */
+  /** Checks a value from a file; undefined if it is not valid. */
   parse(value: unknown): T | undefined;
-  /** Whether a device has that by itself, once it was set up anew: then nobody has set it. Default: never. */
-  isFresh?(value: T): boolean;
+  /** Whether the driver may have chosen this value when it set the device up again. Default: never. */
+  isDefault?(value: T): boolean;
 }
 
 interface Entry {
   readonly setting: Setting<unknown>;
-  /** What putting `current` back takes. */
-  readonly original: (current: unknown) => unknown;
-  was: unknown;
-  /** What the device made of our change. */
-  now: unknown;
-  /** It is not what it was: there is something to put back. */
+  /** Makes the value to write back from the value that was read. */
+  readonly toOriginal: (current: unknown) => unknown;
+  original: unknown;
+  /** The value that the device has after our write. */
+  applied: unknown;
+  /** Whether there is something to restore. */
   changed: boolean;
 }
 
-/** What others changed, and whether it could be set back. */
-export interface Settled {
+/** A setting that did not have the applied value any more, and the attempt to apply it again. */
+export interface Drift {
   readonly name: string;
   readonly from: unknown;
   readonly to: unknown;
-  /** Not negative, or the errno that stood in the way. */
+  /** 0 or more, or the errno of the write. */
   readonly result: number;
-  /** Whether it read so afterwards. Taken and not kept: others set it as often. */
-  readonly kept: boolean;
-  /** Nobody did: the device was set up anew. */
-  readonly fresh: boolean;
+  /** Whether the device has the applied value now. If not although `result` is 0, another program keeps setting it. */
+  readonly reapplied: boolean;
+  /** Whether the driver set the device up again, and no other program changed it. */
+  readonly wasReset: boolean;
 }
 
-/** A table has hundreds of numbers. */
+/** Enough to recognize a redirection table, which has hundreds of numbers. */
 const MAX_LENGTH = 120;
-const inShort = (value: unknown): string => {
+const shortened = (value: unknown): string => {
   const text = JSON.stringify(value);
   return text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text;
 };
 
-/** Says so, for a person. */
-export function describeSettled({ name, from, to, result, kept }: Settled): string {
-  const change = `somebody has set its ${name} to ${inShort(from)}`;
-  const wanted = inShort(to);
-  if (kept) return `${change}: it has ${wanted} again while the port is open, and theirs afterwards`;
-  const why = result < 0 ? `take ${wanted} again (${errnoName(result)})` : `keep ${wanted}`;
-  return `${change}, and it does not ${why}`;
+/** A sentence for an event or a log. */
+export function describeDrift({ name, from, to, result, reapplied, wasReset }: Drift): string {
+  const change = `${wasReset ? 'its driver' : 'another program'} set its ${name} to ${shortened(from)}`;
+  const wanted = shortened(to);
+  if (reapplied) {
+    const later = wasReset ? '' : ', and restores the other value when it closes';
+    return `${change}: the port set ${wanted} again${later}`;
+  }
+  const why = result < 0 ? `refuses ${wanted} (${errnoName(result)})` : `does not keep ${wanted}`;
+  return `${change}, and the device ${why}`;
 }
 
 interface Written {
   readonly result: number;
-  /** What it reads afterwards; what was written, if the device is gone. */
-  readonly now: unknown;
-  /** What somebody else set while it was written, if it was seen. */
-  readonly theirs?: unknown;
+  /** The reading after the write; the written value, if the device is gone. */
+  readonly applied: unknown;
+  /** The value that another program set between two of our writes. */
+  readonly interfering?: unknown;
 }
 
-/** What is set, as data: what another coordinator goes on from. */
-export type HeldSettings = readonly (Pick<Entry, 'was' | 'now' | 'changed'> & { readonly name: string })[];
+/** The settings of a port as data, for the next coordinator. */
+export type HeldSettings = readonly (Pick<Entry, 'original' | 'applied' | 'changed'> & {
+  readonly name: string;
+})[];
+
+const identity = <T>(current: T): unknown => current;
 
 export class DeviceSettings {
   readonly #store: SettingsStore;
   readonly #link: Link;
-  readonly #complain: (detail: string) => void;
+  readonly #reportUnsaved: (detail: string) => void;
   readonly #entries: Entry[] = [];
 
-  /** @param complain told why an original cannot be saved, once */
-  constructor(store: SettingsStore, link: Link, complain: (detail: string) => void = () => {}) {
+  /** @param reportUnsaved called with the reason if an original cannot be saved */
+  constructor(store: SettingsStore, link: Link, reportUnsaved: (detail: string) => void = () => {}) {
     this.#store = store;
     this.#link = link;
-    this.#complain = complain;
+    this.#reportUnsaved = reportUnsaved;
   }
 
   get held(): HeldSettings {
-    return this.#entries.map(({ setting, was, now, changed }) => ({ name: setting.name, was, now, changed }));
+    return this.#entries.map(({ setting, original, applied, changed }) => ({
+      name: setting.name,
+      original,
+      applied,
+      changed,
+    }));
   }
 
-  /** Goes on with what another object has set. @param settings every kind there is */
+  /** Takes over the settings of the last coordinator. @param settings all kinds of setting */
   adopt(held: HeldSettings, settings: readonly Setting<unknown>[]): void {
-    for (const { name, was, now, changed } of held) {
+    for (const { name, original, applied, changed } of held) {
       const setting = settings.find((one) => one.name === name);
-      if (setting !== undefined)
-        this.#entries.push({ setting, was, now, changed, original: (current) => current });
+      if (setting === undefined) continue;
+      this.#entries.push({ setting, original, applied, changed, toOriginal: identity });
     }
   }
 
   /**
-   * Has the device at that value until `restore`. 0 or a negative errno: then it is left as it was.
+   * Applies a value until `restore`.
    *
-   * @param original what it takes to put the value back that was found, if not that value
+   * @param toOriginal makes the value to write back from the value that was read, if they differ
+   * @returns 0 or a negative errno: then the device is unchanged
    */
-  set<T>(setting: Setting<T>, want: T, original: (current: T) => unknown = (current) => current): number {
+  set<T>(setting: Setting<T>, value: T, toOriginal: (current: T) => unknown = identity): number {
     const current = setting.read();
     if (current === undefined) return Errno.EOPNOTSUPP;
     const entry: Entry = {
       setting: setting as Setting<unknown>,
-      original: original as Entry['original'],
-      was: original(current),
-      now: want,
-      changed: !same(current, want),
+      toOriginal: toOriginal as Entry['toOriginal'],
+      original: toOriginal(current),
+      applied: value,
+      changed: !same(current, value),
     };
     this.#entries.push(entry);
     if (!entry.changed) return 0;
     this.#save();
-    const { result, now, theirs } = write(entry.setting, want);
-    entry.now = now;
-    if (theirs !== undefined) entry.was = entry.original(theirs);
-    // What a device took may have changed more than is read back: a table is the administrator's then.
-    entry.changed = result >= 0 || !same(current, entry.now);
-    if (result < 0 || theirs !== undefined || !same(entry.now, want)) this.#save();
+    const { result, applied, interfering } = write(entry.setting, value);
+    entry.applied = applied;
+    if (interfering !== undefined) entry.original = entry.toOriginal(interfering);
+    // A successful write may have changed more than `read` shows: a table now counts as set by the administrator.
+    entry.changed = result >= 0 || !same(current, applied);
+    if (result < 0 || interfering !== undefined || !same(applied, value)) this.#save();
     return result;
   }
 
-  /** Sets back what others, or the device itself, have changed since; what others set is given back to them by `restore`. */
-  settle(): Settled[] {
-    const settled: Settled[] = [];
-    const changed = this.#entries.flatMap((entry) => {
+  /** Applies again all settings that other programs, or a reset of the device, have changed. */
+  reapply(): Drift[] {
+    const drifted = this.#entries.flatMap((entry) => {
       const current = entry.setting.read();
-      return current === undefined || same(current, entry.now) ? [] : [{ entry, current }];
+      return current === undefined || same(current, entry.applied) ? [] : [{ entry, current }];
     });
-    for (const { entry, current } of changed) {
-      if (!isFresh(entry.setting, current)) entry.was = entry.original(current);
+    for (const { entry, current } of drifted) {
+      if (!isDefault(entry.setting, current)) entry.original = entry.toOriginal(current);
       entry.changed = true;
     }
-    if (changed.length > 0) this.#save();
-    let changedAgain = false;
-    // Last first, as for `restore`: the kernel refuses channels that a table still names.
-    for (const { entry, current } of changed.reverse()) {
-      const { setting, now } = entry;
-      const { result, now: after, theirs } = write(setting, now);
-      if (theirs !== undefined) {
-        entry.was = entry.original(theirs);
-        changedAgain = true;
+    if (drifted.length > 0) this.#save();
+    const drifts: Drift[] = [];
+    let interfered = false;
+    // Last first, as in `restore`: the kernel refuses channels that a table still names.
+    for (const { entry, current } of drifted.reverse()) {
+      const { setting, applied } = entry;
+      const { result, applied: reading, interfering } = write(setting, applied);
+      if (interfering !== undefined) {
+        entry.original = entry.toOriginal(interfering);
+        interfered = true;
       }
-      const kept = same(after, now);
-      const fresh = theirs === undefined && isFresh(setting, current);
-      const found = { name: setting.name, from: theirs ?? current, to: now };
-      settled.push({ ...found, result: kept ? 0 : result, kept, fresh });
+      const reapplied = same(reading, applied);
+      drifts.push({
+        name: setting.name,
+        from: interfering ?? current,
+        to: applied,
+        result: reapplied ? 0 : result,
+        reapplied,
+        wasReset: interfering === undefined && isDefault(setting, current),
+      });
     }
-    if (changedAgain) this.#save();
-    return settled;
+    if (interfered) this.#save();
+    return drifts;
   }
 
-  /** Puts everything back, last first. Never throws; may be called again. */
+  /** Restores all settings, last first. Never throws; may be called again. */
   restore(): void {
     const changed = this.#entries.splice(0).filter((entry) => entry.changed);
     if (changed.length === 0) return;
     let reachable = true;
-    for (const { setting, was, now } of changed.reverse()) {
+    for (const { setting, original, applied } of changed.reverse()) {
       const current = attempt(() => setting.read());
       reachable &&= current !== undefined;
-      if (isOurs(setting, current, now)) attempt(() => patiently(() => setting.write(was)));
+      if (isApplied(setting, current, applied)) attempt(() => retryBriefly(() => setting.write(original)));
     }
-    // A device that went to another namespace has taken our settings with it, and is known by its MAC there.
-    if (reachable || !this.#store.travels(this.#link)) this.#store.forget(this.#link);
+    // A device that moved to another namespace has kept our settings. Its MAC identifies it there, so they stay saved.
+    if (reachable || !this.#store.recognizesEverywhere(this.#link)) this.#store.forget(this.#link);
   }
 
   #save(): void {
     const changed = this.#entries.filter((entry) => entry.changed);
-    const settings = changed.map(({ setting, was, now }) => [setting.name, { was, now }] as const);
-    if (settings.length === 0) {
+    if (changed.length === 0) {
       this.#store.forget(this.#link);
       return;
     }
     try {
-      this.#store.save(this.#link, Object.fromEntries(settings));
+      const saved = changed.map(
+        ({ setting, original, applied }) => [setting.name, { original, applied }] as const,
+      );
+      this.#store.save(this.#link, Object.fromEntries(saved));
     } catch (error) {
-      this.#complain((error as Error).message);
+      this.#reportUnsaved((error as Error).message);
     }
   }
 }
 
 /**
- * Puts back what a port that was killed has left of this device. Not for a device that another port is at work on.
+ * Restores the settings of a device whose port was killed. Not for a device that another port is using.
  *
- * @param settings every kind that may have been saved, by name
- * @returns what was put back, by name
+ * @param settings finds each kind that may have been saved, by name
+ * @returns the names of the settings that were restored
  */
-export function putBack(
+export function restoreSaved(
   store: SettingsStore,
   link: Link,
   settings: (name: string) => Setting<unknown> | undefined,
 ): string[] {
   const done: string[] = [];
-  for (const [name, { was, now }] of Object.entries(store.load(link)).reverse()) {
+  for (const [name, { original, applied }] of Object.entries(store.load(link)).reverse()) {
     const setting = settings(name);
-    const value = setting?.parse(was);
+    const value = setting?.parse(original);
     if (setting === undefined || value === undefined) continue;
     const current = attempt(() => setting.read());
-    if (!isOurs(setting, current, now)) continue;
+    if (!isApplied(setting, current, applied)) continue;
     if ((attempt(() => setting.write(value)) ?? Errno.ENODEV) >= 0) done.push(name);
   }
   store.forget(link);
@@ -218,28 +239,29 @@ export function putBack(
 }
 
 /**
- * What reads otherwise right after the device took it was set by another in between, or is what the device makes of it:
- * only the second comes back each time.
+ * Writes a value until it reads as written. A reading that differs comes from another program or from the device, which
+ * may round the value. Only the device's comes back after each write, so then nothing has interfered.
  */
-function write(setting: Setting<unknown>, want: unknown): Written {
-  let theirs: unknown;
-  for (let tries = 1; ; tries++) {
-    const result = setting.write(want);
-    const now = setting.read() ?? want;
-    if (result < 0 || same(now, want)) return { result, now, theirs };
-    if (tries === TRIES) return { result, now };
-    theirs = now;
+function write(setting: Setting<unknown>, value: unknown): Written {
+  let interfering: unknown;
+  for (let attempts = 1; ; attempts++) {
+    const result = setting.write(value);
+    const applied = setting.read() ?? value;
+    if (result < 0 || same(applied, value)) return { result, applied, interfering };
+    if (attempts === WRITE_ATTEMPTS) return { result, applied };
+    interfering = applied;
   }
 }
 
-const isFresh = (setting: Setting<unknown>, current: unknown): boolean => setting.isFresh?.(current) === true;
+const isDefault = (setting: Setting<unknown>, current: unknown): boolean =>
+  setting.isDefault?.(current) === true;
 
-/** Whether nobody else has set it since it was ours. */
-function isOurs(setting: Setting<unknown>, current: unknown, now: unknown): boolean {
-  return same(current, now) || (current !== undefined && isFresh(setting, current));
+/** Whether no other program has changed the setting since it was applied. */
+function isApplied(setting: Setting<unknown>, current: unknown, applied: unknown): boolean {
+  return same(current, applied) || (current !== undefined && isDefault(setting, current));
 }
 
-/** The device may go at any moment: then there is nothing to put back. */
+/** Undefined if it throws: the device may disappear at any moment, and then there is nothing to restore. */
 function attempt<T>(work: () => T): T | undefined {
   try {
     return work();

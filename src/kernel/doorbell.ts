@@ -1,4 +1,10 @@
-/** Wakes a worker that sleeps, on whatever it sleeps: its eventfd, or the doorbell word. Any thread. */
+/**
+ * Doorbells wake a sleeping worker, and the coordinator. Any thread.
+ *
+ * A worker whose paths have descriptors sleeps in poll(2), so an eventfd wakes it. A worker with a memory path sleeps in
+ * `Atomics.wait` on a word, because its peer has no shim and cannot write an eventfd. A caller need not know which: it
+ * increments the word, then writes the eventfd. The eventfds outlive worker and coordinator threads.
+ */
 import { check } from '../errors.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Shim } from './shim.ts';
@@ -6,8 +12,9 @@ import type { Shim } from './shim.ts';
 const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 
 /**
- * Opens an eventfd for each worker, and one by which all of them call the coordinator. The supervisor's: they outlive
- * workers and coordinators. @throws ERR_KERNEL; {@link closeDoorbells} closes what is open
+ * Opens an eventfd for each worker, and one for the coordinator. Supervisor thread.
+ *
+ * @throws ERR_KERNEL; {@link closeDoorbells} closes those already open
  */
 export function openDoorbells(shim: Shim, { workers }: Memory): void {
   const coordinatorFd = check(shim.eventfd(), 'eventfd2');
@@ -17,20 +24,21 @@ export function openDoorbells(shim: Shim, { workers }: Memory): void {
   }
 }
 
-/** After the threads that use them have ended. Again, it does nothing. */
+/** Call it after the threads that use them have ended. A second call does nothing. */
 export function closeDoorbells(shim: Shim, { words, workers }: Memory): void {
   const places = workers.flatMap((worker) => [worker.at('coordinatorFd'), worker.at('doorbellFd')]);
   for (const fd of new Set(places.map((at) => words[at]!))) {
     if (fd > 0) shim.close(fd);
-    for (const at of places) if (words[at] === fd) words[at] = 0; // others may have that number now
+    for (const at of places) if (words[at] === fd) words[at] = 0; // the number may be reused now
   }
 }
 
-/** Has the coordinator look at what workers have written. */
+/** Wakes the coordinator, which then reads what workers have written. */
 export function callCoordinator(shim: Shim, { workers }: Memory): void {
   shim.write(workers[0]!.coordinatorFd, ONE, 8);
 }
 
+/** Wakes a worker, whether it sleeps or is about to. */
 export function ringDoorbell(shim: Shim, memory: Memory, queue: number): void {
   const { words, workers } = memory;
   const worker = workers[queue]!;
@@ -40,9 +48,10 @@ export function ringDoorbell(shim: Shim, memory: Memory, queue: number): void {
 }
 
 /**
- * Tells a worker that something was published for it, and wakes it if it sleeps. Two Atomics when it is
- * awake. It says "asleep" before it looks at its inbox for the last time, and we count the inbox up before
- * we look whether it sleeps: at least one of us sees the other.
+ * Signals that something was published for a worker, and wakes the worker if it sleeps. Costs two Atomics if it is awake.
+ *
+ * No wake-up is lost: the worker sets `sleeping` before it reads its inbox for the last time, and the caller increments
+ * the inbox before it reads `sleeping`. So at least one of them sees the other's store.
  */
 export function announce(shim: Shim, memory: Memory, queue: number): void {
   const { words, workers } = memory;

@@ -1,14 +1,14 @@
 /**
- * ethtool over generic netlink: channels, features, and the monitor that tells who changed which.
+ * ethtool over generic netlink: channels, features, and a monitor of changes.
  *
- * Devices are named by ifindex, which stays when a name changes. Each change takes RTNL, which may be held for
- * seconds while a VF comes or goes. Setting channels resets most devices: on mlx5 all queues stop for some tens of
- * milliseconds. Since Linux 5.7; formats: include/uapi/linux/ethtool_netlink.h.
+ * A device is identified by its ifindex, which stays when its name changes. Each change takes RTNL, which the kernel may
+ * hold for seconds while a VF comes or goes. Setting channels resets most devices: on mlx5 all queues stop for some tens
+ * of milliseconds. Since Linux 5.7; formats: include/uapi/linux/ethtool_netlink.h.
  */
 import { Errno, TwinpathError } from '../errors.ts';
 import { type Family, findFamily, GENLMSGHDR, genlmsghdr } from './generic-netlink.ts';
 import { Attributes, type Message, type MessageBuilder, NLM_F, parseMessages } from './netlink.ts';
-import { accept, NETLINK, NetlinkSocket } from './netlink-socket.ts';
+import { checkAnswer, NETLINK, NetlinkSocket } from './netlink-socket.ts';
 import type { Shim } from './shim.ts';
 
 export interface ChannelCounts {
@@ -23,13 +23,11 @@ export interface Channels extends ChannelCounts {
   readonly maxTx: number;
 }
 
-/** Feature names as `ethtool -k` knows them inside the kernel: netdev_features_strings in net/ethtool/common.c. */
+/** Sets of feature names, the kernel's own: netdev_features_strings in net/ethtool/common.c. */
 export interface Features {
-  /** What the device does now. */
   readonly active: ReadonlySet<string>;
-  /** What was asked of it; the driver may not follow. */
+  /** Requested by users; the driver may not have followed. */
   readonly wanted: ReadonlySet<string>;
-  /** What can be changed at all. */
   readonly changeable: ReadonlySet<string>;
 }
 
@@ -37,7 +35,7 @@ const FEATURES_GET = 11;
 const FEATURES_SET = 12;
 const CHANNELS_GET = 17;
 const CHANNELS_SET = 18;
-/** The same in each message. */
+/** The same attribute in each message. */
 const HEADER = 1;
 const HEADER_DEV_INDEX = 1;
 const CHANNEL = { maxRx: 2, maxTx: 3, maxCombined: 5, rx: 6, tx: 7, combined: 9 } as const;
@@ -57,7 +55,7 @@ export class EthtoolNetlink {
     this.#family = family;
   }
 
-  /** @throws ERR_KERNEL, ERR_PERMISSION; not if the kernel has no ethtool netlink: then the requests do */
+  /** @throws ERR_KERNEL, ERR_PERMISSION. In a kernel without ethtool netlink the requests throw, and not this */
   static open(shim: Shim): EthtoolNetlink {
     const socket = NetlinkSocket.open(shim, NETLINK.GENERIC);
     try {
@@ -68,34 +66,38 @@ export class EthtoolNetlink {
     }
   }
 
-  /** `undefined` when the device is gone or has no channels to speak of. @throws ERR_KERNEL */
+  /** `undefined` if the device is gone or does not report channels. @throws ERR_KERNEL */
   channels(ifindex: number): Channels | undefined {
     const reply = this.#get(CHANNELS_GET, 'ETHTOOL_MSG_CHANNELS_GET', ifindex);
     if (reply === undefined) return undefined;
-    const { rx, tx, combined, maxRx, maxTx, maxCombined } = CHANNEL;
     return {
-      ...{ combined: reply.u32(combined), rx: reply.u32(rx), tx: reply.u32(tx) },
-      ...{ maxCombined: reply.u32(maxCombined), maxRx: reply.u32(maxRx), maxTx: reply.u32(maxTx) },
+      combined: reply.u32(CHANNEL.combined),
+      rx: reply.u32(CHANNEL.rx),
+      tx: reply.u32(CHANNEL.tx),
+      maxCombined: reply.u32(CHANNEL.maxCombined),
+      maxRx: reply.u32(CHANNEL.maxRx),
+      maxTx: reply.u32(CHANNEL.maxTx),
     };
   }
 
   /**
-   * Changes the counts that the device has. 0 or a negative errno: EINVAL above the maximum, EOPNOTSUPP …
+   * Changes those counts that the device supports.
    *
-   * @throws ERR_KERNEL if the kernel cannot be asked
+   * @returns 0 or a negative errno: EINVAL above the maximum, EOPNOTSUPP …
+   * @throws ERR_KERNEL if the request cannot be sent
    */
   setChannels(ifindex: number, counts: ChannelCounts): number {
     const now = this.channels(ifindex);
     if (now === undefined) return Errno.EOPNOTSUPP;
     const request = this.#request(CHANNELS_SET, ifindex);
-    // A count that a device does not have may not be named (ethnl_set_channels, "out of range").
+    // The kernel refuses a request that names a count that the device does not have (ethnl_set_channels, "out of range").
     if (now.maxRx > 0) request.u32(CHANNEL.rx, counts.rx);
     if (now.maxTx > 0) request.u32(CHANNEL.tx, counts.tx);
     if (now.maxCombined > 0) request.u32(CHANNEL.combined, counts.combined);
     return this.#socket.request(subject('ETHTOOL_MSG_CHANNELS_SET', ifindex)).error;
   }
 
-  /** `undefined` when the device is gone. @throws ERR_KERNEL */
+  /** `undefined` if the device is gone. @throws ERR_KERNEL */
   features(ifindex: number): Features | undefined {
     const reply = this.#get(FEATURES_GET, 'ETHTOOL_MSG_FEATURES_GET', ifindex);
     if (reply === undefined) return undefined;
@@ -106,7 +108,7 @@ export class EthtoolNetlink {
     };
   }
 
-  /** Asks for features, on or off. 0 or a negative errno; whether the driver follows is for `features` to say. */
+  /** Requests features on or off. The driver may not follow: see {@link features}. @returns 0 or a negative errno */
   setFeatures(ifindex: number, change: ReadonlyMap<string, boolean>): number {
     const request = this.#request(FEATURES_SET, ifindex).nest(FEATURES.WANTED).nest(BITSET.BITS);
     for (const [name, on] of change) {
@@ -126,7 +128,7 @@ export class EthtoolNetlink {
     this.#request(command, ifindex);
     const answer = this.#socket.request(subject(syscall, ifindex));
     if (answer.error === Errno.ENODEV || answer.error === Errno.EOPNOTSUPP) return undefined;
-    accept(answer, subject(syscall, ifindex));
+    checkAnswer(answer, subject(syscall, ifindex));
     const reply = answer.replies[0];
     return reply && new Attributes(reply.payload, GENLMSGHDR);
   }
@@ -137,7 +139,7 @@ export class EthtoolNetlink {
         syscall: 'CTRL_CMD_GETFAMILY',
         device: FAMILY,
         detail: 'the kernel has no ethtool netlink',
-        hint: 'It takes Linux 5.7 or later, built with CONFIG_ETHTOOL_NETLINK.',
+        hint: 'This needs Linux 5.7 or later, built with CONFIG_ETHTOOL_NETLINK.',
       });
     }
     const { builder } = this.#socket;
@@ -146,7 +148,7 @@ export class EthtoolNetlink {
   }
 }
 
-/** Changes of settings as they happen. Never waits; whoever waits does so on `fd`. */
+/** Reports changes of settings. Never waits: the caller waits for `fd` to become readable. */
 export class EthtoolMonitor {
   readonly fd: number;
   readonly #socket: NetlinkSocket;
@@ -156,14 +158,14 @@ export class EthtoolMonitor {
     this.fd = socket.fd;
   }
 
-  /** Silent where the kernel has no ethtool netlink. @throws ERR_KERNEL, ERR_PERMISSION */
+  /** In a kernel without ethtool netlink the monitor reports nothing. @throws ERR_KERNEL, ERR_PERMISSION */
   static open(shim: Shim, bufferBytes = 1024 * 1024): EthtoolMonitor {
-    const asking = NetlinkSocket.open(shim, NETLINK.GENERIC);
+    const requests = NetlinkSocket.open(shim, NETLINK.GENERIC);
     let group: number | undefined;
     try {
-      group = findFamily(asking, FAMILY)?.groups.get('monitor');
+      group = findFamily(requests, FAMILY)?.groups.get('monitor');
     } finally {
-      asking.close();
+      requests.close();
     }
     const socket = NetlinkSocket.listen(shim, NETLINK.GENERIC, 0, bufferBytes);
     try {
@@ -176,11 +178,11 @@ export class EthtoolMonitor {
   }
 
   /**
-   * Whose settings were changed since the last call, by anybody, us included: an ifindex for each message. Undefined:
-   * messages were lost, and any device may be meant. The kernel tells of channels and features on every version that
-   * has the monitor, of RSS since Linux 6.17.
+   * The ifindex of each device whose settings were changed since the last call, by this process or another. `undefined`
+   * stands for lost messages: the settings of any device may have changed. The kernel reports channels and features in
+   * all versions that have the monitor, and RSS since Linux 6.17.
    *
-   * @throws ERR_KERNEL when the socket itself fails
+   * @throws ERR_KERNEL if the socket itself fails
    */
   receive(): (number | undefined)[] {
     const events: (number | undefined)[] = [];
@@ -193,7 +195,7 @@ export class EthtoolMonitor {
         continue;
       }
       if (typeof datagram === 'number') {
-        accept({ error: datagram, text: '' }, { syscall: 'recv(ethtool monitor)' });
+        checkAnswer({ error: datagram, text: '' }, { syscall: 'recv(ethtool monitor)' });
         continue;
       }
       for (const message of parseMessages(datagram)) {
@@ -208,12 +210,12 @@ export class EthtoolMonitor {
   }
 }
 
-/** The ifindex in the header that every message has; 0 if it is about no device. */
+/** The ifindex in the message's header; 0 if the message is about no device. */
 export function deviceOf({ payload }: Message): number {
   return new Attributes(payload, GENLMSGHDR).nested(HEADER).u32(HEADER_DEV_INDEX);
 }
 
-/** Names of the bits that are set. With a mask all bits of it are listed; without one, those that are set. */
+/** Names of the bits that are set. A bitset with a mask lists all bits of the mask, one without lists only set bits. */
 export function bitNames(bitset: Attributes): ReadonlySet<string> {
   const listed = bitset.nested(BITSET.BITS).list.map(({ value }) => new Attributes(value));
   const set = bitset.has(BITSET.NOMASK) ? listed : listed.filter((bit) => bit.has(BIT.VALUE));

@@ -1,28 +1,27 @@
 /**
  * A device's receive-side scaling: key, redirection table, hash function, and which fields are hashed.
  *
- * By ioctl, as `ethtool -x` and `-X` do: netlink can set these only since Linux 6.17
- * (ETHTOOL_MSG_RSS_SET), the ioctl on every kernel. Each call takes RTNL like those of ethtool.ts. A
- * driver may stop its queues for a moment while it changes them. Formats: include/uapi/linux/ethtool.h;
- * what the kernel makes of them: net/ethtool/ioctl.c.
+ * Uses the ioctl, as `ethtool -x` and `-X` do: every kernel has it, while netlink can set these only since Linux 6.17
+ * (ETHTOOL_MSG_RSS_SET). Each call takes RTNL (device-ioctl.ts). A driver may stop its queues for a moment during a change.
+ * Formats: include/uapi/linux/ethtool.h; the kernel's side: net/ethtool/ioctl.c.
  *
- * NB: entries of the table are words here, 32 bits each, and the key follows them in the same structure.
+ * NB: a table entry has 32 bits here. The key follows the table in the same structure.
  */
-import { ethtool } from './ethtool.ts';
+import { ethtool } from './device-ioctl.ts';
 import type { Shim } from './shim.ts';
 
 export interface Rss {
   /** 40 bytes on most devices, 52 on some. */
   readonly key: Uint8Array;
-  /** Receive queue numbers; as many as the device has entries. */
+  /** A receive queue number for each entry that the device has. */
   readonly table: number[];
-  /** One bit: {@link HASH_TOEPLITZ}, or XOR (2), or CRC32 (4). */
+  /** One bit: {@link HASH_TOEPLITZ}, XOR (2) or CRC32 (4). */
   readonly hashFunction: number;
-  /** What is done to the input before it is hashed; 0 nothing, also on kernels before 6.8. */
+  /** How the input is transformed before it is hashed; 0 is not at all, as in kernels before 6.8. */
   readonly inputTransform: number;
 }
 
-/** What to change; what is not given stays as it is. */
+/** A change; absent properties stay. */
 export interface RssChange {
   readonly key?: Uint8Array;
   /** 'default': the kernel's own table, which follows the number of channels from then on. */
@@ -34,7 +33,7 @@ export interface RssChange {
 /** ETH_RSS_HASH_TOP. */
 export const HASH_TOEPLITZ = 1;
 
-/** Kinds of traffic whose hashed fields can be told apart: TCP_V4_FLOW and so on. */
+/** Flow types, each of which has its own set of hashed fields: TCP_V4_FLOW and so on. */
 export const Flow = { TCP4: 1, UDP4: 2, TCP6: 5, UDP6: 6 } as const;
 export type FlowType = (typeof Flow)[keyof typeof Flow];
 
@@ -45,35 +44,37 @@ const ETHTOOL_GRXFH = 0x29;
 const ETHTOOL_SRXFH = 0x2a;
 const ETHTOOL_GRSSH = 0x46;
 const ETHTOOL_SRSSH = 0x47;
-/** Size of the table in a request to set: leave it; 0 means reset it. */
+/** In a request, this size of the table leaves the table unchanged; 0 resets it. */
 const TABLE_UNCHANGED = 0xffffffff;
 
-/** struct ethtool_rxfh: the words, two bytes, six reserved that must be 0; then table and key. */
+/** struct ethtool_rxfh. Bytes 18 to 23 are reserved and must be 0; the key follows the table. */
 const Rxfh = { tableSize: 8, keySize: 12, hashFunction: 16, inputTransform: 17, table: 24 } as const;
 
-/** The part of struct ethtool_rxnfc that is about hashed fields: command, flow type, u64 of bits. */
+/** The start of struct ethtool_rxnfc: command, flow type, 64 bits of fields. */
 const FIELDS_BYTES = 16;
 const FLOW_TYPE = 4;
 const FIELDS = 8;
 
-/** `undefined` when the device is gone or does not say. */
+/** `undefined` if the device is gone or does not report it. */
 export function rssOf(shim: Shim, ifindex: number): Rss | undefined {
   const rss = read(shim, ifindex);
   return typeof rss === 'number' ? undefined : rss;
 }
 
 /**
- * Changes what is given in one step. 0 or a negative errno: EOPNOTSUPP if the driver cannot; EINVAL if key
- * or table have another size than the device's, or an entry names a queue that it does not have.
+ * Makes the change in one request.
+ *
+ * @returns 0 or a negative errno: EOPNOTSUPP if the driver cannot; EINVAL if key or table has the wrong size for the
+ *   device, or an entry names a queue that it does not have
  */
 export function setRss(shim: Shim, ifindex: number, change: RssChange): number {
-  const now = read(shim, ifindex);
-  if (typeof now === 'number') return now;
-  // "No change" of the transform is a value that older kernels refuse, so it is set to what it is.
-  return ethtool(shim, ifindex, encodeRss({ inputTransform: now.inputTransform, ...change }));
+  const current = read(shim, ifindex);
+  if (typeof current === 'number') return current;
+  // Older kernels refuse the value for "no change" of the transform, so the current one is set again.
+  return ethtool(shim, ifindex, encodeRss({ inputTransform: current.inputTransform, ...change }));
 }
 
-/** RXH_ bits that are hashed for this kind of traffic; `undefined` when the device does not say. */
+/** RXH_ bits of the fields hashed for this flow type; `undefined` if the device does not report them. */
 export function hashFields(shim: Shim, ifindex: number, flow: FlowType): number | undefined {
   const request = encodeHashFields(ETHTOOL_GRXFH, flow, 0);
   return ethtool(shim, ifindex, request) < 0 ? undefined : request.getUint32(FIELDS, true);
@@ -84,7 +85,7 @@ export function setHashFields(shim: Shim, ifindex: number, flow: FlowType, field
   return ethtool(shim, ifindex, encodeHashFields(ETHTOOL_SRXFH, flow, fields));
 }
 
-/** A request for what a device has, with room for so many entries and key bytes; (0, 0) asks how many. */
+/** A query with room for this many table entries and key bytes; (0, 0) asks for the sizes. */
 export function encodeRssQuery(tableSize: number, keySize: number): DataView {
   const view = new DataView(new ArrayBuffer(Rxfh.table + tableSize * 4 + keySize));
   view.setUint32(0, ETHTOOL_GRSSH, true);
@@ -93,7 +94,7 @@ export function encodeRssQuery(tableSize: number, keySize: number): DataView {
   return view;
 }
 
-/** What the kernel wrote into a query with the right sizes. */
+/** Decodes the kernel's answer in a query with the right sizes. */
 export function decodeRss(view: DataView): Rss {
   const tableSize = view.getUint32(Rxfh.tableSize, true);
   const key = Rxfh.table + tableSize * 4;
@@ -105,7 +106,7 @@ export function decodeRss(view: DataView): Rss {
   };
 }
 
-/** A request to change. Function 0 and no key bytes are no change; a transform of 0 is set, and is none. */
+/** A request to change. Function 0 and a key without bytes change nothing; a transform of 0 is set. */
 export function encodeRss(change: RssChange): DataView {
   const { key = new Uint8Array(0), table, hashFunction = 0, inputTransform = 0 } = change;
   const entries = table === undefined || table === 'default' ? [] : table;
@@ -130,12 +131,12 @@ function encodeHashFields(command: number, flow: FlowType, fields: number): Data
   return view;
 }
 
-/** Asks for the sizes, then for the contents. Sizes that change in between are EINVAL. */
+/** Asks for the sizes, then for the contents; EINVAL if the sizes change in between. */
 function read(shim: Shim, ifindex: number): Rss | number {
   const sizes = encodeRssQuery(0, 0);
-  const known = ethtool(shim, ifindex, sizes);
-  if (known < 0) return known;
-  const whole = encodeRssQuery(sizes.getUint32(Rxfh.tableSize, true), sizes.getUint32(Rxfh.keySize, true));
-  const result = ethtool(shim, ifindex, whole);
-  return result < 0 ? result : decodeRss(whole);
+  const sized = ethtool(shim, ifindex, sizes);
+  if (sized < 0) return sized;
+  const contents = encodeRssQuery(sizes.getUint32(Rxfh.tableSize, true), sizes.getUint32(Rxfh.keySize, true));
+  const result = ethtool(shim, ifindex, contents);
+  return result < 0 ? result : decodeRss(contents);
 }

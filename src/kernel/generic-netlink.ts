@@ -1,11 +1,11 @@
 /**
- * Generic netlink: families are found by name, and a message carries its command in a header of its own.
+ * Generic netlink: a family has a name and a number that the kernel assigns, and a message's header holds the command.
  *
- * Coordinator thread and command line, as for every netlink socket. Format: include/uapi/linux/genetlink.h.
+ * Coordinator thread and command line, as for all netlink sockets. Format: include/uapi/linux/genetlink.h.
  */
 import { Errno } from '../errors.ts';
 import { Attributes, NLM_F } from './netlink.ts';
-import { accept, type NetlinkSocket } from './netlink-socket.ts';
+import { checkAnswer, type NetlinkSocket } from './netlink-socket.ts';
 
 /** Bytes of struct genlmsghdr. */
 export const GENLMSGHDR = 4;
@@ -22,7 +22,7 @@ export interface Family {
   readonly groups: ReadonlyMap<string, number>;
 }
 
-/** `undefined` if the kernel was built without it, or its module is not loaded. @throws ERR_KERNEL */
+/** `undefined` if the kernel was built without the family, or its module is not loaded. @throws ERR_KERNEL */
 export function findFamily(socket: NetlinkSocket, name: string): Family | undefined {
   const subject = { syscall: 'CTRL_CMD_GETFAMILY', device: name };
   socket.builder
@@ -30,7 +30,7 @@ export function findFamily(socket: NetlinkSocket, name: string): Family | undefi
     .string(CTRL_ATTR.FAMILY_NAME, name);
   const answer = socket.request(subject);
   if (answer.error === Errno.ENOENT) return undefined;
-  accept(answer, subject);
+  checkAnswer(answer, subject);
   const reply = answer.replies[0];
   if (reply === undefined) return undefined;
   const family = new Attributes(reply.payload, GENLMSGHDR);

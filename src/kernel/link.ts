@@ -1,8 +1,8 @@
 /**
  * A network device as rtnetlink describes it, decoded from one RTM_NEWLINK or RTM_DELLINK.
  *
- * A Link is a snapshot: everything but the ifindex may have changed since. Names above all, which udev
- * changes while a VF comes up. The attributes: include/uapi/linux/if_link.h.
+ * A Link is a snapshot: everything but the ifindex may have changed since, above all the name, which udev changes while
+ * a VF comes up. Attributes: include/uapi/linux/if_link.h.
  */
 import { Attributes, viewOf } from './netlink.ts';
 
@@ -13,7 +13,7 @@ export interface LinkStatistics {
   readonly txErrors: number;
   readonly rxDropped: number;
   readonly txDropped: number;
-  /** Dropped by the device, which had no buffer. */
+  /** The device had no buffer for them. */
   readonly rxMissed: number;
 }
 
@@ -21,22 +21,22 @@ export interface Link {
   readonly ifindex: number;
   readonly name: string;
   readonly altNames: string[];
-  /** A text that somebody has set; '' none. */
+  /** A text for people; '' if none is set. */
   readonly alias: string;
   /** `IFF` bits. */
   readonly flags: number;
   /** ARPHRD_*: 1 is Ethernet. */
   readonly type: number;
   readonly mtu: number;
-  /** 'aa:bb:cc:dd:ee:ff', lower case; '' when the device has none. */
+  /** 'aa:bb:cc:dd:ee:ff', lower case; '' if the device has none. */
   readonly address: string;
-  /** The address it was made with; '' when the kernel (before 5.6) or the driver does not say. */
+  /** The address it was made with; '' if the kernel (before 5.6) or the driver does not report it. */
   readonly permanentAddress: string;
-  /** ifindex of the device above (a NetVSC, a bridge, a bond); 0 none. */
+  /** ifindex of the device above (a NetVSC, a bridge, a bond), or 0. */
   readonly master: number;
-  /** IFLA_LINK: the other end of a veth, the device below a VLAN; 0 none. */
+  /** IFLA_LINK: the other end of a veth, the device below a VLAN, or 0. */
   readonly peer: number;
-  /** 'veth', 'bridge', 'vlan' …; '' for hardware, NetVSC included. */
+  /** 'veth', 'bridge', 'vlan' …; '' for hardware, including NetVSC. */
   readonly kind: string;
   readonly carrier: boolean;
   /** RFC 2863: 6 is up. */
@@ -44,17 +44,17 @@ export interface Link {
   readonly numTxQueues: number;
   readonly numRxQueues: number;
   readonly txQueueLength: number;
-  /** Id of the attached XDP program; 0 none. */
+  /** Id of the attached XDP program, or 0. */
   readonly xdpProgram: number;
-  /** 0 none, 1 native, 2 generic, 3 offloaded, 4 several. */
+  /** 0 is none, 1 native, 2 generic, 3 offloaded, 4 several. */
   readonly xdpMode: number;
   /** 'vmbus', 'pci' …; '' for virtual devices and on kernels before 5.14. */
   readonly parentBus: string;
   /** The device's name on that bus: an instance GUID, a PCI address. */
   readonly parentDevice: string;
-  /** What the driver calls its port: 'p0', 'pf0vf1', 'sby'…; '' when it does not say. */
+  /** The driver's name for its port: 'p0', 'pf0vf1', 'sby'…; '' if it gives none. */
   readonly physicalPort: string;
-  /** How many users asked for promiscuous mode. */
+  /** Number of users that have asked for promiscuous mode. */
   readonly promiscuity: number;
   readonly statistics?: LinkStatistics;
 }
@@ -110,9 +110,9 @@ export const IFLA = {
 
 const IFLA_INFO_KIND = 1;
 const XDP_ATTACHED = 2;
-const XDP_PROGRAM_IDS = [4, 5, 6]; // the one program, or with several: native's, generic's
+const XDP_PROGRAM_IDS = [4, 5, 6]; // of the only program; of several: the native one, the generic one
 
-/** `undefined` when the message is cut short or speaks for a bridge port rather than the device. */
+/** `undefined` if the message is cut short, or describes a bridge port and not the device. */
 export function parseLink(payload: Uint8Array): Link | undefined {
   if (payload.length < IFINFOMSG) return undefined;
   const view = viewOf(payload);
@@ -150,7 +150,7 @@ export function parseLink(payload: Uint8Array): Link | undefined {
   };
 }
 
-/** 'AA-BB-…' or 'aa:bb:…' to the form of {@link Link}.address; `undefined` when it is neither. */
+/** 'AA-BB-…' or 'aa:bb:…' in the form of {@link Link}.address; `undefined` if it is neither. */
 export function normalizeMac(text: string): string | undefined {
   if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)) return undefined;
   return text.toLowerCase().replaceAll('-', ':');
@@ -165,7 +165,7 @@ function formatMac(value: Uint8Array | undefined): string {
   return Array.from(value, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
-/** struct rtnl_link_stats64: packets, bytes, errors, dropped, receive before send; the reasons of receive errors. */
+/** struct rtnl_link_stats64: packets, bytes, errors and dropped, each receive first; then causes of receive errors. */
 function parseStatistics(value: Uint8Array | undefined): LinkStatistics | undefined {
   if (!value || value.length < 128) return undefined;
   const view = viewOf(value);

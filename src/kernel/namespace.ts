@@ -1,11 +1,10 @@
 /**
- * Network namespaces: a socket belongs for ever to the namespace its thread was in when it was made.
+ * Network namespaces. A socket always belongs to the namespace that its thread was in when it was opened.
  *
- * setns(2) moves the calling thread alone, so what is entered here is entered for one worker and not
- * for the process. `inNamespace` is synchronous for that reason: an await inside would let unrelated
- * work of the thread run in the wrong namespace.
+ * setns(2) moves only the calling thread, and not the process. `inNamespace` is synchronous: during an await, other work
+ * of the thread would run in the wrong namespace.
  *
- * NB: /sys/class/net keeps showing the namespace of the mount; ask rtnetlink after entering.
+ * NB: /sys/class/net keeps showing the namespace of the mount; use rtnetlink instead.
  */
 import { check, Errno, TwinpathError } from '../errors.ts';
 import type { Shim } from './shim.ts';
@@ -13,11 +12,11 @@ import type { Shim } from './shim.ts';
 const CLONE_NEWNET = 0x40000000;
 const O_RDONLY_CLOEXEC = 0o2000000;
 
-/** setns(2) asks for it twice: in the user namespace that owns the network namespace, and in the process's own. */
+/** setns(2) checks it in the user namespace that owns the network namespace, and in the process's own. */
 const HINT =
-  'To enter another network namespace takes root or CAP_SYS_ADMIN, beside what a port needs. Or start the program in it, without netns: "ip netns exec NAME …".';
+  'To enter another network namespace, a process needs root or CAP_SYS_ADMIN in addition to the capabilities of a port. Or start the program in the namespace, without netns: "ip netns exec NAME …".';
 
-/** Where `ip netns add NAME` keeps its handle; anything with a slash is taken as a path already. */
+/** The handle that `ip netns add NAME` makes; a name with a slash is a path already. */
 export function namespacePath(nameOrPath: string): string {
   return nameOrPath.includes('/') ? nameOrPath : `/run/netns/${nameOrPath}`;
 }
@@ -25,7 +24,7 @@ export function namespacePath(nameOrPath: string): string {
 /**
  * A descriptor of the namespace; the caller closes it.
  *
- * @throws ERR_OPTION_INVALID when there is no such namespace
+ * @throws ERR_OPTION_INVALID if there is no such namespace
  */
 export function openNamespace(shim: Shim, nameOrPath: string): number {
   const path = namespacePath(nameOrPath);
@@ -55,10 +54,10 @@ export function enterNamespace(shim: Shim, nameOrPath: string): void {
 }
 
 /**
- * Runs `work` inside the namespace and comes back, also when it throws. Sockets made inside stay
+ * Runs `work` inside the namespace and returns to the current one, also if `work` throws. Sockets opened inside stay
  * inside. Costs two setns calls, a few microseconds.
  *
- * @throws what {@link enterNamespace} throws, and whatever `work` throws
+ * @throws the errors of {@link enterNamespace} and of `work`
  */
 export function inNamespace<T>(shim: Shim, nameOrPath: string, work: () => T): T {
   const own = '/proc/thread-self/ns/net';

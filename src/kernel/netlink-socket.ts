@@ -1,12 +1,9 @@
 /**
- * A netlink socket of either sort: one that asks (requests, dumps, acknowledgements) and one that
- * listens (multicast groups).
+ * A netlink socket: `open` makes one for requests and dumps, `listen` one for multicast groups.
  *
- * A socket belongs to one thread and, for ever, to the network namespace that thread was in at `open`.
- * Requests are synchronous. Those that change a device take RTNL, which another user may hold for
- * seconds while a VF comes or goes: never on the application thread.
- *
- * NB: a reply's payload looks into the receive buffer; `request` and `dump` copy before they return.
+ * A socket belongs to one thread, and to the network namespace that the thread was in when it was opened. Requests are
+ * synchronous. Requests that change a device take RTNL, which the kernel may hold for seconds while a VF comes or goes:
+ * never make them on the application thread.
  */
 import { check, Errno, type ErrorDetails, TwinpathError } from '../errors.ts';
 import {
@@ -20,7 +17,7 @@ import {
 } from './netlink.ts';
 import type { Shim } from './shim.ts';
 
-/** The netlink protocols in use here: include/uapi/linux/netlink.h. */
+/** Netlink protocols: include/uapi/linux/netlink.h. */
 export const NETLINK = { ROUTE: 0, KOBJECT_UEVENT: 15, GENERIC: 16 } as const;
 
 const AF_NETLINK = 16;
@@ -38,36 +35,36 @@ const MSG_TRUNC = 0x20;
 const MSG_DONTWAIT = 0x40;
 
 /**
- * The kernel builds dump datagrams of at most 32 KiB unless one message alone needs more: a link with hundreds of
- * alternative names or virtual functions does. The buffer grows to what comes.
+ * The kernel builds dump datagrams of at most 32 KiB, unless one message needs more: a link with hundreds of alternative
+ * names or virtual functions does. The buffer grows if needed.
  */
 const RECEIVE_BYTES = 64 * 1024;
-/** An answer is in the socket before send() returns; this only bounds a kernel that has gone wrong. */
+/** The answer is in the socket before send() returns; this is a limit for a faulty kernel. */
 const REPLY_SECONDS = 10;
-/** Dumps that the kernel calls inconsistent are taken again, this often before the last one is believed. */
+/** The last attempt is accepted even if the kernel calls its dump inconsistent. */
 const DUMP_ATTEMPTS = 20;
 
-/** Of an exchange that failed: links by the ten thousand fill fewer. */
+/** Most datagrams of a failed exchange that are discarded: a dump of ten thousand links has fewer. */
 const DRAINED_DATAGRAMS = 10_000;
 
 export interface Answer extends Acknowledgement {
   readonly replies: Message[];
 }
 
-/** What a failure is about, for the error's text. */
+/** Names the request in an error's text. */
 export interface Subject extends ErrorDetails {
-  /** As the reader knows it: RTM_SETLINK, ETHTOOL_MSG_RSS_SET … */
+  /** The message type: RTM_SETLINK, ETHTOOL_MSG_RSS_SET … */
   readonly syscall: string;
 }
 
 export class NetlinkSocket {
   readonly fd: number;
-  /** For building the next request; one at a time. */
+  /** Holds the next request. */
   readonly builder = new MessageBuilder();
   readonly #shim: Shim;
   #buffer = new Uint8Array(RECEIVE_BYTES);
   #sequence = 0;
-  /** An exchange that failed half-way: a dump goes on until it is read, and the kernel refuses another (EBUSY). */
+  /** The last exchange failed. The kernel continues a dump until it is read, and refuses another (EBUSY). */
   #unfinished = false;
   #closed = false;
 
@@ -80,7 +77,7 @@ export class NetlinkSocket {
   static open(shim: Shim, protocol: number): NetlinkSocket {
     const socket = NetlinkSocket.#bound(shim, protocol, 0);
     const one = new Uint32Array([1]);
-    // Both are refusable: then errors come without the kernel's text, or with the request repeated.
+    // A kernel may refuse both. Errors then come without the kernel's text, or repeat the request.
     shim.setsockopt(socket.fd, SOL_NETLINK, NETLINK_EXT_ACK, one, 4);
     shim.setsockopt(socket.fd, SOL_NETLINK, NETLINK_CAP_ACK, one, 4);
     const timeout = new Uint32Array([REPLY_SECONDS, 0, 0, 0]); // struct timeval: two 64-bit words
@@ -89,8 +86,8 @@ export class NetlinkSocket {
   }
 
   /**
-   * A listener of multicast groups (a bit mask). The buffer is asked for by force, past
-   * net.core.rmem_max, which takes CAP_NET_ADMIN; without it the system's maximum has to do.
+   * Listens to multicast groups (a bit mask). The buffer may exceed net.core.rmem_max if this thread has CAP_NET_ADMIN;
+   * otherwise that is the limit.
    */
   static listen(shim: Shim, protocol: number, groups: number, bufferBytes: number): NetlinkSocket {
     const socket = NetlinkSocket.#bound(shim, protocol, groups);
@@ -112,43 +109,42 @@ export class NetlinkSocket {
     return new NetlinkSocket(shim, fd);
   }
 
-  /** Listens to one more multicast group: of any number, where the mask of {@link listen} ends at 32. */
+  /** Listens to one more multicast group, which may be above 32, where the mask of {@link listen} ends. */
   join(group: number): void {
     const number = new Uint32Array([group]);
     const result = this.#shim.setsockopt(this.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, number, 4);
     check(result, 'setsockopt(NETLINK_ADD_MEMBERSHIP)');
   }
 
-  /** Sends what the builder holds and waits for the kernel's verdict. Does not throw on refusal. */
+  /** Sends the builder's message and waits for the answer, whose payloads are copies. Does not throw on refusal. */
   request(subject: Subject): Answer {
     const { answer } = this.#exchange(subject);
     return answer;
   }
 
-  /** Like {@link request}; a refusal is an error with the kernel's explanation in it. */
-  demand(subject: Subject): Message[] {
+  /** Like {@link request}, but throws on refusal, with the kernel's explanation. */
+  requestOrThrow(subject: Subject): Message[] {
     const answer = this.request(subject);
-    accept(answer, subject);
+    checkAnswer(answer, subject);
     return answer.replies;
   }
 
   /**
-   * Sends a dump request, built anew by `build` for each attempt, and collects the answer. Taken again
-   * when the kernel says that the table changed under the walk (NLM_F_DUMP_INTR), as some entries may
-   * then be missing.
+   * Sends a dump request and collects the answers, as copies. If the table changed during the dump (NLM_F_DUMP_INTR),
+   * entries may be missing, so the dump is repeated. `build` is called for each attempt.
    */
   dump(build: (builder: MessageBuilder) => unknown, subject: Subject): Message[] {
     for (let attempt = 1; ; attempt++) {
       build(this.builder);
       const { answer, interrupted } = this.#exchange(subject);
-      accept(answer, subject);
+      checkAnswer(answer, subject);
       if (!interrupted || attempt === DUMP_ATTEMPTS) return answer.replies;
     }
   }
 
   /**
-   * One datagram without waiting, valid until the next call; or a negative errno: EAGAIN when there is none, ENOBUFS
-   * when the kernel has dropped some.
+   * One datagram, without waiting, valid until the next call; or a negative errno: EAGAIN if the socket is empty,
+   * ENOBUFS if the kernel has dropped some.
    */
   receive(): Uint8Array | number {
     return this.#receive(MSG_DONTWAIT);
@@ -173,7 +169,7 @@ export class NetlinkSocket {
     let interrupted = false;
     for (;;) {
       for (const message of parseMessages(this.#datagram(subject))) {
-        if (message.sequence !== this.#sequence) continue; // the tail of an exchange that failed half-way
+        if (message.sequence !== this.#sequence) continue; // the rest of an exchange that failed
         if (message.flags & NLM_F.DUMP_INTR) interrupted = true;
         if (message.type === NLMSG.ERROR || message.type === NLMSG.DONE) {
           this.#unfinished = false;
@@ -184,7 +180,7 @@ export class NetlinkSocket {
     }
   }
 
-  /** Reads what the last exchange has left. What is still to come has another sequence number. */
+  /** Discards what is left of the last exchange. Answers that come later have another sequence number. */
   #drain(): void {
     for (let datagrams = 0; datagrams < DRAINED_DATAGRAMS; datagrams++) {
       if (typeof this.#receive(MSG_DONTWAIT) === 'number') return;
@@ -203,7 +199,7 @@ export class NetlinkSocket {
     }
   }
 
-  /** Looks how long the next datagram is before it is taken: what a buffer has no room for would be cut off. */
+  /** Asks for the length of the next datagram first, because recv truncates a datagram that does not fit. */
   #receive(flags: number): Uint8Array | number {
     const length = this.#shim.recv(this.fd, this.#buffer, 0, flags | MSG_PEEK | MSG_TRUNC);
     if (length < 0) return length;
@@ -213,7 +209,7 @@ export class NetlinkSocket {
   }
 }
 
-/** Throws a refusal as an error. */
-export function accept({ error, text }: Acknowledgement, { syscall, ...details }: Subject): void {
+/** Throws if the answer is a refusal. */
+export function checkAnswer({ error, text }: Acknowledgement, { syscall, ...details }: Subject): void {
   check(error, syscall, text ? { detail: `the kernel says "${text}"`, ...details } : details);
 }

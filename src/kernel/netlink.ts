@@ -1,15 +1,14 @@
 /**
  * Netlink's wire format: building requests and reading what the kernel answers, nothing else.
  *
- * Pure functions over bytes; any thread. Netlink is host-endian, and both architectures that Twinpath
- * runs on are little-endian. The reader is total: truncated or absurd lengths end the walk, they never
- * throw and never loop, because a later kernel may say things that this code has not heard of.
+ * Pure functions over bytes; any thread. Netlink is host-endian, and both architectures that Twinpath runs on are
+ * little-endian. The reader never throws and never loops: a wrong length ends it, because a later kernel may send
+ * messages that this code does not know.
  *
- * Views that the reader hands out look into the caller's buffer and are valid until it is reused.
- * Format: include/uapi/linux/netlink.h.
+ * Payloads and values are views of the caller's buffer, valid until it is reused. Format: include/uapi/linux/netlink.h.
  */
 
-/** nlmsg_flags. `REPLACE` and up share bits with `DUMP`: which is meant depends on the message type. */
+/** nlmsg_flags. `REPLACE` and the flags after it share bits with `DUMP`; the message type decides. */
 export const NLM_F = {
   REQUEST: 0x1,
   MULTI: 0x2,
@@ -36,8 +35,8 @@ const text = new TextDecoder();
 const utf8 = new TextEncoder();
 
 /**
- * Builds one message, reusable: `begin` starts over in the same memory, which grows when needed.
- * Attributes are written in call order; `nest` and `end` must pair.
+ * Builds one message at a time: `begin` starts over in the same memory, which grows if needed. Attributes are written in
+ * call order; `nest` and `end` must pair.
  */
 export class MessageBuilder {
   #bytes = new Uint8Array(512);
@@ -62,7 +61,7 @@ export class MessageBuilder {
     return this;
   }
 
-  /** NUL-terminated, as the kernel's NLA_STRING and NLA_NUL_STRING both accept. */
+  /** NUL-terminated: NLA_STRING and NLA_NUL_STRING of the kernel both accept that. */
   string(type: number, value: string): this {
     return this.bytes(type, utf8.encode(`${value}\0`));
   }
@@ -88,7 +87,7 @@ export class MessageBuilder {
     return this;
   }
 
-  /** Opens a nested attribute; sets NLA_F_NESTED, which ethtool demands and rtnetlink tolerates. */
+  /** Opens a nested attribute with NLA_F_NESTED, which ethtool requires and rtnetlink accepts. */
   nest(type: number): this {
     this.#open.push(this.#attribute(type | NLA_F_NESTED, 0) - ATTRIBUTE_HEADER);
     return this;
@@ -110,7 +109,7 @@ export class MessageBuilder {
     return this.#bytes.subarray(0, this.#length);
   }
 
-  /** Writes an attribute's header and returns where its payload goes. */
+  /** Writes an attribute's header and returns the position of its payload. */
   #attribute(type: number, length: number): number {
     if (length + ATTRIBUTE_HEADER > 0xffff) throw new RangeError(`attribute of ${length} bytes`);
     const at = this.#length;
@@ -149,7 +148,7 @@ export interface Message {
   readonly payload: Uint8Array;
 }
 
-/** The messages of one datagram. A header that does not fit what is left ends the walk. */
+/** The messages of one datagram, up to the first header whose length does not fit. */
 export function parseMessages(datagram: Uint8Array): Message[] {
   const view = viewOf(datagram);
   const found: Message[] = [];
@@ -162,17 +161,17 @@ export function parseMessages(datagram: Uint8Array): Message[] {
       sequence: view.getUint32(at + 8, true),
       payload: datagram.subarray(at + HEADER, at + length),
     });
-    at += Math.ceil(length / 4) * 4; // not align4: an absurd u32 must not turn negative
+    at += Math.ceil(length / 4) * 4; // not align4, which makes a length from 2^31 on negative
   }
   return found;
 }
 
-/** One level of attributes, by type. Absent or too short reads as the given default. */
+/** One level of attributes, by type. An attribute that is absent or too short reads as the given default. */
 export class Attributes {
   static readonly none = new Attributes(new Uint8Array(0));
   readonly list: readonly { readonly type: number; readonly value: Uint8Array }[];
 
-  /** @param start where the attributes begin: the size of the family's fixed header. */
+  /** @param start position of the first attribute: the size of the family's fixed header. */
   constructor(payload: Uint8Array, start = 0) {
     const view = viewOf(payload);
     const list: { type: number; value: Uint8Array }[] = [];
@@ -220,7 +219,7 @@ export class Attributes {
     return value ? decodeString(value) : '';
   }
 
-  /** Every attribute of that type, for lists. */
+  /** All attributes of that type. */
   strings(type: number): string[] {
     return this.list.filter((attribute) => attribute.type === type).map(({ value }) => decodeString(value));
   }
@@ -245,7 +244,7 @@ export interface Acknowledgement {
 
 const EXTACK_MSG = 1;
 
-/** Reads an NLMSG_ERROR, or an NLMSG_DONE that ends a dump and may carry an error likewise. */
+/** Reads an NLMSG_ERROR, or the NLMSG_DONE that ends a dump and may hold an error too. */
 export function parseAcknowledgement(message: Message): Acknowledgement {
   const { payload, flags, type } = message;
   const view = viewOf(payload);
@@ -253,7 +252,7 @@ export function parseAcknowledgement(message: Message): Acknowledgement {
   if (!(flags & NLM_F.ACK_TLVS)) return { error, text: '' };
   let start = 4;
   if (type === NLMSG.ERROR) {
-    // The request follows: its header alone when the kernel capped it, else all of it.
+    // The request follows: only its header if the kernel capped it, else all of it.
     const request = flags & NLM_F.CAPPED || payload.length < 8 ? HEADER : view.getUint32(4, true);
     start += Math.min(request, payload.length);
   }

@@ -1,41 +1,38 @@
 /**
- * Which packets a machine on Azure must not lose, as BPF instructions: those that go round the handler with
- * `protect: 'platform'`.
- *
+ * The packets that `protect: 'platform'` keeps from the handler, because a machine on Azure depends on them, as BPF
+ * instructions:
  * - IPv4 from or to 168.63.129.16: health probes, DHCP and DNS of the platform, the guest agent (Microsoft Learn, "What
  *   is IP address 168.63.129.16?").
  * - IPv4 from or to 169.254.169.254: instance metadata and its tokens (Microsoft Learn, "Azure Instance Metadata Service").
  * - DHCP: UDP between the ports 67 and 68 (RFC 2131), and DHCPv6: UDP to 546 or 547 (RFC 8415).
- * - ARP replies, without which the machine cannot send any of that: it forgets its gateway.
+ * - ARP replies: without them the machine loses its gateway and can send none of the above.
  *
- * All of it is untagged there; a frame with a VLAN tag is never protected. Nothing behind IPv6 extension headers is.
- * Any packet that bears such an address is let through, whoever sent it: a filter before the machine is needed where
- * the network does not see to that, as Azure's does.
+ * These packets are untagged on Azure, so a frame with a VLAN tag is never protected. Neither is a packet with IPv6
+ * extension headers. NB: the sender is not checked. Azure's network drops packets with a forged address; another network
+ * needs a filter in front of the machine.
  */
-import { htons } from '../net/byte-order.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 import { PORTS_BYTES, Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 import { IPV6_BYTES } from '../net/ipv6.ts';
-import type { Assembler } from './assembler.ts';
+import { type Assembler, htons } from './assembler.ts';
 
-/** Where a program's context has the packet's bytes: `struct xdp_md`, `struct __sk_buff`. */
+/** Offsets of the pointers to the packet's bytes in the context: `struct xdp_md`, `struct __sk_buff`. */
 export const XDP_PACKET = { data: 0, end: 4 } as const;
 export const SKB_PACKET = { data: 76, end: 80 } as const;
 
-/** Addresses as the machine reads them from a packet: the first byte is the lowest. */
+/** Addresses in network order, as a little-endian machine loads them. */
 const WIRE_SERVER = 0x10813fa8;
 const METADATA = 0xfea9fea9;
-/** The same of numbers of two bytes. */
+/** 16-bit numbers in the same order. */
 const TYPE = { IPV4: htons(EtherType.IPV4), ARP: htons(EtherType.ARP), IPV6: htons(EtherType.IPV6) } as const;
 const ARP_REPLY = htons(2);
 const DHCP = { server: htons(67), client: htons(68) } as const;
 const DHCP6 = { client: htons(546), server: htons(547) } as const;
-/** The part of the fragment field that says where the fragment belongs. */
+/** Bits of the fragment field. */
 const FRAGMENT_OFFSET = htons(0x1fff);
 const { UDP } = Protocol;
 
-/** Ethernet, then what is looked at of each protocol. */
 const ETHERNET = ETHERNET_BYTES;
 const IPV4 = IPV4_BYTES;
 const IPV6 = IPV6_BYTES;
@@ -46,20 +43,17 @@ const SKB_VLAN_PRESENT = 20;
 const PULL_DATA = 39;
 
 /**
- * Appends a look at the packet: jumps to the label 'protected' if it is one of those, and goes on if not. The context is
- * in register 1, and there again behind it; registers 2 to 6 are lost.
+ * Appends instructions that jump to the label 'protected' if the packet is one of those, and continue if not. The context
+ * is in register 1, before and after; registers 2 to 6 are overwritten.
  */
-export function lookForPlatform(
-  program: Assembler,
-  packet: typeof XDP_PACKET | typeof SKB_PACKET,
-): Assembler {
+export function matchPlatform(program: Assembler, packet: typeof XDP_PACKET | typeof SKB_PACKET): Assembler {
   program.mov(6, 1);
   if (packet === SKB_PACKET) {
-    // A tag that was taken out of the frame, or is yet to be put in, lies beside it.
+    // A tag that the kernel has taken out of the frame, or will put in, is in the sk_buff.
     program.loadW(2, 6, SKB_VLAN_PRESENT).jneImm(2, 0, 'unprotected');
   }
   program.loadW(2, 6, packet.data).loadW(3, 6, packet.end);
-  if (packet === SKB_PACKET) headersInReach(program);
+  if (packet === SKB_PACKET) pullHeaders(program);
   return program
     .mov(4, 2)
     .aluImm('add', 4, ETHERNET + IPV4)
@@ -114,8 +108,8 @@ export function lookForPlatform(
     .mov(1, 6);
 }
 
-/** A sk_buff may have its headers in fragments, out of a program's reach: then the kernel is asked to gather them. */
-function headersInReach(program: Assembler): void {
+/** A sk_buff may have its headers in fragments, which a program cannot read: the kernel must linearize them first. */
+function pullHeaders(program: Assembler): void {
   const bytes = ETHERNET + IPV6 + PORTS;
   program
     .mov(4, 2)

@@ -1,13 +1,12 @@
 /**
- * The BPF programs that Twinpath loads, each with the reason why it is enough.
+ * The BPF programs that Twinpath loads.
  *
- * Pure functions: they return code for `Bpf.load` and touch nothing. Context offsets are those of
- * `struct xdp_md` and `struct __sk_buff` in include/uapi/linux/bpf.h.
+ * Pure functions, which return code for `Bpf.load`. Context offsets: `struct xdp_md` and `struct __sk_buff` in
+ * include/uapi/linux/bpf.h.
  */
-import { htons } from '../net/byte-order.ts';
 import { EtherType } from '../net/ethernet.ts';
-import { Assembler } from './assembler.ts';
-import { lookForPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
+import { Assembler, htons } from './assembler.ts';
+import { matchPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
 
 /** Helper numbers, include/uapi/linux/bpf.h. */
 const CLONE_REDIRECT = 13;
@@ -17,11 +16,11 @@ const REDIRECT = 23;
 const REDIRECT_MAP = 51;
 const CSUM_LEVEL = 135;
 
-/** What becomes of a packet whose receive queue has no socket: XDP_DROP, XDP_PASS. */
+/** XDP's action for a packet whose receive queue has no socket: XDP_DROP, XDP_PASS. */
 export const Unclaimed = { DROP: 1, PASS: 2 } as const;
-/** Go on with the next program: of tcx (TCX_NEXT), and of cls_bpf (TC_ACT_UNSPEC). */
+/** Continue with the next program: TCX_NEXT of tcx, TC_ACT_UNSPEC of cls_bpf. */
 const NEXT = -1;
-/** TC_ACT_STOLEN: the packet is taken, and to whoever sent it that is a success. */
+/** TC_ACT_STOLEN: the program consumed the packet, and its sender sees success. */
 const STOLEN = 4;
 /** BPF_F_INGRESS of bpf_redirect. */
 const INGRESS = 1;
@@ -38,29 +37,30 @@ const GSO_SIZE = 176;
 const FOR_US = 0;
 
 /**
- * What `skb->queue_mapping` holds for packets that a device has received. Drivers of hardware, hv_netvsc
- * and tap among them, record the RX queue plus one (skb_record_rx_queue); 0 is "not recorded". veth
- * leaves what the sender put there, the plain number of its TX queue, which is the peer's RX queue too
- * (veth_xmit since Linux 5.17, commit 710ad98c363a). The two cannot be told apart from the value.
+ * The meaning of `skb->queue_mapping` in packets that a device has received.
+ * - 'recorded': the RX queue plus one (skb_record_rx_queue), or 0 if it is not recorded. Drivers of hardware, hv_netvsc
+ *   and tap do that.
+ * - 'raw': the sender's TX queue, which is the receiver's RX queue too. veth leaves that value (veth_xmit since Linux
+ *   5.17, commit 710ad98c363a).
+ *
+ * The value itself does not show which of the two it is.
  */
 export type QueueMapping = 'recorded' | 'raw';
 
 /**
- * For XDP: each packet goes to the AF_XDP socket in the XSKMAP slot of its RX queue. Where there is none, because
- * the slot is empty or the queue beyond the map, the value map `gateFd` says what becomes of it, one of
- * {@link Unclaimed}, and the value map `countFd` counts what was dropped. Works from Linux 5.3 on (the fallback
- * action in the flags, map values by address).
+ * For XDP: redirects each packet to the AF_XDP socket in the XSKMAP slot of its RX queue. If the slot is empty or the
+ * queue is beyond the map, the value map `gateFd` holds the action, one of {@link Unclaimed}, and the value map
+ * `countFd` counts the dropped packets. Needs Linux 5.3 (the fallback action in the flags, map values by address).
  *
- * The gate is a word of its own, so that one store opens or closes it between two packets: exchanging the program
- * takes RTNL.
+ * The action is in a map so that one store changes it between two packets: exchanging the program takes RTNL.
  *
- * With `protect` the kernel gets those of platform.ts, as without the program.
+ * With `protect` the packets of platform.ts go to the kernel.
  *
- * NB: the fallback does not hold for a slot whose socket is dead; such packets are dropped.
+ * NB: the fallback does not apply to a slot whose socket is dead; such packets are dropped.
  */
 export function xdpRedirect(mapFd: number, gateFd: number, countFd: number, protect = false): Uint8Array {
   const program = new Assembler();
-  if (protect) lookForPlatform(program, XDP_PACKET);
+  if (protect) matchPlatform(program, XDP_PACKET);
   program
     .loadW(2, 1, RX_QUEUE_INDEX)
     .loadMapValue(3, gateFd)
@@ -78,30 +78,29 @@ export function xdpRedirect(mapFd: number, gateFd: number, countFd: number, prot
 }
 
 /**
- * For tc: every packet leaves by that device's transmit side, keeping `queue_mapping`, from which the
- * device picks its TX queue. So a frame written to queue q of a tap leaves a veth or a NetVSC by TX
- * queue q, if it has that many (skb_tx_hash, netvsc_pick_tx). A device that is down drops them.
+ * For tc: transmits every packet through that device. `queue_mapping` stays, and the device picks its TX queue by it. So
+ * a frame written to queue q of a tap leaves a veth or a NetVSC through TX queue q, if it has that many (skb_tx_hash,
+ * netvsc_pick_tx). A device that is down drops the packets.
  */
 export function tcRedirect(ifindex: number): Uint8Array {
   return new Assembler().movImm(1, ifindex).movImm(2, 0).call(REDIRECT).exit().assemble();
 }
 
 /**
- * `skb->mark` of a packet that a tap of ours gives to the NetVSC, from there to our program at the
- * NetVSC, which would otherwise bring it straight back up. Survives both redirects: skb_scrub_packet
- * keeps the mark inside one namespace (net/core/skbuff.c).
+ * `skb->mark` of a packet that our tap redirects to the NetVSC. Our program at the NetVSC would otherwise redirect the
+ * packet back to the tap. The mark survives both redirects: skb_scrub_packet keeps it inside one namespace
+ * (net/core/skbuff.c).
  *
- * That program must clear it. The mark is the fwmark of policy routing, nftables and `SO_MARK`: a rule
- * meant for somebody else's mark may match ours under its mask, and sysctl fwmark_reflect would put it on
- * the machine's answers. It is a full 32-bit number ("tWPm") because those who mark packets use few bits,
- * so that nobody's mark is taken for ours.
+ * That program must clear the mark, because it is the fwmark of policy routing, nftables and `SO_MARK`. A rule for
+ * another mark may match ours under its mask, and sysctl fwmark_reflect would copy it to the machine's replies. It is a
+ * full 32-bit number ("tWPm"): other users set a few bits, so their marks are not taken for ours.
  */
 export const MARK = 0x7457506d;
 
 /**
- * For the ingress of a tap, that is for what is written to it: marked, and on to that device. By its
- * transmit side as {@link tcRedirect} does, or as if the device had received it: then eth_type_trans says
- * anew whom the packet is for, so that one for the device's own MAC is the kernel's (PACKET_HOST).
+ * For the ingress of a tap, which sees the packets written to the tap: marks each one and redirects it to the device.
+ * 'egress' transmits it, as {@link tcRedirect} does. 'ingress' delivers it as if the device had received it:
+ * eth_type_trans classifies it again, so the kernel accepts a packet for the device's own MAC (PACKET_HOST).
  */
 export function tcMarkedRedirect(ifindex: number, to: 'egress' | 'ingress'): Uint8Array {
   return new Assembler()
@@ -115,39 +114,38 @@ export function tcMarkedRedirect(ifindex: number, to: 'egress' | 'ingress'): Uin
 }
 
 /**
- * The VLAN tag (802.1ad) that {@link tcCapture} puts before all others of a packet that may not fit a frame: whether a
- * device has verified its checksum, whatever the field holds. hv_netvsc says so of segments that its host has merged, and
- * the field is that of the first of them then. A virtio-net header would say the same, of every packet and in both
- * directions, for ten bytes and a copy more in the kernel each time; this costs packets that fit one comparison.
+ * The VLAN tag (802.1ad) that {@link tcCapture} puts in front of all others if a packet may not fit a frame. It says
+ * whether a device has verified the checksum. hv_netvsc reports that for segments that its host has merged; their
+ * checksum field is that of the first segment. A virtio-net header has the same information, but costs ten bytes and one
+ * more copy in the kernel for every packet in both directions. The tag costs a packet that fits one comparison.
  */
 export const LongTag = { TYPE: EtherType.SERVICE_VLAN, VERIFIED: 0x7457, UNVERIFIED: 0x7456 } as const;
-/** In network order, as the helper takes it. */
+/** In network order, for the helper. */
 const LONG_TYPE = htons(LongTag.TYPE);
 
-/** Which packets are captured, and how. */
+/** Which packets are captured, and how. Packets that are not captured go to the kernel, as without Twinpath. */
 export interface CaptureOptions {
-  /** Those of platform.ts go on as they would have without us. */
+  /** Does not capture the packets of platform.ts. */
   readonly protect?: boolean | undefined;
-  /** Only those for the device's own MAC address; the others go on likewise. */
+  /** Captures only packets for the device's own MAC address. */
   readonly own?: boolean;
   /**
-   * Bytes of a packet, Ethernet header included, beyond which it gets a {@link LongTag}; absent where no packet does. What
-   * the kernel cuts on its way to the tap gets none.
+   * A longer packet, Ethernet header included, gets a {@link LongTag}; absent: no packet does. A packet that the kernel
+   * segments on its way to the tap gets none.
    */
   readonly maxPacketBytes?: number | undefined;
 }
 
 /**
- * For the NetVSC: marked packets lose their mark and go on as they would have without us, all others get it and
- * leave by the transmit side of that tap, which takes no others: see {@link tapFilter}. When the tap has gone,
- * redirecting to it drops.
+ * For the NetVSC: clears the mark of marked packets and leaves them to the kernel. Marks all others and redirects them to
+ * the tap, which accepts only marked packets: see {@link tapFilter}. If the tap is gone, the redirect drops them.
  */
 export function tcCapture(
   tap: number,
   { protect = false, own, maxPacketBytes }: CaptureOptions = {},
 ): Uint8Array {
   const program = passMarked(own);
-  if (protect) lookForPlatform(program, SKB_PACKET);
+  if (protect) matchPlatform(program, SKB_PACKET);
   program.movImm(2, MARK).storeW(1, 2, SKB_MARK);
   if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes);
   program.movImm(1, tap).movImm(2, 0).call(REDIRECT).exit();
@@ -155,17 +153,16 @@ export function tcCapture(
 }
 
 /**
- * The same for a filter, which outlives a killed process: when the tap has gone, packets go on to the
- * kernel, with the mark that they came with, and no tag of ours. bpf_clone_redirect is the one that tells; it costs a copy
- * of the sk_buff, not of the packet. A negative answer says that the copy went nowhere, so nothing is ever taken and
- * passed on as well.
+ * The same for a filter, which outlives a killed process: if the tap is gone, packets go to the kernel, with the mark
+ * that they came with and without our tag. Only bpf_clone_redirect reports a missing tap; it costs a copy of the sk_buff,
+ * not of the packet. If it returns a negative number, it delivered no copy, so no packet is both captured and passed on.
  */
 export function tcCaptureWhilePresent(
   tap: number,
   { protect = false, own, maxPacketBytes }: CaptureOptions = {},
 ): Uint8Array {
   const program = passMarked(own);
-  if (protect) lookForPlatform(program, SKB_PACKET).loadW(2, 1, SKB_MARK);
+  if (protect) matchPlatform(program, SKB_PACKET).loadW(2, 1, SKB_MARK);
   program.mov(6, 1).mov(7, 2).movImm(2, MARK).storeW(1, 2, SKB_MARK);
   if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes).mov(1, 6);
   program
@@ -180,15 +177,15 @@ export function tcCaptureWhilePresent(
   return withEnd(program, protect);
 }
 
-/** Where a protected packet goes on. */
+/** Appends the exit for protected packets. */
 function withEnd(program: Assembler, protect: boolean): Uint8Array {
   if (protect) program.label('protected').movImm(0, NEXT).exit();
   return program.assemble();
 }
 
 /**
- * Tags a long packet, which is in register 1; it is in 6 afterwards, and 8 is 1 if it has the tag. If there is no memory
- * for one it goes without: as unverified.
+ * Tags a long packet. In: the packet in register 1. Out: the packet in register 6; register 8 is 1 if it has the tag.
+ * If memory for the tag is short, the packet stays untagged, which counts as unverified.
  */
 function tagLong(program: Assembler, maxPacketBytes: number): Assembler {
   return program
@@ -212,7 +209,7 @@ function tagLong(program: Assembler, maxPacketBytes: number): Assembler {
     .label('short');
 }
 
-/** Ends for packets that are not captured; for others what is appended goes on: the packet is in register 1, its mark in 2. */
+/** Exits for packets that are not captured. For others it continues, with the packet in register 1 and its mark in 2. */
 function passMarked(own = false): Assembler {
   const program = new Assembler();
   if (own) program.loadW(2, 1, PACKET_TYPE).jeqImm(2, FOR_US, 'own').movImm(0, NEXT).exit().label('own');
@@ -227,13 +224,13 @@ function passMarked(own = false): Assembler {
 }
 
 /**
- * For TUNSETSTEERINGEBPF: a packet that the NetVSC received on its queue q goes to queue q of the tap,
- * modulo the tap's queues. So whoever spread the flows over the NetVSC's queues (the host's RSS, in a lab
- * the sender) decides here too. `mapping` is 'raw' when the NetVSC is a veth, or a bridge over veths.
+ * For TUNSETSTEERINGEBPF: a packet that the NetVSC received on its queue q goes to queue q of the tap, modulo the tap's
+ * queues. So the spread over the NetVSC's queues (by the host's RSS, in a lab by the sender) applies here too. `mapping`
+ * is 'raw' if the NetVSC is a veth, or a bridge over veths.
  *
- * Packets without a recorded queue go by the hash that came with them, all to one queue if none did.
- * Without this program the tap would spread flows by a hash of its own (tun_automq_select_queue).
- * The tap holds the program: its descriptor may be closed after the ioctl.
+ * A packet without a recorded queue goes by the hash that came with it; without a hash, to queue 0. Without this program
+ * the tap would spread flows by its own hash (tun_automq_select_queue). The tap holds a reference to the program, so its
+ * descriptor may be closed after the ioctl.
  */
 export function tapSteering(mapping: QueueMapping = 'recorded'): Uint8Array {
   const program = new Assembler().loadW(0, 1, QUEUE_MAPPING);
@@ -249,14 +246,14 @@ export function tapSteering(mapping: QueueMapping = 'recorded'): Uint8Array {
 }
 
 /**
- * For TUNSETFILTEREBPF: the tap takes what {@link tcCapture} has brought. What a program of the machine sends by
- * the tap itself, which is a device like any other to it, comes neither from the network nor from the machine's
- * stack by way of the NetVSC: it is dropped. The tap holds the program.
+ * For TUNSETFILTEREBPF: the tap accepts the packets that {@link tcCapture} has captured, and drops packets that other
+ * programs of the machine send through the tap device: those come neither from the network nor through the NetVSC. The
+ * tap holds a reference to the program.
  */
 export function tapFilter(): Uint8Array {
   return new Assembler()
     .loadW(2, 1, SKB_MARK)
-    .movImm(0, -1) // all of its bytes
+    .movImm(0, -1) // accepts all bytes
     .jeqImm(2, MARK, 'captured')
     .movImm(0, 0)
     .label('captured')

@@ -1,10 +1,8 @@
 /**
- * Addresses and default routes as rtnetlink describes them: what tells whether the machine itself
- * lives on a device. Pure decoding; any thread. Formats: include/uapi/linux/if_addr.h, rtnetlink.h,
- * nexthop.h.
+ * Addresses and default routes as rtnetlink describes them. They show whether the machine itself uses a device.
  *
- * The messages are decoded in full, however long the tables are: a management device that is missed
- * here is a device that may be taken away from its owner.
+ * Every message is decoded, however long the tables are: a management device that is missed here could be taken from the
+ * machine. Pure decoding; any thread. Formats: include/uapi/linux/if_addr.h, rtnetlink.h, nexthop.h.
  */
 import { Attributes, type Message, viewOf } from './netlink.ts';
 
@@ -18,15 +16,15 @@ export const NHMSG = 8;
 
 export interface InterfaceAddress {
   readonly ifindex: number;
-  /** 2 AF_INET, 10 AF_INET6. */
+  /** 2 is AF_INET, 10 AF_INET6. */
   readonly family: number;
   /** Without prefix length: '10.0.0.4', 'fe80::1'. */
   readonly address: string;
-  /** 0 global, 253 link, 254 host. */
+  /** 0 is global, 253 link, 254 host. */
   readonly scope: number;
 }
 
-/** What a default route leaves by: links, or the id of a nexthop object when that is all it says. */
+/** The links of a default route, or the id of a nexthop object if the route names only that. */
 export interface DefaultRoute {
   readonly links: number[];
   readonly nexthop: number;
@@ -63,7 +61,7 @@ export function parseAddress(payload: Uint8Array): InterfaceAddress | undefined 
   };
 }
 
-/** `undefined` for every route but a default route of the main table. */
+/** `undefined` for a route that is not a default route of the main table. */
 export function parseDefaultRoute(payload: Uint8Array): DefaultRoute | undefined {
   if (payload.length < RTMSG) return undefined;
   const attributes = new Attributes(payload, RTMSG);
@@ -74,7 +72,7 @@ export function parseDefaultRoute(payload: Uint8Array): DefaultRoute | undefined
   return { links, nexthop: attributes.u32(RTA_NH_ID) };
 }
 
-/** The links behind one nexthop object, given a dump of all; groups are followed one level, as in the kernel. */
+/** The links of one nexthop object, from a dump of all objects. Groups are followed one level, as in the kernel. */
 export function nexthopLinks(id: number, nexthops: readonly Message[]): number[] {
   const byId = new Map(
     nexthops.map(({ payload }) => {
@@ -105,7 +103,7 @@ function hops(value: Uint8Array | undefined): number[] {
   return found;
 }
 
-/** IPv6 as the URL parser writes it: compressed and lower case. */
+/** IPv6 in the URL parser's form: compressed and lower case. */
 function formatIp(value: Uint8Array): string {
   if (value.length === 4) return value.join('.');
   const view = viewOf(value);

@@ -1,17 +1,16 @@
 /**
- * rtnetlink: links, addresses, default routes and tc filters; and the monitor that tells of changes.
+ * rtnetlink: reads and changes links, addresses, default routes and tc filters.
  *
- * Each object belongs to one thread and to the network namespace that thread was in at `open`. Calls
- * are synchronous and those that change something take RTNL, which may be held for seconds while the
- * host adds or removes a VF: coordinator thread and command line only.
+ * An object belongs to one thread, and to the network namespace that the thread was in at `open`. Calls are synchronous.
+ * Calls that change something take RTNL, which the kernel may hold for seconds while the host adds or removes a VF: use
+ * them only on the coordinator thread and in the command line.
  *
- * Everything read is stale the moment it arrives. The order that loses nothing: open the monitor, then
- * dump, then apply the monitor's events over the dump. Key by ifindex; names change underneath.
+ * An answer may be stale when it arrives: link-monitor.ts reports changes. Identify links by ifindex; names change.
  */
 import { Errno } from '../errors.ts';
 import { IFF, IFINFOMSG, IFLA, type Link, macBytes, parseLink } from './link.ts';
-import { type Message, type MessageBuilder, NLM_F, parseMessages } from './netlink.ts';
-import { accept, NETLINK, NetlinkSocket } from './netlink-socket.ts';
+import { type Message, type MessageBuilder, NLM_F } from './netlink.ts';
+import { checkAnswer, NETLINK, NetlinkSocket } from './netlink-socket.ts';
 import {
   AF_INET,
   AF_INET6,
@@ -29,21 +28,15 @@ import * as tc from './traffic-control.ts';
 export { ARPHRD_ETHER, IFF, type Link, macBytes, normalizeMac } from './link.ts';
 export type { InterfaceAddress } from './routes.ts';
 
-export type LinkEvent =
-  | { kind: 'new' | 'delete'; link: Link }
-  /** A qdisc or a filter of that link has changed. */
-  | { kind: 'discipline'; ifindex: number }
-  | { kind: 'overrun'; errno?: number };
-
-/** What {@link RtNetlink.setLink} can change; what is absent stays. */
+/** Properties that {@link RtNetlink.setLink} changes; absent ones stay. */
 export interface LinkChange {
   readonly up?: boolean;
   readonly mtu?: number;
   readonly name?: string;
-  /** A text for people; '' takes it away. */
+  /** A text for people; '' removes it. */
   readonly alias?: string;
   readonly txQueueLength?: number;
-  /** IPv6 address generation: 0 EUI-64, 1 none. */
+  /** IPv6 address generation: 0 is EUI-64, 1 is none. */
   readonly addrGenMode?: number;
   readonly noArp?: boolean;
   /** The user's own request for it, not the count in {@link Link}.promiscuity. */
@@ -51,12 +44,11 @@ export interface LinkChange {
   /** Moves the device into that namespace; its ifindex may change on the way. */
   readonly netnsFd?: number;
   readonly address?: string;
-  /** ifindex of the device above; 0 none. */
+  /** ifindex of the device above, or 0. */
   readonly master?: number;
   readonly carrier?: boolean;
 }
 
-const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_SETLINK = 19;
@@ -64,12 +56,10 @@ const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
 const RTM_GETNEXTHOP = 106;
 /**
- * A bit of a dump's mask that concerns bridge ports alone. With any mask the kernel makes room for the largest link there
- * is (rtnl_calcit); without one it leaves out, in silence, a link whose message is longer than 32 KiB.
+ * A bit of a dump's mask that only bridge ports care about. With any mask the kernel allocates room for the largest link
+ * (rtnl_calcit). Without a mask it silently omits a link whose message is longer than 32 KiB.
  */
 const RTEXT_FILTER_MRP = 1 << 4;
-const RTMGRP_LINK = 1;
-const RTMGRP_TC = 8;
 
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 /** include/uapi/linux/if_link.h */
@@ -80,7 +70,7 @@ const XDP_FLAGS_DRV_MODE = 4;
 
 export class RtNetlink {
   readonly #socket: NetlinkSocket;
-  /** Links whose clsact is of our making. */
+  /** Links whose clsact this object added. */
   readonly #clsacts = new Set<number>();
 
   private constructor(socket: NetlinkSocket) {
@@ -98,14 +88,14 @@ export class RtNetlink {
     const build = (builder: MessageBuilder): unknown =>
       builder.begin(RTM_GETLINK, NLM_F.REQUEST | NLM_F.DUMP, header).u32(IFLA.EXT_MASK, RTEXT_FILTER_MRP);
     const replies = this.#socket.dump(build, { syscall: 'RTM_GETLINK' });
-    // A dump that was interrupted and believed at last may list a link twice: the later entry counts.
+    // A dump that was still interrupted at the last attempt may list a link twice: the later entry counts.
     const found = new Map<number, Link>();
     for (const link of replies.map(({ payload }) => parseLink(payload)))
       if (link) found.set(link.ifindex, link);
     return [...found.values()].sort((a, b) => a.ifindex - b.ifindex);
   }
 
-  /** By ifindex, name or alternative name; `undefined` when there is none. */
+  /** By ifindex, name or alternative name; `undefined` if there is no such link. */
   link(nameOrIndex: string | number): Link | undefined {
     const { builder } = this.#socket;
     builder.begin(
@@ -114,7 +104,7 @@ export class RtNetlink {
       ifinfomsg(typeof nameOrIndex === 'number' ? nameOrIndex : 0),
     );
     if (typeof nameOrIndex === 'string') {
-      // No device name is longer than 15 bytes, so what is longer can only be an alternative name.
+      // A device name has at most 15 bytes, so a longer name can only be an alternative name.
       if (Buffer.byteLength(nameOrIndex) > 127) return undefined;
       if (Buffer.byteLength(nameOrIndex) > 15) builder.string(IFLA.ALT_IFNAME, nameOrIndex);
       else builder.string(IFLA.IFNAME, nameOrIndex);
@@ -122,7 +112,7 @@ export class RtNetlink {
     const subject = { syscall: 'RTM_GETLINK', device: String(nameOrIndex) };
     const answer = this.#socket.request(subject);
     if (answer.error === Errno.ENODEV) return undefined;
-    accept(answer, subject);
+    checkAnswer(answer, subject);
     return answer.replies.map(({ payload }) => parseLink(payload)).find((link) => link !== undefined);
   }
 
@@ -132,7 +122,7 @@ export class RtNetlink {
     return replies.map(({ payload }) => parseAddress(payload)).filter((address) => address !== undefined);
   }
 
-  /** The links that a default route of the main table leaves by, each hop of a multipath route included. */
+  /** ifindexes of the default routes of the main table, including each hop of a multipath route. */
   defaultRoutes(): number[] {
     const found = new Set<number>();
     let nexthops: Message[] | undefined;
@@ -143,7 +133,7 @@ export class RtNetlink {
         const route = parseDefaultRoute(payload);
         if (!route) continue;
         let { links } = route;
-        // With sysctl nexthop_compat_mode off a route names its nexthop object and nothing else.
+        // With sysctl nexthop_compat_mode off, a route names only its nexthop object.
         if (links.length === 0 && route.nexthop !== 0) {
           nexthops ??= this.#dump(RTM_GETNEXTHOP, new Uint8Array(NHMSG), 'RTM_GETNEXTHOP');
           links = nexthopLinks(route.nexthop, nexthops);
@@ -173,17 +163,18 @@ export class RtNetlink {
     if (change.addrGenMode !== undefined) {
       builder.nest(IFLA.AF_SPEC).nest(AF_INET6).u8(IFLA_INET6_ADDR_GEN_MODE, change.addrGenMode).end().end();
     }
-    this.#socket.demand({ syscall: 'RTM_SETLINK', device: `ifindex ${ifindex}` });
+    this.#socket.requestOrThrow({ syscall: 'RTM_SETLINK', device: `ifindex ${ifindex}` });
   }
 
   /**
-   * What the kernel says against a native XDP program on a device, which bpf(2) keeps to itself: the program is offered
-   * once more, by this socket.
+   * Why the kernel refuses a native XDP program on a device. bpf(2) gives no reason, so this attaches the program once
+   * more by netlink.
    *
-   * @returns '' if nothing is said; undefined if it was taken this time, and taken off again at once
+   * @returns '' if the kernel gives no reason here either; undefined if it accepted the program this time, which is then
+   *   detached at once
    */
   xdpRefusal(ifindex: number, programFd: number): string | undefined {
-    const offer = (fd: number, flags: number) => {
+    const attach = (fd: number, flags: number) => {
       this.#socket.builder
         .begin(RTM_SETLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex))
         .nest(IFLA.XDP)
@@ -192,36 +183,36 @@ export class RtNetlink {
         .end();
       return this.#socket.request({ syscall: 'RTM_SETLINK(XDP)', device: `ifindex ${ifindex}` });
     };
-    const { error, text } = offer(programFd, XDP_FLAGS_DRV_MODE | XDP_FLAGS_UPDATE_IF_NOEXIST);
+    const { error, text } = attach(programFd, XDP_FLAGS_DRV_MODE | XDP_FLAGS_UPDATE_IF_NOEXIST);
     if (error < 0) return text ?? '';
-    offer(-1, XDP_FLAGS_DRV_MODE);
+    attach(-1, XDP_FLAGS_DRV_MODE);
     return undefined;
   }
 
-  /** @throws ERR_KERNEL: ENODEV when it is gone already, EOPNOTSUPP when it is hardware */
+  /** @throws ERR_KERNEL: ENODEV if it is gone already, EOPNOTSUPP if it is hardware */
   deleteLink(ifindex: number): void {
     this.#socket.builder.begin(RTM_DELLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex));
-    this.#socket.demand({ syscall: 'RTM_DELLINK', device: `ifindex ${ifindex}` });
+    this.#socket.requestOrThrow({ syscall: 'RTM_DELLINK', device: `ifindex ${ifindex}` });
   }
 
-  /** Has the device send without a queue of the kernel's in front of it. @throws ERR_KERNEL, ERR_PERMISSION */
+  /** See {@link tc.setNoqueue}. @throws ERR_KERNEL, ERR_PERMISSION */
   setNoqueue(ifindex: number): void {
     tc.setNoqueue(this.#socket, ifindex);
   }
 
-  /** Whether it still is as {@link setNoqueue} had it. */
+  /** Whether the device still has no queue: see {@link setNoqueue}. */
   isNoqueue(ifindex: number): boolean {
     return tc.isNoqueue(this.#socket, ifindex);
   }
 
-  /** @returns false when clsact already was there */
+  /** @returns false if the device already had clsact */
   addClsact(ifindex: number): boolean {
     const added = tc.addClsact(this.#socket, ifindex);
     if (added) this.noteClsact(ifindex);
     return added;
   }
 
-  /** As if this object had brought the clsact that is there. */
+  /** Treats the device's clsact as added by this object. */
   noteClsact(ifindex: number): void {
     this.#clsacts.add(ifindex);
   }
@@ -231,7 +222,7 @@ export class RtNetlink {
     this.#clsacts.delete(ifindex);
   }
 
-  /** Takes clsact away if this object brought it; it stays if somebody has put a filter there since. */
+  /** Deletes clsact if this object added it and it has no filters. */
   releaseClsact(ifindex: number): void {
     if (this.#clsacts.has(ifindex)) this.deleteEmptyClsact(ifindex);
   }
@@ -241,7 +232,7 @@ export class RtNetlink {
     if (hooks.every((where) => this.filters(ifindex, where).length === 0)) this.deleteClsact(ifindex);
   }
 
-  /** Puts a direct-action program there, or replaces the one with this handle and priority. */
+  /** Adds a direct-action program, or replaces the one with this handle and priority. */
   addBpfFilter(
     ifindex: number,
     where: tc.Hook,
@@ -257,7 +248,7 @@ export class RtNetlink {
     return tc.bpfFilters(this.#socket, ifindex, where);
   }
 
-  /** Those of every kind. */
+  /** Filters of every kind. */
   filters(ifindex: number, where: tc.Hook): tc.Filter[] {
     return tc.filters(this.#socket, ifindex, where);
   }
@@ -277,64 +268,7 @@ export class RtNetlink {
   }
 }
 
-/** Link events as they happen. Never waits; whoever waits does so on `fd`. */
-export class LinkMonitor {
-  readonly fd: number;
-  readonly #socket: NetlinkSocket;
-
-  private constructor(socket: NetlinkSocket) {
-    this.#socket = socket;
-    this.fd = socket.fd;
-  }
-
-  /**
-   * @param bufferBytes what the kernel may hold back for us: 4 MiB are some two thousand events
-   * @throws ERR_KERNEL, ERR_PERMISSION
-   */
-  static open(shim: Shim, bufferBytes = 4 * 1024 * 1024): LinkMonitor {
-    return new LinkMonitor(NetlinkSocket.listen(shim, NETLINK.ROUTE, RTMGRP_LINK | RTMGRP_TC, bufferBytes));
-  }
-
-  /**
-   * Everything that has happened since the last call, in order. `overrun` says that events were lost
-   * at that point: dump the links again. It has an errno if reading failed.
-   */
-  receive(): LinkEvent[] {
-    const events: LinkEvent[] = [];
-    for (;;) {
-      const datagram = this.#socket.receive();
-      if (datagram === Errno.EAGAIN) return events;
-      if (datagram === Errno.EINTR) continue;
-      if (datagram === Errno.ENOBUFS) {
-        events.push({ kind: 'overrun' });
-        continue;
-      }
-      if (typeof datagram === 'number') {
-        events.push({ kind: 'overrun', errno: -datagram });
-        return events;
-      }
-      for (const message of parseMessages(datagram)) {
-        const event = linkEvent(message);
-        if (event) events.push(event);
-      }
-    }
-  }
-
-  close(): void {
-    this.#socket.close();
-  }
-}
-
-/** `undefined` for what is not about a link, or only about its role as a bridge port. */
-export function linkEvent({ type, payload }: Message): LinkEvent | undefined {
-  const ifindex = tc.disciplineOf(type, payload);
-  if (ifindex !== undefined) return { kind: 'discipline', ifindex };
-  if (type !== RTM_NEWLINK && type !== RTM_DELLINK) return undefined;
-  const link = parseLink(payload);
-  return link && { kind: type === RTM_NEWLINK ? 'new' : 'delete', link };
-}
-
-/** ifi_flags and ifi_change: only bits named in the change are touched. */
+/** ifi_flags and ifi_change: the kernel changes only the bits of the second. */
 function flagsOf({ up, noArp, promiscuous }: LinkChange): [flags: number, change: number] {
   let flags = 0;
   let mask = 0;

@@ -1,6 +1,6 @@
 /**
- * The shim, compiled on first use into the user's cache (XDG Base Directory Specification) under a name that changes
- * with its source. It runs with this process's rights: see trust.ts for what is loaded from there, and what is not.
+ * Compiles the shim on first use into the user's cache (XDG Base Directory Specification), under a name that changes with
+ * its source. The shim runs with this process's rights, so trust.ts checks the file and its folders.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -19,7 +19,7 @@ import { isAbsolute, join } from 'node:path';
 import { TwinpathError } from '../errors.ts';
 import { distrustFile, distrustFolder, refuse } from './trust.ts';
 
-/** Path of the shim made of the sources in that folder. @throws ERR_SHIM_MISSING, ERR_SHIM_LOAD */
+/** Path of the shim compiled from the sources in that folder. @throws ERR_SHIM_MISSING, ERR_SHIM_LOAD */
 export function cachedShim(source: string): string {
   const caches = cacheFolder();
   const folder = join(caches, 'twinpath');
@@ -28,11 +28,11 @@ export function cachedShim(source: string): string {
     throw new TwinpathError('ERR_SHIM_MISSING', {
       device: file,
       detail,
-      hint: 'It takes a C compiler and make (Debian: apt-get install gcc make), and a folder that can be written to: XDG_CACHE_HOME, else ~/.cache.',
+      hint: 'It needs a C compiler and make (Debian: apt-get install gcc make), and a folder that can be written: XDG_CACHE_HOME, or else ~/.cache.',
     });
   };
   try {
-    refuse(distrustFolder(folder)); // before anything is made there, and what was made
+    refuse(distrustFolder(folder)); // before anything is made in it, and again after that
     for (const path of [caches, folder]) makeFolder(path);
     refuse(distrustFolder(folder));
     if (!existsSync(file)) compile(source, folder, file, failed);
@@ -45,8 +45,8 @@ export function cachedShim(source: string): string {
 }
 
 /**
- * XDG_CACHE_HOME, which does not count if it is empty or relative: so says the specification. Else that in the home
- * folder: HOME's if it is this user's own (sudo may keep the caller's), or else that of the user database.
+ * XDG_CACHE_HOME, unless it is empty or relative, as the specification says. Otherwise .cache in the home folder: HOME if
+ * it belongs to this user (sudo may keep the caller's), or else the home folder of the user database.
  */
 function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
   const { XDG_CACHE_HOME = '', HOME = '' } = environment;
@@ -56,19 +56,19 @@ function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
   return join(home, '.cache');
 }
 
-/** By the user database. */
+/** From the user database. */
 function homeOfUser(): string {
   try {
     const { homedir } = userInfo();
     if (isAbsolute(homedir)) return homedir;
-  } catch {} // the user is not in it
+  } catch {} // the database does not have this user
   throw new TwinpathError('ERR_SHIM_MISSING', {
-    detail: 'this user has no home folder to keep it in',
+    detail: 'this user has no home folder for it',
     hint: 'Set XDG_CACHE_HOME to a folder that only this user can write.',
   });
 }
 
-/** Changes with the source. @throws ERR_SHIM_MISSING when that cannot be read */
+/** A name that changes with the source. @throws ERR_SHIM_MISSING if the source cannot be read */
 function nameOf(source: string): string {
   const digest = createHash('sha256').update(process.arch);
   try {
@@ -81,36 +81,36 @@ function nameOf(source: string): string {
   return `${digest.digest('hex').slice(0, 16)}.so`;
 }
 
-/** In a folder of its own, then renamed into place: two first uses at once both end with a whole one. */
+/** Compiles in a temporary folder, then renames: two first uses at the same time both end with a complete file. */
 function compile(source: string, folder: string, file: string, failed: (detail: string) => never): void {
-  const apart = mkdtempSync(join(folder, '.building-'));
+  const temporary = mkdtempSync(join(folder, '.building-'));
   try {
-    const made = join(apart, 'shim.so');
+    const made = join(temporary, 'shim.so');
     const { status, error, stderr } = spawnSync('make', ['-s', '-C', source, `OUT=${made}`], {
       encoding: 'utf8',
     });
     if (error) failed(`cannot run make: ${error.message}`);
-    if (status !== 0) failed(complaint(stderr));
+    if (status !== 0) failed(firstCause(stderr));
     chmodSync(made, 0o500);
     renameSync(made, file);
   } finally {
-    rmSync(apart, { recursive: true, force: true });
+    rmSync(temporary, { recursive: true, force: true });
   }
 }
 
-/** The first line that tells a cause: after it the tools only tell each other that something failed. */
-function complaint(stderr: string): string {
+/** The first line that names a cause. The lines after it only repeat that a command failed. */
+function firstCause(stderr: string): string {
   const lines = stderr
     .split('\n')
     .filter((line) => !/^\s*$|^make(\[\d+\])?: \*\*\*|: In function /.test(line));
   return lines[0]?.trim() ?? 'make failed';
 }
 
-/** Not `recursive`: Node never returns from that where mkdir answers ENOENT, as /proc does. */
+/** Not `recursive`: Node would never return if mkdir answers ENOENT, as it does in /proc. */
 function makeFolder(path: string): void {
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error; // two first uses at once
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error; // EEXIST: another first use at the same time
   }
 }

@@ -1,11 +1,11 @@
 /**
- * The one door to native code: finds, builds if need be, loads and types native/shim.c.
+ * The only module that calls native code: it finds native/shim.c's object, builds it if needed, loads it and types it.
  *
- * Any thread may call {@link loadShim}; each thread loads its own handle of the same object. Every
- * function answers with a count or a negative errno and never throws; wrap what a person can get
- * wrong in `check()` from errors.ts. Addresses are Numbers (48 bits fit): see {@link addressOf}.
+ * Any thread may call {@link loadShim}; each thread loads its own handle of the same object. A function returns a count
+ * or a negative errno and never throws; pass a result that a user's mistake can make negative to `check()` of errors.ts.
+ * Addresses are Numbers (48 bits fit): see {@link addressOf}.
  *
- * NB: an address does not keep its buffer alive. Whoever holds an address holds the view too.
+ * NB: an address does not keep its buffer alive. Keep the view for as long as the address.
  */
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -15,9 +15,9 @@ import { TwinpathError } from '../errors.ts';
 import { ABI } from '../memory/abi.ts';
 import { tooFewFiles } from '../start-failure.ts';
 import { cachedShim } from './shim-cache.ts';
-import { distrustPart, refuse } from './trust.ts';
+import { distrustPackageFile, refuse } from './trust.ts';
 
-/** A fixed-size typed array, or an address inside one. Calls with a Number are the cheapest (30 ns). */
+/** A fixed-size typed array, or an address inside one. A call with a Number costs least (30 ns). */
 export type Pointer = number | ArrayBufferView;
 
 export interface Shim {
@@ -29,14 +29,14 @@ export interface Shim {
   read(fd: number, at: Pointer, length: number): number;
   write(fd: number, at: Pointer, length: number): number;
   /**
-   * As `readv` with the two struct iovec that are `pair` bytes from `base`, and as `write`, `at` bytes from there. What
-   * they return is also in the Int32 at `note`, as far from there, before they do.
+   * readNoted is `readv` with the two struct iovec at `base` + `pair`; writeNoted is `write` of the bytes at `base` + `at`.
+   * Both store their result in the Int32 at `base` + `note` before they return.
    */
   readNoted(fd: number, base: Pointer, pair: number, note: number): number;
   writeNoted(fd: number, base: Pointer, at: number, length: number, note: number): number;
   ioctl(fd: number, request: number, argument: Pointer): number;
   eventfd(): number;
-  /** Moves the calling thread (only) into a namespace. */
+  /** Moves the calling thread, and no other, into a namespace. */
   setns(fd: number, kind: number): number;
   /** At most 15 bytes; shown by top, perf and gdb. */
   threadName(name: string): number;
@@ -51,34 +51,34 @@ export interface Shim {
   sendmmsg(fd: number, messages: Pointer, count: number, flags: number): number;
   recvmmsg(fd: number, messages: Pointer, count: number, flags: number): number;
   setsockopt(fd: number, level: number, option: number, value: Pointer, length: number): number;
-  /** The option's length. */
+  /** Returns the option's length. */
   getsockopt(fd: number, level: number, option: number, value: Pointer, room: number): number;
-  /** Waits for any of `count` pollfds, at most 50 ms whatever `millis` says. */
+  /** Waits for any of `count` pollfds, for at most 50 ms even if `millis` is larger. */
   poll(pollfds: Pointer, count: number, millis: number): number;
-  /** The same by the microsecond, and up to the thread's timer slack longer: 50 µs if nobody has changed it. */
+  /** The same in microseconds. It may take the thread's timer slack longer, by default 50 µs. */
   pollMicros(pollfds: Pointer, count: number, micros: number): number;
-  /** Milliseconds of CLOCK_MONOTONIC, modulo 2^31: see {@link millisBetween}. Leaves no garbage behind, as a double would. */
+  /** Milliseconds of CLOCK_MONOTONIC, modulo 2^31: see {@link millisBetween}. A double would be garbage to collect. */
   millis(): number;
   xskOpen(request: Pointer): number;
   xskBind(fd: number, ifindex: number, queue: number, flags: number, umem: number): number;
   xskClose(request: Pointer): number;
-  /** Has the kernel read the transmit ring of a socket, or the fill ring. */
+  /** xskKick has the kernel read a socket's transmit ring, xskWake its fill ring. */
   xskKick(fd: number): number;
   xskWake(fd: number): number;
   uringOpen(request: Pointer): number;
   uringEnter(fd: number, submit: number): number;
   readBurst(fd: number, base: Pointer, spans: Pointer, count: number): number;
-  /** As `readBurst`, packet i into the i-th pair of struct iovec; its length goes into `lengths[i]`. */
+  /** Like `readBurst`, but reads packet i into the i-th pair of struct iovec, and stores its length in `lengths[i]`. */
   readPairs(fd: number, pairs: Pointer, lengths: Pointer, count: number): number;
   writeBurst(fd: number, base: Pointer, spans: Pointer, count: number): number;
   /**
-   * Packets in pieces: packet i is the next `counts[i]` spans, 1 to 64. Returns how many packets went;
-   * stops at the first refusal.
+   * Writes packets in segments: packet i is the next `counts[i]` spans, 1 to 64. Stops at the first refusal and returns
+   * the number of packets written.
    */
   writeChains(fd: number, base: Pointer, spans: Pointer, counts: Pointer, chains: number): number;
 }
 
-/** Parameter types: i int, u uint32, p pointer (a view or an address), s string. */
+/** Parameter types: i is int, u uint32, p a pointer (a view or an address), s a string. */
 const SIGNATURES: Record<Exclude<keyof Shim, 'file'>, readonly [symbol: string, parameters: string]> = {
   offset: ['tp_offset', 'i'],
   open: ['tp_open', 'si'],
@@ -123,9 +123,8 @@ const TYPES: Record<string, string> = { i: 'int', u: 'uint32_t', p: 'void *', s:
 let loaded: Shim | undefined;
 
 /**
- * The shim, loaded once a thread. Looks in `build/` (a clone), then `prebuilds/` (the package), then
- * the user's cache, and compiles it there when none fits. See trust.ts for who may
- * have put it there.
+ * The shim, loaded once per thread. It is in `build/` (a clone), in `prebuilds/` (the package) or in the user's cache. If
+ * none has it, it is compiled into the cache. trust.ts checks who can have put it there.
  *
  * @throws ERR_NOT_LINUX, ERR_SHIM_MISSING (no compiler and nothing prebuilt), ERR_SHIM_LOAD, ERR_SHIM_ABI, ERR_START
  */
@@ -134,10 +133,10 @@ export function loadShim(): Shim {
   return loaded;
 }
 
-/** Milliseconds from one reading of `millis` to another, negative if `to` is the earlier; up to twelve days either way. */
+/** Milliseconds between two readings of `millis`, negative if `to` is the earlier; up to twelve days either way. */
 export const millisBetween = (from: number, to: number): number => ((to - from) << 1) >> 1;
 
-/** The address of a view's first byte, as the shim takes it. The caller keeps the view alive. */
+/** The address of a view's first byte, for the shim. The caller keeps the view alive. */
 export function addressOf(view: ArrayBufferView): number {
   return Number(koffi.address(view));
 }
@@ -170,19 +169,20 @@ function open(file: string): ReturnType<typeof koffi.load> {
     const detail = (error as Error).message;
     if (detail.includes('Too many open files')) throw tooFewFiles('EMFILE', file);
     throw new TwinpathError('ERR_SHIM_LOAD', {
-      ...{ device: file, detail },
-      hint: 'Delete that file to have it built again. If its folder is mounted noexec, set XDG_CACHE_HOME to another.',
+      device: file,
+      detail,
+      hint: 'Delete that file: it is then built again. If its folder is mounted noexec, set XDG_CACHE_HOME to another.',
     });
   }
 }
 
-/** The package's folder: the one of package.json, seen from src/ or from dist/src/. */
+/** The package's folder: the folder of package.json, above src/ or dist/src/. */
 export const packageRoot: string = rootAbove(dirname(fileURLToPath(import.meta.url)));
 
 /**
  * The nearest folder with a package.json, from this one up to the root of the file system.
  *
- * @throws ERR_SHIM_MISSING if there is none: this file was copied or bundled without its package
+ * @throws ERR_SHIM_MISSING if no folder has one: this file was copied or bundled without its package
  */
 export function rootAbove(folder: string): string {
   if (existsSync(join(folder, 'package.json'))) return folder;
@@ -195,7 +195,7 @@ export function rootAbove(folder: string): string {
 }
 
 /**
- * Refuses every platform but Linux, before anything else is looked at. Handlers and their tests run everywhere.
+ * Refuses all platforms but Linux, before any other check. Handlers and their tests run everywhere.
  *
  * @throws ERR_NOT_LINUX
  */
@@ -213,7 +213,7 @@ function locate(): string {
   for (const folder of ['build', `prebuilds/linux-${process.arch}`]) {
     const file = join(packageRoot, folder, 'shim.so');
     if (!existsSync(file)) continue;
-    refuse(distrustPart(file, owner));
+    refuse(distrustPackageFile(file, owner));
     return file;
   }
   return cachedShim(join(packageRoot, 'native'));

@@ -1,18 +1,17 @@
 /**
- * The few facts about a device that only sysfs has: its class on VMBus, its driver.
+ * Facts about a device that only sysfs has: its class on VMBus, its driver.
  *
- * Any thread; each answer is a fresh read of a few microseconds, and `undefined` whenever the file is
- * not there, for devices vanish between a look and the next. The root is a parameter so that a recorded
- * tree can stand in for a machine.
+ * Any thread. Each answer is read anew, in a few microseconds, and is `undefined` if the file is missing: a device may
+ * disappear at any moment. The root is a parameter, so that tests can use a recorded tree.
  *
- * NB: /sys/bus is the same in every network namespace; /sys/class/net shows the namespace of whoever
- * mounted /sys, not of the thread that asks. So what goes by a device's name here is a fallback for
- * kernels whose rtnetlink does not name the parent (before 5.14).
+ * NB: /sys/bus is the same in all network namespaces, but /sys/class/net shows the namespace that /sys was mounted in,
+ * not the thread's. So look-ups by a device's name are a fallback, for kernels whose rtnetlink does not name the parent
+ * (before 5.14).
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
-/** A device's place in the machine: 'vmbus' and an instance GUID, 'pci' and an address. */
+/** A device's place on a bus: 'vmbus' and an instance GUID, 'pci' and an address. */
 export interface Parent {
   readonly bus: string;
   readonly device: string;
@@ -31,7 +30,7 @@ export class Sysfs {
     return this.#read('bus/vmbus/devices', deviceName, 'class_id')?.replace(/[{}]/g, '').toLowerCase();
   }
 
-  /** What a network device hangs from; `undefined` for virtual ones. */
+  /** The bus device of a network device; `undefined` for virtual ones. */
   parent(ifname: string): Parent | undefined {
     if (!isEntry(ifname)) return undefined;
     const device = this.#target('class/net', ifname, 'device');
@@ -44,7 +43,7 @@ export class Sysfs {
     return isEntry(ifname) ? this.#target('class/net', ifname, 'device/driver') : undefined;
   }
 
-  /** The driver bound to a device of a bus; right in every namespace. */
+  /** The driver bound to a device of a bus; correct in every namespace. */
   driverOf({ bus, device }: Parent): string | undefined {
     if (!isEntry(bus) || !isEntry(device)) return undefined;
     return this.#target('bus', bus, 'devices', device, 'driver');
@@ -58,7 +57,7 @@ export class Sysfs {
     }
   }
 
-  /** The last part of what a symbolic link points at. */
+  /** The last part of a symbolic link's target. */
   #target(...path: string[]): string | undefined {
     try {
       return basename(readlinkSync(join(this.root, ...path)));
@@ -68,7 +67,7 @@ export class Sysfs {
   }
 }
 
-/** Names come from users and from netlink: none may walk out of its folder. */
+/** Names come from users and from netlink: none may leave its folder. */
 function isEntry(name: string): boolean {
   return name !== '' && name !== '.' && name !== '..' && !name.includes('/') && !name.includes('\0');
 }

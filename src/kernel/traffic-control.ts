@@ -1,14 +1,14 @@
 /**
- * clsact and cls_bpf: how a program stands at a device's ingress or egress on kernels without tcx. And the qdisc
- * in front of a device's queues.
+ * clsact and cls_bpf, which attach a program to a device's ingress or egress on kernels without tcx; and the qdisc of a
+ * device.
  *
- * NB: unlike links, what is put here outlives the process, if the device does. So every verb is idempotent, names its own
- * handle and priority, and is meant to be undone by the next start as well as by an orderly end.
- * Format: include/uapi/linux/rtnetlink.h, pkt_sched.h, pkt_cls.h.
+ * NB: unlike BPF links, qdiscs and filters outlive the process. So all functions are idempotent and take handle and
+ * priority, and both a close and the next start undo what they added. Format: include/uapi/linux/rtnetlink.h,
+ * pkt_sched.h, pkt_cls.h.
  */
 import { check, Errno, TwinpathError } from '../errors.ts';
 import { Attributes, NLM_F, viewOf } from './netlink.ts';
-import { accept, type NetlinkSocket } from './netlink-socket.ts';
+import { checkAnswer, type NetlinkSocket } from './netlink-socket.ts';
 
 export type Hook = 'ingress' | 'egress';
 
@@ -19,11 +19,10 @@ export interface BpfFilter {
   readonly priority: number;
 }
 
-/** A filter of any kind. */
 export interface Filter extends BpfFilter {
   /** 'bpf', 'flower', 'matchall' … */
   readonly kind: string;
-  /** Of a 'bpf' filter, else 0. */
+  /** Of a 'bpf' filter; 0 for other kinds. */
   readonly programId: number;
 }
 
@@ -50,16 +49,16 @@ const TCA_BPF_FLAGS = 8;
 const TCA_BPF_ID = 11;
 const TCA_BPF_FLAG_ACT_DIRECT = 1;
 
-/** What the device is to send goes to its driver at once, without a queue of the kernel's in front of it. */
+/** Replaces the device's root qdisc by `noqueue`: the kernel passes packets to the driver without queueing them. */
 export function setNoqueue(socket: NetlinkSocket, ifindex: number): void {
   const header = tcmsg(ifindex, 0, ROOT_PARENT);
   socket.builder.begin(RTM_NEWQDISC, NLM_F.REQUEST | NLM_F.ACK | NLM_F.CREATE | NLM_F.REPLACE, header);
   socket.builder.string(TCA_KIND, 'noqueue');
   const subject = { syscall: 'RTM_NEWQDISC(noqueue)', device: `ifindex ${ifindex}` };
-  accept(socket.request(subject), subject);
+  checkAnswer(socket.request(subject), subject);
 }
 
-/** @returns false when clsact already was there */
+/** @returns false if the device already had clsact */
 export function addClsact(socket: NetlinkSocket, ifindex: number): boolean {
   const header = tcmsg(ifindex, CLSACT_HANDLE, CLSACT_PARENT);
   socket.builder.begin(RTM_NEWQDISC, NLM_F.REQUEST | NLM_F.ACK | NLM_F.CREATE | NLM_F.EXCL, header);
@@ -67,26 +66,26 @@ export function addClsact(socket: NetlinkSocket, ifindex: number): boolean {
   const subject = { syscall: 'RTM_NEWQDISC(clsact)', device: `ifindex ${ifindex}` };
   const answer = socket.request(subject);
   if (answer.error !== Errno.EEXIST) {
-    accept(answer, subject);
+    checkAnswer(answer, subject);
     return true;
   }
-  // clsact and the older ingress qdisc share one handle, and ingress has no egress hook.
+  // clsact and the older ingress qdisc have the same handle, and ingress has no egress hook.
   if (rootKinds(socket, ifindex).includes('clsact')) return false;
   throw new TwinpathError('ERR_DEVICE_BUSY', {
     ...subject,
     detail: 'an "ingress" qdisc is in the place of clsact',
-    hint: 'Remove it with "tc qdisc del dev DEVICE ingress" if nothing needs it.',
+    hint: 'If nothing needs it, remove it with "tc qdisc del dev DEVICE ingress".',
   });
 }
 
-/** Takes every filter with it, whoever put it there. Nothing happens when there is no clsact. */
+/** Deletes clsact with all its filters, including those of other programs. Without clsact it does nothing. */
 export function deleteClsact(socket: NetlinkSocket, ifindex: number): void {
   const header = tcmsg(ifindex, CLSACT_HANDLE, CLSACT_PARENT);
   socket.builder.begin(RTM_DELQDISC, NLM_F.REQUEST | NLM_F.ACK, header).string(TCA_KIND, 'clsact');
   tolerateAbsence(socket, 'RTM_DELQDISC(clsact)', ifindex);
 }
 
-/** Puts a direct-action program there; the same handle and priority again replace it in one step. */
+/** Adds a direct-action program, or atomically replaces the one with this handle and priority. */
 export function addBpfFilter(
   socket: NetlinkSocket,
   ifindex: number,
@@ -103,17 +102,17 @@ export function addBpfFilter(
     .string(TCA_BPF_NAME, name)
     .u32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT)
     .end();
-  socket.demand({ syscall: `RTM_NEWTFILTER(bpf, ${where})`, device: `ifindex ${ifindex}` });
+  socket.requestOrThrow({ syscall: `RTM_NEWTFILTER(bpf, ${where})`, device: `ifindex ${ifindex}` });
 }
 
-/** The cls_bpf filters of one hook, ours or not; none when there is no clsact. */
+/** All cls_bpf filters of one hook, including those of other programs; empty without clsact. */
 export function bpfFilters(socket: NetlinkSocket, ifindex: number, where: Hook): BpfFilter[] {
   return filters(socket, ifindex, where)
     .filter(({ kind }) => kind === 'bpf')
     .map(({ name, handle, priority }) => ({ name, handle, priority }));
 }
 
-/** All filters of one hook. */
+/** All filters of one hook, of any kind. */
 export function filters(socket: NetlinkSocket, ifindex: number, where: Hook): Filter[] {
   const subject = { syscall: `RTM_GETTFILTER(${where})`, device: `ifindex ${ifindex}` };
   const header = tcmsg(ifindex, 0, HOOK_PARENT[where]);
@@ -126,7 +125,7 @@ export function filters(socket: NetlinkSocket, ifindex: number, where: Hook): Fi
     const attributes = new Attributes(payload, TCMSG);
     const handle = viewOf(payload).getUint32(8, true);
     const kind = attributes.string(TCA_KIND);
-    // Each priority is listed once more on its own, with handle 0.
+    // The kernel also lists each priority by itself, with handle 0.
     if (handle === 0) continue;
     const bpf = kind === 'bpf' ? attributes.nested(TCA_OPTIONS) : undefined;
     found.push({
@@ -140,7 +139,7 @@ export function filters(socket: NetlinkSocket, ifindex: number, where: Hook): Fi
   return found;
 }
 
-/** Nothing happens when there is no such filter. */
+/** Without such a filter it does nothing. */
 export function deleteBpfFilter(
   socket: NetlinkSocket,
   ifindex: number,
@@ -153,19 +152,19 @@ export function deleteBpfFilter(
   tolerateAbsence(socket, `RTM_DELTFILTER(bpf, ${where})`, ifindex);
 }
 
-/** The ifindex that a message about a qdisc or a filter is about; undefined if it is about neither. */
-export function disciplineOf(type: number, payload: Uint8Array): number | undefined {
+/** The ifindex in a message about a qdisc or a filter; undefined for other messages. */
+export function qdiscIfindex(type: number, payload: Uint8Array): number | undefined {
   const about =
     type === RTM_NEWQDISC || type === RTM_DELQDISC || type === RTM_NEWTFILTER || type === RTM_DELTFILTER;
   return about && payload.length >= TCMSG ? viewOf(payload).getInt32(4, true) : undefined;
 }
 
-/** Whether what the device is to send goes to its driver at once: see {@link setNoqueue}. */
+/** Whether the kernel passes packets to the driver without queueing them: see {@link setNoqueue}. */
 export function isNoqueue(socket: NetlinkSocket, ifindex: number): boolean {
   return kindsAt(socket, ifindex, ROOT_PARENT).every((kind) => kind === 'noqueue');
 }
 
-/** The kinds of the qdiscs that sit at the place of clsact: one, or none. */
+/** Kind of the qdisc in the place of clsact, if any. */
 const rootKinds = (socket: NetlinkSocket, ifindex: number): string[] =>
   kindsAt(socket, ifindex, CLSACT_PARENT);
 
@@ -183,7 +182,7 @@ function kindsAt(socket: NetlinkSocket, ifindex: number, parent: number): string
     .map(({ payload }) => new Attributes(payload, TCMSG).string(TCA_KIND));
 }
 
-/** ENODEV: the device went. ENOENT: no such filter. EINVAL: no clsact, or another qdisc in its place. */
+/** ENODEV: the device is gone. ENOENT: no such filter. EINVAL: no clsact, or another qdisc in its place. */
 function tolerateAbsence(socket: NetlinkSocket, syscall: string, ifindex: number): void {
   const { error } = socket.request({ syscall });
   if (error === Errno.ENOENT || error === Errno.ENODEV || error === Errno.EINVAL) return;

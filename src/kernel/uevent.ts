@@ -1,22 +1,22 @@
 /**
- * Kernel uevents: devices and drivers coming and going, often a moment before rtnetlink says so.
+ * Kernel uevents: they report new and removed devices and drivers, often a moment before rtnetlink does.
  *
- * One thread owns a monitor; it hears the events of devices without a namespace (PCI, VMBus) and of the
- * network devices of the namespace it was opened in. Group 1 is the kernel's own voice; group 2 would be
- * udev's, later and absent without udev. Only root can send to either group.
+ * A monitor belongs to one thread. It gets the events of devices without a namespace (PCI, VMBus), and of the network
+ * devices in the namespace that it was opened in. It listens to group 1, the kernel's. Group 2 is udev's: its events come
+ * later, and not at all without udev. Only root can send to either group.
  *
- * A uevent is a hint to look again, never a fact to act on: it races with rtnetlink both ways.
+ * NB: use a uevent only as a reason to query rtnetlink: it may come before or after the change that rtnetlink shows.
  */
 import { check, Errno } from '../errors.ts';
 import { NETLINK, NetlinkSocket } from './netlink-socket.ts';
 import type { Shim } from './shim.ts';
 
 export interface Uevent {
-  /** 'add', 'remove', 'move', 'change', 'bind' …; 'overrun' when events were lost at this point. */
+  /** 'add', 'remove', 'move', 'change', 'bind' …; 'overrun' if events were lost at this point. */
   readonly action: string;
   /** Below /sys: '/devices/…'. */
   readonly path: string;
-  /** 'net', 'pci', 'vmbus' …; '' when the event names none. */
+  /** 'net', 'pci', 'vmbus' …; '' if the event names none. */
   readonly subsystem: string;
   readonly fields: Readonly<Record<string, string>>;
 }
@@ -43,7 +43,7 @@ export class UeventMonitor {
     return new UeventMonitor(NetlinkSocket.listen(shim, NETLINK.KOBJECT_UEVENT, KERNEL_GROUP, bufferBytes));
   }
 
-  /** Everything since the last call, in order, without waiting. */
+  /** All events since the last call, in order, without waiting. */
   receive(): Uevent[] {
     const events: Uevent[] = [];
     for (;;) {

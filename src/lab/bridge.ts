@@ -9,7 +9,7 @@
 import { Errno } from '../errors.ts';
 import { IFINFOMSG, IFLA, macBytes } from '../kernel/link.ts';
 import { MessageBuilder, NLM_F } from '../kernel/netlink.ts';
-import { accept, NETLINK, NetlinkSocket } from '../kernel/netlink-socket.ts';
+import { checkAnswer, NETLINK, NetlinkSocket } from '../kernel/netlink-socket.ts';
 import type { Shim } from '../kernel/shim.ts';
 
 const NLMSGHDR = 16;
@@ -77,7 +77,7 @@ export class BridgeNetlink {
     describe(builder, near);
     builder.nest(IFLA.LINKINFO).string(IFLA_INFO_KIND, 'veth').nest(IFLA_INFO_DATA);
     builder.bytes(VETH_INFO_PEER, peer.finish(0).slice(NLMSGHDR)).end().end();
-    this.#socket.demand({ syscall: 'RTM_NEWLINK', device: near.name });
+    this.#socket.requestOrThrow({ syscall: 'RTM_NEWLINK', device: near.name });
   }
 
   /** Makes a device a port of a bridge, under rules; absent rules keep the kernel's default. */
@@ -85,7 +85,7 @@ export class BridgeNetlink {
     const { builder } = this.#socket;
     const device = `ifindex ${ifindex}`;
     builder.begin(RTM_NEWLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex)).u32(IFLA.MASTER, bridge);
-    this.#socket.demand({ syscall: 'RTM_NEWLINK', device });
+    this.#socket.requestOrThrow({ syscall: 'RTM_NEWLINK', device });
 
     builder.begin(RTM_NEWLINK, NLM_F.REQUEST | NLM_F.ACK, ifinfomsg(ifindex));
     builder.nest(IFLA.LINKINFO).string(IFLA_INFO_SLAVE_KIND, 'bridge').nest(IFLA_INFO_SLAVE_DATA);
@@ -94,7 +94,7 @@ export class BridgeNetlink {
       if (wanted !== undefined) builder.u8(attribute, Number(wanted));
     }
     builder.end().end();
-    this.#socket.demand({ syscall: 'RTM_NEWLINK', device });
+    this.#socket.requestOrThrow({ syscall: 'RTM_NEWLINK', device });
   }
 
   /**
@@ -115,7 +115,7 @@ export class BridgeNetlink {
     const subject = { syscall: 'RTM_NEWNEIGH', device: `ifindex ${port}` };
     const answer = this.#socket.request(subject);
     if (answer.error === Errno.EPERM) return false;
-    accept(answer, subject);
+    checkAnswer(answer, subject);
     return true;
   }
 

@@ -1,9 +1,8 @@
 /**
- * Which flow a packet belongs to: one object per worker, refilled for each packet, so nothing is allocated.
+ * Which flow a packet belongs to.
  *
- * `read` follows every header that hides what is above it: IPv4 options, the extension headers of IPv6, fragment and
- * authentication headers. It checks every length against the packet and no checksum. What cannot be known, such as the
- * ports in a later fragment, is -1.
+ * `read` follows IPv4 options, the extension headers of IPv6, and fragment and authentication headers. It checks all
+ * lengths and no checksum. A field that the packet does not show, such as the ports of a later fragment, is -1.
  */
 import { ETHERNET_BYTES, EtherType, networkOffset } from './ethernet.ts';
 import {
@@ -20,7 +19,7 @@ import {
 import { Ipv4Field, ipv4HeaderBytes, ipv4Upper } from './ipv4.ts';
 import { Follow, IPV6_BYTES, Ipv6Field, ipv6Upper, isIpv6Header } from './ipv6.ts';
 
-/** Copies: V8 loads and checks what is imported with every use. */
+/** Copies: V8 loads and checks an imported value with each use. */
 const { IPV4, IPV6 } = EtherType;
 const { TCP, UDP } = Protocol;
 const MIN_BYTES = ETHERNET_BYTES;
@@ -30,10 +29,10 @@ const { LENGTH: PAYLOAD_LENGTH, ADDRESSES: ADDRESSES6 } = Ipv6Field;
 const MAX = MAX_EXTENSIONS;
 const PORTS = PORTS_BYTES;
 
-/** Those that Linux follows to find a packet's ports (ipv6_skip_exthdr in net/ipv6/exthdrs_core.c). */
+/** The headers that Linux follows to find a packet's ports (ipv6_skip_exthdr in net/ipv6/exthdrs_core.c). */
 const FOLLOWS = Follow.OPTIONS | Follow.FRAGMENT | Follow.AUTHENTICATION;
 
-/** A packet in memory, by its shape: a handler's {@link Packet} is one. */
+/** A packet in memory. A handler's {@link Packet} has this shape. */
 export interface PacketBytes {
   readonly view: DataView;
   /** Of the packet's first byte in `view`. */
@@ -41,33 +40,42 @@ export interface PacketBytes {
   readonly length: number;
 }
 
+/**
+ * The flow of one packet after another: make one object in `create`, and call `read` for each packet. It allocates
+ * nothing. Positions count from the packet's first byte.
+ */
 export class Flow {
-  /** EtherType behind VLAN tags; -1 in a frame too short for one. */
+  /** EtherType after all VLAN tags; -1 if the frame is too short for one. */
   type = -1;
-  /** Position of what follows the EtherType. */
+  /** Position of the network header. */
   l3 = 0;
-  /** Position of the source address; the destination follows it. */
+  /** Position of the source address; the destination address follows it. */
   addresses = 0;
   /** Bytes of one address: 4 or 16. */
   addressBytes = 0;
-  /** IPv4 protocol, or next header of IPv6 at the end of the chain; -1 where that cannot be seen. */
+  /** IPv4 protocol, or the last next header of IPv6; -1 if unknown. */
   protocol = -1;
-  /** Position of the header above IP; -1 in a later fragment. */
+  /** Position of the TCP, UDP or other header above IP; -1 in a later fragment. */
   l4 = -1;
-  /** Where the IP packet ends; an Ethernet frame may go on with padding. */
+  /** Position where the IP packet ends. An Ethernet frame may continue with padding. */
   end = 0;
-  /** Source and destination port of TCP and UDP; -1 of other protocols and in later fragments. */
+  /** Source port of TCP and UDP; -1 for other protocols and later fragments. */
   from = -1;
+  /** Destination port, likewise. */
   to = -1;
-  /** Whether it is one part of a packet, the first included. */
+  /** Whether the packet is a fragment, the first one included. */
   fragment = false;
 
-  /** False for what is no IP packet, or is one that contradicts itself: then only `type` and `l3` hold. */
+  /**
+   * Reads a packet's headers.
+   *
+   * @returns false if it is not IP, or its lengths contradict each other: then only `type` and `l3` are valid
+   */
   read(packet: PacketBytes): boolean {
     return this.readAt(packet.view, packet.offset, packet.length);
   }
 
-  /** The same of the `bytes` bytes at `start`. */
+  /** The same for `bytes` bytes at `start` of `view`. */
   readAt(view: DataView, start: number, bytes: number): boolean {
     this.type = -1;
     if (bytes < MIN_BYTES) return false;
@@ -125,22 +133,22 @@ export class Flow {
 }
 
 /**
- * 32 bits as a signed number, without a check: for positions that `read` has checked. `packet.u32` reaches
- * 2^32, and where V8 does not inline the call, a result from 2^31 on is an object: 12 bytes of garbage.
+ * 32 bits as a signed number, unchecked: for positions that `Flow.read` has checked. `packet.u32` returns up to 2^32. If V8
+ * does not inline that call, a result from 2^31 on is an object: 12 bytes of garbage.
  */
-export function word(packet: PacketBytes, at: number): number {
+export function int32At(packet: PacketBytes, at: number): number {
   return packet.view.getInt32(packet.offset + at);
 }
 
-/** Adds a 32-bit word to a hash: one round of MurmurHash3 (A. Appleby), whose constants these are. */
-export function mix(hash: number, word: number): number {
+/** Adds a 32-bit word to a hash: one round of MurmurHash3 (A. Appleby), with its constants. */
+export function mixHash(hash: number, word: number): number {
   const spread = Math.imul(word, 0xcc9e2d51);
   const both = hash ^ Math.imul((spread << 15) | (spread >>> 17), 0x1b873593);
   return (Math.imul((both << 13) | (both >>> 19), 5) + 0xe6546b64) | 0;
 }
 
-/** Lets every bit of a hash depend on every other. Signed: above 2^31 a number would be an object. */
-export function finish(hash: number): number {
+/** Makes every bit of a hash depend on all others. Signed, because a number above 2^31 would be an object. */
+export function finishHash(hash: number): number {
   let bits = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   bits = Math.imul(bits ^ (bits >>> 13), 0xc2b2ae35);
   return bits ^ (bits >>> 16);

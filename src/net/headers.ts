@@ -1,8 +1,8 @@
 /**
- * Where the headers of a TCP or UDP packet are: what cutting, merging and finishing checksums need.
+ * Positions of the headers of a TCP or UDP packet, for segmenting, merging and finishing checksums.
  *
- * One object, moved from packet to packet: nothing is allocated. All positions are distances in bytes from the
- * packet's first byte. Belongs to one thread.
+ * One object reads one packet after another and allocates nothing. Positions count from the packet's first byte. Belongs
+ * to one thread.
  */
 import { pseudoHeaderSum } from './checksum.ts';
 import { ETHERNET_BYTES, EtherType, networkOffset } from './ethernet.ts';
@@ -10,7 +10,7 @@ import { Protocol, positionOf, protocolOf } from './ip.ts';
 import { IPV4_BYTES, Ipv4Field, ipv4Fragment, ipv4HeaderBytes } from './ipv4.ts';
 import { Follow, IPV6_BYTES, Ipv6Field, ipv6Upper } from './ipv6.ts';
 
-/** Copies: V8 loads and checks what is imported with every use. */
+/** Copies: V8 loads and checks an imported value with each use. */
 const { IPV4, IPV6 } = EtherType;
 const { TCP, UDP, ICMPV6 } = Protocol;
 const MIN_BYTES = ETHERNET_BYTES;
@@ -19,9 +19,9 @@ const FIXED_IPV6 = IPV6_BYTES;
 const { LENGTH, PROTOCOL } = Ipv4Field;
 const { LENGTH: PAYLOAD_LENGTH, NEXT_HEADER } = Ipv6Field;
 
-/** Those that say nothing but where the next one begins. A segment is cut with them repeated in each frame. */
+/** Headers that can be repeated in each frame of a segmented packet. */
 const FOLLOWS = Follow.OPTIONS | Follow.MOBILITY;
-/** More than a packet holds: the kernel follows any number. */
+/** More than fit a packet: the kernel follows any number. */
 const ALL = 0x10000;
 
 const TCP_BYTES = 20;
@@ -31,24 +31,24 @@ const UDP_BYTES = 8;
 export const TcpFlag = { FIN: 0x01, PSH: 0x08, ACK: 0x10, ECE: 0x40, CWR: 0x80 } as const;
 
 export class Headers {
-  /** 4 or 6; 0 if it is not IP. */
+  /** 4 or 6; 0 if the packet is not IP. */
   version = 0;
-  /** IANA number, of the IPv4 protocol or last IPv6 next header field that was read; 0 if there is none. */
+  /** IANA number in the IPv4 protocol field, or in the last IPv6 next header field that was read; 0 if neither was. */
   protocol = 0;
   l3 = 0;
   l4 = 0;
-  /** Of the layer-4 checksum field. */
+  /** Position of the layer-4 checksum. */
   check = 0;
   payload = 0;
-  /** Where IP says that the packet ends: what follows is the padding of a short frame. */
+  /** End of the packet according to IP; padding of a short frame may follow. */
   end = 0;
 
   /**
-   * Reads the headers of the packet of `bytes` bytes at `offset`: Ethernet, any number of VLAN tags, IPv4 with
-   * options or IPv6 with extension headers, TCP with options or UDP.
+   * Reads the headers of the packet of `bytes` bytes at `offset`: Ethernet, any number of VLAN tags, IPv4 with options
+   * or IPv6 with extension headers, TCP with options or UDP.
    *
-   * @returns whether it is such a packet, whole. False for fragments, IPv6 headers of authentication and
-   *   encryption, and lengths that contradict each other: then only `version` and `protocol` mean something
+   * @returns whether it is such a packet, and complete. False for fragments, for authentication and encryption headers,
+   *   and for lengths that contradict each other: then only `version` and `protocol` are valid
    */
   parse(view: DataView, offset: number, bytes: number): boolean {
     this.version = 0;
@@ -67,18 +67,18 @@ export class Headers {
     return l4 !== 0 && this.#parseTransport(view, offset, l3 + l4);
   }
 
-  /** Whether there are neither IPv4 options nor IPv6 extension headers. */
+  /** Whether the packet has neither IPv4 options nor IPv6 extension headers. */
   get plain(): boolean {
     return this.l4 - this.l3 === (this.version === 4 ? FIXED_IPV4 : FIXED_IPV6);
   }
 
-  /** Whether a packet that `parse` refused may belong to a TCP connection all the same. */
+  /** Whether a packet that `parse` refused may still belong to a TCP connection. */
   get mayBeTcp(): boolean {
     if (this.version === 4) return this.protocol === TCP;
     return this.version === 6 && this.protocol !== UDP && this.protocol !== ICMPV6;
   }
 
-  /** Bytes of the IPv4 header at `ip`; 0 where `parse` is to refuse the packet. */
+  /** Bytes of the IPv4 header at `ip`; 0 if `parse` must refuse the packet. */
   #passIpv4(view: DataView, ip: number, bytes: number): number {
     if (bytes < FIXED_IPV4) return 0;
     this.version = 4;
@@ -88,7 +88,7 @@ export class Headers {
     return total > bytes || ipv4Fragment(view, ip) !== 0 ? 0 : ipv4HeaderBytes(view, ip, bytes);
   }
 
-  /** The same of an IPv6 header and its extension headers. */
+  /** The same for an IPv6 header with its extension headers. */
   #passIpv6(view: DataView, ip: number, bytes: number): number {
     if (bytes < FIXED_IPV6) return 0;
     this.version = 6;
@@ -118,8 +118,8 @@ export class Headers {
 }
 
 /**
- * Sum of the pseudo header (RFC 9293, RFC 8200) but for the length of what follows, which is to be added. With the
- * addresses of the IP header: those of a packet that is routed by its source may be others.
+ * Sum of the pseudo header (RFC 9293, RFC 8200), without the length of what follows: the caller adds that. It has the
+ * addresses of the IP header; the pseudo header of a source-routed packet may have others.
  */
 export function pseudoSum(view: DataView, offset: number, { version, l3, protocol }: Headers): number {
   return pseudoHeaderSum(view, offset + l3, version, protocol);

@@ -1,11 +1,11 @@
 /**
- * What IPv4 and IPv6 share. Which protocol a packet carries, and where its header begins, is one integer, an
- * {@link UpperLayer}: an object, or several calls, would cost each packet more than finding it.
+ * The common part of IPv4 and IPv6. One integer, an {@link UpperLayer}, says which protocol a packet carries and where
+ * its header begins: returning an object, or in several calls, would cost more than parsing.
  *
- * ipv4.ts and ipv6.ts have the only walk over IP headers in Twinpath: the RSS hash, offloads, handlers and the lab use it,
- * so they cannot disagree about a packet. Positions count from the first byte of the IP header. The `bytes` that the
- * functions take is how much of the packet may be read: the caller decides whether that is what the frame has or what the
- * IP header says. Any thread; nothing is allocated; nothing throws for a packet that lies in the view.
+ * Only ipv4.ts and ipv6.ts walk over IP headers. The RSS hash, offloads, handlers and the lab use them, so they cannot
+ * disagree about a packet. Positions count from the first byte of the IP header. The `bytes` parameter of the functions is
+ * how much of the packet may be read; the caller passes the bytes of the frame or the length of the IP header. Any thread;
+ * they allocate nothing, and do not throw for a packet inside the view.
  */
 
 /** IANA protocol numbers, of the IPv4 protocol and IPv6 next header fields. */
@@ -23,13 +23,13 @@ export const Protocol = {
 /** Bytes of the source and destination port, with which TCP and UDP begin. */
 export const PORTS_BYTES = 4;
 
-/** RFC 8200 names four headers that may come before TCP, one of them twice; more is an attack on the parser. */
+/** RFC 8200 lists four headers that may precede TCP, one of them twice; more is an attack on the parser. */
 export const MAX_EXTENSIONS = 8;
 
-/** The shortest extension header, and the unit of their lengths, but for the authentication header's. */
+/** Bytes of the shortest extension header, and the unit of their lengths, except for the authentication header. */
 export const EXTENSION_BYTES = 8;
 
-/** Protocol number of the authentication header (RFC 4302), which stands behind either version of IP. */
+/** Protocol number of the authentication header (RFC 4302), which may follow either version of IP. */
 export const AUTHENTICATION = 51;
 
 /** Bytes of the authentication header at `at`. */
@@ -38,7 +38,7 @@ export function authenticationBytes(view: DataView, at: number): number {
 }
 
 /**
- * What is above an IP header and those that follow it:
+ * The protocol above IP and all extension headers:
  *
  * ```
  *   bits 0-7   protocol; 255, which IANA reserves, in CUT_OFF
@@ -50,13 +50,13 @@ export function authenticationBytes(view: DataView, at: number): number {
  */
 export type UpperLayer = number;
 
-/** The packet ends inside an extension header. Below 0, as no other is. */
+/** The packet ends inside an extension header. The only negative value. */
 export const CUT_OFF: UpperLayer = -1;
 
 export const UpperBit = { FRAGMENT: 1 << 8, LATER: 1 << 9, UNKNOWN: 1 << 10 } as const;
 const POSITION = 11;
 export const POSITION_SHIFT = POSITION;
-/** Not exported: V8 loads and checks an export with every use, here too. What is hot elsewhere copies it. */
+/** Not exported: V8 loads and checks an exported or imported value with each use. Hot code elsewhere copies it. */
 const { FRAGMENT, LATER, UNKNOWN } = UpperBit;
 const PROTOCOL = 0xff;
 
@@ -75,7 +75,7 @@ export function isKnown(upper: UpperLayer): boolean {
   return (upper & UNKNOWN) === 0;
 }
 
-/** Whether the packet is a fragment, the first included, if a reader follows fragment headers. */
+/** Whether the packet is a fragment, the first one included. For readers that follow fragment headers. */
 export function isFragment(upper: UpperLayer): boolean {
   return (upper & FRAGMENT) !== 0;
 }

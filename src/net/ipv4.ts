@@ -1,5 +1,5 @@
 /**
- * IPv4 headers with options (RFC 791), and the authentication headers behind them (RFC 4302). See ip.ts.
+ * IPv4 headers with options (RFC 791), and the authentication headers after them (RFC 4302). See ip.ts.
  */
 import {
   AUTHENTICATION,
@@ -14,7 +14,7 @@ import {
   type UpperLayer,
 } from './ip.ts';
 
-/** Copies: V8 loads and checks what is imported with every use, and what is exported too. */
+/** Copies: V8 loads and checks an imported or exported value with each use. */
 const { TCP, UDP } = Protocol;
 const { FRAGMENT: IS_FRAGMENT, LATER: IS_LATER, UNKNOWN: IS_UNKNOWN } = UpperBit;
 const PORTS = PORTS_BYTES;
@@ -29,11 +29,11 @@ export const IPV4_BYTES = FIXED;
 export const Ipv4Field = { LENGTH: 2, FRAGMENT: 6, PROTOCOL: 9, ADDRESSES: 12 } as const;
 const { FRAGMENT, PROTOCOL } = Ipv4Field;
 
-/** Of the fragment field: the more-fragments bit and the offset. */
+/** Bits of the fragment field: more fragments, and the offset. */
 const MORE_OR_OFFSET = 0x3fff;
 const OFFSET = 0x1fff;
 
-/** Bytes of the IPv4 header with its options; 0 if there is no such header: cut off, of another version, or too short. */
+/** Bytes of the IPv4 header with its options; 0 if it is cut off, too short, or not version 4. */
 export function ipv4HeaderBytes(view: DataView, ip: number, bytes: number): number {
   if (bytes < FIXED) return 0;
   const first = view.getUint8(ip);
@@ -41,18 +41,18 @@ export function ipv4HeaderBytes(view: DataView, ip: number, bytes: number): numb
   return first >> 4 === 4 && count >= FIXED ? count : 0;
 }
 
-/** Of the IPv4 packet at `ip`: the more-fragments bit and the fragment offset; 0 if it is no fragment. */
+/** The more-fragments bit and the fragment offset of the IPv4 packet at `ip`; 0 if it is not a fragment. */
 export function ipv4Fragment(view: DataView, ip: number): number {
   return view.getUint16(ip + FRAGMENT) & MORE_OR_OFFSET;
 }
 
 /**
- * Position of the ports of the IPv4 packet at `ip`, if it is TCP or UDP, no fragment, and has them; 0 if it is another
- * packet; -1 if there is no IPv4 header.
+ * Position of the ports in the IPv4 packet at `ip`. 0 if the packet has none: it is not TCP or UDP, is a fragment, or ends
+ * before them. -1 if there is no IPv4 header.
  *
- * For the hash, which is computed for each packet: the checks of {@link ipv4HeaderBytes} and {@link ipv4Fragment} are
- * written out, because calling them takes 6 % more time for a hash, and fills what V8 inlines into one function (920
- * bytes of bytecode) before the rest of the hash is in it.
+ * For the hash of each packet. It repeats the checks of {@link ipv4HeaderBytes} and {@link ipv4Fragment}: calling them
+ * makes a hash 6 % slower, and uses up what V8 inlines into one function (920 bytes of bytecode) before the rest of the
+ * hash is inlined.
  */
 export function ipv4Ports(view: DataView, ip: number, bytes: number): number {
   if (bytes < FIXED) return -1;
@@ -66,15 +66,15 @@ export function ipv4Ports(view: DataView, ip: number, bytes: number): number {
 }
 
 /**
- * What the IPv4 packet at `ip` carries, behind authentication headers too.
+ * The protocol that the IPv4 packet at `ip` carries, also after authentication headers.
  *
- * @param headerBytes what {@link ipv4HeaderBytes} says, not 0
+ * @param headerBytes the result of {@link ipv4HeaderBytes}, not 0
  */
 export function ipv4Upper(view: DataView, ip: number, headerBytes: number, bytes: number): UpperLayer {
   const next = view.getUint8(ip + PROTOCOL);
   const place = ipv4Fragment(view, ip);
   if (place !== 0) {
-    // Only the first fragment says what is authenticated, so none is asked.
+    // Only the first fragment names the authenticated protocol, so it is unknown in all fragments.
     if (next === AUTHENTICATED) return IS_FRAGMENT | IS_UNKNOWN;
     const later = (place & OFFSET) === 0 ? 0 : IS_LATER;
     return (headerBytes << POSITION) | later | IS_FRAGMENT | next;

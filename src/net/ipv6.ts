@@ -1,8 +1,8 @@
 /**
- * IPv6 headers and the extension headers behind them (RFC 8200). See ip.ts.
+ * IPv6 headers and their extension headers (RFC 8200). See ip.ts.
  *
- * Readers differ in the extension headers that they follow. Each says so with bits of {@link Follow}; the walk ends at other
- * headers as at any protocol.
+ * Readers differ in the extension headers that they follow, and pass them as bits of {@link Follow}. Any other header ends
+ * the walk, as a protocol does.
  */
 import {
   AUTHENTICATION,
@@ -16,7 +16,7 @@ import {
   type UpperLayer,
 } from './ip.ts';
 
-/** Copies: V8 loads and checks what is imported with every use, and what is exported too. */
+/** Copies: V8 loads and checks an imported or exported value with each use. */
 const { TCP, UDP } = Protocol;
 const { FRAGMENT: IS_FRAGMENT, LATER: IS_LATER, UNKNOWN: IS_UNKNOWN } = UpperBit;
 const PORTS = PORTS_BYTES;
@@ -35,34 +35,34 @@ const { NEXT_HEADER } = Ipv6Field;
 export const Follow = {
   /** Hop-by-hop options, routing, destination options. */
   OPTIONS: 1,
-  /** Mobility, host identity, shim6: these too say nothing but where the next header begins (RFC 6564). */
+  /** Mobility, host identity, shim6: they too have the uniform format with a length (RFC 6564). */
   MOBILITY: 2,
   FRAGMENT: 4,
   AUTHENTICATION: 8,
 } as const;
 const { FRAGMENT: FOLLOW_FRAGMENT, AUTHENTICATION: FOLLOW_AUTHENTICATION } = Follow;
 
-/** By next header value: its bit of {@link Follow}, 0 for all others. */
+/** By next header value: its bit of {@link Follow}, or 0. */
 const FOLLOWED_BY = new Uint8Array(256);
 for (const next of [0, 43, 60]) FOLLOWED_BY[next] = Follow.OPTIONS;
 for (const next of [135, 139, 140]) FOLLOWED_BY[next] = Follow.MOBILITY;
 FOLLOWED_BY[44] = Follow.FRAGMENT;
 FOLLOWED_BY[AUTHENTICATION] = Follow.AUTHENTICATION;
 
-/** Of the fragment header: the more-fragments bit and the offset. */
+/** Bits of the fragment header: more fragments, and the offset. */
 const MORE_OR_OFFSET = 0xfff9;
 const OFFSET = 0xfff8;
 
-/** Whether there is an IPv6 header. */
+/** Whether an IPv6 header begins at `ip`. */
 export function isIpv6Header(view: DataView, ip: number, bytes: number): boolean {
   return bytes >= FIXED && view.getUint8(ip) >> 4 === 6;
 }
 
 /**
- * What the IPv6 packet at `ip`, whose fixed header is there, carries behind its extension headers.
+ * The protocol that the IPv6 packet at `ip` carries after its extension headers. The fixed header must be complete.
  *
  * @param follows bits of {@link Follow}
- * @param most extension headers that are read; behind more the protocol is unknown
+ * @param most extension headers to read; after more the protocol is unknown
  */
 export function ipv6Upper(
   view: DataView,
@@ -77,8 +77,8 @@ export function ipv6Upper(
 }
 
 /**
- * Position of the ports of the IPv6 packet at `ip`, if it is TCP or UDP and has them; 0 if it is another packet; -1 if
- * there is no IPv6 header. For the hash too.
+ * Position of the ports in the IPv6 packet at `ip`; 0 if the packet has none; -1 if there is no IPv6 header. For the hash
+ * of each packet.
  *
  * @param follows bits of {@link Follow}, without fragments
  */
@@ -89,7 +89,7 @@ export function ipv6Ports(view: DataView, ip: number, bytes: number, follows: nu
   return (FOLLOWED_BY[next]! & follows) === 0 ? 0 : portsBehindExtensions(view, ip, bytes, follows, most);
 }
 
-/** Apart, so that what most packets need stays short enough to be compiled into its callers. */
+/** A separate function, so that V8 can inline the short path of packets without extension headers. */
 function portsBehindExtensions(
   view: DataView,
   ip: number,
@@ -103,7 +103,7 @@ function portsBehindExtensions(
   return (protocol === TCP || protocol === UDP) && at + PORTS <= bytes ? at : 0;
 }
 
-/** Apart, so that what most packets need stays short enough to be compiled into its callers. */
+/** A separate function for the same reason. */
 function behindExtensions(
   view: DataView,
   ip: number,
@@ -123,7 +123,7 @@ function behindExtensions(
     if (header === FOLLOW_FRAGMENT) {
       const place = view.getUint16(ip + at + 2);
       if ((place & MORE_OR_OFFSET) !== 0) fragment = IS_FRAGMENT;
-      // Behind a further extension header the protocol is in the first fragment only.
+      // If another extension header follows, only the first fragment shows the protocol.
       if ((place & OFFSET) !== 0) return fragment | (following === 0 ? IS_LATER | next : IS_UNKNOWN);
       at += EXTENSION_BYTES;
     } else if (header === FOLLOW_AUTHENTICATION) at += authenticationBytes(view, ip + at);

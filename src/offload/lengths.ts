@@ -1,7 +1,7 @@
 /**
- * The lengths and checksums in the headers of a chain's first packet: those of one large segment, and the packet's own
- * again. IPv4 without options or IPv6 without extension headers at `ip`, TCP at `tcp`; `transport` is the bytes of TCP,
- * header included.
+ * Lengths and checksums in the headers of a chain's first packet: rewrites them for one large segment, and back. IPv4
+ * without options or IPv6 without extension headers is at `ip`, TCP at `tcp`; `transport` is the bytes of TCP with its
+ * header.
  *
  * In place; allocates nothing.
  */
@@ -11,10 +11,10 @@ import { IPV4_BYTES } from '../net/ipv4.ts';
 const isIpv4 = (view: DataView, ip: number): boolean => view.getUint8(ip) >>> 4 === 4;
 
 /**
- * Makes it a large segment with an unfinished checksum, whose field holds the sum of the pseudo header: `pseudo`, and
- * the length.
+ * Makes the packet a large segment with an unfinished checksum: the field holds the sum of the pseudo header, which is
+ * `pseudo` and the length.
  *
- * @returns the checksums that it had, for {@link makeSingle}
+ * @returns the old checksums, for {@link makeSingle}
  */
 export function makeWhole(
   view: DataView,

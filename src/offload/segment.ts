@@ -1,14 +1,14 @@
 /**
- * Cuts one large TCP segment, or UDP_SEGMENT datagram, into frames: what a NIC with TSO or the kernel's
- * tcp_gso_segment, __udp_gso_segment and inet_gso_segment do (net/ipv4/).
+ * Segments one large TCP segment, or UDP_SEGMENT datagram, into frames, as a NIC with TSO does, or the kernel's
+ * tcp_gso_segment, __udp_gso_segment and inet_gso_segment (net/ipv4/).
  *
- * Each frame gets the packet's headers with its own lengths, IPv4 identification (counted up), sequence number
- * and checksums; IPv4 options and IPv6 extension headers are repeated. FIN and PSH are left to the last frame and CWR
- * to the first. Checksums are made anew: one that was wrong before would be right afterwards. So only what is
- * unfinished comes here, which `readHeader` sees to (virtio.ts).
+ * Each frame gets the packet's headers, with its own lengths, IPv4 identification (incremented), sequence number and
+ * checksums. IPv4 options and IPv6 extension headers are repeated. Only the last frame has FIN and PSH, and only the first
+ * has CWR. NB: the new checksums would hide a wrong one, so only packets with an unfinished checksum come here; `readHeader`
+ * (virtio.ts) ensures that.
  *
- * A frame of 1448 bytes of payload costs 190 ns on Node 20: 75 to copy, 40 to sum, the rest for headers and for
- * 64 KiB that do not fit the first cache.
+ * A frame with 1448 bytes of payload costs 190 ns on Node 20: 75 to copy, 40 to sum, the rest for headers and because 64
+ * KiB do not fit the first cache.
  *
  * Allocates nothing. Belongs to one thread.
  */
@@ -21,7 +21,7 @@ import { Headers, pseudoSum, TcpFlag } from '../net/headers.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV6_BYTES } from '../net/ipv6.ts';
 
-/** Copies: V8 loads and checks what is imported with every use. */
+/** Copies: V8 loads and checks an imported value with each use. */
 const { TCP, UDP } = Protocol;
 const FIXED_IPV6 = IPV6_BYTES;
 
@@ -35,11 +35,11 @@ export class Segmenter {
   /** Payload bytes of the packet, and of each frame but the last. */
   #total = 0;
   #size = 0;
-  #pieces = 0;
+  #segments = 0;
   #identification = 0;
   #sequence = 0;
   #flags = 0;
-  /** Sums of the IPv4 header and of pseudo header and transport header, but for what differs by frame. */
+  /** Sums of the IPv4 header, and of pseudo header and transport header, without the fields that differ by frame. */
   #ipSum = 0;
   #transportSum = 0;
 
@@ -50,18 +50,18 @@ export class Segmenter {
   }
 
   /**
-   * Looks at the packet of `bytes` bytes at `offset`, which must stay as it is until the last `write`.
+   * Parses the packet of `bytes` bytes at `offset`, which must not change until the last `write`.
    *
    * @param offload its offload word, see memory/offload.ts
-   * @param room bytes that a frame may have at most
-   * @returns into how many frames it is to be cut; 0 if it cannot be: an unknown kind of segmentation, headers
-   *   of another kind or that {@link Headers} does not know, or frames longer than `room`
+   * @param room most bytes of a frame
+   * @returns the number of frames; 0 if the packet cannot be segmented: the kind of segmentation is unknown or does not fit
+   *   the headers, {@link Headers} cannot parse them, or frames would be longer than `room`
    */
   begin(offset: number, bytes: number, offload: number, room: number): number {
     const view = this.#view;
     const headers = this.#headers;
     const size = segmentBytes(offload);
-    this.#pieces = 0;
+    this.#segments = 0;
     if (size === 0 || !headers.parse(view, offset, bytes) || !isKind(segmentation(offload), headers))
       return 0;
     const { l4, payload, end } = headers;
@@ -70,7 +70,7 @@ export class Segmenter {
     this.#offset = offset;
     this.#total = total;
     this.#size = size;
-    this.#pieces = Math.max(1, Math.ceil(total / size));
+    this.#segments = Math.max(1, Math.ceil(total / size));
 
     if (headers.version === 4) this.#beginIpv4(offset + headers.l3, l4 - headers.l3);
     const at = offset + l4;
@@ -82,12 +82,12 @@ export class Segmenter {
       transport = sum(view, at + 18, payload - l4 - 18, sum(view, at + 8, 4, transport));
     }
     this.#transportSum = transport;
-    return this.#pieces;
+    return this.#segments;
   }
 
   /**
-   * Writes frame `i` of those that `begin` counted, in any order, to `target`: `room` bytes of the same memory
-   * that do not overlap the packet.
+   * Writes frame `i` to `target`: `room` bytes of the same memory that do not overlap the packet. The order of frames is
+   * free.
    *
    * @returns its length
    */
@@ -110,7 +110,7 @@ export class Segmenter {
     return payload + count;
   }
 
-  /** Sum of the pseudo header but for the length. The field of the checksum has one with the length of the whole. */
+  /** Sum of the pseudo header without the length. The checksum field has it with the length of the whole packet. */
   #pseudo(offset: number, offload: number): number {
     const headers = this.#headers;
     if (!keepsPseudo(offload)) return pseudoSum(this.#view, offset, headers);
@@ -136,7 +136,7 @@ export class Segmenter {
     const sequence = (this.#sequence + i * this.#size) >>> 0;
     let flags = this.#flags;
     if (i > 0) flags &= ~TcpFlag.CWR;
-    if (i < this.#pieces - 1) flags &= ~(TcpFlag.FIN | TcpFlag.PSH);
+    if (i < this.#segments - 1) flags &= ~(TcpFlag.FIN | TcpFlag.PSH);
     view.setUint32(at + 4, sequence);
     view.setUint8(at + 13, flags);
     view.setUint16(at + 16, checksum(total + (sequence >>> 16) + (sequence & 0xffff) + flags));
@@ -144,11 +144,11 @@ export class Segmenter {
 
   #writeUdp(at: number, length: number, total: number): void {
     this.#view.setUint16(at + 4, length);
-    this.#view.setUint16(at + 6, checksum(total + length) || 0xffff); // 0 says that there is none
+    this.#view.setUint16(at + 6, checksum(total + length) || 0xffff); // 0 means "no checksum"
   }
 }
 
-/** Whether a packet with these headers is what that kind of segmentation, of {@link Segmentation}, cuts. */
+/** Whether a {@link Segmentation} kind applies to a packet with these headers. */
 export function isKind(kind: number, { version, protocol }: Headers): boolean {
   if (kind === Segmentation.UDP) return protocol === UDP;
   if (protocol !== TCP) return false;

@@ -1,9 +1,9 @@
 /**
- * `struct virtio_net_hdr` (include/uapi/linux/virtio_net.h): the ten bytes that a tap with IFF_VNET_HDR puts
- * before each packet, in both directions.
+ * `struct virtio_net_hdr` (include/uapi/linux/virtio_net.h): the ten bytes in front of each packet on a tap with
+ * IFF_VNET_HDR, in both directions.
  *
  * ```
- *   0  u8   flags        1: the checksum is unfinished; 2: somebody has verified it
+ *   0  u8   flags        1: the checksum is unfinished; 2: it has been verified
  *   1  u8   gso_type     Segmentation of memory/offload.ts; 0x80 more if CWR is set
  *   2  u16  hdr_len      bytes of headers, a hint
  *   4  u16  gso_size     payload bytes of a segment
@@ -11,7 +11,7 @@
  *   8  u16  csum_offset  of the checksum field, from there
  * ```
  *
- * In the machine's byte order by default (drivers/net/tun.c), which is little-endian wherever Twinpath runs.
+ * By default the fields have the machine's byte order (drivers/net/tun.c), which is little-endian where Twinpath runs.
  */
 import {
   CHECKSUM_UNFINISHED,
@@ -29,16 +29,17 @@ export const VIRTIO_HEADER_BYTES = 10;
 
 const NEEDS_CSUM = 1;
 const DATA_VALID = 2;
-/** In the type of segmentation: CWR is set, and is for the first frame alone. */
+/** In gso_type: CWR is set, and belongs to the first frame only. */
 export const GSO_ECN = 0x80;
 
 /**
- * The offload word of the packet of `bytes` bytes at `offset`, from the header at `at`; -1 if the two
- * contradict each other and the packet is to be dropped. `headers` is room to work in.
+ * Makes the offload word of the packet of `bytes` bytes at `offset` from the header at `at`. `headers` is scratch space.
  *
- * The word has no room for a checksum in an unusual place: behind IPv6 extension headers, or IPv4 options,
- * whose source route may stand for another destination in the pseudo header. Such a checksum is finished here, but
- * for a large segment, whose word says so where the sum in the field is not that of the IP header's addresses.
+ * The word cannot describe a checksum after IPv6 extension headers or IPv4 options, whose source route may put another
+ * destination into the pseudo header. So this function finishes such a checksum. In a large segment it leaves it: the word
+ * then says if the sum in the field is not that of the IP header's addresses.
+ *
+ * @returns the word, or -1 if header and packet contradict each other: then the packet must be dropped
  */
 export function readHeader(
   view: DataView,
@@ -55,12 +56,13 @@ export function readHeader(
   if (kind !== 0) {
     const size = view.getUint16(at + 4, true);
     if (size === 0) return -1;
-    // What is not known here cannot be cut either.
+    // The segmenter cannot parse these headers either.
     if (!headers.parse(view, offset, bytes)) return offloadWord(size, kind, unfinished);
     const word = offloadWord(size, kind, true);
-    if (!unfinished) return reopen(view, offset, headers, (flags & DATA_VALID) !== 0) ? word : -1;
+    if (!unfinished) return makeUnfinished(view, offset, headers, (flags & DATA_VALID) !== 0) ? word : -1;
     if (headers.l4 !== start || headers.check !== check) return -1;
-    if (headers.plain || view.getUint16(offset + check) === pseudoField(view, offset, headers)) return word;
+    if (headers.plain || view.getUint16(offset + check) === unfinishedField(view, offset, headers))
+      return word;
     return word | PSEUDO_KEPT;
   }
   if (!unfinished) return 0;
@@ -73,32 +75,33 @@ export function readHeader(
   return 0;
 }
 
-/** What the field of an unfinished checksum holds. */
-function pseudoField(view: DataView, offset: number, headers: Headers): number {
+/** The value of an unfinished checksum field. */
+function unfinishedField(view: DataView, offset: number, headers: Headers): number {
   return fold(pseudoSum(view, offset, headers) + headers.end - headers.l4);
 }
 
 /**
- * Makes the finished checksum of a large segment an unfinished one: whoever cuts it finishes one for each frame. The
- * kernel hands such a segment over only where a device has verified it (CHECKSUM_UNNECESSARY), and cuts it itself
- * otherwise; should it not, one that is wrong must not be made right.
+ * Makes the finished checksum of a large segment an unfinished one, because segmenting finishes one for each frame. The
+ * kernel passes on such a segment only if a device has verified it (CHECKSUM_UNNECESSARY), and otherwise segments it
+ * itself. If a kernel does not, a wrong checksum must stay wrong, so it is checked here.
  *
- * @returns whether it may be: it is known to be right, or it is
+ * @returns false if the checksum is wrong
  */
-function reopen(view: DataView, offset: number, headers: Headers, known: boolean): boolean {
+function makeUnfinished(view: DataView, offset: number, headers: Headers, verified: boolean): boolean {
   const { l4, check, end } = headers;
   const pseudo = pseudoSum(view, offset, headers) + end - l4;
-  if (!known && checksum(sum(view, offset + l4, end - l4, pseudo)) !== 0) return false;
+  if (!verified && checksum(sum(view, offset + l4, end - l4, pseudo)) !== 0) return false;
   view.setUint16(offset + check, fold(pseudo));
   return true;
 }
 
 /**
- * Writes the header of a packet with this offload word at `at`. The places, distances from the packet's first
- * byte, are those of {@link Headers} and only looked at if the word is not 0.
+ * Writes the header of a packet with this offload word at `at`. The positions are those of {@link Headers}; they are not
+ * used if the word is 0.
  *
- * A large segment always has its checksum unfinished here. The kernel would take TCP without (virtio_net_hdr_to_skb,
- * include/linux/virtio_net.h) and then, where it cuts the segment again, make checksums anew that nobody has verified.
+ * The checksum of a large segment is always unfinished here. The kernel would accept TCP with a finished one
+ * (virtio_net_hdr_to_skb, include/linux/virtio_net.h), but if it segments the packet again, it makes new checksums without
+ * verifying the old one.
  */
 export function writeHeader(
   view: DataView,

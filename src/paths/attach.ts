@@ -1,6 +1,6 @@
 /** Which path queue serves an open path slot. Worker only. */
 import { callCoordinator } from '../kernel/doorbell.ts';
-import { kernelIsAtLeast } from '../kernel/release.ts';
+import { kernelIsAtLeast } from '../kernel/machine.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { passedOver } from '../kernel/xdp-statistics.ts';
 import type { FramePool } from '../memory/frames.ts';

@@ -1,18 +1,17 @@
 /**
- * The redirection table: which queue a hash belongs to. The coordinator makes it, workers read it.
+ * The redirection table: the queue of each hash. The coordinator writes it, workers read it.
  *
  * Pure functions; any thread. The table has {@link RETA_ENTRIES} entries, one byte each: a queue number.
  */
 import { RETA_ENTRIES } from '../memory/geometry.ts';
 
-/** The entry of a hash: its low bits (Microsoft, "RSS Hashing Functions"). */
+/** Index of a hash's entry: its low bits (Microsoft, "RSS Hashing Functions"). */
 export function retaIndex(hash: number): number {
   return hash & (RETA_ENTRIES - 1);
 }
 
 /**
- * The default table: entry i is the i-th of the active queues, over and over, as the kernel's
- * `ethtool_rxfh_indir_default` has it.
+ * The default table: its entries repeat the active queues in turn, as the kernel's `ethtool_rxfh_indir_default` does.
  *
  * @param queues distinct queue numbers, 0 to 255
  * @throws RangeError without queues
@@ -23,8 +22,8 @@ export function spread(queues: readonly number[]): Uint8Array {
 }
 
 /**
- * The table for another set of queues: a new one, in which the counts of any two queues differ by one at
- * most and as few entries as possible have changed, because each one that changes moves flows.
+ * The table for another set of queues. The entry counts of two queues differ by at most one, and as few entries as possible
+ * change, because each change moves flows.
  *
  * @param queues distinct queue numbers, 0 to 255
  * @throws RangeError without queues
@@ -34,7 +33,7 @@ export function respread(table: Uint8Array, queues: readonly number[]): Uint8Arr
   const share = Math.floor(table.length / queues.length);
   let larger = table.length % queues.length;
 
-  // The odd entries go to those that have them already; what is left of them, to the first queues.
+  // A queue keeps an entry above its share if it has one already; the remaining ones go to the first queues.
   const wanted = new Map<number, number>();
   for (const queue of queues) {
     const more = larger > 0 && table.reduce((count, entry) => count + Number(entry === queue), 0) > share;
@@ -49,19 +48,19 @@ export function respread(table: Uint8Array, queues: readonly number[]): Uint8Arr
   }
 
   const result = table.slice();
-  const homeless: number[] = [];
+  const unassigned: number[] = [];
   table.forEach((queue, entry) => {
     const left = wanted.get(queue) ?? 0;
     if (left > 0) wanted.set(queue, left - 1);
-    else homeless.push(entry);
+    else unassigned.push(entry);
   });
-  // In turns, so that neighbours among the entries do not all go to one queue.
-  while (homeless.length > 0) {
+  // Round robin, so that neighbouring entries do not all go to one queue.
+  while (unassigned.length > 0) {
     for (const queue of queues) {
       const left = wanted.get(queue)!;
       if (left === 0) continue;
       wanted.set(queue, left - 1);
-      result[homeless.shift()!] = queue;
+      result[unassigned.shift()!] = queue;
     }
   }
   return result;

@@ -1,39 +1,39 @@
 /**
- * The Toeplitz hash of a packet: receive-side scaling as network cards do it, in software.
+ * The Toeplitz hash of a packet, in software: the hash of receive-side scaling in network cards.
  *
- * For each bit that is set in the input, the 32 bits of the key that start at that bit's position are
- * XORed into the hash (Microsoft, "RSS Hashing Functions"). The input is source address, destination
- * address, source port, destination port, as they lie in the packet:
+ * For each bit that is set in the input, the 32 bits of the key that start at that bit's position are XORed into the hash
+ * (Microsoft, "RSS Hashing Functions"). The input is source address, destination address, source port and destination
+ * port, in network order:
  *
  * - TCP and UDP over IPv4 and IPv6: addresses and ports;
- * - other protocols, and every fragment, the first too (only it has ports, and the rest must follow it):
- *   addresses alone; so is a packet that ends before its ports do;
- * - not IP, or cut off before the addresses end: 0.
+ * - other protocols, fragments, and packets that end before their ports: only the addresses. The first fragment has ports,
+ *   but must get the hash of the others;
+ * - packets that are not IP, or end before the addresses do: the hash is 0.
  *
- * VLAN tags are skipped, however many, as everywhere (net/ethernet.ts); so are IPv4 options and the IPv6 headers
- * hop-by-hop, routing and destination options. The addresses are always those of the fixed header (never
- * a routing header's). Only the packet's bytes bound what is read: lengths inside are not believed.
+ * VLAN tags (net/ethernet.ts), IPv4 options and the IPv6 headers hop-by-hop, routing and destination options are skipped.
+ * The addresses are those of the fixed header, never of a routing header. Only the packet's bytes limit the reads: lengths
+ * in headers are not trusted.
  *
- * Any thread, one object each. `of` allocates nothing and throws for no packet that lies in the memory.
+ * Any thread, one object each. `of` allocates nothing, and does not throw for a packet inside the memory.
  */
 import { ETHERNET_BYTES, EtherType, networkOffset } from '../net/ethernet.ts';
 import { MAX_EXTENSIONS } from '../net/ip.ts';
 import { Ipv4Field, ipv4Ports } from '../net/ipv4.ts';
 import { Follow, Ipv6Field, ipv6Ports } from '../net/ipv6.ts';
 
-/** Copies: V8 loads and checks what is imported with every use. */
+/** Copies: V8 loads and checks an imported value with each use. */
 const { IPV4, IPV6 } = EtherType;
 const MIN_BYTES = ETHERNET_BYTES;
 const offsetOf = networkOffset;
 const portsOfIpv4 = ipv4Ports;
 const portsOfIpv6 = ipv6Ports;
 const MAX = MAX_EXTENSIONS;
-/** A fragment header ends the walk as any other protocol does. */
+/** A fragment header ends the walk, as a protocol does. */
 const FOLLOWS = Follow.OPTIONS;
 const IPV4_ADDRESSES = Ipv4Field.ADDRESSES;
 const IPV6_ADDRESSES = Ipv6Field.ADDRESSES;
 
-/** Bytes hashed at most: two IPv6 addresses and two ports. */
+/** Bytes of the longest input: two IPv6 addresses and two ports. */
 const INPUT_BYTES = 36;
 /** Table entries of a 32-bit word of input: four bytes of 256 values. */
 const WORD = 4 * 256;
@@ -44,7 +44,7 @@ export class RssHash {
 
   /**
    * @param view of the whole shared memory
-   * @param key at least 40 bytes, as `keyOf` gives them; later ones do not matter
+   * @param key from `keyOf`: at least 40 bytes; later bytes are not used
    */
   constructor(view: DataView, key: Uint8Array) {
     this.#view = view;
@@ -63,7 +63,7 @@ export class RssHash {
   }
 }
 
-/** Of the IPv4 packet at `ip` of the memory, whose last byte is `bytes` - 1 later. */
+/** Hash of the IPv4 packet of `bytes` bytes at `ip` of the memory. */
 function ipv4Hash(view: DataView, table: Int32Array, ip: number, bytes: number): number {
   const ports = portsOfIpv4(view, ip, bytes);
   if (ports < 0) return 0;
@@ -84,7 +84,7 @@ function ipv6Hash(view: DataView, table: Int32Array, ip: number, bytes: number):
   return ports === 0 ? addresses : addresses ^ wordHash(view, table, ip + ports, 8 * WORD);
 }
 
-/** One 32-bit word of input. Little-endian, so that the load needs no swap: the first byte is the lowest. */
+/** Hash of one 32-bit word of input. The little-endian load needs no swap: the first byte is the lowest. */
 function wordHash(view: DataView, table: Int32Array, at: number, base: number): number {
   const word = view.getUint32(at, true);
   return (
@@ -96,7 +96,7 @@ function wordHash(view: DataView, table: Int32Array, at: number, base: number): 
 }
 
 /**
- * A table of 256 hashes for each byte of input: 36 KiB, of which IPv4 touches 12.
+ * A table of 256 hashes for each byte of input: 36 KiB, of which IPv4 uses 12.
  *
  * Measured on an AMD EPYC with 32 KiB of L1 and 1 MiB of L2, Node 20, a burst of 64 packets at a time, ns
  * a hash for IPv4 and IPv6 with ports, after the rest of the program has run through 0, 256 and 1024 KiB:
@@ -108,15 +108,15 @@ function wordHash(view: DataView, table: Int32Array, at: number, base: number): 
  *   11 bits   180 KiB     7.2  22      9    24     11     38
  * ```
  *
- * Bytes are the fastest or next to it everywhere, and nibbles never: twice the loads cost more than the
- * cache lines they save, because a burst shares the lines. 11 bits gain nothing that lasts. These are the
- * sums alone; with finding the fields a hash takes about twice that for IPv4 (perf/rows/kernels.ts).
+ * Bytes are the fastest, or nearly so, in all columns. Nibbles need twice the loads, which cost more than the cache lines
+ * they save, because a burst shares the lines. 11 bits are faster only with warm caches. The numbers are of the hash alone;
+ * with parsing it takes about twice that for IPv4 (perf/rows/kernels.ts).
  */
 function tableOf(key: Uint8Array): Int32Array {
   const table = new Int32Array(INPUT_BYTES * 256);
   for (let at = 0; at < INPUT_BYTES; at++) {
     for (let value = 1; value < 256; value++) {
-      // The hash is linear: without its lowest bit the value's hash is known already.
+      // The hash is linear, and the table already has the hash of the value without its lowest bit.
       const lowest = 31 - Math.clz32(value & -value);
       const rest = table[at * 256 + (value & (value - 1))]!;
       table[at * 256 + value] = rest ^ keyWindow(key, at * 8 + 7 - lowest);
@@ -125,7 +125,7 @@ function tableOf(key: Uint8Array): Int32Array {
   return table;
 }
 
-/** The 32 bits of the key that start at a bit; a key that ends early goes on with zeros. */
+/** The 32 bits of the key that start at a bit; zeros after the key's end. */
 function keyWindow(key: Uint8Array, bit: number): number {
   const byte = (at: number): number => key[(bit >> 3) + at] ?? 0;
   const high = (byte(0) << 24) | (byte(1) << 16) | (byte(2) << 8) | byte(3);

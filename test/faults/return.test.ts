@@ -1,6 +1,6 @@
 /** Devices come back as others: another name, another ifindex, another namespace, another host. */
 import { describe, expect, it } from 'vitest';
-import { kernelIsAtLeast } from '../../dist/src/kernel/release.js';
+import { kernelIsAtLeast } from '../../dist/src/kernel/machine.js';
 import { ip } from '../../dist/src/lab/namespaces.js';
 import {
   expectUnharmed,

@@ -11,7 +11,7 @@ import { expect, onTestFinished } from 'vitest';
 import { imbalances } from '../../dist/src/cli/imbalances.js';
 import type { LinkNews, PortDescription } from '../../dist/src/coordinator/messages.js';
 import type { TwinpathError } from '../../dist/src/errors.js';
-import { kernelIsAtLeast } from '../../dist/src/kernel/release.js';
+import { kernelIsAtLeast } from '../../dist/src/kernel/machine.js';
 import { Lab, type LabOptions } from '../../dist/src/lab/host.js';
 import type { Nic } from '../../dist/src/lab/nic.js';
 import { Traffic, type TrafficOptions, type TrafficReport } from '../../dist/src/lab/traffic.js';

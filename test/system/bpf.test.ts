@@ -10,9 +10,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { check, Errno } from '../../src/errors.ts';
 import { Assembler } from '../../src/kernel/assembler.ts';
 import { Bpf, LinkType } from '../../src/kernel/bpf.ts';
+import { kernelIsAtLeast } from '../../src/kernel/machine.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { tapSteering, tcRedirect, Unclaimed, xdpRedirect } from '../../src/kernel/programs.ts';
-import { kernelIsAtLeast } from '../../src/kernel/release.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
 import { Xsk } from '../../src/memory/abi.ts';

@@ -330,7 +330,7 @@ describe('twinpath run', () => {
     const args = ['run', 'drop', '--netns', lab.guest, '--netvsc', 'eth0', '--force'];
     const { code, stderr } = await twinpath(args, { nobody: true });
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^twinpath: The kernel refused this user: .* takes root or CAP_SYS_ADMIN.*\n$/);
+    expect(stderr).toMatch(/^twinpath: The kernel refused this user: .* needs root or CAP_SYS_ADMIN.*\n$/);
   });
 });
 

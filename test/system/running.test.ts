@@ -1,8 +1,8 @@
 /** Whether a device runs is told at once, whoever has RTNL: what a port asks when a driver says that it is down. */
 import { execFileSync } from 'node:child_process';
 import { expect, it } from 'vitest';
+import { isRunning } from '../../dist/src/kernel/device-ioctl.js';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
-import { isRunning } from '../../dist/src/kernel/running.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
 import { buildLab } from '../support/harness.ts';
 import { linkIn } from '../support/machine-state.ts';

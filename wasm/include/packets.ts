@@ -1,7 +1,7 @@
 /**
- * Both entry points of a handler that decides on packets one by one, made of one function: `burst`, which every handler
- * has, and `in_place`, for paths whose rings hold descriptors: there a packet goes from the receive ring to the transmit ring
- * in the loop that decides on it. docs/wasm-abi.md explains both.
+ * Makes both entry points of a handler from one function that decides on a single packet: `burst`, which every handler has,
+ * and `in_place`, for paths whose rings hold descriptors. `in_place` moves a packet from the receive ring to the transmit
+ * ring in the loop that decides on it. docs/wasm-abi.md explains both.
  *
  * ```ts
  * import { TX } from 'twinpath/wasm/include/twinpath';
@@ -14,13 +14,13 @@
  * }
  * ```
  *
- * `decide` gets where the packet starts and its bytes, may write to it, and returns a verdict, or `forwardTo(port)`. It
- * is compiled into the loops, so it should be short, or call what is not. A handler that moves packets, changes
- * their length, or looks at their port, path or hash exports a `burst` of its own, and no `in_place`.
+ * `decide` gets the packet's address and length, may write to the packet, and returns a verdict, or `forwardTo(port)`. It is
+ * inlined into the loops, so it should be short: put longer code into functions that it calls. A handler that moves packets,
+ * changes their length, or needs their port, path or hash must export its own `burst`, and no `in_place`.
  */
 import { packetAt, packetBytes, FORWARD, setTarget, setVerdict, TX } from "./twinpath";
 
-/** The verdict that sends a packet by another port. */
+/** The verdict that sends a packet out of another port. */
 // @ts-ignore: decorator
 @inline export function forwardTo(port: i32): u32 {
   return <u32>FORWARD | (<u32>port << 8);
@@ -33,36 +33,36 @@ export function burst(at: usize, length: i32): void {
   }
 }
 
-/** Most packets that may be left for the worker, and in one portion: as many as a burst has. */
+/** Most packets that may be left to the worker, and of one portion: the length of a burst. */
 const BURST: u32 = 64;
 /** The shortest frame: an Ethernet header. */
 const MIN_LENGTH: u32 = 14;
 /** Bytes of a descriptor: address, length. */
 const DESCRIPTOR: usize = 16;
-/** The upper halves of both are 0. */
+/** Mask of the lower halves of both: the upper halves are 0. */
 const LOW: usize = memory.data<u32>([-1, 0, -1, 0]);
 
 @unmanaged
 class InPlace {
-  /** The rings' slots, and what a cursor is masked with: what was received, and what is to be sent. */
+  /** Slots and cursor masks of the receive ring and the transmit ring. */
   received: usize;
   receivedMask: u32;
   sent: usize;
   sentMask: u32;
-  /** Where address 0 of a descriptor is. */
+  /** Memory address of a descriptor's address 0. */
   frames: usize;
-  /** Bytes of a packet that may be sent, at most. */
+  /** Most bytes of a packet to send. */
   maxPacketBytes: u32;
-  /** The burst, which takes what is not sent. */
+  /** The burst for packets that are not sent. */
   burst: usize;
-  /** Answers: packets dealt with, their bytes, how many of them were sent, and how many are in the burst. */
+  /** Results: packets handled, their bytes, how many of them were sent, and how many are in the burst. */
   done: i32;
   bytes: u32;
   staged: i32;
   left: u32;
 }
 
-/** Packets in the burst, of the portion that is not done yet, too. */
+/** Packets in the burst, including those of the unfinished portion. */
 let left: u32 = 0;
 
 export function in_place(rings: InPlace, from: u32, to: u32, count: i32): void {
@@ -77,7 +77,7 @@ export function in_place(rings: InPlace, from: u32, to: u32, count: i32): void {
   let out = firstSent + (<usize>(to & rings.sentMask)) * DESCRIPTOR;
   left = 0;
   while (rings.done < count && left < BURST) {
-    // A portion: neither ring ends in it, the burst has room for all of it, and a trap costs no more.
+    // A portion: no ring wraps in it, and the burst has room for all of it. A trap loses only the portion.
     const portion = min(
       min(<u32>(count - rings.done), BURST - left),
       min(<u32>(endReceived - slot), <u32>(endSent - out)) / <u32>DESCRIPTOR,
@@ -107,7 +107,7 @@ export function in_place(rings: InPlace, from: u32, to: u32, count: i32): void {
   }
 }
 
-/** One packet. Returns where the next one that is sent goes. */
+/** Handles one packet. Returns the slot for the next packet to send. */
 // @ts-ignore: decorator
 @inline function one(rings: InPlace, slot: usize, out: usize, frames: usize, range: u32, low: v128): usize {
   const packet = frames + <usize>load<u32>(slot);

@@ -1,17 +1,17 @@
 /**
- * What `new` does in a handler for Twinpath: it takes memory from the worker's own area and never gives it back.
+ * Memory management of a handler for Twinpath: `new` allocates from the worker's own area, and nothing is ever freed.
  *
- * AssemblyScript's own runtimes take what follows the module's static data, which is the port's. For tables made
- * in `init`: what allocates per packet runs into the end of the area, and then every call traps.
+ * AssemblyScript's own runtimes allocate after the module's static data, where the port's memory is. Allocate tables in
+ * `init`: a handler that allocates for each packet uses up the area, and then every call traps.
  */
 import { __stack_pointer } from "memory";
 import { BLOCK, BLOCK_OVERHEAD, OBJECT, OBJECT_OVERHEAD, OBJECT_MAXSIZE, AL_MASK } from "rt/common";
 import { context } from "./twinpath";
 
-/** The worker lays the stack for references, which is written and never read, into its own area, too. */
+/** The worker places the stack for references, which is written and never read, in its own area too. */
 export { __stack_pointer };
 
-/** Tells twinpath.ts that it has the right runtime. */
+/** Shows twinpath.ts that the module has the right runtime. */
 // @ts-ignore: decorator
 @global const __twinpath_runtime: bool = true;
 

@@ -8,8 +8,8 @@
  *         -Wl,--export=__wasm_init_tls,--export=__tls_size,--export=__tls_align \
  *         handler.c -o handler.wasm
  *
- * Include it in one file of the module. Static variables are shared by all workers, as threads share them: constants
- * only, or atomics. `_Thread_local` variables and the stack are each worker's own.
+ * Include it in one file of the module. All workers share the static variables, as threads do: use constants only, or
+ * atomics. Each worker has its own `_Thread_local` variables and stack.
  */
 #ifndef TWINPATH_H
 #define TWINPATH_H
@@ -22,7 +22,7 @@
 #define TWINPATH_EXPORT(name) __attribute__((export_name(name), used))
 #define TWINPATH_IMPORT(name) __attribute__((import_module("env"), import_name(name)))
 
-/** Verdicts; DROP is what every packet has before the call. */
+/** Verdicts. Before the call every packet has DROP. */
 enum twinpath_verdict {
   TWINPATH_DROP = 0,
   TWINPATH_TX = 1,
@@ -31,29 +31,29 @@ enum twinpath_verdict {
   TWINPATH_DELIVER = 4,
 };
 
-/** The packets in hand: the first `length` entries of each array. */
+/** The packets of the call: the first `length` entries of each array. */
 struct twinpath_burst {
-  /** Where each packet starts. May be moved inside its frame. */
+  /** Address of each packet. The module may move it inside its frame. */
   uint8_t *packet[TWINPATH_BURST];
-  /** Its bytes, without the frame check sequence. */
+  /** Length, without the frame check sequence. */
   int32_t bytes[TWINPATH_BURST];
-  /** RSS hash, 0 where none was computed. */
+  /** RSS hash; 0 if none was computed. */
   uint32_t hash[TWINPATH_BURST];
-  /** What its path leaves to be done: segment bytes, kind << 16, unfinished checksum << 24. */
+  /** Work that the path has left: segment bytes, kind << 16, unfinished checksum << 24. */
   uint32_t offload[TWINPATH_BURST];
-  /** Number of the port it came from. */
+  /** Number of the port that it came from. */
   uint8_t port[TWINPATH_BURST];
   /** 1 synthetic, 2 VF, 3 the machine's own stack. */
   uint8_t path[TWINPATH_BURST];
   /** enum twinpath_verdict. */
   uint8_t verdict[TWINPATH_BURST];
-  /** For FORWARD: the port to send it by. */
+  /** For FORWARD: number of the port to send it from. */
   uint8_t target[TWINPATH_BURST];
 };
 
 /**
- * Distance from the packet's first byte to its network header: behind the Ethernet header and any number of VLAN tags,
- * where the kernel finds it. The EtherType is in the two bytes before. The packet has at least 14 bytes.
+ * Distance from the packet's first byte to its network header, after the Ethernet header and any number of VLAN tags, as in
+ * the kernel. The EtherType is in the two bytes before. The packet must have at least 14 bytes.
  */
 static inline int32_t twinpath_network_offset(const uint8_t *packet, int32_t bytes) {
   int32_t l3 = 14;
@@ -64,15 +64,15 @@ static inline int32_t twinpath_network_offset(const uint8_t *packet, int32_t byt
   return l3;
 }
 
-/** What the worker tells the module about where it runs. */
+/** The worker that the module runs in. */
 struct twinpath_context {
-  /** This worker's queue, from 0, and how many there are. */
+  /** This worker's queue, from 0, and the number of queues. */
   int32_t queue;
   int32_t queues;
-  /** Ports, and their MAC addresses: six bytes of each eight. */
+  /** Number of ports, and their MAC addresses: six bytes of each eight. */
   int32_t ports;
   const uint8_t (*macs)[8];
-  /** The port's `handlerOptions` as JSON, in UTF-8, no NUL at its end. */
+  /** The port's `handlerOptions` as JSON, in UTF-8, without a final NUL. */
   const char *options;
   int32_t options_bytes;
   /** This worker's own memory, zeroed. */
@@ -87,20 +87,23 @@ _Static_assert(sizeof(struct twinpath_context) == 32, "the context is part of th
 
 /** The same at every call. */
 TWINPATH_IMPORT("context") const struct twinpath_context *twinpath_context(void);
-/** A free frame: where its packet starts, or -1 if none is free. One at a time; post or put it in the same call. */
+/**
+ * Takes a free frame: the address for its packet, or -1 if none is free. Take one at a time, and post or put it in the same
+ * call.
+ */
 TWINPATH_IMPORT("take") int32_t twinpath_take(void);
-/** Sends the frame that was taken. 0, and the frame is free again, if the path is full. */
+/** Sends the frame that was taken. Returns 0 if the path is full; the frame is then free again. */
 TWINPATH_IMPORT("post") int32_t twinpath_post(uint8_t *packet, int32_t bytes);
 /** Frees the frame that was taken. */
 TWINPATH_IMPORT("put") void twinpath_put(uint8_t *packet);
-/** Ends the call with an error: in `init` openPort rejects with this text (UTF-8), later it costs the burst. */
+/** Ends the call with an error. In `init`, openPort rejects with this text (UTF-8); later, the burst is dropped. */
 TWINPATH_IMPORT("fail") _Noreturn void twinpath_fail(const char *text, int32_t bytes);
 
 TWINPATH_EXPORT("twinpath_abi") int32_t twinpath_abi(void) {
   return TWINPATH_ABI;
 }
 
-/** What the module defines: the first, and the others if it wants them. */
+/** Functions that the module defines: `burst`, and the others if it needs them. */
 TWINPATH_EXPORT("burst") void burst(struct twinpath_burst *burst, int32_t length);
 TWINPATH_EXPORT("init") void init(void) __attribute__((weak));
 TWINPATH_EXPORT("tick") void tick(int32_t port) __attribute__((weak));

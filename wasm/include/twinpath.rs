@@ -17,52 +17,52 @@
 //! }
 //! ```
 //!
-//! Statics are shared by all workers, as threads share them: constants only, or atomics. The stack is each worker's
-//! own, and so is what lies in the context's area.
+//! All workers share the statics, as threads do: use constants only, or atomics. Each worker has its own stack and its own
+//! area of the context.
 
 #![allow(dead_code)]
 
 pub const TWINPATH_ABI: i32 = 1;
 pub const BURST: usize = 64;
 
-/// Verdicts; DROP is what every packet has before the call.
+/// Verdicts. Before the call every packet has DROP.
 pub const DROP: u8 = 0;
 pub const TX: u8 = 1;
 pub const FORWARD: u8 = 2;
 pub const PASS: u8 = 3;
 pub const DELIVER: u8 = 4;
 
-/// The packets in hand: the first `length` entries of each array.
+/// The packets of the call: the first `length` entries of each array.
 #[repr(C)]
 pub struct Burst {
-    /// Where each packet starts. May be moved inside its frame.
+    /// Address of each packet. The module may move it inside its frame.
     pub packet: [*mut u8; BURST],
-    /// Its bytes, without the frame check sequence.
+    /// Length, without the frame check sequence.
     pub bytes: [i32; BURST],
-    /// RSS hash, 0 where none was computed.
+    /// RSS hash; 0 if none was computed.
     pub hash: [u32; BURST],
-    /// What its path leaves to be done: segment bytes, kind << 16, unfinished checksum << 24.
+    /// Work that the path has left: segment bytes, kind << 16, unfinished checksum << 24.
     pub offload: [u32; BURST],
-    /// Number of the port it came from.
+    /// Number of the port that it came from.
     pub port: [u8; BURST],
     /// 1 synthetic, 2 VF, 3 the machine's own stack.
     pub path: [u8; BURST],
     pub verdict: [u8; BURST],
-    /// For FORWARD: the port to send it by.
+    /// For FORWARD: number of the port to send it from.
     pub target: [u8; BURST],
 }
 
 impl Burst {
-    /// The bytes of packet `i` of the burst's length.
+    /// The bytes of packet `i`, which must be less than the burst's length.
     #[inline(always)]
     pub fn packet(&mut self, i: usize) -> &mut [u8] {
-        // SAFETY: the worker filled in both, and nobody else looks at the frame before the verdict.
+        // SAFETY: the worker has set both, and no other thread reads the frame before the verdict.
         unsafe { core::slice::from_raw_parts_mut(self.packet[i], self.bytes[i] as usize) }
     }
 }
 
-/// Distance from the packet's first byte to its network header: behind the Ethernet header and any number of VLAN tags,
-/// where the kernel finds it. The EtherType is in the two bytes before. The packet has at least 14 bytes.
+/// Distance from the packet's first byte to its network header, after the Ethernet header and any number of VLAN tags, as in
+/// the kernel. The EtherType is in the two bytes before. The packet must have at least 14 bytes.
 #[inline]
 pub fn network_offset(packet: &[u8]) -> usize {
     let mut l3 = 14;
@@ -72,13 +72,13 @@ pub fn network_offset(packet: &[u8]) -> usize {
     l3
 }
 
-/// What the worker tells the module about where it runs.
+/// The worker that the module runs in.
 #[repr(C)]
 pub struct Context {
-    /// This worker's queue, from 0, and how many there are.
+    /// This worker's queue, from 0, and the number of queues.
     pub queue: i32,
     pub queues: i32,
-    /// Ports, and their MAC addresses: six bytes of each eight.
+    /// Number of ports, and their MAC addresses: six bytes of each eight.
     pub ports: i32,
     pub macs: *const [u8; 8],
     /// The port's `handlerOptions` as JSON, in UTF-8.
@@ -93,13 +93,14 @@ pub struct Context {
 extern "C" {
     /// The same at every call.
     pub fn context() -> *const Context;
-    /// A free frame: where its packet starts, or -1 if none is free. One at a time; post or put it in the same call.
+    /// Takes a free frame: the address for its packet, or -1 if none is free. Take one at a time, and post or put it in the
+    /// same call.
     pub fn take() -> i32;
-    /// Sends the frame that was taken. 0, and the frame is free again, if the path is full.
+    /// Sends the frame that was taken. Returns 0 if the path is full; the frame is then free again.
     pub fn post(packet: *mut u8, bytes: i32) -> i32;
     /// Frees the frame that was taken.
     pub fn put(packet: *mut u8);
-    /// Ends the call with an error: in `init` openPort rejects with this text, later it costs the burst.
+    /// Ends the call with an error. In `init`, openPort rejects with this text (UTF-8); later, the burst is dropped.
     pub fn fail(text: *const u8, bytes: i32) -> !;
 }
 
@@ -108,7 +109,7 @@ pub extern "C" fn twinpath_abi() -> i32 {
     TWINPATH_ABI
 }
 
-/// A trap: it costs the burst and is counted.
+/// A trap: the worker drops and counts the burst.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     core::arch::wasm32::unreachable()

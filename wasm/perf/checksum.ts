@@ -1,4 +1,4 @@
-/** A router's work on IPv4: one hop fewer to live, and the checksum brought up to date (RFC 1624). */
+/** A router's work on IPv4: decrements the time to live and updates the checksum (RFC 1624). */
 import { packetAt, packetBytes, setVerdict, TX } from '../include/twinpath';
 
 export { twinpath_abi } from '../include/twinpath';

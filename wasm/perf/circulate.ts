@@ -1,6 +1,6 @@
 /**
- * Packets that circulate: what arrives goes back with its MAC addresses exchanged, and the first tick sends as many
- * as are wanted. Options: `{"packets": 256, "bytes": 60}`, in this form and order.
+ * Makes packets circulate: sends received packets back with their MAC addresses exchanged. The first tick sends as many new
+ * ones as the option says. Options: `{"packets": 256, "bytes": 60}`, in this form and order.
  */
 import { context, post, take } from '../include/twinpath';
 

@@ -1,4 +1,4 @@
-/** IPv4 goes back, by its EtherType and version; nothing else does. */
+/** Sends IPv4 packets back, by EtherType and version, and drops all others. */
 import { packetAt, packetBytes, setVerdict, TX } from '../include/twinpath';
 
 export { twinpath_abi } from '../include/twinpath';

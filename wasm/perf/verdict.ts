@@ -1,4 +1,4 @@
-/** Every packet goes back as it came: what a burst costs a handler that looks at nothing. */
+/** Sends every packet back unchanged: the cost of a burst for a handler that reads no packet. */
 import { setVerdict, TX } from '../include/twinpath';
 
 export { twinpath_abi } from '../include/twinpath';

@@ -1,14 +1,14 @@
 /**
- * What the datapath does with each packet of a burst beside its handler: descriptors out of a ring, and into one; and
- * the sum of its bytes where a checksum is to be verified or made.
+ * The datapath's work for each packet of a burst, apart from the handler: reads descriptors from a ring, writes them to a
+ * ring, and sums bytes for checksums.
  *
- * JavaScript pays for every access to a shared array (kind, bounds, where it lies); here it is one instruction. Pure
- * functions over addresses: no state, no stack, nothing in the first page, which is the handlers'. Cursors are
- * published by whoever calls. src/memory/ring-operations.ts says what each one is for; test/models/ring-operations-twin.ts is the
- * same in TypeScript, and test/unit/memory/ring-operations.test.ts compares the two.
+ * Each access to a shared array costs JavaScript several checks (kind, bounds, base address); here it is one instruction.
+ * Pure functions over addresses: no state, no stack, and nothing in the first page, which belongs to the handlers. The
+ * caller publishes the cursors. src/memory/ring-operations.ts describes each function.
+ * test/models/ring-operations-twin.ts has the same in TypeScript, and test/unit/memory/ring-operations.test.ts compares the two.
  */
 
-/** Where a burst's arrays lie: BurstArray in src/memory/layout.ts. */
+/** Offsets of a burst's arrays: BurstArray in src/memory/layout.ts. */
 const BURST: i32 = 64;
 const BYTES: usize = 4 * BURST;
 const OFFLOAD: usize = 12 * BURST;
@@ -22,7 +22,7 @@ const FOUR_TX: u32 = 0x01010101;
 const MIN_LENGTH: u32 = 14;
 /** Bytes of a descriptor, as a shift. */
 const DESCRIPTOR: u32 = 4;
-/** From the word that says what is staged to the one that says what is being given: PathSlot in layout.ts. */
+/** Distance from the word for staged descriptors to the word for those being given: PathSlot in layout.ts. */
 const GIVING: usize = 4;
 
 export function begin(burst: usize, port: i32, path: i32, keepOffload: bool): void {
@@ -48,7 +48,7 @@ export function receive(burst: usize, slots: usize, mask: u32, cursor: u32, coun
     const slot = slots + (<usize>first << DESCRIPTOR);
     const to = burst + (<usize>i << 2);
     if (i + 4 <= count && first + 3 <= mask) {
-      // Four descriptors are a square, of which two columns are wanted.
+      // Four descriptors are a 4 × 4 matrix of words; two of its columns are needed.
       const ab = i8x16.shuffle(v128.load(slot), v128.load(slot, 16),
         0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
       const cd = i8x16.shuffle(v128.load(slot, 32), v128.load(slot, 48),
@@ -158,7 +158,7 @@ export function sum(at: usize, count: i32): u32 {
   const end = at + <usize>count;
   let a = i32x4.splat(0);
   let b = i32x4.splat(0);
-  // Halves of the machine's order, widened to lanes that have room for 131072 bytes.
+  // 16-bit words in the machine's order, added in 32-bit lanes, which have room for 131072 bytes.
   while (at + 64 <= end) {
     a = i32x4.add(a, i32x4.extadd_pairwise_i16x8_u(v128.load(at)));
     b = i32x4.add(b, i32x4.extadd_pairwise_i16x8_u(v128.load(at, 16)));

@@ -12,7 +12,7 @@
  */
 import { check, Errno, errnoName, TwinpathError } from '../../errors.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
-import { DeviceSettings, describeSettled, type HeldSettings } from '../../kernel/device-settings.ts';
+import { DeviceSettings, describeDrift, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import { IFF } from '../../kernel/link.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
@@ -245,13 +245,13 @@ export class AfXdpDevice implements PathDevice {
    *   that it gets later (drivers/net/veth.c, veth_set_channels)
    */
   settle(): void {
-    for (const settled of this.#settings.settle()) {
-      const { name, result, kept } = settled;
-      const detail = describeSettled(settled);
-      if (!kept && result < 0 && name === 'channels' && this.#link.kind === 'veth') {
+    for (const drift of this.#settings.reapply()) {
+      const { name, result, reapplied } = drift;
+      const detail = describeDrift(drift);
+      if (!reapplied && result < 0 && name === 'channels' && this.#link.kind === 'veth') {
         throw new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.#link.name, detail });
       }
-      if (!settled.fresh || !kept) this.#report(detail);
+      if (!drift.wasReset || !reapplied) this.#report(detail);
     }
     this.#describeTags();
     this.changed();

@@ -1,7 +1,7 @@
 /** The settings of a VF that a port changes: channels, features, and how it spreads packets. Coordinator only. */
 
 import { lockName } from '../../kernel/device-lock.ts';
-import { putBack, type Setting } from '../../kernel/device-settings.ts';
+import { restoreSaved, type Setting } from '../../kernel/device-settings.ts';
 import type { ChannelCounts, EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import {
   Flow,
@@ -106,7 +106,7 @@ export function rssSetting(shim: Shim, ifindex: number): Setting<RssValue> {
       if (!isByte(hashFunction) || !isByte(inputTransform)) return undefined;
       return { key, table: spread, hashFunction, inputTransform };
     },
-    isFresh: ({ table }) => {
+    isDefault: ({ table }) => {
       const queues = table === 'default' ? 0 : Math.max(...table) + 1;
       return queues > 1 && isDriversOwn(table, queues);
     },
@@ -175,7 +175,7 @@ export function putBackSettings(
   link: Link,
 ): string[] {
   const all = settingsOf(shim, ethtool, link.ifindex);
-  return putBack(store, link, (name) => all.find((setting) => setting.name === name));
+  return restoreSaved(store, link, (name) => all.find((setting) => setting.name === name));
 }
 
 /** The same for what it has left of its NetVSC. */
@@ -186,7 +186,7 @@ export function putBackMerging(
   names?: readonly string[],
 ): string[] {
   const setting = mergingSetting(ethtool, link.ifindex, names) as Setting<unknown>;
-  return putBack(store.netvsc, link, (name) => (name === setting.name ? setting : undefined));
+  return restoreSaved(store.netvsc, link, (name) => (name === setting.name ? setting : undefined));
 }
 
 /** For every device of the namespace: a start may have another NetVSC in mind than the one that was killed. */

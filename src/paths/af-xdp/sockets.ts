@@ -4,7 +4,7 @@
  * business. Each lives in the path slot of its queue. Coordinator only.
  */
 import { check, Errno, TwinpathError } from '../../errors.ts';
-import { patiently } from '../../kernel/patiently.ts';
+import { retryBriefly } from '../../kernel/readiness.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
 import { SOL_XDP } from '../../kernel/xdp-statistics.ts';
 import { STEPS } from '../../memory/abi.ts';
@@ -91,7 +91,7 @@ export class XskSockets {
   /** The kernel lets go of a queue that was just closed in a work item (xp_put_pool). */
   #bindFirst(device: Bound, zeroCopy: boolean): boolean {
     const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY);
-    const bound = patiently(
+    const bound = retryBriefly(
       () => {
         const result = this.#bind(device, 0, flags);
         if (result === Errno.EBUSY) this.#close(0);

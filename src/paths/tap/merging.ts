@@ -9,7 +9,7 @@
  * of a VF are, see kernel/device-settings.ts. Coordinator only.
  */
 import { errnoName, TwinpathError } from '../../errors.ts';
-import { DeviceSettings, describeSettled, type HeldSettings } from '../../kernel/device-settings.ts';
+import { DeviceSettings, describeDrift, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import type { Link } from '../../kernel/link.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
@@ -80,7 +80,7 @@ export class Merging {
   /** Somebody has changed settings of the device: they are set again, and told. Never throws. */
   settle(): void {
     this.#told(() => {
-      for (const settled of this.#settings.settle()) this.#report(describeSettled(settled));
+      for (const drift of this.#settings.reapply()) this.#report(describeDrift(drift));
     });
   }
 

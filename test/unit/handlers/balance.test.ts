@@ -286,7 +286,7 @@ describe('balance', () => {
     [{ backends: [] }, 'ERR_OPTION_INVALID', /there are 0/],
     [{ backends: '10.0.0.5' }, 'ERR_OPTION_INVALID', /10.0.0.5 is not a backend/],
     [{ backends: ['01:00:00:00:00:01'] }, 'ERR_OPTION_INVALID', /is not a backend/],
-    [{ backends: ['a@02:00:00:00:00:01', 'a@02:00:00:00:00:02'] }, 'ERR_OPTION_INVALID', /a is there twice/],
+    [{ backends: ['a@02:00:00:00:00:01', 'a@02:00:00:00:00:02'] }, 'ERR_OPTION_INVALID', /a is listed twice/],
     [{ ports: [0] }, 'ERR_OPTION_INVALID', /0 is not a port/],
     [{ ports: 'http' }, 'ERR_OPTION_INVALID', /http is not a port/],
     [{ arp: 'yes' }, 'ERR_OPTION_INVALID', /true or false/],

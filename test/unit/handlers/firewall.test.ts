@@ -308,8 +308,8 @@ describe('firewall', () => {
     ['10.0.0.0/8:', 'is not a rule'],
     ['2001:db8::/129', 'is not a rule'],
     ['!', 'is not a rule'],
-    ['10.1.0.0/8', 'has bits behind its prefix of 8'],
-    ['2001:db8::1/64', 'has bits behind'],
+    ['10.1.0.0/8', 'has bits after its prefix of 8'],
+    ['2001:db8::1/64', 'has bits after'],
   ])('refuses the rule "%s"', (rule, words) => {
     for (const option of ['allow', 'deny', 'out']) {
       const refusal = { code: 'ERR_OPTION_INVALID', device: option, message: expect.stringContaining(words) };

@@ -24,14 +24,11 @@ describe('the assembler', () => {
       .movImm(0, -1)
       .alu('add', 3, 2)
       .aluImm('and', 0, 0xff)
-      .alu32Imm('rsh', 2, 16)
       .swapBytes(4, 16)
       .loadB(0, 1, 1)
       .loadH(0, 1, 2)
       .loadW(2, 1, 16)
-      .loadDW(5, 10, -8)
       .storeW(10, 7, -4)
-      .storeWImm(1, 42, 8)
       .call(51)
       .exit()
       .assemble();
@@ -40,14 +37,11 @@ describe('the assembler', () => {
       'b7000000ffffffff',
       '0f23000000000000',
       '57000000ff000000',
-      '7402000010000000',
       'dc04000010000000',
       '7110010000000000',
       '6910020000000000',
       '6112100000000000',
-      '79a5f8ff00000000',
       '637afcff00000000',
-      '620108002a000000',
       '8500000033000000',
       '9500000000000000',
     ]);
@@ -97,9 +91,11 @@ describe('the assembler', () => {
       fc.property(fc.array(step, { minLength: 1, maxLength: 40 }), (steps) => {
         const assembler = new Assembler();
         const starts: number[] = [];
+        let slot = 0;
         steps.forEach(({ op, to, wide }, index) => {
           assembler.label(`at ${index}`);
-          starts.push(assembler.length);
+          starts.push(slot);
+          slot += wide ? 3 : 1;
           if (wide) assembler.loadMapFd(1, 9);
           assembler.jumpIfImm(op, 2, index, `at ${to % steps.length}`);
         });
@@ -129,15 +125,15 @@ describe('the assembler', () => {
 
   it('refuses an instruction that cannot be encoded, and names it', () => {
     const eleven = 11 as Register;
-    expect(() => new Assembler().mov(eleven, 0)).toThrow('there is no register 11');
-    expect(() => new Assembler().mov(0, eleven)).toThrow('there is no register 11');
+    expect(() => new Assembler().mov(eleven, 0)).toThrow('11 is not a register');
+    expect(() => new Assembler().mov(0, eleven)).toThrow('11 is not a register');
     expect(() => new Assembler().loadW(0, 1, 40_000)).toThrow('offset 40000 does not fit in 16 bits');
     expect(() => new Assembler().movImm(0, 2 ** 32)).toThrow('immediate 4294967296 does not fit in 32 bits');
     expect(() => new Assembler().movImm(0, -(2 ** 31) - 1)).toThrow('does not fit in 32 bits');
     expect(() => new Assembler().movImm(0, 0.5)).toThrow('immediate 0.5 is not an integer');
     expect(() => new Assembler().movImm(0, Number.NaN)).toThrow('immediate NaN');
-    expect(() => new Assembler().label('a').label('a')).toThrow('label a stands in two places');
-    expect(() => new Assembler().jump('nowhere').assemble()).toThrow('there is no label nowhere');
+    expect(() => new Assembler().label('a').label('a')).toThrow('label a is defined twice');
+    expect(() => new Assembler().jump('nowhere').assemble()).toThrow('label nowhere is not defined');
     expect(() => new Assembler().jump('end').exit().label('end').assemble()).toThrow(
       'no instruction follows',
     );

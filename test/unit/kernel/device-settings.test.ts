@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { DeviceSettings, putBack, type Setting } from '../../../src/kernel/device-settings.ts';
+import { DeviceSettings, restoreSaved, type Setting } from '../../../src/kernel/device-settings.ts';
 import { SettingsStore } from '../../../src/kernel/settings-store.ts';
 import { link } from '../../support/machine.ts';
 
@@ -65,7 +65,10 @@ describe('settings of a device', () => {
       };
       expect(settings.set(knob, 10)).toBe(0);
     }
-    expect(store.load(VF)).toEqual({ first: { was: 0, now: 10 }, second: { was: 1, now: 10 } });
+    expect(store.load(VF)).toEqual({
+      first: { original: 0, applied: 10 },
+      second: { original: 1, applied: 10 },
+    });
     settings.restore();
     settings.restore();
     expect(order).toEqual(['first 10', 'second 10', 'second 1', 'first 0']);
@@ -81,7 +84,7 @@ describe('settings of a device', () => {
       return value;
     };
     settings.set(knob, 2);
-    expect(seen).toEqual([{ knob: { was: 1, now: 2 } }]);
+    expect(seen).toEqual([{ knob: { original: 1, applied: 2 } }]);
   });
 
   it('that are right already are not touched, saved or put back, but are watched', () => {
@@ -90,8 +93,8 @@ describe('settings of a device', () => {
     expect(settings.set(knob, 5)).toBe(0);
     expect([knob.writes, readdirSync(folder)]).toEqual([[], []]);
     knob.value = 6;
-    expect(settings.settle()).toEqual([
-      { name: 'knob', from: 6, to: 5, result: 0, kept: true, fresh: false },
+    expect(settings.reapply()).toEqual([
+      { name: 'knob', from: 6, to: 5, result: 0, reapplied: true, wasReset: false },
     ]);
     expect(readdirSync(folder)).toHaveLength(1);
     settings.restore();
@@ -113,7 +116,7 @@ describe('settings of a device', () => {
     const knob = new Knob(1);
     knob.takes = (value) => Math.min(value, 4);
     settings.set(knob, 9);
-    expect([knob.value, settings.settle()]).toEqual([4, []]);
+    expect([knob.value, settings.reapply()]).toEqual([4, []]);
     settings.restore();
     expect(knob.value).toBe(1);
   });
@@ -133,8 +136,8 @@ describe('settings of a device', () => {
     settings.set(knob, 2);
     knob.value = 3;
     knob.refuses = -22;
-    expect(settings.settle()).toEqual([
-      { name: 'knob', from: 3, to: 2, result: -22, kept: false, fresh: false },
+    expect(settings.reapply()).toEqual([
+      { name: 'knob', from: 3, to: 2, result: -22, reapplied: false, wasReset: false },
     ]);
     knob.refuses = 0;
     settings.restore();
@@ -151,10 +154,10 @@ describe('settings of a device', () => {
       let others = 0;
       knob.takes = (value) => (others++ < times ? 3 + others : value);
       const last = 3 + times;
-      expect(settings.settle()).toEqual([
-        { name: 'knob', from: last, to: 2, result: 0, kept: true, fresh: false },
+      expect(settings.reapply()).toEqual([
+        { name: 'knob', from: last, to: 2, result: 0, reapplied: true, wasReset: false },
       ]);
-      expect(store.load(VF)).toEqual({ knob: { was: last, now: 2 } });
+      expect(store.load(VF)).toEqual({ knob: { original: last, applied: 2 } });
       settings.restore();
       expect(knob.value).toBe(last);
     },
@@ -166,8 +169,8 @@ describe('settings of a device', () => {
     settings.set(knob, 2);
     knob.value = 3;
     knob.takes = () => 3;
-    expect(settings.settle()).toEqual([
-      { name: 'knob', from: 3, to: 2, result: 0, kept: false, fresh: false },
+    expect(settings.reapply()).toEqual([
+      { name: 'knob', from: 3, to: 2, result: 0, reapplied: false, wasReset: false },
     ]);
   });
 
@@ -177,7 +180,11 @@ describe('settings of a device', () => {
     let others = 0;
     knob.takes = (value) => (others++ === 0 ? 5 : value);
     expect(settings.set(knob, 2)).toBe(0);
-    expect([knob.value, store.load(VF), settings.settle()]).toEqual([2, { knob: { was: 5, now: 2 } }, []]);
+    expect([knob.value, store.load(VF), settings.reapply()]).toEqual([
+      2,
+      { knob: { original: 5, applied: 2 } },
+      [],
+    ]);
     settings.restore();
     expect(knob.value).toBe(5);
   });
@@ -212,38 +219,38 @@ describe('settings of a device', () => {
 });
 
 describe('a device that makes a setting of its own when it is set up', () => {
-  const FRESH = 100;
-  const fresh = (value: number): boolean => value === FRESH;
+  const DEFAULT = 100;
+  const isDefault = (value: number): boolean => value === DEFAULT;
 
   it('is set again without a report of a foreign change, and the saved original stays', () => {
     const { settings } = made();
-    const knob = Object.assign(new Knob(1), { isFresh: fresh });
+    const knob = Object.assign(new Knob(1), { isDefault });
     settings.set(knob, 2);
-    knob.value = FRESH;
-    expect(settings.settle()).toEqual([
-      { name: 'knob', from: FRESH, to: 2, result: 0, kept: true, fresh: true },
+    knob.value = DEFAULT;
+    expect(settings.reapply()).toEqual([
+      { name: 'knob', from: DEFAULT, to: 2, result: 0, reapplied: true, wasReset: true },
     ]);
     knob.value = 3;
-    expect(settings.settle()).toMatchObject([{ from: 3, fresh: false }]);
+    expect(settings.reapply()).toMatchObject([{ from: 3, wasReset: false }]);
     settings.restore();
     expect(knob.value).toBe(3);
   });
 
   it('has the original back at the end, although it reads otherwise', () => {
     const { settings } = made();
-    const knob = Object.assign(new Knob(1), { isFresh: fresh });
+    const knob = Object.assign(new Knob(1), { isDefault });
     settings.set(knob, 2);
-    knob.value = FRESH;
+    knob.value = DEFAULT;
     settings.restore();
     expect(knob.value).toBe(1);
   });
 
   it('has it back after a kill, too', () => {
     const { store, settings } = made();
-    const knob = Object.assign(new Knob(1), { isFresh: fresh });
+    const knob = Object.assign(new Knob(1), { isDefault });
     settings.set(knob, 2);
-    knob.value = FRESH;
-    expect(putBack(store, VF, () => knob as Setting<unknown>)).toEqual(['knob']);
+    knob.value = DEFAULT;
+    expect(restoreSaved(store, VF, () => knob as Setting<unknown>)).toEqual(['knob']);
     expect(knob.value).toBe(1);
   });
 });
@@ -257,7 +264,7 @@ describe('what a killed process has left', () => {
     theirs!.value = 7;
     gone!.value = undefined;
     damaged!.parse = () => undefined;
-    expect(putBack(store, VF, (name) => knobs.find((knob) => knob.name === name))).toEqual(['knob0']);
+    expect(restoreSaved(store, VF, (name) => knobs.find((knob) => knob.name === name))).toEqual(['knob0']);
     expect(knobs.map(({ value }) => value)).toEqual([10, 7, undefined, 1]);
     expect(readdirSync(folder)).toEqual([]);
   });
@@ -266,9 +273,9 @@ describe('what a killed process has left', () => {
     const { store, settings } = made();
     const knob = new Knob(1);
     settings.set(knob, 2);
-    expect(putBack(store, { ...VF, ifindex: 8 }, () => knob)).toEqual([]);
+    expect(restoreSaved(store, { ...VF, ifindex: 8 }, () => knob)).toEqual([]);
     settings.set(knob, 3);
-    expect(putBack(store, VF, () => undefined)).toEqual([]);
+    expect(restoreSaved(store, VF, () => undefined)).toEqual([]);
     expect([knob.value, store.load(VF)]).toEqual([3, {}]);
   });
 });

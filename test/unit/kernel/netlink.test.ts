@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseLink } from '../../../src/kernel/link.ts';
+import { linkEvent } from '../../../src/kernel/link-monitor.ts';
 import {
   Attributes,
   MessageBuilder,
@@ -10,7 +11,7 @@ import {
   parseMessages,
 } from '../../../src/kernel/netlink.ts';
 import { nexthopLinks, parseAddress, parseDefaultRoute } from '../../../src/kernel/routes.ts';
-import { IFF, linkEvent, macBytes, normalizeMac } from '../../../src/kernel/rtnetlink.ts';
+import { IFF, macBytes, normalizeMac } from '../../../src/kernel/rtnetlink.ts';
 import { dump } from '../../support/machine.ts';
 
 type Tree = { type: number; value: Uint8Array | Tree[] };

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { kernelIsAtLeast } from '../../../src/kernel/release.ts';
+import { kernelIsAtLeast } from '../../../src/kernel/machine.ts';
 
 it.each([
   ['6.17.0', true],

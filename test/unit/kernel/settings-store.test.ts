@@ -21,7 +21,9 @@ import { link } from '../../support/machine.ts';
 
 const NOBODY = 65_534;
 
-const SETTINGS = { channels: { was: { combined: 8, rx: 0, tx: 0 }, now: { combined: 2, rx: 0, tx: 0 } } };
+const SETTINGS = {
+  channels: { original: { combined: 8, rx: 0, tx: 0 }, applied: { combined: 2, rx: 0, tx: 0 } },
+};
 const VF = link({
   ifindex: 7,
   permanentAddress: '00:0d:3a:44:55:00',
@@ -66,7 +68,7 @@ describe('a store of settings', () => {
     store.save(veth, SETTINGS);
     expect(elsewhere.load({ ...VF, name: 'renamed', address: '02:00:00:00:00:99' })).toEqual(SETTINGS);
     expect(elsewhere.load(veth)).toEqual({});
-    expect([store.travels(VF), store.travels(veth)]).toEqual([true, false]);
+    expect([VF, veth].map((device) => store.recognizesEverywhere(device))).toEqual([true, false]);
     // Two functions of one MANA have different MACs; a device that does not say its MAC is known by its place.
     expect(store.load({ ...VF, permanentAddress: '00:0d:3a:44:55:01' })).toEqual({});
     const placed = { ...VF, permanentAddress: '' };
@@ -86,7 +88,7 @@ describe('a store of settings', () => {
   it('keeps a NetVSC and the VF with its MAC apart, and forgets neither for the other', () => {
     const { store, folder } = made();
     const netvsc = link({ ifindex: 3, permanentAddress: VF.permanentAddress, parentBus: 'vmbus' });
-    const theirs = { merging: { was: { 'rx-lro': true }, now: { 'rx-lro': false } } };
+    const theirs = { merging: { original: { 'rx-lro': true }, applied: { 'rx-lro': false } } };
     store.save(VF, SETTINGS);
     store.netvsc.save(netvsc, theirs);
     store.forget(netvsc);

@@ -58,7 +58,7 @@ describe('a checkpoint', () => {
       fds: Array(64).fill(1_048_575),
       segmentFds: Array(64).fill(1_048_575),
       drops: Array.from({ length: 64 }, () => Array(5).fill(2 ** 53)),
-      settings: [{ name: 'rss', was: Array(512).fill(63), now: Array(512).fill(63) }],
+      settings: [{ name: 'rss', original: Array(512).fill(63), applied: Array(512).fill(63) }],
     };
     const checkpoint = new Checkpoint<unknown>(memory(ports));
     const value = Array.from({ length: ports }, () => ({ slots: [path, path, path] }));

@@ -147,7 +147,7 @@ describe('what a NetVSC merges', () => {
     merging.settle();
     expect([...device.wanted]).toEqual([]);
     expect(told.map(({ message }) => message)).toEqual([
-      expect.stringMatching(/somebody has set its merging/),
+      expect.stringMatching(/another program set its merging/),
     ]);
     merging.restore();
     expect([...device.wanted]).toEqual(['rx-gro-hw']);
@@ -199,7 +199,7 @@ describe('after a kill', () => {
     const { folder, store, devices, ethtool } = killed(device);
     const vf = new Device(['rx-lro'], []);
     devices[VF.ifindex] = vf;
-    store.save(VF, { features: { was: { 'rx-lro': true }, now: { 'rx-lro': false } } });
+    store.save(VF, { features: { original: { 'rx-lro': true }, applied: { 'rx-lro': false } } });
     putBackOrphans(shim, ethtool, store, links); // its process still lives
     expect([device.wanted.size, vf.wanted.size, readdirSync(folder).length]).toEqual([0, 0, 2]);
     age(folder);
@@ -219,7 +219,7 @@ describe('after a kill', () => {
   it('a file that names other features is not believed', () => {
     const device = new Device(['rx-lro', 'rx-all'], ['rx-lro']);
     const { folder, store, ethtool } = killed(device);
-    store.netvsc.save(NETVSC, { merging: { was: { 'rx-all': true }, now: { 'rx-lro': false } } });
+    store.netvsc.save(NETVSC, { merging: { original: { 'rx-all': true }, applied: { 'rx-lro': false } } });
     age(folder);
     device.writes.length = 0;
     putBackOrphans(shim, ethtool, store, [NETVSC]);

@@ -186,5 +186,5 @@ it.each([
 ] as const)('%s table is what a device makes of itself: %#', (_, queueOf, fresh) => {
   const table = Array.from({ length: 128 }, (_, entry) => queueOf(entry));
   const setting = rssSetting({} as Shim, 7);
-  expect(setting.isFresh!({ key: '', table, hashFunction: 1, inputTransform: 0 })).toBe(fresh);
+  expect(setting.isDefault!({ key: '', table, hashFunction: 1, inputTransform: 0 })).toBe(fresh);
 });

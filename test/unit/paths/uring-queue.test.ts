@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Errno } from '../../../src/errors.ts';
-import { pageSize } from '../../../src/kernel/page-size.ts';
+import { pageSize } from '../../../src/kernel/machine.ts';
 import { loadShim, type Shim } from '../../../src/kernel/shim.ts';
 import { Uring } from '../../../src/memory/abi.ts';
 import type { PathSlot } from '../../../src/memory/blocks.ts';

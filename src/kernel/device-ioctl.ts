@@ -1,0 +1,94 @@
+/**
+ * Ioctls on a network device: the ethtool requests that netlink cannot make on every kernel (ethtool-rss.ts), and
+ * the device's flags.
+ *
+ * These ioctls take a device's name only, and a name may pass to another device at any moment. Callers give the
+ * ifindex: the name is looked up before the call, and once more after an ethtool request.
+ *
+ * Each call opens a socket in the thread's network namespace. Formats: include/uapi/linux/ethtool.h, if.h, sockios.h.
+ */
+import { check, Errno } from '../errors.ts';
+import { addressOf, type Shim } from './shim.ts';
+
+const AF_INET = 2;
+const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
+const SIOCGIFNAME = 0x8910;
+const SIOCGIFFLAGS = 0x8913;
+const SIOCETHTOOL = 0x8946;
+const IFF_RUNNING = 0x40;
+
+/** struct ifreq: 16 bytes of name, then a union of 24 bytes: a pointer, an ifindex or flags. */
+const IFREQ = 40;
+const IFNAMSIZ = 16;
+
+/** How often the name is looked up again if the device was renamed during the call. */
+const ATTEMPTS = 5;
+
+/**
+ * Makes one ethtool request. The kernel writes its answer into `request`, whose first word is the command. Takes RTNL,
+ * which the kernel may hold for seconds while a VF comes or goes.
+ *
+ * NB: if the device is renamed in the microsecond between look-up and call, a request that changes something may
+ * reach the device that has the name now. It is then repeated on the right one.
+ *
+ * @returns 0 or more, or a negative errno; EAGAIN if the device was renamed during every attempt
+ */
+export function ethtool(shim: Shim, ifindex: number, request: DataView): number {
+  const asked = new Uint8Array(request.buffer, request.byteOffset, request.byteLength).slice();
+  return withSocket(shim, ifindex, (fd) => {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const ifreq = namedRequest(shim, fd, ifindex);
+      if (typeof ifreq === 'number') return ifreq;
+      const name = nameIn(ifreq);
+      new Uint8Array(request.buffer, request.byteOffset, request.byteLength).set(asked);
+      ifreq.setBigUint64(IFNAMSIZ, BigInt(addressOf(request)), true); // the parameter keeps the buffer alive
+      const result = shim.ioctl(fd, SIOCETHTOOL, ifreq);
+      const after = namedRequest(shim, fd, ifindex);
+      if (typeof after === 'number' || nameIn(after) === name) return result;
+    }
+    return Errno.EAGAIN;
+  });
+}
+
+/**
+ * Whether a device is running, without RTNL: RTM_GETLINK waits until a device that is being closed, or whose queues are
+ * being rebuilt, is ready. dev_ifsioc_locked (net/core/dev_ioctl.c) and dev_get_flags (net/core/dev.c) take no lock.
+ *
+ * The kernel clears IFF_RUNNING as soon as it begins to close the device (__dev_close_many), before it calls the
+ * driver. The flag stays set while a driver turns its carrier off for a moment.
+ *
+ * @returns undefined if there is no such device, or it was renamed meanwhile
+ * @throws ERR_KERNEL
+ */
+export function isRunning(shim: Shim, ifindex: number): boolean | undefined {
+  return withSocket(shim, ifindex, (fd) => {
+    const ifreq = namedRequest(shim, fd, ifindex);
+    if (typeof ifreq === 'number') return undefined;
+    const result = shim.ioctl(fd, SIOCGIFFLAGS, ifreq);
+    if (result === Errno.ENODEV) return undefined;
+    check(result, 'ioctl(SIOCGIFFLAGS)', { device: `ifindex ${ifindex}` });
+    return (ifreq.getUint16(IFNAMSIZ, true) & IFF_RUNNING) !== 0;
+  });
+}
+
+function withSocket<T>(shim: Shim, ifindex: number, work: (fd: number) => T): T {
+  const device = `ifindex ${ifindex}`;
+  const fd = check(shim.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), 'socket(AF_INET)', { device });
+  try {
+    return work(fd);
+  } finally {
+    shim.close(fd);
+  }
+}
+
+/** A request that holds the device's current name, or a negative errno: ENODEV. */
+function namedRequest(shim: Shim, fd: number, ifindex: number): DataView | number {
+  const ifreq = new DataView(new ArrayBuffer(IFREQ));
+  ifreq.setInt32(IFNAMSIZ, ifindex, true);
+  const result = shim.ioctl(fd, SIOCGIFNAME, ifreq);
+  return result < 0 ? result : ifreq;
+}
+
+function nameIn(ifreq: DataView): string {
+  return String.fromCharCode(...new Uint8Array(ifreq.buffer, 0, IFNAMSIZ)).replace(/\0.*/s, '');
+}
