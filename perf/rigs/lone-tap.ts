@@ -50,15 +50,14 @@ export async function withLoneTap<T>(
   let failure: unknown;
   setMac(memory, 0, MAC);
   const workers = new QueueWorkers(memory.shared, settings, {
-    worker: ({ state, detail }) => {
-      if (state === 'died') failure ??= new Error(`the worker died: ${detail}`);
-    },
-    error: (error) => {
-      failure ??= TwinpathError.from(error);
+    report: ({ kind, event }) => {
+      if (kind === 'error') failure ??= TwinpathError.from(event);
+      if (kind === 'worker' && event.state === 'died')
+        failure ??= new Error(`the worker died: ${event.detail}`);
     },
     gaveUp: () => {},
     restored: () => {},
-    left: () => {},
+    gone: () => {},
   });
   await workers.start();
   try {

@@ -26,7 +26,7 @@ import type { MergingOptions } from '../paths/tap/merging.ts';
 import { type Report, Upkeep } from '../paths/upkeep.ts';
 import { KINDS, type Kind, type KindName, type Machine } from './kinds.ts';
 import type { LinkTable } from './link-table.ts';
-import type { Endpoint, Observation, PortNetwork } from './network.ts';
+import type { Endpoint, LinkChange, PortNetwork } from './network.ts';
 
 export interface KernelOptions {
   readonly tap: Omit<TapOptions, keyof MergingOptions>;
@@ -71,7 +71,7 @@ export class KernelNetwork implements PortNetwork {
   readonly #seen = new Map<PathId, Link>();
   readonly #reported = new Set<string>();
   /** A card that refuses XDP, as it was then. */
-  #forsaken: Link | undefined;
+  #excluded: Link | undefined;
 
   constructor(
     shim: Shim,
@@ -122,7 +122,7 @@ export class KernelNetwork implements PortNetwork {
       ...(this.#vf ? { incumbent: this.#vf.ifindex } : {}),
     };
     const vf = netvsc && this.#kind.vf(netvsc, this.#machine, memories);
-    return vf === undefined || this.#isForsaken(vf) ? undefined : endpointOf(vf);
+    return vf === undefined || this.#isExcluded(vf) ? undefined : endpointOf(vf);
   }
 
   get #machine(): Machine {
@@ -130,18 +130,18 @@ export class KernelNetwork implements PortNetwork {
   }
 
   /** A card without native XDP: to try again would set and reset its features each time. */
-  forsakes(path: PathId, { key }: Pick<Endpoint, 'key'>, error: TwinpathError): boolean {
+  exclude(path: PathId, { key }: Pick<Endpoint, 'key'>, error: TwinpathError): boolean {
     if (path !== Path.VF || error.syscall !== NATIVE_ATTACH) return false;
-    this.#forsaken = this.#table.link(key);
+    this.#excluded = this.#table.link(key);
     this.#report(error);
     return true;
   }
 
   /** Until it has been down, or has another MTU, which is what native XDP fails for most often. */
-  #isForsaken({ ifindex, mtu, flags }: Link): boolean {
-    const { ifindex: refused, mtu: then } = this.#forsaken ?? {};
+  #isExcluded({ ifindex, mtu, flags }: Link): boolean {
+    const { ifindex: refused, mtu: then } = this.#excluded ?? {};
     if (refused === ifindex && then === mtu && (flags & IFF.UP) !== 0) return true;
-    if (refused === ifindex) this.#forsaken = undefined;
+    if (refused === ifindex) this.#excluded = undefined;
     return false;
   }
 
@@ -214,7 +214,7 @@ export class KernelNetwork implements PortNetwork {
     return device;
   }
 
-  observe(): Observation[] {
+  observe(): LinkChange[] {
     const netvsc = this.#find();
     const found = netvsc === undefined ? [] : this.#compare(Path.SYNTHETIC, netvsc);
     if (netvsc !== undefined) setMac(this.#memory, this.#port, netvsc.address);
@@ -227,12 +227,12 @@ export class KernelNetwork implements PortNetwork {
   }
 
   /** What is new about a device of ours; nothing about one that has taken another's place. */
-  #compare(path: PathId, link: Link): Observation[] {
+  #compare(path: PathId, link: Link): LinkChange[] {
     const before = this.#seen.get(path);
     this.#seen.set(path, link);
     if (before?.ifindex !== link.ifindex) return [];
     const { name: device } = link;
-    const found: Observation[] = [];
+    const found: LinkChange[] = [];
     const note = (what: string, was: string | number, is: string | number, error?: TwinpathError): void => {
       if (was !== is) found.push({ path, device, detail: `its ${what} was ${was} and is ${is}`, error });
     };
@@ -267,7 +267,7 @@ export class KernelNetwork implements PortNetwork {
     this.#options.report(error);
   }
 
-  tend(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean {
+  maintain(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean {
     const netvsc = this.#find();
     if (netvsc === undefined) return true; // which is told, and more than can be mended
     const upkeep = this.#upkeep.get(path) ?? new Upkeep(report);

@@ -19,7 +19,7 @@ export interface LinkEvents {
   /** After each change, with the ifindexes that went, or went down, in between. */
   changed(gone: ReadonlySet<number>, downed: ReadonlySet<number>): void;
   /** Settings of a device were changed, by anybody: its ifindex, undefined for any device. */
-  reset(ifindex: number | undefined): void;
+  settingsChanged(ifindex: number | undefined): void;
   /** The links could not be read: what is known of them may be old. It is tried again. */
   failed(error: unknown): void;
 }
@@ -65,7 +65,7 @@ export class LinkTable {
         this.#settings.fd,
         () => {
           // Several settings of a device are often changed at once.
-          for (const ifindex of new Set(this.#settings.receive())) events.reset(ifindex);
+          for (const ifindex of new Set(this.#settings.receive())) events.settingsChanged(ifindex);
         },
         events.failed,
       ),

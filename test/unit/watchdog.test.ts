@@ -24,7 +24,7 @@ function leave(queue: number): void {
 }
 const stuck = (queue: number): number => memory.workers[queue]!.stuck;
 function look(times: number): void {
-  for (let i = 0; i < times; i++) watchdog.look();
+  for (let i = 0; i < times; i++) watchdog.check();
 }
 
 test('a handler that has not returned for the whole time has its worker ended, once', () => {
