@@ -6,11 +6,11 @@
  * full is dropped there (`dropped.deliverFull`). Order is kept within a queue, and so within a flow.
  */
 import { Readable } from 'node:stream';
-import { TwinpathError } from './errors.ts';
 import { CopyReceiver } from './memory/copies.ts';
 import { PATH_NAMES } from './memory/layout.ts';
 import type { Memory } from './memory/shared.ts';
 import type { PathKey } from './statistics.ts';
+import { invalid } from './validation.ts';
 
 /** A packet that a handler delivered. It is the application's: nothing of it is shared. */
 export interface DeliveredPacket {
@@ -68,15 +68,14 @@ export class Deliveries {
    */
   async *batches({ signal, most = 64 }: DeliveryOptions = {}): AsyncGenerator<DeliveredPacket[], void> {
     if (!Number.isInteger(most) || most < 1) {
-      const detail = `it must be a whole number from 1 on, not ${String(most)}`;
-      throw new TwinpathError('ERR_OPTION_INVALID', { device: 'most', detail });
+      invalid('most', `it must be a whole number from 1 on, not ${String(most)}`);
     }
     if (this.#reading) {
-      throw new TwinpathError('ERR_OPTION_INVALID', {
-        device: 'packets',
-        detail: 'the packets of this port are being read already',
-        hint: 'A port has one reader: share its packets behind it.',
-      });
+      invalid(
+        'packets',
+        'the packets of this port have a reader already',
+        'A port has one reader: share its packets behind it.',
+      );
     }
     this.#reading = true;
     const ring = (): void => this.#ring();

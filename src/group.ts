@@ -17,8 +17,9 @@ import { loadShim } from './kernel/shim.ts';
 import { Journal } from './memory/journal.ts';
 import { LEDGER_FIELDS } from './memory/layout.ts';
 import { Memory } from './memory/shared.ts';
-import { geometryOf, type RssMode, type Settings } from './options.ts';
+import type { RssMode } from './options.ts';
 import { errorEvent, type ReportedEvent } from './port-events.ts';
+import { geometryOf, type Settings } from './settings.ts';
 import { startFailure } from './start-failure.ts';
 
 /**

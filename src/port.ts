@@ -14,17 +14,12 @@ import { loadShim, requireLinux } from './kernel/shim.ts';
 import type { SharedMemory } from './memory/geometry.ts';
 import type { Failover } from './memory/journal.ts';
 import { macOf } from './memory/macs.ts';
-import {
-  type ForwardTarget,
-  type OpenPortOptions,
-  type OpenPortsOptions,
-  type Settings,
-  single,
-  validate,
-} from './options.ts';
+import type { ForwardTarget, OpenPortOptions, OpenPortsOptions } from './options.ts';
 import { type OpenPaths, PortEmitter, type ReportedEvent } from './port-events.ts';
+import { type Settings, single, validate } from './settings.ts';
 import { startFailure } from './start-failure.ts';
 import { type PortStatistics, portStatistics } from './statistics.ts';
+import { invalid } from './validation.ts';
 
 /**
  * A port that {@link openPort} has opened. Belongs to the thread that opened it.
@@ -86,8 +81,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   async setQueues(count: number): Promise<void> {
     const { queues } = this.#group.memory.layout.geometry;
     if (!Number.isInteger(count) || count < 1 || count > queues) {
-      const detail = `it must be a whole number from 1 to ${queues}, which the port was opened with`;
-      throw new TwinpathError('ERR_OPTION_INVALID', { device: 'queues', detail });
+      invalid('queues', `it must be a whole number from 1 to ${queues}, which the port was opened with`);
     }
     await this.#redirect(Array.from({ length: count }, (_, queue) => queue));
   }
@@ -187,22 +181,15 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   #checkQueue(queue: number): void {
     const { queues } = this.#group.memory.layout.geometry;
     if (Number.isInteger(queue) && queue >= 0 && queue < queues) return;
-    const detail = `there is no queue ${queue}: they are numbered from 0 to ${queues - 1}`;
-    throw new TwinpathError('ERR_OPTION_INVALID', { device: 'queue', detail });
+    invalid('queue', `there is no queue ${queue}: they are numbered from 0 to ${queues - 1}`);
   }
 
   async #redirect(queues: readonly number[]): Promise<void> {
     if (this.#group.rss === 'device') {
-      throw new TwinpathError('ERR_OPTION_INVALID', {
-        device: 'rss',
-        detail: "with 'device' the devices alone spread the flows",
-        hint: "Open the port with rss: 'auto' or 'software'.",
-      });
+      const hint = "Open the port with rss: 'auto' or 'software'.";
+      invalid('rss', "with 'device' the devices alone spread the flows", hint);
     }
-    if (queues.length === 0) {
-      const detail = 'a port needs a queue: this is the last one';
-      throw new TwinpathError('ERR_OPTION_INVALID', { device: 'queue', detail });
-    }
+    if (queues.length === 0) invalid('queue', 'a port needs a queue: this is the last one');
     this.#group.send({ kind: 'redirect', port: this.#number, queues: [...new Set(queues)] });
     this.#active.clear();
     for (const queue of queues) this.#active.add(queue);

@@ -9,9 +9,9 @@ import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { Driver, Path, Reader } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { geometryOf, single, validate } from '../../src/options.ts';
 import { limitSentBytes, maxSentBytes } from '../../src/paths/packet-size.ts';
 import { openTap } from '../../src/paths/tap/open.ts';
+import { geometryOf, single, validate } from '../../src/settings.ts';
 import type { TapWire } from './tap.ts';
 
 const MTU = 1500;

@@ -9,7 +9,7 @@
  */
 import { type ErrorDetails, TwinpathError } from '../errors.ts';
 import { ARPHRD_ETHER, type Link, normalizeMac } from '../kernel/rtnetlink.ts';
-import { nearest } from '../options.ts';
+import { nearest } from '../validation.ts';
 import { belongs, discover, driverName, NO_MEMORIES, pairs, type Snapshot } from './inventory.ts';
 import { KINDS, type KindName, kindOf } from './kinds.ts';
 import { parentOf } from './netvsc.ts';

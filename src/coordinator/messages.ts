@@ -7,8 +7,8 @@
 import type { PlainError } from '../errors.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
 import type { PathName } from '../memory/layout.ts';
-import type { Settings } from '../options.ts';
 import type { OpenPaths, ReportedEvent } from '../port-events.ts';
+import type { Settings } from '../settings.ts';
 import type { Completion } from './completion.ts';
 
 /** `workerData` of the supervisor's thread. */

@@ -16,8 +16,8 @@ import { TwinpathError } from '../errors.ts';
 import { ringDoorbell } from '../kernel/doorbell.ts';
 import { loadShim } from '../kernel/shim.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
-import type { Settings } from '../options.ts';
 import { errorEvent, type ReportedEvent } from '../port-events.ts';
+import type { Settings } from '../settings.ts';
 import { startFailure } from '../start-failure.ts';
 
 /** What workers and their keepers report to the supervisor. */

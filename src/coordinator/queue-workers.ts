@@ -15,8 +15,8 @@ import { type PlainError, TwinpathError } from '../errors.ts';
 import { packageRoot } from '../kernel/shim.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
 import { Memory } from '../memory/shared.ts';
-import type { Settings } from '../options.ts';
 import type { ReportedEvent } from '../port-events.ts';
+import type { Settings } from '../settings.ts';
 import { type Completion, complete, completed, newCompletion } from './completion.ts';
 import { QueueKeeper, type WorkerReports, type WorkerThread } from './queue-keeper.ts';
 

@@ -16,8 +16,8 @@ import { closeDoorbells, openDoorbells, ringDoorbell } from '../kernel/doorbell.
 import { raisePriority } from '../kernel/priority.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Memory } from '../memory/shared.ts';
-import type { Settings } from '../options.ts';
 import { errorEvent } from '../port-events.ts';
+import type { Settings } from '../settings.ts';
 import { startFailure } from '../start-failure.ts';
 import { completed, newCompletion } from './completion.ts';
 import type {

@@ -1,6 +1,7 @@
 /** Addresses as people write them, to numbers and bytes; any thread, allocates: for `create`, not for packets. */
+
 import { isIPv4, isIPv6 } from 'node:net';
-import { invalid } from './options.ts';
+import { invalid } from '../validation.ts';
 
 /** '10.0.0.5' as an unsigned 32-bit number; undefined if it is none. */
 export function ipv4Number(text: string): number | undefined {

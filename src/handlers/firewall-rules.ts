@@ -14,8 +14,8 @@
 import type { Packet } from '../handler/packet.ts';
 import { word } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
+import { invalid } from '../validation.ts';
 import { ipv4Number, ipv6Bytes, wordsOf } from './addresses.ts';
-import { invalid } from './options.ts';
 
 /** What a list says of a packet. MAYBE: its port or protocol would decide, and cannot be seen. */
 export const NO = 0;

@@ -3,8 +3,9 @@ import { QueueKeeper, type WorkerThread } from '../../src/coordinator/queue-keep
 import { hasLease, takeLease } from '../../src/datapath/lease.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { type OpenPortOptions, single, validate } from '../../src/options.ts';
+import type { OpenPortOptions } from '../../src/options.ts';
 import type { ReportedEvent } from '../../src/port-events.ts';
+import { single, validate } from '../../src/settings.ts';
 
 const QUEUE = 0;
 
