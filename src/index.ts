@@ -1,5 +1,5 @@
 /// <reference types="node" preserve="true" />
-/** What an application imports: `import { openPort } from 'twinpath'`. */
+/** The interface for applications: `import { openPort } from 'twinpath'`. */
 export type { PortDescription } from './coordinator/messages.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, TwinpathError } from './errors.ts';

@@ -50,7 +50,7 @@ function isOnlyLink(state: PortState, { path, broken, key, device }: Slot): bool
   if (state.closing || path !== Path.VF || device?.outlastsLink !== true) return false;
   if (!isLinkLoss(broken) && broken !== 'kick failed') return false;
   try {
-    const now = state.network.look(path);
+    const now = state.network.query(path);
     return now?.key === key && (isLinkLoss(broken) || unusable(path, now) !== undefined);
   } catch (error) {
     reportError(state, error);

@@ -174,7 +174,7 @@ export class Coordinator {
     };
     this.#readiness = onReadable(bell, onRing, (error) => this.#tasks.failed(task, error));
     this.#timer = setInterval(() => {
-      this.#networks?.table?.look();
+      this.#networks?.table?.update();
       for (const port of this.#ports) {
         check(port);
         this.#tasks.run('checking paths', () => port.changed());

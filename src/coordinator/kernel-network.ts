@@ -1,10 +1,9 @@
 /**
- * A port on real devices: the NetVSC through a tap, its VF through AF_XDP; of one card alone, it through both. Coordinator
- * thread only.
+ * A port on real devices: the NetVSC through a tap, its VF through AF_XDP; a card alone through both. Coordinator thread
+ * only.
  *
- * The NetVSC is known by its ifindex, and by its MAC if it ever goes and another one comes. The VF is found anew at
- * every look, so it may return under any name, ifindex or PCI address. What else was read when the port was opened
- * (names, MAC addresses, MTUs) is followed: `observe` compares.
+ * The NetVSC is identified by its ifindex, and by its MAC if it disappears and another one appears. The VF is searched each
+ * time, so it may return with another name, ifindex or PCI address. `observe` finds changed names, MAC addresses and MTUs.
  */
 import { TwinpathError } from '../errors.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
@@ -32,13 +31,13 @@ export interface KernelOptions {
   readonly tap: Omit<TapOptions, keyof MergingOptions>;
   readonly redirect: RedirectKind;
   readonly order: RedirectOrder;
-  /** Of the VF: no generic XDP. */
+  /** No generic XDP for the VF. */
   readonly native: boolean;
   readonly host: HostMode;
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
   readonly store: SettingsStore;
-  /** Hears what the port lives with, and a person should know: each once. */
+  /** Reports an error that the port goes on without; called once per error. */
   readonly report: (error: TwinpathError) => void;
 }
 
@@ -58,19 +57,19 @@ export class KernelNetwork implements PortNetwork {
   readonly #kind: Kind;
   readonly #protect: boolean;
   readonly #options: KernelOptions;
-  /** Devices that Twinpath makes itself. */
+  /** Devices that the port makes itself. */
   readonly #own = new Map<PathId, { readonly ifindex: number }>();
   readonly #upkeep = new Map<PathId, Upkeep>();
   #netvsc: Link;
-  /** Of the NetVSC, as it was looked up last. */
+  /** The NetVSC's, from the last thorough check. */
   #xdpProgram = 0;
-  /** Addresses that the NetVSC has had, the first and the last: a VF may still have one, or come back with it. */
+  /** The NetVSC's first and last MAC address: a VF may still have one of them, or return with it. */
   #addresses: readonly [first: string, last: string];
   #vf: { readonly device: AfXdpDevice; readonly ifindex: number } | undefined;
-  /** The devices as `observe` last saw them. */
+  /** The devices at the last call of `observe`. */
   readonly #seen = new Map<PathId, Link>();
   readonly #reported = new Set<string>();
-  /** A card that refuses XDP, as it was then. */
+  /** A card that refuses XDP, and its state then. */
   #excluded: Link | undefined;
 
   constructor(
@@ -103,12 +102,12 @@ export class KernelNetwork implements PortNetwork {
     return this.#netvsc.name;
   }
 
-  /** Of a kind that only its name tells. */
+  /** Whether only its name identifies the device. */
   get #isNamed(): boolean {
     return this.#kind === KINDS.card || this.#kind === KINDS['stand-in'];
   }
 
-  /** ifindexes that belong to this port and so to no other. */
+  /** ifindexes of this port's own devices. */
   get taken(): number[] {
     return [this.#netvsc.ifindex, ...[...this.#own.values()].map(({ ifindex }) => ifindex)];
   }
@@ -117,11 +116,11 @@ export class KernelNetwork implements PortNetwork {
     const netvsc = this.#find();
     if (path === Path.HOST && this.#options.host === 'off') return undefined;
     if (path !== Path.VF) return netvsc && endpointOf(netvsc);
-    const memories = {
+    const history = {
       ...{ ours: new Set(this.taken), addresses: this.#addresses },
       ...(this.#vf ? { incumbent: this.#vf.ifindex } : {}),
     };
-    const vf = netvsc && this.#kind.vf(netvsc, this.#machine, memories);
+    const vf = netvsc && this.#kind.vf(netvsc, this.#machine, history);
     return vf === undefined || this.#isExcluded(vf) ? undefined : endpointOf(vf);
   }
 
@@ -129,7 +128,7 @@ export class KernelNetwork implements PortNetwork {
     return { links: this.#table.links, sysfs: this.#sysfs };
   }
 
-  /** A card without native XDP: to try again would set and reset its features each time. */
+  /** Excludes a card without native XDP: each further try would set and reset its features. */
   exclude(path: PathId, { key }: Pick<Endpoint, 'key'>, error: TwinpathError): boolean {
     if (path !== Path.VF || error.syscall !== NATIVE_ATTACH) return false;
     this.#excluded = this.#table.link(key);
@@ -137,7 +136,7 @@ export class KernelNetwork implements PortNetwork {
     return true;
   }
 
-  /** Until it has been down, or has another MTU, which is what native XDP fails for most often. */
+  /** Until the card has been down, or has another MTU, the most frequent reason why native XDP fails. */
   #isExcluded({ ifindex, mtu, flags }: Link): boolean {
     const { ifindex: refused, mtu: then } = this.#excluded ?? {};
     if (refused === ifindex && then === mtu && (flags & IFF.UP) !== 0) return true;
@@ -145,7 +144,7 @@ export class KernelNetwork implements PortNetwork {
     return false;
   }
 
-  look(path: PathId): Endpoint | undefined {
+  query(path: PathId): Endpoint | undefined {
     const key = this.endpoint(path)?.key;
     const link = key === undefined ? undefined : this.#table.netlink.link(key);
     return link && endpointOf(link);
@@ -191,14 +190,14 @@ export class KernelNetwork implements PortNetwork {
   #host(link: Link): HostDevice {
     const { redirect, order, host } = this.#options;
     const options = { redirect, order, inline: host === 'inline', protect: this.#protect };
-    return this.#made(
+    return this.#ownDevice(
       Path.HOST,
       new HostDevice(this.#shim, this.#table.netlink, this.#memory, this.#port, link, options),
     );
   }
 
   #tap(link: Link): TapDevice {
-    const place = [this.#shim, this.#table.netlink, this.#memory, this.#port, Path.SYNTHETIC] as const;
+    const common = [this.#shim, this.#table.netlink, this.#memory, this.#port, Path.SYNTHETIC] as const;
     const { tap, store } = this.#options;
     const options = {
       ...{ ...tap, store, protect: this.#protect, ethtool: this.#table.ethtool },
@@ -206,10 +205,10 @@ export class KernelNetwork implements PortNetwork {
       shared: this.#kind === KINDS.card,
       report: (error: TwinpathError) => this.#report(error),
     };
-    return this.#made(Path.SYNTHETIC, new TapDevice(...place, link, options));
+    return this.#ownDevice(Path.SYNTHETIC, new TapDevice(...common, link, options));
   }
 
-  #made<T extends TapDevice | HostDevice>(path: PathId, device: T): T {
+  #ownDevice<T extends TapDevice | HostDevice>(path: PathId, device: T): T {
     this.#own.set(path, device);
     return device;
   }
@@ -226,7 +225,7 @@ export class KernelNetwork implements PortNetwork {
     return found;
   }
 
-  /** What is new about a device of ours; nothing about one that has taken another's place. */
+  /** What has changed about a device; nothing if it has replaced another device. */
   #compare(path: PathId, link: Link): LinkChange[] {
     const before = this.#seen.get(path);
     this.#seen.set(path, link);
@@ -242,7 +241,7 @@ export class KernelNetwork implements PortNetwork {
     return found;
   }
 
-  /** Set while the port is open: the kernel asks nobody, and what does not fit is cut off or dropped. */
+  /** The MTU may be raised while the port is open: the kernel does not ask, and truncates or drops what does not fit. */
   #tooLong(path: PathId, { name, mtu }: Link): TwinpathError | undefined {
     const { frameSize } = this.#memory.layout.geometry;
     const most = maxMtu(frameSize);
@@ -269,14 +268,14 @@ export class KernelNetwork implements PortNetwork {
 
   maintain(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean {
     const netvsc = this.#find();
-    if (netvsc === undefined) return true; // which is told, and more than can be mended
+    if (netvsc === undefined) return true; // that is reported elsewhere and cannot be repaired here
     const upkeep = this.#upkeep.get(path) ?? new Upkeep(report);
     this.#upkeep.set(path, upkeep);
     try {
-      if (thorough && path === Path.SYNTHETIC) this.#lookForXdp(netvsc);
+      if (thorough && path === Path.SYNTHETIC) this.#readXdpProgram(netvsc);
     } catch (error) {
       upkeep.failed(error);
-      return true; // the next look may say
+      return true; // the next check may succeed
     }
     try {
       const now = { ...netvsc, xdpProgram: this.#xdpProgram };
@@ -288,8 +287,8 @@ export class KernelNetwork implements PortNetwork {
     }
   }
 
-  /** No message tells of a program that comes or goes with a bpf_link (bpf_xdp_link_attach). */
-  #lookForXdp({ ifindex }: Link): void {
+  /** The kernel sends no message when a bpf_link attaches or detaches a program (bpf_xdp_link_attach). */
+  #readXdpProgram({ ifindex }: Link): void {
     this.#xdpProgram = this.#table.netlink.link(ifindex)?.xdpProgram ?? 0;
   }
 

@@ -32,7 +32,7 @@ export interface PortNetwork {
   /** The path's present device; undefined if it has none. */
   endpoint(path: PathId): Endpoint | undefined;
   /** The same, asked from the kernel: {@link endpoint} may be some messages behind. May take long. */
-  look(path: PathId): Endpoint | undefined;
+  query(path: PathId): Endpoint | undefined;
   /** Whether the kernel has the path's device running, asked without waiting; undefined if the kernel does not say. */
   runs?(path: PathId): boolean | undefined;
   /** What another coordinator needs to make the same network. Plain data. */

@@ -128,9 +128,9 @@ export class PathOpener {
     const { path, key } = slot;
     if (path !== Path.VF) return true;
     if (known === undefined || unusable(path, known) !== undefined) return false; // a message will come
-    const now = this.#state.network.look(path);
+    const now = this.#state.network.query(path);
     if (now?.key === key && unusable(path, now) === undefined) return true;
-    this.#changedIn(slot, 'looking at a link', LINK_CHECK_MILLIS);
+    this.#changedIn(slot, 'querying a link', LINK_CHECK_MILLIS);
     return false;
   }
 

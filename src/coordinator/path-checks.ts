@@ -26,7 +26,7 @@ export class PathChecks {
     // Asking for a link may take long: the port has left the paths whose kicks failed before that.
     for (const slot of slots) {
       if (!slot.ready || slot.broken !== undefined || !this.#isDoubted(slot)) continue;
-      run('looking at a link', () => this.#checkLink(slot));
+      run('querying a link', () => this.#checkLink(slot));
     }
   }
 
@@ -97,7 +97,7 @@ export class PathChecks {
     const { network } = this.#state;
     const runs = device?.outlastsLink === true ? undefined : network.runs?.(path);
     if (runs !== undefined) return runs ? undefined : 'kick failed'; // tried again after a pause, while the device exists
-    const now = network.look(path);
+    const now = network.query(path);
     return now?.key === key ? unusable(path, now) : 'link gone';
   }
 

@@ -78,7 +78,7 @@ export class QueueWorkers {
       recordTiming: false,
       workerHistogram: false,
     });
-    // A thread that fails before it takes a task leaves a task in the queue for ever: those that no thread will take are aborted.
+    // A thread that fails before it takes a task leaves a task that no thread will take: that task is aborted.
     this.#pool.on('error', (error) => {
       const waiting = [...this.#threads.values()].slice(this.#threads.size - this.#pool.queueSize);
       for (const abort of waiting) abort.abort(error);

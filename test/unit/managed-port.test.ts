@@ -36,7 +36,7 @@ test('a path that cannot be opened is tried again although the other one asks fo
     observe: () => [],
     mac: '',
     endpoint: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
-    look: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
+    query: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
     holdings: {},
     make: (path) => device(path),
     adopt: (path) => device(path),
@@ -116,7 +116,7 @@ class Card {
     const network: PortNetwork = {
       ...{ device: 'eth0', mac: '', holdings: {}, observe: () => [], make: device, adopt: device },
       endpoint: (path) => seen(path, this.told),
-      look: (path) => {
+      query: (path) => {
         this.looking();
         return seen(path, this.vf);
       },
