@@ -74,7 +74,7 @@ export class Deliveries {
       invalid(
         'packets',
         'the packets of this port have a reader already',
-        'A port has one reader: share its packets behind it.',
+        'A port has one reader at a time: have that one distribute the packets.',
       );
     }
     this.#reading = true;

@@ -156,7 +156,7 @@ function checkPort(port: PortOptions): void {
   const others = Object.entries({ netvsc, mac, vf }).filter(([, value]) => value !== undefined);
   const [other] = others.map(([name]) => name).concat(force === true ? 'force' : []);
   if (other !== undefined)
-    invalid('device', `it goes without "${other}": it takes a pair or one card alone, whichever is there`);
+    invalid('device', `it cannot be combined with "${other}": it takes the device's pair, or the card alone`);
 }
 
 function routes(targets: readonly ForwardTarget[]): RelayRoute[] {

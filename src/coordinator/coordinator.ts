@@ -202,7 +202,7 @@ export class Coordinator {
         const port = this.#ports[command.port]!;
         const { network } = port;
         if (!(network instanceof MemoryNetwork)) {
-          const detail = 'a port on devices finds them by itself: only a memory network is plugged by hand';
+          const detail = 'a port on devices finds them by itself: only a memory network can be plugged';
           throw new TwinpathError('ERR_OPTION_INVALID', { device: command.kind, detail });
         }
         const path = PATH_NAMES.indexOf(command.path) as PathId;

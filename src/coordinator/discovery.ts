@@ -86,7 +86,7 @@ function alone(links: readonly Link[], name: string): Link {
 }
 
 function refuseTaken({ ifindex, name }: Link, taken: ReadonlySet<number>): void {
-  if (taken.has(ifindex)) fail('ERR_DEVICE_BUSY', name, 'another port of this process has it');
+  if (taken.has(ifindex)) fail('ERR_DEVICE_BUSY', name, 'another port of this process uses it');
 }
 
 /**
@@ -127,17 +127,17 @@ function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>): Choice {
       'ERR_DEVICE_IN_USE',
       undefined,
       detail,
-      'Name it with netvsc (--netvsc NAME) to take it all the same.',
+      'To take it nevertheless, name it with netvsc (--netvsc NAME).',
     );
   }
   if (taken.size > 0 && pairs(snapshot).length > 0) {
-    fail('ERR_DEVICE_BUSY', undefined, 'ports of this process have every NetVSC already');
+    fail('ERR_DEVICE_BUSY', undefined, 'ports of this process use every NetVSC already');
   }
   return fail(
     'ERR_NO_NETVSC',
     undefined,
     undefined,
-    'Name one card alone with device (--device NAME): "twinpath list" shows those there are.',
+    'Name a card with device (--device NAME): "twinpath list" shows all of them.',
   );
 }
 
@@ -183,7 +183,9 @@ function resolve(snapshot: Snapshot, text: string, option: 'netvsc' | 'vf' | 'de
   const near = nearest(mac ?? text, suggestions(snapshot, mac === undefined ? 'names' : 'addresses'));
   const hint = [
     near === undefined ? undefined : `The nearest is ${near}.`,
-    option === 'vf' ? 'Without the option "vf" the VF is found by itself, whenever it comes.' : undefined,
+    option === 'vf'
+      ? 'Without the option "vf" the port finds the VF by itself, whenever it appears.'
+      : undefined,
   ].filter((sentence) => sentence !== undefined);
   return fail('ERR_DEVICE_NOT_FOUND', text, undefined, hint.join(' ') || undefined);
 }
@@ -235,7 +237,7 @@ function hasMac(link: Link, mac: string): boolean {
 function validMac(text: string): string {
   return (
     normalizeMac(text) ??
-    fail('ERR_OPTION_INVALID', 'mac', `"${text}" is no MAC address`, 'Write it as 00:0d:3a:12:34:56.')
+    fail('ERR_OPTION_INVALID', 'mac', `"${text}" is not a MAC address`, 'Write it as 00:0d:3a:12:34:56.')
   );
 }
 

@@ -63,7 +63,10 @@ export function discover(snapshot: Snapshot): Found[] {
     const standby = kind.standby(netvsc, snapshot);
     const { addresses, defaultRoute, reason } = usageOf(snapshot, netvsc, [vf, standby]);
     return {
-      ...{ kind: kind.name, netvsc, vf, standby },
+      kind: kind.name,
+      netvsc,
+      vf,
+      standby,
       // The parent of a net_failover device is its virtio card.
       driver: kind.name === 'net_failover' ? kind.name : driverName(netvsc, sysfs),
       vfDriver: vf ? driverName(vf, sysfs) : '',
@@ -87,9 +90,17 @@ export function cards(snapshot: Snapshot): Found[] {
     .map((netvsc) => {
       const { addresses, defaultRoute, reason } = usageOf(snapshot, netvsc, []);
       return {
-        ...({ kind: 'card', netvsc, vf: undefined, standby: undefined } as const),
-        ...{ driver: driverName(netvsc, sysfs), vfDriver: '', queues: netvsc.numRxQueues, vfQueues: 0 },
-        ...{ addresses, defaultRoute, free: false },
+        kind: 'card',
+        netvsc,
+        vf: undefined,
+        standby: undefined,
+        driver: driverName(netvsc, sysfs),
+        vfDriver: '',
+        queues: netvsc.numRxQueues,
+        vfQueues: 0,
+        addresses,
+        defaultRoute,
+        free: false,
         reason: ['is one card alone', reason].filter((part) => part !== '').join(', '),
       };
     });

@@ -5,7 +5,7 @@
  * The NetVSC is identified by its ifindex, and by its MAC if it disappears and another one appears. The VF is searched each
  * time, so it may return with another name, ifindex or PCI address. `observe` finds changed names, MAC addresses and MTUs.
  */
-import { TwinpathError } from '../errors.ts';
+import type { TwinpathError } from '../errors.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
 import { isRunning } from '../kernel/running.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
@@ -19,11 +19,11 @@ import { AfXdpDevice, type AfXdpHoldings, NATIVE_ATTACH } from '../paths/af-xdp/
 import type { PathDevice } from '../paths/device.ts';
 import type { RedirectKind, RedirectOrder } from '../paths/hook.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
-import { maxMtu } from '../paths/packet-size.ts';
 import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
 import type { MergingOptions } from '../paths/tap/merging.ts';
 import { type Report, Upkeep } from '../paths/upkeep.ts';
 import { KINDS, type Kind, type KindName, type Machine } from './kinds.ts';
+import { LinkChanges } from './link-changes.ts';
 import type { LinkTable } from './link-table.ts';
 import type { Endpoint, LinkChange, PortNetwork } from './network.ts';
 
@@ -66,8 +66,7 @@ export class KernelNetwork implements PortNetwork {
   /** The NetVSC's first and last MAC address: a VF may still have one of them, or return with it. */
   #addresses: readonly [first: string, last: string];
   #vf: { readonly device: AfXdpDevice; readonly ifindex: number } | undefined;
-  /** The devices at the last call of `observe`. */
-  readonly #seen = new Map<PathId, Link>();
+  readonly #changes: LinkChanges;
   readonly #reported = new Set<string>();
   /** A card that refuses XDP, and its state then. */
   #excluded: Link | undefined;
@@ -91,7 +90,8 @@ export class KernelNetwork implements PortNetwork {
     this.#netvsc = netvsc;
     this.#options = options;
     this.#addresses = [netvsc.address, netvsc.address];
-    this.#seen.set(Path.SYNTHETIC, netvsc);
+    this.#changes = new LinkChanges(memory.layout.geometry.frameSize);
+    this.#changes.opened(Path.SYNTHETIC, netvsc);
   }
 
   get mac(): string {
@@ -117,8 +117,9 @@ export class KernelNetwork implements PortNetwork {
     if (path === Path.HOST && this.#options.host === 'off') return undefined;
     if (path !== Path.VF) return netvsc && endpointOf(netvsc);
     const history = {
-      ...{ ours: new Set(this.taken), addresses: this.#addresses },
-      ...(this.#vf ? { incumbent: this.#vf.ifindex } : {}),
+      ours: new Set(this.taken),
+      addresses: this.#addresses,
+      incumbent: this.#vf?.ifindex,
     };
     const vf = netvsc && this.#kind.vf(netvsc, this.#machine, history);
     return vf === undefined || this.#isExcluded(vf) ? undefined : endpointOf(vf);
@@ -175,7 +176,12 @@ export class KernelNetwork implements PortNetwork {
   #openVf(link: Link): AfXdpDevice {
     const { rss, rssKey, host, store, native } = this.#options;
     const device = new AfXdpDevice(this.#shim, this.#memory, this.#port, Path.VF, link, {
-      ...{ rss, rssKey, store, native, segments: host === 'inline', protect: this.#protect },
+      rss,
+      rssKey,
+      store,
+      native,
+      segments: host === 'inline',
+      protect: this.#protect,
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
       netlink: this.#table.netlink,
@@ -183,7 +189,7 @@ export class KernelNetwork implements PortNetwork {
       report: (error) => this.#report(error),
     });
     this.#vf = { device, ifindex: link.ifindex };
-    this.#seen.set(Path.VF, link);
+    this.#changes.opened(Path.VF, link);
     return device;
   }
 
@@ -200,7 +206,10 @@ export class KernelNetwork implements PortNetwork {
     const common = [this.#shim, this.#table.netlink, this.#memory, this.#port, Path.SYNTHETIC] as const;
     const { tap, store } = this.#options;
     const options = {
-      ...{ ...tap, store, protect: this.#protect, ethtool: this.#table.ethtool },
+      ...tap,
+      store,
+      protect: this.#protect,
+      ethtool: this.#table.ethtool,
       standby: this.#kind.standby(link, this.#machine)?.ifindex ?? 0,
       shared: this.#kind === KINDS.card,
       report: (error: TwinpathError) => this.#report(error),
@@ -215,49 +224,14 @@ export class KernelNetwork implements PortNetwork {
 
   observe(): LinkChange[] {
     const netvsc = this.#find();
-    const found = netvsc === undefined ? [] : this.#compare(Path.SYNTHETIC, netvsc);
+    const found = netvsc === undefined ? [] : this.#changes.since(Path.SYNTHETIC, netvsc);
     if (netvsc !== undefined) setMac(this.#memory, this.#port, netvsc.address);
     const vf = this.#vf && this.#table.link(this.#vf.ifindex);
     if (vf !== undefined) {
       this.#vf!.device.noticed(vf);
-      found.push(...this.#compare(Path.VF, vf));
+      found.push(...this.#changes.since(Path.VF, vf));
     }
     return found;
-  }
-
-  /** What has changed about a device; nothing if it has replaced another device. */
-  #compare(path: PathId, link: Link): LinkChange[] {
-    const before = this.#seen.get(path);
-    this.#seen.set(path, link);
-    if (before?.ifindex !== link.ifindex) return [];
-    const { name: device } = link;
-    const found: LinkChange[] = [];
-    const note = (what: string, was: string | number, is: string | number, error?: TwinpathError): void => {
-      if (was !== is) found.push({ path, device, detail: `its ${what} was ${was} and is ${is}`, error });
-    };
-    note('name', before.name, link.name);
-    note('MAC address', before.address, link.address);
-    note('MTU', before.mtu, link.mtu, this.#tooLong(path, link));
-    return found;
-  }
-
-  /** The MTU may be raised while the port is open: the kernel does not ask, and truncates or drops what does not fit. */
-  #tooLong(path: PathId, { name, mtu }: Link): TwinpathError | undefined {
-    const { frameSize } = this.#memory.layout.geometry;
-    const most = maxMtu(frameSize);
-    if (mtu <= most) return undefined;
-    const longer =
-      path === Path.VF
-        ? 'longer packets are dropped (paths.vf.kernel.rxDropped)'
-        : 'longer packets of TCP are cut, others are dropped (paths.synthetic.rxTooLong)';
-    return new TwinpathError('ERR_DEVICE_SETTINGS', {
-      device: name,
-      detail: `its MTU is ${mtu} now and a frame of ${frameSize} bytes serves one up to ${most}: ${longer}`,
-      hint:
-        frameSize < 4096
-          ? 'Lower the MTU, or open the port anew with frameSize: 4096 (--frame-size 4096).'
-          : 'Lower the MTU.',
-    });
   }
 
   #report(error: TwinpathError): void {

@@ -59,7 +59,9 @@ function pair(
     standby !== none &&
     (candidate.physicalPort === STANDBY_PORT || standby(netvsc, machine)?.ifindex === candidate.ifindex);
   return {
-    ...{ name, is, standby },
+    name,
+    is,
+    standby,
     mayBeVf: (netvsc, candidate, machine, history) =>
       !isStandby(netvsc, candidate, machine) && isVfOf(netvsc, candidate, rules(machine, history)),
     vf(netvsc, machine, history, among = machine.links) {

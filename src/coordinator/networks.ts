@@ -132,6 +132,13 @@ function optionsOf(
 ): KernelOptions {
   return {
     tap: { plain: tap === 'read/write', redirect, order, inline: host === 'inline' },
-    ...{ host, redirect, order, native: xdp === 'native', rss, rssKey, store, report },
+    host,
+    redirect,
+    order,
+    native: xdp === 'native',
+    rss,
+    rssKey,
+    store,
+    report,
   };
 }

@@ -88,8 +88,13 @@ export class Ownership {
       const from = this.#journal.pathOf(this.#port, queue);
       if (from === this.#owner) continue; // already in the journal
       this.#pending.push({
-        ...{ epoch: this.#epoch, from, to: this.#owner, reason: 'coordinator replaced' },
-        ...{ detectedNanos: now, orderedNanos: now, queues: new Set([queue]) },
+        epoch: this.#epoch,
+        from,
+        to: this.#owner,
+        reason: 'coordinator replaced',
+        detectedNanos: now,
+        orderedNanos: now,
+        queues: new Set([queue]),
       });
     }
   }

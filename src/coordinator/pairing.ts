@@ -20,7 +20,7 @@ export interface PairingRules {
   /** MAC addresses that the NetVSC has had: a new address is not set on both devices at once. */
   readonly addresses?: readonly string[];
   /** ifindex of its previous VF: with another MAC it is still the VF, unless a better candidate exists. */
-  readonly incumbent?: number;
+  readonly incumbent?: number | undefined;
 }
 
 /** Kinds of devices that are stacked on others, copy their MAC or have no MAC: never a VF, not even in a lab. */
