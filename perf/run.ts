@@ -10,7 +10,7 @@ import { Interruption } from '../src/cli/interruption.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { TwinpathError } from '../src/errors.ts';
 import { cleanUpStaleLabs } from '../src/lab/namespaces.ts';
-import { nearest } from '../src/options.ts';
+import { nearest } from '../src/validation.ts';
 import { hugePages, setHugePages } from './peers/testpmd.ts';
 import { publish, type Shown, textTable } from './runner/report.ts';
 import {

@@ -1,16 +1,16 @@
 /**
- * Which of the capabilities that a port needs this thread has (capabilities(7)), and the hint for a refusal.
+ * Which capabilities this thread lacks that a port needs (capabilities(7)), and the hint for a refusal.
  *
- * What needs which, on Linux 6.18 (test/faults/capabilities.test.ts opens ports with exactly these):
+ * What each one is for, on Linux 6.18 (test/faults/capabilities.test.ts opens ports with exactly these):
  *
  * - CAP_NET_ADMIN: taps, tcx and XDP attachments, rtnetlink and ethtool changes.
  * - CAP_NET_RAW: AF_XDP sockets, and the packet socket of inline mode.
- * - CAP_BPF: programs and maps, also where kernel.unprivileged_bpf_disabled is 0: programs for XDP and tcx are never
- *   unprivileged (kernel/bpf/syscall.c, bpf_prog_load). Before Linux 5.8 it was part of CAP_SYS_ADMIN, which still has it.
- * - CAP_IPC_LOCK: an AF_XDP socket locks all frames of the port in memory, or else RLIMIT_MEMLOCK must leave room for
- *   that (net/xdp/xdp_umem.c, xdp_umem_account_pages).
+ * - CAP_BPF: programs and maps. Needed even if kernel.unprivileged_bpf_disabled is 0: programs for XDP and tcx are never
+ *   unprivileged (kernel/bpf/syscall.c, bpf_prog_load). CAP_SYS_ADMIN, of which it was a part before Linux 5.8, includes it.
+ * - CAP_IPC_LOCK: an AF_XDP socket locks all frames of the port in memory. Without it RLIMIT_MEMLOCK has to be large enough
+ *   (net/xdp/xdp_umem.c, xdp_umem_account_pages).
  *
- * CAP_SYS_ADMIN is needed for `netns` alone (setns(2)), CAP_SYS_NICE for nothing but priority.
+ * Only `netns` needs CAP_SYS_ADMIN (setns(2)), and only thread priorities need CAP_SYS_NICE.
  */
 import { readFileSync } from 'node:fs';
 
@@ -35,7 +35,7 @@ export function lackingIn(status: string): Name[] {
   );
 }
 
-/** The same of the calling thread; none where /proc does not tell. */
+/** The same for the calling thread; none if /proc cannot be read. */
 export function lackingCapabilities(): Name[] {
   try {
     return lackingIn(readFileSync('/proc/thread-self/status', 'latin1'));
@@ -44,7 +44,7 @@ export function lackingCapabilities(): Name[] {
   }
 }
 
-/** What to do about an EPERM or EACCES. */
+/** The hint for EPERM and EACCES. */
 export function permissionHint(lacking: readonly string[] = lackingCapabilities()): string {
   const needed = enumeration(NEEDED.map(([name]) => name));
   return lacking.length > 0

@@ -1,26 +1,26 @@
 /**
- * Packets on the application's thread: what handlers gave the verdict DELIVER, copied out of the shared
- * memory one queue after the other. Belongs to the thread that opened the port.
+ * Packets with the verdict DELIVER on the application's thread, copied out of the shared memory one queue after the other.
+ * Belongs to the thread that opened the port.
  *
- * Workers never wait for the application: each queue's ring holds some hundred copies, and what finds it
- * full is dropped there (`dropped.deliverFull`). Order is kept within a queue, and so within a flow.
+ * Workers never wait for the application: each queue's ring has some hundred entries, and a worker drops a packet if the ring
+ * is full (`dropped.deliverFull`). The order is kept within a queue, and so within a flow.
  */
 import { Readable } from 'node:stream';
-import { TwinpathError } from './errors.ts';
 import { CopyReceiver } from './memory/copies.ts';
 import { PATH_NAMES } from './memory/layout.ts';
 import type { Memory } from './memory/shared.ts';
 import type { PathKey } from './statistics.ts';
+import { invalid } from './validation.ts';
 
-/** A packet that a handler delivered. It is the application's: nothing of it is shared. */
+/** A packet that a handler delivered. The application owns it: no other thread uses its memory. */
 export interface DeliveredPacket {
   /** From the Ethernet header on, without frame check sequence. */
   readonly data: Buffer;
   /** The queue whose worker delivered it. */
   readonly queue: number;
-  /** Path it came by; 'host' is the machine's own stack. */
+  /** The path that received it; 'host' is the machine's own stack. */
   readonly path: PathKey;
-  /** RSS hash, 0 if none was computed. */
+  /** RSS hash; 0 if none was computed. */
   readonly hash: number;
 }
 
@@ -28,11 +28,11 @@ export interface DeliveredPacket {
 export interface DeliveryOptions {
   /** Ends the iteration with an AbortError. */
   readonly signal?: AbortSignal;
-  /** Packets of one batch at most. Default 64. */
+  /** At most so many packets in one batch. Default 64. */
   readonly most?: number;
 }
 
-/** A bell may be lost: with its worker, or when a coordinator that died closed the ports. Then a look is all there is. */
+/** How often the rings are checked without a ring of the bell, which may be lost: with its worker, or with the coordinator. */
 const MAX_WAIT_MILLIS = 1_000;
 
 export class Deliveries {
@@ -42,8 +42,8 @@ export class Deliveries {
   #reading = false;
   #closed = false;
   #next = 0;
-  /** Taken out of the rings, and not read yet: somebody stopped in the middle of a batch. */
-  #left: DeliveredPacket[] = [];
+  /** Packets from the rings that are not read yet: the last reader stopped in the middle of a batch. */
+  #unread: DeliveredPacket[] = [];
 
   constructor(memory: Memory, port: number) {
     const { layout } = memory;
@@ -55,28 +55,27 @@ export class Deliveries {
     this.#bellAt = layout.deliveryBell(port) >> 2;
   }
 
-  /** What was delivered is still read; then the iterations end. */
+  /** The iterations end after the packets that are already delivered. */
   close(): void {
     this.#closed = true;
     this.#ring();
   }
 
   /**
-   * Arrays of packets, as many as are there, never empty. One iteration at a time.
+   * Arrays of all packets available, never empty. One iteration at a time.
    *
-   * @throws ERR_OPTION_INVALID if another one is under way; the signal's reason
+   * @throws ERR_OPTION_INVALID if another one has not ended; the signal's reason
    */
   async *batches({ signal, most = 64 }: DeliveryOptions = {}): AsyncGenerator<DeliveredPacket[], void> {
     if (!Number.isInteger(most) || most < 1) {
-      const detail = `it must be a whole number from 1 on, not ${String(most)}`;
-      throw new TwinpathError('ERR_OPTION_INVALID', { device: 'most', detail });
+      invalid('most', `it must be a whole number from 1 on, not ${String(most)}`);
     }
     if (this.#reading) {
-      throw new TwinpathError('ERR_OPTION_INVALID', {
-        device: 'packets',
-        detail: 'the packets of this port are being read already',
-        hint: 'A port has one reader: share its packets behind it.',
-      });
+      invalid(
+        'packets',
+        'the packets of this port have a reader already',
+        'A port has one reader at a time: have that one distribute the packets.',
+      );
     }
     this.#reading = true;
     const ring = (): void => this.#ring();
@@ -84,10 +83,10 @@ export class Deliveries {
     try {
       for (;;) {
         signal?.throwIfAborted();
-        // Closed, and the bell, before the last look: what is delivered after it rings.
+        // Reads `closed` and the bell before the rings: a packet that is delivered later changes the bell.
         const closed = this.#closed;
         const bell = Atomics.load(this.#memory.words, this.#bellAt);
-        const batch = this.#left.length > 0 ? this.#left.splice(0, most) : this.#take(most);
+        const batch = this.#unread.length > 0 ? this.#unread.splice(0, most) : this.#take(most);
         if (batch.length > 0) yield batch;
         else if (closed) return;
         else await Atomics.waitAsync(this.#memory.words, this.#bellAt, bell, MAX_WAIT_MILLIS).value;
@@ -108,7 +107,7 @@ export class Deliveries {
           yield batch[next++]!;
         }
       } finally {
-        if (next < batch.length) this.#left = [...batch.slice(next), ...this.#left];
+        if (next < batch.length) this.#unread = [...batch.slice(next), ...this.#unread];
       }
     }
   }
@@ -118,7 +117,7 @@ export class Deliveries {
     const stopped = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, stopped.signal]) : stopped.signal;
     const packets = this.packets({ ...options, signal });
-    // NB: not Readable.from: destroying that waits for the packet that is being waited for.
+    // NB: not Readable.from, whose destroy would wait for the next packet.
     return new Readable({
       objectMode: true,
       read() {

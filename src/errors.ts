@@ -1,8 +1,8 @@
 /**
- * Every error a person can meet, in one table: a stable code, what happened, what to do.
+ * All errors, in one table: a stable code, what happened, what to do.
  *
- * What a person got wrong throws a {@link TwinpathError}. What traffic did is a counter, never an
- * error. System calls answer with a negative errno, which {@link check} turns into an error once.
+ * A mistake of the user throws a {@link TwinpathError}. Traffic never causes an error: it is counted. A system call returns
+ * a negative errno, which {@link check} turns into an error.
  */
 import { permissionHint } from './capabilities.ts';
 
@@ -39,7 +39,7 @@ const TABLE = {
 /** The stable name of an error. docs/troubleshooting.md has what each one means and what to do. */
 export type ErrorCode = keyof typeof TABLE;
 
-/** What an error says beyond its code. */
+/** The fields of an error besides its code. */
 export interface ErrorDetails {
   /** The network device, file or option the error is about. */
   readonly device?: string;
@@ -53,8 +53,11 @@ export interface ErrorDetails {
   readonly hint?: string;
 }
 
+/** The fields of an error as a plain object, which survives a structured clone: the class of an error does not. */
+export type PlainError = { readonly code: ErrorCode } & ErrorDetails;
+
 /**
- * A failure that a person can act on. `message` is made of the fields below and ends with what to do. Any thread.
+ * A failure that a person can act on. `message` contains the fields below and ends with what to do. Any thread.
  */
 export class TwinpathError extends Error {
   /** Always 'TwinpathError'. */
@@ -82,16 +85,22 @@ export class TwinpathError extends Error {
     this.hint = details.hint;
   }
 
-  /** The fields as a plain object: an error's `code` does not survive a structured clone, this does. */
-  toJSON(): { code: ErrorCode } & ErrorDetails {
+  /** The fields as a plain object: an error loses its `code` in a structured clone, a plain object does not. */
+  toJSON(): PlainError {
     const { code, device, syscall, errno, detail, hint } = this;
     return { code, device, syscall, errno, detail, hint };
   }
 
-  /** The inverse of {@link toJSON}, for errors that crossed a thread. */
-  static from(plain: { code: ErrorCode } & ErrorDetails): TwinpathError {
+  /** The inverse of {@link toJSON}, for an error from another thread. */
+  static from(plain: PlainError): TwinpathError {
     return new TwinpathError(plain.code, plain);
   }
+}
+
+/** Any exception in its plain form. One that is not a TwinpathError is a bug in this package: ERR_WORKER. */
+export function plainError(error: unknown): PlainError {
+  if (error instanceof TwinpathError) return error.toJSON();
+  return { code: 'ERR_WORKER', detail: error instanceof Error ? error.message : String(error) };
 }
 
 function sentence(code: ErrorCode, { device, syscall, errno, detail, hint }: ErrorDetails): string {
@@ -106,7 +115,7 @@ function sentence(code: ErrorCode, { device, syscall, errno, detail, hint }: Err
   return text;
 }
 
-/** The errno values this project meets; names and numbers as in the kernel's asm-generic/errno*.h. */
+/** The errno values that the system calls of this package return; names and numbers as in asm-generic/errno*.h. */
 const ERRNO = [
   [1, 'EPERM', 'operation not permitted'],
   [2, 'ENOENT', 'no such file or device'],
@@ -162,10 +171,9 @@ export function errnoText(errno: number): string {
   return ERRNO.find(([number]) => number === Math.abs(errno))?.[2] ?? 'unknown error';
 }
 
-/**
- * Passes a system call's result on, or throws it as an error: EPERM and EACCES as ERR_PERMISSION,
- * everything else under `code`.
- */
+const FILE_LIMIT_HINT = 'Raise the limit of open files: ulimit -n 1024.';
+
+/** Returns a system call's result, or throws it as an error: EPERM and EACCES as ERR_PERMISSION, all others as `code`. */
 export function check(
   result: number,
   syscall: string,
@@ -177,8 +185,7 @@ export function check(
   throw new TwinpathError(refused ? 'ERR_PERMISSION' : code, {
     syscall,
     errno: -result,
-    ...(refused ? { hint: permissionHint() } : {}),
-    ...(result === Errno.EMFILE ? { hint: 'Raise the limit of open files: ulimit -n 1024.' } : {}),
+    hint: refused ? permissionHint() : result === Errno.EMFILE ? FILE_LIMIT_HINT : undefined,
     ...rest,
   });
 }

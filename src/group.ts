@@ -1,20 +1,12 @@
 /**
- * Ports opened together: one memory, one coordinator, one set of workers. It carries the application's orders to the
- * supervisor of their threads and what that one reports to the ports. Belongs to the thread that opened them.
+ * Ports opened together: they share one memory, one coordinator, and one set of workers. A group sends the application's
+ * commands to the supervisor of their threads, and the supervisor's events to the ports. Belongs to the thread that opened
+ * them.
  */
 import { once } from 'node:events';
 import { isMainThread, Worker } from 'node:worker_threads';
-import { awaitLift, newLatch } from './coordinator/latch.ts';
-import type {
-  GroupData,
-  LinkNews,
-  Order,
-  PlainError,
-  PortDescription,
-  Report,
-  WorkerNews,
-} from './coordinator/messages.ts';
-import { plain } from './coordinator/messages.ts';
+import { newCompletion, waitForCompletion } from './coordinator/completion.ts';
+import type { Command, GroupData, PortDescription, Report } from './coordinator/messages.ts';
 import { workerFile } from './coordinator/queue-workers.ts';
 import { closeLinks, release } from './coordinator/release.ts';
 import { threadEnvironment } from './coordinator/thread-environment.ts';
@@ -22,31 +14,31 @@ import { TwinpathError } from './errors.ts';
 import { closeDoorbells } from './kernel/doorbell.ts';
 import { pageSize } from './kernel/machine.ts';
 import { loadShim } from './kernel/shim.ts';
-import { type Failover, Journal } from './memory/journal.ts';
+import { Journal } from './memory/journal.ts';
 import { LEDGER_FIELDS } from './memory/layout.ts';
 import { Memory } from './memory/shared.ts';
-import { geometryOf, type RssMode, type Settings } from './options.ts';
+import type { RssMode } from './options.ts';
+import { errorEvent, type ReportedEvent } from './port-events.ts';
+import { geometryOf, type Settings } from './settings.ts';
 import { startFailure } from './start-failure.ts';
 
 /**
- * Where the packet frames of one worker are, counted in frames. `accounted` is the sum of the places and
- * equals `total`, always, or a frame was lost; `duplicates` is how many were found twice: 0, always.
+ * Where the packet frames of one worker are, counted in frames. `accounted` is the sum of the places; it is always equal to
+ * `total`, or a frame was lost. `duplicates` is how many frames were found twice: always 0.
  */
 export type FrameLedger = Record<(typeof LEDGER_FIELDS)[number], number>;
 
-/** A port, as its group tells it what has happened. */
+/** A port, as its group sees it. */
 export interface Member {
-  path(failover: Failover, paths: PortDescription['paths']): void;
-  link(news: LinkNews, paths: PortDescription['paths']): void;
-  worker(news: WorkerNews): void;
-  error(error: TwinpathError): void;
-  /** Everything has been let go of. */
-  ended(): void;
+  /** An event of this port, or of all ports of the group. */
+  event(event: ReportedEvent): void;
+  /** All resources are released. */
+  closed(): void;
 }
 
-/** How long an exiting thread waits for a coordinator, which may be in a system call that waits for RTNL. */
+/** How long an exiting thread waits for the coordinator, which may be in a system call that waits for RTNL. */
 const EXIT_MILLIS = 200;
-/** What the exit of this process, or thread, has to tell of it: groups whose coordinator runs. */
+/** The groups whose supervisor runs: it has to know that this process, or thread, exits. */
 const running = new Set<Group>();
 
 function exiting(): void {
@@ -60,12 +52,13 @@ export class Group {
   readonly #supervisor: Worker;
   readonly #settings: Settings;
   readonly #members: Member[] = [];
+  /** Reports from before the ports joined. */
   readonly #early: Report[] = [];
   readonly #audits = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
   #nextAudit = 1;
   #closed: Promise<void> | undefined;
   #ended = false;
-  /** Whether the supervisor has said that everything is closed. */
+  /** Whether the supervisor has reported that all resources are released. */
   #orderly = false;
 
   constructor(settings: Settings) {
@@ -86,7 +79,7 @@ export class Group {
   /**
    * Waits until the ports are open.
    *
-   * @returns a description of each; whoever is to hear of a port joins at once, in the same order
+   * @returns a description of each; the ports have to join at once, in the same order
    * @throws TwinpathError, after everything was undone
    */
   async ready(): Promise<PortDescription[]> {
@@ -106,14 +99,14 @@ export class Group {
         if (report.kind === 'ready') resolve(report.ports);
         else if (report.kind === 'failed') {
           this.#orderly = true;
-          failure = TwinpathError.from(report.error); // told when its thread has ended: then nothing is left
+          failure = TwinpathError.from(report.error); // thrown when its thread has ended: everything is undone then
         } else if (this.#members.length === 0 || this.#early.length > 0) this.#early.push(report);
-        else this.#hear(report);
+        else this.#receive(report);
       });
     });
-    // What happened while the ports were opened is told once somebody can have listened.
+    // Events from while the ports were opened are emitted once the application can have added listeners.
     setImmediate(() => {
-      for (const report of this.#early.splice(0)) this.#hear(report);
+      for (const report of this.#early.splice(0)) this.#receive(report);
     });
     return descriptions;
   }
@@ -122,24 +115,25 @@ export class Group {
     this.#members.push(member);
   }
 
-  order(order: Order): void {
+  /** @throws ERR_PORT_CLOSED */
+  send(command: Command): void {
     if (this.#closed !== undefined || this.#ended) throw new TwinpathError('ERR_PORT_CLOSED');
-    this.#supervisor.postMessage(order);
+    this.#supervisor.postMessage(command);
   }
 
-  /** Before the process ends all threads: waits a moment until the coordinator's may be. */
+  /** Before the process terminates all threads: waits a moment until the coordinator's may be terminated. */
   exiting(): void {
-    const done = newLatch();
-    this.#supervisor.postMessage({ kind: 'exit', done } satisfies Order);
-    awaitLift(done, EXIT_MILLIS);
-    // A process takes its descriptors along, a thread does not.
+    const done = newCompletion();
+    this.#supervisor.postMessage({ kind: 'exit', done } satisfies Command);
+    waitForCompletion(done, EXIT_MILLIS);
+    // A process that exits closes its descriptors, a thread does not.
     if (!isMainThread) this.#releaseAll();
   }
 
   async audit(): Promise<FrameLedger[]> {
     const id = this.#nextAudit++;
     await new Promise<void>((resolve, reject) => {
-      this.order({ kind: 'audit', id });
+      this.send({ kind: 'audit', id });
       this.#audits.set(id, { resolve, reject });
     });
     const { words, workers } = this.memory;
@@ -153,25 +147,21 @@ export class Group {
     this.#closed ??= (async () => {
       if (this.#ended) return;
       const exited = once(this.#supervisor, 'exit');
-      this.#supervisor.postMessage({ kind: 'close' } satisfies Order);
+      this.#supervisor.postMessage({ kind: 'close' } satisfies Command);
       await exited;
     })();
     return this.#closed;
   }
 
-  #hear(report: Report): void {
+  #receive(report: Report): void {
     switch (report.kind) {
       case 'path':
-        this.#members[report.failover.port]?.path(report.failover, report.paths);
-        return;
       case 'link':
-        this.#members[report.news.port]?.link(report.news, report.paths);
+        this.#members[report.event.port]?.event(report);
         return;
       case 'worker':
-        for (const member of this.#members) member.worker(report.news);
-        return;
       case 'error':
-        this.#fail(report.error);
+        for (const member of this.#members) member.event(report);
         return;
       case 'audited':
         this.#audits.get(report.id)?.resolve();
@@ -179,49 +169,42 @@ export class Group {
         return;
       case 'closed':
         this.#orderly = true;
-        if (report.error !== undefined) this.#fail(report.error);
         return;
       default:
     }
   }
 
-  #fail(plain: PlainError): void {
-    const error = TwinpathError.from(plain);
-    for (const member of this.#members) member.error(error);
+  #fail(error: unknown): void {
+    this.#receive(errorEvent(error));
   }
 
-  /** The supervisor's thread has ended, and all others with it. If it had not closed everything, this does. */
+  /** The supervisor's thread has ended, and all others with it. Releases what the supervisor has not released. */
   #exited(reason: string): void {
-    for (const report of this.#early.splice(0)) this.#hear(report);
+    for (const report of this.#early.splice(0)) this.#receive(report);
     if (!this.#orderly) {
-      this.#fail({ code: 'ERR_WORKER', detail: `the supervisor died, and the ports are closed: ${reason}` });
+      const detail = `the supervisor died, and the ports are closed: ${reason}`;
+      this.#fail(new TwinpathError('ERR_WORKER', { detail }));
       this.#releaseAll();
     }
     this.#end();
   }
 
-  /** Gives everything back without a coordinator: the threads have ended, or are about to. */
+  /** Releases all resources without a coordinator: the threads have ended, or are about to. */
   #releaseAll(): void {
     const shim = loadShim();
     closeLinks(shim, this.memory);
     this.memory.control.stopAll();
-    const report = (error: TwinpathError): void => this.#fail(error.toJSON());
-    const place = { shim, memory: this.memory, settings: this.#settings, report };
-    for (const error of release(place)) this.#fail(plain(error));
+    const report = (error: unknown): void => this.#fail(error);
+    release({ shim, memory: this.memory, settings: this.#settings, report }).forEach(report);
     closeDoorbells(shim, this.memory);
-  }
-
-  /** The supervisor's thread has ended. */
-  #gone(): void {
-    running.delete(this);
-    if (running.size === 0) process.off('exit', exiting);
   }
 
   #end(): void {
     this.#ended = true;
-    this.#gone();
+    running.delete(this);
+    if (running.size === 0) process.off('exit', exiting);
     for (const { reject } of this.#audits.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));
     this.#audits.clear();
-    for (const member of this.#members) member.ended();
+    for (const member of this.#members) member.closed();
   }
 }

@@ -1,4 +1,4 @@
-/** What a handler module imports: `import { TX, type Handler } from 'twinpath/handler'`. */
+/** The interface for handler modules: `import { TX, type Handler } from 'twinpath/handler'`. */
 export { Burst } from './handler/burst.ts';
 export {
   checksum,

@@ -1,6 +1,6 @@
 /// <reference types="node" preserve="true" />
-/** What an application imports: `import { openPort } from 'twinpath'`. */
-export type { LinkNews, PortDescription, WorkerNews } from './coordinator/messages.ts';
+/** The interface for applications: `import { openPort } from 'twinpath'`. */
+export type { PortDescription } from './coordinator/messages.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, TwinpathError } from './errors.ts';
 export type { FrameLedger } from './group.ts';
@@ -16,4 +16,5 @@ export type {
 } from './options.ts';
 export type { PathDescription } from './paths/device.ts';
 export { openPort, openPorts, type Port } from './port.ts';
+export type { LinkEvent, WorkerEvent } from './port-events.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

@@ -1,24 +1,77 @@
-/** The events of a port, and an EventEmitter whose types know no other names. */
+/**
+ * The events of a port: the types that an application gets, their form between threads, and an EventEmitter that knows
+ * these names only.
+ *
+ * The thread that notices something makes the event. The threads between it and the application pass it on as it is.
+ */
 import { EventEmitter } from 'node:events';
-import type { LinkNews, WorkerNews } from './coordinator/messages.ts';
-import type { TwinpathError } from './errors.ts';
+import { type PlainError, plainError, type TwinpathError } from './errors.ts';
 import type { Failover } from './memory/journal.ts';
+import type { PathName } from './memory/layout.ts';
+import type { PathDescription } from './paths/device.ts';
 
-/** Events come on the thread that opened the port, after the fact: a failover never waits for them. */
-interface PortEvents {
+/**
+ * A device of the port appeared, disappeared, failed to open, or changed its name, MAC address or MTU. Or the VF transmits
+ * and receives nothing: it is bypassed.
+ */
+export interface LinkEvent {
+  /** Number of the port, in the order the ports were opened. */
+  readonly port: number;
+  /** The path that uses the device. */
+  readonly path: PathName;
+  /** Name of the network device. */
+  readonly device: string;
+  /** 'failed': the device exists and could not be opened; the port tries again. */
+  readonly state: 'up' | 'down' | 'gone' | 'failed' | 'changed' | 'bypassed';
+  /** Details for people. */
+  readonly detail?: string;
+}
+
+/**
+ * A worker thread started, or died and is being replaced. 'fallback': a thread without the handler serves the queue, and
+ * other queues have its flows until a worker with the handler has started.
+ */
+export interface WorkerEvent {
+  /** The worker's queue. */
+  readonly queue: number;
+  /** What happened to the worker. */
+  readonly state: 'started' | 'died' | 'fallback';
+  /** Details for people. */
+  readonly detail?: string;
+}
+
+/** The open paths, by name. */
+export type OpenPaths = Partial<Record<PathName, PathDescription>>;
+
+/** An event between threads. One with a port's number is for that port, one without is for all ports opened together. */
+export type ReportedEvent =
+  | { readonly kind: 'path'; readonly event: Failover }
+  /** With the paths that are open then. */
+  | { readonly kind: 'link'; readonly event: LinkEvent; readonly paths: OpenPaths }
+  | { readonly kind: 'worker'; readonly event: WorkerEvent }
+  /** In its plain form. */
+  | { readonly kind: 'error'; readonly event: PlainError };
+
+/** The 'error' event of any exception. */
+export function errorEvent(error: unknown): ReportedEvent {
+  return { kind: 'error', event: plainError(error) };
+}
+
+/** Events are emitted on the thread that opened the port, after the fact: a failover never waits for them. */
+interface PortEventMap {
   /** A queue has changed the path it transmits on: one event for each queue. */
   path: [Failover];
-  /** A device of the port came, went, or could not be used. */
-  link: [LinkNews];
+  /** A device of the port appeared, disappeared, changed, or could not be used. */
+  link: [LinkEvent];
   /** A worker thread started, died and is being replaced, or one without the handler serves its queue. */
-  worker: [WorkerNews];
-  /** Something failed that the port lives on without, and will try again. Unheard, it becomes a warning. */
+  worker: [WorkerEvent];
+  /** Something failed; the port goes on without it and tries again. Without a listener it becomes a process warning. */
   error: [TwinpathError];
-  /** Everything has been let go of. */
+  /** All resources are released. */
   close: [];
 }
 
-type Listener<Name extends keyof PortEvents> = (...values: PortEvents[Name]) => void;
+type Listener<Name extends keyof PortEventMap> = (...values: PortEventMap[Name]) => void;
 
 type MethodName =
   | 'addListener'
@@ -38,9 +91,9 @@ type MethodName =
  * Methods of EventEmitter that take the name of an event. Those of @types/node take any name.
  * The names are a type parameter, since the compiler then lists them in its message about a misspelt one.
  */
-interface NamedMethods<Event extends keyof PortEvents> extends Omit<EventEmitter, MethodName> {
+interface NamedMethods<Event extends keyof PortEventMap> extends Omit<EventEmitter, MethodName> {
   addListener<Name extends Event>(event: Name, listener: Listener<Name>): this;
-  emit<Name extends Event>(event: Name, ...values: PortEvents[Name]): boolean;
+  emit<Name extends Event>(event: Name, ...values: PortEventMap[Name]): boolean;
   listenerCount(event: Event): number;
   listeners<Name extends Event>(event: Name): Listener<Name>[];
   off<Name extends Event>(event: Name, listener: Listener<Name>): this;

@@ -1,16 +1,16 @@
 /**
- * Text that others have written, made fit for a terminal: names of interfaces, files and options, messages of
- * handlers. A control character in it would be obeyed (an interface may be called "\x1b[2J"), an invisible one or one
- * that turns the direction of writing would show something else than there is. Pure.
+ * Escapes text from outside for a terminal: names of interfaces, files and options, messages of handlers. The terminal would
+ * execute a control character (an interface may be named "\x1b[2J"). Invisible characters, and those that change the
+ * direction of writing, would display something else than the text is. Pure.
  */
 
-/** Of one line. A message that is longer is cut in its middle: its hint is at its end. */
+/** Characters of a line. A longer message is cut in its middle, because its hint is at its end. */
 const MAX = 2_000;
 
 /** Unicode's category Other (controls, formats, bidirectional marks, lone surrogates …), line and paragraph separators. */
 const UNFIT = /[\p{C}\p{Zl}\p{Zp}]/gu;
 
-/** One line, at most `most` characters and the words for what is left out. */
+/** One line, of at most `most` characters plus a note about the omitted ones. */
 export function printable(text: string, most = MAX): string {
   if (text.length <= most) return escaped(text);
   const head = Math.ceil((most * 2) / 3);
@@ -19,7 +19,7 @@ export function printable(text: string, most = MAX): string {
   return `${escaped(text.slice(0, head))} … (${left.toLocaleString('en')} characters left out) … ${escaped(tail)}`;
 }
 
-/** The same but for its newlines: each line is looked at by itself. */
+/** The same for a text of several lines: each line is processed by itself. */
 export function printableLines(text: string, most?: number): string {
   return text
     .split('\n')

@@ -1,7 +1,7 @@
-/** What keeps Node from loading this package or starting its threads, as an error for people. Pure. */
+/** Failures of Node to load this package or to start its threads, as a TwinpathError. Pure. */
 import { TwinpathError } from './errors.ts';
 
-/** undefined if it is nothing of that kind: then it is a mistake, whose stack should be seen. */
+/** undefined for any other error: that one is a bug, and its stack should be shown. */
 export function startFailure(error: unknown): TwinpathError | undefined {
   const { code, path, syscall, message } = error as NodeJS.ErrnoException;
   switch (code) {
@@ -34,7 +34,7 @@ export function startFailure(error: unknown): TwinpathError | undefined {
   }
 }
 
-/** @param file what could not be opened, if that is known */
+/** @param file the file that could not be opened, if known */
 export function tooFewFiles(errno: string, file?: string): TwinpathError {
   return failure(file, `too few open files are allowed (${errno})`, 'Raise the limit: ulimit -n 1024.');
 }

@@ -1,6 +1,6 @@
 /**
- * Statistics of a port, summed from the shared memory. Reading disturbs nobody and asks nobody; numbers may
- * be a burst behind. All of them only grow, over any number of failovers, and include paths that have left.
+ * Statistics of a port, summed from the shared memory. Reading them asks no other thread; numbers may be a burst behind.
+ * Counters never decrease, over any number of failovers, and include paths that are closed.
  */
 
 import { ownerPath } from './memory/bit-fields.ts';
@@ -18,7 +18,7 @@ import type { Memory } from './memory/shared.ts';
 
 /** One path of a queue, or of the whole port. */
 export type PathStatistics = Record<PathCounter, number> & {
-  /** What the kernel dropped before it reached us, or refused from us. */
+  /** Packets that the kernel dropped before the port received them, or refused to transmit. */
   readonly kernel: Record<KernelCounter, number>;
 };
 
@@ -26,36 +26,36 @@ export type PathStatistics = Record<PathCounter, number> & {
 export type QueueStatistics = Record<QueueCounter, number> & {
   /** Number of the queue, from 0. */
   readonly queue: number;
-  /** Which path transmits now. */
+  /** The path that transmits now. */
   readonly owner: PathName;
   /** Counters of each path of the queue. */
   readonly paths: Record<PathKey, PathStatistics>;
 };
 
-/** The paths a queue has counters for; 'host' is the machine's own stack. */
+/** The paths that a queue has counters for; 'host' is the machine's own stack. */
 export type PathKey = Exclude<PathName, 'none'>;
 
-/** A whole port: sums over its queues. Packets, unless a name says bytes. */
+/** A whole port: sums over its queues, in packets. */
 export interface PortStatistics {
-  /** Packets received from the network, by either path. */
+  /** Packets received from the network, on either path. */
   readonly received: number;
-  /** Packets that left for the network by either path, as far as the paths reported it. */
+  /** Packets transmitted to the network on either path, as far as the paths reported it. */
   readonly transmitted: number;
   /** Packets given to the machine's own stack. */
   readonly passed: number;
-  /** Packets that came from it; 0 unless `host` is 'inline'. */
+  /** Packets received from the machine's own stack; 0 unless `host` is 'inline'. */
   readonly fromHost: number;
-  /** Packets handed to the application. */
+  /** Packets delivered to the application. */
   readonly delivered: number;
-  /** Packets sent through another port. */
+  /** Packets forwarded to another port. */
   readonly forwarded: number;
-  /** Of those, packets that were copied because that port has another memory. */
+  /** Those of them that were copied, because the other port has another memory. */
   readonly forwardedCopies: number;
-  /** Packets that one worker handed to another, since that one's queue owns the flow. */
+  /** Packets that one worker handed to another, whose queue has the flow. */
   readonly handedOver: number;
   /** Packets that handlers made with `send()`. */
   readonly sent: number;
-  /** Packets that went nowhere, by reason. */
+  /** Dropped packets, by reason. */
   readonly dropped: Record<DropReason, number>;
   /** Exceptions that handlers threw. */
   readonly handlerErrors: number;
@@ -65,7 +65,7 @@ export interface PortStatistics {
   readonly queues: readonly QueueStatistics[];
 }
 
-/** Why a packet went nowhere: the counter's name without its prefix. */
+/** Reasons why a packet was dropped: the counter's name without its prefix. */
 export const DROP_REASONS = {
   verdict: 'dropVerdict',
   handlerError: 'dropHandlerError',

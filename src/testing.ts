@@ -1,10 +1,9 @@
 /**
  * The test kit: `import { HandlerTest } from 'twinpath/testing'`.
  *
- * A {@link HandlerTest} makes bursts of packets from bytes, calls a handler with them as a queue worker does, and
- * reports the verdict on each packet and its bytes afterwards. It needs no device, no root and no Linux: handlers can
- * be tested wherever Node runs. It moves no packet to another port, path or application; it reports that they would go
- * there.
+ * A {@link HandlerTest} makes bursts of packets from bytes, calls a handler with them as a queue worker does, and returns
+ * the verdict on each packet and its bytes afterwards. It needs no device, no root and no Linux: handlers can be tested
+ * wherever Node runs. It sends no packet to another port, path or application; it only says where each would go.
  */
 import { handlerOf, type LoadedHandler, loadHandler } from './handler/load-handler.ts';
 import {
@@ -24,9 +23,9 @@ import { Memory } from './memory/shared.ts';
 /** A URL object or its text. Spelled out, so that this file's types need neither Node's nor the DOM's. */
 export type ModuleUrl = string | { readonly href: string };
 
-/** Where the handler believes that it runs. */
+/** The handler's context. */
 export interface HandlerTestOptions {
-  /** What a port calls `handlerOptions`. Default {}. */
+  /** A port's `handlerOptions`. Default {}. */
   readonly options?: Record<string, unknown>;
   /** MAC address of each port, 1 to 16. Default one port, '02:00:00:00:00:02'. */
   readonly macs?: readonly string[];
@@ -38,25 +37,25 @@ export interface HandlerTestOptions {
   readonly freeFrames?: number;
 }
 
-/** Where the packets of a burst come from. */
+/** The source of the packets of a burst. */
 export interface PacketOrigin {
   /** Number of the port. Default 0. */
   readonly port?: number;
-  /** `Path.SYNTHETIC`, the default, `Path.VF`, or `Path.HOST` for what the machine's own stack sends. */
+  /** `Path.SYNTHETIC`, the default, `Path.VF`, or `Path.HOST` for packets of the machine's own stack. */
   readonly path?: PathId;
   /** RSS hash of every packet. Default 0, as with one queue. */
   readonly hash?: number;
 }
 
-/** What becomes of a packet. */
+/** The handler's decision on a packet. */
 export interface Outcome {
-  /** A number that is no verdict counts as DROP, as in a port. */
+  /** A number that is not a verdict counts as DROP, as in a port. */
   readonly verdict: Verdict;
   /** FORWARD: number of the port that the packet goes to. Else undefined. */
   readonly target: number | undefined;
   /** A copy of the packet as the handler left it. */
   readonly bytes: Uint8Array;
-  /** What the handler threw at this packet, which drops it. Else undefined. */
+  /** The exception of the handler on this packet, which drops it. Else undefined. */
   readonly error: unknown;
 }
 
@@ -67,9 +66,9 @@ export interface SentPacket {
 }
 
 const FRAME_SIZE = 2048;
-/** Bytes of the longest packet: a port with `frameSize: 2048` has none that is longer. */
+/** Bytes of the longest packet, as in a port with `frameSize: 2048`. */
 const MAX_PACKET_BYTES = FRAME_SIZE - HEADROOM;
-/** A real frame holds what its last packet left. This shows a handler that takes it for zeros. */
+/** A real frame still has the bytes of its last packet. This value finds handlers that rely on zeros. */
 const OLD_BYTE = 0xa5;
 const DEFAULT_MACS = ['02:00:00:00:00:02'];
 const DEFAULT_FREE_FRAMES = 192;
@@ -123,12 +122,12 @@ export class HandlerTest {
   }
 
   /**
-   * Calls the handler with these packets, in bursts of at most 64. If it throws, the packet that it looked at last is
-   * dropped, and it is called again with those behind it. If it has looked at none, the whole burst is dropped.
+   * Calls the handler with these packets, in bursts of at most 64. If it throws, its current packet is dropped, and it is
+   * called again with the packets after that one. If it has taken no packet yet, the whole burst is dropped.
    *
    * @param packets from the Ethernet header on, without frame check sequence, 0 to 1792 bytes each
-   * @returns one outcome a packet, in the same order
-   * @throws RangeError for a packet that is too long, or a port that there is not
+   * @returns one outcome per packet, in the same order
+   * @throws RangeError for a packet that is too long, or a port that does not exist
    */
   run(packets: readonly ArrayLike<number>[], origin: PacketOrigin = {}): Outcome[] {
     const { ports } = this.#memory.layout.geometry;
@@ -146,7 +145,7 @@ export class HandlerTest {
   }
 
   /**
-   * Calls `tick` of a handler that has it, as between two bursts. What it throws comes out here.
+   * Calls the handler's `tick`, as between two bursts. Throws what it throws.
    *
    * @returns false if the handler has no `tick`
    */
@@ -198,7 +197,7 @@ export class HandlerTest {
     }
   }
 
-  /** Returns how many packets the handler has decided on, and what it threw. */
+  /** Returns how many packets the handler has decided on, and its exception. */
   #call(): [done: number, error: unknown] {
     const burst = this.#burst;
     try {

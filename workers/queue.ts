@@ -1,9 +1,9 @@
 /**
- * Thread entry of a queue worker: a piscina task that polls until it is told to stop. A thread that ends its task in
- * another way ends altogether, having said why.
+ * Thread entry of a queue worker: a piscina task that polls until the ports close. If the task ends in another way, it
+ * reports why and the thread ends with it.
  */
 import { availableParallelism } from 'node:os';
-import { lift } from '../src/coordinator/latch.ts';
+import { complete } from '../src/coordinator/completion.ts';
 import type { QueueReport, QueueTask } from '../src/coordinator/queue-workers.ts';
 import { takeLease } from '../src/datapath/lease.ts';
 import { runWorker } from '../src/datapath/worker.ts';
@@ -27,13 +27,13 @@ export default async function queueWorker(task: QueueTask): Promise<undefined> {
   process.exit(1);
 }
 
-/** Whether it was told to stop, since the ports close. */
+/** Returns true if it stopped because the ports close. */
 async function serve(
   { shared, settings, queue, worker, fallback, ready, handlerLoaded }: QueueTask,
-  tell: (report: QueueReport) => void,
+  report: (report: QueueReport) => void,
 ): Promise<boolean> {
   const shim = loadShim();
-  lift(ready);
+  complete(ready);
   const memory = Memory.attach(shared);
   shim.threadName(`twinpath-q${queue}`);
   resetPriority(); // the coordinator's, whose thread made this one
@@ -44,16 +44,28 @@ async function serve(
     fallback
       ? { handle: bound(host, burst), tick: undefined, tickMillis: 1 }
       : await loadHandler(settings.handler, settings.handlerOptions, context);
-  const handler = await load().finally(() => lift(handlerLoaded));
-  tell({ kind: 'loaded' });
+  const handler = await load().finally(() => complete(handlerLoaded));
+  report({ kind: 'loaded' });
   takeLease(memory, queue, worker);
-  tell({ kind: 'started' });
-  const failed = (error: unknown, times: number): void =>
-    tell({ kind: 'handler', message: error instanceof Error ? error.message : String(error), times });
+  report({ kind: 'worker', event: { queue, state: fallback ? 'fallback' : 'started' } });
+  const failed = (error: unknown, times: number): void => {
+    const message = error instanceof Error ? error.message : String(error);
+    const detail = `queue ${queue}: ${message} (${times} so far)`;
+    report({ kind: 'error', event: { code: 'ERR_HANDLER_THREW', device: settings.handler, detail } });
+  };
   const rssKey = settings.rss === 'device' ? undefined : settings.rssKey;
   const { mode, forwardTo: routes } = settings;
   return runWorker({
-    ...{ shim, memory, queue, mode, burst, handler, failed, rssKey, routes },
-    ...{ worker, fallback },
+    shim,
+    memory,
+    queue,
+    mode,
+    burst,
+    handler,
+    failed,
+    rssKey,
+    routes,
+    worker,
+    fallback,
   });
 }

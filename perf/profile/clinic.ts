@@ -12,7 +12,7 @@ import { existsSync, lstatSync, readdirSync, readFileSync, renameSync } from 'no
 import { join, resolve } from 'node:path';
 import { type Arguments, type CommandTable, text, whole } from '../../src/cli/arguments.ts';
 import { TwinpathError } from '../../src/errors.ts';
-import { nearest } from '../../src/options.ts';
+import { nearest } from '../../src/validation.ts';
 import { evidenceIn, TOOLS, type Tool } from './clinic-page.ts';
 import {
   Failure,

@@ -17,8 +17,8 @@ import { pathCounters } from '../../src/memory/counters.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { geometryOf } from '../../src/options.ts';
 import { LoopDevice } from '../../src/paths/memory/loop.ts';
+import { geometryOf } from '../../src/settings.ts';
 
 const BYTES = 60;
 const CIRCULATING = 256;

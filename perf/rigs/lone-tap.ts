@@ -9,9 +9,9 @@ import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { Driver, Path, Reader } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
-import { geometryOf, single, validate } from '../../src/options.ts';
 import { limitSentBytes, maxSentBytes } from '../../src/paths/packet-size.ts';
 import { openTap } from '../../src/paths/tap/open.ts';
+import { geometryOf, single, validate } from '../../src/settings.ts';
 import type { TapWire } from './tap.ts';
 
 const MTU = 1500;
@@ -50,15 +50,14 @@ export async function withLoneTap<T>(
   let failure: unknown;
   setMac(memory, 0, MAC);
   const workers = new QueueWorkers(memory.shared, settings, {
-    worker: ({ state, detail }) => {
-      if (state === 'died') failure ??= new Error(`the worker died: ${detail}`);
-    },
-    error: (error) => {
-      failure ??= TwinpathError.from(error);
+    report: ({ kind, event }) => {
+      if (kind === 'error') failure ??= TwinpathError.from(event);
+      if (kind === 'worker' && event.state === 'died')
+        failure ??= new Error(`the worker died: ${event.detail}`);
     },
     gaveUp: () => {},
     restored: () => {},
-    left: () => {},
+    gone: () => {},
   });
   await workers.start();
   try {

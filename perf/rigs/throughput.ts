@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { openPort, openPorts, type Port } from '../../src/index.ts';
 import { pageSize } from '../../src/kernel/machine.ts';
-import { geometryOf } from '../../src/options.ts';
+import { geometryOf } from '../../src/settings.ts';
 import { waitFor, withNamespace } from './lab.ts';
 
 export interface Throughput {

@@ -5,7 +5,7 @@
  */
 import { parseArgs } from 'node:util';
 import { TwinpathError } from '../errors.ts';
-import { nearest } from '../options.ts';
+import { invalid, nearest, oneOf as oneOfWords, unknownOption, wholeNumber } from '../validation.ts';
 
 export interface OptionRow {
   /** What stands for the value in the help; absent for an option that is there or not. */
@@ -72,7 +72,9 @@ export function parse(table: CommandTable, args: readonly string[]): Arguments {
     if (token.kind === 'positional') positionals.push(token.value);
     if (token.kind !== 'option') continue;
     const { name, rawName, value, inlineValue } = token;
-    const row = Object.hasOwn(rows, name) ? rows[name]! : unknownOption(table, rawName);
+    const row = Object.hasOwn(rows, name)
+      ? rows[name]!
+      : unknownOption(rawName, Object.keys(rows), `"${typed(table)} --help" lists them.`);
     if (row.value === undefined) {
       if (value !== undefined) invalid(rawName, 'it takes no value');
       flags.add(name);
@@ -98,9 +100,7 @@ export function text({ texts }: Arguments, name: string): string | undefined {
 export function whole(args: Arguments, name: string, least: number, most: number): number | undefined {
   const given = text(args, name);
   if (given === undefined) return undefined;
-  const number = /^\d+$/.test(given) ? Number(given) : Number.NaN;
-  if (number >= least && number <= most) return number;
-  return invalid(`--${name}`, `it takes a whole number from ${least} to ${most}, not ${given}`);
+  return wholeNumber(`--${name}`, /^\d+$/.test(given) ? Number(given) : given, least, most);
 }
 
 /** @throws ERR_OPTION_INVALID */
@@ -110,10 +110,7 @@ export function oneOf<const T extends string>(
   allowed: readonly T[],
 ): T | undefined {
   const given = text(args, name);
-  if (given === undefined || allowed.includes(given as T)) return given as T | undefined;
-  const near = nearest(given, allowed);
-  const hint = near === undefined ? undefined : `Did you mean ${near}?`;
-  return invalid(`--${name}`, `it takes ${allowed.join(' or ')}, not ${given}`, hint);
+  return given === undefined ? undefined : oneOfWords(`--${name}`, given, allowed);
 }
 
 /**
@@ -144,15 +141,6 @@ export function unknownCommand(name: string, known: readonly string[]): Twinpath
   });
 }
 
-function unknownOption(table: CommandTable, rawName: string): never {
-  const names = Object.keys({ ...table.options, ...COMMON });
-  const near = nearest(rawName.replace(/^-+/, ''), names);
-  throw new TwinpathError('ERR_OPTION_UNKNOWN', {
-    device: rawName,
-    hint: near === undefined ? `"${typed(table)} --help" lists them.` : `Did you mean --${near}?`,
-  });
-}
-
 function checkPositionals(table: CommandTable, given: readonly string[]): void {
   const { positionals: wanted } = table;
   if (given.length < wanted.length) {
@@ -173,8 +161,4 @@ function jsonOrText(value: string): unknown {
   } catch {
     return value;
   }
-}
-
-function invalid(device: string, detail: string, hint?: string): never {
-  throw new TwinpathError('ERR_OPTION_INVALID', { device, detail, hint });
 }

@@ -3,7 +3,7 @@ import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { TwinpathError } from '../errors.ts';
-import { nearest } from '../options.ts';
+import { nearest } from '../validation.ts';
 
 interface BuiltIn {
   readonly summary: string;

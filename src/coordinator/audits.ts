@@ -14,7 +14,7 @@ export class Audits {
     this.#memory = memory;
   }
 
-  /** Resolves when every worker has answered: the answers lie in the worker blocks. Never, once closed. */
+  /** Resolves when every worker has answered: the answers are in the worker blocks. Never resolves after {@link close}. */
   ask(): Promise<void> {
     const { words, workers } = this.#memory;
     const wanted = (Atomics.load(words, workers[0]!.at('auditWanted')) + 1) | 0;
@@ -22,7 +22,7 @@ export class Audits {
       Atomics.store(words, worker.at('auditWanted'), wanted);
       ringDoorbell(this.#shim, this.#memory, queue);
     });
-    this.#timer ??= setInterval(() => this.#look(), 1);
+    this.#timer ??= setInterval(() => this.#check(), 1);
     return new Promise((answered) => this.#asked.push({ wanted, answered }));
   }
 
@@ -31,7 +31,7 @@ export class Audits {
   }
 
   /** Workers answer at a burst boundary, within microseconds unless they are asleep or dead. */
-  #look(): void {
+  #check(): void {
     const { words, workers } = this.#memory;
     const done = workers.map((worker) => Atomics.load(words, worker.at('auditDone')));
     const oldest = done.reduce((a, b) => (((a - b) | 0) < 0 ? a : b));

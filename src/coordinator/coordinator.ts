@@ -1,12 +1,12 @@
 /**
- * The coordinator: finds the devices, keeps the ports, and tells the application.
+ * The coordinator: finds the devices, manages the ports, and reports to the application.
  *
- * Runs in a thread of its own (workers/coordinator.ts), so that neither slow system calls nor a busy
- * application delay a failover. It blocks only in system calls that take RTNL. The supervisor's thread starts it and the
- * workers; if it dies, the supervisor starts another one, which goes on from the checkpoint.
+ * It has a thread of its own (workers/coordinator.ts), so that neither slow system calls nor a busy application delay a
+ * failover. It blocks only in system calls that take RTNL. The supervisor's thread starts it. If it dies, the supervisor
+ * starts another one, which resumes from the checkpoint.
  */
 import type { MessagePort } from 'node:worker_threads';
-import { TwinpathError } from '../errors.ts';
+import { plainError, TwinpathError } from '../errors.ts';
 import { recordingShim } from '../kernel/descriptors.ts';
 import { raisePriority } from '../kernel/machine.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
@@ -17,33 +17,28 @@ import { Journal } from '../memory/journal.ts';
 import { PATH_NAMES, type PathId } from '../memory/layout.ts';
 import { setMac } from '../memory/macs.ts';
 import { Memory } from '../memory/shared.ts';
-import type { Settings } from '../options.ts';
+import { errorEvent, type ReportedEvent } from '../port-events.ts';
+import type { Settings } from '../settings.ts';
 import { Audits } from './audits.ts';
-import { Boundary } from './boundary.ts';
-import { lift } from './latch.ts';
+import { complete } from './completion.ts';
 import type { LinkEvents } from './link-table.ts';
 import { ManagedPort } from './managed-port.ts';
 import { MemoryNetwork } from './memory-network.ts';
-import {
-  type CoordinatorData,
-  type CoordinatorOrder,
-  type Instruction,
-  type Message,
-  plain,
-} from './messages.ts';
-import { type GroupHoldings, Networks, type Place } from './networks.ts';
+import type { CoordinatorCommand, CoordinatorData, FromCoordinator, ToCoordinator } from './messages.ts';
+import { type GroupContext, type GroupHoldings, Networks } from './networks.ts';
 import { Ownership } from './ownership.ts';
 import { closeUnheld } from './release.ts';
+import { TaskRunner } from './task-runner.ts';
 
-/** How often the kernel's own counters are read (some 0.4 ms each time when all caches are cold), and all is looked at. */
-const LOOK_MILLIS = 500;
+/** How often everything is checked and the kernel's counters are read: some 0.4 ms each time with cold caches. */
+const CHECK_MILLIS = 500;
 
 export class Coordinator {
   readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #settings: Settings;
   readonly #parent: MessagePort;
-  readonly #boundary: Boundary;
+  readonly #tasks: TaskRunner;
   readonly #checkpoint: Checkpoint<GroupHoldings>;
   readonly #audits: Audits;
   readonly #resume: boolean;
@@ -58,162 +53,161 @@ export class Coordinator {
     this.#settings = settings;
     this.#parent = parent;
     this.#resume = resume;
-    this.#boundary = new Boundary((error) => this.#tell({ kind: 'error', error }));
+    this.#tasks = new TaskRunner((event) => this.#post(event));
     this.#checkpoint = new Checkpoint(this.#memory);
     this.#audits = new Audits(this.#shim, this.#memory);
   }
 
-  /** Everything up to the workers. Reports 'chosen', or 'failed' having undone all of it; nothing if it follows another. */
+  /**
+   * Chooses the devices: posts 'devices chosen', or 'failed' after everything was undone. If it replaces another coordinator,
+   * takes the ports over instead.
+   */
   start(): void {
     try {
       this.#shim.threadName('twinpath-coord');
       raisePriority();
       if (this.#settings.netns !== undefined) enterNamespace(this.#shim, this.#settings.netns);
-      if (this.#resume) this.#goOn();
-      else this.#begin();
+      if (this.#resume) this.#takeOver();
+      else this.#chooseDevices();
       this.#watch();
     } catch (error) {
-      if (this.#resume) throw error; // the supervisor tries another one
+      if (this.#resume) throw error; // the supervisor starts another one
       this.#fail(error);
     }
   }
 
-  /** What the supervisor says. */
-  hear(instruction: Instruction): void {
-    switch (instruction.kind) {
+  /** Takes a message of the supervisor. */
+  receive(message: ToCoordinator): void {
+    switch (message.kind) {
       case 'workers started':
         this.#openPorts().catch((error: unknown) => this.#fail(error));
         return;
       case 'exit':
         closeReadiness();
-        lift(instruction.done);
+        complete(message.done);
         return;
-      case 'left':
-        for (const port of this.#ports) port.abandon(instruction.queue);
+      case 'worker gone':
+        for (const port of this.#ports) port.abandon(message.queue);
         return;
-      case 'order': {
-        const { id, order } = instruction;
-        this.#boundary.guard(`carrying out '${order.kind}'`, () =>
-          this.#obey(order).finally(() => this.#tell({ kind: 'obeyed', id })),
+      case 'execute': {
+        const { id, command } = message;
+        this.#tasks.run(`executing '${command.kind}'`, () =>
+          this.#execute(command).finally(() => this.#post({ kind: 'executed', id })),
         );
         return;
       }
     }
   }
 
-  #begin(): void {
-    this.#networks = Networks.choose(this.#place, this.#linkEvents);
+  #chooseDevices(): void {
+    this.#networks = Networks.choose(this.#context, this.#linkEvents);
     this.#makePorts();
     this.#save();
     this.#networks.list.forEach(({ mac }, port) => {
       setMac(this.#memory, port, mac);
     });
-    this.#tell({ kind: 'chosen' });
+    this.#post({ kind: 'devices chosen' });
   }
 
-  #goOn(): void {
+  #takeOver(): void {
     const holdings = this.#checkpoint.load();
     if (holdings === undefined) throw new TwinpathError('ERR_WORKER', { detail: 'there is no checkpoint' });
     closeUnheld(this.#shim, this.#memory, holdings);
-    this.#networks = Networks.resume(this.#place, holdings, this.#linkEvents);
+    this.#networks = Networks.resume(this.#context, holdings, this.#linkEvents);
     this.#makePorts();
     this.#ports.forEach((port, number) => {
       port.adopt(holdings.ports[number]!);
     });
     this.#save();
-    for (const port of this.#ports) this.#boundary.guard('going on', () => port.resume());
+    for (const port of this.#ports) this.#tasks.run('taking a port over', () => port.resume());
   }
 
-  get #place(): Place {
-    const report = (error: TwinpathError): void => this.#tell({ kind: 'error', error: error.toJSON() });
+  get #context(): GroupContext {
+    const report = (error: TwinpathError): void => this.#post(errorEvent(error));
     return { shim: this.#shim, memory: this.#memory, settings: this.#settings, report };
   }
 
   get #linkEvents(): LinkEvents {
     return {
       changed: (gone, downed) => {
-        for (const port of this.#ports)
-          this.#boundary.guard('following links', () => port.changed(gone, downed));
+        for (const port of this.#ports) this.#tasks.run('following links', () => port.changed(gone, downed));
       },
-      reset: (ifindex) => {
+      settingsChanged: (ifindex) => {
         for (const port of this.#ports)
-          this.#boundary.guard('following settings', () => port.resettled(ifindex));
+          this.#tasks.run('following settings', () => port.settingsChanged(ifindex));
       },
-      failed: (error) => this.#boundary.failed('reading links', error),
+      failed: (error) => this.#tasks.failed('reading links', error),
     };
   }
 
   #makePorts(): void {
     const journal = new Journal(this.#memory);
     this.#ports = this.#networks!.list.map((network, port) => {
-      const paths = () => this.#ports[port]!.paths;
-      const ownership = new Ownership(this.#shim, this.#memory, journal, port, (failover) =>
-        this.#tell({ kind: 'path', failover, paths: paths() }),
-      );
+      const report = (event: ReportedEvent): void => this.#post(event);
+      const ownership = new Ownership(this.#shim, this.#memory, journal, port, report);
       return new ManagedPort(this.#memory, port, network, ownership, {
-        link: (news) => this.#tell({ kind: 'link', news, paths: paths() }),
-        error: (error) => this.#tell({ kind: 'error', error }),
-        changed: () => this.#save(),
-        guard: (what, work) => this.#boundary.guard(what, work),
+        report,
+        save: () => this.#save(),
+        run: (task, work) => this.#tasks.run(task, work),
       });
     });
   }
 
-  /** Packets come as soon as the first path is open, and orders wait for workers: so these are there before. */
+  /** After the workers have started: packets arrive as soon as the first path is open, and orders wait for workers. */
   async #openPorts(): Promise<void> {
     for (const port of this.#ports) await port.start();
-    this.#tell({
+    this.#post({
       kind: 'ready',
       ports: this.#ports.map(({ network, paths }) => ({ device: network.device, paths })),
     });
   }
 
-  /** Looks when a worker rings, and now and then: a bell may be lost, and a look may fail. */
+  /** Checks the ports when a worker rings, and periodically, since a ring may be lost and a check may fail. */
   #watch(): void {
     const bell = this.#memory.workers[0]!.coordinatorFd;
     const scratch = new Uint8Array(8);
-    const attention = (port: ManagedPort): void =>
-      this.#boundary.guard('hearing workers', () => port.hearWorkers());
-    const look = (): void => {
+    const task = 'checking workers';
+    const check = (port: ManagedPort): void => this.#tasks.run(task, () => port.checkWorkers());
+    const onRing = (): void => {
       this.#shim.read(bell, scratch, 8);
-      this.#ports.forEach(attention);
+      this.#ports.forEach(check);
     };
-    this.#readiness = onReadable(bell, look, (error) => this.#boundary.failed('hearing workers', error));
+    this.#readiness = onReadable(bell, onRing, (error) => this.#tasks.failed(task, error));
     this.#timer = setInterval(() => {
-      this.#networks?.table?.look();
+      this.#networks?.table?.update();
       for (const port of this.#ports) {
-        attention(port);
-        this.#boundary.guard('looking', () => port.changed());
+        check(port);
+        this.#tasks.run('checking paths', () => port.changed());
       }
       this.#count();
-    }, LOOK_MILLIS);
+    }, CHECK_MILLIS);
   }
 
   #count(): void {
-    for (const port of this.#ports) this.#boundary.guard('reading counters', () => port.count());
+    for (const port of this.#ports) this.#tasks.run('reading counters', () => port.count());
   }
 
-  async #obey(order: CoordinatorOrder): Promise<void> {
-    switch (order.kind) {
+  async #execute(command: CoordinatorCommand): Promise<void> {
+    switch (command.kind) {
       case 'close':
         await this.#close();
         return;
       case 'audit':
-        this.#count(); // what cannot be read now is read later: whoever asked is answered
+        this.#count(); // a counter that cannot be read now is read later, and the audit goes on
         await this.#audits.ask();
-        this.#tell({ kind: 'audited', id: order.id });
+        this.#post({ kind: 'audited', id: command.id });
         return;
       case 'plug':
       case 'unplug': {
-        const port = this.#ports[order.port]!;
+        const port = this.#ports[command.port]!;
         const { network } = port;
         if (!(network instanceof MemoryNetwork)) {
-          const detail = 'a port on devices finds them by itself: only a memory network is plugged by hand';
-          throw new TwinpathError('ERR_OPTION_INVALID', { device: order.kind, detail });
+          const detail = 'a port on devices finds them by itself: only a memory network can be plugged';
+          throw new TwinpathError('ERR_OPTION_INVALID', { device: command.kind, detail });
         }
-        const path = PATH_NAMES.indexOf(order.path) as PathId;
-        const gone = order.kind === 'unplug' ? network.unplug(path) : undefined;
-        if (order.kind === 'plug') network.plug(path, order.name);
+        const path = PATH_NAMES.indexOf(command.path) as PathId;
+        const gone = command.kind === 'unplug' ? network.unplug(path) : undefined;
+        if (command.kind === 'plug') network.plug(path, command.name);
         this.#save();
         await port.changed(new Set(gone === undefined ? [] : [gone]));
         return;
@@ -221,7 +215,7 @@ export class Coordinator {
     }
   }
 
-  /** Everything of ours on the machine, while the workers can still drain it. */
+  /** Closes everything that the group has open on the machine, while the workers can still drain it. */
   async #close(): Promise<void> {
     clearInterval(this.#timer);
     this.#audits.close();
@@ -234,19 +228,19 @@ export class Coordinator {
 
   /** Opening failed. */
   #fail(error: unknown): void {
-    this.#boundary.guard('closing what was opened', async () => {
-      await this.#close().finally(() => this.#tell({ kind: 'failed', error: plain(error) }));
+    this.#tasks.run('closing what was opened', async () => {
+      await this.#close().finally(() => this.#post({ kind: 'failed', error: plainError(error) }));
     });
   }
 
   #save(): void {
     const { locks } = this.#networks!;
     const ports = this.#ports.map(({ holdings }) => holdings);
-    // A link may have hundreds of alternative names, of 127 bytes each. Whoever follows reads the links anew.
+    // A link may have hundreds of alternative names of 127 bytes each. The next coordinator reads the links anew.
     this.#checkpoint.save({ locks, ports }, (key, value) => (key === 'altNames' ? [] : value));
   }
 
-  #tell(message: Message): void {
+  #post(message: FromCoordinator): void {
     this.#parent.postMessage(message);
   }
 }

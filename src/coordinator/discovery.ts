@@ -1,36 +1,36 @@
 /**
- * Which device openPort() is to take. What kinds there are: kinds.ts; what there is: inventory.ts.
+ * Chooses the device that openPort() takes. kinds.ts has the kinds of devices, inventory.ts the devices of the machine.
  *
- * Pure logic over a {@link Snapshot}; any thread. A snapshot is stale when it arrives, so whoever acts
- * on a choice looks again under the monitor's events.
+ * Pure logic over a {@link Snapshot}; any thread. NB: a snapshot may already be outdated, so the port later follows the
+ * events of the link monitor.
  *
- * The rule that matters most: what carries the machine's own traffic is never taken unless it is named,
- * for it may well be the user's only way in. Doubt counts as traffic.
+ * The most important rule: a device that carries the machine's own traffic is taken only if it is named, because it may be
+ * the user's only access to the machine. In doubt a device carries traffic.
  */
 import { type ErrorDetails, TwinpathError } from '../errors.ts';
 import { ARPHRD_ETHER, type Link, normalizeMac } from '../kernel/rtnetlink.ts';
-import { nearest } from '../options.ts';
-import { belongs, discover, driverName, NO_MEMORIES, pairs, type Snapshot } from './inventory.ts';
+import { nearest } from '../validation.ts';
+import { belongs, discover, driverName, NO_HISTORY, pairs, type Snapshot } from './inventory.ts';
 import { KINDS, type KindName, kindOf } from './kinds.ts';
 import { parentOf } from './netvsc.ts';
 import { usageOf } from './usage.ts';
 
 /** How the user named the device; all of it optional. */
 export interface Wanted {
-  /** Name, alternative name, MAC or PCI address of any Ethernet device: of a pair's leg it means the pair, else one card alone. */
+  /** Name, alternative name, MAC or PCI address of any Ethernet device: a leg of a pair means the pair, else the card alone. */
   readonly device?: string;
-  /** Name, alternative name or MAC; the VF's will do. */
+  /** Name, alternative name or MAC, also of the VF. */
   readonly netvsc?: string;
   readonly mac?: string;
   /** Name, alternative name, MAC or PCI address. */
   readonly vf?: string;
-  /** Takes a named device although it is no NetVSC. */
+  /** Takes a named device although it is not a NetVSC. */
   readonly force?: boolean;
 }
 
 export interface Choice {
   readonly netvsc: Link;
-  /** `undefined` when the VF is away, or there never was one. */
+  /** `undefined` if no VF exists at the moment. */
   readonly vf: Link | undefined;
   readonly kind: KindName;
 }
@@ -38,9 +38,9 @@ export interface Choice {
 const NOTHING: ReadonlySet<number> = new Set();
 
 /**
- * The one device that fits, or an error that says what stands in the way.
+ * The one device that matches, or an error that says why none does.
  *
- * @param taken links that ports of this process have already
+ * @param taken links that ports of this process already use
  * @throws ERR_DEVICE_NOT_FOUND, ERR_DEVICE_NOT_NETVSC, ERR_DEVICE_AMBIGUOUS, ERR_DEVICE_IN_USE,
  *   ERR_DEVICE_BUSY, ERR_NO_NETVSC, ERR_OPTION_INVALID
  */
@@ -59,16 +59,16 @@ export function choose(snapshot: Snapshot, wanted: Wanted, taken: ReadonlySet<nu
   }
   refuseTaken(netvsc, taken);
   const kind = kindOf(netvsc, snapshot) ?? KINDS['stand-in'];
-  const memories = { ours: taken };
-  const own = vfs?.filter((vf) => kind.mayBeVf(netvsc, vf, snapshot, memories)) ?? [];
+  const history = { ours: taken };
+  const own = vfs?.filter((vf) => kind.mayBeVf(netvsc, vf, snapshot, history)) ?? [];
   if (vfs && own.length === 0 && !vfs.includes(netvsc)) {
     fail('ERR_OPTION_INVALID', 'vf', `${wanted.vf} is not the VF of ${netvsc.name}`);
   }
-  const vf = kind.vf(netvsc, snapshot, memories, own.length > 0 ? own : snapshot.links);
+  const vf = kind.vf(netvsc, snapshot, history, own.length > 0 ? own : snapshot.links);
   return { netvsc, vf, kind: kind.name };
 }
 
-/** The pair that has the device, or else the device by itself. */
+/** The pair that the device belongs to, or else the device alone. */
 function device(snapshot: Snapshot, name: string, taken: ReadonlySet<number>): Choice {
   const links = resolve(snapshot, name, 'device');
   const netvsc = pairOf(snapshot, links, name) ?? alone(links, name);
@@ -77,7 +77,7 @@ function device(snapshot: Snapshot, name: string, taken: ReadonlySet<number>): C
   return { netvsc, vf: kind.vf(netvsc, snapshot, { ours: taken }), kind: kind.name };
 }
 
-/** Of several devices with one MAC the card is meant, and not what stands on it. */
+/** If several devices have one MAC, the card is meant, and not the devices stacked on it. */
 function alone(links: readonly Link[], name: string): Link {
   const ethernet = links.filter(({ type }) => type === ARPHRD_ETHER);
   if (ethernet.length === 0) fail('ERR_OPTION_INVALID', 'device', `${name} is no Ethernet device`);
@@ -86,11 +86,11 @@ function alone(links: readonly Link[], name: string): Link {
 }
 
 function refuseTaken({ ifindex, name }: Link, taken: ReadonlySet<number>): void {
-  if (taken.has(ifindex)) fail('ERR_DEVICE_BUSY', name, 'another port of this process has it');
+  if (taken.has(ifindex)) fail('ERR_DEVICE_BUSY', name, 'another port of this process uses it');
 }
 
 /**
- * Without a host path the machine loses what comes and goes by the interface: not by mistake.
+ * Without a host path the machine loses the traffic of the interface: this must not happen by mistake.
  *
  * @throws ERR_DEVICE_IN_USE if the default route leads through the NetVSC
  */
@@ -127,21 +127,21 @@ function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>): Choice {
       'ERR_DEVICE_IN_USE',
       undefined,
       detail,
-      'Name it with netvsc (--netvsc NAME) to take it all the same.',
+      'To take it nevertheless, name it with netvsc (--netvsc NAME).',
     );
   }
   if (taken.size > 0 && pairs(snapshot).length > 0) {
-    fail('ERR_DEVICE_BUSY', undefined, 'ports of this process have every NetVSC already');
+    fail('ERR_DEVICE_BUSY', undefined, 'ports of this process use every NetVSC already');
   }
   return fail(
     'ERR_NO_NETVSC',
     undefined,
     undefined,
-    'Name one card alone with device (--device NAME): "twinpath list" shows those there are.',
+    'Name a card with device (--device NAME): "twinpath list" shows all of them.',
   );
 }
 
-/** What the user called the NetVSC: itself, or a leg of it, or with force any Ethernet device. */
+/** The device that the user named as the NetVSC: a NetVSC, the NetVSC of a leg, or with `force` any Ethernet device. */
 function named(snapshot: Snapshot, name: string, force: boolean): Link {
   const links = resolve(snapshot, name, 'netvsc');
   const netvsc = pairOf(snapshot, links, name);
@@ -149,26 +149,26 @@ function named(snapshot: Snapshot, name: string, force: boolean): Link {
   if (!force) refuse(name, snapshot, links);
   const ethernet = links.filter(({ type }) => type === ARPHRD_ETHER);
   if (ethernet.length === 0) fail('ERR_DEVICE_NOT_NETVSC', name, 'it is no Ethernet device');
-  // One MAC, several devices: the one that the others have joined is meant.
+  // If several devices have one MAC, the master of the others is meant.
   const upper = ethernet.filter(({ master }) => !ethernet.some(({ ifindex }) => ifindex === master));
   return only(upper, name);
 }
 
 /** The NetVSC that one of these VFs belongs to. */
 function netvscOf(snapshot: Snapshot, vfs: readonly Link[], name: string, force: boolean): Link {
-  const netvsc = pairOf(snapshot, vfs, name); // also by a MAC whose VF is away just now
+  const netvsc = pairOf(snapshot, vfs, name); // also by a MAC whose VF does not exist at the moment
   if (netvsc !== undefined) return netvsc;
   if (!force) refuse(name, snapshot, vfs);
   const standIns = snapshot.links.filter(
     (link) =>
       link.type === ARPHRD_ETHER &&
-      vfs.some((vf) => KINDS['stand-in'].mayBeVf(link, vf, snapshot, NO_MEMORIES)),
+      vfs.some((vf) => KINDS['stand-in'].mayBeVf(link, vf, snapshot, NO_HISTORY)),
   );
   if (standIns.length === 0) fail('ERR_DEVICE_NOT_NETVSC', name, 'no device has it as its VF');
   return only(standIns, name);
 }
 
-/** Every link of that name, alternative name, MAC or (for a VF) PCI address; never none. */
+/** All links with that name, alternative name, MAC or (for a VF) PCI address. @throws ERR_DEVICE_NOT_FOUND */
 function resolve(snapshot: Snapshot, text: string, option: 'netvsc' | 'vf' | 'device'): Link[] {
   const { links, sysfs } = snapshot;
   const mac = normalizeMac(text);
@@ -183,12 +183,14 @@ function resolve(snapshot: Snapshot, text: string, option: 'netvsc' | 'vf' | 'de
   const near = nearest(mac ?? text, suggestions(snapshot, mac === undefined ? 'names' : 'addresses'));
   const hint = [
     near === undefined ? undefined : `The nearest is ${near}.`,
-    option === 'vf' ? 'Without the option "vf" the VF is found by itself, whenever it comes.' : undefined,
+    option === 'vf'
+      ? 'Without the option "vf" the port finds the VF by itself, whenever it appears.'
+      : undefined,
   ].filter((sentence) => sentence !== undefined);
   return fail('ERR_DEVICE_NOT_FOUND', text, undefined, hint.join(' ') || undefined);
 }
 
-/** What a person may have meant: no loopback, no tap, and nothing that the machine's default route leads through. */
+/** Names to suggest: no loopback, no tap, and no device that has the machine's default route. */
 function suggestions(snapshot: Snapshot, what: 'names' | 'addresses'): string[] {
   return snapshot.links
     .filter(({ type, kind }) => type === ARPHRD_ETHER && kind !== 'tun')
@@ -196,7 +198,7 @@ function suggestions(snapshot: Snapshot, what: 'names' | 'addresses'): string[] 
     .flatMap(({ name, altNames, address }) => (what === 'names' ? [name, ...altNames] : [address]));
 }
 
-/** The device with the addresses of the pair that one of the links is or belongs to. */
+/** The device with the addresses of the pair that one of the links belongs to. */
 function pairOf(snapshot: Snapshot, links: readonly Link[], name: string): Link | undefined {
   const all = pairs(snapshot);
   const itself = all.filter(({ netvsc }) => links.includes(netvsc));
@@ -235,7 +237,7 @@ function hasMac(link: Link, mac: string): boolean {
 function validMac(text: string): string {
   return (
     normalizeMac(text) ??
-    fail('ERR_OPTION_INVALID', 'mac', `"${text}" is no MAC address`, 'Write it as 00:0d:3a:12:34:56.')
+    fail('ERR_OPTION_INVALID', 'mac', `"${text}" is not a MAC address`, 'Write it as 00:0d:3a:12:34:56.')
   );
 }
 

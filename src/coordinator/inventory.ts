@@ -1,6 +1,6 @@
 /**
- * What a machine has that a port could be opened on. Pure logic over a {@link Snapshot}; any thread. A snapshot is stale when
- * it arrives.
+ * The devices of a machine that a port could be opened on. Pure logic over a {@link Snapshot}; any thread. NB: a snapshot may
+ * already be outdated.
  */
 import { ARPHRD_ETHER, type InterfaceAddress, type Link, type RtNetlink } from '../kernel/rtnetlink.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
@@ -19,32 +19,32 @@ export interface Snapshot {
 export interface Found {
   readonly kind: KindName;
   readonly netvsc: Link;
-  /** `undefined` of one card alone. */
+  /** `undefined` for a card alone. */
   readonly vf: Link | undefined;
   /** See `Kind.standby`. */
   readonly standby: Link | undefined;
   /** '' when unknown. */
   readonly driver: string;
   readonly vfDriver: string;
-  /** Receive queues that the driver allotted, in use or not; 0 without a VF. */
+  /** Receive queues that the driver allocated, used or not; 0 without a VF. */
   readonly queues: number;
   readonly vfQueues: number;
-  /** Without IPv6 link-local ones; of the NetVSC, its legs and what stands on them. */
+  /** Without IPv6 link-local addresses; of the NetVSC, its legs and the devices stacked on them. */
   readonly addresses: string[];
   readonly defaultRoute: boolean;
-  /** openPort() without a name would consider it. */
+  /** Whether openPort() without a name could take it. */
   readonly free: boolean;
   /** Why not; '' when free. */
   readonly reason: string;
 }
 
-/** A device with addresses, and what it is. */
+/** A device with addresses, and its kind. */
 interface Upper {
   readonly netvsc: Link;
   readonly kind: Kind;
 }
 
-export const NO_MEMORIES = { ours: new Set<number>() };
+export const NO_HISTORY = { ours: new Set<number>() };
 
 export function takeSnapshot(rtnetlink: RtNetlink, sysfs: Sysfs): Snapshot {
   return {
@@ -59,12 +59,15 @@ export function takeSnapshot(rtnetlink: RtNetlink, sysfs: Sysfs): Snapshot {
 export function discover(snapshot: Snapshot): Found[] {
   const { sysfs } = snapshot;
   return pairs(snapshot).map(({ netvsc, kind }) => {
-    const vf = kind.vf(netvsc, snapshot, NO_MEMORIES);
+    const vf = kind.vf(netvsc, snapshot, NO_HISTORY);
     const standby = kind.standby(netvsc, snapshot);
     const { addresses, defaultRoute, reason } = usageOf(snapshot, netvsc, [vf, standby]);
     return {
-      ...{ kind: kind.name, netvsc, vf, standby },
-      // A net_failover device hangs from the virtio card that it stands on.
+      kind: kind.name,
+      netvsc,
+      vf,
+      standby,
+      // The parent of a net_failover device is its virtio card.
       driver: kind.name === 'net_failover' ? kind.name : driverName(netvsc, sysfs),
       vfDriver: vf ? driverName(vf, sysfs) : '',
       queues: netvsc.numRxQueues,
@@ -77,7 +80,7 @@ export function discover(snapshot: Snapshot): Found[] {
   });
 }
 
-/** Every other network card, by ifindex: openPort() takes one of those only by its name. */
+/** All other network cards, by ifindex: openPort() takes them only by name. */
 export function cards(snapshot: Snapshot): Found[] {
   const { links, sysfs } = snapshot;
   const all = pairs(snapshot);
@@ -87,15 +90,23 @@ export function cards(snapshot: Snapshot): Found[] {
     .map((netvsc) => {
       const { addresses, defaultRoute, reason } = usageOf(snapshot, netvsc, []);
       return {
-        ...({ kind: 'card', netvsc, vf: undefined, standby: undefined } as const),
-        ...{ driver: driverName(netvsc, sysfs), vfDriver: '', queues: netvsc.numRxQueues, vfQueues: 0 },
-        ...{ addresses, defaultRoute, free: false },
+        kind: 'card',
+        netvsc,
+        vf: undefined,
+        standby: undefined,
+        driver: driverName(netvsc, sysfs),
+        vfDriver: '',
+        queues: netvsc.numRxQueues,
+        vfQueues: 0,
+        addresses,
+        defaultRoute,
+        free: false,
         reason: ['is one card alone', reason].filter((part) => part !== '').join(', '),
       };
     });
 }
 
-/** The devices with addresses of all pairs, by ifindex. */
+/** The devices with the addresses of all pairs, by ifindex. */
 export function pairs(snapshot: Snapshot): Upper[] {
   const found = snapshot.links.map((netvsc) => ({ netvsc, kind: kindOf(netvsc, snapshot) }));
   return found
@@ -103,12 +114,12 @@ export function pairs(snapshot: Snapshot): Upper[] {
     .sort((a, b) => a.netvsc.ifindex - b.netvsc.ifindex);
 }
 
-/** Whether a link is of that pair. */
+/** Whether a link belongs to that pair. */
 export function belongs(snapshot: Snapshot, { netvsc, kind }: Upper, link: Link): boolean {
   const standby = kind.standby(netvsc, snapshot);
   return (
     [netvsc.ifindex, standby?.ifindex].includes(link.ifindex) ||
-    kind.mayBeVf(netvsc, link, snapshot, NO_MEMORIES)
+    kind.mayBeVf(netvsc, link, snapshot, NO_HISTORY)
   );
 }
 

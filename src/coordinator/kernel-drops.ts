@@ -1,6 +1,6 @@
 /**
- * What the kernel says it dropped on one path of a port, kept monotonic: a device counts from 0 each time it
- * is opened, the shared counters go on. Coordinator thread only, the one writer of these counters.
+ * The kernel's drop counters of one path, made monotonic: a device counts from 0 each time it is opened, the shared counters
+ * never decrease. Coordinator thread only: the one writer of these counters.
  */
 import { KERNEL_COUNTERS, kernelCounters } from '../memory/counters.ts';
 import type { PathId } from '../memory/layout.ts';
@@ -11,7 +11,7 @@ export class KernelDrops {
   readonly #doubles: Float64Array;
   /** Index of each counter, by queue. */
   readonly #index: readonly ReturnType<typeof kernelCounters>[];
-  /** What earlier incarnations of the path came to, by queue and counter. */
+  /** Sums of the devices before this one, by queue and counter. */
   #before: readonly (readonly number[])[];
 
   constructor(memory: Memory, port: number, path: PathId) {
@@ -26,7 +26,7 @@ export class KernelDrops {
     return this.#before;
   }
 
-  /** Goes on with a device that another coordinator opened. @param before its {@link holdings} */
+  /** Takes over a device that another coordinator opened. @param before its {@link holdings} */
   resume(before: readonly (readonly number[])[]): void {
     this.#before = before;
   }
@@ -36,7 +36,7 @@ export class KernelDrops {
     this.#index.forEach((index, queue) => {
       const now = device.dropped(queue);
       KERNEL_COUNTERS.forEach((name, i) => {
-        // A device that is going answers 0: what was counted stays.
+        // A device that is disappearing returns 0: the counter keeps its value.
         const sum = this.#before[queue]![i]! + now[name];
         this.#doubles[index[name]] = Math.max(this.#doubles[index[name]]!, sum);
       });

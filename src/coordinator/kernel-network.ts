@@ -1,12 +1,11 @@
 /**
- * A port on real devices: the NetVSC through a tap, its VF through AF_XDP; of one card alone, it through both. Coordinator
- * thread only.
+ * A port on real devices: the NetVSC through a tap, its VF through AF_XDP; a card alone through both. Coordinator thread
+ * only.
  *
- * The NetVSC is known by its ifindex, and by its MAC if it ever goes and another one comes. The VF is found anew at
- * every look, so it may return under any name, ifindex or PCI address. What else was read when the port was opened
- * (names, MAC addresses, MTUs) is followed: `observe` compares.
+ * The NetVSC is identified by its ifindex, and by its MAC if it disappears and another one appears. The VF is searched each
+ * time, so it may return with another name, ifindex or PCI address. `observe` finds changed names, MAC addresses and MTUs.
  */
-import { TwinpathError } from '../errors.ts';
+import type { TwinpathError } from '../errors.ts';
 import { isRunning } from '../kernel/device-ioctl.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
@@ -20,25 +19,25 @@ import { AfXdpDevice, type AfXdpHoldings, NATIVE_ATTACH } from '../paths/af-xdp/
 import type { PathDevice } from '../paths/device.ts';
 import type { RedirectKind, RedirectOrder } from '../paths/hook.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
-import { maxMtu } from '../paths/packet-size.ts';
 import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
 import type { MergingOptions } from '../paths/tap/merging.ts';
 import { type Report, Upkeep } from '../paths/upkeep.ts';
 import { KINDS, type Kind, type KindName, type Machine } from './kinds.ts';
+import { LinkChanges } from './link-changes.ts';
 import type { LinkTable } from './link-table.ts';
-import type { Endpoint, Observation, PortNetwork } from './network.ts';
+import type { Endpoint, LinkChange, PortNetwork } from './network.ts';
 
 export interface KernelOptions {
   readonly tap: Omit<TapOptions, keyof MergingOptions>;
   readonly redirect: RedirectKind;
   readonly order: RedirectOrder;
-  /** Of the VF: no generic XDP. */
+  /** No generic XDP for the VF. */
   readonly native: boolean;
   readonly host: HostMode;
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
   readonly store: SettingsStore;
-  /** Hears what the port lives with, and a person should know: each once. */
+  /** Reports an error that the port goes on without; called once per error. */
   readonly report: (error: TwinpathError) => void;
 }
 
@@ -58,20 +57,19 @@ export class KernelNetwork implements PortNetwork {
   readonly #kind: Kind;
   readonly #protect: boolean;
   readonly #options: KernelOptions;
-  /** Devices that Twinpath makes itself. */
+  /** Devices that the port makes itself. */
   readonly #own = new Map<PathId, { readonly ifindex: number }>();
   readonly #upkeep = new Map<PathId, Upkeep>();
   #netvsc: Link;
-  /** Of the NetVSC, as it was looked up last. */
+  /** The NetVSC's, from the last thorough check. */
   #xdpProgram = 0;
-  /** Addresses that the NetVSC has had, the first and the last: a VF may still have one, or come back with it. */
+  /** The NetVSC's first and last MAC address: a VF may still have one of them, or return with it. */
   #addresses: readonly [first: string, last: string];
   #vf: { readonly device: AfXdpDevice; readonly ifindex: number } | undefined;
-  /** The devices as `observe` last saw them. */
-  readonly #seen = new Map<PathId, Link>();
+  readonly #changes: LinkChanges;
   readonly #reported = new Set<string>();
-  /** A card that refuses XDP, as it was then. */
-  #forsaken: Link | undefined;
+  /** A card that refuses XDP, and its state then. */
+  #excluded: Link | undefined;
 
   constructor(
     shim: Shim,
@@ -92,7 +90,8 @@ export class KernelNetwork implements PortNetwork {
     this.#netvsc = netvsc;
     this.#options = options;
     this.#addresses = [netvsc.address, netvsc.address];
-    this.#seen.set(Path.SYNTHETIC, netvsc);
+    this.#changes = new LinkChanges(memory.layout.geometry.frameSize);
+    this.#changes.opened(Path.SYNTHETIC, netvsc);
   }
 
   get mac(): string {
@@ -103,12 +102,12 @@ export class KernelNetwork implements PortNetwork {
     return this.#netvsc.name;
   }
 
-  /** Of a kind that only its name tells. */
+  /** Whether only its name identifies the device. */
   get #isNamed(): boolean {
     return this.#kind === KINDS.card || this.#kind === KINDS['stand-in'];
   }
 
-  /** ifindexes that belong to this port and so to no other. */
+  /** ifindexes of this port's own devices. */
   get taken(): number[] {
     return [this.#netvsc.ifindex, ...[...this.#own.values()].map(({ ifindex }) => ifindex)];
   }
@@ -117,35 +116,36 @@ export class KernelNetwork implements PortNetwork {
     const netvsc = this.#find();
     if (path === Path.HOST && this.#options.host === 'off') return undefined;
     if (path !== Path.VF) return netvsc && endpointOf(netvsc);
-    const memories = {
-      ...{ ours: new Set(this.taken), addresses: this.#addresses },
-      ...(this.#vf ? { incumbent: this.#vf.ifindex } : {}),
+    const history = {
+      ours: new Set(this.taken),
+      addresses: this.#addresses,
+      incumbent: this.#vf?.ifindex,
     };
-    const vf = netvsc && this.#kind.vf(netvsc, this.#machine, memories);
-    return vf === undefined || this.#isForsaken(vf) ? undefined : endpointOf(vf);
+    const vf = netvsc && this.#kind.vf(netvsc, this.#machine, history);
+    return vf === undefined || this.#isExcluded(vf) ? undefined : endpointOf(vf);
   }
 
   get #machine(): Machine {
     return { links: this.#table.links, sysfs: this.#sysfs };
   }
 
-  /** A card without native XDP: to try again would set and reset its features each time. */
-  forsakes(path: PathId, { key }: Pick<Endpoint, 'key'>, error: TwinpathError): boolean {
+  /** Excludes a card without native XDP: each further try would set and reset its features. */
+  exclude(path: PathId, { key }: Pick<Endpoint, 'key'>, error: TwinpathError): boolean {
     if (path !== Path.VF || error.syscall !== NATIVE_ATTACH) return false;
-    this.#forsaken = this.#table.link(key);
+    this.#excluded = this.#table.link(key);
     this.#report(error);
     return true;
   }
 
-  /** Until it has been down, or has another MTU, which is what native XDP fails for most often. */
-  #isForsaken({ ifindex, mtu, flags }: Link): boolean {
-    const { ifindex: refused, mtu: then } = this.#forsaken ?? {};
+  /** Until the card has been down, or has another MTU, the most frequent reason why native XDP fails. */
+  #isExcluded({ ifindex, mtu, flags }: Link): boolean {
+    const { ifindex: refused, mtu: then } = this.#excluded ?? {};
     if (refused === ifindex && then === mtu && (flags & IFF.UP) !== 0) return true;
-    if (refused === ifindex) this.#forsaken = undefined;
+    if (refused === ifindex) this.#excluded = undefined;
     return false;
   }
 
-  look(path: PathId): Endpoint | undefined {
+  query(path: PathId): Endpoint | undefined {
     const key = this.endpoint(path)?.key;
     const link = key === undefined ? undefined : this.#table.netlink.link(key);
     return link && endpointOf(link);
@@ -176,7 +176,12 @@ export class KernelNetwork implements PortNetwork {
   #openVf(link: Link): AfXdpDevice {
     const { rss, rssKey, host, store, native } = this.#options;
     const device = new AfXdpDevice(this.#shim, this.#memory, this.#port, Path.VF, link, {
-      ...{ rss, rssKey, store, native, segments: host === 'inline', protect: this.#protect },
+      rss,
+      rssKey,
+      store,
+      native,
+      segments: host === 'inline',
+      protect: this.#protect,
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
       netlink: this.#table.netlink,
@@ -184,81 +189,49 @@ export class KernelNetwork implements PortNetwork {
       report: (error) => this.#report(error),
     });
     this.#vf = { device, ifindex: link.ifindex };
-    this.#seen.set(Path.VF, link);
+    this.#changes.opened(Path.VF, link);
     return device;
   }
 
   #host(link: Link): HostDevice {
     const { redirect, order, host } = this.#options;
     const options = { redirect, order, inline: host === 'inline', protect: this.#protect };
-    return this.#made(
+    return this.#ownDevice(
       Path.HOST,
       new HostDevice(this.#shim, this.#table.netlink, this.#memory, this.#port, link, options),
     );
   }
 
   #tap(link: Link): TapDevice {
-    const place = [this.#shim, this.#table.netlink, this.#memory, this.#port, Path.SYNTHETIC] as const;
+    const common = [this.#shim, this.#table.netlink, this.#memory, this.#port, Path.SYNTHETIC] as const;
     const { tap, store } = this.#options;
     const options = {
-      ...{ ...tap, store, protect: this.#protect, ethtool: this.#table.ethtool },
+      ...tap,
+      store,
+      protect: this.#protect,
+      ethtool: this.#table.ethtool,
       standby: this.#kind.standby(link, this.#machine)?.ifindex ?? 0,
       shared: this.#kind === KINDS.card,
       report: (error: TwinpathError) => this.#report(error),
     };
-    return this.#made(Path.SYNTHETIC, new TapDevice(...place, link, options));
+    return this.#ownDevice(Path.SYNTHETIC, new TapDevice(...common, link, options));
   }
 
-  #made<T extends TapDevice | HostDevice>(path: PathId, device: T): T {
+  #ownDevice<T extends TapDevice | HostDevice>(path: PathId, device: T): T {
     this.#own.set(path, device);
     return device;
   }
 
-  observe(): Observation[] {
+  observe(): LinkChange[] {
     const netvsc = this.#find();
-    const found = netvsc === undefined ? [] : this.#compare(Path.SYNTHETIC, netvsc);
+    const found = netvsc === undefined ? [] : this.#changes.since(Path.SYNTHETIC, netvsc);
     if (netvsc !== undefined) setMac(this.#memory, this.#port, netvsc.address);
     const vf = this.#vf && this.#table.link(this.#vf.ifindex);
     if (vf !== undefined) {
       this.#vf!.device.noticed(vf);
-      found.push(...this.#compare(Path.VF, vf));
+      found.push(...this.#changes.since(Path.VF, vf));
     }
     return found;
-  }
-
-  /** What is new about a device of ours; nothing about one that has taken another's place. */
-  #compare(path: PathId, link: Link): Observation[] {
-    const before = this.#seen.get(path);
-    this.#seen.set(path, link);
-    if (before?.ifindex !== link.ifindex) return [];
-    const { name: device } = link;
-    const found: Observation[] = [];
-    const note = (what: string, was: string | number, is: string | number, error?: TwinpathError): void => {
-      if (was !== is) found.push({ path, device, detail: `its ${what} was ${was} and is ${is}`, error });
-    };
-    note('name', before.name, link.name);
-    note('MAC address', before.address, link.address);
-    note('MTU', before.mtu, link.mtu, this.#tooLong(path, link));
-    return found;
-  }
-
-  /** Set while the port is open: the kernel asks nobody, and what does not fit is cut off or dropped. */
-  #tooLong(path: PathId, { name, mtu }: Link): TwinpathError | undefined {
-    const { frameSize } = this.#memory.layout.geometry;
-    const most = maxMtu(frameSize);
-    if (mtu <= most) return undefined;
-    const longer =
-      path === Path.VF
-        ? 'longer packets are dropped (paths.vf.kernel.rxDropped)'
-        : 'longer packets of TCP are cut, others are dropped (paths.synthetic.rxTooLong)';
-    return new TwinpathError('ERR_DEVICE_SETTINGS', {
-      device: name,
-      detail: `its MTU is ${mtu} now and a frame of ${frameSize} bytes serves one up to ${most}: ${longer}`,
-      hint:
-        frameSize < 4096
-          ? 'Lower the MTU, or open the port anew with frameSize: 4096 (--frame-size 4096).'
-          : 'Lower the MTU.',
-    });
   }
 
   #report(error: TwinpathError): void {
@@ -267,16 +240,16 @@ export class KernelNetwork implements PortNetwork {
     this.#options.report(error);
   }
 
-  tend(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean {
+  maintain(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean {
     const netvsc = this.#find();
-    if (netvsc === undefined) return true; // which is told, and more than can be mended
+    if (netvsc === undefined) return true; // that is reported elsewhere and cannot be repaired here
     const upkeep = this.#upkeep.get(path) ?? new Upkeep(report);
     this.#upkeep.set(path, upkeep);
     try {
-      if (thorough && path === Path.SYNTHETIC) this.#lookForXdp(netvsc);
+      if (thorough && path === Path.SYNTHETIC) this.#readXdpProgram(netvsc);
     } catch (error) {
       upkeep.failed(error);
-      return true; // the next look may say
+      return true; // the next check may succeed
     }
     try {
       const now = { ...netvsc, xdpProgram: this.#xdpProgram };
@@ -288,8 +261,8 @@ export class KernelNetwork implements PortNetwork {
     }
   }
 
-  /** No message tells of a program that comes or goes with a bpf_link (bpf_xdp_link_attach). */
-  #lookForXdp({ ifindex }: Link): void {
+  /** The kernel sends no message when a bpf_link attaches or detaches a program (bpf_xdp_link_attach). */
+  #readXdpProgram({ ifindex }: Link): void {
     this.#xdpProgram = this.#table.netlink.link(ifindex)?.xdpProgram ?? 0;
   }
 

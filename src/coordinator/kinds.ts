@@ -1,14 +1,14 @@
 /**
- * The kinds of devices that a port is opened on, one row each. Pure but for reads of sysfs; any thread.
+ * The kinds of devices that a port can be opened on. Pure except for reads of sysfs; any thread.
  *
  * | kind | the device with the machine's addresses | VF | found by itself |
  * | --- | --- | --- | --- |
- * | `netvsc` | the NetVSC | joined it, or has its MAC and hangs from PCI | yes |
- * | `net_failover` | the master that the kernel makes over a virtio card with STANDBY | the same, but for the standby leg | yes |
+ * | `netvsc` | the NetVSC | is enslaved to it, or has its MAC and is a PCI device | yes |
+ * | `net_failover` | the master that the kernel makes over a virtio card with STANDBY | the same, except the standby leg | yes |
  * | `card` | the card | itself | no: `device` names it |
  * | `stand-in` | any Ethernet device | virtual devices too | no: `netvsc` names it, and `force` is set |
  *
- * Everywhere else the device with the addresses is called the NetVSC, whatever its kind.
+ * All other files call the device with the addresses the NetVSC, for every kind.
  */
 import { ARPHRD_ETHER, type Link } from '../kernel/rtnetlink.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
@@ -17,63 +17,69 @@ import { findVf, isVfOf, type PairingRules } from './pairing.ts';
 
 export type KindName = 'netvsc' | 'net_failover' | 'card' | 'stand-in';
 
-/** What there is on the machine. */
+/** The devices of the machine. */
 export interface Machine {
   readonly links: readonly Link[];
   readonly sysfs: Sysfs;
 }
 
-/** What a port knows of its own VF and of the others: see {@link PairingRules}. */
-export type Memories = Omit<PairingRules, 'forced' | 'sysfs'>;
+/** What a port knows of its own VF and of other ports' devices: see {@link PairingRules}. */
+export type PairingHistory = Omit<PairingRules, 'forced' | 'sysfs'>;
 
 export interface Kind {
   readonly name: KindName;
-  /** Whether the link is the device with the addresses, by what the kernel says of it alone. */
+  /** Whether the link is the device with the addresses, from the kernel's information alone. */
   is(link: Link, machine: Machine): boolean;
-  /** Whether this one could be the VF of such a device. */
-  mayBeVf(netvsc: Link, candidate: Link, machine: Machine, memories: Memories): boolean;
-  /** The surest of those, which may be all links or some. */
-  vf(netvsc: Link, machine: Machine, memories: Memories, among?: readonly Link[]): Link | undefined;
-  /** A leg beside the VF whose packets the device with the addresses does not get while there is a VF. */
+  /** Whether the candidate could be the VF of such a device. */
+  mayBeVf(netvsc: Link, candidate: Link, machine: Machine, history: PairingHistory): boolean;
+  /** The most certain VF among these links. */
+  vf(netvsc: Link, machine: Machine, history: PairingHistory, among?: readonly Link[]): Link | undefined;
+  /** A leg besides the VF whose packets the device with the addresses does not get while a VF exists. */
   standby(netvsc: Link, machine: Machine): Link | undefined;
 }
 
 const none = (): undefined => undefined;
 
-/** What virtio-net calls its port if it has been told to stand by (drivers/net/virtio_net.c, virtnet_get_phys_port_name). */
+/** The port name of a virtio card with STANDBY (drivers/net/virtio_net.c, virtnet_get_phys_port_name). */
 const STANDBY_PORT = 'sby';
 
-/** A device and a VF that pairing.ts finds; of net_failover the standby leg is none. */
+/** A kind whose VF pairing.ts finds. The standby leg of net_failover is not a VF. */
 function pair(
   name: KindName,
   is: Kind['is'],
   { forced = false, standby = none }: { forced?: boolean; standby?: Kind['standby'] } = {},
 ): Kind {
-  const rules = ({ sysfs }: Machine, memories: Memories): PairingRules => ({ ...memories, forced, sysfs });
-  // One that has just left its master is one still.
+  const rules = ({ sysfs }: Machine, history: PairingHistory): PairingRules => ({
+    ...history,
+    forced,
+    sysfs,
+  });
+  // Also one that has just left its master.
   const isStandby = (netvsc: Link, candidate: Link, machine: Machine): boolean =>
     standby !== none &&
     (candidate.physicalPort === STANDBY_PORT || standby(netvsc, machine)?.ifindex === candidate.ifindex);
   return {
-    ...{ name, is, standby },
-    mayBeVf: (netvsc, candidate, machine, memories) =>
-      !isStandby(netvsc, candidate, machine) && isVfOf(netvsc, candidate, rules(machine, memories)),
-    vf(netvsc, machine, memories, among = machine.links) {
+    name,
+    is,
+    standby,
+    mayBeVf: (netvsc, candidate, machine, history) =>
+      !isStandby(netvsc, candidate, machine) && isVfOf(netvsc, candidate, rules(machine, history)),
+    vf(netvsc, machine, history, among = machine.links) {
       const candidates = among.filter((link) => !isStandby(netvsc, link, machine));
-      return findVf(netvsc, candidates, rules(machine, memories));
+      return findVf(netvsc, candidates, rules(machine, history));
     },
   };
 }
 
 /**
- * The virtio card that a net_failover device stands on: it has joined it, and both hang from the same device, by which the
- * kernel itself tells the two legs apart (drivers/net/net_failover.c, net_failover_slave_register).
+ * The virtio card under a net_failover device: it is enslaved to it, and both have the same parent device, by which the
+ * kernel itself distinguishes the two legs (drivers/net/net_failover.c, net_failover_slave_register).
  */
 function standbyOf(master: Link, { links, sysfs }: Machine): Link | undefined {
   if (master.type !== ARPHRD_ETHER || master.kind !== '') return undefined;
   const legs = links.filter((link) => link.master === master.ifindex && link.physicalPort === STANDBY_PORT);
-  const place = (link: Link): string => Object.values(parentOf(link, sysfs) ?? {}).join(' ');
-  return legs.find((link) => place(link) === place(master));
+  const parent = (link: Link): string => Object.values(parentOf(link, sysfs) ?? {}).join(' ');
+  return legs.find((link) => parent(link) === parent(master));
 }
 
 export const KINDS: Readonly<Record<KindName, Kind>> = {
@@ -91,7 +97,7 @@ export const KINDS: Readonly<Record<KindName, Kind>> = {
   'stand-in': pair('stand-in', () => false, { forced: true }),
 };
 
-/** What a link is without anybody's word for it; undefined if it is the device with the addresses of no pair. */
+/** The kind of pair whose device with the addresses the link is; undefined if it is not one. */
 export function kindOf(link: Link, machine: Machine): Kind | undefined {
   return [KINDS.netvsc, KINDS.net_failover].find((kind) => kind.is(link, machine));
 }

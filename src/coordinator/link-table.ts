@@ -1,7 +1,7 @@
 /**
- * The links of this network namespace, kept current: rtnetlink subscribed first, dumped then, dumped again
- * whenever the kernel lost messages (ENOBUFS) or reading them failed. uevents are only a reason to look again: what
- * sysfs says of a VF may be there later than its link.
+ * The links of this network namespace, kept current: it subscribes to rtnetlink, then dumps all links, and dumps them again
+ * whenever the kernel lost messages (ENOBUFS) or reading them failed. A uevent is only a reason to check again: sysfs may
+ * show a VF later than its link.
  *
  * Coordinator thread only.
  */
@@ -17,11 +17,11 @@ import { UeventMonitor } from '../kernel/uevent.ts';
 const RETRY_MILLIS = [10, 50, 100, 250];
 
 export interface LinkEvents {
-  /** After each change, with the ifindexes that went, or went down, in between. */
+  /** After each change, with the ifindexes that disappeared, or went down, since the last call. */
   changed(gone: ReadonlySet<number>, downed: ReadonlySet<number>): void;
-  /** Settings of a device were changed, by anybody: its ifindex, undefined for any device. */
-  reset(ifindex: number | undefined): void;
-  /** The links could not be read: what is known of them may be old. It is tried again. */
+  /** A program has changed settings of a device: its ifindex, undefined for any device. */
+  settingsChanged(ifindex: number | undefined): void;
+  /** The links could not be read, and may be outdated. The table tries again. */
   failed(error: unknown): void;
 }
 
@@ -34,7 +34,7 @@ export class LinkTable {
   readonly #readiness: Readiness[];
   readonly #events: LinkEvents;
   readonly #links = new Map<number, Link>();
-  /** Failures in a row; while there are any, messages have been lost. */
+  /** Failures in a row. After a failure, messages have been lost. */
   #failures = 0;
   #retry: NodeJS.Timeout | undefined;
   readonly #disciplines = new Map<number, number>();
@@ -44,29 +44,29 @@ export class LinkTable {
   constructor(shim: Shim, events: LinkEvents) {
     this.#events = events;
     const opened: { close(): void }[] = [];
-    const keep = <T extends { close(): void }>(socket: T): T => {
+    const opens = <T extends { close(): void }>(socket: T): T => {
       opened.push(socket);
       return socket;
     };
     try {
-      this.#monitor = keep(LinkMonitor.open(shim));
-      this.#uevents = keep(UeventMonitor.open(shim));
-      this.netlink = keep(RtNetlink.open(shim));
-      this.ethtool = keep(EthtoolNetlink.open(shim));
-      this.#settings = keep(EthtoolMonitor.open(shim));
+      this.#monitor = opens(LinkMonitor.open(shim));
+      this.#uevents = opens(UeventMonitor.open(shim));
+      this.netlink = opens(RtNetlink.open(shim));
+      this.ethtool = opens(EthtoolNetlink.open(shim));
+      this.#settings = opens(EthtoolMonitor.open(shim));
       this.#dump();
     } catch (error) {
       for (const socket of opened) socket.close();
       throw error;
     }
     this.#readiness = [
-      onReadable(this.#monitor.fd, () => this.look(), events.failed),
-      onReadable(this.#uevents.fd, () => this.#hint(), events.failed),
+      onReadable(this.#monitor.fd, () => this.update(), events.failed),
+      onReadable(this.#uevents.fd, () => this.#onUevent(), events.failed),
       onReadable(
         this.#settings.fd,
         () => {
           // Several settings of a device are often changed at once.
-          for (const ifindex of new Set(this.#settings.receive())) events.reset(ifindex);
+          for (const ifindex of new Set(this.#settings.receive())) events.settingsChanged(ifindex);
         },
         events.failed,
       ),
@@ -81,8 +81,8 @@ export class LinkTable {
     return this.#links.get(ifindex);
   }
 
-  /** Takes in what the kernel has told since the last look, or all links anew if that is not known. Never throws. */
-  look(): void {
+  /** Reads the kernel's messages since the last call, or all links if messages were lost. Never throws. */
+  update(): void {
     const gone = new Set<number>();
     const downed = new Set<number>();
     try {
@@ -105,14 +105,14 @@ export class LinkTable {
       }
       this.#failures = 0;
     } catch (error) {
-      this.#later();
+      this.#retryLater();
       this.#events.failed(error);
     }
-    // Also after a failure: what had been read by then is known.
+    // Also after a failure, since some messages may have been read before it.
     this.#events.changed(gone, downed);
   }
 
-  /** Counts up when a qdisc or a filter of that link has changed, or may have. */
+  /** A counter that grows when a qdisc or a filter of that link has changed, or may have. */
   disciplines(ifindex: number): number {
     return (this.#disciplines.get(ifindex) ?? 0) + this.#overruns;
   }
@@ -127,13 +127,13 @@ export class LinkTable {
     this.#settings.close();
   }
 
-  #later(): void {
+  #retryLater(): void {
     const pause = RETRY_MILLIS[Math.min(this.#failures++, RETRY_MILLIS.length - 1)]!;
     clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => this.look(), pause);
+    this.#retry = setTimeout(() => this.update(), pause);
   }
 
-  #hint(): void {
+  #onUevent(): void {
     try {
       const events = this.#uevents.receive();
       const ours = events.some(
@@ -143,19 +143,19 @@ export class LinkTable {
     } catch (error) {
       this.#events.failed(error);
     }
-    // Not a dump: the monitor would tell afterwards what the dump has shown already, such as that a device
-    // is down which has come up since. Every device's uevent comes with its message, before or after.
-    this.look();
+    // Not a dump: the monitor would report older states after it, such as that a device is down which has come up since.
+    // Each uevent of a device comes with an rtnetlink message, before or after it.
+    this.update();
   }
 
-  /** Down and up again between two looks is two messages: the first must not be forgotten. */
+  /** A link that went down and up again between two calls sends two messages: the first counts too. */
   #note(link: Link, downed: Set<number>): void {
     const before = this.#links.get(link.ifindex);
     if (before !== undefined && (before.flags & 1) === 1 && (link.flags & 1) === 0) downed.add(link.ifindex);
     this.#links.set(link.ifindex, link);
   }
 
-  /** Reads all links anew; returns the ifindexes that are no longer there. */
+  /** Reads all links. Returns the ifindexes that have disappeared. */
   #dump(downed = new Set<number>()): number[] {
     const found = new Map(this.netlink.links().map((link) => [link.ifindex, link]));
     const gone = [...this.#links.keys()].filter((ifindex) => !found.has(ifindex));

@@ -1,6 +1,6 @@
 /**
- * A port without devices: its two paths are rings in memory, plugged and unplugged by the application's
- * thread, which plays the host. Coordinator thread only.
+ * A port without devices: its two paths are rings in memory. The application's thread plays the host, and plugs and unplugs
+ * them. Coordinator thread only.
  */
 import { Path, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -24,7 +24,7 @@ export class MemoryNetwork implements PortNetwork {
   readonly #loop: boolean;
   #plugged = 0;
 
-  /** @param loop whether what is sent by a path comes back by it, and there are no peers */
+  /** @param loop whether each path returns what it transmits, and has no peer */
   constructor(memory: Memory, port: number, loop = false) {
     this.#loop = loop;
     this.#memory = memory;
@@ -38,7 +38,7 @@ export class MemoryNetwork implements PortNetwork {
     return { endpoints: [...this.#endpoints], plugged: this.#plugged };
   }
 
-  /** Goes on from the {@link holdings} of another coordinator's. */
+  /** Takes over the {@link holdings} of another coordinator's network. */
   resume({ endpoints, plugged }: MemoryHoldings): this {
     this.#endpoints = new Map(endpoints);
     this.#plugged = plugged;
@@ -49,7 +49,7 @@ export class MemoryNetwork implements PortNetwork {
     this.#endpoints.set(path, { key: ++this.#plugged, name, up: true, carrier: true });
   }
 
-  /** The device goes, and its peers with it, before anybody is told. Returns the key of what was there. */
+  /** Removes the device, and its peers, before anything else happens. Returns its key. */
   unplug(path: PathId): number | undefined {
     const key = this.#endpoints.get(path)?.key;
     this.#endpoints.delete(path);
@@ -65,7 +65,7 @@ export class MemoryNetwork implements PortNetwork {
     return this.#endpoints.get(path);
   }
 
-  look(path: PathId): Endpoint | undefined {
+  query(path: PathId): Endpoint | undefined {
     return this.#endpoints.get(path);
   }
 

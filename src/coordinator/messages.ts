@@ -1,114 +1,44 @@
 /**
- * What the application's thread, the supervisor and the coordinator say to each other. Plain data: it crosses threads.
- * Nothing here is per packet; statistics are read from the shared memory without asking anybody.
+ * Messages between the threads of the application, the supervisor and the coordinator. Plain data: it crosses threads. No
+ * message is per packet, and statistics need none: every thread reads them from the shared memory.
  *
- * Orders go from the application through the supervisor to the coordinator, reports the other way.
+ * The application sends commands, which the supervisor forwards to the coordinator. Reports go the other way.
  */
-import { type ErrorCode, type ErrorDetails, TwinpathError } from '../errors.ts';
+import type { PlainError } from '../errors.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
-import type { Failover } from '../memory/journal.ts';
 import type { PathName } from '../memory/layout.ts';
-import type { Settings } from '../options.ts';
-import type { PathDescription } from '../paths/device.ts';
-import type { Latch } from './latch.ts';
+import type { OpenPaths, ReportedEvent } from '../port-events.ts';
+import type { Settings } from '../settings.ts';
+import type { Completion } from './completion.ts';
 
-/** The supervisor thread's `workerData`. */
+/** `workerData` of the supervisor's thread. */
 export interface GroupData {
   readonly shared: SharedMemory;
   readonly settings: Settings;
 }
 
-/** The coordinator thread's. */
+/** `workerData` of the coordinator's thread. */
 export interface CoordinatorData extends GroupData {
-  /** Whether it follows one that has died: it goes on from that one's checkpoint. */
+  /** Whether it replaces one that died: it then resumes from that one's checkpoint. */
   readonly resume: boolean;
 }
 
-export type PlainError = { code: ErrorCode } & ErrorDetails;
-
-/** Any exception as it crosses threads: one that is no TwinpathError is a fault of ours. */
-export function plain(error: unknown): PlainError {
-  if (error instanceof TwinpathError) return error.toJSON();
-  return { code: 'ERR_WORKER', detail: error instanceof Error ? error.message : String(error) };
-}
-
-/** What a port turned out to be. */
+/** The devices of a port. */
 export interface PortDescription {
   /** Name of the NetVSC. */
   readonly device: string;
   /** The open paths, by name. */
-  readonly paths: Partial<Record<PathName, PathDescription>>;
+  readonly paths: OpenPaths;
 }
 
-/**
- * A link of the port came, went, or is not what it was: its name, MAC address or MTU has changed. Or a VF that sends receives
- * nothing: it is bypassed.
- */
-export interface LinkNews {
-  /** Number of the port, in the order the ports were opened. */
-  readonly port: number;
-  /** The path whose device it is. */
-  readonly path: PathName;
-  /** Name of the network device. */
-  readonly device: string;
-  /** 'failed': the device is there and could not be opened; it is tried again. */
-  readonly state: 'up' | 'down' | 'gone' | 'failed' | 'changed' | 'bypassed';
-  /** More about it, for people. */
-  readonly detail?: string;
-}
-
-/**
- * A worker thread started, or died and is replaced; or one without the handler serves the queue meanwhile ('fallback'),
- * whose flows are with the other queues until a worker with the handler has started.
- */
-export interface WorkerNews {
-  /** The worker's queue. */
-  readonly queue: number;
-  /** What happened to it. */
-  readonly state: 'started' | 'died' | 'fallback';
-  /** More about it, for people. */
-  readonly detail?: string;
-}
-
-export type Report =
-  | { kind: 'ready'; ports: PortDescription[] }
-  | { kind: 'failed'; error: PlainError }
-  | { kind: 'path'; failover: Failover; paths: PortDescription['paths'] }
-  | { kind: 'link'; news: LinkNews; paths: PortDescription['paths'] }
-  | { kind: 'worker'; news: WorkerNews }
-  | { kind: 'error'; error: PlainError }
-  | { kind: 'audited'; id: number }
-  /** Everything has ended. With an error nobody had asked for it. */
-  | { kind: 'closed'; error?: PlainError };
-
-/** What the supervisor leaves to the coordinator. */
-export type CoordinatorOrder = Exclude<Order, { kind: 'redirect' | 'exit' }>;
-
-/** From the coordinator to the supervisor: what the application is to know, and what the supervisor is. */
-export type Message =
-  | Exclude<Report, { kind: 'closed' | 'worker' }>
-  /** The devices are chosen: workers may start. */
-  | { kind: 'chosen' }
-  /** An order has been carried out. Until then a following coordinator is given it again. */
-  | { kind: 'obeyed'; id: number };
-
-/** From the supervisor to the coordinator. */
-export type Instruction =
-  | { kind: 'order'; id: number; order: CoordinatorOrder }
-  /** The thread is about to be terminated: it is to stop waiting for descriptors, and to say so. */
-  | { kind: 'exit'; done: Latch }
-  /** Every worker polls. */
-  | { kind: 'workers started' }
-  /** The queue's worker is gone and, since the ports are closing, none will follow. */
-  | { kind: 'left'; queue: number };
-
-export type Order =
+/** From the application to the supervisor. */
+export type Command =
   | { kind: 'close' }
-  /** The process exits, and waits a moment until the coordinator's thread may be ended. */
-  | { kind: 'exit'; done: Latch }
-  /** Asks every worker where its frames are; the answers lie in the worker blocks. */
+  /** The process exits. It waits a moment until the coordinator's thread may be terminated. */
+  | { kind: 'exit'; done: Completion }
+  /** Asks every worker where its frames are. The answers are in the worker blocks. */
   | { kind: 'audit'; id: number }
-  /** Memory network only: a device appears, or goes. */
+  /** Memory network only: a device appears, or disappears. */
   | { kind: 'plug'; port: number; path: MemoryPath; name: string }
   | { kind: 'unplug'; port: number; path: MemoryPath }
   /** Spreads the flows of a port over these queues. */
@@ -116,3 +46,34 @@ export type Order =
 
 /** A path that a memory network can have. */
 export type MemoryPath = Exclude<PathName, 'none'>;
+
+/** Commands that the supervisor forwards. */
+export type CoordinatorCommand = Exclude<Command, { kind: 'redirect' | 'exit' }>;
+
+/** From the supervisor to the application. */
+export type Report =
+  | ReportedEvent
+  | { kind: 'ready'; ports: PortDescription[] }
+  /** The ports could not be opened, and everything was undone. */
+  | { kind: 'failed'; error: PlainError }
+  | { kind: 'audited'; id: number }
+  /** All resources are released. */
+  | { kind: 'closed' };
+
+/** From the coordinator to the supervisor, which forwards most of it. */
+export type FromCoordinator =
+  | Exclude<Report, { kind: 'closed' }>
+  /** The devices are chosen: workers may start. */
+  | { kind: 'devices chosen' }
+  /** A command has been executed. A coordinator that replaces this one gets all other commands again. */
+  | { kind: 'executed'; id: number };
+
+/** From the supervisor to the coordinator. */
+export type ToCoordinator =
+  | { kind: 'execute'; id: number; command: CoordinatorCommand }
+  /** The thread is about to be terminated: it stops waiting for descriptors, and then completes `done`. */
+  | { kind: 'exit'; done: Completion }
+  /** Every worker polls. */
+  | { kind: 'workers started' }
+  /** The queue's worker has ended and, since the ports are closing, is not replaced. */
+  | { kind: 'worker gone'; queue: number };

@@ -1,5 +1,5 @@
 /**
- * What makes a link a NetVSC. Pure but for reads of sysfs; any thread.
+ * Tells whether a link is a NetVSC. Pure except for reads of sysfs; any thread.
  */
 import { ARPHRD_ETHER, type Link } from '../kernel/rtnetlink.ts';
 import type { Parent, Sysfs } from '../kernel/sysfs.ts';
@@ -8,8 +8,8 @@ import type { Parent, Sysfs } from '../kernel/sysfs.ts';
 const NETVSC_CLASS = 'f8615163-df3e-46c5-913f-f2d2f965ed0e';
 
 /**
- * True for an Ethernet link whose parent is a VMBus device of the network class. Where sysfs is not
- * mounted the class cannot be read and the bus decides: no other VMBus driver makes network devices.
+ * True for an Ethernet link whose parent is a VMBus device of the network class. Without a mounted sysfs the class cannot
+ * be read, and the bus decides: no other VMBus driver makes network devices.
  */
 export function isNetvsc(link: Link, sysfs: Sysfs): boolean {
   if (link.type !== ARPHRD_ETHER || link.kind !== '') return false;
@@ -19,7 +19,7 @@ export function isNetvsc(link: Link, sysfs: Sysfs): boolean {
   return found === undefined || found === NETVSC_CLASS;
 }
 
-/** rtnetlink's word first, it knows about namespaces; sysfs for kernels that do not say. */
+/** From rtnetlink, which respects namespaces; from sysfs on kernels whose rtnetlink does not say. */
 export function parentOf(link: Link, sysfs: Sysfs): Parent | undefined {
   if (link.parentBus !== '') return { bus: link.parentBus, device: link.parentDevice };
   return link.kind === '' ? sysfs.parent(link.name) : undefined;

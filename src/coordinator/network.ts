@@ -1,6 +1,6 @@
 /**
- * Where a port's two devices come from: the kernel, or memory. The managed port asks a network what there is
- * right now and gets devices made; it does not know which kind it is.
+ * Where the devices of a port come from: the kernel, or memory. The managed port asks a network which devices exist, and has
+ * it make path devices; it does not know which kind of network it has.
  */
 import type { TwinpathError } from '../errors.ts';
 import type { PathId } from '../memory/layout.ts';
@@ -16,42 +16,44 @@ export interface Endpoint {
   readonly carrier: boolean;
 }
 
-/** Something that a device of the port is not any more: a name, a MAC address, an MTU. */
-export interface Observation {
+/** A device of the port has another name, MAC address or MTU. */
+export interface LinkChange {
   readonly path: PathId;
   readonly device: string;
   readonly detail: string;
-  /** It does not suit the port. */
+  /** Set if the new value does not suit the port. */
   readonly error?: TwinpathError;
 }
 
 export interface PortNetwork {
-  /** Name and MAC address of the NetVSC, now. */
+  /** The present name and MAC address of the NetVSC. */
   readonly device: string;
   readonly mac: string;
-  /** The path's device now, or undefined if there is none. */
+  /** The path's present device; undefined if it has none. */
   endpoint(path: PathId): Endpoint | undefined;
-  /** The same, asked of the kernel: what {@link endpoint} says may be some messages old. May take long. */
-  look(path: PathId): Endpoint | undefined;
-  /** Whether the kernel has the path's device running, asked without waiting; undefined if it does not say. */
+  /** The same, asked from the kernel: {@link endpoint} may be some messages behind. May take long. */
+  query(path: PathId): Endpoint | undefined;
+  /** Whether the kernel has the path's device running, asked without waiting; undefined if the kernel does not say. */
   runs?(path: PathId): boolean | undefined;
-  /** What another coordinator needs to have the same network. Plain data. */
+  /** What another coordinator needs to make the same network. Plain data. */
   readonly holdings: unknown;
-  /** What has changed since it was asked last. */
-  observe(): Observation[];
+  /** The changes since the last call. */
+  observe(): LinkChange[];
   /**
-   * The path's device for an endpoint could not be opened: whether that will not change by itself. Then it is told, and there
-   * is no such endpoint until its device is another, or set otherwise.
+   * The path's device could not be opened. If trying again is useless, reports the error and has no such endpoint any more,
+   * until its device is replaced or has other settings.
+   *
+   * @returns whether trying again is useless
    */
-  forsakes?(path: PathId, endpoint: Pick<Endpoint, 'key'>, error: TwinpathError): boolean;
-  /** Makes the path's device for an endpoint that `endpoint` just gave. Opens nothing yet. */
+  exclude?(path: PathId, endpoint: Pick<Endpoint, 'key'>, error: TwinpathError): boolean;
+  /** Makes the path device for an endpoint that `endpoint` has just returned. Opens nothing yet. */
   make(path: PathId, endpoint: Endpoint): PathDevice;
-  /** Makes a device of what another coordinator had opened: `PathDevice.holdings`. */
+  /** Makes the path device that another coordinator had opened. @param holdings its `PathDevice.holdings` */
   adopt(path: PathId, endpoint: Pick<Endpoint, 'key'>, holdings: unknown): PathDevice;
   /**
-   * Has an open device look after what it has set up: see {@link PathDevice.tend}. Never throws.
+   * Has an open device check and repair what it has set up: see {@link PathDevice.tend}. Never throws.
    *
    * @returns false if the path has to be closed and opened again
    */
-  tend?(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean;
+  maintain?(path: PathId, device: PathDevice, thorough: boolean, report: Report): boolean;
 }

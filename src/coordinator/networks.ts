@@ -1,4 +1,4 @@
-/** The networks of a group's ports: chosen when they are opened, or taken over from a coordinator that has died. */
+/** The networks of the ports of a group: chosen when the ports are opened, or taken over from a coordinator that died. */
 
 import type { TwinpathError } from '../errors.ts';
 import { lockDevice } from '../kernel/device-lock.ts';
@@ -6,8 +6,8 @@ import { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { Sysfs } from '../kernel/sysfs.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { Settings } from '../options.ts';
 import { putBackOrphans } from '../paths/af-xdp/settings.ts';
+import type { Settings } from '../settings.ts';
 import { choose, hasDefaultRoute, refuseToCut } from './discovery.ts';
 import { takeSnapshot } from './inventory.ts';
 import { type KernelHoldings, KernelNetwork, type KernelOptions } from './kernel-network.ts';
@@ -17,15 +17,16 @@ import type { PortHoldings } from './managed-port.ts';
 import { type MemoryHoldings, MemoryNetwork } from './memory-network.ts';
 import type { PortNetwork } from './network.ts';
 
-/** Everything that the coordinator of a group holds, as it stands in the checkpoint. Plain data. */
+/** Everything that the coordinator of a group holds, as the checkpoint has it. Plain data. */
 export interface GroupHoldings {
-  /** Descriptors that keep other ports off the devices. */
+  /** Descriptors of the device locks. */
   readonly locks: readonly number[];
   readonly ports: readonly PortHoldings[];
 }
 
-export interface Place {
-  /** Hears what ports live with, and a person should know. */
+/** The group whose ports these are. */
+export interface GroupContext {
+  /** Reports an error that the ports go on without. */
   readonly report: (error: TwinpathError) => void;
   readonly shim: Shim;
   readonly memory: Memory;
@@ -35,7 +36,7 @@ export interface Place {
 export class Networks {
   /** One for each port. */
   readonly list: readonly PortNetwork[];
-  /** Descriptors that keep other ports off the devices. */
+  /** Descriptors of the device locks. */
   readonly locks: readonly number[];
   readonly table: LinkTable | undefined;
   readonly #shim: Shim;
@@ -52,9 +53,9 @@ export class Networks {
     this.table = table;
   }
 
-  /** Finds the devices that the ports are to have, and locks them. @throws TwinpathError, having undone all of it */
-  static choose(place: Place, events: LinkEvents): Networks {
-    const { shim, memory, settings, report } = place;
+  /** Chooses the devices of the ports, and locks them. @throws TwinpathError, after everything was undone */
+  static choose(context: GroupContext, events: LinkEvents): Networks {
+    const { shim, memory, settings, report } = context;
     const { ports, network, host, cutHost, protect } = settings;
     if (network !== 'kernel') {
       const loop = network === 'loop';
@@ -92,9 +93,9 @@ export class Networks {
     }
   }
 
-  /** The same networks as another coordinator had. @throws TwinpathError */
+  /** Makes the networks that another coordinator had. @throws TwinpathError */
   static resume(
-    { shim, memory, settings, report }: Place,
+    { shim, memory, settings, report }: GroupContext,
     holdings: GroupHoldings,
     events: LinkEvents,
   ): Networks {
@@ -127,10 +128,17 @@ export class Networks {
 function optionsOf(
   { tap, redirect, redirectOrder: order, xdp, host, rss, rssKey }: Settings,
   store: SettingsStore,
-  report: Place['report'],
+  report: GroupContext['report'],
 ): KernelOptions {
   return {
     tap: { plain: tap === 'read/write', redirect, order, inline: host === 'inline' },
-    ...{ host, redirect, order, native: xdp === 'native', rss, rssKey, store, report },
+    host,
+    redirect,
+    order,
+    native: xdp === 'native',
+    rss,
+    rssKey,
+    store,
+    report,
   };
 }

@@ -1,9 +1,9 @@
 /**
- * Orders to the workers of one port: who transmits, which paths are polled, which may be reclaimed.
+ * Orders to the workers of one port: which path they transmit on, which paths they poll, which they reclaim.
  *
- * An order is one word per queue, stored at once for all queues; the worker acknowledges by storing the
- * same word. Epochs count up, so an acknowledgement of a later order also answers the earlier ones. A
- * reclaim that no worker has acknowledged yet stays in every later order. Coordinator thread only.
+ * An order is one word per queue, stored for all queues at once. The worker acknowledges it by storing the same word. Epochs
+ * count up, so the acknowledgement of a later order also acknowledges the earlier ones. A reclaim that a worker has not
+ * acknowledged yet stays in every later order. Coordinator thread only.
  */
 import { ringDoorbell } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
@@ -16,11 +16,12 @@ import {
   pathBit,
 } from '../memory/bit-fields.ts';
 import type { QueueBlock } from '../memory/blocks.ts';
-import type { Failover, Journal, Reason } from '../memory/journal.ts';
+import type { Journal, Reason } from '../memory/journal.ts';
 import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
+import type { ReportedEvent } from '../port-events.ts';
 
-/** The start of a failover, to be written to the journal when the workers have carried it out. */
+/** The start of a failover, which is written to the journal when the workers have carried it out. */
 interface Pending {
   readonly epoch: number;
   readonly from: PathId;
@@ -45,7 +46,7 @@ export class Ownership {
   readonly #memory: Memory;
   readonly #journal: Journal;
   readonly #port: number;
-  readonly #switched: (failover: Failover) => void;
+  readonly #report: (event: ReportedEvent) => void;
   #epoch = 0;
   #owner: PathId = Path.NONE;
   #attached = 0;
@@ -59,16 +60,16 @@ export class Ownership {
     memory: Memory,
     journal: Journal,
     port: number,
-    switched: (failover: Failover) => void,
+    report: (event: ReportedEvent) => void,
   ) {
     this.#shim = shim;
     this.#memory = memory;
     this.#journal = journal;
     this.#port = port;
-    this.#switched = switched;
+    this.#report = report;
   }
 
-  /** Goes on from another coordinator's last order, which may have reached some of the queues only. */
+  /** Resumes from another coordinator's last order, which may have reached only some of the queues. */
   resume(): void {
     const { words, layout } = this.#memory;
     const queues = Array.from({ length: layout.geometry.queues }, (_, queue) => queue);
@@ -85,10 +86,15 @@ export class Ownership {
       Atomics.store(words, at(queue), last);
       ringDoorbell(this.#shim, this.#memory, queue);
       const from = this.#journal.pathOf(this.#port, queue);
-      if (from === this.#owner) continue; // as the journal says
+      if (from === this.#owner) continue; // already in the journal
       this.#pending.push({
-        ...{ epoch: this.#epoch, from, to: this.#owner, reason: 'coordinator replaced' },
-        ...{ detectedNanos: now, orderedNanos: now, queues: new Set([queue]) },
+        epoch: this.#epoch,
+        from,
+        to: this.#owner,
+        reason: 'coordinator replaced',
+        detectedNanos: now,
+        orderedNanos: now,
+        queues: new Set([queue]),
       });
     }
   }
@@ -107,36 +113,36 @@ export class Ownership {
     return this.#order();
   }
 
-  /** Has the workers transmit by `path`, which is attached. */
+  /** Has the workers transmit on `path`, which is attached. */
   setOwner(path: PathId, reason: Reason, detectedNanos: number): Promise<void> {
     return this.#switch(path, reason, detectedNanos);
   }
 
-  /** Has the workers let go of `gone` and transmit by `next`, all in one order. */
+  /** Has the workers leave `gone` and transmit on `next`, in one order. */
   detach(gone: PathId, next: PathId, reason: Reason, detectedNanos: number): Promise<void> {
     this.#attached &= ~pathBit(gone);
     return this.#switch(next, reason, detectedNanos);
   }
 
-  /** Has the workers take back the frames of a path whose kernel objects are closed. */
+  /** Has the workers reclaim the frames of a path whose kernel objects are closed. */
   reclaim(path: PathId): Promise<void> {
     this.#reclaim |= pathBit(path);
     return this.#order();
   }
 
-  /** Everything ordered so far is carried out. */
+  /** Resolves when the workers have carried out every order so far. */
   settled(): Promise<void> {
     return this.#acknowledged(this.#epoch);
   }
 
-  /** The queue's worker is dead and none will follow: nobody is left who could touch what an order frees. */
+  /** The queue's worker is dead and is not replaced: no thread can touch any more what an order frees. */
   abandon(queue: number): void {
     this.#abandoned.add(queue);
     this.#acknowledgeFor(queue);
     this.check();
   }
 
-  /** Looks for acknowledgements. Called when a worker rang. */
+  /** Checks for acknowledgements. Called when a worker rang. */
   check(): void {
     const { queues } = this.#memory.layout.geometry;
     let last = this.#epoch;
@@ -208,13 +214,13 @@ export class Ownership {
     return this.#memory.queue(this.#port, queue);
   }
 
-  /** Writes the journal for what this queue has carried out. */
+  /** Writes the journal records of the switches that this queue has carried out, and reports them. */
   #record(queue: number, epoch: number): void {
     const { switchBegan, switchEnded, drained, rescued } = this.#block(queue);
     for (const pending of this.#pending) {
       if (!pending.queues.has(queue) || !reached(pending.epoch, epoch)) continue;
       pending.queues.delete(queue);
-      const failover = this.#journal.append({
+      const event = this.#journal.append({
         port: this.#port,
         queue,
         from: PATH_NAMES[pending.from],
@@ -227,7 +233,7 @@ export class Ownership {
         drained,
         rescued,
       });
-      this.#switched(failover);
+      this.#report({ kind: 'path', event });
     }
     this.#pending = this.#pending.filter((pending) => pending.queues.size > 0);
   }

@@ -1,29 +1,29 @@
 /**
- * Which link is the VF of a NetVSC. Pure but for reads of sysfs; any thread.
+ * Which link is the VF of a NetVSC. Pure except for reads of sysfs; any thread.
  *
- * The kernel's own answer, IFLA_MASTER, comes first. Before the VF has joined (and in kernels' races
- * around it) equal MAC addresses decide, as they do in the kernel (netvsc_drv.c, get_netvsc_byslot).
- * Never the PCI address: one MANA function carries a netdev for each NetVSC of the machine.
+ * The kernel's own answer, IFLA_MASTER, comes first. Before the VF is enslaved (and in the kernel's races around that) equal
+ * MAC addresses decide, as they do in the kernel (netvsc_drv.c, get_netvsc_byslot). The PCI address never decides: one MANA
+ * function has a netdev for each NetVSC of the machine.
  *
- * A VF's DELLINK no longer names its master: whoever needs the pairing then has remembered it.
+ * NB: a VF's DELLINK does not name its master any more. A caller that needs the pairing then has to store it.
  */
 import { ARPHRD_ETHER, type Link } from '../kernel/rtnetlink.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 import { isNetvsc, parentOf } from './netvsc.ts';
 
 export interface PairingRules {
-  /** The NetVSC is a stand-in that the user insisted on: a virtual VF will do as well. */
+  /** The NetVSC is a stand-in (option `force`): a virtual device may be its VF. */
   readonly forced: boolean;
   readonly sysfs: Sysfs;
-  /** Links that Twinpath made or took itself: never a VF. */
+  /** Links that this process made or took: never a VF. */
   readonly ours: ReadonlySet<number>;
-  /** MAC addresses that the NetVSC has had: one that is changed is not changed on both devices at once. */
+  /** MAC addresses that the NetVSC has had: a new address is not set on both devices at once. */
   readonly addresses?: readonly string[];
-  /** ifindex of the VF that it has had: it stays that under another MAC, as long as nobody else claims it. */
-  readonly incumbent?: number;
+  /** ifindex of its previous VF: with another MAC it is still the VF, unless a better candidate exists. */
+  readonly incumbent?: number | undefined;
 }
 
-/** Devices that stand on others, copy their MAC or have none of their own: never a VF, in no lab. */
+/** Kinds of devices that are stacked on others, copy their MAC or have no MAC: never a VF, not even in a lab. */
 const NEVER = new Set(
   [
     'bareudp',
@@ -54,14 +54,14 @@ const NEVER = new Set(
 
 const NO_ADDRESS = '00:00:00:00:00:00';
 
-/** Lower is surer. */
+/** Lower is more certain. */
 type Rank = 0 | 1 | 2 | 3;
 
 export function isVfOf(netvsc: Link, candidate: Link, rules: PairingRules): boolean {
   return rank(netvsc, candidate, rules) !== undefined;
 }
 
-/** The surest candidate: by MASTER, then permanent MAC, then current MAC, then the one it has had; then the lowest ifindex. */
+/** The most certain candidate: by MASTER, permanent MAC, current MAC, previous VF; among equals the lowest ifindex. */
 export function findVf(netvsc: Link, links: readonly Link[], rules: PairingRules): Link | undefined {
   let best: Link | undefined;
   let bestRank: Rank = 3;
@@ -79,11 +79,11 @@ function rank(netvsc: Link, candidate: Link, rules: PairingRules): Rank | undefi
   if (!eligible(netvsc, candidate, rules)) return undefined;
   const own = [netvsc.address, ...(rules.addresses ?? [])].filter(known);
   if (candidate.master === netvsc.ifindex) {
-    // A bridge that stands in for a NetVSC has the synthetic leg as a port too; its MAC is another.
+    // A bridge that stands in for a NetVSC has the synthetic leg as a port too, with another MAC.
     if (netvsc.kind === 'bridge' && !own.includes(candidate.address)) return undefined;
     return 0;
   }
-  if (candidate.master !== 0) return undefined; // it has joined somebody else
+  if (candidate.master !== 0) return undefined; // it is enslaved to another device
   if (!rules.forced && parentOf(candidate, rules.sysfs)?.bus !== 'pci') return undefined;
   const permanent = known(netvsc.permanentAddress) ? [netvsc.permanentAddress] : own;
   if (known(candidate.permanentAddress))
@@ -99,7 +99,7 @@ function eligible(netvsc: Link, candidate: Link, { forced, sysfs, ours }: Pairin
   return !isNetvsc(candidate, sysfs);
 }
 
-/** A VF whose host has not given it an address yet shows zeros. */
+/** A VF has zeros until the host gives it an address. */
 function known(address: string): boolean {
   return address !== '' && address !== NO_ADDRESS;
 }

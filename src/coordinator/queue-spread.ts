@@ -1,5 +1,5 @@
 /**
- * Which queues the flows of each port are spread over: those the application wants, but for those that are given up
+ * Which queues the flows of each port are spread over: those that the application selected, except queues that are given up
  * because no worker with the handler serves them. Writes the redirection tables. Supervisor's thread only.
  */
 import { RETA_ENTRIES } from '../memory/geometry.ts';
@@ -9,7 +9,7 @@ import { respread, spread } from '../rss/redirection.ts';
 export class QueueSpread {
   readonly #memory: Memory;
   readonly #all: readonly number[];
-  /** Per port: the queues that are wanted, and the table that all of them would have. */
+  /** Per port: the selected queues, and the table if none of them is given up. */
   readonly #wanted: { queues: readonly number[]; table: Uint8Array }[];
   readonly #givenUp = new Set<number>();
 
@@ -23,19 +23,19 @@ export class QueueSpread {
     });
   }
 
-  /** Workers see the new table within a burst; the next audit is answered behind it. */
+  /** Workers use the new table within a burst, and before they answer the next audit. */
   redirect(port: number, queues: readonly number[]): void {
     this.#wanted[port] = { queues, table: respread(this.#wanted[port]!.table, queues) };
     this.#write(port);
   }
 
-  /** The flows of the queue go to others. */
+  /** Other queues get the queue's flows. */
   giveUp(queue: number): void {
     this.#givenUp.add(queue);
     this.#writeAll();
   }
 
-  /** The queue has its flows back: the same as before. */
+  /** The queue gets the same flows back. */
   restore(queue: number): void {
     this.#givenUp.delete(queue);
     this.#writeAll();
@@ -52,7 +52,7 @@ export class QueueSpread {
     const { queues, table } = this.#wanted[port]!;
     const serves = (queue: number): boolean => !this.#givenUp.has(queue);
     const wanted = queues.filter(serves);
-    // Rather one that the application has stopped than none at all; and if there is none, each keeps what it has.
+    // If all selected queues are given up, the others serve; if all queues are, each keeps its flows.
     const left = wanted.length > 0 ? wanted : this.#all.filter(serves);
     const now = wanted.length === queues.length || left.length === 0 ? table : respread(table, left);
     bytes.set(now.subarray(0, RETA_ENTRIES), layout.redirection(port));

@@ -1,8 +1,8 @@
 /**
- * Closing what a coordinator has left: some of it, for the one that follows, or all of it, without any: failing open.
+ * Closes what a coordinator that died has left open: part of it for the coordinator that replaces it, or all of it to fail
+ * open.
  *
- * The latter is for the thread that finds that there is no coordinator and that none will follow: the supervisor's, or
- * the application's if the supervisor has died too.
+ * The thread that fails open is the supervisor's, or the application's if the supervisor has died too.
  */
 import { recordedDescriptors, recordingShim } from '../kernel/descriptors.ts';
 import { inNamespace } from '../kernel/namespace.ts';
@@ -12,14 +12,13 @@ import type { Memory } from '../memory/shared.ts';
 import type { AfXdpHoldings } from '../paths/af-xdp/device.ts';
 import type { HostHoldings } from '../paths/host/device.ts';
 import type { TapHoldings } from '../paths/tap/device.ts';
-import { type GroupHoldings, Networks, type Place } from './networks.ts';
+import { type GroupContext, type GroupHoldings, Networks } from './networks.ts';
 
 type AnyHoldings = Partial<AfXdpHoldings | TapHoldings | HostHoldings>;
 
 /**
- * Gives the kernel its interfaces back, at once: closes the bpf_links of every path. Nothing here waits or fails. What is
- * no link (tc filters, sockets, taps, settings of devices) stays for {@link release}, which goes by what this leaves of
- * the checkpoint.
+ * Gives the kernel its interfaces back, at once: closes the bpf_links of every path. Nothing here waits or fails. {@link
+ * release} closes the rest (tc filters, sockets, taps, settings of devices) from what this leaves of the checkpoint.
  */
 export function closeLinks(plain: Shim, memory: Memory): void {
   const shim = recordingShim(plain, memory);
@@ -42,7 +41,7 @@ export function closeLinks(plain: Shim, memory: Memory): void {
   checkpoint.save(holdings);
 }
 
-/** Closes descriptors of a coordinator that has died and that the checkpoint does not know: netlink sockets, programs. */
+/** Closes the descriptors of a dead coordinator that are not in the checkpoint: netlink sockets, programs. */
 export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings): void {
   const held = new Set(holdings.locks);
   for (const device of devicesOf(holdings)) {
@@ -54,13 +53,13 @@ export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings)
 }
 
 /**
- * Closes the rest, in the order in which a coordinator does. After the workers have ended: they use these descriptors.
+ * Closes everything else, in the order in which a coordinator does. After the workers have ended: they use these descriptors.
  *
- * @returns what could not be given back
+ * @returns the errors
  */
-export function release(place: Place): unknown[] {
-  const { memory, settings } = place;
-  const shim = recordingShim(place.shim, memory);
+export function release(context: GroupContext): unknown[] {
+  const { memory, settings } = context;
+  const shim = recordingShim(context.shim, memory);
   const checkpoint = new Checkpoint<GroupHoldings>(memory);
   const holdings = checkpoint.load() ?? { locks: [], ports: [] };
   const errors: unknown[] = [];
@@ -72,9 +71,9 @@ export function release(place: Place): unknown[] {
     }
   };
   const closeAll = (): void => {
-    const networks = Networks.resume({ ...place, shim }, holdings, {
+    const networks = Networks.resume({ ...context, shim }, holdings, {
       changed: () => {},
-      reset: () => {},
+      settingsChanged: () => {},
       failed: () => {},
     });
     holdings.ports.forEach(({ slots }, port) => {
@@ -97,7 +96,7 @@ function devicesOf({ ports }: GroupHoldings): AnyHoldings[] {
   return ports.flatMap(({ slots }) => slots.map(({ device }) => (device ?? {}) as AnyHoldings));
 }
 
-/** The ends of a path's redirect: attachments, and what it is made of. */
+/** The two ends of a path's redirect, with their attachments. */
 function redirectOf(device: AnyHoldings): Record<string, unknown> {
   return ('redirect' in device ? (device.redirect ?? {}) : {}) as Record<string, unknown>;
 }

@@ -1,4 +1,4 @@
-/** What a managed port knows of one of its paths. */
+/** The state of one path of a managed port. */
 import type { Reason } from '../memory/journal.ts';
 import { Path, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -10,28 +10,28 @@ import type { Endpoint } from './network.ts';
 export interface Slot {
   readonly path: PathId;
   device: PathDevice | undefined;
-  /** Key of the endpoint the device was made for. */
+  /** Key of the endpoint that the device was made for. */
   key: number;
-  /** Open, armed, and to be used. If it is open and is not: it waits for its link, or is being opened or closed. */
+  /** Open, armed and in use. A path that is open and not ready waits for its link, or is being opened or closed. */
   ready: boolean;
   /** Why it must be closed; undefined while it is fine. */
   broken: Reason | undefined;
-  /** Of the kick that failed; 0 if none has. */
-  errno: number;
-  /** Somebody has changed settings of its device. */
-  unsettled: boolean;
+  /** Errno of the kick that failed; 0 if none has. */
+  kickErrno: number;
+  /** A program has changed settings of its device. */
+  settingsChanged: boolean;
   failures: number;
   /** When it was opened last. */
   openedAt: number;
-  /** Key of the device that cannot be opened while its link is down: it is when that comes. */
-  late: number;
+  /** Key of the device that cannot be opened while its link is down. */
+  needsLink: number;
   /** When opening this device first failed; 0 if it has not. */
   failingSince: number;
   retryAt: number;
   retry: NodeJS.Timeout | undefined;
   readonly drops: KernelDrops;
-  /** The last error told, so that a path that keeps failing tells each reason once. */
-  told: string;
+  /** The last error that was reported: a path that keeps failing reports each reason once. */
+  reported: string;
 }
 
 export function newSlot(memory: Memory, port: number, path: PathId): Slot {
@@ -41,22 +41,22 @@ export function newSlot(memory: Memory, port: number, path: PathId): Slot {
     key: 0,
     ready: false,
     broken: undefined,
-    errno: 0,
-    unsettled: false,
+    kickErrno: 0,
+    settingsChanged: false,
     failures: 0,
     openedAt: 0,
-    late: 0,
+    needsLink: 0,
     failingSince: 0,
     retryAt: 0,
     retry: undefined,
     drops: new KernelDrops(memory, port, path),
-    told: '',
+    reported: '',
   };
 }
 
 /**
- * Why a device that is there cannot serve. The synthetic path and the host's serve without carrier too: nothing else
- * would serve better, and what its tap has queued should not be lost for a blink of the host.
+ * Why a device that exists cannot serve. The synthetic path and the host path serve without carrier too: no other path
+ * would serve better, and what the tap has queued should not be lost when the host's link is away for a moment.
  */
 export function unusable(path: PathId, { up, carrier }: Endpoint): Reason | undefined {
   if (!up) return 'link down';
@@ -66,6 +66,6 @@ export function unusable(path: PathId, { up, carrier }: Endpoint): Reason | unde
 /** Pauses before a path is tried again, in ms; the last one repeats. */
 const RETRY_MILLIS = [50, 100, 250, 500, 1000, 2000];
 
-/** After so many failures in a row, from 0. */
+/** The pause after so many failures in a row, from 0. */
 export const pauseBeforeRetry = (failures: number): number =>
   RETRY_MILLIS[Math.min(failures, RETRY_MILLIS.length - 1)]!;

@@ -1,16 +1,16 @@
 /**
- * Whether the machine itself lives on a NetVSC: addresses and default routes on it, on its legs, or on
- * what has been built on top of either (a VLAN, a bridge, a bond). Pure; any thread.
+ * Whether the machine itself uses a NetVSC: addresses and default routes on it, on its legs, or on devices that are stacked
+ * on either (a VLAN, a bridge, a bond). Pure; any thread.
  *
- * Errs on the side of "in use": the price of a wrong "free" is the user's own connection.
+ * In doubt a device is in use: a wrong "free" costs the user's own connection.
  */
 import type { InterfaceAddress, Link } from '../kernel/rtnetlink.ts';
 
 export interface Usage {
-  /** Every address but IPv6 link-local ones, which a device gets by merely being up. */
+  /** All addresses except IPv6 link-local ones, which every device gets when it is up. */
   readonly addresses: string[];
   readonly defaultRoute: boolean;
-  /** Completes "eth0 …"; '' when nothing is there. */
+  /** Completes the sentence "eth0 …"; '' if it is not in use. */
   readonly reason: string;
 }
 
@@ -32,15 +32,15 @@ export function usageOf(tables: Tables, netvsc: Link, legs: readonly (Link | und
   return { addresses, defaultRoute, reason: reasonText(addresses, defaultRoute, tables.links, netvsc) };
 }
 
-/** The devices themselves and everything that stands on them, however many storeys. */
+/** The devices themselves and all devices stacked on them, at any depth. */
 function stackOn(links: readonly Link[], bases: readonly Link[]): Set<number> {
   const stack = new Set(bases.map(({ ifindex }) => ifindex));
   for (let grown = true; grown; ) {
     grown = false;
     for (const link of links) {
-      // A veth's IFLA_LINK is its other end, maybe in another namespace: nothing stands on anything there.
-      const stands = link.kind !== 'veth' && stack.has(link.peer);
-      if (stands && !stack.has(link.ifindex)) {
+      // The IFLA_LINK of a veth is its other end, maybe in another namespace: it is not stacked on that.
+      const isStacked = link.kind !== 'veth' && stack.has(link.peer);
+      if (isStacked && !stack.has(link.ifindex)) {
         stack.add(link.ifindex);
         grown = true;
       }

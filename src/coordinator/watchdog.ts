@@ -1,48 +1,48 @@
 /**
- * Looks after handlers that do not return: one whose call goes on over several looks.
+ * Finds handlers that do not return: those whose call lasts over several checks.
  *
- * Supervisor's thread only. The handler's thread is ended and the next worker drops what that one had in hand, since it
- * would not return from it either; see datapath/takeover.ts.
+ * Supervisor's thread only. The handler's thread is terminated. The next worker drops the packets that it had in hand, since
+ * its handler would not return from them either; see datapath/takeover.ts.
  */
 import type { Memory } from '../memory/shared.ts';
 
-/** Looks in the time after which a handler counts as stuck. */
-const LOOKS = 4;
+/** Checks in the time after which a handler counts as stuck. */
+const CHECKS = 4;
 
 export class Watchdog {
   readonly periodMillis: number;
   readonly #memory: Memory;
   readonly #stuck: (queue: number) => void;
-  /** Per queue: the heartbeat seen last, and how many looks it has stood still in a handler. */
+  /** Per queue: the last heartbeat, and over how many checks it has not changed during a handler's call. */
   readonly #heartbeats: Int32Array;
-  readonly #still: Int32Array;
-  /** Queues whose words are a dead worker's: a new one may take longer to load than a handler may to return. */
+  readonly #unchanged: Int32Array;
+  /** Queues whose words are a dead worker's: a new worker may load for longer than a handler may run. */
   readonly #dead = new Set<number>();
 
   constructor(memory: Memory, stuckMillis: number, stuck: (queue: number) => void) {
     const { queues } = memory.layout.geometry;
-    this.periodMillis = Math.ceil(stuckMillis / LOOKS);
+    this.periodMillis = Math.ceil(stuckMillis / CHECKS);
     this.#memory = memory;
     this.#stuck = stuck;
     this.#heartbeats = new Int32Array(queues).fill(-1);
-    this.#still = new Int32Array(queues);
+    this.#unchanged = new Int32Array(queues);
   }
 
-  /** The queue's worker has died: its call goes on in the memory alone, until the next one takes over. */
+  /** The queue's worker has died: its words show a call in progress until the next worker takes over. */
   died(queue: number): void {
     this.#dead.add(queue);
     this.#heartbeats[queue] = this.#heartbeat(queue);
-    this.#still[queue] = 0;
+    this.#unchanged[queue] = 0;
   }
 
-  look(): void {
+  check(): void {
     for (let queue = 0; queue < this.#heartbeats.length; queue++) {
       const heartbeat = this.#heartbeat(queue);
-      const still = this.#handling(queue) && heartbeat === this.#heartbeats[queue];
-      if (!still) this.#dead.delete(queue);
+      const unchanged = this.#handling(queue) && heartbeat === this.#heartbeats[queue];
+      if (!unchanged) this.#dead.delete(queue);
       this.#heartbeats[queue] = heartbeat;
-      this.#still[queue] = still && !this.#dead.has(queue) ? this.#still[queue]! + 1 : 0;
-      if (this.#still[queue]! < LOOKS) continue;
+      this.#unchanged[queue] = unchanged && !this.#dead.has(queue) ? this.#unchanged[queue]! + 1 : 0;
+      if (this.#unchanged[queue]! < CHECKS) continue;
       this.died(queue);
       const { words, workers } = this.#memory;
       Atomics.store(words, workers[queue]!.at('stuck'), 1);

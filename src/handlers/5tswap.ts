@@ -24,14 +24,14 @@ import { DROP, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType } from '../net/ethernet.ts';
 import { Flow, int32At } from '../net/flow.ts';
-import { onlyKnown, otherwiseOf } from './options.ts';
+import { checkNames, otherwiseOf } from './options.ts';
 
 /**
  * @param options `otherwise`: 'pass' (default) or 'drop' packets that are not unicast IP
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>): Handler {
-  onlyKnown('5tswap', options, ['otherwise']);
+  checkNames('5tswap', options, ['otherwise']);
   const otherwise = otherwiseOf(options, 'pass');
   const flow = new Flow();
   return (burst) => {

@@ -1,6 +1,6 @@
 /** Addresses from text to numbers and bytes. Any thread; allocates: call it in `create`, and not for packets. */
 import { isIPv4, isIPv6 } from 'node:net';
-import { invalid } from './options.ts';
+import { invalid } from '../validation.ts';
 
 /** '10.0.0.5' as an unsigned 32-bit number; undefined if it is not an IPv4 address. */
 export function ipv4Number(text: string): number | undefined {

@@ -33,10 +33,11 @@ import { Path } from '../memory/layout.ts';
 import { Flow, finishHash, int32At, mixHash } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
+import { flag, invalid } from '../validation.ts';
 import { has, hostAddresses, macBytes } from './addresses.ts';
 import { answersArp } from './arp.ts';
 import { MAX_BACKENDS, maglevTable, SLOTS } from './maglev.ts';
-import { flag, invalid, list, onlyKnown, otherwiseOf } from './options.ts';
+import { checkNames, list, otherwiseOf } from './options.ts';
 
 const ICMP_BYTES = 8;
 
@@ -59,11 +60,11 @@ interface Backends {
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
-  onlyKnown('balance', options, ['vip', 'backends', 'ports', 'arp', 'otherwise']);
+  checkNames('balance', options, ['vip', 'backends', 'ports', 'arp', 'otherwise']);
   const vips = hostAddresses('vip', list(options.vip));
   if (vips.length === 0) invalid('vip', 'balance has no address', "Give it: { vip: '10.77.0.100' }.");
   const balancer = new Balancer(vips, portsOf(options.ports), backendsOf(options.backends, macs));
-  const arp = flag(options, 'arp', true);
+  const arp = flag('arp', options.arp ?? true);
   const otherwise = otherwiseOf(options, 'pass');
   const flow = new Flow();
 

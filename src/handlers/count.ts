@@ -24,8 +24,9 @@ import { Flow } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { Ipv4Field } from '../net/ipv4.ts';
 import { Ipv6Field } from '../net/ipv6.ts';
+import { wholeNumber } from '../validation.ts';
 import { FlowTable } from './flow-table.ts';
-import { onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
+import { checkNames, otherwiseOf } from './options.ts';
 
 const STDERR = 2;
 const { PROTOCOL } = Ipv4Field;
@@ -42,12 +43,10 @@ const MAX_FLOWS = 500;
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>, context: HandlerContext): Handler {
-  onlyKnown('count', options, ['every', 'top', 'otherwise']);
+  checkNames('count', options, ['every', 'top', 'otherwise']);
   const most = Number.MAX_SAFE_INTEGER;
-  const packets = { least: 0, most, otherwise: 1_000_000, what: 'a number of packets' };
-  const every = wholeNumber(options, 'every', packets);
-  const flowsNamed = { least: 0, most: MAX_FLOWS, otherwise: 10, what: 'a number of flows' };
-  const top = wholeNumber(options, 'top', flowsNamed);
+  const every = wholeNumber('every', options.every ?? 1_000_000, 0, most, 'a number of packets');
+  const top = wholeNumber('top', options.top ?? 10, 0, MAX_FLOWS, 'a number of flows');
   const passes = otherwiseOf(options, 'drop') === PASS;
 
   // Float64: a Uint32 is full after five minutes at 14 Mpps.

@@ -30,11 +30,12 @@ import { Flow, int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 import { IPV6_BYTES } from '../net/ipv6.ts';
+import { invalid, wholeNumber } from '../validation.ts';
 import { has, hostAddresses, ipv6Bytes, isHost, wordsOf } from './addresses.ts';
 import { answersArp } from './arp.ts';
 import { DnsAnswers } from './dns-answers.ts';
 import { NOT_A_QUERY, respond } from './dns-message.ts';
-import { invalid, list, onlyKnown, otherwiseOf, wholeNumber } from './options.ts';
+import { checkNames, list, otherwiseOf } from './options.ts';
 import { isResponder } from './responders.ts';
 import { parseZone, type Zone } from './zone.ts';
 
@@ -53,13 +54,8 @@ const TTL = 64;
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID; for a line of the zone, too
  */
 export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
-  onlyKnown('dns', options, ['zone', 'address', 'port', 'otherwise']);
-  const port = wholeNumber(options, 'port', {
-    least: 1,
-    most: 0xffff,
-    otherwise: DNS_PORT,
-    what: 'a UDP port',
-  });
+  checkNames('dns', options, ['zone', 'address', 'port', 'otherwise']);
+  const port = wholeNumber('port', options.port ?? DNS_PORT, 1, 0xffff, 'a UDP port');
   const otherwise = otherwiseOf(options, 'pass');
   const server = new Server(options.address, port, otherwise, zoneOf(options.zone));
 

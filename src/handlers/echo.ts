@@ -24,9 +24,10 @@ import { DROP, TX, type Verdict } from '../handler/verdict.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
+import { invalid, wholeNumber } from '../validation.ts';
 import { has, hostAddresses, isHost } from './addresses.ts';
 import { answersArp } from './arp.ts';
-import { invalid, list, onlyKnown, wholeNumber } from './options.ts';
+import { checkNames, list } from './options.ts';
 import { isResponder } from './responders.ts';
 
 /** Bytes of ARP for IPv4 over Ethernet, and of an IPv4 header followed by ICMP echo or UDP. */
@@ -40,8 +41,8 @@ const TTL = 64;
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
-  onlyKnown('echo', options, ['address', 'port']);
-  const port = wholeNumber(options, 'port', { least: 1, most: 0xffff, otherwise: 7, what: 'a UDP port' });
+  checkNames('echo', options, ['address', 'port']);
+  const port = wholeNumber('port', options.port ?? 7, 1, 0xffff, 'a UDP port');
   const addresses = hostAddresses('address', list(options.address));
   if (addresses.length === 0) {
     invalid('address', 'echo answers for no address', "Give it: { address: '10.77.0.2' }.");

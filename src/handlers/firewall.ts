@@ -41,7 +41,7 @@ import { EtherType, isPreStandardTag, isTag, LOWEST_TYPE } from '../net/ethernet
 import { Flow } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { NO, RuleList, YES } from './firewall-rules.ts';
-import { list, onlyKnown, otherwiseOf } from './options.ts';
+import { checkNames, list, otherwiseOf } from './options.ts';
 
 /** ICMPv6 types of neighbour discovery, router solicitation to redirect: RFC 4861, section 4. */
 const FIRST_DISCOVERY = 133;
@@ -61,7 +61,7 @@ const BRIDGED = 0x0000f8;
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
 export function create(options: Record<string, unknown>): Handler {
-  onlyKnown('firewall', options, ['allow', 'deny', 'out', 'otherwise']);
+  checkNames('firewall', options, ['allow', 'deny', 'out', 'otherwise']);
   const allowed = list(options.allow);
   const allow = new RuleList('allow', allowed);
   const deny = new RuleList('deny', list(options.deny));

@@ -1,55 +1,20 @@
 /**
- * Reads a handler's options, once in `create`: user mistakes throw there, and packets need only plain numbers.
+ * A handler's options, checked once in `create`: a mistake throws there, and each packet is handled with plain numbers.
  *
- * Values come from a program, or from the command line as text (as JSON if they parse). So a list may be an array or one
- * text with commas or spaces: '10.0.0.1, 10.0.0.2'. All functions throw TwinpathError ERR_OPTION_UNKNOWN or
- * ERR_OPTION_INVALID.
+ * Values come from a program, or as text from the command line, which parses those that are JSON. So a list may be an array
+ * or a text with commas or spaces: '10.0.0.1, 10.0.0.2'. See validation.ts.
  */
-import { TwinpathError } from '../errors.ts';
 import { DROP, PASS } from '../handler/verdict.ts';
-import { nearest } from '../options.ts';
+import { invalid, onlyKnown } from '../validation.ts';
 
 export type Options = Readonly<Record<string, unknown>>;
 
-export function invalid(option: string, detail: string, hint?: string): never {
-  throw new TwinpathError('ERR_OPTION_INVALID', { device: option, detail, hint });
+/** @throws ERR_OPTION_UNKNOWN for an option with another name than these */
+export function checkNames(handler: string, options: Options, names: readonly string[]): void {
+  onlyKnown(options, names, `${handler} has ${names.map((name) => `'${name}'`).join(', ')}.`);
 }
 
-/** Throws if there are other options than these. */
-export function onlyKnown(handler: string, options: Options, names: readonly string[]): void {
-  const unknown = Object.keys(options).find((name) => !names.includes(name));
-  if (unknown === undefined) return;
-  const near = nearest(unknown, names);
-  const quoted = names.map((name) => `'${name}'`).join(', ');
-  throw new TwinpathError('ERR_OPTION_UNKNOWN', {
-    device: unknown,
-    hint: near === undefined ? `${handler} has ${quoted}.` : `Did you mean "${near}"?`,
-  });
-}
-
-export interface NumberRange {
-  readonly least: number;
-  readonly most: number;
-  readonly otherwise: number;
-  /** 'a UDP port'. */
-  readonly what: string;
-}
-
-export function wholeNumber(options: Options, name: string, range: NumberRange): number {
-  const { least, most, otherwise, what } = range;
-  const value = options[name] ?? otherwise;
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= least && value <= most) {
-    return value;
-  }
-  return invalid(name, `${String(value)} is not ${what}`, `Give a whole number from ${least} to ${most}.`);
-}
-
-export function flag(options: Options, name: string, otherwise: boolean): boolean {
-  const value = options[name] ?? otherwise;
-  return typeof value === 'boolean' ? value : invalid(name, 'it must be true or false');
-}
-
-/** The option `otherwise`: the verdict on packets that a handler does not serve. */
+/** The option `otherwise`: the verdict on packets that the handler does not handle. */
 export function otherwiseOf(options: Options, byDefault: 'pass' | 'drop'): typeof PASS | typeof DROP {
   const value = options.otherwise ?? byDefault;
   if (value === 'pass') return PASS;
@@ -57,7 +22,7 @@ export function otherwiseOf(options: Options, byDefault: 'pass' | 'drop'): typeo
   return invalid('otherwise', `${String(value)} is not known`, "Give 'pass' or 'drop'.");
 }
 
-/** A list from one value, an array, or a text with several values; undefined is an empty list. */
+/** One value, an array of values, or a text that lists them with commas or spaces; undefined is an empty list. */
 export function list(value: unknown): readonly unknown[] {
   if (value === undefined) return [];
   if (typeof value === 'string') return value.split(/[\s,]+/).filter((item) => item !== '');

@@ -9,7 +9,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import { imbalances } from '../../dist/src/cli/imbalances.js';
-import type { LinkNews, PortDescription } from '../../dist/src/coordinator/messages.js';
 import type { TwinpathError } from '../../dist/src/errors.js';
 import { kernelIsAtLeast } from '../../dist/src/kernel/machine.js';
 import { Lab, type LabOptions } from '../../dist/src/lab/host.js';
@@ -18,6 +17,7 @@ import { Traffic, type TrafficOptions, type TrafficReport } from '../../dist/src
 import { NOTHING_DROPPED } from '../../dist/src/memory/counters.js';
 import type { OpenPortsOptions } from '../../dist/src/options.js';
 import { openPorts, type Port } from '../../dist/src/port.js';
+import type { LinkEvent, OpenPaths } from '../../dist/src/port-events.js';
 import { attachments, descriptors, ringMappings } from './machine-state.ts';
 
 export { Lab, type Nic, type Port, Traffic, type TrafficReport };
@@ -124,7 +124,7 @@ export class Scene {
   readonly ports: readonly Port[];
   /** What the ports told, oldest first. */
   readonly errors: TwinpathError[] = [];
-  readonly news: LinkNews[] = [];
+  readonly news: LinkEvent[] = [];
   readonly #before: Holdings;
   readonly #traffic: Traffic[] = [];
 
@@ -162,7 +162,7 @@ export class Scene {
   }
 
   /** The open paths of the (first) port, as it last told. */
-  get paths(): PortDescription['paths'] {
+  get paths(): OpenPaths {
     return this.port.paths;
   }
 

@@ -45,7 +45,7 @@ class Watched {
           for (const ifindex of gone) this.gone.add(ifindex);
           for (const ifindex of downed) this.downed.add(ifindex);
         },
-        reset: () => {},
+        settingsChanged: () => {},
         failed: (error) => this.errors.push(error),
       });
     });

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { TwinpathError } from '../../src/errors.ts';
 import { layOut } from '../../src/memory/geometry.ts';
-import { geometryOf, nearest, type OpenPortOptions, single, validate } from '../../src/options.ts';
+import type { OpenPortOptions } from '../../src/options.ts';
+import { geometryOf, single, validate } from '../../src/settings.ts';
+import { nearest } from '../../src/validation.ts';
 
 const good: OpenPortOptions = { handler: '/tmp/handler.js' };
 

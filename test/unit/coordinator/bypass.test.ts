@@ -9,7 +9,7 @@ function said(steps: readonly (readonly [vf: number, synthetic: number, vfOwns?:
   return steps.map(([byVf, bySynthetic, vfOwns = true]) => {
     vf += byVf;
     synthetic += bySynthetic;
-    return bypass.look({ vfOwns, vf, synthetic });
+    return bypass.check({ vfOwns, vf, synthetic });
   });
 }
 
@@ -44,7 +44,7 @@ describe('a VF that owns the queues', () => {
           vf += one.vfOwns ? one.vf + 1 : 0;
           synthetic += one.synthetic;
           const sample: Sample = { vfOwns: one.vfOwns, vf, synthetic };
-          expect(bypass.look(sample)).toBe(0);
+          expect(bypass.check(sample)).toBe(0);
         }
       }),
     );

@@ -36,7 +36,7 @@ test('a path that cannot be opened is tried again even if the other path asks fo
     observe: () => [],
     mac: '',
     endpoint: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
-    look: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
+    query: (path) => ({ key: path, name: `path${path}`, up: true, carrier: true }),
     holdings: {},
     make: (path) => device(path),
     adopt: (path) => device(path),
@@ -49,8 +49,9 @@ test('a path that cannot be opened is tried again even if the other path asks fo
     check() {},
   } as unknown as Ownership;
   const port = new ManagedPort(memory, 0, network, ownership, {
-    ...{ link() {}, error() {}, changed() {} },
-    guard: (_, work) => void work(),
+    report() {},
+    save() {},
+    run: (_, work) => void work(),
   });
   await expect(port.start()).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
   expect(tries).toMatchObject({ [Path.SYNTHETIC]: 1, [Path.VF]: 1 });
@@ -115,7 +116,7 @@ class Card {
     const network: PortNetwork = {
       ...{ device: 'eth0', mac: '', holdings: {}, observe: () => [], make: device, adopt: device },
       endpoint: (path) => seen(path, this.told),
-      look: (path) => {
+      query: (path) => {
         this.looking();
         return seen(path, this.vf);
       },
@@ -139,10 +140,12 @@ class Card {
     };
     Object.defineProperty(ownership, 'owner', { get: () => this.owner });
     this.port = new ManagedPort(memory, 0, network, ownership as unknown as Ownership, {
-      link: ({ path, state }) => path === 'vf' && this.news.push(state),
-      error: ({ code }) => this.errors.push(code),
-      changed() {},
-      guard: (_, work) => void work(),
+      report: ({ kind, event }) => {
+        if (kind === 'link' && event.path === 'vf') this.news.push(event.state);
+        if (kind === 'error') this.errors.push(event.code);
+      },
+      save() {},
+      run: (_, work) => void work(),
     });
   }
 
@@ -330,13 +333,13 @@ test('a card that drops packets is checked before the kernel reports the carrier
   await card.tell({});
   card.done.length = 0;
   words[doubt] = Doubt.ASKED;
-  card.port.hearWorkers();
+  card.port.checkWorkers();
   await card.port.changed();
   expect([words[doubt], card.done]).toEqual([Doubt.LINKED, []]);
   words[doubt] = Doubt.ASKED;
   card.vf = { ...card.vf!, carrier: false };
-  card.port.hearWorkers();
-  await card.port.resettled(undefined);
+  card.port.checkWorkers();
+  await card.port.settingsChanged(undefined);
   expect(card.done.slice(0, 1)).toEqual(['to synthetic: carrier lost']);
   words[doubt] = Doubt.NONE;
   await card.port.close();
@@ -357,7 +360,7 @@ test('a card whose driver reports ENETDOWN is left at once if it does not run', 
   ] as const) {
     card.running = running;
     words[doubt] = Doubt.ASKED;
-    card.port.hearWorkers();
+    card.port.checkWorkers();
     expect(words[doubt]).toBe(answer);
   }
   words[doubt] = Doubt.NONE; // the next worker's queue is new

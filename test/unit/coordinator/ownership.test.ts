@@ -17,9 +17,9 @@ class Rig {
   readonly failovers: Failover[] = [];
 
   coordinator(): Ownership {
-    return new Ownership(shim, this.memory, new Journal(this.memory), 0, (failover) =>
-      this.failovers.push(failover),
-    );
+    return new Ownership(shim, this.memory, new Journal(this.memory), 0, (reported) => {
+      if (reported.kind === 'path') this.failovers.push(reported.event);
+    });
   }
 
   owner(queue: number): number {

@@ -1,9 +1,11 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { type Life, QueueKeeper } from '../../../src/coordinator/queue-keeper.ts';
+import { QueueKeeper, type WorkerThread } from '../../../src/coordinator/queue-keeper.ts';
 import { hasLease, takeLease } from '../../../src/datapath/lease.ts';
 import { TwinpathError } from '../../../src/errors.ts';
 import { Memory } from '../../../src/memory/shared.ts';
-import { type OpenPortOptions, single, validate } from '../../../src/options.ts';
+import type { OpenPortOptions } from '../../../src/options.ts';
+import type { ReportedEvent } from '../../../src/port-events.ts';
+import { single, validate } from '../../../src/settings.ts';
 
 const QUEUE = 0;
 
@@ -34,23 +36,25 @@ class Scene {
   constructor(fates: readonly Fate[]) {
     this.#fates = [...fates];
     const options: OpenPortOptions = { handler: '/tmp/handler.js', queues: 1 };
-    const site = {
+    const context = {
       memory: this.memory,
       settings: validate(single(options)),
-      events: {
-        worker: ({ state }: { state: string }) => void this.told.push(state),
-        error: ({ code }: { code: string }) => void this.told.push(code),
+      reports: {
+        report: ({ kind, event }: ReportedEvent) => {
+          if (kind === 'worker') this.told.push(event.state);
+          if (kind === 'error') this.told.push(event.code);
+        },
         gaveUp: () => void this.told.push('gave up'),
         restored: () => void this.told.push('restored'),
-        left: () => void this.told.push('left'),
+        gone: () => void this.told.push('gone'),
       },
       launch: (fallback: boolean) => this.#launch(fallback),
       pause: async (millis: number) => void pauses.push(millis),
     };
-    this.keeper = new QueueKeeper(site, QUEUE, this.closing.signal);
+    this.keeper = new QueueKeeper(context, QUEUE, this.closing.signal);
   }
 
-  #launch(fallback: boolean): Life {
+  #launch(fallback: boolean): WorkerThread {
     const worker = ++this.#workers;
     const abort = new AbortController();
     const end = (reason: Error): void => abort.abort(reason);
@@ -63,7 +67,7 @@ class Scene {
     if (fate instanceof TwinpathError) {
       return { ...life, loaded: Promise.resolve(false), ended: Promise.resolve(fate) };
     }
-    const whole: Life = {
+    const whole: WorkerThread = {
       ...life,
       loaded: Promise.resolve(true),
       ended: this.#granted(worker).then(() => {

@@ -24,7 +24,7 @@ function leave(queue: number): void {
 }
 const stuck = (queue: number): number => memory.workers[queue]!.stuck;
 function look(times: number): void {
-  for (let i = 0; i < times; i++) watchdog.look();
+  for (let i = 0; i < times; i++) watchdog.check();
 }
 
 test('the worker of a handler that does not return within the timeout is ended once', () => {

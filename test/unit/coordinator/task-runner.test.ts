@@ -1,12 +1,14 @@
-/** Where the coordinator's exceptions end: each is reported, and none goes on. */
+/** The coordinator's tasks: the exception of each is reported and ends there. */
 import { describe, expect, it } from 'vitest';
-import { Boundary } from '../../../src/coordinator/boundary.ts';
-import type { PlainError } from '../../../src/coordinator/messages.ts';
-import { TwinpathError } from '../../../src/errors.ts';
+import { TaskRunner } from '../../../src/coordinator/task-runner.ts';
+import { type PlainError, TwinpathError } from '../../../src/errors.ts';
 
-function watched(): { boundary: Boundary; reports: PlainError[] } {
+function watched(): { tasks: TaskRunner; reports: PlainError[] } {
   const reports: PlainError[] = [];
-  return { boundary: new Boundary((error) => reports.push(error)), reports };
+  const tasks = new TaskRunner(({ kind, event }) => {
+    if (kind === 'error') reports.push(event);
+  });
+  return { tasks, reports };
 }
 
 const refused = new TwinpathError('ERR_KERNEL', {
@@ -15,18 +17,18 @@ const refused = new TwinpathError('ERR_KERNEL', {
   detail: 'no room',
 });
 
-describe('work inside the boundary', () => {
-  it('that throws is reported with its name and the unchanged error', () => {
-    const { boundary, reports } = watched();
-    boundary.guard('opening a path', () => {
+describe('a task of the coordinator', () => {
+  it('that throws is reported with what it was, and its error as it is', () => {
+    const { tasks, reports } = watched();
+    tasks.run('opening a path', () => {
       throw refused;
     });
     expect(reports).toEqual([{ ...refused.toJSON(), detail: 'opening a path: no room' }]);
   });
 
   it('whose promise rejects is reported as well', async () => {
-    const { boundary, reports } = watched();
-    boundary.guard('closing', async () => {
+    const { tasks, reports } = watched();
+    tasks.run('closing', async () => {
       await Promise.resolve();
       throw new Error('of ours');
     });
@@ -35,16 +37,16 @@ describe('work inside the boundary', () => {
   });
 
   it.each([undefined, null, 'words', 7, { code: 'EPERM' }])('that throws %j is reported', (thrown) => {
-    const { boundary, reports } = watched();
-    boundary.guard('looking', () => {
+    const { tasks, reports } = watched();
+    tasks.run('looking', () => {
       throw thrown;
     });
     expect(reports).toHaveLength(1);
   });
 
   it('that fails again and again is reported the first time, the second, the fourth, the eighth', () => {
-    const { boundary, reports } = watched();
-    for (let i = 0; i < 100; i++) boundary.failed('looking', refused);
+    const { tasks, reports } = watched();
+    for (let i = 0; i < 100; i++) tasks.failed('looking', refused);
     expect(reports.map(({ detail }) => detail)).toEqual([
       'looking: no room',
       ...[2, 4, 8, 16, 32, 64].map((times) => `looking: no room: ${times} times so far`),
@@ -52,11 +54,11 @@ describe('work inside the boundary', () => {
   });
 
   it('is counted apart from other work and other errors', () => {
-    const { boundary, reports } = watched();
+    const { tasks, reports } = watched();
     for (let i = 0; i < 3; i++) {
-      boundary.failed('looking', refused);
-      boundary.failed('closing', refused);
-      boundary.failed('looking', new TwinpathError('ERR_KERNEL', { syscall: 'bpf(LINK_CREATE)', errno: 16 }));
+      tasks.failed('looking', refused);
+      tasks.failed('closing', refused);
+      tasks.failed('looking', new TwinpathError('ERR_KERNEL', { syscall: 'bpf(LINK_CREATE)', errno: 16 }));
     }
     expect(reports).toHaveLength(6);
   });

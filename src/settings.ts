@@ -1,0 +1,201 @@
+/**
+ * Settings: the options of ports, checked and complete. Everything is checked here, once; all other code relies on it.
+ */
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { type Geometry, layOut } from './memory/geometry.ts';
+import { Memory } from './memory/shared.ts';
+import {
+  DEFAULTS,
+  type ForwardTarget,
+  type HostMode,
+  type OpenPortOptions,
+  type OpenPortsOptions,
+  PORT_KEYS,
+  type PortOptions,
+  type ProtectMode,
+  type RelayRoute,
+  type RssMode,
+  SHARED_KEYS,
+} from './options.ts';
+import { keyOf } from './rss/key.ts';
+import { flag, invalid, nonEmptyText, oneOf, onlyKnown, plainObject, wholeNumber } from './validation.ts';
+
+/** Options as the port's threads take them: complete, checked, cloneable. */
+export interface Settings {
+  readonly ports: readonly PortOptions[];
+  readonly handler: string;
+  readonly handlerOptions: Record<string, unknown>;
+  readonly queues: number;
+  readonly mode: 'poll' | 'adaptive' | 'interrupt';
+  readonly frameSize: number;
+  readonly frames: number;
+  readonly pin: boolean;
+  readonly netns: string | undefined;
+  readonly tap: 'io_uring' | 'read/write';
+  readonly redirect: 'tcx' | 'clsact';
+  readonly redirectOrder: 'first' | 'last';
+  readonly xdp: 'native' | 'any';
+  readonly host: HostMode;
+  readonly cutHost: boolean;
+  /** undefined: 'platform' for a NetVSC that has the default route. */
+  readonly protect: ProtectMode | undefined;
+  readonly rss: RssMode;
+  readonly rssKey: Uint8Array;
+  readonly forwardTo: readonly RelayRoute[];
+  readonly stuckMillis: number;
+  readonly loadMillis: number;
+  readonly network: 'kernel' | 'memory' | 'loop';
+}
+
+/** Ports that can be opened together: a frame's owner has four bits for them. */
+const MAX_PORTS = 16;
+
+const FRAMES = [4096, 8192, 16384, 32768, 65536] as const;
+
+/** Frames of a worker: many times as many as the rings of all its paths hold. */
+const MAX_FRAMES = 65536;
+
+/** Offsets into the shared memory are positive 32-bit integers. */
+const MAX_BYTES = 2 ** 31;
+
+/** Entries of a ring: how many descriptors the kernel may be ahead or behind, a few ms of traffic. */
+const RING_ENTRIES = 2048;
+
+/** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
+export function validate(options: OpenPortsOptions): Settings {
+  checkNames(options, [...SHARED_KEYS, 'ports']);
+  const { ports, netns, protect, signal, queues = Math.min(availableParallelism(), 8) } = options;
+  const given = <Name extends keyof typeof DEFAULTS>(name: Name) => options[name] ?? DEFAULTS[name];
+  if (!Array.isArray(ports) || ports.length < 1 || ports.length > MAX_PORTS) {
+    invalid('ports', `it must be a list of 1 to ${MAX_PORTS} ports`);
+  }
+  ports.forEach(checkPort);
+  const frames = oneOf('frames', given('frames'), FRAMES);
+  if (frames * ports.length > MAX_FRAMES) {
+    invalid('frames', `${ports.length} ports of ${frames} frames a queue: together at most ${MAX_FRAMES}`);
+  }
+  if (netns !== undefined) nonEmptyText('netns', netns);
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    invalid('signal', 'it must be an AbortSignal');
+  return {
+    ports: ports.map(({ device, netvsc, mac, vf, force }) => ({ device, netvsc, mac, vf, force })),
+    handler: handlerUrl(options.handler),
+    handlerOptions: cloneable('handlerOptions', plainObject('handlerOptions', given('handlerOptions'))),
+    queues: wholeNumber('queues', queues, 1, 64),
+    mode: oneOf('mode', given('mode'), ['poll', 'adaptive', 'interrupt']),
+    frameSize: oneOf('frameSize', given('frameSize'), [2048, 4096]),
+    frames,
+    pin: flag('pin', given('pin')),
+    netns,
+    tap: oneOf('tap', given('tap'), ['io_uring', 'read/write']),
+    redirect: oneOf('redirect', given('redirect'), ['tcx', 'clsact']),
+    redirectOrder: oneOf('redirectOrder', given('redirectOrder'), ['first', 'last']),
+    xdp: oneOf('xdp', given('xdp'), ['native', 'any']),
+    host: oneOf('host', given('host'), ['ingress', 'inline', 'off']),
+    cutHost: flag('cutHost', given('cutHost')),
+    protect: protect === undefined ? undefined : oneOf('protect', protect, ['platform', 'none']),
+    rss: oneOf('rss', given('rss'), ['auto', 'software', 'device']),
+    rssKey: keyOf(given('rssKey')),
+    forwardTo: routes(given('forwardTo')),
+    stuckMillis: wholeNumber('stuckMillis', given('stuckMillis'), 100, 60_000),
+    loadMillis: wholeNumber('loadMillis', given('loadMillis'), 100, 600_000),
+    network: oneOf('network', given('network'), ['kernel', 'memory', 'loop']),
+  };
+}
+
+/** `openPort`'s options as `openPorts` takes them. */
+export function single(options: OpenPortOptions): OpenPortsOptions {
+  checkNames(options, [...PORT_KEYS, ...SHARED_KEYS]);
+  const { device, netvsc, mac, vf, force, ...shared } = options;
+  return { ...shared, ports: [{ device, netvsc, mac, vf, force }] };
+}
+
+/**
+ * The shape of the memory that these ports share.
+ *
+ * @throws ERR_OPTION_INVALID if it would be too large: frames are most of it, and rings between queues the rest
+ */
+export function geometryOf(
+  { ports, queues, frameSize, frames }: Pick<Settings, 'ports' | 'queues' | 'frameSize' | 'frames'>,
+  pageSize: number,
+): Geometry {
+  const geometry = {
+    pageSize,
+    ports: ports.length,
+    queues,
+    frameSize,
+    framesPerWorker: frames * ports.length,
+    ringEntries: RING_ENTRIES,
+  };
+  const { bytes } = layOut(geometry);
+  if (bytes < MAX_BYTES) return geometry;
+  const mayLower = frames > FRAMES[0];
+  const need = `${queues} queues of ${ports.length} ports with ${frames} frames of ${frameSize} bytes`;
+  return invalid(
+    mayLower ? 'frames' : 'queues',
+    `${need} need ${(bytes / 2 ** 30).toFixed(1)} GiB; 2 GiB is the most`,
+    mayLower ? 'Ask for fewer frames, or fewer queues.' : 'Ask for fewer queues.',
+  );
+}
+
+function checkNames(options: object, names: readonly string[]): void {
+  if (typeof options !== 'object' || options === null) invalid('options', 'they must be an object');
+  onlyKnown(options, names, `Known are ${names.join(', ')}.`);
+}
+
+function checkPort(port: PortOptions): void {
+  checkNames(port, PORT_KEYS);
+  const { device, netvsc, mac, vf, force } = port;
+  for (const [name, value] of Object.entries({ device, netvsc, mac, vf })) {
+    if (value !== undefined) nonEmptyText(name, value);
+  }
+  if (force !== undefined) flag('force', force);
+  if (device === undefined) return;
+  // `device` is enough: whether it is a pair depends on which devices exist.
+  const others = Object.entries({ netvsc, mac, vf }).filter(([, value]) => value !== undefined);
+  const [other] = others.map(([name]) => name).concat(force === true ? 'force' : []);
+  if (other !== undefined)
+    invalid('device', `it cannot be combined with "${other}": it takes the device's pair, or the card alone`);
+}
+
+function routes(targets: readonly ForwardTarget[]): RelayRoute[] {
+  if (!Array.isArray(targets)) invalid('forwardTo', 'it must be a list of ports');
+  const numbers = new Map<unknown, number>();
+  return targets.map((target) => {
+    const { shared, port } = target?.route ?? {};
+    const buffer = shared?.memory?.buffer;
+    if (!(buffer instanceof SharedArrayBuffer))
+      return invalid('forwardTo', 'it must be a list of open ports');
+    const { words, control } = Memory.attach(shared);
+    if (control.stopping) return invalid('forwardTo', 'one of its ports is closed');
+    // One number for each memory, also if other threads of the process take theirs at the same time.
+    const from = numbers.get(buffer) ?? Atomics.add(words, control.at('forwarders'), 1) + 1;
+    numbers.set(buffer, from);
+    return { shared, port, from };
+  });
+}
+
+function cloneable(option: string, value: Record<string, unknown>): Record<string, unknown> {
+  try {
+    structuredClone(value);
+    return value;
+  } catch (error) {
+    return invalid(option, `it must survive a structured clone: ${(error as Error).message}`);
+  }
+}
+
+function handlerUrl(handler: unknown): string {
+  if (handler === undefined)
+    invalid('handler', 'every port needs one: a URL or an absolute path of a module');
+  try {
+    const url =
+      handler instanceof URL
+        ? handler
+        : new URL(String(handler).startsWith('/') ? `file://${String(handler)}` : String(handler));
+    fileURLToPath(url);
+    return url.href;
+  } catch {
+    return invalid('handler', `${String(handler)} is neither a file URL nor an absolute path`);
+  }
+}
