@@ -1,6 +1,7 @@
 /** Answers the coordinator's question where every frame of a worker's pool is. Worker only. */
+
+import { LEDGER_FIELDS } from '../memory/blocks.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { LEDGER_FIELDS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PortQueue } from './port-queue.ts';
 

@@ -5,9 +5,12 @@
  */
 
 import { handoffMeta, handoffPath } from './bit-fields.ts';
-import { COPY_HEAD, type PathId } from './layout.ts';
+import type { PathId } from './layout.ts';
 import { Consumer, Producer, placeAt } from './ring.ts';
 import type { Memory } from './shared.ts';
+
+/** A slot's head: four words (length, meta, hash, spare). */
+export const COPY_HEAD = 16;
 
 /** The sending end: copies from any memory into the ring's. Belongs to one worker thread. */
 export class CopySender {

@@ -2,17 +2,10 @@
  * How large each part of the shared memory is, and so where it lies. {@link layOut} is a pure function of the geometry:
  * each thread computes the same offsets for itself. layout.ts draws what this places.
  */
-import {
-  BURST,
-  LINE,
-  PATH_BYTES,
-  type PathId,
-  QUEUE_BYTES,
-  type RingId,
-  SLOT_PATHS,
-  WORKER_BYTES,
-  WORKER_RING,
-} from './layout.ts';
+
+import { PATH_BYTES, QUEUE_BYTES, WORKER_BYTES } from './blocks.ts';
+import { BURST, LINE, type PathId, type RingId, SLOT_PATHS } from './layout.ts';
+import { WORKER_RING } from './ring.ts';
 import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES, MODULE_STATIC_BYTES } from './wasm-abi.ts';
 
 export interface Geometry {

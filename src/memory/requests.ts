@@ -3,9 +3,12 @@
  * kernel put the words of each ring. The rings of a memory path are described by the same block.
  */
 import { Uring, Xsk } from './abi.ts';
-import { OWN_RING, type QueueAddress, Ring, type RingId } from './layout.ts';
+import { LINE, type QueueAddress, Ring, type RingId } from './layout.ts';
 import type { RingPlace } from './ring.ts';
 import type { Memory } from './shared.ts';
+
+/** Bytes to the words of a ring that we lay out, and not the kernel (memory path): as Linux 6.18 does. */
+export const OWN_RING = { producer: 0, consumer: LINE, flags: 2 * LINE, desc: 3 * LINE } as const;
 
 /** Bytes of a `struct tp_ring`. */
 const RING_BYTES = 24;
