@@ -29,11 +29,11 @@ function answer(memory: Memory, queue: number, pool: FramePool, ports: readonly 
     total: pool.total,
     accounted: 0,
     free: pool.count,
-    ...pool.leaving(paths),
+    ...pool.owners.leaving(paths),
     rx: 0,
     completing: 0,
     inHand: 0,
-    ...pool.exchanged(),
+    ...pool.owners.exchanged(),
     duplicates: 0,
   };
   for (const path of paths) {
@@ -45,7 +45,7 @@ function answer(memory: Memory, queue: number, pool: FramePool, ports: readonly 
   }
   const { free, fill, rx, tx, completing, inHand, lent, borrowed } = ledger;
   ledger.accounted = free + fill + rx + tx + completing + inHand + lent - borrowed;
-  ledger.duplicates = pool.duplicates(paths);
+  ledger.duplicates = pool.owners.duplicates(paths);
   const at = workers[queue]!.at('ledger');
   LEDGER_FIELDS.forEach((field, i) => {
     words[at + i] = ledger[field];

@@ -4,7 +4,7 @@
  */
 
 import type { Burst } from '../handler/burst.ts';
-import { DELIVER, FAILED, TX } from '../handler/verdict.ts';
+import { DELIVER, FAILED, TX } from '../handler/handler.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HEADROOM } from '../memory/layout.ts';
@@ -12,7 +12,7 @@ import { isUnfinished, segmentBytes } from '../memory/offload.ts';
 import { Headers } from '../net/headers.ts';
 import { finishChecksum } from '../offload/finish.ts';
 import { Segmenter } from '../offload/segment.ts';
-import type { PathQueue } from '../paths/path.ts';
+import type { AttachedPath } from '../paths/attached-path.ts';
 import type { Scope } from './scope.ts';
 
 /** Who takes the copies. */
@@ -51,7 +51,7 @@ export class HostPackets {
    *
    * @param out the path that owns the queue: it may take a large segment uncut
    */
-  settle(count: number, out: PathQueue | undefined): void {
+  settle(count: number, out: AttachedPath | undefined): void {
     const { offset, bytes, offload, verdict, target } = this.#burst;
     const doubles = this.#doubles;
     const counter = this.#counter;

@@ -15,7 +15,7 @@
 import type { Shim } from '../kernel/shim.ts';
 import { SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { NO_ARRIVALS } from '../paths/path.ts';
+import { NO_ARRIVALS } from '../paths/attached-path.ts';
 
 export type IdleMode = 'poll' | 'adaptive' | 'interrupt';
 

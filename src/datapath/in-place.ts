@@ -2,12 +2,14 @@
  * In-place mode: a handler's own loop takes packets from the receive ring of the path that owns the queue to its transmit
  * ring, see paths/in-place-rings.ts; here is what surrounds that loop.
  */
+
 import type { Burst } from '../handler/burst.ts';
 import type { InPlaceHandler } from '../handler/handler.ts';
-import { FAILED } from '../handler/verdict.ts';
+import { FAILED } from '../handler/handler.ts';
 import { queueCounters } from '../memory/counters.ts';
 import { BURST, type PathId } from '../memory/layout.ts';
-import type { InPlacePath, PathQueue } from '../paths/path.ts';
+import type { AttachedPath } from '../paths/attached-path.ts';
+import type { InPlaceRings } from '../paths/in-place-rings.ts';
 import type { HandlerCall } from './handler-call.ts';
 import type { HandlerFrames } from './handler-frames.ts';
 import type { Scope } from './scope.ts';
@@ -44,7 +46,7 @@ export class InPlace {
   }
 
   /** Handles up to `most` packets. Returns how many, those that a trap has cost included. */
-  run(path: PathQueue, rings: InPlacePath, most: number): number {
+  run(path: AttachedPath, rings: InPlaceRings, most: number): number {
     const count = rings.begin(most);
     if (count === 0) return 0;
     this.#doubles[this.#bursts]!++;
@@ -54,7 +56,7 @@ export class InPlace {
     try {
       this.#loop!(this.#frames, rings.at, rings.from, rings.to, count);
     } catch (error) {
-      this.#call.blame(error);
+      this.#call.report(error);
       trapped = true;
     }
     this.#call.end();
@@ -76,9 +78,9 @@ export class InPlace {
   }
 
   /** Drops the portion in which the handler has trapped: as much as the trap of a burst costs. */
-  #dropFailed({ rx }: PathQueue, most: number): number {
+  #dropFailed({ rx }: AttachedPath, most: number): number {
     const burst = this.#burst;
-    const count = rx.receive(burst.offset, burst.bytes, Math.min(most, BURST));
+    const count = rx.receive(burst, Math.min(most, BURST));
     burst.open(count);
     burst.verdict.fill(FAILED, 0, count);
     this.#dispatch.settle(count);

@@ -41,7 +41,7 @@ export type PollPath<P> = (path: P, most: number) => number;
 
 interface Polled {
   readonly path: PathId;
-  readonly rx: Pick<Receiver, 'ready' | 'isEmpty'>;
+  readonly rx: Pick<Receiver, 'ready'>;
 }
 
 /** One object for each (port, worker). Belongs to the worker thread. */
@@ -117,4 +117,4 @@ export class PathOrder<P extends Polled = PathQueue> {
   }
 }
 
-const isEmpty = ({ rx }: Polled): boolean => (rx.isEmpty === undefined ? rx.ready(1) === 0 : rx.isEmpty());
+const isEmpty = ({ rx }: Polled): boolean => rx.ready(1, true) === 0;

@@ -12,7 +12,7 @@ import { RELAY_ENTRIES, RELAYS } from '../memory/geometry.ts';
 import { BURST } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
-import type { ForwardPort, Relay } from './forward-table.ts';
+import type { ForwardPort, Relay } from './forward.ts';
 
 const relayWord = ({ workers }: Memory, queue: number, relay: number): number =>
   workers[queue]!.at('relays') + relay;
@@ -85,17 +85,20 @@ function claimRelay(
   return undefined;
 }
 
+/** A port that takes relayed packets. */
+type Accepting = Pick<ForwardPort, 'acceptCopy'>;
+
 /** The receiving ends of one worker. */
 export class RelayReceivers {
   readonly #memory: Memory;
   readonly #queue: number;
-  readonly #ports: readonly ForwardPort[];
+  readonly #ports: readonly Accepting[];
   readonly #inboxAt: number;
   readonly #receivers: (CopyReceiver | undefined)[] = [];
   /** Last known count of the inbox; nothing was relayed while it stands still. */
   #seen = -1;
 
-  constructor(memory: Memory, queue: number, ports: readonly ForwardPort[]) {
+  constructor(memory: Memory, queue: number, ports: readonly Accepting[]) {
     this.#memory = memory;
     this.#queue = queue;
     this.#ports = ports;

@@ -15,7 +15,8 @@
 
 import type { Burst } from '../handler/burst.ts';
 import { HandoffKind, handoffPath, handoffSource } from '../memory/bit-fields.ts';
-import type { Enumerable, FramePool } from '../memory/frames.ts';
+import type { Enumerable } from '../memory/frame-owners.ts';
+import type { FramePool } from '../memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../memory/handoff.ts';
 import { BURST, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -165,9 +166,9 @@ export function pathAsSource(path: {
   return {
     path: path.path,
     ready: (max) => rx.ready(max),
-    read: ({ offset, bytes, hash }, max) => {
-      const count = rx.receive(offset, bytes, max);
-      hash.fill(0, 0, count);
+    read: (burst, max) => {
+      const count = rx.receive(burst, max);
+      burst.hash.fill(0, 0, count);
       return count;
     },
     release: () => rx.release(),

@@ -13,19 +13,23 @@
  */
 
 import {
+  codeOf,
+  FrameOwner,
   handlingInPlace,
   handlingPackets,
   handlingPort,
   handlingSource,
   handoffSource,
+  ownerTag,
+  purposeOf,
+  tagOf,
 } from '../memory/bit-fields.ts';
 import { pathCounters, queueCounters } from '../memory/counters.ts';
-import { codeOf, FrameOwner, ownerTag, purposeOf, tagOf } from '../memory/frame-owner.ts';
-import type { FrameUser } from '../memory/frames.ts';
+import type { FrameUser } from '../memory/frame-owners.ts';
 import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { adopt, attach, isOrphaned, resumes } from '../paths/attach.ts';
-import type { OrphanedRing } from '../paths/path.ts';
+import type { OrphanedRing } from '../paths/attached-path.ts';
 import type { PortQueue } from './port-queue.ts';
 import { handoffAsSource, type Moved, type PacketSource, pathAsSource, Replay } from './replay.ts';
 import type { Scope } from './scope.ts';
@@ -57,12 +61,12 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   ports.forEach((port, number) => {
     // Let go of, and perhaps not closed yet: the kernel may still write to its frames until the order to reclaim.
     for (const path of SLOT_PATHS) {
-      if (port.acknowledged.includes(path)) continue;
+      if (port.ownerSwitch.acknowledgedPaths.includes(path)) continue;
       held.push(ownerTag(queue, number, path));
       const address = { port: number, queue, path };
       if (isOrphaned(memory, address)) unfinished.push({ address, left: adopt(site, address) });
     }
-    for (const path of port.acknowledged) {
+    for (const path of port.ownerSwitch.acknowledgedPaths) {
       const address = { port: number, queue, path };
       if (isOrphaned(memory, address)) {
         const left = adopt(site, address);
@@ -70,14 +74,14 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
         found.push(left);
       } else if (resumes(memory, address)) {
         const attached = attach(site, address, port.softwareRss)!;
-        port.adopt(attached);
+        port.ownerSwitch.adopt(attached);
         found.push(attached);
       } else later.push({ port, address });
     }
   });
   const inHand = wasInHand(site);
   const losses = new Losses(inHand?.port ?? 0);
-  pool.recover(
+  pool.owners.recover(
     found,
     held,
     [
@@ -103,7 +107,7 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
   // A new tap ring takes frames at once: only now is it known which ones are free.
   for (const { port, address } of later) {
     const attached = attach(site, address, port.softwareRss);
-    if (attached !== undefined) port.adopt(attached);
+    if (attached !== undefined) port.ownerSwitch.adopt(attached);
   }
 
   for (const { port, replay, address, left } of orphans) {
@@ -119,18 +123,19 @@ export function takeOver(site: Site, ports: readonly PortQueue[]): void {
     reclaim(site, address, left);
 
     const fresh = attach(site, address, port.softwareRss);
-    if (fresh !== undefined) port.adopt(fresh);
-    port.resume();
+    if (fresh !== undefined) port.ownerSwitch.adopt(fresh);
+    port.ownerSwitch.resume();
     for (const { offset, bytes } of unsent) port.dispatch.resend(offset, bytes);
     port.dispatch.out?.tx.flush();
   }
   ports.forEach((port, number) => {
-    port.resume(replays[number]);
+    port.replay(replays[number]!);
+    port.ownerSwitch.resume();
   });
 }
 
 function reclaim({ memory, pool }: Site, { port, queue, path }: QueueAddress, left: OrphanedRing): void {
-  memory.doubles[pathCounters(memory, port, queue, path).txUnknown]! += pool.reclaim(left.tag).tx;
+  memory.doubles[pathCounters(memory, port, queue, path).txUnknown]! += pool.owners.reclaim(left.tag).tx;
 }
 
 /** What the handler of a dead worker had been given. */

@@ -16,7 +16,7 @@ import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import { RssHash } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
-import type { ForwardTable } from './forward-table.ts';
+import type { ForwardTable } from './forward.ts';
 import type { HandlerFailure } from './handler-call.ts';
 import { Idle, type IdleMode } from './idle.ts';
 import { hasLease } from './lease.ts';
@@ -75,7 +75,7 @@ export function runWorker(context: WorkerContext): boolean {
         ...{ port, queue, forwardTable, delivery, rss, fallback: context.fallback ?? false },
       }),
   );
-  forwardTable.ports = ports.map(({ dispatch }) => dispatch);
+  forwardTable.ports = ports.map(({ dispatch }) => dispatch.forwardPort);
   forwardTable.relays = relaysTo(shim, memory, queue, routes);
   takeOver({ shim, memory, pool, burst, queue }, ports);
 

@@ -7,7 +7,7 @@
  */
 
 import { TwinpathError } from '../errors.ts';
-import { DROP, PASS } from '../handler/verdict.ts';
+import { DROP, PASS } from '../handler/handler.ts';
 import { nearest } from '../options.ts';
 
 export type Options = Readonly<Record<string, unknown>>;

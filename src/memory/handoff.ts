@@ -7,15 +7,15 @@
  * A sender may die between any two statements. Each frame says in its owner in which handoff ring it is, and says
  * so before it is published; who takes it out of a handoff ring gives it another owner before the entry is
  * released. So a frame whose owner names a handoff ring and that no published entry names was never published:
- * see `FramePool.recover`. What a receiver had passed on before it died is passed over by its successor.
+ * see `FrameOwners.recover`. What a receiver had passed on before it died is passed over by its successor.
  */
 
-import { handoffMeta } from './bit-fields.ts';
-import { handoffOwner } from './frame-owner.ts';
+import { handoffMeta, handoffOwner } from './bit-fields.ts';
 import type { FramePool } from './frames.ts';
 import { REPLAY_ENTRIES } from './geometry.ts';
 import type { PathId } from './layout.ts';
 import { Consumer, Producer, placeAt, type RingPlace } from './ring.ts';
+import { keepUnhandled } from './ring-recovery.ts';
 import type { Memory } from './shared.ts';
 
 const ENTRY_WORDS = 4;
@@ -110,29 +110,9 @@ export class HandoffReceiver {
     this.#words = memory.words;
     this.#ring = new Consumer(memory.words, handoffPlace(memory, port, from, to));
     this.#frames = memory.layout.frames;
-    this.#keepUnhandled(pool, handoffOwner(from, to));
-  }
-
-  /**
-   * Releases what a worker that died had passed on already. It may lie among what it had not, since packets for other
-   * queues are handed on before the others are handled; and a frame that came by here, went home and came again is
-   * named twice, of which the last counts. So what is left is moved to the end. A worker that dies in this leaves
-   * entries doubled.
-   */
-  #keepUnhandled(pool: FramePool, owner: number): void {
-    const words = this.#words;
-    const ring = this.#ring;
-    const mask = -pool.frameSize;
-    const seen = new Set<number>();
-    let kept = ring.pending();
-    for (let i = kept - 1; i >= 0; i--) {
-      const slot = ring.slot(i);
-      const frame = words[slot]! & mask;
-      if (pool.ownerOf(frame) !== owner || seen.has(frame)) continue;
-      seen.add(frame);
-      words.copyWithin(ring.slot(--kept), slot, slot + ENTRY_WORDS);
-    }
-    if (kept > 0) ring.release(kept);
+    // A frame may have come by here, gone home and come again: its last entry counts.
+    const owner = handoffOwner(from, to);
+    keepUnhandled(this.#words, this.#ring, ENTRY_WORDS, pool, owner, this.#ring.pending());
   }
 
   /** Entries that can be read now, `max` at most. */

@@ -4,7 +4,7 @@
  *
  * The rule of handoff rings about death holds here too, see handoff.ts.
  */
-import { codeOf, FrameOwner, returnOwner } from './frame-owner.ts';
+import { codeOf, FrameOwner, returnOwner } from './bit-fields.ts';
 import { Consumer, Producer, placeAt } from './ring.ts';
 import type { Memory } from './shared.ts';
 

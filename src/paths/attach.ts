@@ -7,9 +7,9 @@ import type { FramePool } from '../memory/frames.ts';
 import { Driver, type QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { XskQueue } from './af-xdp/queue.ts';
+import type { AttachedPath, OrphanedRing } from './attached-path.ts';
 import { HostQueue } from './host/queue.ts';
 import { LoopQueue } from './memory/loop.ts';
-import type { OrphanedRing, PathQueue } from './path.ts';
 import { type HandoffRings, ProxyQueue } from './proxy-queue.ts';
 import { RingQueue, RingTransmitter } from './ring-queue.ts';
 import { SegmentSender } from './segments.ts';
@@ -34,7 +34,7 @@ export function attach(
   { shim, memory, pool }: Surroundings,
   address: QueueAddress,
   handoffs?: HandoffRings,
-): PathQueue | undefined {
+): AttachedPath | undefined {
   const { driver, fd, useUring } = memory.slot(address);
   switch (driver) {
     case Driver.AF_XDP: {

@@ -11,11 +11,10 @@
 import type { QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { BurstArray, InPlaceWord } from '../memory/wasm-abi.ts';
-import type { InPlacePath } from './path.ts';
 import type { ReceiveRing } from './receive-ring.ts';
 import type { TransmitRing } from './transmit-ring.ts';
 
-export class InPlaceRings implements InPlacePath {
+export class InPlaceRings {
   readonly at: number;
   from = 0;
   to = 0;
@@ -73,7 +72,7 @@ export class InPlaceRings implements InPlacePath {
     const left = words[answers + 3]!;
     let unsent = 0;
     for (let i = 0; i < left; i++) unsent += words[this.#burstBytes + i]!;
-    this.#in.note(done, bytes);
+    this.#in.count(done, bytes);
     this.#out.stage(words[answers + 2]!, bytes - unsent);
     return left;
   }

@@ -5,15 +5,15 @@
  * Its frames are in the handoff ring, and afterwards that worker's: so this counts none. Worker only.
  */
 
-import { HandoffKind } from '../memory/bit-fields.ts';
+import { HandoffKind, ownerTag } from '../memory/bit-fields.ts';
 import type { QueueBlock } from '../memory/blocks.ts';
 import { queueCounters } from '../memory/counters.ts';
-import { ownerTag } from '../memory/frame-owner.ts';
-import type { PathLedger } from '../memory/frames.ts';
+import type { PathLedger } from '../memory/frame-owners.ts';
 import type { HandoffSender } from '../memory/handoff.ts';
 import type { PathId, QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { NO_ARRIVALS, type PathQueue, type Receiver, type Transmitter } from './path.ts';
+import { type AttachedPath, type AttachedTransmitter, NO_ARRIVALS } from './attached-path.ts';
+import type { Receiver } from './path.ts';
 
 /** The handoff rings out of a worker, for one port. */
 export interface HandoffRings {
@@ -23,12 +23,12 @@ export interface HandoffRings {
   commit(): void;
 }
 
-export class ProxyQueue implements PathQueue, Receiver, Transmitter {
+export class ProxyQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly path: PathId;
   readonly tag: number;
   readonly fd = NO_ARRIVALS;
   readonly rx: Receiver = this;
-  readonly tx: Transmitter = this;
+  readonly tx: AttachedTransmitter = this;
   readonly backlog = false;
   readonly #handoffs: HandoffRings;
   readonly #handoff: HandoffSender;

@@ -6,7 +6,7 @@
 import { expect, it } from 'vitest';
 import { runWorker } from '../../src/datapath/worker.ts';
 import { Burst } from '../../src/handler/burst.ts';
-import { DELIVER, DROP, TX } from '../../src/handler/verdict.ts';
+import { DELIVER, DROP, TX } from '../../src/handler/handler.ts';
 import type { Shim } from '../../src/kernel/shim.ts';
 import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { QUEUE_BYTES, WORKER_BYTES, WORKER_WORDS } from '../../src/memory/blocks.ts';

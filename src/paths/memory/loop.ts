@@ -6,22 +6,25 @@
  * A frame in the ring is given to the path (TX), and stays so while it is received and sent again. So after a worker's
  * death an entry counts only if its frame is still the path's and lies nowhere behind it in the ring.
  */
+
+import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
-import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
-import type { FramePool, PathLedger } from '../../memory/frames.ts';
-import { Driver, type PathId, type QueueAddress, Reader, Ring } from '../../memory/layout.ts';
+import type { PathLedger } from '../../memory/frame-owners.ts';
+import type { FramePool } from '../../memory/frames.ts';
+import { Driver, IN_PLACE_BURST, type PathId, type QueueAddress, Reader, Ring } from '../../memory/layout.ts';
 import { layOwnRings } from '../../memory/requests.ts';
 import { ringOperationsOf } from '../../memory/ring-operations.ts';
+import { keepUnhandled } from '../../memory/ring-recovery.ts';
 import type { Memory } from '../../memory/shared.ts';
+import type { AttachedPath, AttachedTransmitter } from '../attached-path.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { InPlaceRings } from '../in-place-rings.ts';
 import { limitSentBytes, maxPacketBytes } from '../packet-size.ts';
-import type { PathQueue, Transmitter } from '../path.ts';
 import { ReceiveRing } from '../receive-ring.ts';
-import { TransmitRing } from '../transmit-ring.ts';
+import { ResumableRing } from '../transmit-recovery.ts';
 
 /** What is published has arrived: nothing waits to be taken. */
-class LoopTransmitter extends TransmitRing implements Transmitter {
+class LoopTransmitter extends ResumableRing implements AttachedTransmitter {
   readonly backlog = false;
 
   flush(): number {
@@ -44,7 +47,7 @@ class LoopTransmitter extends TransmitRing implements Transmitter {
 }
 
 /** The worker's end, which is both. */
-export class LoopQueue implements PathQueue {
+export class LoopQueue implements AttachedPath {
   readonly path: PathId;
   readonly tag: number;
   readonly fd = -1;
@@ -64,7 +67,9 @@ export class LoopQueue implements PathQueue {
     this.tx = new LoopTransmitter(memory, pool, address, ringOps);
     this.tx.recover();
     this.rx = new ReceiveRing(memory, address, Ring.TX, ringOps);
-    this.rx.keepUnhandled(pool, FrameOwner.TX | this.tag, true);
+    const { ring } = this.rx;
+    const taken = ring.peek(IN_PLACE_BURST);
+    keepUnhandled(memory.words, ring, 4, pool, FrameOwner.TX | this.tag, taken, ring.pending());
     this.inPlace = new InPlaceRings(memory, address, this.rx, this.tx);
   }
 
