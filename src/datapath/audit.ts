@@ -1,11 +1,11 @@
-/** Answers the coordinator's question where every frame of a worker's pool is. Worker only. */
+/** The audit of a worker's frames, which the coordinator asks for. Worker only. */
 
 import { LEDGER_FIELDS } from '../memory/blocks.ts';
 import type { FramePool } from '../memory/frames.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PortQueue } from './port-queue.ts';
 
-/** True if there was a question. Asked at every sleep. */
+/** Makes an audit if one is wanted: returns whether. Called before every sleep. */
 export function answerAudit(
   memory: Memory,
   queue: number,
@@ -16,7 +16,7 @@ export function answerAudit(
   const worker = workers[queue]!;
   const wanted = Atomics.load(words, worker.at('auditWanted'));
   if (worker.auditDone === wanted) return false;
-  // NB: a function of its own: the closures in it would cost this one a context at every call.
+  // NB: a function of its own, because its closures would make every call of this one allocate a context.
   answer(memory, queue, pool, ports);
   Atomics.store(words, worker.at('auditDone'), wanted);
   return true;

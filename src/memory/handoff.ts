@@ -1,13 +1,13 @@
 /**
- * Handoff rings: what one worker hands to another, descriptors and never bytes. One sender, one receiver.
+ * Handoff rings: packets from one worker to another, descriptors and never bytes. One sender, one receiver.
  *
- * A handoff ring leads from the worker that polled a packet to the one that owns its flow; or, for sending, to the
- * one whose path queue must be used.
+ * A handoff ring leads from the worker that polled a packet to the one that owns its flow; or, for sending, to the one whose
+ * path queue must be used.
  *
- * A sender may die between any two statements. Each frame says in its owner in which handoff ring it is, and says
- * so before it is published; who takes it out of a handoff ring gives it another owner before the entry is
- * released. So a frame whose owner names a handoff ring and that no published entry names was never published:
- * see `FrameOwners.recover`. What a receiver had passed on before it died is passed over by its successor.
+ * A sender may die between any two statements. It makes the ring the frame's owner before it publishes the entry, and the
+ * receiver gives the frame another owner before it releases the entry. So a frame that a handoff ring owns and no published
+ * entry names was never published: see `FrameOwners.recover`. A dead receiver's successor releases the entries that the
+ * receiver had handled.
  */
 
 import { handoffMeta, handoffOwner } from './bit-fields.ts';
@@ -49,7 +49,7 @@ export class HandoffSender {
     return this.#staged;
   }
 
-  /** How many of `wanted` packets can be pushed now. */
+  /** How many of `wanted` packets can be pushed. */
   room(wanted: number): number {
     return this.#ring.reserve(wanted + this.#staged) - this.#staged;
   }
@@ -67,7 +67,7 @@ export class HandoffSender {
     this.#staged++;
   }
 
-  /** Publishes what was pushed. Returns how many packets. */
+  /** Publishes the pushed packets. Returns how many. */
   commit(): number {
     const count = this.#staged;
     if (count > 0) this.#ring.commit(count);
@@ -80,18 +80,18 @@ export class HandoffSender {
     return this.#ring.pending() + this.#staged;
   }
 
-  /** Everything pushed so far, wrapping. */
+  /** All packets ever pushed, wrapping. */
   get cursor(): number {
     return (this.#ring.cursor + this.#staged) | 0;
   }
 
-  /** Whether the receiver has taken all that was pushed before the cursor was there. */
+  /** Whether the receiver has taken all packets before this cursor. */
   hasPassed(cursor: number): boolean {
     this.#ring.pending();
     return ((this.#ring.consumed - cursor) | 0) >= 0;
   }
 
-  /** Names every published frame. */
+  /** Visits every published frame. */
   enumerate(visit: (address: number) => void): void {
     const count = this.#ring.pending();
     for (let i = 0; i < count; i++) visit(this.#words[this.#ring.pendingSlot(i)]!);
@@ -115,17 +115,17 @@ export class HandoffReceiver {
     keepUnhandled(this.#words, this.#ring, ENTRY_WORDS, pool, owner, this.#ring.pending());
   }
 
-  /** Entries that can be read now, `max` at most. */
+  /** Entries that can be read, `max` at most. */
   ready(max: number): number {
     return this.#ring.peek(max);
   }
 
-  /** Entries that wait, all of them. */
+  /** All entries that can be read. */
   pending(): number {
     return this.#ring.pending();
   }
 
-  /** Kind and path of the oldest entry, as {@link handoffMeta} made it. Only if there is one. */
+  /** Kind and path of the oldest entry: a {@link handoffMeta}. Only if there is an entry. */
   get meta(): number {
     return this.#words[this.#ring.slot(0) + 2]!;
   }
@@ -146,7 +146,7 @@ export class HandoffReceiver {
     return count;
   }
 
-  /** Gives back `count` entries, once every frame of them was passed on. */
+  /** Releases `count` entries, once each of their frames has another owner. */
   release(count: number): void {
     this.#ring.release(count);
   }

@@ -1,10 +1,10 @@
 /**
- * A path whose other end is itself: what a queue sends on it, the queue receives. One ring of AF_XDP's descriptors, of
- * which the worker is the producer and the consumer; frames never leave it but by a verdict. For measuring and testing a
- * datapath without a peer: handlers start the packets that circulate, by `burst.send`.
+ * A path whose other end is itself: a queue receives the packets that it sends. It has one ring of AF_XDP's descriptors, and
+ * the worker is the producer and the consumer; only a verdict removes a frame. It is for measuring and testing a datapath
+ * without a peer: handlers start the circulating packets with `burst.send`.
  *
- * A frame in the ring is given to the path (TX), and stays so while it is received and sent again. So after a worker's
- * death an entry counts only if its frame is still the path's and lies nowhere behind it in the ring.
+ * The path owns a frame in the ring (TX), and keeps it while it is received and sent again. So after a worker's death an
+ * entry counts only if the path still owns its frame and no later entry has the same frame.
  */
 
 import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
@@ -23,7 +23,7 @@ import { limitSentBytes, maxPacketBytes } from '../packet-size.ts';
 import { ReceiveRing } from '../receive-ring.ts';
 import { ResumableRing } from '../transmit-recovery.ts';
 
-/** What is published has arrived: nothing waits to be taken. */
+/** A published packet has arrived. */
 class LoopTransmitter extends ResumableRing implements AttachedTransmitter {
   readonly backlog = false;
 
@@ -40,13 +40,13 @@ class LoopTransmitter extends ResumableRing implements AttachedTransmitter {
     return 0;
   }
 
-  /** After a worker's death: what it had staged is sent. */
+  /** After a worker's death: sends the packets it had staged. */
   recover(): void {
     this.doubles[this.counter.txPackets]! += this.resume();
   }
 }
 
-/** The worker's end, which is both. */
+/** The worker's end. */
 export class LoopQueue implements AttachedPath {
   readonly path: PathId;
   readonly tag: number;
@@ -57,7 +57,7 @@ export class LoopQueue implements AttachedPath {
   readonly #words: Int32Array;
   readonly #mask: number;
 
-  /** @param ringOps other than the thread's: for tests */
+  /** @param ringOps for tests: not the thread's */
   constructor(memory: Memory, pool: FramePool, address: QueueAddress, ringOps = ringOperationsOf(memory)) {
     const { port, queue, path } = address;
     this.path = path;
@@ -88,7 +88,7 @@ export class LoopQueue implements AttachedPath {
   detach(): void {}
 }
 
-/** The coordinator's end: there is nothing behind it. */
+/** The coordinator's end, without a device. */
 export class LoopDevice implements PathDevice {
   readonly description: PathDescription;
   readonly holdings = {};
