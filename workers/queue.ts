@@ -1,6 +1,6 @@
 /**
- * Thread entry of a queue worker: a piscina task that polls until it is told to stop. A thread that ends its task in
- * another way ends altogether, having said why.
+ * Thread entry of a queue worker: a piscina task that polls until the ports close. If the task ends in another way, the
+ * thread reports why and exits.
  */
 import { availableParallelism } from 'node:os';
 import { lift } from '../src/coordinator/latch.ts';
@@ -27,10 +27,10 @@ export default async function queueWorker(task: QueueTask): Promise<undefined> {
   process.exit(1);
 }
 
-/** Whether it was told to stop, since the ports close. */
+/** @returns whether the ports close; false: the lease of the queue has ended */
 async function serve(
   { shared, settings, queue, worker, fallback, ready, handlerLoaded }: QueueTask,
-  tell: (report: QueueReport) => void,
+  report: (report: QueueReport) => void,
 ): Promise<boolean> {
   const shim = loadShim();
   lift(ready);
@@ -45,15 +45,12 @@ async function serve(
       ? { handle: bound(host, burst), tick: undefined, tickMillis: 1 }
       : await loadHandler(settings.handler, settings.handlerOptions, context);
   const handler = await load().finally(() => lift(handlerLoaded));
-  tell({ kind: 'loaded' });
+  report({ kind: 'loaded' });
   takeLease(memory, queue, worker);
-  tell({ kind: 'started' });
+  report({ kind: 'started' });
   const failed = (error: unknown, times: number): void =>
-    tell({ kind: 'handler', message: error instanceof Error ? error.message : String(error), times });
+    report({ kind: 'handler', message: error instanceof Error ? error.message : String(error), times });
   const rssKey = settings.rss === 'device' ? undefined : settings.rssKey;
   const { mode, forwardTo: routes } = settings;
-  return runWorker({
-    ...{ shim, memory, queue, mode, burst, handler, failed, rssKey, routes },
-    ...{ worker, fallback },
-  });
+  return runWorker({ shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker, fallback });
 }
