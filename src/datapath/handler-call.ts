@@ -3,9 +3,20 @@
  */
 import type { Burst } from '../handler/burst.ts';
 import { FAILED, type Handler } from '../handler/handler.ts';
-import { handlingWord } from '../memory/bit-fields.ts';
 import { queueCounters } from '../memory/counters.ts';
 import type { Scope } from './scope.ts';
+
+/** The packets that the handler has: `1 << 31 | inPlace << 30 | port << 20 | source << 12 | packets`. */
+export const handlingWord = (port: number, source: number, packets: number, inPlace = false): number =>
+  (1 << 31) | (inPlace ? 1 << 30 : 0) | (port << 20) | (source << 12) | packets;
+/** The source of packets in a handoff ring; paths are 1 to 3. */
+export const handoffSource = (from: number): number => 64 + from;
+
+export const handlingPort = (word: number): number => (word >>> 20) & 0xff;
+export const handlingSource = (word: number): number => (word >>> 12) & 0xff;
+export const handlingPackets = (word: number): number => word & 0xfff;
+/** Whether they are still in the receive ring, and not counted yet. */
+export const handlingInPlace = (word: number): boolean => (word & (1 << 30)) !== 0;
 
 /** Reports an exception of the handler and how many it has thrown. Called rarely; may be slow. */
 export type HandlerFailure = (error: unknown, times: number) => void;

@@ -26,11 +26,7 @@ interface Polling {
   readonly dispatch: Dispatch;
   readonly softwareRss: HandoffRings | undefined;
   readonly paths: readonly AttachedPath[];
-  arrange(
-    synthetic: AttachedPath | undefined,
-    vf: AttachedPath | undefined,
-    host: AttachedPath | undefined,
-  ): void;
+  arrange(paths: readonly (AttachedPath | undefined)[]): void;
   pollPath(path: AttachedPath, most: number, anyway?: boolean): number;
 }
 
@@ -72,7 +68,7 @@ export class OwnerSwitch {
   /** When a worker starts: polls a path that the last worker had attached. */
   adopt(path: AttachedPath): void {
     this.#queues[path.path] = path;
-    this.#arrange();
+    this.#port.arrange(this.#queues);
   }
 
   /** After that: transmits on the path that owned the queue. */
@@ -116,7 +112,7 @@ export class OwnerSwitch {
       this.#queues[path.path] = undefined;
     }
     this.#leaveHost(staying);
-    this.#arrange();
+    this.#port.arrange(this.#queues);
     this.#acknowledge(word, began, drained, rescued);
     return true;
   }
@@ -190,11 +186,7 @@ export class OwnerSwitch {
       attached.tx.flush();
       this.#queues[path] = attached;
     }
-    this.#arrange();
-  }
-
-  #arrange(): void {
-    this.#port.arrange(this.#queues[Path.SYNTHETIC], this.#queues[Path.VF], this.#queues[Path.HOST]);
+    this.#port.arrange(this.#queues);
   }
 
   #acknowledge(word: number, began: number, drained: number, rescued: number): void {

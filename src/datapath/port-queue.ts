@@ -7,7 +7,7 @@
  * **Ownership** (which path transmits) is one word, loaded once a round. When it differs from the last acknowledged order,
  * the round is the switch: see owner-switch.ts.
  */
-import { HandoffKind, handoffKind, handoffPath, handoffSource } from '../memory/bit-fields.ts';
+import { HandoffKind, handoffKind, handoffPath } from '../memory/bit-fields.ts';
 import { queueCounters } from '../memory/counters.ts';
 import { HOST_BUFFERS } from '../memory/geometry.ts';
 import type { HandoffReceiver } from '../memory/handoff.ts';
@@ -15,6 +15,7 @@ import { BURST, Path } from '../memory/layout.ts';
 import type { AttachedPath } from '../paths/attached-path.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
+import { handoffSource } from './handler-call.ts';
 import { OwnerSwitch } from './owner-switch.ts';
 import { PathOrder } from './path-order.ts';
 import type { Replay } from './replay.ts';
@@ -47,7 +48,6 @@ export class PortQueue {
   readonly #takenOver: number;
   readonly #order = new PathOrder<AttachedPath>((path, most) => this.pollPath(path, most));
   #attached: readonly AttachedPath[] = [];
-  #host: AttachedPath | undefined;
   /** The packets that a dead worker had in hand, until all are handled. */
   #replay: Replay | undefined;
   /** Whether the handler has a loop of its own, and packets need no hash before it. */
@@ -78,15 +78,11 @@ export class PortQueue {
     return this.ownerSwitch.waits || this.#replay !== undefined;
   }
 
-  /** The attached paths have changed. */
-  arrange(
-    synthetic: AttachedPath | undefined,
-    vf: AttachedPath | undefined,
-    host: AttachedPath | undefined,
-  ): void {
-    this.#order.arrange(synthetic, vf);
-    this.#host = this.dispatch.host = host;
-    this.#attached = [synthetic, vf, host].filter((path) => path !== undefined);
+  /** The attached paths have changed: `paths` has them by number. */
+  arrange(paths: readonly (AttachedPath | undefined)[]): void {
+    this.#order.arrange(paths[Path.SYNTHETIC], paths[Path.VF]);
+    this.dispatch.host = paths[Path.HOST];
+    this.#attached = paths.filter((path) => path !== undefined);
   }
 
   /** Handles these packets of a dead worker before any others. */
@@ -103,7 +99,8 @@ export class PortQueue {
     let handled = this.#order.poll();
     if (this.softwareRss !== undefined)
       for (const handoff of this.softwareRss.receivers) handled += this.#pollHandoffs(handoff);
-    if (this.#host !== undefined) handled += this.#pollHost(this.#host);
+    const { host } = this.dispatch;
+    if (host !== undefined) handled += this.#pollHost(host);
     this.#flush();
     return handled;
   }

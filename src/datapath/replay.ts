@@ -13,7 +13,7 @@
  * One object for each (port, worker). Belongs to the worker thread.
  */
 import type { Burst } from '../handler/burst.ts';
-import { HandoffKind, handoffPath, handoffSource } from '../memory/bit-fields.ts';
+import { HandoffKind, handoffPath } from '../memory/bit-fields.ts';
 import type { Enumerable } from '../memory/frame-owners.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../memory/handoff.ts';
@@ -21,6 +21,7 @@ import { BURST, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Receiver } from '../paths/path.ts';
 import type { DeathCounter, Dispatch } from './dispatch.ts';
+import { handoffSource } from './handler-call.ts';
 import type { Scope } from './scope.ts';
 import type { SoftwareRss } from './software-rss.ts';
 

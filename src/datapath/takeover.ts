@@ -10,24 +10,20 @@
  * ended because its handler did not return, they are dropped, and counted.
  */
 
-import {
-  codeOf,
-  FrameOwner,
-  handlingInPlace,
-  handlingPackets,
-  handlingPort,
-  handlingSource,
-  handoffSource,
-  ownerTag,
-  purposeOf,
-  tagOf,
-} from '../memory/bit-fields.ts';
+import { codeOf, FrameOwner, ownerTag, purposeOf, tagOf } from '../memory/bit-fields.ts';
 import { pathCounters, queueCounters } from '../memory/counters.ts';
 import type { FrameUser } from '../memory/frame-owners.ts';
 import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { adopt, attach, isOrphaned, resumes } from '../paths/attach.ts';
 import type { OrphanedRing } from '../paths/attached-path.ts';
+import {
+  handlingInPlace,
+  handlingPackets,
+  handlingPort,
+  handlingSource,
+  handoffSource,
+} from './handler-call.ts';
 import type { PortQueue } from './port-queue.ts';
 import { handoffAsSource, type Moved, type PacketSource, pathAsSource, Replay } from './replay.ts';
 import type { Scope } from './scope.ts';

@@ -19,7 +19,7 @@ export const WORKER_WORDS = {
   poolCount: 0, // free frames on the stack
   auditDone: 4, // an audit's answer: equals `auditWanted` once the ledger belongs to it
   heartbeat: 64, // counts the handler's calls: it stands still in a call that does not return
-  handling: 68, // the packets that the handler has: `handlingWord` in bit-fields.ts; 0 while it is not running
+  handling: 68, // the packets that the handler has: `handlingWord` in datapath/handler-call.ts; 0 while it is not running
   lowOnFrames: 72, // 1 while free frames are few: a worker that returns some wakes this one
   // (c)
   auditWanted: LINE, // an increment asks for an audit

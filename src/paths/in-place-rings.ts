@@ -3,7 +3,7 @@
  * (docs/wasm-abi.md, `in_place`). This file prepares that loop and completes it.
  *
  * A worker may die in the loop. It has written to the transmit ring, but has staged nothing and changed no owner, so all
- * packets are still in the receive ring. After the loop the sent packets are staged as any burst, see transmit-ring.ts; then
+ * packets are still in the receive ring. After the loop the sent packets are staged as any burst, see descriptor-rings.ts; then
  * the caller carries out the verdicts on the others, which are in the burst; then all are released.
  *
  * Belongs to the worker thread.
@@ -11,8 +11,7 @@
 import type { QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { BurstArray, InPlaceWord } from '../memory/wasm-abi.ts';
-import type { ReceiveRing } from './receive-ring.ts';
-import type { TransmitRing } from './transmit-ring.ts';
+import type { ReceiveRing, TransmitRing } from './descriptor-rings.ts';
 
 export class InPlaceRings {
   /** Byte offset of the loop's arguments and results: `InPlaceWord` in memory/wasm-abi.ts. */

@@ -12,8 +12,8 @@ import { ringOperationsOf } from '../memory/ring-operations.ts';
 import { keepUnhandled } from '../memory/ring-recovery.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { AttachedPath, AttachedTransmitter } from './attached-path.ts';
+import { ReceiveRing } from './descriptor-rings.ts';
 import { InPlaceRings } from './in-place-rings.ts';
-import { ReceiveRing } from './receive-ring.ts';
 import { ReclaimableRing } from './transmit-recovery.ts';
 
 /** Refill in batches: one release per this many frames, and the kernel never runs dry meanwhile. */

@@ -11,7 +11,7 @@ import { ringPlace } from '../memory/requests.ts';
 import { Consumer } from '../memory/ring.ts';
 import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
 import type { Memory } from '../memory/shared.ts';
-import { TransmitRing } from './transmit-ring.ts';
+import { TransmitRing } from './descriptor-rings.ts';
 
 /** Word of the upper half of an address in a descriptor, struct xdp_desc, and in an entry of the completion ring. */
 export const UPPER = 1;
