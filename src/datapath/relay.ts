@@ -31,7 +31,10 @@ export function relaysTo(
     relays.set(shared.memory, relay);
     const { sender, flush, close } = relay;
     return {
-      ...{ sender, port, flush, close },
+      sender,
+      port,
+      flush,
+      close,
       get open() {
         return relay.open;
       },

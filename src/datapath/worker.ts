@@ -61,8 +61,20 @@ export function runWorker(context: WorkerContext): boolean {
   const ports = deliveries.map(
     (delivery, port) =>
       new PortQueue({
-        ...{ shim, memory, pool, burst, port, queue, forwardTable, delivery, rss, failed, notifyCoordinator },
-        ...{ handler: handler.handle, inPlace: handler.inPlace, fallback: context.fallback ?? false },
+        shim,
+        memory,
+        pool,
+        burst,
+        port,
+        queue,
+        forwardTable,
+        delivery,
+        rss,
+        failed,
+        notifyCoordinator,
+        handler: handler.handle,
+        inPlace: handler.inPlace,
+        fallback: context.fallback ?? false,
       }),
   );
   forwardTable.ports = ports.map(({ dispatch }) => dispatch.forwardPort);

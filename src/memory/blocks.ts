@@ -40,7 +40,14 @@ export const WORKER_BYTES = 5 * LINE;
 
 /** The frame ledger, in the order it is stored. `accounted` must equal `total`. */
 export const LEDGER_FIELDS = [
-  ...(['total', 'accounted', 'free', 'fill', 'rx', 'tx', 'completing', 'inHand'] as const),
+  'total',
+  'accounted',
+  'free',
+  'fill',
+  'rx',
+  'tx',
+  'completing',
+  'inHand',
   'lent', // to other workers, or on the way from or to them
   'borrowed', // from other workers, in the places above: counts against the sum
   'duplicates',

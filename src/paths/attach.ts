@@ -39,7 +39,9 @@ export function attach(
   switch (driver) {
     case Driver.AF_XDP: {
       const end = {
-        ...{ kick: shim.xskKick, wake: shim.xskWake, millis: shim.millis },
+        kick: shim.xskKick,
+        wake: shim.xskWake,
+        millis: shim.millis,
         passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd: number) => passedOver(shim, fd),
         doubted: () => callCoordinator(shim, memory),
       };

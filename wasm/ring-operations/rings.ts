@@ -8,7 +8,7 @@
  * same in TypeScript, and test/unit/ring-operations.test.ts compares the two.
  */
 
-/** Where a burst's arrays lie: BurstArray in src/memory/layout.ts. */
+/** Where a burst's arrays lie: BurstArray in src/memory/wasm-abi.ts. */
 const BURST: i32 = 64;
 const BYTES: usize = 4 * BURST;
 const OFFLOAD: usize = 12 * BURST;
@@ -22,7 +22,7 @@ const FOUR_TX: u32 = 0x01010101;
 const MIN_LENGTH: u32 = 14;
 /** Bytes of a descriptor, as a shift. */
 const DESCRIPTOR: u32 = 4;
-/** From the word that says what is staged to the one that says what is being given: PathSlot in layout.ts. */
+/** From the word that says what is staged to the one that says what is being given: PATH_WORDS in src/memory/blocks.ts. */
 const GIVING: usize = 4;
 
 export function begin(burst: usize, port: i32, path: i32, keepOffload: bool): void {
