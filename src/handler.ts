@@ -11,8 +11,8 @@ export {
   update32,
 } from './handler/checksum.ts';
 export type { Handler, HandlerContext, HandlerModule, TickingHandler } from './handler/handler.ts';
+export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './handler/handler.ts';
 export { Packet } from './handler/packet.ts';
-export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './handler/verdict.ts';
 export { Path } from './memory/layout.ts';
 export { ETHERNET_BYTES, EtherType } from './net/ethernet.ts';
 export { Flow, type PacketBytes } from './net/flow.ts';

@@ -55,17 +55,5 @@ async function serve(
   };
   const rssKey = settings.rss === 'device' ? undefined : settings.rssKey;
   const { mode, forwardTo: routes } = settings;
-  return runWorker({
-    shim,
-    memory,
-    queue,
-    mode,
-    burst,
-    handler,
-    failed,
-    rssKey,
-    routes,
-    worker,
-    fallback,
-  });
+  return runWorker({ shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker, fallback });
 }

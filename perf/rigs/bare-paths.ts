@@ -48,7 +48,7 @@ export class BarePaths {
     });
     for (const device of this.#devices) device.open();
     this.#pool = new FramePool(memory, 0);
-    this.#pool.recover([]);
+    this.#pool.owners.recover([]);
     this.#burst = new Burst(memory, 0);
     const context = { queue: 0, queues: 1, macs: [], burst: this.#burst };
     this.#reflect = bound(create({}, context), this.#burst);
@@ -109,7 +109,7 @@ export class BarePaths {
 
   #pollPath(queue: PathQueue): number {
     const burst = this.#burst;
-    const count = queue.rx.receiveBurst!(burst.at, BURST);
+    const count = queue.rx.receive(burst, BURST);
     burst.begin(count);
     this.#reflect(burst);
     const pushed = queue.tx.pushBurst!(burst.at, 0, count, MAX_LENGTH);

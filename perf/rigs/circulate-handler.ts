@@ -10,8 +10,8 @@
  */
 import type { Burst } from '../../src/handler/burst.ts';
 import type { HandlerContext, TickingHandler } from '../../src/handler/handler.ts';
+import { TX } from '../../src/handler/handler.ts';
 import type { Packet } from '../../src/handler/packet.ts';
-import { TX } from '../../src/handler/verdict.ts';
 import type { Geometry } from '../../src/memory/geometry.ts';
 import { BURST, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';

@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { GCProfiler } from 'node:v8';
 import type { Burst } from '../../src/handler/burst.ts';
 import type { TickingHandler } from '../../src/handler/handler.ts';
-import { TX } from '../../src/handler/verdict.ts';
+import { TX } from '../../src/handler/handler.ts';
 
 interface Options {
   /** Packets that circulate, and their length. */

@@ -4,7 +4,7 @@
  */
 import { update16 } from '../../src/handler/checksum.ts';
 import type { Handler, HandlerContext } from '../../src/handler/handler.ts';
-import { DELIVER, TX } from '../../src/handler/verdict.ts';
+import { DELIVER, TX } from '../../src/handler/handler.ts';
 import { EtherType } from '../../src/net/ethernet.ts';
 
 const IPV4_BYTES = 34;

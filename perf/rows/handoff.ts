@@ -43,7 +43,7 @@ function handoffNanos(batch: number, seconds: number): number {
   const memory = Memory.create({ ...geometry, framesPerWorker: 4096, ringEntries: 64 });
   const [from, to] = [0, 1].map((queue) => {
     const pool = new FramePool(memory, queue);
-    pool.recover([]);
+    pool.owners.recover([]);
     return pool;
   }) as [FramePool, FramePool];
   const sender = new HandoffSender(memory, from, 0, 0, 1);

@@ -51,7 +51,7 @@ const bareLoop =
     new LoopDevice(memory, 0, Path.VF, 'vf').open();
     const pool = new FramePool(memory, 0);
     const queue = new LoopQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
-    pool.recover([queue]);
+    pool.owners.recover([queue]);
     const burst = new Burst(memory, 0);
     setMac(memory, 0, '02:00:00:00:00:01');
     const url = new URL(`../../src/handlers/reflect.${language}`, import.meta.url).href;
@@ -85,7 +85,7 @@ const bareLoop =
       for (let n = 0; n < bursts; n++) {
         if (queue.tx.room(BURST) < BURST) throw new Error('the ring is full');
         if (inPlace === undefined) {
-          const count = queue.rx.receiveBurst(burst.at, BURST);
+          const count = queue.rx.receive(burst, BURST);
           dispatch.run(count, Path.VF);
           queue.rx.release();
           packets += count;

@@ -1,10 +1,11 @@
-/** Answers the coordinator's question where every frame of a worker's pool is. Worker only. */
+/** The audit of a worker's frames, which the coordinator asks for. Worker only. */
+
+import { LEDGER_FIELDS } from '../memory/blocks.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { LEDGER_FIELDS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { PortQueue } from './port-queue.ts';
 
-/** True if there was a question. Asked at every sleep. */
+/** Makes an audit if one is wanted: returns whether. Called before every sleep. */
 export function answerAudit(
   memory: Memory,
   queue: number,
@@ -15,7 +16,7 @@ export function answerAudit(
   const worker = workers[queue]!;
   const wanted = Atomics.load(words, worker.at('auditWanted'));
   if (worker.auditDone === wanted) return false;
-  // NB: a function of its own: the closures in it would cost this one a context at every call.
+  // NB: a function of its own, because its closures would make every call of this one allocate a context.
   answer(memory, queue, pool, ports);
   Atomics.store(words, worker.at('auditDone'), wanted);
   return true;
@@ -28,11 +29,11 @@ function answer(memory: Memory, queue: number, pool: FramePool, ports: readonly 
     total: pool.total,
     accounted: 0,
     free: pool.count,
-    ...pool.leaving(paths),
+    ...pool.owners.leaving(paths),
     rx: 0,
     completing: 0,
     inHand: 0,
-    ...pool.exchanged(),
+    ...pool.owners.exchanged(),
     duplicates: 0,
   };
   for (const path of paths) {
@@ -44,7 +45,7 @@ function answer(memory: Memory, queue: number, pool: FramePool, ports: readonly 
   }
   const { free, fill, rx, tx, completing, inHand, lent, borrowed } = ledger;
   ledger.accounted = free + fill + rx + tx + completing + inHand + lent - borrowed;
-  ledger.duplicates = pool.duplicates(paths);
+  ledger.duplicates = pool.owners.duplicates(paths);
   const at = workers[queue]!.at('ledger');
   LEDGER_FIELDS.forEach((field, i) => {
     words[at + i] = ledger[field];

@@ -1,10 +1,9 @@
 /**
- * Packets of the host path, which lie in buffers of that path's own and go back to it at once: what is to happen to
- * them happens to copies, cut to size where they are too long for a path. Belongs to the worker thread.
+ * Packets of the host path, which are in buffers of that path's own and go back to it at once. So the verdicts are carried
+ * out on copies, cut into segments where a packet is too long for a path. Belongs to the worker thread.
  */
-
 import type { Burst } from '../handler/burst.ts';
-import { DELIVER, FAILED, TX } from '../handler/verdict.ts';
+import { DELIVER, FAILED, TX } from '../handler/handler.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HEADROOM } from '../memory/layout.ts';
@@ -12,13 +11,13 @@ import { isUnfinished, segmentBytes } from '../memory/offload.ts';
 import { Headers } from '../net/headers.ts';
 import { finishChecksum } from '../offload/finish.ts';
 import { Segmenter } from '../offload/segment.ts';
-import type { PathQueue } from '../paths/path.ts';
+import type { AttachedPath } from '../paths/attached-path.ts';
 import type { Scope } from './scope.ts';
 
-/** Who takes the copies. */
+/** Takes the copies. */
 interface Carrier {
   takeFrame(): number;
-  /** One verdict on one packet in a frame of a pool, which is passed on or freed. */
+  /** Carries out one verdict on one packet in a frame. */
   carryOut(i: number, verdict: number, target: number, at: number, length: number): void;
 }
 
@@ -49,9 +48,9 @@ export class HostPackets {
   /**
    * Carries out the verdicts of the first `count` packets.
    *
-   * @param out the path that owns the queue: it may take a large segment uncut
+   * @param out the path that owns the queue, which may send a large segment uncut
    */
-  settle(count: number, out: PathQueue | undefined): void {
+  settle(count: number, out: AttachedPath | undefined): void {
     const { offset, bytes, offload, verdict, target } = this.#burst;
     const doubles = this.#doubles;
     const counter = this.#counter;
@@ -80,7 +79,7 @@ export class HostPackets {
     }
   }
 
-  /** A packet of the host that is a frame already. */
+  /** A packet that needs no cutting. */
   #copyOut(i: number, verdict: number, target: number): void {
     const { offset, bytes, offload } = this.#burst;
     const at = offset[i]!;

@@ -1,39 +1,39 @@
 /**
- * What a worker does when there is nothing to do.
+ * The idle policy of a worker.
  *
- * - `poll`: goes on looking. Lowest latency, one core each.
- * - `adaptive`: looks {@link SPINS} more times, some tens of microseconds, then sleeps until a path has
- *   packets, the doorbell rings, or 200 ms are over. A packet resets the count.
- * - `interrupt`: sleeps at the first empty round. While packets come in numbers it does not have each of them wake it,
- *   but gathers them: it sleeps for a time by the clock, at most {@link MAX_GATHER} and the kernel's timer slack, as a
- *   network card moderates its interrupts. The doorbell still wakes it.
+ * - `poll`: keeps polling. Lowest latency, one core each.
+ * - `adaptive`: polls {@link SPINS} more times, some tens of microseconds, then sleeps until a path has packets, the
+ *   doorbell rings, or 200 ms have passed. A packet resets the count.
+ * - `interrupt`: sleeps at the first empty round. At a high packet rate it moderates its wake-ups, as a network card
+ *   moderates its interrupts: it sleeps for a time, at most {@link MAX_GATHER} and the kernel's timer slack, and packets do
+ *   not end that sleep. The doorbell does.
  *
- * The sleep is poll(2) over the paths' descriptors and the doorbell; without any descriptor (memory paths)
- * it is `Atomics.wait` on the doorbell word. Before a sleep that packets end everything is looked at once more after
- * saying "asleep", so nothing that arrives in between is slept through.
+ * The sleep is poll(2) over the paths' descriptors and the doorbell; with a path that has no descriptor (memory paths) it
+ * is `Atomics.wait` on the doorbell word. A sleep that packets end begins with one more poll after the worker has stored
+ * "asleep", so it misses no packet.
  */
 import type { Shim } from '../kernel/shim.ts';
 import { SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { NO_ARRIVALS } from '../paths/path.ts';
+import { NO_ARRIVALS } from '../paths/attached-path.ts';
 
 export type IdleMode = 'poll' | 'adaptive' | 'interrupt';
 
 const SPINS = 200;
-/** Of one poll(2): a thread that is to be ended is ended when it comes back from there. */
+/** Milliseconds of one poll(2): a thread can only be ended when that returns. */
 const MAX_SLEEP = 50;
-/** Sleeps in a row before the next round: coming back costs half as much without one, on cold caches. */
+/** Sleeps in a row before the next round: a wake-up without a round takes half the time, on cold caches. */
 const SLEEPS = 4;
 const UNPOLLED_SLEEP = 1;
 const POLLIN = 1;
 
-/** Packets within one millisecond of the clock from which on they are gathered: several times what a lone ping-pong makes. */
+/** Packets within one millisecond of the clock that begin moderation: several times as many as one ping-pong makes. */
 const MANY = 256;
-/** Packets that a gathering sleep should bring: a small part of a ring, and the price of a sleep is little for each. */
+/** Packets that a moderated sleep should collect: a small part of a ring, and a small cost of the sleep for each. */
 const GATHERED = 256;
-/** Fewer than these from the longest of them, and each wakes the worker again: half of what began it. */
+/** Fewer packets than these in the longest one end moderation. */
 const FEW = 24;
-/** Microseconds: what network cards take for high rates. */
+/** Microseconds: as network cards use at high rates. */
 const MAX_GATHER = 200;
 const MIN_GATHER = 25;
 
@@ -43,20 +43,20 @@ export class Idle {
   readonly #words: Int32Array;
   readonly #stopAt: number;
   readonly #doorbellAt: number;
-  /** Index of the word that says whether the worker sleeps. */
+  /** Index of the word that is 1 while the worker sleeps. */
   readonly sleeping: number;
   readonly #doorbellFd: number;
   readonly #pollfds: Int32Array;
   readonly #scratch = new Uint8Array(8);
   #empty = 0;
-  /** Packets handled since the clock last changed, or since the last gathering sleep. */
+  /** Packets handled since the clock last changed, or since the last moderated sleep. */
   #packets = 0;
   #clock = 0;
-  /** Microseconds of the gathering sleeps; 0 while a packet ends a sleep. */
+  /** Microseconds of the moderated sleeps; 0 without moderation. */
   #gather = 0;
-  /** For the next sleep: descriptors in `#pollfds`, and whether a path has none. Nothing is allocated for it. */
+  /** For the next sleep: descriptors in `#pollfds`, and whether a path has none. A sleep allocates nothing. */
   #watched = 0;
-  #blind = false;
+  #withoutFd = false;
 
   constructor(shim: Shim, memory: Memory, queue: number, mode: IdleMode) {
     this.#mode = mode;
@@ -81,30 +81,30 @@ export class Idle {
     return this.#mode === 'interrupt' || ++this.#empty > SPINS;
   }
 
-  /** Packets handled by a look that is not told to {@link shouldSleep}. */
+  /** Adds packets of a round that {@link shouldSleep} is not called for. */
   also(packets: number): void {
     this.#packets += packets;
   }
 
-  /** One more descriptor to wake the next sleep, -1 of a path that has none. */
+  /** Adds a descriptor that ends the next sleep, -1 of a path that has none. */
   watch(fd: number): void {
     if (fd >= 0) this.#pollfds[2 * this.#watched++] = fd;
-    else if (fd !== NO_ARRIVALS) this.#blind = true;
+    else if (fd !== NO_ARRIVALS) this.#withoutFd = true;
   }
 
   /**
-   * @param hasUnpolledWork something waits that no descriptor tells of
+   * @param hasUnpolledWork packets wait that no descriptor reports
    * @param most milliseconds to sleep at most
-   * @param quiet looks once more, after others can see that this worker sleeps
+   * @param quiet polls once more, after others can see that this worker sleeps: whether it found nothing
    */
   sleep(hasUnpolledWork: boolean, most: number, quiet: () => boolean): void {
     const millis = hasUnpolledWork ? UNPOLLED_SLEEP : Math.min(MAX_SLEEP, Math.ceil(most));
     const pollfds = this.#pollfds;
-    const blind = this.#blind;
+    const withoutFd = this.#withoutFd;
     let count = this.#watched;
     this.#watched = 0;
-    this.#blind = false;
-    if (blind) {
+    this.#withoutFd = false;
+    if (withoutFd) {
       this.#wait(millis, quiet);
       return;
     }
@@ -122,7 +122,7 @@ export class Idle {
       for (let left = this.#sleeps(hasUnpolledWork, most); left > 0 && woken === 0; left--) {
         woken = this.#shim.poll(pollfds, count, millis);
         if (Atomics.load(this.#words, this.#stopAt) !== 0) break;
-        // The word is counted up before the eventfd is written: a write that failed costs a sleep, no more.
+        // The word is incremented before the eventfd is written: a failed write costs only one sleep.
         if (Atomics.load(this.#words, doorbell) !== rings) break;
       }
     }
@@ -131,7 +131,7 @@ export class Idle {
     if (pollfds[2 * count - 1]! >>> 16) this.#shim.read(this.#doorbellFd, this.#scratch, 8);
   }
 
-  /** Microseconds for which to gather packets now; 0: the next one ends the sleep. Adapts to how many come. */
+  /** Microseconds of the next moderated sleep; 0: a packet ends the sleep. Adapts to the packet rate. */
   #pace(): number {
     const packets = this.#packets;
     if (this.#gather === 0) {
@@ -152,12 +152,12 @@ export class Idle {
     return this.#gather;
   }
 
-  /** How often it may go on sleeping: whatever gives a round something to do ends the sleep. */
+  /** How many sleeps may follow each other: any work for a round ends them. */
   #sleeps(hasUnpolledWork: boolean, most: number): number {
     return hasUnpolledWork ? 1 : Math.max(1, Math.min(SLEEPS, Math.floor(most / MAX_SLEEP)));
   }
 
-  /** A path without a descriptor wakes by the word alone; then so does everybody else. */
+  /** With a path that has no descriptor only the word wakes the worker: also for the other paths. */
   #wait(millis: number, quiet: () => boolean): void {
     const words = this.#words;
     const { sleeping } = this;

@@ -1,18 +1,20 @@
 /**
- * In-place mode: a handler's own loop takes packets from the receive ring of the path that owns the queue to its transmit
- * ring, see paths/in-place-rings.ts; here is what surrounds that loop.
+ * In-place mode: a handler's own loop moves packets from the receive ring of the path that owns the queue to its transmit
+ * ring, see paths/in-place-rings.ts. This file calls that loop.
  */
+
 import type { Burst } from '../handler/burst.ts';
 import type { InPlaceHandler } from '../handler/handler.ts';
-import { FAILED } from '../handler/verdict.ts';
+import { FAILED } from '../handler/handler.ts';
 import { queueCounters } from '../memory/counters.ts';
 import { BURST, type PathId } from '../memory/layout.ts';
-import type { InPlacePath, PathQueue } from '../paths/path.ts';
+import type { AttachedPath } from '../paths/attached-path.ts';
+import type { InPlaceRings } from '../paths/in-place-rings.ts';
 import type { HandlerCall } from './handler-call.ts';
 import type { HandlerFrames } from './handler-frames.ts';
 import type { Scope } from './scope.ts';
 
-/** Who carries out the verdicts on what is left in the burst. */
+/** Carries out the verdicts on the packets that are left in the burst. */
 interface Settling {
   settle(count: number): void;
 }
@@ -43,8 +45,8 @@ export class InPlace {
     this.#call = call;
   }
 
-  /** Handles up to `most` packets. Returns how many, those that a trap has cost included. */
-  run(path: PathQueue, rings: InPlacePath, most: number): number {
+  /** Handles up to `most` packets. Returns how many, with those that a trap drops. */
+  run(path: AttachedPath, rings: InPlaceRings, most: number): number {
     const count = rings.begin(most);
     if (count === 0) return 0;
     this.#doubles[this.#bursts]!++;
@@ -54,7 +56,7 @@ export class InPlace {
     try {
       this.#loop!(this.#frames, rings.at, rings.from, rings.to, count);
     } catch (error) {
-      this.#call.blame(error);
+      this.#call.report(error);
       trapped = true;
     }
     this.#call.end();
@@ -66,7 +68,7 @@ export class InPlace {
     return trapped ? done + this.#dropFailed(path, count - done) : done;
   }
 
-  /** Carries out the verdicts on what the loop has left in the burst. */
+  /** Carries out the verdicts on the packets that the loop has left in the burst. */
   #settleLeft(count: number, path: PathId): void {
     const burst = this.#burst;
     burst.open(count);
@@ -75,10 +77,10 @@ export class InPlace {
     this.#dispatch.settle(count);
   }
 
-  /** Drops the portion in which the handler has trapped: as much as the trap of a burst costs. */
-  #dropFailed({ rx }: PathQueue, most: number): number {
+  /** Drops the packets in which the handler has trapped: up to a burst, as a trap outside this mode does. */
+  #dropFailed({ rx }: AttachedPath, most: number): number {
     const burst = this.#burst;
-    const count = rx.receive(burst.offset, burst.bytes, Math.min(most, BURST));
+    const count = rx.receive(burst, Math.min(most, BURST));
     burst.open(count);
     burst.verdict.fill(FAILED, 0, count);
     this.#dispatch.settle(count);

@@ -1,15 +1,15 @@
 /**
- * The lease of a queue: which thread may touch it. One word in shared memory, so that two never do.
+ * The lease of a queue: which thread may serve it. One word in shared memory, so that two threads never do.
  *
- * Workers have numbers, from 1 up. The supervisor grants the lease to one by storing its number; that worker takes it by
- * storing the number negated. A grant can be revoked as long as it is not taken: one compare-exchange wins. A worker that
- * has the lease looks at the word now and then and leaves the queue, between two rounds, when it was taken from it.
+ * Workers have numbers, from 1 up. The supervisor grants the lease by storing a worker's number; that worker takes it by
+ * storing the number negated. A grant can be revoked until it is taken: one compare-exchange wins. A worker that has the
+ * lease reads the word now and then, and leaves the queue between two rounds when it no longer has it.
  */
 import type { Memory } from '../memory/shared.ts';
 
 const leaseOf = ({ workers }: Memory, queue: number): number => workers[queue]!.at('lease');
 
-/** Supervisor: `worker` may serve the queue from now on, and no other. */
+/** Supervisor: from now on only `worker` may serve the queue. */
 export function grantLease(memory: Memory, queue: number, worker: number): void {
   const at = leaseOf(memory, queue);
   Atomics.store(memory.words, at, worker);
@@ -23,12 +23,12 @@ export function revokeLease(memory: Memory, queue: number, worker: number): bool
   return Atomics.load(memory.words, at) !== -worker;
 }
 
-/** Supervisor: has the worker that serves leave the queue; wake it then. */
+/** Supervisor: makes the worker leave the queue; the caller wakes it. */
 export function endLease(memory: Memory, queue: number): void {
   Atomics.store(memory.words, leaseOf(memory, queue), 0);
 }
 
-/** Worker: waits until the lease is granted, and takes it. The thread is ended if it never is. */
+/** Worker: waits until the lease is granted, and takes it. A thread that never gets it is ended. */
 export function takeLease(memory: Memory, queue: number, worker: number): void {
   const at = leaseOf(memory, queue);
   for (;;) {

@@ -1,24 +1,23 @@
 /**
- * Carries out the coordinator's orders for one queue of one port: which paths it polls, and which it transmits on.
+ * Carries out the coordinator's orders for one queue of one port: which paths it polls, and on which it transmits.
  *
- * The owner word is loaded once a round. When it differs from what was last put into effect, the round is the switch:
+ * An order is an owner word that differs from the last acknowledged one. The round that finds it is the switch:
  * read-copy-update with the burst as the quiescent state. The coordinator frees nothing before the acknowledgement.
  */
 
-import { ownerAttached, ownerPath, ownerReclaim, pathBit } from '../memory/bit-fields.ts';
+import { ownerAttached, ownerPath, ownerReclaim, ownerTag, pathBit } from '../memory/bit-fields.ts';
 import type { QueueBlock } from '../memory/blocks.ts';
 import { pathCounters } from '../memory/counters.ts';
-import { ownerTag } from '../memory/frame-owner.ts';
 import { BURST, Path, type PathId, type QueueAddress, Reader, SLOT_PATHS } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { attach } from '../paths/attach.ts';
-import { NO_ARRIVALS, type PathQueue, SETTLE_NANOS } from '../paths/path.ts';
+import { type AttachedPath, NO_ARRIVALS, SETTLE_NANOS } from '../paths/attached-path.ts';
 import type { HandoffRings } from '../paths/proxy-queue.ts';
 import type { Dispatch } from './dispatch.ts';
 import type { Scope } from './scope.ts';
 
 interface SwitchContext extends Scope {
-  /** Tells the coordinator to look: an order was carried out, or a kick failed. */
+  /** Wakes the coordinator: an order was carried out, or a kick failed. */
   readonly notifyCoordinator: () => void;
 }
 
@@ -26,9 +25,9 @@ interface SwitchContext extends Scope {
 interface Polling {
   readonly dispatch: Dispatch;
   readonly softwareRss: HandoffRings | undefined;
-  readonly paths: readonly PathQueue[];
-  arrange(synthetic: PathQueue | undefined, vf: PathQueue | undefined, host: PathQueue | undefined): void;
-  pollPath(path: PathQueue, most: number, anyway?: boolean): number;
+  readonly paths: readonly AttachedPath[];
+  arrange(paths: readonly (AttachedPath | undefined)[]): void;
+  pollPath(path: AttachedPath, most: number, anyway?: boolean): number;
 }
 
 export class OwnerSwitch {
@@ -36,10 +35,9 @@ export class OwnerSwitch {
   readonly #port: Polling;
   readonly #words: Int32Array;
   readonly #block: QueueBlock;
-  readonly #ownerAt: number;
-  /** The attached paths, by their number. */
-  readonly #queues: (PathQueue | undefined)[] = [undefined, undefined, undefined, undefined];
-  #seen: number;
+  /** The attached paths, by number. */
+  readonly #queues: (AttachedPath | undefined)[] = [undefined, undefined, undefined, undefined];
+  #acknowledged: number;
   /** When the order was seen that is being carried out; 0 if none is. */
   #began = 0;
 
@@ -49,8 +47,7 @@ export class OwnerSwitch {
     this.#port = port;
     this.#words = memory.words;
     this.#block = memory.queue(context.port, queue);
-    this.#ownerAt = this.#block.at('owner');
-    this.#seen = Atomics.load(this.#words, this.#block.at('ack'));
+    this.#acknowledged = Atomics.load(this.#words, this.#block.at('ack'));
   }
 
   /** Whether an order waits for transmissions. */
@@ -58,28 +55,28 @@ export class OwnerSwitch {
     return this.#began !== 0;
   }
 
-  /** Paths that the last worker had attached, by what it acknowledged. */
-  get acknowledged(): PathId[] {
-    return SLOT_PATHS.filter((path) => ownerAttached(this.#seen) & pathBit(path));
+  /** The last order that is in effect: an owner word. */
+  get acknowledged(): number {
+    return this.#acknowledged;
   }
 
-  adopt(path: PathQueue): void {
+  /** The paths that the last worker had attached, by the order that it acknowledged. */
+  get acknowledgedPaths(): PathId[] {
+    return SLOT_PATHS.filter((path) => ownerAttached(this.#acknowledged) & pathBit(path));
+  }
+
+  /** When a worker starts: polls a path that the last worker had attached. */
+  adopt(path: AttachedPath): void {
     this.#queues[path.path] = path;
-    this.#arrange();
+    this.#port.arrange(this.#queues);
   }
 
-  /** Transmits by the path that the last worker had acknowledged. */
+  /** After that: transmits on the path that owned the queue. */
   resume(): void {
-    this.#port.dispatch.out = this.#queues[ownerPath(this.#seen)];
+    this.#port.dispatch.out = this.#queues[ownerPath(this.#acknowledged)];
   }
 
-  /** Looks for an order, and carries it out. False while that has to wait for transmissions on the old path. */
-  obey(): boolean {
-    const word = Atomics.load(this.#words, this.#ownerAt);
-    return word === this.#seen || this.#change(word);
-  }
-
-  /** ENETDOWN or ENXIO say that the device is gone before rtnetlink does: told once per attachment. */
+  /** A kick failed: ENETDOWN or ENXIO report a lost device before rtnetlink does. Reported once per attachment. */
   kickFailed(path: PathId, errno: number): void {
     const at = this.#block.kickErrnoAt(path);
     if (this.#words[at] !== 0) return;
@@ -87,7 +84,8 @@ export class OwnerSwitch {
     this.#context.notifyCoordinator();
   }
 
-  #change(word: number): boolean {
+  /** Carries out an order. False while it has to wait for transmissions on the old path: then again in the next round. */
+  carryOut(word: number): boolean {
     const { dispatch } = this.#port;
     if (this.#began === 0) this.#began = nowNanos();
     const began = this.#began;
@@ -99,7 +97,7 @@ export class OwnerSwitch {
     for (const path of this.#port.paths) {
       const leaves = (staying & pathBit(path.path)) === 0;
       const gives = path === before && before !== after;
-      if (!gives && path.fd === NO_ARRIVALS) continue; // nothing waits in it but what others forwarded
+      if (!gives && path.fd === NO_ARRIVALS) continue; // only packets that others forwarded wait in it
       if ((leaves || gives) && !this.#isSettled(path, word, leaves)) return false;
     }
     dispatch.out = after;
@@ -114,13 +112,13 @@ export class OwnerSwitch {
       this.#queues[path.path] = undefined;
     }
     this.#leaveHost(staying);
-    this.#arrange();
+    this.#port.arrange(this.#queues);
     this.#acknowledge(word, began, drained, rescued);
     return true;
   }
 
-  /** Whether another path may send what follows. A path that stays and works has sent all before that. */
-  #isSettled(path: PathQueue, word: number, leaves: boolean): boolean {
+  /** Whether another path may send the packets that follow. A path that stays and works has sent all before that. */
+  #isSettled(path: AttachedPath, word: number, leaves: boolean): boolean {
     const { tx } = path;
     const waited = nowNanos() - this.#began;
     if (!leaves) {
@@ -131,7 +129,7 @@ export class OwnerSwitch {
     return tx.settled === undefined || tx.settled(word, leaves, waited);
   }
 
-  /** The host path is left last: what the others drained may still pass by it. */
+  /** The host path is left last, because packets drained from the others may go there. */
   #leaveHost(staying: number): void {
     const host = this.#queues[Path.HOST];
     if (host === undefined || staying & pathBit(Path.HOST)) return;
@@ -141,11 +139,11 @@ export class OwnerSwitch {
     this.#queues[Path.HOST] = undefined;
   }
 
-  /** Takes back what the kernel has not taken of a path's transmit ring, in order. */
-  #rescue({ path, tx }: PathQueue): number {
+  /** Takes back the packets of a path's transmit ring that the kernel has not taken, in order. */
+  #rescue({ path, tx }: AttachedPath): number {
     const { dispatch } = this.#port;
     if (this.#context.memory.slot(this.#address(path)).reader === Reader.NONE) {
-      tx.flush(); // what was forwarded or made since the last round
+      tx.flush(); // packets forwarded or made since the last round
       return 0;
     }
     const count = tx.reclaimUnsent((offset, bytes) => dispatch.resend(offset, bytes));
@@ -153,16 +151,16 @@ export class OwnerSwitch {
     return count;
   }
 
-  /** Handles what has already arrived by a path that goes. Its mapped ring outlives its socket. */
-  #drain(path: PathQueue): number {
+  /** Handles the packets that have arrived by a path that is left. Its mapped ring outlives its socket. */
+  #drain(path: AttachedPath): number {
     const { dispatch } = this.#port;
     let drained = 0;
-    // Bounded: a broken ring must not hold the queue. Twice what any ring holds while the way out has no room,
-    // then as much again whether it has or not: what finds none is dropped, and counted.
-    const patient = 2 * (this.#context.memory.layout.geometry.ringEntries / BURST);
-    for (let round = 0; round < 2 * patient; round++) {
+    // Bounded, so that a broken ring does not hold the queue: twice the packets of a ring while the other path has no
+    // room, then as many again in any case. A packet without room is dropped, and counted.
+    const rounds = 2 * (this.#context.memory.layout.geometry.ringEntries / BURST);
+    for (let round = 0; round < 2 * rounds; round++) {
       if (path.rx.ready(BURST) === 0) break;
-      drained += Math.max(this.#port.pollPath(path, BURST, round >= patient), 0);
+      drained += Math.max(this.#port.pollPath(path, BURST, round >= rounds), 0);
       dispatch.out?.tx.flush();
       dispatch.out?.tx.complete();
     }
@@ -173,7 +171,7 @@ export class OwnerSwitch {
     const { memory, pool, port, queue } = this.#context;
     for (const path of SLOT_PATHS) {
       if ((paths & pathBit(path)) === 0) continue;
-      const found = pool.reclaim(ownerTag(queue, port, path));
+      const found = pool.owners.reclaim(ownerTag(queue, port, path));
       memory.doubles[pathCounters(memory, port, queue, path).txUnknown]! += found.tx;
     }
   }
@@ -188,11 +186,7 @@ export class OwnerSwitch {
       attached.tx.flush();
       this.#queues[path] = attached;
     }
-    this.#arrange();
-  }
-
-  #arrange(): void {
-    this.#port.arrange(this.#queues[Path.SYNTHETIC], this.#queues[Path.VF], this.#queues[Path.HOST]);
+    this.#port.arrange(this.#queues);
   }
 
   #acknowledge(word: number, began: number, drained: number, rescued: number): void {
@@ -201,7 +195,7 @@ export class OwnerSwitch {
     block.rescued = rescued;
     block.switchBegan = began;
     block.switchEnded = nowNanos();
-    this.#seen = word;
+    this.#acknowledged = word;
     this.#began = 0;
     Atomics.store(this.#words, block.at('ack'), word);
     this.#context.notifyCoordinator();

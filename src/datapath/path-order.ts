@@ -1,47 +1,48 @@
 /**
- * Which of two attached paths is handled first, so that a flow that the host moves from one to the other does not
- * overtake itself. The host moves it at a moment that nobody here can see.
+ * The order in which two attached paths are polled, so that a flow that the host moves from one to the other is not
+ * reordered. The moment of a move is unknown here.
  *
- * The path that carries the traffic is the active path, since the next move is away from it. A round looks at the joining
- * path's ring first, then handles the active path's packets, and only then those that were already in the joining one:
- * whatever is handled of the joining path was there before the active one was found empty.
+ * The active path carries the traffic, so the next move is away from it. A round reads the joining path's ring first, then
+ * handles the active path's packets, and then only those that were already in the joining one: every packet handled of
+ * the joining path was there before the active one was found empty.
  *
- * A path carries the traffic once it has brought {@link SETTLED} packets and the other one none. Packets are counted
- * and not rounds: a worker that is short of CPU time makes few rounds, perhaps one from one move to the next.
+ * The joining path becomes the active one once it has brought {@link SETTLED} packets and the other one none. Packets are
+ * counted and not rounds: a worker that is short of CPU time makes few rounds, perhaps one between two moves.
  *
- * Where other workers hand over what came to them by the joining path, that waits as well until the active one is empty.
+ * Packets that other workers received by the joining path and hand over also wait until the active one is empty.
  *
- * Kept: with at least that many packets of the new path handled between two moves, no flow is handled out of the order
- * in which the paths have delivered it to one worker; nor one that comes to this worker by the active path and to another
- * by the joining path. The other way round, what another worker has not handed over yet cannot be waited for.
+ * Guarantee: with at least that many packets of the new path handled between two moves, the packets of a flow are handled
+ * in the order in which the paths have delivered them to one worker; and also if they come to this worker by the active path
+ * and to another by the joining path. In the opposite case the order may change: packets that another worker has not handed
+ * over yet are unknown here.
  */
 import { BURST, IN_PLACE_BURST, type PathId } from '../memory/layout.ts';
 import type { PathQueue, Receiver } from '../paths/path.ts';
 
 /**
- * Packets of the active path in one round, at most. A round looks at ten words of other threads; with one burst in each
- * this takes a fifth of the time of packets that are in memory.
+ * The most packets of the active path in one round. A round reads ten words of other threads, which takes a fifth of the
+ * time of packets in memory if each round handles one burst.
  */
 const POLL_BUDGET = IN_PLACE_BURST;
 
-/** Packets of the active path after which the joining one gets its turn all the same: a full ring. */
+/** Packets of the active path after which the joining one is polled in any case: a full ring. */
 const STARVATION_LIMIT = 32 * BURST;
 
-/** Rounds after which what another worker has handed over gets its turn all the same. */
+/** Rounds after which handed-over packets are handled in any case. */
 const HANDOFF_ROUNDS = 256;
 
 /**
- * Packets in a row that make the joining path the active path. Fewer than a busy worker finds at once, and more than the
- * broadcasts and first packets of flows that come by the synthetic path while a VF carries the others.
+ * Packets in a row that make the joining path the active path: fewer than a busy worker finds at once, and more than the
+ * broadcasts and first packets of flows that come by the synthetic path while a VF carries the rest.
  */
 export const SETTLED = 16;
 
-/** Handles up to `most` packets of a path and returns how many; -1 if there is no room to send them on. */
+/** Handles up to `most` packets of a path and returns how many; -1 if there is no room to transmit them. */
 export type PollPath<P> = (path: P, most: number) => number;
 
 interface Polled {
   readonly path: PathId;
-  readonly rx: Pick<Receiver, 'ready' | 'isEmpty'>;
+  readonly rx: Pick<Receiver, 'ready'>;
 }
 
 /** One object for each (port, worker). Belongs to the worker thread. */
@@ -49,18 +50,18 @@ export class PathOrder<P extends Polled = PathQueue> {
   readonly #pollPath: PollPath<P>;
   #active: P | undefined;
   #joining: P | undefined;
-  /** Packets of the active path handled while the joining one had some. */
+  /** Packets of the active path handled while the joining one also had some. */
   #skipped = 0;
   /** Packets of the joining path handled since the active one brought its last. */
   #brought = 0;
-  /** Rounds in which something that was handed over had to wait. */
+  /** Rounds in which handed-over packets had to wait. */
   #held = 0;
 
   constructor(pollPath: PollPath<P>) {
     this.#pollPath = pollPath;
   }
 
-  /** The attached paths, after every change of them. Two that stay keep their order; a VF that has come is the joining path. */
+  /** The attached paths have changed. Two that stay keep their order; a new VF is the joining path. */
   arrange(synthetic: P | undefined, vf: P | undefined): void {
     if (synthetic !== undefined && vf !== undefined) {
       if (this.#active === vf && this.#joining === synthetic) return;
@@ -85,8 +86,8 @@ export class PathOrder<P extends Polled = PathQueue> {
     }
     if (handled > 0) this.#brought = 0;
     if (waiting === 0) return handled;
-    // NB: less than a burst does not mean that the active path is empty: a tap hands over in portions, and
-    // what does not fit on the way out stays where it is.
+    // NB: less than a burst does not mean that the active path is empty: a tap delivers in portions, and packets stay in
+    // the ring while there is no room to transmit them.
     this.#skipped += handled;
     const empty = isEmpty(active);
     if (!empty && this.#skipped <= STARVATION_LIMIT) return handled;
@@ -97,7 +98,7 @@ export class PathOrder<P extends Polled = PathQueue> {
     return handled + brought;
   }
 
-  /** Whether what another worker has handed over, which came by that path, is to wait for this round. */
+  /** Whether packets that another worker received by that path and handed over wait in this round. */
   holds(path: PathId): boolean {
     const active = this.#active;
     if (active === undefined || path !== this.#joining?.path) return false;
@@ -117,4 +118,4 @@ export class PathOrder<P extends Polled = PathQueue> {
   }
 }
 
-const isEmpty = ({ rx }: Polled): boolean => (rx.isEmpty === undefined ? rx.ready(1) === 0 : rx.isEmpty());
+const isEmpty = ({ rx }: Polled): boolean => rx.ready(1, true) === 0;

@@ -1,33 +1,33 @@
 /**
- * One queue of one port, on its worker: polls the attached paths. owner-switch.ts has how it changes from path to path.
+ * One queue of one port, on its worker: polls the attached paths.
  *
- * **Receiving** is from every attached path, always. The path that carries the traffic comes first, see path-order.ts;
- * what other workers have handed over, and what the machine's own stack sends, comes after both.
+ * **Receiving** is from every attached path, always: path-order.ts says which is polled first. Packets that other workers
+ * have handed over, and packets of the machine's own stack, come last.
  *
- * **Ownership** (who transmits) is one word, loaded once a round. When it differs from what was last put into effect, the
- * round is the switch.
+ * **Ownership** (which path transmits) is one word, loaded once a round. When it differs from the last acknowledged order,
+ * the round is the switch: see owner-switch.ts.
  */
-
-import { HandoffKind, handoffKind, handoffPath, handoffSource } from '../memory/bit-fields.ts';
+import { HandoffKind, handoffKind, handoffPath } from '../memory/bit-fields.ts';
 import { queueCounters } from '../memory/counters.ts';
 import { HOST_BUFFERS } from '../memory/geometry.ts';
 import type { HandoffReceiver } from '../memory/handoff.ts';
-import { BURST, Path, type PathId } from '../memory/layout.ts';
-import type { PathQueue } from '../paths/path.ts';
+import { BURST, Path } from '../memory/layout.ts';
+import type { AttachedPath } from '../paths/attached-path.ts';
 import type { RssHash } from '../rss/toeplitz.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
+import { handoffSource } from './handler-call.ts';
 import { OwnerSwitch } from './owner-switch.ts';
 import { PathOrder } from './path-order.ts';
 import type { Replay } from './replay.ts';
 import { SoftwareRss } from './software-rss.ts';
 
-/** Pieces that one packet of the host may be cut into, roughly: 64 KiB by 1448 bytes. */
+/** Segments of one packet of the host, roughly: 64 KiB by 1448 bytes. */
 const MAX_SEGMENTS = 48;
 
 export interface PortQueueContext extends DispatchContext {
   /** Undefined: flows stay where the devices put them. */
   readonly rss: RssHash | undefined;
-  /** Of a worker without the port's handler: what other workers have handed over is divided anew. */
+  /** Of a worker without the port's handler: packets that other workers hand over are distributed again. */
   readonly fallback?: boolean;
   /** See owner-switch.ts. */
   readonly notifyCoordinator: () => void;
@@ -37,18 +37,20 @@ export class PortQueue {
   /** Index of the counter of sleeps. */
   readonly sleeps: number;
   readonly dispatch: Dispatch;
-  /** Undefined with one queue: there is nobody to hand anything to. */
+  /** Undefined with one queue. */
   readonly softwareRss: SoftwareRss | undefined;
+  /** The switch from path to path; takeover.ts and the switch itself also attach paths by it. */
+  readonly ownerSwitch: OwnerSwitch;
   readonly #context: PortQueueContext;
+  readonly #words: Int32Array;
   readonly #doubles: Float64Array;
+  readonly #ownerAt: number;
   readonly #takenOver: number;
-  readonly #switch: OwnerSwitch;
-  readonly #order = new PathOrder<PathQueue>((path, most) => this.pollPath(path, most));
-  #attached: readonly PathQueue[] = [];
-  #host: PathQueue | undefined;
-  /** What a dead worker had in hand, until all of it is handled. */
+  readonly #order = new PathOrder<AttachedPath>((path, most) => this.pollPath(path, most));
+  #attached: readonly AttachedPath[] = [];
+  /** The packets that a dead worker had in hand, until all are handled. */
   #replay: Replay | undefined;
-  /** Whether the handler has a loop of its own, and nothing is to be done with packets before it sees them. */
+  /** Whether the handler has a loop of its own, and packets need no hash before it. */
   readonly #inPlace: boolean;
 
   constructor(context: PortQueueContext) {
@@ -58,115 +60,99 @@ export class PortQueue {
     this.dispatch = new Dispatch(context);
     this.softwareRss = memory.layout.geometry.queues > 1 ? new SoftwareRss(context) : undefined;
     this.#context = context;
+    this.#words = memory.words;
     this.#doubles = memory.doubles;
+    this.#ownerAt = memory.queue(port, queue).at('owner');
     this.#takenOver = counters.takenOver;
     this.#inPlace = context.inPlace !== undefined && !this.softwareRss?.hashes;
-    this.#switch = new OwnerSwitch(context, this);
+    this.ownerSwitch = new OwnerSwitch(context, this);
   }
 
-  /** The attached paths. */
-  get paths(): readonly PathQueue[] {
+  get paths(): readonly AttachedPath[] {
     return this.#attached;
   }
 
-  /** Whether something waits that no descriptor will tell of: do not sleep long. */
+  /** Whether packets wait that no descriptor will report: do not sleep long. */
   get hasUnpolledWork(): boolean {
     for (const { tx } of this.#attached) if (tx.backlog) return true;
-    return this.#switch.waits || this.#replay !== undefined;
+    return this.ownerSwitch.waits || this.#replay !== undefined;
   }
 
-  /** Paths that the last worker had attached, by what it acknowledged. */
-  get acknowledged(): PathId[] {
-    return this.#switch.acknowledged;
+  /** The attached paths have changed: `paths` has them by number. */
+  arrange(paths: readonly (AttachedPath | undefined)[]): void {
+    this.#order.arrange(paths[Path.SYNTHETIC], paths[Path.VF]);
+    this.dispatch.host = paths[Path.HOST];
+    this.#attached = paths.filter((path) => path !== undefined);
   }
 
-  /** Puts a path queue in its place. For starting; orders do the rest. */
-  adopt(path: PathQueue): void {
-    this.#switch.adopt(path);
-  }
-
-  /**
-   * After the paths of a dead worker are adopted: transmits by the path it had acknowledged.
-   *
-   * @param replay what that worker had in hand: it is handled before anything else
-   */
-  resume(replay?: Replay): void {
-    if (replay !== undefined && replay.pending > 0) this.#replay = replay;
-    this.#switch.resume();
-  }
-
-  /** The attached paths have changed. */
-  arrange(synthetic: PathQueue | undefined, vf: PathQueue | undefined, host: PathQueue | undefined): void {
-    this.#order.arrange(synthetic, vf);
-    this.#host = this.dispatch.host = host;
-    this.#attached = [synthetic, vf, host].filter((path) => path !== undefined);
+  /** Handles these packets of a dead worker before any others. */
+  replay(replay: Replay): void {
+    if (replay.pending > 0) this.#replay = replay;
   }
 
   /** One round. Returns the packets handled. */
   poll(): number {
-    if (!this.#switch.obey()) return 0;
-    this.dispatch.lookUp();
-    if (this.#replay !== undefined) return this.#goOn(this.#replay);
+    const order = Atomics.load(this.#words, this.#ownerAt);
+    if (order !== this.ownerSwitch.acknowledged && !this.ownerSwitch.carryOut(order)) return 0;
+    this.dispatch.readLimit();
+    if (this.#replay !== undefined) return this.#pollReplay(this.#replay);
     let handled = this.#order.poll();
     if (this.softwareRss !== undefined)
       for (const handoff of this.softwareRss.receivers) handled += this.#pollHandoffs(handoff);
-    if (this.#host !== undefined) handled += this.#pollHost(this.#host);
-    this.#serve();
+    const { host } = this.dispatch;
+    if (host !== undefined) handled += this.#pollHost(host);
+    this.#flush();
     return handled;
   }
 
   /**
-   * Handles up to `most` packets of a path, a burst or an in-place call of them, and returns how many; -1 if there is no room to
-   * send them on, unless they are to be handled `anyway`.
+   * Handles up to `most` packets of a path, at most a burst or an in-place call of them. Returns how many; -1 if the path
+   * that owns the queue has no room for them, unless they are to be handled `anyway`.
    */
-  pollPath(path: PathQueue, most: number, anyway = false): number {
+  pollPath(path: AttachedPath, most: number, anyway = false): number {
     const { dispatch } = this;
-    // Back pressure: what is not received waits in the path's ring, where the kernel counts overflow.
-    if (!this.#room(BURST) && !anyway) return -1;
-    // NB: only by the path that it came by. Its queue is whole again before it receives, when a worker has died.
+    // Back pressure: unreceived packets wait in the path's ring, where the kernel counts overflow.
+    if (!this.#hasRoom(BURST) && !anyway) return -1;
+    // NB: only out of the path that they came by. After a worker's death its queue is whole before it receives.
     if (this.#inPlace && path === dispatch.out && path.inPlace !== undefined) {
       return dispatch.inPlace.run(path, path.inPlace, most);
     }
     const { rx } = path;
     const max = Math.min(most, BURST);
     if (rx.ready(max) === 0) return 0;
-    const { burst } = this.#context;
-    const count =
-      rx.receiveBurst === undefined
-        ? rx.receive(burst.offset, burst.bytes, max)
-        : rx.receiveBurst(burst.at, max);
+    const count = rx.receive(this.#context.burst, max);
     const own = this.softwareRss === undefined ? count : this.softwareRss.distribute(count, path.path);
     if (own > 0) dispatch.run(own, path.path);
     rx.release();
     return count;
   }
 
-  /** Sends what is staged, and takes and gives frames. */
-  #serve(): void {
+  /** Sends the staged packets; takes sent frames back, and offers free ones. */
+  #flush(): void {
     for (const path of this.#attached) {
       path.tx.complete();
       path.refill();
       const result = path.tx.flush();
-      if (result < 0) this.#switch.kickFailed(path.path, -result);
+      if (result < 0) this.ownerSwitch.kickFailed(path.path, -result);
     }
   }
 
-  /** Whether the way out has room; if not, what it can do about that is done first. */
-  #room(wanted: number): boolean {
+  /** Whether so many packets can be transmitted; if not, first sends the staged ones. */
+  #hasRoom(wanted: number): boolean {
     const { out } = this.dispatch;
     if (out === undefined || out.tx.room(wanted) >= wanted) return true;
     const result = out.tx.flush();
-    if (result < 0) this.#switch.kickFailed(out.path, -result);
+    if (result < 0) this.ownerSwitch.kickFailed(out.path, -result);
     out.tx.complete();
     return out.tx.room(wanted) >= wanted;
   }
 
-  /** Handles up to a burst of what another worker has handed over, or sends what it was asked to. */
+  /** Handles up to a burst of packets that another worker has handed over, or transmits them for it. */
   #pollHandoffs(handoff: HandoffReceiver): number {
     if (handoff.ready(BURST) === 0) return 0;
     const { meta } = handoff;
     const early = handoffKind(meta) === HandoffKind.PACKET && this.#order.holds(handoffPath(meta));
-    if (early || !this.#room(BURST)) return 0;
+    if (early || !this.#hasRoom(BURST)) return 0;
     const { offset, bytes, hash } = this.#context.burst;
     const count = handoff.receive(offset, bytes, hash, BURST);
     this.#doubles[this.#takenOver]! += count;
@@ -180,30 +166,29 @@ export class PortQueue {
     return count;
   }
 
-  /** Handles what the machine's own stack sends: few at a time, as each may become many. */
-  #pollHost({ rx }: PathQueue): number {
+  /** Handles packets of the machine's own stack: few at a time, because each may become many. */
+  #pollHost({ rx }: AttachedPath): number {
     const { out } = this.dispatch;
     const room = out === undefined ? MAX_SEGMENTS : out.tx.room(MAX_SEGMENTS * HOST_BUFFERS);
     const most = Math.floor(room / MAX_SEGMENTS);
     if (most === 0 || rx.ready(most) === 0) return 0;
-    const { offset, bytes } = this.#context.burst;
-    const count = rx.receive(offset, bytes, most);
+    const count = rx.receive(this.#context.burst, most);
     if (count > 0) {
       this.softwareRss?.hash(count);
-      this.dispatch.run(count, Path.HOST, Path.HOST, rx.borrowed);
+      this.dispatch.run(count, Path.HOST);
     }
     rx.release();
     return count;
   }
 
-  /** A round after another worker's death: what that one had in hand, and nothing else until it is through. */
-  #goOn(replay: Replay): number {
-    const handled = this.#room(BURST) ? replay.next(this.dispatch, this.softwareRss) : 0;
+  /** A round after another worker's death: handles the packets that it had in hand, and no others until these are done. */
+  #pollReplay(replay: Replay): number {
+    const handled = this.#hasRoom(BURST) ? replay.next(this.dispatch, this.softwareRss) : 0;
     if (replay.pending === 0) {
       replay.suspects = 0;
       this.#replay = undefined;
     }
-    this.#serve();
+    this.#flush();
     return handled;
   }
 }

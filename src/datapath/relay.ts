@@ -1,9 +1,9 @@
 /**
- * Forwarding to a port of another memory: copies, through a ring that lies there. Each worker of this memory
- * claims one of the relays of the worker there that serves the same queue number, or of the next that has one.
+ * Forwarding to a port of another memory: copies, through a ring in that memory. Each worker of this memory claims a relay of
+ * the worker there with the same queue number, or of the next one that has a free relay.
  *
- * The sender's side needs the other memory and nothing else of it; it never waits for the other, and drops
- * when the ring is full or those ports are closed. Belongs to the worker threads.
+ * The sender needs only the other memory. It never waits for the receiver, and drops when the ring is full or those ports
+ * are closed. Belongs to the worker threads.
  */
 import { announce } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
@@ -12,35 +12,38 @@ import { RELAY_ENTRIES, RELAYS } from '../memory/geometry.ts';
 import { BURST } from '../memory/layout.ts';
 import { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
-import type { ForwardPort, Relay } from './forward-table.ts';
+import type { ForwardPort, Relay } from './forward.ts';
 
 const relayWord = ({ workers }: Memory, queue: number, relay: number): number =>
   workers[queue]!.at('relays') + relay;
 
-/** The sending ends for worker `queue` of `memory`: one relay to each other memory, whichever port of it is meant. */
+/** The sending ends of worker `queue` of `memory`: one relay to each other memory, for all of its ports. */
 export function relaysTo(
   shim: Shim,
   memory: Memory,
   queue: number,
   routes: readonly RelayRoute[],
 ): readonly Relay[] {
-  const ways = new Map<unknown, Omit<Relay, 'port'>>();
+  const relays = new Map<unknown, Omit<Relay, 'port'>>();
   return routes.map(({ shared, port, from }) => {
-    const known = ways.get(shared.memory);
-    const way = known ?? wayTo(shim, memory, queue, { to: Memory.attach(shared), from });
-    ways.set(shared.memory, way);
-    const { sender, flush, close } = way;
+    const known = relays.get(shared.memory);
+    const relay = known ?? relayTo(shim, memory, queue, { to: Memory.attach(shared), from });
+    relays.set(shared.memory, relay);
+    const { sender, flush, close } = relay;
     return {
-      ...{ sender, port, flush, close },
+      sender,
+      port,
+      flush,
+      close,
       get open() {
-        return way.open;
+        return relay.open;
       },
     };
   });
 }
 
-/** If every relay there is taken, it drops. */
-function wayTo(
+/** If every relay there is claimed, it drops. */
+function relayTo(
   shim: Shim,
   memory: Memory,
   queue: number,
@@ -56,7 +59,7 @@ function wayTo(
   return {
     sender,
     get open() {
-      return claimed !== undefined && Atomics.load(words, stop) === 0; // for each packet: no name is looked up
+      return claimed !== undefined && Atomics.load(words, stop) === 0; // for each packet: without a look-up by name
     },
     flush() {
       if (sender.madeAny()) announce(shim, to, target);
@@ -67,7 +70,7 @@ function wayTo(
   };
 }
 
-/** The relay that a dead worker of this queue had; or a free one, of the worker with the same number if it can be. */
+/** The relay that a dead worker of this queue had claimed; else a free one, first of the worker with the same number. */
 function claimRelay(
   to: Memory,
   queue: number,
@@ -85,24 +88,27 @@ function claimRelay(
   return undefined;
 }
 
+/** A port that takes relayed packets. */
+type Accepting = Pick<ForwardPort, 'acceptCopy'>;
+
 /** The receiving ends of one worker. */
 export class RelayReceivers {
   readonly #memory: Memory;
   readonly #queue: number;
-  readonly #ports: readonly ForwardPort[];
+  readonly #ports: readonly Accepting[];
   readonly #inboxAt: number;
   readonly #receivers: (CopyReceiver | undefined)[] = [];
-  /** Last known count of the inbox; nothing was relayed while it stands still. */
+  /** Count of the inbox at which all relays were empty; they still are until it changes. */
   #seen = -1;
 
-  constructor(memory: Memory, queue: number, ports: readonly ForwardPort[]) {
+  constructor(memory: Memory, queue: number, ports: readonly Accepting[]) {
     this.#memory = memory;
     this.#queue = queue;
     this.#ports = ports;
     this.#inboxAt = memory.workers[queue]!.at('inbox');
   }
 
-  /** Sends what has come, a burst of each relay at most. Returns how many packets. */
+  /** Sends the packets that have come, a burst of each relay at most. Returns how many. */
   poll(): number {
     const { words } = this.#memory;
     const inbox = Atomics.load(words, this.#inboxAt);

@@ -1,35 +1,36 @@
 /**
- * What a dead worker of this queue had in hand is handled again, one packet at a time: one of them may have killed it.
+ * Replays the packets that a dead worker of this queue had in hand, one at a time: one of them may have killed it.
  *
- * When a worker dies in its handler, its successor moves the packets that the handler had been given into a handoff ring from
- * the worker to itself, the replay ring, and says how many are suspects. The handler gets those one by one. A worker
- * that dies with one suspect in hand was killed by that packet, its second worker: the next one drops it, and counts it
- * (`dropWorkerDied`). So a deadly packet costs two workers and nothing but itself, and a worker that died of something
- * else costs nothing. What an io_uring had received when it died with its worker goes the same way, in bursts.
+ * When a worker dies in its handler, its successor moves the packets of that call into a handoff ring from the worker to
+ * itself, the replay ring, and stores how many are suspects. The handler gets those one by one. If a worker dies with one
+ * suspect in hand, that packet has killed two workers: the next worker drops it, and counts it (`dropWorkerDied`). So a deadly
+ * packet ends two workers and loses no other packet; a worker that died of another cause loses none. The packets that an
+ * io_uring had received when it died with its worker are replayed too, in bursts.
  *
- * All of it is in shared memory, and none of it is looked at for a packet that is not replayed: which packets are in
- * hand is said per call of the handler (`handlingWord`), and a worker that has replayed all looks at the handoff ring no more.
+ * All of this is in shared memory, and costs nothing for other packets: the packets in hand are written down once per call
+ * of the handler (`handlingWord`), and a worker does not read an empty replay ring again.
  *
  * One object for each (port, worker). Belongs to the worker thread.
  */
-
 import type { Burst } from '../handler/burst.ts';
-import { HandoffKind, handoffPath, handoffSource } from '../memory/bit-fields.ts';
-import type { Enumerable, FramePool } from '../memory/frames.ts';
+import { HandoffKind, handoffPath } from '../memory/bit-fields.ts';
+import type { Enumerable } from '../memory/frame-owners.ts';
+import type { FramePool } from '../memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../memory/handoff.ts';
 import { BURST, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Receiver } from '../paths/path.ts';
 import type { DeathCounter, Dispatch } from './dispatch.ts';
+import { handoffSource } from './handler-call.ts';
 import type { Scope } from './scope.ts';
 import type { SoftwareRss } from './software-rss.ts';
 
-/** Where packets of a dead worker lie: a path, what is left of one, or a handoff ring. */
+/** A place with packets of a dead worker: a path, an orphaned ring, or a handoff ring. */
 export interface PacketSource {
-  /** Of the packets that {@link read} has brought. */
+  /** Of the packets of the last {@link read}. */
   readonly path: PathId;
   ready(max: number): number;
-  /** The next packets into the burst, `max` at most. They stay where they are until {@link release}. */
+  /** Writes the next packets to the burst, `max` at most. They stay in place until {@link release}. */
   read(burst: Burst, max: number): number;
   release(count: number): void;
 }
@@ -63,7 +64,7 @@ export class Replay {
     this.outgoing = this.#sender;
   }
 
-  /** The number by which `handlingWord` names the handoff ring. */
+  /** The number of the replay ring in `handlingWord`. */
   get source(): number {
     return handoffSource(this.#queue);
   }
@@ -82,12 +83,12 @@ export class Replay {
     this.#memory.words[this.#suspectsAt] = packets;
   }
 
-  /** Once the pool is whole: what the dead worker had replayed is passed over. */
+  /** Once the pool is whole: releases the packets that the dead worker had replayed. */
   listen(): void {
     this.#receiver = new HandoffReceiver(this.#memory, this.#pool, this.#port, this.#queue, this.#queue);
   }
 
-  /** Moves up to `most` packets in here, oldest first. Tells how many, and their bytes. */
+  /** Moves up to `most` packets into the replay ring, oldest first. */
   take(source: PacketSource, most: number): Moved {
     const { offset, bytes, hash } = this.#burst;
     return this.#each(source, Math.min(most, this.#sender.room(most)), (i) => {
@@ -95,18 +96,18 @@ export class Replay {
     });
   }
 
-  /** Drops up to `most` packets where they lie, oldest first. Tells how many, and their bytes. */
+  /** Drops up to `most` packets in place, oldest first. */
   drop(source: PacketSource, most: number, dispatch: Dispatch, why: DeathCounter): Moved {
     const { offset } = this.#burst;
     return this.#each(source, most, (i) => dispatch.discard(offset[i]!, why));
   }
 
-  /** The handoff ring itself as a source. */
+  /** The replay ring as a source. */
   get head(): PacketSource {
     return handoffAsSource(this.#receiver!);
   }
 
-  /** Handles the next suspect, or up to a burst of what is no suspect. Returns the packets. */
+  /** Handles the next suspect, or up to a burst of other packets. Returns how many. */
   next(dispatch: Dispatch, softwareRss: SoftwareRss | undefined): number {
     const receiver = this.#receiver!;
     const { suspects } = this;
@@ -156,7 +157,7 @@ export function handoffAsSource(handoff: HandoffReceiver): PacketSource {
   };
 }
 
-/** A path's ring, or what is left of one. */
+/** A path, or an orphaned ring. */
 export function pathAsSource(path: {
   readonly path: PathId;
   readonly rx: Pick<Receiver, 'ready' | 'receive' | 'release'>;
@@ -165,9 +166,9 @@ export function pathAsSource(path: {
   return {
     path: path.path,
     ready: (max) => rx.ready(max),
-    read: ({ offset, bytes, hash }, max) => {
-      const count = rx.receive(offset, bytes, max);
-      hash.fill(0, 0, count);
+    read: (burst, max) => {
+      const count = rx.receive(burst, max);
+      burst.hash.fill(0, 0, count);
       return count;
     },
     release: () => rx.release(),

@@ -1,4 +1,4 @@
-/** What everything that serves one queue of one port works with. Belongs to the worker thread. */
+/** The objects of one queue of one port. Belongs to the worker thread. */
 
 import type { Burst } from '../handler/burst.ts';
 import type { Shim } from '../kernel/shim.ts';

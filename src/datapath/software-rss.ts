@@ -1,20 +1,20 @@
 /**
- * RSS in software: which queue owns a flow, and the handoff rings that lead there.
+ * RSS in software: the queue of each flow, and the handoff rings to the other queues.
  *
- * The hash is Toeplitz with the port's key, the queue what the port's redirection table says: both are the
- * port's, so a flow has the same worker on either path, before, during and after a failover. The worker
- * that polled a packet keeps it if the flow is its own, and hands its descriptor over if not. Where a device
- * already spreads as the table says, nothing is ever handed over, and this only checks that it does.
+ * The hash is Toeplitz with the port's key, and the port's redirection table names the queue. So a flow has the same worker on
+ * either path, before, during and after a failover. The worker that polled a packet keeps it if the flow is its own, and
+ * hands its descriptor over if not. If a device already distributes flows by that table, no packet is handed over; each hash
+ * is still checked.
  *
  * One object for each (port, worker). Belongs to the worker thread.
  */
-
 import type { Burst } from '../handler/burst.ts';
 import { announce } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { HandoffKind } from '../memory/bit-fields.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
-import type { Enumerable, FramePool } from '../memory/frames.ts';
+import type { Enumerable } from '../memory/frame-owners.ts';
+import type { FramePool } from '../memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../memory/handoff.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -24,14 +24,14 @@ import type { RssHash } from '../rss/toeplitz.ts';
 import type { Scope } from './scope.ts';
 
 export interface SoftwareRssContext extends Scope {
-  /** Undefined: the devices' own spreading is taken as it is. */
+  /** Undefined: packets stay on the queues that the devices choose. */
   readonly rss: RssHash | undefined;
-  /** Whether the queue's worker is one without the port's handler: then it has nothing for itself if it can help it. */
+  /** Whether the queue's worker is one without the port's handler, which keeps no packets if the table allows. */
   readonly fallback?: boolean;
 }
 
 export class SoftwareRss implements HandoffRings {
-  /** To the other workers, by number; none to oneself. */
+  /** To the other workers, by number; undefined for the worker itself. */
   readonly handoffs: readonly (HandoffSender | undefined)[];
   readonly #shim: Shim;
   readonly #memory: Memory;
@@ -63,12 +63,12 @@ export class SoftwareRss implements HandoffRings {
     this.#counter = queueCounters(memory, port, queue);
   }
 
-  /** The handoff rings into this worker: made once its pool is whole, since what was dealt with is passed over. */
+  /** The handoff rings into this worker: made once its pool is whole, because making them releases handled entries. */
   get receivers(): readonly HandoffReceiver[] {
     return this.#receivers;
   }
 
-  /** Whether packets are looked at before they are handled. */
+  /** Whether packets are hashed before they are handled. */
   get hashes(): boolean {
     return this.#rss !== undefined;
   }
@@ -94,8 +94,7 @@ export class SoftwareRss implements HandoffRings {
   }
 
   /**
-   * Hands the packets over that belong to other queues, and moves the others together at the front of the
-   * burst. Returns how many stay.
+   * Hands over the packets of other queues, and moves the rest to the front of the burst. Returns how many stay.
    */
   distribute(count: number, path: PathId): number {
     this.hash(count);
@@ -119,7 +118,7 @@ export class SoftwareRss implements HandoffRings {
     return kept;
   }
 
-  /** Without a hash: all that comes to this queue goes to the one that the table names for it. */
+  /** Without a hash: all packets of this queue go to the one that the table names for it. */
   #handOverAll(count: number, path: PathId): number {
     const { offset, bytes, hash } = this.#burst;
     const to = this.#memory.bytes[this.#table + retaIndex(this.#queue)]!;
@@ -147,7 +146,7 @@ export class SoftwareRss implements HandoffRings {
     this.commit();
   }
 
-  /** Publishes what lies staged in the handoff rings and tells the receivers. */
+  /** Publishes the staged packets and wakes the receivers. */
   commit(): void {
     for (const handoff of this.handoffs) {
       if (handoff === undefined || handoff.commit() === 0) continue;

@@ -1,11 +1,10 @@
 /**
- * A queue worker: polls queue i of every port until it is told to stop.
+ * A queue worker: polls queue i of every port until the ports close.
  *
- * `runWorker` is a plain function over its context: the thread entry (workers/queue.ts) calls it, and so may
- * a test or a profiler on its own thread. Everything it needs to go on after another worker's death is in
- * the shared memory; see takeover.ts for what it does first.
+ * `runWorker` is a plain function of its context: the thread entry (workers/queue.ts) calls it, and so may a test or a
+ * profiler on its own thread. The shared memory has all it needs to continue after another worker's death: see
+ * takeover.ts for its first steps.
  */
-
 import type { Burst } from '../handler/burst.ts';
 import type { LoadedHandler } from '../handler/load-handler.ts';
 import { announce, callCoordinator } from '../kernel/doorbell.ts';
@@ -16,7 +15,7 @@ import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import { RssHash } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
-import type { ForwardTable } from './forward-table.ts';
+import type { ForwardTable } from './forward.ts';
 import type { HandlerFailure } from './handler-call.ts';
 import { Idle, type IdleMode } from './idle.ts';
 import { hasLease } from './lease.ts';
@@ -29,7 +28,7 @@ export interface WorkerContext {
   readonly memory: Memory;
   readonly queue: number;
   readonly mode: IdleMode;
-  /** The one the handler was loaded with. */
+  /** The burst that the handler was loaded with. */
   readonly burst: Burst;
   readonly handler: LoadedHandler;
   readonly failed: HandlerFailure;
@@ -37,13 +36,13 @@ export interface WorkerContext {
   readonly rssKey: Uint8Array | undefined;
   /** Ports of other memories that packets may be forwarded to. */
   readonly routes: readonly RelayRoute[];
-  /** The worker's number, which has the lease of the queue; absent: nobody else asks for it. */
+  /** Number of the worker that has the lease of the queue; absent: no other worker asks for it. */
   readonly worker?: number;
-  /** Whether packets go to the queues that the table names also where they would stay: the handler is not the port's. */
+  /** Whether the handler is not the port's: then all packets go to the queues that the table names. */
   readonly fallback?: boolean;
 }
 
-/** Rounds between looks at the words that change rarely: a few microseconds when busy. */
+/** Rounds between two reads of the words that change rarely: a few microseconds when busy. */
 const HOUSEKEEPING = 16;
 
 /** @returns whether the ports close; false: the lease of the queue has ended */
@@ -62,20 +61,23 @@ export function runWorker(context: WorkerContext): boolean {
   const ports = deliveries.map(
     (delivery, port) =>
       new PortQueue({
-        ...{
-          shim,
-          memory,
-          pool,
-          burst,
-          handler: handler.handle,
-          inPlace: handler.inPlace,
-          failed,
-          notifyCoordinator,
-        },
-        ...{ port, queue, forwardTable, delivery, rss, fallback: context.fallback ?? false },
+        shim,
+        memory,
+        pool,
+        burst,
+        port,
+        queue,
+        forwardTable,
+        delivery,
+        rss,
+        failed,
+        notifyCoordinator,
+        handler: handler.handle,
+        inPlace: handler.inPlace,
+        fallback: context.fallback ?? false,
       }),
   );
-  forwardTable.ports = ports.map(({ dispatch }) => dispatch);
+  forwardTable.ports = ports.map(({ dispatch }) => dispatch.forwardPort);
   forwardTable.relays = relaysTo(shim, memory, queue, routes);
   takeOver({ shim, memory, pool, burst, queue }, ports);
 
@@ -122,7 +124,7 @@ export function runWorker(context: WorkerContext): boolean {
       for (const relay of forwardTable.relays) relay.close();
       return true;
     }
-    if (!hasLease(memory, queue, worker)) return false; // relays stay claimed for the one that follows
+    if (!hasLease(memory, queue, worker)) return false; // relays stay claimed for the next worker
     audited();
     if (tick !== undefined && millisBetween(nextTick, shim.millis()) >= 0) {
       nextTick = shim.millis() + Math.ceil(tickMillis);

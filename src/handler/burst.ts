@@ -1,27 +1,26 @@
 /**
- * A burst: the packets a handler gets at once, as a struct of arrays in the shared memory.
+ * A burst: the packets of one call of a handler, as a struct of arrays in the shared memory.
  *
- * One burst object per worker, refilled for each call: a handler keeps nothing of it. The arrays are
- * fixed-length views, so the same words serve a handler in WebAssembly. Belongs to the worker thread.
- * NB: `declare` on a field, here and in Packet: see jit.ts.
+ * Each worker has one burst object and refills it for each call, so a handler must not keep any of it. A handler in
+ * WebAssembly uses the same words. Belongs to the worker thread. NB: `declare` on a field, here and in Packet: see jit.ts.
  */
 import { BURST } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { BurstArray } from '../memory/wasm-abi.ts';
 import { Packet } from './packet.ts';
 
-/** How `send` gets a frame: the datapath's half, see src/datapath/dispatch.ts. */
+/** Where `send` gets its frames: see src/datapath/handler-frames.ts. */
 export interface FrameSource {
   /** Offset in the shared memory of a free frame's first packet byte, or -1 if none is free. */
   take(): number;
-  /** Stages the frame for transmission; false, and the frame is free again, if the path is full. */
+  /** Stages the frame for transmission; frees it and returns false if the path is full. */
   post(offset: number, length: number): boolean;
-  /** Frees the frame: it was taken and is not to be sent. */
+  /** Frees a frame that was taken and is not sent. */
   put(offset: number): void;
 }
 
 export class Burst {
-  /** Where it lies in the shared memory. Not for handlers. */
+  /** Its byte offset in the shared memory. Not for handlers. */
   declare readonly at: number;
   /** Packets in this burst. */
   length = 0;
@@ -29,17 +28,17 @@ export class Burst {
   declare readonly offset: Int32Array;
   /** Bytes of each packet, without the frame check sequence. */
   declare readonly bytes: Int32Array;
-  /** RSS hash; 0 where none was computed: one queue, or `rss: 'device'`. */
+  /** RSS hash; 0 if none was computed: one queue, or `rss: 'device'`. */
   declare readonly hash: Int32Array;
-  /** What the path leaves to be done for the packet, see memory/offload.ts; 0 but for packets of the host. */
+  /** Work that the path leaves undone, see memory/offload.ts; 0 except for packets of the host. */
   declare readonly offload: Int32Array;
   /** Number of the port the packet came from, in the order they were opened; 0 if there is one. */
   declare readonly port: Uint8Array;
   /** Path it came by: 1 synthetic, 2 VF, 3 the machine's own stack. */
   declare readonly path: Uint8Array;
-  /** What to do with it, a {@link Verdict}; DROP before the handler runs. Another value drops too. */
+  /** A {@link Verdict}; DROP before the handler runs. An unknown value drops too. */
   declare readonly verdict: Uint8Array;
-  /** For FORWARD: number of the port to send it by. Whatever the last burst left, until it is set. */
+  /** For FORWARD: number of the port that sends it. Undefined until it is set. */
   declare readonly target: Uint8Array;
 
   declare private readonly shown: Packet;
@@ -66,14 +65,13 @@ export class Burst {
   packet(i: number): Packet {
     const { shown } = this;
     shown.moveTo(i);
-    // Not what moveTo() returns: of this V8 knows which one it is, before it has inlined that.
+    // Not the result of moveTo(): V8 knows which object this one is before it has inlined that.
     return shown;
   }
 
   /**
-   * Sends a packet the handler makes itself: takes a frame from the pool, lets `write` fill it and
-   * posts it. `write` gets a reused packet view, `length` bytes of whatever was there before; it must
-   * not send another packet itself.
+   * Sends a packet that the handler makes: takes a frame from the pool, calls `write` to fill it, and stages it. `write`
+   * gets a reused packet view of `length` bytes, whose content is undefined; it must not send another packet itself.
    *
    * @returns false if no frame was free or the path is full; both are counted
    */
@@ -82,7 +80,7 @@ export class Burst {
     if (source === undefined) return false;
     const offset = source.take();
     if (offset < 0) return false;
-    // A view of its own: `write` may look at the burst's packets while it fills this one.
+    // A view of its own: `write` may read the burst's packets while it fills this one.
     const made = this.#made;
     try {
       made.moveToFrame(offset, length);
@@ -94,34 +92,34 @@ export class Burst {
     return source.post(made.offset, made.length);
   }
 
-  /** The datapath names the queue the burst is for. Not for handlers. */
+  /** Sets the queue of the burst. Not for handlers. */
   bind(source: FrameSource): void {
     this.#source = source;
   }
 
-  /** Where its packets and frames go; undefined before the first {@link bind}. Not for handlers. */
+  /** The frames of that queue; undefined before the first {@link bind}. Not for handlers. */
   get source(): FrameSource | undefined {
     return this.#source;
   }
 
-  /** The packet a handler looked at last, -1 none: how an exception finds its packet. Not for handlers. */
+  /** The packet that the handler read last, -1 none: an exception drops it. Not for handlers. */
   get cursor(): number {
     return this.shown.index;
   }
 
-  /** A fresh burst of `length` packets already written to the arrays. Not for handlers. */
+  /** Begins a burst of `length` packets that are in the arrays. Not for handlers. */
   begin(length: number): void {
     this.open(length);
     this.verdict.fill(0, 0, length);
   }
 
-  /** The same, with the verdicts written, too. Not for handlers. */
+  /** The same, if the arrays also have the verdicts. Not for handlers. */
   open(length: number): void {
     this.length = length;
     this.shown.leave();
   }
 
-  /** Forgets the first `count` packets: the rest is a burst of its own. Not for handlers. */
+  /** Removes the first `count` packets: the rest is a burst of its own. Not for handlers. */
   shift(count: number): void {
     const { length } = this;
     this.offset.copyWithin(0, count, length);

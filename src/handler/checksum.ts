@@ -1,10 +1,9 @@
 /**
  * The Internet checksum: the one's complement sum of RFC 1071 and its incremental update, RFC 1624.
  *
- * A sum is built in pieces (`sum`, `sumOf`) and turned into a checksum once (`checksum`). Over bytes
- * that include a correct checksum field the result is 0, which is how a receiver verifies. All pieces
- * but the last must have an even number of bytes. Pieces may add up to 65535 bytes, the most that
- * IP knows: the sum then stays below 2^32 without folding in the loop.
+ * A sum is built in pieces (`sum`, `sumOf`) and turned into a checksum once (`checksum`). Over bytes that include a correct
+ * checksum field the result is 0: so a receiver verifies. All pieces but the last must have an even number of bytes.
+ * Together they have at most 65535 bytes, the longest IP packet: then the sum stays below 2^32 without folding in the loop.
  *
  * To change a field of a packet that came with a checksum, use `update16`: it costs less than a new sum, and a packet that
  * arrived damaged keeps a wrong checksum.
@@ -30,7 +29,7 @@ export function sumOf(packet: Packet, at: number, count: number, start = 0): num
 }
 
 /**
- * What the checksum field of the IPv4 header at `l3` should hold; what it holds is left out.
+ * The checksum of the IPv4 header at `l3`, computed without its checksum field.
  *
  * @throws RangeError if the header is not in the packet
  */
@@ -40,7 +39,7 @@ export function ipv4Checksum(packet: Packet, l3: number): number {
 }
 
 /**
- * What the checksum field of the ICMP message of `count` bytes at `l4` should hold.
+ * The checksum of the ICMP message of `count` bytes at `l4`, computed without its checksum field.
  *
  * @throws RangeError if the message is not in the packet
  */
@@ -49,8 +48,8 @@ export function icmpChecksum(packet: Packet, l4: number, count: number): number 
 }
 
 /**
- * What the checksum field of the UDP datagram in the IPv4 packet at `l3` should hold, pseudo header
- * included. Never 0, which would say that there is none (RFC 768).
+ * The checksum of the UDP datagram in the IPv4 packet at `l3`, with the pseudo header and without its checksum field. Never
+ * 0, which means no checksum (RFC 768).
  *
  * @throws RangeError if the datagram is not in the packet
  */

@@ -1,18 +1,37 @@
-/** What an application writes: a module that each queue worker imports. */
+/** A handler, which an application writes in a module of its own, and its verdicts. */
 import type { Burst, FrameSource } from './burst.ts';
 
+// The verdicts, in XDP's vocabulary. The numbers are part of the WASM ABI.
+
+/** Frees the packet's frame. The default. */
+export const DROP = 0;
+/** Sends the packet out of the port it came from, on the path that owns the queue. */
+export const TX = 1;
+/** Sends the packet out of the port whose number is in `burst.target[i]`. */
+export const FORWARD = 2;
+/** Gives the packet to the machine's own network stack, as if the NetVSC had received it. */
+export const PASS = 3;
+/** Copies the packet to the application's thread, which reads it from `port.packets()`. */
+export const DELIVER = 4;
+
+/** A handler's decision for one packet, in `burst.verdict[i]`. */
+export type Verdict = typeof DROP | typeof TX | typeof FORWARD | typeof PASS | typeof DELIVER;
+
+/** The verdict of a packet whose handler threw. Not for handlers. */
+export const FAILED = 255;
+
 /**
- * Called with every burst (1 to 64 packets, all of one port and one path) on the queue's own thread.
- * Set `burst.verdict[i]` for each packet that should not be dropped. May not keep the burst or its packets,
- * and must not wait: while it runs, its queue does nothing else, a failover included. An exception drops
- * the packet that was looked at last and is counted; the packets after it are offered again. A handler
- * that throws without having called `burst.packet` loses the whole burst.
+ * Called with every burst (1 to 64 packets, all of one port and one path) on the queue's own thread. It sets
+ * `burst.verdict[i]` for each packet that should not be dropped. It must not keep the burst or its packets, and must not
+ * wait: while it runs, its queue does nothing else, and makes no failover. If it throws, its current packet (the last
+ * argument of `burst.packet`) is dropped and counted, and it is called again with the packets after that one. If it throws
+ * before it has called `burst.packet`, the whole burst is dropped.
  */
 export type Handler = (burst: Burst) => void;
 
 /**
- * A handler that also wants to be called when nothing arrives: to send packets of its own, to let entries of a
- * table expire. What `create` may return instead of a {@link Handler}.
+ * A handler that is also called when no packet arrives: to send packets of its own, or to expire entries of a table.
+ * `create` may return one instead of a {@link Handler}.
  */
 export interface TickingHandler {
   /** Called with each burst. */
@@ -24,8 +43,8 @@ export interface TickingHandler {
 }
 
 /**
- * Of a handler in WebAssembly that has it: `in_place`, the loop that takes packets from a receive ring to a transmit ring,
- * see docs/wasm-abi.md. Frames that it makes packets of are those of `source`.
+ * The function `in_place` of a handler in WebAssembly: a loop that moves packets from a receive ring to a transmit ring,
+ * see docs/wasm-abi.md. It takes frames for packets of its own from `source`.
  */
 export type InPlaceHandler = (
   source: FrameSource,
@@ -35,20 +54,20 @@ export type InPlaceHandler = (
   count: number,
 ) => void;
 
-/** What a handler may know about where it runs. */
+/** Where a handler runs. */
 export interface HandlerContext {
   /** This worker's queue, from 0. */
   readonly queue: number;
   /** Queues, and so workers, of the port. */
   readonly queues: number;
   /**
-   * MAC address of each port, six bytes each; `burst.port[i]` is the index. They follow the device: a handler that
-   * reads them for each packet, and keeps no copy, goes by an address that was changed from the next packet on.
+   * MAC address of each port, six bytes each; `burst.port[i]` is the index. They follow the device: a handler that reads
+   * them for each packet sees a new address with the next packet.
    */
   readonly macs: readonly Uint8Array[];
   /**
-   * What the handler is called with, each time. A handler that takes it from here, as a constant, and no argument costs
-   * about a nanosecond a packet less. Empty until the handler is called; it sends nothing before.
+   * The argument of every call of the handler. A handler that takes it from here, as a constant, and has no parameter is
+   * about a nanosecond a packet faster. Before the first call it is empty and sends nothing.
    */
   readonly burst: Burst;
 }
@@ -56,7 +75,7 @@ export interface HandlerContext {
 /**
  * A handler module's default export is a {@link Handler}; or it exports `create`, which is called
  * once in each worker, and again in a worker that replaces a dead one, with the port's `handlerOptions`.
- * What `create` throws, `openPort` rejects with: a TwinpathError as it is, others as ERR_HANDLER.
+ * If `create` throws, `openPort` rejects: with a TwinpathError as it is, with others as ERR_HANDLER.
  */
 export interface HandlerModule {
   /** The handler, for a module that needs neither options nor state. */

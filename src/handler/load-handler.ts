@@ -12,15 +12,15 @@ import { isWasm } from './wasm-module.ts';
 export interface LoadContext {
   readonly queue: number;
   readonly queues: number;
-  /** The port's: what a WebAssembly module imports, and where the MAC addresses are. */
+  /** The port's memory: a WebAssembly module imports it, and it has the MAC addresses. */
   readonly memory: Memory;
   /** The worker's. */
   readonly burst: Burst;
 }
 
-/** The handler of one worker, as the datapath calls it. */
+/** The handler of one worker, for the datapath. */
 export interface LoadedHandler {
-  /** For the burst it was loaded with, and no other. */
+  /** Only for the burst it was loaded with. */
   readonly handle: Handler;
   readonly tick: TickingHandler['tick'] | undefined;
   readonly tickMillis: number;
@@ -31,8 +31,8 @@ export interface LoadedHandler {
 const TICK_MILLIS = 10;
 
 /**
- * @throws ERR_HANDLER if the module cannot be loaded, is none, or its `create` throws; a TwinpathError of `create`
- *   as it is
+ * @throws ERR_HANDLER if the module cannot be loaded, exports no handler, or its `create` throws; a TwinpathError of
+ *   `create` as it is
  */
 export async function loadHandler(
   url: string,
@@ -49,10 +49,10 @@ export async function loadHandler(
 }
 
 /**
- * The same of a module that has been imported.
+ * The handler of a module that has been imported.
  *
  * @param url for error messages
- * @throws ERR_HANDLER, or what `create` throws, as {@link loadHandler}
+ * @throws as {@link loadHandler}
  */
 export function handlerOf(
   module: HandlerModule,
@@ -65,14 +65,14 @@ export function handlerOf(
     return { handle: bound(handler, burst), tick: undefined, tickMillis: TICK_MILLIS };
   }
   const { tickMillis = TICK_MILLIS } = handler;
-  // It may be an object with a state of its own.
+  // The handler may be an object with state.
   const [handle, tick] = [bound(handler.handle.bind(handler), burst), handler.tick.bind(handler)];
   if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
   const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });
 }
 
-/** The file, if it is WebAssembly by its name or its first bytes. A file that cannot be read is for `import` to tell. */
+/** The file, if its name or first bytes show WebAssembly. `import` reports a file that cannot be read. */
 function wasmBytes(url: string): Uint8Array | undefined {
   if (!url.startsWith('file:')) return undefined;
   const location = new URL(url);

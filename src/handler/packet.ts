@@ -1,16 +1,14 @@
 /**
- * A packet as a handler sees it: a window on the shared memory, big-endian, checked.
+ * A packet, as a handler sees it: a checked, big-endian view of the shared memory.
  *
- * One object per worker, moved from packet to packet ({@link Burst.packet}): nothing is allocated,
- * so nothing is collected, and a handler may not keep it. It reads `offset` and `bytes` of the burst
- * when it moves and writes them back when a change of length or start is made through it.
+ * {@link Burst.packet} moves one object per worker from packet to packet, so nothing is allocated, and a handler must not
+ * keep it. It reads `offset` and `bytes` of the burst when it moves, and writes them when it changes the length or start.
  *
- * - Positions count from the packet's first byte. Each access is one compare against the length and
- *   one load; out of bounds throws a RangeError, which drops the packet and is counted. A throw costs
- *   microseconds: where hostile traffic can cause it, look at `length` first.
- * - A packet lies in a frame (`geometry.frameSize` bytes) with free room on both sides: `prepend` and
- *   `length` use it and refuse to leave it.
- * - What is in the room, or in a frame from `send()`, is what the last packet there left behind.
+ * - Positions count from the packet's first byte. Each access is one compare with the length and one load. Out of bounds
+ *   it throws a RangeError, which drops the packet and is counted. A throw takes microseconds: if hostile traffic can
+ *   cause it, check `length` first.
+ * - A packet is in a frame (`geometry.frameSize` bytes) with free room on both sides, which `prepend` and `length` use.
+ * - The content of that room, and of a frame from `send()`, is undefined.
  *
  * Belongs to the worker thread. The bytes are the kernel's before the burst and after the verdict.
  */
@@ -18,7 +16,7 @@ import { RESERVED } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { ETHERNET_BYTES, networkOffset } from '../net/ethernet.ts';
 
-/** The arrays a packet moves over: a {@link Burst}, named here by its shape to keep imports one way. */
+/** The arrays of a {@link Burst}, as a type of its own to keep imports one way. */
 export interface PacketTable {
   readonly length: number;
   readonly offset: Int32Array;
@@ -26,10 +24,10 @@ export interface PacketTable {
 }
 
 const MAC_BYTES = 6;
-/** A copy: V8 loads and checks what is imported with every use. */
+/** A copy: V8 loads and checks an imported constant with every use. */
 const MIN_BYTES = ETHERNET_BYTES;
 
-/** Up to here a loop beats TypedArray.set, which starts at 20 ns. */
+/** Up to here a loop is faster than TypedArray.set, which takes 20 ns at least. */
 const SHORT_COPY = 16;
 
 /** Kept out of the accessors, so that V8 inlines them. */
@@ -38,12 +36,12 @@ function outside(at: number, count: number, length: number): RangeError {
 }
 
 /**
- * One packet of a burst: a checked, big-endian view of its bytes in the shared memory. {@link Burst.packet} returns it.
+ * One packet of a burst: a checked, big-endian view of its bytes. {@link Burst.packet} returns it.
  *
- * The worker has one such object and moves it from packet to packet, so a handler must not keep it. Worker thread only.
+ * The worker moves one such object from packet to packet, so a handler must not keep it. Worker thread only.
  */
 export class Packet {
-  /** The whole shared memory, where this packet starts at `offset`. Unchecked: writes go anywhere. */
+  /** The whole shared memory, where this packet starts at `offset`. Unchecked: a write may go anywhere. */
   declare readonly view: DataView;
   declare private readonly burst: PacketTable;
   declare private readonly words: Int32Array;
@@ -93,7 +91,7 @@ export class Packet {
     return this;
   }
 
-  /** Number in the burst; -1 for none, or a packet that is being made. */
+  /** Number in the burst; -1 for none, or for a packet that is being made. */
   get index(): number {
     return this.#index;
   }
@@ -103,7 +101,7 @@ export class Packet {
     this.#index = -1;
   }
 
-  /** Of the first byte, in the shared memory: what `burst.offset` holds. */
+  /** Of the first byte, in the shared memory: as in `burst.offset`. */
   get offset(): number {
     return this.#start;
   }
@@ -114,12 +112,12 @@ export class Packet {
   }
 
   /**
-   * Cuts off the end, or makes room there.
+   * Cuts the end off, or makes room there.
    *
    * @throws RangeError if the frame has no such room
    */
   set length(length: number) {
-    // What the machine's own stack sends lies in a buffer that has no room to give.
+    // A packet of the machine's own stack is in a buffer without free room.
     const room = this.#isInFrame ? this.#frameSize - RESERVED - this.headroom : this.#length;
     if (length >>> 0 > room) {
       throw new RangeError(`a packet of ${length} bytes does not fit the ${room} left of its frame`);
@@ -128,14 +126,14 @@ export class Packet {
     this.#writeBack();
   }
 
-  /** Bytes of the frame before the packet: how much `prepend` can take. 0 for a packet of the host. */
+  /** Bytes of the frame before the packet, for `prepend`. 0 for a packet of the host. */
   get headroom(): number {
     if (!this.#isInFrame) return 0;
     return ((this.#start - this.#frames) & (this.#frameSize - 1)) - RESERVED;
   }
 
   /**
-   * Moves the start `count` bytes towards the start of the frame; the new bytes are whatever was there.
+   * Moves the start `count` bytes towards the start of the frame; the new bytes are undefined.
    *
    * @throws RangeError if `headroom` is less
    */
@@ -238,8 +236,8 @@ export class Packet {
   }
 
   /**
-   * Where the layer above Ethernet starts: behind the addresses, the type and any number of VLAN tags (802.1Q and
-   * 802.1ad), as the kernel finds it. A tag that the packet's end cuts off is not skipped.
+   * Position of the network header: behind the addresses, any number of VLAN tags (802.1Q and 802.1ad) and the type, as
+   * the kernel finds it. A tag that the packet's end cuts off is not skipped.
    *
    * @throws RangeError if the packet is shorter than an Ethernet header
    */
@@ -249,7 +247,7 @@ export class Packet {
   }
 
   /**
-   * What {@link l3} holds; below 0x600 it is an 802.3 length.
+   * The protocol at {@link l3}; below 0x600 it is an 802.3 length.
    *
    * @throws RangeError if the packet is shorter than an Ethernet header
    */
@@ -269,8 +267,8 @@ export class Packet {
       this.#swapUnaligned(start);
       return;
     }
-    // Three words rather than eight fields, in the machine's byte order, and no DataView: V8 forgets what it knows with
-    // each store to one.
+    // Three words rather than eight fields, in the machine's byte order, and no DataView: each store to one makes V8
+    // reload its constants.
     const { words } = this;
     const at = start >> 2;
     const first = words[at]!;
@@ -354,7 +352,7 @@ export class Packet {
     return this.#length;
   }
 
-  /** The packet's bytes in place, as a new view: for slow paths and tests. Stale once the frame moves on. */
+  /** The packet's bytes in place, as a new view: for slow paths and tests. Invalid once the frame has another owner. */
   bytes(): Uint8Array {
     return this.#bytes.subarray(this.#start, this.#start + this.#length);
   }

@@ -1,12 +1,12 @@
 /**
- * Reads from a WebAssembly binary what the JavaScript API does not tell: the types of imports and exports
+ * Reads the types of imports and exports from a WebAssembly binary, which the JavaScript API does not give
  * (WebAssembly Core Specification 2.0, 5.3 to 5.5, and 3.0 for recursive types).
  *
- * Only for bytes that `new WebAssembly.Module` has accepted: nothing is validated again, and every count is known to
- * fit. What is newer than this reader is not guessed at, but an {@link Unreadable} error.
+ * Only for bytes that `new WebAssembly.Module` has accepted: they are not validated again, and every count fits. A newer
+ * feature is an {@link Unreadable} error.
  */
 
-/** What a module imports or exports, with its type: '(i32, i32) -> i64' of a function, 'mut i32' of a global. */
+/** An import or export with its type: '(i32, i32) -> i64' of a function, 'mut i32' of a global. */
 export interface Typed {
   /** Of an import. */
   readonly module: string;
@@ -172,7 +172,7 @@ class Reader {
     return 'ref';
   }
 
-  /** A type's index, or the byte of a kind; other bytes are prefixes of what came later. */
+  /** A type's index, or the byte of a kind; other bytes are prefixes of later features. */
   #skipHeapType(): void {
     const byte = this.#bytes[this.#at]!;
     const isKind = (byte & 0xc0) === 0x40;

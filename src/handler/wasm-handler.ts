@@ -1,15 +1,15 @@
 /**
  * A handler in WebAssembly: one instance per worker over the port's memory, called once with each burst.
  *
- * The workers' instances are threads of one program: their static data, in the first page of the memory, is
- * shared; the stack, thread-local variables and what they allocate lie in the worker's own area:
+ * The workers' instances are threads of one program. They share their static data, in the first page of the memory. Each
+ * has its stack, thread-local variables and allocations in the worker's own area:
  *
  * ```
  *   context | options, JSON | area → … | … ← stack | thread-local
  * ```
  *
- * A module can write wherever in the port's memory it likes, as a JavaScript handler can by `burst.offset`, and
- * nowhere else. A trap is an exception: it costs its burst. Belongs to the worker thread.
+ * A module can write anywhere in the port's memory, as a JavaScript handler can by `burst.offset`, but nowhere else. A trap
+ * is an exception, which drops its burst. Belongs to the worker thread.
  */
 import { TwinpathError } from '../errors.ts';
 import type { WasmMemory } from '../memory/geometry.ts';
@@ -25,7 +25,7 @@ interface WasmGlobal {
 
 type WasmFunction = (...values: number[]) => number;
 
-/** What the module may import, see docs/wasm-abi.md. */
+/** The imports of a module, see docs/wasm-abi.md. */
 type Imports = Readonly<Record<string, WasmMemory | WasmFunction>>;
 
 declare const WebAssembly: {
@@ -35,7 +35,7 @@ declare const WebAssembly: {
   ) => { readonly exports: Readonly<Record<string, unknown>> };
 };
 
-/** `compileHandler` has seen that they are of these types. */
+/** `compileHandler` has checked these types. */
 interface Exports {
   readonly twinpath_abi: WasmFunction;
   readonly burst: WasmFunction;
@@ -48,19 +48,19 @@ interface Exports {
   readonly __tls_align?: WasmGlobal;
 }
 
-/** Of what other handlers are told: this one's burst and the MAC addresses are in the memory it imports. */
+/** The burst and the MAC addresses are in the memory that the module imports. */
 type WasmContext = Omit<HandlerContext, 'burst' | 'macs'>;
 
 /** Int32 words of the context; the options follow. Part of the ABI. */
 const CONTEXT_BYTES = 32;
-/** What C's ABI wants of the stack pointer; more than anything in the area needs. */
+/** Alignment of the stack pointer in C's ABI; more than any object in the area needs. */
 const ALIGNMENT = 16;
-/** Of the area, for the stack and what is thread-local. */
+/** Of the area, for the stack and thread-local variables. */
 const STACK_BYTES = 65_536;
-/** Of a text the module hands over. */
+/** Of a text from the module. */
 const MAX_TEXT = 1_000;
 
-/** What a module makes of its exports. */
+/** The functions of a module's handler. */
 export interface WasmHandler {
   readonly handle: Handler;
   readonly tick: TickingHandler['tick'] | undefined;
@@ -92,7 +92,7 @@ class WasmInstance implements WasmHandler {
   #stackTop: number;
   #running = false;
   #source: FrameSource | undefined;
-  /** The frame it has taken, -1 none: what a trap must not keep. */
+  /** The frame it has taken, -1 none: freed after a trap. */
   #held = -1;
 
   constructor(
@@ -141,7 +141,7 @@ class WasmInstance implements WasmHandler {
       memory: this.#memory.shared.memory,
       context: () => this.#context,
       take: () => this.#take(),
-      // What WebAssembly calls i32 comes as a signed number.
+      // WebAssembly passes an i32 as a signed number.
       post: (offset = 0, length = 0) => this.#post(offset >>> 0, length >>> 0),
       put: (offset = 0) => this.#put(offset >>> 0),
       fail: (at = 0, length = 0) => this.#fail(at, length),
@@ -179,7 +179,7 @@ class WasmInstance implements WasmHandler {
     this.#running = true;
   }
 
-  /** @throws whatever the module did: the datapath counts it */
+  /** @throws the module's error: the datapath counts it */
   #call(burst: Burst, exported: WasmFunction, at: number, length: number): void {
     this.#source = burst.source;
     try {
@@ -192,7 +192,7 @@ class WasmInstance implements WasmHandler {
     }
   }
 
-  /** @throws whatever the module did */
+  /** @throws the module's error */
   #callInPlace(
     source: FrameSource,
     exported: WasmFunction,
@@ -212,7 +212,7 @@ class WasmInstance implements WasmHandler {
     }
   }
 
-  /** A trap leaves the stack as deep as it was. */
+  /** A trap does not reset the stack pointer. */
   #clearStack(): void {
     const { __stack_pointer } = this.#exports;
     if (__stack_pointer !== undefined) __stack_pointer.value = this.#stackTop;
@@ -223,7 +223,7 @@ class WasmInstance implements WasmHandler {
     this.#source = undefined;
   }
 
-  /** One frame at a time: who takes again gets the same. */
+  /** One frame at a time: a second `take` returns the same. */
   #take(): number {
     if (this.#held < 0) this.#held = this.#source?.take() ?? -1;
     return this.#held;
@@ -263,7 +263,7 @@ class WasmInstance implements WasmHandler {
     throw new TwinpathError('ERR_OPTION_INVALID', { device: this.#url, detail });
   }
 
-  /** AssemblyScript's strings are UTF-16 behind their number of bytes; 0 is none. */
+  /** AssemblyScript's strings are UTF-16 behind their number of bytes; 0 is no string. */
   #abort(message: number, file: number, line: number, column: number): never {
     const text = (at: number): string =>
       at === 0
@@ -274,11 +274,11 @@ class WasmInstance implements WasmHandler {
 
   #text(at: number, length: number, encoding: BufferEncoding): string {
     const start = at >>> 0;
-    // A copy: what is shared may change while it is decoded.
+    // A copy: shared memory may change while it is decoded.
     return Buffer.from(this.#memory.bytes.slice(start, start + length)).toString(encoding);
   }
 
-  /** @throws ERR_HANDLER that says what failed and how; a TwinpathError as it is */
+  /** @throws ERR_HANDLER with the step that failed and why; a TwinpathError as it is */
   #attempt<Result>(what: string, run: () => Result): Result {
     try {
       return run();

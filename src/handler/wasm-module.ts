@@ -1,6 +1,6 @@
 /**
- * A handler's WebAssembly module, compiled and looked at before anything of it runs: whether it is for
- * this ABI (docs/wasm-abi.md), and whether it keeps to the memory that is a module's.
+ * A handler's WebAssembly module, compiled and checked before any of it runs: whether it is for this ABI
+ * (docs/wasm-abi.md), and whether its data stays in a module's part of the memory.
  */
 import { TwinpathError } from '../errors.ts';
 import type { WasmMemory } from '../memory/geometry.ts';
@@ -10,7 +10,7 @@ import { type MemoryLimits, readBinary, type Typed, Unreadable, type WasmBinary 
 /** A compiled module; it has no members. */
 export type WasmModule = object;
 
-/** What of the WebAssembly API handlers need; spelled out because the DOM types that declare it are not ours. */
+/** The part of the WebAssembly API for handlers, declared here because the project does not use the DOM types. */
 declare const WebAssembly: {
   Module: {
     new (bytes: Uint8Array): WasmModule;
@@ -23,7 +23,7 @@ export const WASM_ABI = 1;
 
 const PAGE_BYTES = 65_536;
 
-/** What a module may import from `env`: the types of functions, and the memory. */
+/** The imports from `env`: the types of functions, and the memory. */
 const IMPORTS: Readonly<Record<string, string>> = {
   memory: '',
   context: '() -> i32',
@@ -35,8 +35,8 @@ const IMPORTS: Readonly<Record<string, string>> = {
 };
 
 /**
- * What it must export, may export for Twinpath, and may export for C's sake. Whatever else it exports is its own.
- * JavaScript would call a function of any type: an i64 throws at each burst, an f64 or externref computes nonsense.
+ * The exports that a module must have, may have for Twinpath, and may have for C. Others are ignored. JavaScript would call
+ * a function of any type: an i64 throws at each burst, an f64 or externref gives wrong results.
  */
 const NEEDED: Readonly<Record<string, string>> = { twinpath_abi: '() -> i32', burst: '(i32, i32) -> ()' };
 const OPTIONAL: Readonly<Record<string, string>> = {
@@ -55,12 +55,12 @@ export function isWasm(bytes: Uint8Array): boolean {
   return bytes[0] === 0 && bytes[1] === 0x61 && bytes[2] === 0x73 && bytes[3] === 0x6d;
 }
 
-/** @throws ERR_HANDLER that says what is wrong with the module */
+/** @throws ERR_HANDLER with the fault of the module */
 export function refuse(url: string, detail: string, hint?: string): never {
   throw new TwinpathError('ERR_HANDLER', { device: url, detail, hint });
 }
 
-/** @throws ERR_HANDLER if the bytes are no module, or one that cannot be a handler in this memory */
+/** @throws ERR_HANDLER if the bytes are not a module, or the module cannot be a handler in this memory */
 export function compileHandler(url: string, bytes: Uint8Array, memory: WasmMemory): WasmModule {
   if (!isWasm(bytes)) refuse(url, 'it is not a WebAssembly module', 'A .wasm file starts with \\0asm.');
   let module: WasmModule;
@@ -74,7 +74,7 @@ export function compileHandler(url: string, bytes: Uint8Array, memory: WasmMemor
   checkMemory(url, importedMemory, memory.buffer.byteLength / PAGE_BYTES);
   checkExports(url, exports);
 
-  // A linker's names are there unless they were stripped: reason enough to ask for what else fails silently.
+  // Unless the linker's names were stripped, they show missing exports, without which the module would fail silently.
   const names = WebAssembly.Module.customSections(module, 'name').map((section) =>
     Buffer.from(section).toString('latin1'),
   );

@@ -19,8 +19,8 @@
  * ```
  */
 import type { Handler } from '../handler/handler.ts';
+import { DROP, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
-import { DROP, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType } from '../net/ethernet.ts';
 import { Flow, int32At } from '../net/flow.ts';

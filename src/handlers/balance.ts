@@ -27,8 +27,8 @@
  * ```
  */
 import type { Handler, HandlerContext } from '../handler/handler.ts';
+import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
-import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { Flow, finishHash, int32At, mixHash } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';

@@ -17,7 +17,7 @@
  */
 import { writeSync } from 'node:fs';
 import type { Handler, HandlerContext } from '../handler/handler.ts';
-import { PASS, TX } from '../handler/verdict.ts';
+import { PASS, TX } from '../handler/handler.ts';
 import { Path } from '../memory/layout.ts';
 import { ETHERNET_BYTES, EtherType, LOWEST_TYPE } from '../net/ethernet.ts';
 import { Flow } from '../net/flow.ts';

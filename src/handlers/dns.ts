@@ -23,8 +23,8 @@
 import { readFileSync } from 'node:fs';
 import { checksum, ipv4Checksum, sumOf, udpChecksum } from '../handler/checksum.ts';
 import type { Handler, HandlerContext } from '../handler/handler.ts';
+import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
-import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { Flow, int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';

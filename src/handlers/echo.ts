@@ -19,8 +19,8 @@
  */
 import { checksum, sumOf, update16 } from '../handler/checksum.ts';
 import type { Handler, HandlerContext } from '../handler/handler.ts';
+import { DROP, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
-import { DROP, TX, type Verdict } from '../handler/verdict.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';

@@ -34,8 +34,8 @@
  * ```
  */
 import type { Handler } from '../handler/handler.ts';
+import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
-import { DROP, PASS, TX, type Verdict } from '../handler/verdict.ts';
 import { Path } from '../memory/layout.ts';
 import { EtherType, isPreStandardTag, isTag, LOWEST_TYPE } from '../net/ethernet.ts';
 import { Flow } from '../net/flow.ts';

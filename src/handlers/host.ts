@@ -10,7 +10,7 @@
  * ```
  */
 import type { Handler } from '../handler/handler.ts';
-import { PASS, TX } from '../handler/verdict.ts';
+import { PASS, TX } from '../handler/handler.ts';
 import { Path } from '../memory/layout.ts';
 
 const host: Handler = (burst) => {

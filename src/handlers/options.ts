@@ -4,7 +4,7 @@
  * Values come from a program, or as text from the command line, which parses those that are JSON. So a list may be an array
  * or a text with commas or spaces: '10.0.0.1, 10.0.0.2'. See validation.ts.
  */
-import { DROP, PASS } from '../handler/verdict.ts';
+import { DROP, PASS } from '../handler/handler.ts';
 import { invalid, onlyKnown } from '../validation.ts';
 
 export type Options = Readonly<Record<string, unknown>>;

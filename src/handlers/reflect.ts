@@ -12,7 +12,7 @@
  * ```
  */
 import type { Handler, HandlerContext } from '../handler/handler.ts';
-import { TX } from '../handler/verdict.ts';
+import { TX } from '../handler/handler.ts';
 
 export function create(_options: Record<string, unknown>, { burst }: HandlerContext): Handler {
   const sent = TX;

@@ -1,5 +1,5 @@
 /**
- * The TypeScript side of native/layout.h: byte offsets inside the two request blocks.
+ * The TypeScript side of native/layout.h: byte offsets in the two request blocks.
  *
  * Drawn as the C structures are; test/unit/memory/abi.test.ts compares each number with what the shim
  * reports through `tp_offset`. Change both and bump `ABI` in the same commit.
@@ -49,7 +49,7 @@ export const Uring = {
   bytes: 96,
 } as const;
 
-/** What the kernel took for its own: TP_FILE, TP_FRAMES. */
+/** Resources that the kernel has registered: TP_FILE, TP_FRAMES. */
 export const Registered = { file: 1, frames: 2 } as const;
 
 /** `struct tp_span`: u32 offset, s32 length. */
@@ -64,7 +64,7 @@ export const OFFSETS: readonly number[] = [
   ...[Uring.sqHead, Uring.cqHead, Uring.setupFlags, Uring.registered, Uring.bytes, SPAN_BYTES],
 ];
 
-/** What `step` in a failed request means: the system call to name in the error. */
+/** The system call for each `step` of a failed request, for the error. */
 export const STEPS: readonly string[] = [
   '',
   'socket(AF_XDP)',

@@ -1,34 +1,14 @@
-/** Several small values in one word, so that they are read and written at once. */
+/** Several small values in one word, so that one access reads or writes them together. Pure; any thread. */
 import { Path, type PathId } from './layout.ts';
 
-/** What lies in a handoff ring: a packet for the handler of the queue that owns its flow, or one to be sent. */
-export const HandoffKind = { PACKET: 0, SEND: 1 } as const;
-
-/** The third word of a handoff ring's entry and the second of a copy: kind or port, and the path it came by. */
-export const handoffMeta = (kind: number, path: number): number => (kind << 8) | path;
-export const handoffKind = (meta: number): number => meta >>> 8;
-export const handoffPath = (meta: number): PathId => (meta & 3) as PathId;
-
-/** What a handler has been given: `1 << 31 | inPlace << 30 | port << 20 | source << 12 | packets`. */
-export const handlingWord = (port: number, source: number, packets: number, inPlace = false): number =>
-  (1 << 31) | (inPlace ? 1 << 30 : 0) | (port << 20) | (source << 12) | packets;
-/** The source of packets that lie in a handoff ring; paths are 1 to 3. */
-export const handoffSource = (from: number): number => 64 + from;
-
-export const handlingPort = (word: number): number => (word >>> 20) & 0xff;
-export const handlingSource = (word: number): number => (word >>> 12) & 0xff;
-export const handlingPackets = (word: number): number => word & 0xfff;
-/** Whether they lie in the receive ring and are not counted yet. */
-export const handlingInPlace = (word: number): boolean => (word & (1 << 30)) !== 0;
-
 /**
- * The owner word: `epoch << 8 | reclaim << 5 | attached << 2 | path`.
+ * The owner word of a queue: `epoch << 8 | reclaim << 5 | attached << 2 | path`.
  *
- * - `path` (2 bits): which path the queue transmits on.
- * - `attached` (3 bits, bit p-1 for path p): which paths the worker polls.
- * - `reclaim` (3 bits): paths whose kernel objects are gone, so that the worker may take back every
- *   frame the kernel still held.
- * - `epoch` (24 bits): counts up with every order, so that no two orders look alike.
+ * - `path` (2 bits): the path that the queue transmits on.
+ * - `attached` (3 bits, bit p-1 for path p): the paths that the worker polls.
+ * - `reclaim` (3 bits): paths whose kernel objects are gone, so that the worker may take back every frame the kernel
+ *   still held.
+ * - `epoch` (24 bits): incremented with every order, so that no two orders are equal.
  */
 export function ownerWord(epoch: number, path: PathId, attached: number, reclaim = 0): number {
   return (epoch << 8) | ((reclaim & 7) << 5) | ((attached & 7) << 2) | path;
@@ -39,3 +19,45 @@ export const ownerAttached = (word: number): number => (word >>> 2) & 7;
 export const ownerReclaim = (word: number): number => (word >>> 5) & 7;
 export const ownerEpoch = (word: number): number => word >>> 8;
 export const pathBit = (path: PathId): number => (path === Path.NONE ? 0 : 1 << (path - 1));
+
+/**
+ * The owner of a frame, in 16 bits. The present owner writes it, before it publishes the frame to the next one.
+ *
+ * ```
+ *   at a path            queue << 8 | port << 4 | TX(8) or FILL(4) | path (1 … 3)
+ *   in a handoff ring    to << 10   | from << 4 | 2
+ *   in a return ring     to << 10   | from << 4 | 3
+ *   in hand              worker << 4            | 1      a packet that is being made or moved
+ *   free                 0                               on the stack of its own worker
+ * ```
+ */
+export const FrameOwner = { NONE: 0, HAND: 1, HANDOFF: 2, RETURN: 3, FILL: 4, TX: 8 } as const;
+
+const PURPOSE = FrameOwner.FILL | FrameOwner.TX;
+
+/** Names one path queue in an owner, beside FILL or TX. */
+export const ownerTag = (queue: number, port: number, path: PathId): number =>
+  (queue << 8) | (port << 4) | path;
+
+export const handoffOwner = (from: number, to: number): number =>
+  (to << 10) | (from << 4) | FrameOwner.HANDOFF;
+export const returnOwner = (from: number, to: number): number => (to << 10) | (from << 4) | FrameOwner.RETURN;
+export const handOwner = (worker: number): number => (worker << 4) | FrameOwner.HAND;
+
+/** FILL, TX, or 0 for a frame that is at no path. */
+export const purposeOf = (owner: number): number => owner & PURPOSE;
+/** Of a frame at a path. */
+export const tagOf = (owner: number): number => owner & ~PURPOSE;
+export const tagQueue = (tag: number): number => tag >>> 8;
+/** HAND, HANDOFF, RETURN or NONE, of a frame at no path. */
+export const codeOf = (owner: number): number => owner & 15;
+/** The worker in an owner without a path: it has the frame in hand, or put it into the handoff ring. */
+export const workerOf = (owner: number): number => (owner >>> 4) & 63;
+
+/** What a handoff ring carries: a packet for the handler of the queue that owns its flow, or one to be sent. */
+export const HandoffKind = { PACKET: 0, SEND: 1 } as const;
+
+/** The third word of a handoff ring's entry and the second of a copy: kind or port, and the path it came by. */
+export const handoffMeta = (kind: number, path: number): number => (kind << 8) | path;
+export const handoffKind = (meta: number): number => meta >>> 8;
+export const handoffPath = (meta: number): PathId => (meta & 3) as PathId;

@@ -1,10 +1,10 @@
 /**
- * What the coordinator holds, written into the shared memory after every change: a thread that has to go on without
- * that coordinator finds there which descriptors are open and what they are attached to.
+ * The coordinator's state, written into the shared memory after every change. A thread that continues without that
+ * coordinator reads which descriptors are open and what they are attached to.
  *
- * There are two copies. The writer fills the older one and then stores the head word, so a writer that dies at any
- * point leaves one whole copy. The coordinator writes; a successor, or a thread that closes everything, reads once the
- * writer has ended.
+ * There are two copies. The writer fills the older one and then stores the head word, so a writer that dies at any point
+ * leaves one whole copy. The coordinator writes; a successor, or a thread that closes everything, reads once the writer
+ * has ended.
  */
 import type { Memory } from './shared.ts';
 
@@ -19,7 +19,7 @@ export class Checkpoint<T> {
   }
 
   /**
-   * Replaces what was written before. `value` must survive JSON.
+   * Replaces the last value. `value` must survive JSON.
    *
    * @param replacer as JSON.stringify takes it
    * @throws RangeError if it is too large

@@ -1,13 +1,14 @@
 /**
- * Rings of packet copies: what a worker delivers to the application, or forwards to a port of another
- * memory. A slot holds a head of four words and the packet's bytes, so neither side ever waits for the
- * other or keeps a frame of its pool. One sender, one receiver.
+ * Rings of packet copies, for the application or for a port of another memory. A slot has a head of four words and the
+ * packet's bytes, so neither side waits for the other or keeps a frame of its pool. One sender, one receiver.
  */
-
 import { handoffMeta, handoffPath } from './bit-fields.ts';
-import { COPY_HEAD, type PathId } from './layout.ts';
+import type { PathId } from './layout.ts';
 import { Consumer, Producer, placeAt } from './ring.ts';
 import type { Memory } from './shared.ts';
+
+/** A slot's head: four words (length, meta, hash, spare). */
+export const COPY_HEAD = 16;
 
 /** The sending end: copies from any memory into the ring's. Belongs to one worker thread. */
 export class CopySender {
@@ -18,7 +19,7 @@ export class CopySender {
   readonly #from: Memory;
   #made = false;
 
-  /** @param at where the ring lies in `to`; `from` is the memory of the packets */
+  /** @param at byte offset of the ring in `to`; `from` is the memory of the packets */
   constructor(to: Memory, at: number, entries: number, from: Memory) {
     this.maxPacketBytes = to.layout.copyBytes - COPY_HEAD;
     this.#ring = new Producer(to.words, placeAt(at, entries, to.layout.copyBytes >> 2));
@@ -27,8 +28,8 @@ export class CopySender {
   }
 
   /**
-   * Makes a copy and publishes it at once, so that a worker that ends takes none along: 7 ns beside the copy's
-   * fifty. False if there is no room, or the packet is too long.
+   * Makes a copy and publishes it at once, so that a worker's end loses none: 7 ns, and 50 ns for the copy. False if there
+   * is no room, or the packet is too long.
    */
   push(offset: number, bytes: number, kind: number, path: number, hash: number): boolean {
     if (bytes > this.maxPacketBytes || this.#ring.reserve(1) < 1) return false;
@@ -45,7 +46,7 @@ export class CopySender {
     return true;
   }
 
-  /** Whether any were made since the last call: then the receiver is to be told. */
+  /** Whether any were made since the last call: then the caller wakes the receiver. */
   madeAny(): boolean {
     const any = this.#made;
     this.#made = false;
@@ -63,7 +64,7 @@ export class CopyReceiver {
     this.#words = memory.words;
   }
 
-  /** Copies that can be read now, `max` at most. */
+  /** Copies that can be read, `max` at most. */
   ready(max: number): number {
     return this.#ring.peek(max);
   }
@@ -77,7 +78,7 @@ export class CopyReceiver {
     return this.#words[this.#ring.slot(i)]!;
   }
 
-  /** For a delivery the port's number, for a relay that of the port to send it by. */
+  /** For a delivery the port's number, for a relay the number of the port that sends it. */
   port(i: number): number {
     return this.#words[this.#ring.slot(i) + 1]! >>> 8;
   }

@@ -1,8 +1,8 @@
 /**
  * Counters: one Float64 each, written by one thread, read by any.
  *
- * Exact to 2^53, which no counter reaches; an aligned 8-byte store is one access on both
- * architectures, so a reader sees some recent value, never half of one. Added to once per burst.
+ * A counter is exact to 2^53, which none reaches. An aligned 8-byte store is one access on both architectures, so a
+ * reader sees a recent value, never half of one. Added to once per burst.
  */
 import type { PathId } from './layout.ts';
 import type { Memory } from './shared.ts';
@@ -11,7 +11,7 @@ import type { Memory } from './shared.ts';
 export const QUEUE_COUNTERS = [
   'bursts',
   'sent', // frames the handler made with send()
-  'sendRefused', // send() without a free frame, room on a path, or a usable length
+  'sendRefused', // send() without a free frame, room on a path, or a valid length
   'handlerErrors', // exceptions thrown by the handler
   'dropVerdict',
   'dropHandlerError',
@@ -25,9 +25,9 @@ export const QUEUE_COUNTERS = [
   'dropHostFull', // the host path was full
   'dropNoHost', // there is no host path
   'dropDeliverFull', // the application does not read fast enough
-  'dropNoPort', // forwarded to a port that is not there
+  'dropNoPort', // forwarded to a port that does not exist
   'dropNoFrame', // no free frame to copy it to
-  'dropUncut', // too long to be sent, and of a kind that cannot be cut
+  'dropUncut', // too long to be sent, and cannot be cut
   'handedOver', // to another worker
   'takenOver', // from another worker
   'forwarded', // to another port
@@ -48,7 +48,7 @@ export const PATH_COUNTERS = [
   'txPackets', // completed
   'txBytes', // of what was posted
   'txSegments', // of txPackets: large segments that went uncut
-  'txSegmentsRefused', // large segments that the device did not take uncut: they were cut then
+  'txSegmentsRefused', // large segments that the device refused uncut: they were cut then
   'txErrors', // completed with an error
   'txRetried', // dropped by the device and given to it again
   'txRescued', // taken back unsent when the path went away
@@ -57,19 +57,19 @@ export const PATH_COUNTERS = [
   'kicks',
   'kickErrors',
   'rxErrors', // the path answered a receive with an error
-  'rxTooLong', // longer than a frame, and of a kind that cannot be cut
+  'rxTooLong', // longer than a frame, and cannot be cut
   'rxCut', // packets longer than a frame whose pieces are among rxPackets
 ] as const;
 export type PathCounter = (typeof PATH_COUNTERS)[number];
 
-/** What the kernel reports of a path, summed over the path's incarnations. */
+/** The kernel's own counts of a path, summed over the path's incarnations. */
 export const KERNEL_COUNTERS = [
   'rxDropped',
   'rxRingFull',
   'rxFillEmpty',
-  'rxUnclaimed', // came on a receive queue of the VF that the port has no socket on
+  'rxUnclaimed', // came on a receive queue of the VF on which the port has no socket
   'txInvalid',
-  'lostInDevice', // the VF itself had no buffer for: rx_missed_errors, include/uapi/linux/if_link.h
+  'lostInDevice', // the VF had no buffer for them: rx_missed_errors, include/uapi/linux/if_link.h
 ] as const;
 export type KernelCounter = (typeof KERNEL_COUNTERS)[number];
 

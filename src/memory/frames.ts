@@ -1,74 +1,44 @@
 /**
- * The frame pool of one worker, and the ledger that always adds up.
+ * The frame pool of one worker.
  *
- * A frame is named by its address: bytes from the start of the frames, the way the kernel's
- * descriptors name it. Free frames lie on a stack. Every frame has an owner that says to whom it was
- * given, see frame-owner.ts. Whoever takes a frame passes it on or frees it.
+ * A frame's name is its address: bytes from the start of the frames, as in the kernel's descriptors. Free frames are on a
+ * stack. Each frame has exactly one owner, which transmits it, hands it over or frees it; an array has the owner of each,
+ * see bit-fields.ts.
  *
- * Each frame is of one worker's pool for good. A packet may be handed to another worker and leave by
- * that one's path; then its frame comes back by a return ring. So `put` of a foreign frame sends it home.
+ * A frame belongs to one worker's pool for good. A packet may be handed to another worker and leave by its path: then the
+ * frame comes back by a return ring, where `put` sends a foreign frame.
  *
- * A worker may die between any two statements. So frames leave the stack after they were published
- * elsewhere, and rings are released after the frames read from them were passed on: a death in between
- * leaves a frame in two places, never in none, and {@link FramePool.recover} knows which one counts.
+ * A worker may die between any two statements. So a frame leaves the stack after it was published elsewhere, and a ring
+ * is released after the frames read from it have a new owner. A death in between leaves a frame in two places, never in
+ * none; {@link FrameOwners.recover} decides which place counts.
  *
  * Belongs to the worker thread.
  */
-import { codeOf, FrameOwner, handOwner, purposeOf, tagOf, tagQueue, workerOf } from './frame-owner.ts';
+import { FrameOwner, handOwner } from './bit-fields.ts';
+import { FrameOwners } from './frame-owners.ts';
 import { ReturnRings } from './return-rings.ts';
 import type { Memory } from './shared.ts';
 
-/** A path queue's share of the frames, by place; computed from ring cursors alone. */
-export interface PathLedger {
-  /** Offered to the kernel for packets to come. */
-  fill: number;
-  /** Filled, and not yet received. */
-  rx: number;
-  /** Given to the kernel to send. */
-  tx: number;
-  /** Sent, and not yet taken back. */
-  completing: number;
-}
-
-/** What can name the frames that lie in its rings. */
-export interface Enumerable {
-  enumerate(visit: (address: number) => void): void;
-}
-
-/** A path queue, as the pool sees it. */
-export interface FrameUser extends Enumerable {
-  /** See {@link ownerTag}. */
-  readonly tag: number;
-  /**
-   * Looks at the rings that frames come by before those they leave by: one that the other side moves
-   * meanwhile is left out. It is named twice only between two stores of the other side, which publishes the
-   * arrival first (net/xdp/xsk.c, xsk_flush).
-   */
-  enumerate(visit: (address: number) => void): void;
-}
-
-/** Looks at rings of which the other side may be between two stores. */
-const LOOKS = 8;
-
-/** Free frames below which a sleeping worker wants to be woken when some come home. */
+/** Free frames below which a sleeping worker wants a wake-up when some come home. */
 const FEW_FRAMES = 512;
 
 export class FramePool {
   /** Frames of this worker. */
   readonly total: number;
   readonly frameSize: number;
-  /** What a frame is given to while this worker has it in hand. */
+  /** The owner of frames that this worker has in hand. */
   readonly hand: number;
+  /** For recovery, path changes and audits. */
+  readonly owners: FrameOwners;
   readonly #words: Int32Array;
   readonly #owners: Uint16Array;
   readonly #stack: number;
   readonly #countAt: number;
   readonly #lowOnFramesAt: number;
-  readonly #queue: number;
   /** Number of this worker's first frame among all. */
   readonly #first: number;
   readonly #shift: number;
-  readonly #home: ReturnRings | undefined;
+  readonly #returns: ReturnRings | undefined;
   readonly #free = (address: number): void => this.put(address);
   #count: number;
 
@@ -83,11 +53,11 @@ export class FramePool {
     this.#stack = layout.poolStack(queue) >> 2;
     this.#countAt = memory.workers[queue]!.at('poolCount');
     this.#lowOnFramesAt = memory.workers[queue]!.at('lowOnFrames');
-    this.#queue = queue;
     this.#first = queue * framesPerWorker;
     this.#shift = 31 - Math.clz32(frameSize);
-    this.#home = queues > 1 ? new ReturnRings(memory, this.#owners, queue) : undefined;
+    this.#returns = queues > 1 ? new ReturnRings(memory, this.#owners, queue) : undefined;
     this.#count = words[this.#countAt]!;
+    this.owners = new FrameOwners(this, this.#owners, queue, this.#returns);
   }
 
   /** Free frames. */
@@ -106,11 +76,11 @@ export class FramePool {
     this.#words[this.#countAt] = this.#count;
   }
 
-  /** Frees the frame that holds `address`; a frame of another worker is sent home. */
+  /** Frees the frame that holds `address`; sends a frame of another worker home. */
   put(address: number): void {
     const index = address >>> this.#shift;
     if ((index - this.#first) >>> 0 >= this.total) {
-      this.#home!.send(index, (index / this.total) | 0);
+      this.#returns!.send(index, (index / this.total) | 0);
       return;
     }
     const count = this.#count;
@@ -120,7 +90,7 @@ export class FramePool {
     this.#words[this.#countAt] = count + 1;
   }
 
-  /** Notes to whom the frame goes: before it is published there. */
+  /** Records the frame's next owner: before the frame is published there. */
   setOwner(address: number, owner: number): void {
     this.#owners[address >>> this.#shift] = owner;
   }
@@ -131,156 +101,29 @@ export class FramePool {
 
   /** Takes back the frames that other workers have sent home. */
   collect(): void {
-    this.#home?.collect(this.#free);
+    this.#returns?.collect(this.#free);
   }
 
   /**
-   * Sends foreign frames home that were freed since the last call: once the rings they came by are released,
-   * or a frame could be in one handoff ring twice. Returns how many workers got some: see {@link served}.
+   * Sends foreign frames home that were freed since the last call: once the rings they came by are released, or a frame
+   * could be in one handoff ring twice. Returns to how many workers: see {@link served}.
    */
   flush(): number {
-    return this.#home === undefined ? 0 : this.#home.flush();
+    return this.#returns === undefined ? 0 : this.#returns.flush();
   }
 
   /** The workers to which the last {@link flush} sent frames. */
   get served(): Int32Array | undefined {
-    return this.#home?.served;
+    return this.#returns?.served;
   }
 
-  /** Says whether frames that come home should wake this worker. Before it sleeps. */
+  /** Before a sleep: writes whether frames that come home should wake this worker. */
   announce(): void {
     this.#words[this.#lowOnFramesAt] = this.#count < FEW_FRAMES ? 1 : 0;
   }
 
-  /**
-   * Frees every frame the path `tag` still held when its kernel objects went: empty ones, and those that
-   * were to be sent, of which nobody knows whether they were. For path changes only: looks at all.
-   */
-  reclaim(tag: number): { fill: number; tx: number } {
-    const found = { fill: 0, tx: 0 };
-    this.#each((address, owner) => {
-      if (owner === (FrameOwner.FILL | tag)) found.fill++;
-      else if (owner === (FrameOwner.TX | tag)) found.tx++;
-      else return;
-      this.put(address);
-    });
-    return found;
-  }
-
-  /** How many frames have that owner. Looks at all: for audits only. */
-  countOwnedBy(owner: number): number {
-    let count = 0;
-    this.#each((_, other) => {
-      if (other === owner) count++;
-    });
-    return count;
-  }
-
-  /** Frames of paths that are no longer polled and not yet reclaimed. Looks at all: for audits only. */
-  leaving(paths: readonly FrameUser[]): { fill: number; tx: number } {
-    const polled = new Set(paths.map((path) => path.tag));
-    const found = { fill: 0, tx: 0 };
-    this.#each((_, owner) => {
-      const purpose = purposeOf(owner);
-      if (purpose === 0 || tagQueue(tagOf(owner)) !== this.#queue || polled.has(tagOf(owner))) return;
-      if (purpose === FrameOwner.FILL) found.fill++;
-      else found.tx++;
-    });
-    return found;
-  }
-
-  /**
-   * Frames of this worker that others have, and frames of others at this worker's paths. Others move theirs
-   * meanwhile, but only this worker can change whether a frame counts. Looks at all: for audits only.
-   */
-  exchanged(): { lent: number; borrowed: number } {
-    const found = { lent: 0, borrowed: 0 };
-    this.#each((_, owner, own) => {
-      const here = purposeOf(owner) !== 0 && tagQueue(tagOf(owner)) === this.#queue;
-      if (own && this.#isLent(owner)) found.lent++;
-      else if (!own && here) found.borrowed++;
-    });
-    return found;
-  }
-
-  /**
-   * Builds the stack anew, when a worker starts: the pool is new (all frames are free), or its last
-   * worker died at some point.
-   *
-   * @param paths the attached path queues, whose rings can be read
-   * @param held tags of paths whose kernel objects live although their rings are no longer read
-   * @param handoffs the handoff rings out of this worker
-   * @param lost told of each frame that was with a path or in a handoff ring and is nowhere to be found there: its owner
-   */
-  recover(
-    paths: readonly FrameUser[],
-    held: readonly number[] = [],
-    handoffs: readonly Enumerable[] = [],
-    lost: (owner: number) => void = () => {},
-  ): void {
-    const stacked = new Uint8Array(this.total);
-    for (let i = 0; i < this.#count; i++) stacked[(this.peek(i) >>> this.#shift) - this.#first] = 1;
-    const ringed = this.#ringed(paths);
-    this.#ringed(paths).forEach((times, i) => {
-      ringed[i]! += times; // the second look finds what moved during the first
-    });
-    const handedOver = this.#ringed(this.#home === undefined ? handoffs : [...handoffs, this.#home]);
-    const alive = new Set([...paths.map((path) => path.tag), ...held]);
-    this.#home?.passOver();
+  /** Empties the stack, which {@link FrameOwners.recover} fills again. */
+  clear(): void {
     this.#count = 0;
-    this.#each((address, owner, own) => {
-      const index = address >>> this.#shift;
-      if (ringed[index]) return;
-      if (purposeOf(owner) !== 0) {
-        const tag = tagOf(owner);
-        if (tagQueue(tag) !== this.#queue) return;
-        // Inside the kernel; but on the stack it was never published.
-        if (alive.has(tag) && !(own && stacked[index - this.#first])) return;
-      } else {
-        const code = codeOf(owner);
-        const mine = workerOf(owner) === this.#queue;
-        if (code === FrameOwner.NONE ? !own : !mine) return;
-        if (handedOver[index]) return; // else it was put into a handoff ring and never published there
-      }
-      if (!(own && stacked[index - this.#first])) lost(owner);
-      this.put(address);
-    });
-    this.#words[this.#countAt] = this.#count;
-  }
-
-  /** Frames found twice, on the stack or in rings. 0 at every burst boundary. */
-  duplicates(paths: readonly FrameUser[]): number {
-    let fewest = Number.POSITIVE_INFINITY;
-    for (let look = 0; look < LOOKS && fewest > 0; look++) fewest = Math.min(fewest, this.#twice(paths));
-    return fewest;
-  }
-
-  #twice(paths: readonly FrameUser[]): number {
-    const ringed = this.#ringed(paths);
-    let twice = 0;
-    for (const times of ringed) if (times > 1) twice++;
-    for (let i = 0; i < this.#count; i++) if (ringed[this.peek(i) >>> this.#shift]!++) twice++;
-    return twice;
-  }
-
-  #ringed(places: readonly Enumerable[]): Uint8Array {
-    const times = new Uint8Array(this.#owners.length);
-    for (const place of places) place.enumerate((address) => times[address >>> this.#shift]!++);
-    return times;
-  }
-
-  /** A frame of ours that another worker has, or that is in a handoff ring. */
-  #isLent(owner: number): boolean {
-    if (purposeOf(owner) !== 0) return tagQueue(tagOf(owner)) !== this.#queue;
-    const code = codeOf(owner);
-    if (code === FrameOwner.HAND) return workerOf(owner) !== this.#queue;
-    return code === FrameOwner.HANDOFF || code === FrameOwner.RETURN;
-  }
-
-  #each(visit: (address: number, owner: number, own: boolean) => void): void {
-    for (let index = 0; index < this.#owners.length; index++) {
-      const own = (index - this.#first) >>> 0 < this.total;
-      visit(index << this.#shift, this.#owners[index]!, own);
-    }
   }
 }

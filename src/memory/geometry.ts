@@ -1,18 +1,11 @@
 /**
- * How large each part of the shared memory is, and so where it lies. {@link layOut} is a pure function of the geometry:
- * each thread computes the same offsets for itself. layout.ts draws what this places.
+ * The sizes of the parts of the shared memory, and so their offsets. {@link layOut} is a pure function of the geometry: each
+ * thread computes the same offsets. layout.ts has the drawing.
  */
-import {
-  BURST,
-  LINE,
-  PATH_BYTES,
-  type PathId,
-  QUEUE_BYTES,
-  type RingId,
-  SLOT_PATHS,
-  WORKER_BYTES,
-  WORKER_RING,
-} from './layout.ts';
+
+import { PATH_BYTES, QUEUE_BYTES, WORKER_BYTES } from './blocks.ts';
+import { BURST, LINE, type PathId, type RingId, SLOT_PATHS } from './layout.ts';
+import { WORKER_RING } from './ring.ts';
 import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES, MODULE_STATIC_BYTES } from './wasm-abi.ts';
 
 export interface Geometry {
@@ -27,7 +20,7 @@ export interface Geometry {
   readonly ringEntries: number;
 }
 
-/** A shared `WebAssembly.Memory`; spelled out because the DOM types that declare it are not ours. */
+/** A shared `WebAssembly.Memory`, declared here because the project does not use the DOM types. */
 export interface WasmMemory {
   readonly buffer: ArrayBufferLike;
 }
@@ -39,31 +32,31 @@ export interface SharedMemory {
 }
 
 /**
- * Entries of a replay ring: what a dead worker may have had in hand of one port, the packets of one in-place call, and what its io_uring
- * may have received, a burst and a single packet.
+ * Entries of a replay ring: a dead worker may have had the packets of one in-place call in hand, and its io_uring may have
+ * received a burst and a single packet.
  */
 export const REPLAY_ENTRIES = 512;
 
-/** Workers of other memories that may forward to a worker, and the copies that each may be ahead: two bursts. */
+/** Workers of other memories that may forward to a worker, and unread copies of each: two bursts. */
 export const RELAYS = 16;
 export const RELAY_ENTRIES = 128;
 
-/** Entries of a port's redirection table: a power of two, and the most that Windows gives a device. */
+/** Entries of a port's redirection table: a power of two, and the most that Windows programs into a device. */
 export const RETA_ENTRIES = 128;
 
 /** Records of the failover journal. */
 export const JOURNAL_RECORDS = 1024;
 
-/** The longest packet of the machine's own stack: an IP packet, Ethernet header, two VLAN tags; in whole pages. */
+/** The longest packet of the machine's own stack, in whole pages: an IP packet, an Ethernet header and two VLAN tags. */
 export const HOST_BUFFER_BYTES = 17 * 4096;
 export const HOST_BUFFERS = 16;
 
 /**
- * Reads of a tap that may be under way at once, each with a buffer for what does not fit its frame: a burst, and a read
- * without the ring. No page of it is touched before a packet is longer than a frame.
+ * Reads of a tap that may be under way at once, each with a buffer for the bytes that do not fit its frame: a burst, and a
+ * read without the ring. No page of the buffers is used before a packet is longer than a frame.
  */
 export const LONG_READS = BURST + 1;
-/** What comes before the buffers: see paths/tap/read-pairs.ts. */
+/** The bytes before the buffers: see paths/tap/read-pairs.ts. */
 export const LONG_HEAD_BYTES = 4096;
 
 const JOURNAL_RECORD_BYTES = LINE;
@@ -75,7 +68,7 @@ const CHECKPOINT_PORT_BYTES = 32 * 1024;
 /** Descriptors of the coordinator, at most: for the group, for each port, and for each queue of one. */
 const DESCRIPTORS = { group: 64, port: 32, queue: 4 } as const;
 
-/** A handoff ring's entry: four words, address of the frame's packet, length, `handoffMeta`, hash. */
+/** A handoff ring's entry: four words, the packet's address and length, `handoffMeta`, and the hash. */
 const HANDOFF_ENTRY = 16;
 
 /** All handoff rings together may take this many entries; each has a power of two from 64 to 2048. */
@@ -84,9 +77,7 @@ const HANDOFF_BUDGET = 2 ** 21;
 /** All deliveries together, in copies; each ring has a power of two from 32 to 512. */
 const DELIVERY_BUDGET = 2 ** 13;
 
-/**
- * Bytes before a ring's entries, at most: AF_XDP uses 320, io_uring 192 (both measured on 6.18).
- */
+/** The most bytes before a ring's entries: AF_XDP uses 320, io_uring 192 (both measured on 6.18). */
 const RING_HEAD = 512;
 
 export interface Layout {
@@ -96,7 +87,7 @@ export interface Layout {
   readonly journalHead: number;
   readonly journal: number;
   readonly journalRecordBytes: number;
-  /** Word that counts up with each checkpoint; its lowest bit says which copy is the last. */
+  /** Word that is incremented with each checkpoint; its lowest bit is the number of the last copy. */
   readonly checkpointHead: number;
   readonly checkpointBytes: number;
   checkpoint(copy: 0 | 1): number;
@@ -117,7 +108,7 @@ export interface Layout {
   readonly handoffEntries: number;
   readonly returnEntries: number;
   readonly deliveryEntries: number;
-  /** Bytes of a copy's slot: what a frame holds, and {@link COPY_HEAD}. */
+  /** Bytes of a copy's slot: {@link COPY_HEAD} and a packet as long as a frame holds. */
   readonly copyBytes: number;
   redirection(port: number): number;
   /** Of all ports, {@link MAC_STRIDE} bytes each. */
@@ -127,7 +118,7 @@ export interface Layout {
   /** A handoff ring from a worker to itself, of {@link REPLAY_ENTRIES}: see datapath/replay.ts. */
   replay(port: number, queue: number): number;
   delivery(port: number, queue: number): number;
-  /** Word that counts up when something was delivered, for the application to wait on. */
+  /** Word that is incremented after deliveries, for the application to wait on. */
   deliveryBell(port: number): number;
   relay(queue: number, relay: number): number;
   hostBuffers(port: number, queue: number): number;
@@ -173,7 +164,7 @@ export function layOut(geometry: Geometry): Layout {
   const returnBytes = WORKER_RING.entries + lines(returnEntries * 4);
   const replayBytes = WORKER_RING.entries + REPLAY_ENTRIES * HANDOFF_ENTRY;
   const replays = reserve(ports * queues * replayBytes);
-  // One queue has nobody to hand anything to.
+  // One queue has no other worker to hand packets to.
   const handoffs = reserve(queues === 1 ? 0 : ports * pairs * handoffBytes);
   const homes = reserve(queues === 1 ? 0 : pairs * returnBytes);
   const deliveryEntries = powerOfTwo(DELIVERY_BUDGET / (ports * queues), 32, 512);
@@ -185,7 +176,7 @@ export function layOut(geometry: Geometry): Layout {
   const areas = reserve(queues * MODULE_AREA_BYTES);
 
   // Descriptors are 8 bytes in FILL and COMPLETION, 16 in RX and TX. The tap's CQ (16 bytes an entry) and SQEs (64)
-  // take all and a quarter as many entries: the same room.
+  // have as many entries and a quarter as many: the same room.
   const rooms = [8, 16, 16, 8].map((stride) => pages(RING_HEAD + ringEntries * stride));
   const ringOffsets = rooms.map((_, ring) => rooms.slice(0, ring).reduce((a, b) => a + b, 0));
   const slotRings = rooms.reduce((a, b) => a + b, 0);
@@ -209,8 +200,11 @@ export function layOut(geometry: Geometry): Layout {
     journalHead,
     journal,
     journalRecordBytes: JOURNAL_RECORD_BYTES,
-    ...{ checkpointHead, checkpointBytes, checkpoint: (copy) => checkpoints + copy * checkpointBytes },
-    ...{ descriptors, descriptorEntries },
+    checkpointHead,
+    checkpointBytes,
+    checkpoint: (copy) => checkpoints + copy * checkpointBytes,
+    descriptors,
+    descriptorEntries,
     frames,
     framesBytes,
     owners,
@@ -222,7 +216,10 @@ export function layOut(geometry: Geometry): Layout {
     poolStack: (queue) => stacks + queue * lines(framesPerWorker * 4),
     ring: (port, queue, path, ring) => rings + slotNumber(port, queue, path) * slotRings + ringOffsets[ring]!,
     ringRoom: (ring) => rooms[ring]!,
-    ...{ handoffEntries, returnEntries, deliveryEntries, copyBytes: frameSize },
+    handoffEntries,
+    returnEntries,
+    deliveryEntries,
+    copyBytes: frameSize,
     macs,
     redirection: (port) => tables + port * RETA_ENTRIES,
     handoff: (port, from, to) => handoffs + ((port * queues + from) * queues + to) * handoffBytes,

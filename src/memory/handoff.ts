@@ -1,21 +1,21 @@
 /**
- * Handoff rings: what one worker hands to another, descriptors and never bytes. One sender, one receiver.
+ * Handoff rings: packets from one worker to another, descriptors and never bytes. One sender, one receiver.
  *
- * A handoff ring leads from the worker that polled a packet to the one that owns its flow; or, for sending, to the
- * one whose path queue must be used.
+ * A handoff ring leads from the worker that polled a packet to the one that owns its flow; or, for sending, to the one whose
+ * path queue must be used.
  *
- * A sender may die between any two statements. Each frame says in its owner in which handoff ring it is, and says
- * so before it is published; who takes it out of a handoff ring gives it another owner before the entry is
- * released. So a frame whose owner names a handoff ring and that no published entry names was never published:
- * see `FramePool.recover`. What a receiver had passed on before it died is passed over by its successor.
+ * A sender may die between any two statements. It makes the ring the frame's owner before it publishes the entry, and the
+ * receiver gives the frame another owner before it releases the entry. So a frame that a handoff ring owns and no published
+ * entry names was never published: see `FrameOwners.recover`. A dead receiver's successor releases the entries that the
+ * receiver had handled.
  */
 
-import { handoffMeta } from './bit-fields.ts';
-import { handoffOwner } from './frame-owner.ts';
+import { handoffMeta, handoffOwner } from './bit-fields.ts';
 import type { FramePool } from './frames.ts';
 import { REPLAY_ENTRIES } from './geometry.ts';
 import type { PathId } from './layout.ts';
 import { Consumer, Producer, placeAt, type RingPlace } from './ring.ts';
+import { keepUnhandled } from './ring-recovery.ts';
 import type { Memory } from './shared.ts';
 
 const ENTRY_WORDS = 4;
@@ -49,7 +49,7 @@ export class HandoffSender {
     return this.#staged;
   }
 
-  /** How many of `wanted` packets can be pushed now. */
+  /** How many of `wanted` packets can be pushed. */
   room(wanted: number): number {
     return this.#ring.reserve(wanted + this.#staged) - this.#staged;
   }
@@ -67,7 +67,7 @@ export class HandoffSender {
     this.#staged++;
   }
 
-  /** Publishes what was pushed. Returns how many packets. */
+  /** Publishes the pushed packets. Returns how many. */
   commit(): number {
     const count = this.#staged;
     if (count > 0) this.#ring.commit(count);
@@ -80,18 +80,18 @@ export class HandoffSender {
     return this.#ring.pending() + this.#staged;
   }
 
-  /** Everything pushed so far, wrapping. */
+  /** All packets ever pushed, wrapping. */
   get cursor(): number {
     return (this.#ring.cursor + this.#staged) | 0;
   }
 
-  /** Whether the receiver has taken all that was pushed before the cursor was there. */
+  /** Whether the receiver has taken all packets before this cursor. */
   hasPassed(cursor: number): boolean {
     this.#ring.pending();
     return ((this.#ring.consumed - cursor) | 0) >= 0;
   }
 
-  /** Names every published frame. */
+  /** Visits every published frame. */
   enumerate(visit: (address: number) => void): void {
     const count = this.#ring.pending();
     for (let i = 0; i < count; i++) visit(this.#words[this.#ring.pendingSlot(i)]!);
@@ -110,42 +110,22 @@ export class HandoffReceiver {
     this.#words = memory.words;
     this.#ring = new Consumer(memory.words, handoffPlace(memory, port, from, to));
     this.#frames = memory.layout.frames;
-    this.#keepUnhandled(pool, handoffOwner(from, to));
+    // A frame may have come by here, gone home and come again: its last entry counts.
+    const owner = handoffOwner(from, to);
+    keepUnhandled(this.#words, this.#ring, ENTRY_WORDS, pool, owner, this.#ring.pending());
   }
 
-  /**
-   * Releases what a worker that died had passed on already. It may lie among what it had not, since packets for other
-   * queues are handed on before the others are handled; and a frame that came by here, went home and came again is
-   * named twice, of which the last counts. So what is left is moved to the end. A worker that dies in this leaves
-   * entries doubled.
-   */
-  #keepUnhandled(pool: FramePool, owner: number): void {
-    const words = this.#words;
-    const ring = this.#ring;
-    const mask = -pool.frameSize;
-    const seen = new Set<number>();
-    let kept = ring.pending();
-    for (let i = kept - 1; i >= 0; i--) {
-      const slot = ring.slot(i);
-      const frame = words[slot]! & mask;
-      if (pool.ownerOf(frame) !== owner || seen.has(frame)) continue;
-      seen.add(frame);
-      words.copyWithin(ring.slot(--kept), slot, slot + ENTRY_WORDS);
-    }
-    if (kept > 0) ring.release(kept);
-  }
-
-  /** Entries that can be read now, `max` at most. */
+  /** Entries that can be read, `max` at most. */
   ready(max: number): number {
     return this.#ring.peek(max);
   }
 
-  /** Entries that wait, all of them. */
+  /** All entries that can be read. */
   pending(): number {
     return this.#ring.pending();
   }
 
-  /** Kind and path of the oldest entry, as {@link handoffMeta} made it. Only if there is one. */
+  /** Kind and path of the oldest entry: a {@link handoffMeta}. Only if there is an entry. */
   get meta(): number {
     return this.#words[this.#ring.slot(0) + 2]!;
   }
@@ -166,7 +146,7 @@ export class HandoffReceiver {
     return count;
   }
 
-  /** Gives back `count` entries, once every frame of them was passed on. */
+  /** Releases `count` entries, once each of their frames has another owner. */
   release(count: number): void {
     this.#ring.release(count);
   }

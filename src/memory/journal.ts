@@ -1,7 +1,7 @@
 /**
- * The failover journal: what happened to which queue, when. Written by the coordinator, read by any
- * thread. A ring of fixed records; the head word is stored last, so a reader sees whole records unless
- * it is {@link JOURNAL_RECORDS} behind, which it notices by the sequence number.
+ * The failover journal: every switch of a queue. The coordinator writes it, any thread reads it. It is a ring of fixed
+ * records. The head word is stored last, so a reader sees whole records unless it is {@link JOURNAL_RECORDS} behind, which
+ * the sequence number shows.
  */
 
 import { JOURNAL_RECORDS } from './geometry.ts';
@@ -30,12 +30,12 @@ export const REASONS = [
   'link down', // NEWLINK without IFF_UP
   'link gone', // DELLINK
   'carrier lost',
-  'kick failed', // the kernel answered ENETDOWN or ENXIO before rtnetlink spoke
+  'kick failed', // a kick returned ENETDOWN or ENXIO before an rtnetlink message came
   'device replaced',
   'path ready',
   'path failed',
   'close',
-  'coordinator replaced', // another one had begun it, and died
+  'coordinator replaced', // its predecessor had begun the switch, and died
 ] as const;
 /** Why a queue changed the path it transmits on. */
 export type Reason = (typeof REASONS)[number];
@@ -54,17 +54,17 @@ export interface Failover {
   readonly to: PathName;
   /** Why it changed. */
   readonly reason: Reason;
-  /** The coordinator learnt of it. */
+  /** When the coordinator detected the cause. */
   readonly detectedNanos: number;
-  /** It ordered the switch. */
+  /** When it ordered the switch. */
   readonly orderedNanos: number;
-  /** The worker came to the order, */
+  /** When the worker began to carry out the order. */
   readonly beganNanos: number;
-  /** and had carried it out. */
+  /** When the worker had carried it out. */
   readonly endedNanos: number;
-  /** Packets the worker still took from the old path's receive ring. */
+  /** Packets that the worker received from the old path after the order. */
   readonly drained: number;
-  /** Packets it took back from the old path's transmit ring and sent on the new one. */
+  /** Packets that it took back from the old path's transmit ring and sent on the new one. */
   readonly rescued: number;
 }
 
@@ -96,17 +96,17 @@ export class Journal {
     return full;
   }
 
-  /** Records from `sequence` on, oldest first; those already overwritten are left out. */
+  /** Records from `sequence` on, oldest first, without overwritten ones. */
   since(sequence: number): Failover[] {
     const { head } = this;
     const records: Failover[] = [];
     for (let i = Math.max(sequence, head - JOURNAL_RECORDS, 0); i < head; i++) records.push(this.#read(i));
-    // What was overwritten meanwhile carries another number; one slot behind that may be half written.
+    // A record that was overwritten meanwhile has another number; the one after it may be half written.
     const oldest = this.head - JOURNAL_RECORDS;
     return this.head === head ? records : records.filter((record) => record.sequence > oldest);
   }
 
-  /** The path a queue's last record ends on; NONE without a record that is still there. */
+  /** The path of a queue by its last record; NONE without one. */
   pathOf(port: number, queue: number): PathId {
     const last = this.since(0).findLast((record) => record.port === port && record.queue === queue);
     return last === undefined ? Path.NONE : (PATH_NAMES.indexOf(last.to) as PathId);

@@ -1,7 +1,6 @@
 /**
- * The MAC address of each port, six bytes in the shared memory. The coordinator writes them; handlers and the
- * application read them where they are, and so see a new address with the next packet. For an instant a reader may
- * see bytes of both.
+ * The MAC address of each port, six bytes in the shared memory. The coordinator writes them; handlers and the application
+ * read them in place, so they see a new address with the next packet. For an instant a reader may see bytes of both.
  */
 
 import type { Memory } from './shared.ts';
@@ -9,7 +8,7 @@ import { MAC_STRIDE } from './wasm-abi.ts';
 
 const MAC_BYTES = 6;
 
-/** Views of all ports' addresses, which follow. */
+/** Views of all ports' addresses, which show every change. */
 export function macsOf({ bytes, layout }: Memory): Uint8Array[] {
   return Array.from({ length: layout.geometry.ports }, (_, port) =>
     bytes.subarray(layout.macs + port * MAC_STRIDE, layout.macs + port * MAC_STRIDE + MAC_BYTES),

@@ -1,15 +1,15 @@
 /**
- * The offload word of a packet: what its path leaves to be done before it can be sent as frames.
+ * The offload word of a packet: the work that is left before it can be sent as frames.
  *
- * 0 for ordinary packets. Packets of the machine's own stack may come as one large TCP segment to be cut
- * (TSO), and with a layer-4 checksum that only holds the sum of the pseudo header: what `struct
- * virtio_net_hdr` says (include/uapi/linux/virtio_net.h), in one Int32.
+ * 0 for ordinary packets. A packet of the machine's own stack may be one large TCP segment to be cut (TSO), and its layer-4
+ * checksum may be only the sum of the pseudo header. This is `struct virtio_net_hdr` (include/uapi/linux/virtio_net.h) in one
+ * Int32.
  *
  * ```
- *   bits  0–15   segment size: payload bytes of each frame; 0 when nothing is to be cut
+ *   bits  0–15   segment size: payload bytes of each frame; 0: not to be cut
  *   bits 16–23   kind of segmentation, as VIRTIO_NET_HDR_GSO_*: 1 TCP/IPv4, 4 TCP/IPv6, 5 UDP
  *   bit  24      the checksum is unfinished (VIRTIO_NET_HDR_F_NEEDS_CSUM)
- *   bit  25      its pseudo header is not that of the IP header's addresses: the sum in the field is the only one
+ *   bit  25      its pseudo header has other addresses than the IP header: only the sum in the field is right
  * ```
  */
 

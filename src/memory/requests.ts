@@ -1,11 +1,14 @@
 /**
- * The request blocks of a path slot, `struct tp_xsk` and `struct tp_uring`: what the shim is asked for, and where the
- * kernel put the words of each ring. The rings of a memory path are described by the same block.
+ * The request blocks of a path slot, `struct tp_xsk` and `struct tp_uring`: the request to the shim, and the places of the
+ * rings' words, from the kernel. A memory path describes its rings by the same block.
  */
 import { Uring, Xsk } from './abi.ts';
-import { OWN_RING, type QueueAddress, Ring, type RingId } from './layout.ts';
+import { LINE, type QueueAddress, Ring, type RingId } from './layout.ts';
 import type { RingPlace } from './ring.ts';
 import type { Memory } from './shared.ts';
+
+/** Bytes to the words of a ring that we lay out, and not the kernel (memory path): as Linux 6.18 does. */
+export const OWN_RING = { producer: 0, consumer: LINE, flags: 2 * LINE, desc: 3 * LINE } as const;
 
 /** Bytes of a `struct tp_ring`. */
 const RING_BYTES = 24;
@@ -16,7 +19,7 @@ function ringOffset({ layout }: Memory, { port, queue, path }: QueueAddress, rin
 
 const u64 = ({ view }: Memory, at: number, value: number): void => view.setBigUint64(at, BigInt(value), true);
 
-/** Where the words of one of the four rings lie, as the opener of the path slot wrote down. */
+/** The words of one of the four rings, as written when the path slot was opened. */
 export function ringPlace(memory: Memory, address: QueueAddress, ring: RingId): RingPlace {
   const { words } = memory;
   const xsk = memory.slot(address).offset('xsk');
@@ -32,7 +35,7 @@ export function ringPlace(memory: Memory, address: QueueAddress, ring: RingId): 
   };
 }
 
-/** Lays empty rings of our own out, as those of a path whose other end is a thread. */
+/** Lays out empty rings for a path whose other end is a thread. */
 export function layOwnRings(memory: Memory, address: QueueAddress): void {
   const { words, layout } = memory;
   const xsk = memory.slot(address).offset('xsk');
@@ -48,7 +51,7 @@ export function layOwnRings(memory: Memory, address: QueueAddress): void {
   }
 }
 
-/** The slot's `struct tp_xsk`, as the shim takes it. */
+/** The slot's `struct tp_xsk`, for the shim. */
 export function xskRequest(memory: Memory, address: QueueAddress): Uint8Array {
   const xsk = memory.slot(address).offset('xsk');
   return memory.bytes.subarray(xsk, xsk + Xsk.bytes);
@@ -81,7 +84,7 @@ export function askForXsk(
   return xskRequest(memory, address);
 }
 
-/** The step that an AF_XDP socket's opening failed in: an index of STEPS in abi.ts. */
+/** The step in which opening an AF_XDP socket failed: an index of STEPS in abi.ts. */
 export function xskStep(memory: Memory, address: QueueAddress): number {
   return memory.words[(memory.slot(address).offset('xsk') + Xsk.step) >> 2]!;
 }
@@ -102,8 +105,8 @@ export function askForUring(memory: Memory, address: QueueAddress, base: number)
   words[(uring + Uring.framesBytes) >> 2] = framesPerWorker * frameSize;
   words[(uring + Uring.ringsRoom) >> 2] = layout.ringRoom(Ring.RX);
   words[(uring + Uring.sqesRoom) >> 2] = layout.ringRoom(Ring.TX);
-  // Four times as many completions as entries. Only when a whole ring of another path is rescued may there be more
-  // for a moment: the kernel keeps those (IORING_FEAT_NODROP).
+  // Four times as many completions as entries. Only a switch that rescues a whole ring of another path may need more for a
+  // moment: the kernel keeps those (IORING_FEAT_NODROP).
   words[(uring + Uring.sqEntries) >> 2] = ringEntries >> 2;
   words[(uring + Uring.cqEntries) >> 2] = ringEntries;
   words[(uring + Uring.file) >> 2] = slot.fd;
@@ -114,7 +117,7 @@ export function askForUring(memory: Memory, address: QueueAddress, base: number)
 export interface UringPlace {
   readonly sq: RingPlace;
   readonly cq: RingPlace;
-  /** Of `Registered` in abi.ts: what the kernel took for its own. */
+  /** Bits of `Registered` in abi.ts: resources that the kernel has registered. */
   readonly registered: number;
   readonly file: number;
   /** Bytes of the frames that may be registered. */

@@ -1,16 +1,16 @@
 /**
- * return rings: frames on their way back to the worker whose pool they are of. One handoff ring for each ordered pair
- * of workers, which holds all the frames of the receiver: so it is never full. Belongs to one worker thread.
+ * Return rings: frames on their way back to the worker of their pool. One ring for each ordered pair of workers; it has
+ * room for all frames of the receiver, so it is never full. Belongs to one worker thread.
  *
- * The rule of handoff rings about death holds here too, see handoff.ts.
+ * Owners are written as for handoff rings, so that a death loses no frame: see handoff.ts.
  */
-import { codeOf, FrameOwner, returnOwner } from './frame-owner.ts';
+import { codeOf, FrameOwner, returnOwner } from './bit-fields.ts';
 import { Consumer, Producer, placeAt } from './ring.ts';
 import type { Memory } from './shared.ts';
 
 /** Both ends of the return rings of one worker. */
 export class ReturnRings {
-  /** Workers to which the last `flush` published frames, as many as it answered. */
+  /** The workers to which the last `flush` published frames: as many as it returned. */
   readonly served: Int32Array;
   readonly #words: Int32Array;
   readonly #owners: Uint16Array;
@@ -40,7 +40,7 @@ export class ReturnRings {
     }
   }
 
-  /** Stages a frame for the worker `to`. There is always room: a handoff ring holds all the frames of a worker. */
+  /** Stages a frame for the worker `to`. There is always room. */
   send(index: number, to: number): void {
     const ring = this.#out[to]!;
     const staged = this.#staged[to]!;
@@ -50,7 +50,7 @@ export class ReturnRings {
     this.#dirty = true;
   }
 
-  /** Publishes what was staged. Returns how many workers got some: the first of {@link served}. */
+  /** Publishes the staged frames. Returns for how many workers: the first of {@link served}. */
   flush(): number {
     if (!this.#dirty) return 0;
     this.#dirty = false;
@@ -59,7 +59,7 @@ export class ReturnRings {
       const count = this.#staged[to]!;
       if (count === 0) continue;
       const ring = this.#out[to]!;
-      ring.reserve(count); // never fails; keeps the cached cursor honest
+      ring.reserve(count); // never fails; reloads the cached cursor
       ring.commit(count);
       this.#staged[to] = 0;
       this.served[served++] = to;
@@ -77,7 +77,7 @@ export class ReturnRings {
     }
   }
 
-  /** Passes over entries that a dead worker had already freed, whose owner says so. */
+  /** Releases entries whose frames a dead worker had already freed: their owner is another one. */
   passOver(): void {
     for (const ring of this.#in) {
       while (ring.peek(1) === 1) {
@@ -88,7 +88,7 @@ export class ReturnRings {
     }
   }
 
-  /** Names every frame published for others. */
+  /** Visits every frame that is published for others. */
   enumerate(visit: (address: number) => void): void {
     for (const ring of this.#out) {
       if (ring === undefined) continue;

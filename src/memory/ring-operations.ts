@@ -1,9 +1,9 @@
 /**
- * The loops over a burst, and over the bytes of a packet, in WebAssembly: wasm/ring-operations/rings.ts, one instance a thread
- * over the shared memory.
+ * The loops over a burst, and over the bytes of a packet, in WebAssembly: wasm/ring-operations/rings.ts, one instance per
+ * thread over the shared memory.
  *
- * Everything is an address in bytes or a number; cursors are free-running, as in ring.ts, and published by whoever
- * calls. A worker may die inside: the order in which they write is part of what they promise.
+ * All arguments are addresses in bytes or numbers. Cursors run freely, as in ring.ts; the caller publishes them. A worker
+ * may die inside, so the order of writes is part of the interface.
  */
 import { readFileSync } from 'node:fs';
 import type { WasmMemory } from './geometry.ts';
@@ -11,15 +11,15 @@ import type { Memory } from './shared.ts';
 
 export interface RingOperations {
   /**
-   * Writes what every burst begins with over whole arrays: its port and path, DROP for each packet, and 0 as
-   * offload unless the path has said what it is.
+   * Initializes a burst's arrays: port, path, the verdict DROP for each packet, and offload 0 unless the path has
+   * written it.
    */
   begin(burst: number, port: number, path: number, keepOffload: boolean): void;
-  /** Reads descriptors into the burst's offsets and lengths. Returns their bytes together. */
+  /** Reads descriptors into the burst's offsets and lengths. Returns the sum of their bytes. */
   receive(burst: number, slots: number, mask: number, cursor: number, count: number, frames: number): number;
   /**
-   * Stages packets `from` … `to` of the burst up to the first whose verdict is not TX, or that is shorter than an
-   * Ethernet header or longer than `maxPacketBytes`: writes their slots, and gives their frames.
+   * Stages packets `from` … `to` of the burst, up to the first whose verdict is not TX, or that is shorter than an Ethernet
+   * header or longer than `maxPacketBytes`: writes their slots, and makes `owner` the owner of their frames.
    *
    * @returns `bytes << 8 | packets`
    */
@@ -38,8 +38,8 @@ export interface RingOperations {
     owner: number,
   ): number;
   /**
-   * Gives the frames of `count` slots from `cursor` on to `owner`. In this order: the word behind the one at
-   * `stagedAt` says up to which slot, then the owners are written, the oldest first, then `stagedAt` itself.
+   * Makes `owner` the owner of the frames of `count` slots from `cursor` on. It writes in this order: the cursor behind
+   * them to the word after `stagedAt`; the owners, the oldest first; the same cursor to `stagedAt`.
    */
   setOwners(
     slots: number,
@@ -52,8 +52,8 @@ export interface RingOperations {
     owner: number,
   ): void;
   /**
-   * The one's complement sum of `count` bytes at `at`, 131072 at most, folded to 16 bits: 0 only if every byte is. An
-   * odd last byte counts as the high half of a word.
+   * The one's complement sum of `count` bytes at `at`, 131072 at most, folded to 16 bits: 0 only if every byte is 0. An odd
+   * last byte counts as the high half of a word.
    */
   sum(at: number, count: number): number;
 }

@@ -1,37 +1,39 @@
 /**
- * The two ends of a single-producer single-consumer ring, the only ring code there is.
+ * The two ends of a single-producer single-consumer ring: the project's only ring code.
  *
- * The same two classes drive AF_XDP's four rings, io_uring's submission and completion rings, and our own rings in
- * memory. They differ only in where the words lie.
+ * One Producer and one Consumer serve AF_XDP's four rings, io_uring's submission and completion rings, and our own rings
+ * in memory. These differ only in the place of their words.
  *
- * - Cursors run freely through 32 bits (`| 0`) and are masked only to index: no slot is wasted.
- * - Stage, then publish: `reserve` and write slots, then `commit` once; `peek` and read slots, then
- *   `release` once. One Atomics call each per burst (7 ns), plain accesses for the slots.
- * - Ordering: plain writes to slots before `Atomics.store` of the producer word are visible to
- *   whoever reads that value (JS memory model: synchronizes-with); the kernel side uses
- *   store-release and load-acquire (net/xdp/xsk_queue.h, io_uring/io_uring.c).
- * - The other side's cursor is cached and reloaded only when the cached one says no.
- * - Both classes start from the words in memory, so a new worker resumes where the old one published.
+ * - Cursors run freely through 32 bits (`| 0`) and are masked only to index: all slots can be used.
+ * - Stage, then publish: `reserve` and write slots, then `commit` once; `peek` and read slots, then `release` once.
+ *   That is one Atomics call each per burst (7 ns), and plain accesses to the slots.
+ * - Ordering: a thread that reads the producer word sees the plain writes before its `Atomics.store` (JS memory model:
+ *   synchronizes-with). The kernel uses store-release and load-acquire (net/xdp/xsk_queue.h, io_uring/io_uring.c).
+ * - The other side's cursor is cached, and reloaded only when the cached one shows too few slots.
+ * - Both classes start from the words in memory, so a new worker continues from the last published cursor.
  *
  * Each object belongs to one thread.
  */
-import { WORKER_RING } from './layout.ts';
+import { LINE } from './layout.ts';
 
-/** Where a ring lies: word (Int32) indices into the shared memory. */
+/** The words of a ring: Int32 indices into the shared memory. */
 export interface RingPlace {
   readonly producer: number;
   readonly consumer: number;
-  /** Index of the flags word; -1 if the ring has none. */
+  /** -1 if the ring has no flags word. */
   readonly flags: number;
-  /** Index of the first slot's first word. */
+  /** The first slot. */
   readonly slots: number;
-  /** Words of a slot: a power of two (2: addresses, 4: descriptors, 16: SQEs). */
+  /** Words of a slot, a power of two: 2 for addresses, 4 for descriptors, 16 for SQEs. */
   readonly slotWords: number;
   /** A power of two. */
   readonly entries: number;
 }
 
-/** A ring of our own, its two cursors on lines of their own: see `WORKER_RING` in layout.ts. */
+/** Bytes to the words of a ring between two workers: two cursors on lines of their own, then the entries. */
+export const WORKER_RING = { producer: 0, consumer: LINE, entries: 2 * LINE } as const;
+
+/** Such a ring, at that byte offset. */
 export const placeAt = (at: number, entries: number, slotWords: number): RingPlace => ({
   producer: (at + WORKER_RING.producer) >> 2,
   consumer: (at + WORKER_RING.consumer) >> 2,
@@ -69,7 +71,7 @@ export class Producer {
     this.#cursor = Atomics.load(words, place.producer);
   }
 
-  /** How many of `wanted` slots may be written now. */
+  /** How many of `wanted` slots are free. */
   reserve(wanted: number): number {
     let free = this.entries - ((this.#cursor - this.#seen) | 0);
     if (free < wanted) {
@@ -90,7 +92,7 @@ export class Producer {
     Atomics.store(this.#words, this.#producer, this.#cursor);
   }
 
-  /** Published slots the other side has not consumed; reloads its cursor. */
+  /** Published slots that the other side has not consumed; reloads its cursor. */
   pending(): number {
     this.#seen = Atomics.load(this.#words, this.#consumer);
     return (this.#cursor - this.#seen) | 0;
@@ -101,17 +103,17 @@ export class Producer {
     return this.slotAt(this.#seen + i);
   }
 
-  /** Word index of the slot a free-running cursor points at. */
+  /** Word index of the slot at a free-running cursor. */
   slotAt(cursor: number): number {
     return this.#slots + ((cursor & this.#mask) << this.#shift);
   }
 
-  /** The other side's cursor as of the last look at it. */
+  /** The other side's cursor, as cached. */
   get consumed(): number {
     return this.#seen;
   }
 
-  /** Where the slots lie, in bytes, and what cursors are masked with: for {@link RingOperations}. */
+  /** Byte offset of the slots, and the mask of cursors: for {@link RingOperations}. */
   get slotsAt(): number {
     return this.#slots << 2;
   }
@@ -120,15 +122,12 @@ export class Producer {
     return this.#mask;
   }
 
-  /** Everything ever committed, wrapping. */
+  /** All slots ever committed, wrapping. */
   get cursor(): number {
     return this.#cursor;
   }
 
-  /**
-   * Whether the other side asks to be woken. Read after `commit`: its Atomics.store and this
-   * Atomics.load are sequentially consistent, which release and acquire alone would not give.
-   */
+  /** Whether the other side asks for a wake-up. After `commit`: its store and this load are sequentially consistent. */
   get needWakeup(): boolean {
     return (Atomics.load(this.#words, this.#flags) & NEED_WAKEUP) !== 0;
   }
@@ -157,7 +156,7 @@ export class Consumer {
     this.#seen = Atomics.load(words, place.producer);
   }
 
-  /** How many slots can be read now, `wanted` at most. */
+  /** How many slots can be read, `wanted` at most. */
   peek(wanted: number): number {
     let ready = (this.#seen - this.#cursor) | 0;
     if (ready < wanted) {
@@ -178,7 +177,7 @@ export class Consumer {
     Atomics.store(this.#words, this.#consumer, this.#cursor);
   }
 
-  /** Where the slots lie, in bytes, and what cursors are masked with: for {@link RingOperations}. */
+  /** Byte offset of the slots, and the mask of cursors: for {@link RingOperations}. */
   get slotsAt(): number {
     return this.#slots << 2;
   }
@@ -187,12 +186,12 @@ export class Consumer {
     return this.#mask;
   }
 
-  /** Everything ever released, wrapping. */
+  /** All slots ever released, wrapping. */
   get cursor(): number {
     return this.#cursor;
   }
 
-  /** Slots produced and not released; reloads the producer's cursor. */
+  /** Slots published and not released; reloads the producer's cursor. */
   pending(): number {
     this.#seen = Atomics.load(this.#words, this.#producer);
     return (this.#seen - this.#cursor) | 0;

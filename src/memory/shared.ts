@@ -1,9 +1,9 @@
 /**
- * One thread's view of the shared memory: the typed arrays, made once, and the layout beside them.
+ * One thread's view of the shared memory: the typed arrays and the layout.
  *
- * Every thread makes its own from the same {@link SharedMemory}. One kind of array per use: `words`
- * for Atomics and ring words, `bytes` for packets, `view` for big-endian fields, `doubles` for
- * counters and times. The memory never grows: a length-tracking view costs ten times as much.
+ * Every thread makes its own from the same {@link SharedMemory}. One kind of array per use: `words` for Atomics and ring
+ * words, `bytes` for packets, `view` for big-endian fields, `doubles` for counters and times. The memory never grows: a
+ * length-tracking view is ten times as slow.
  */
 import { ControlPage, PathSlot, QueueBlock, WorkerBlock } from './blocks.ts';
 import { type Geometry, type Layout, layOut, type SharedMemory, type WasmMemory } from './geometry.ts';

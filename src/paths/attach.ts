@@ -1,4 +1,4 @@
-/** Which path queue serves an open path slot. Worker only. */
+/** Makes the path queue of an open path slot. Worker only. */
 import { callCoordinator } from '../kernel/doorbell.ts';
 import { kernelIsAtLeast } from '../kernel/machine.ts';
 import type { Shim } from '../kernel/shim.ts';
@@ -7,9 +7,9 @@ import type { FramePool } from '../memory/frames.ts';
 import { Driver, type QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { XskQueue } from './af-xdp/queue.ts';
+import type { AttachedPath, OrphanedRing } from './attached-path.ts';
 import { HostQueue } from './host/queue.ts';
 import { LoopQueue } from './memory/loop.ts';
-import type { OrphanedRing, PathQueue } from './path.ts';
 import { type HandoffRings, ProxyQueue } from './proxy-queue.ts';
 import { RingQueue, RingTransmitter } from './ring-queue.ts';
 import { SegmentSender } from './segments.ts';
@@ -17,7 +17,7 @@ import { OrphanedUring } from './tap/orphaned-uring.ts';
 import { PlainQueue } from './tap/plain-queue.ts';
 import { UringQueue } from './tap/uring-queue.ts';
 
-/** What a path queue works with. */
+/** What a path queue is made of. */
 export interface Surroundings {
   readonly shim: Shim;
   readonly memory: Memory;
@@ -25,7 +25,7 @@ export interface Surroundings {
 }
 
 /**
- * Attaches to an open slot, continuing where another worker left it if there was one.
+ * Attaches to an open slot, and continues where its last worker stopped.
  *
  * @param handoff rings to the workers that may send for this one
  * @returns undefined if the slot is closed
@@ -34,12 +34,14 @@ export function attach(
   { shim, memory, pool }: Surroundings,
   address: QueueAddress,
   handoffs?: HandoffRings,
-): PathQueue | undefined {
+): AttachedPath | undefined {
   const { driver, fd, useUring } = memory.slot(address);
   switch (driver) {
     case Driver.AF_XDP: {
       const end = {
-        ...{ kick: shim.xskKick, wake: shim.xskWake, millis: shim.millis },
+        kick: shim.xskKick,
+        wake: shim.xskWake,
+        millis: shim.millis,
         passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd: number) => passedOver(shim, fd),
         doubted: () => callCoordinator(shim, memory),
       };
@@ -62,19 +64,19 @@ export function attach(
   }
 }
 
-/** Whether attaching continues rings that outlive a worker, rather than making new ones. */
+/** Whether attaching continues rings that outlive a worker, and does not make new ones. */
 export function resumes(memory: Memory, address: QueueAddress): boolean {
   const { driver } = memory.slot(address);
   return driver === Driver.AF_XDP || driver === Driver.MEMORY || driver === Driver.LOOP;
 }
 
-/** Whether the slot's last worker died and left an io_uring to be read out first. */
+/** Whether the slot's last worker died and left an io_uring, which must be read out first. */
 export function isOrphaned(memory: Memory, address: QueueAddress): boolean {
   const { driver, uringFd } = memory.slot(address);
   return driver === Driver.TAP && uringFd > 0;
 }
 
-/** The io_uring a dead worker left, for reading out. Only if {@link isOrphaned}. */
+/** The io_uring of a dead worker, for reading out. Only if {@link isOrphaned}. */
 export function adopt({ shim, memory, pool }: Surroundings, address: QueueAddress): OrphanedRing {
   return new OrphanedUring(shim, memory, pool, address);
 }

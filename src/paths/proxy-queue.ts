@@ -1,42 +1,42 @@
 /**
- * The sending half of a path that has fewer queues than the port: hands each packet to the worker whose
- * path queue sends it. Nothing arrives by it; what the path receives is handed over by that worker.
+ * The transmit side of a path that has fewer queues than the port: hands each packet to the worker whose path queue sends
+ * it. It receives no packets: that worker hands them over.
  *
- * Its frames are in the handoff ring, and afterwards that worker's: so this counts none. Worker only.
+ * Its frames are in the handoff ring, and then that worker's, so this queue counts none. Worker only.
  */
 
-import { HandoffKind } from '../memory/bit-fields.ts';
+import { HandoffKind, ownerTag } from '../memory/bit-fields.ts';
 import type { QueueBlock } from '../memory/blocks.ts';
 import { queueCounters } from '../memory/counters.ts';
-import { ownerTag } from '../memory/frame-owner.ts';
-import type { PathLedger } from '../memory/frames.ts';
+import type { PathLedger } from '../memory/frame-owners.ts';
 import type { HandoffSender } from '../memory/handoff.ts';
 import type { PathId, QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
-import { NO_ARRIVALS, type PathQueue, type Receiver, type Transmitter } from './path.ts';
+import { type AttachedPath, type AttachedTransmitter, NO_ARRIVALS } from './attached-path.ts';
+import type { Receiver } from './path.ts';
 
 /** The handoff rings out of a worker, for one port. */
 export interface HandoffRings {
-  /** To the other workers, by number; none to oneself. */
+  /** To the other workers, by number; undefined for the worker itself. */
   readonly handoffs: readonly (HandoffSender | undefined)[];
-  /** Publishes what is staged in them and tells the receivers. */
+  /** Publishes the staged packets and wakes the receivers. */
   commit(): void;
 }
 
-export class ProxyQueue implements PathQueue, Receiver, Transmitter {
+export class ProxyQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly path: PathId;
   readonly tag: number;
   readonly fd = NO_ARRIVALS;
   readonly rx: Receiver = this;
-  readonly tx: Transmitter = this;
+  readonly tx: AttachedTransmitter = this;
   readonly backlog = false;
   readonly #handoffs: HandoffRings;
   readonly #handoff: HandoffSender;
-  /** Of the queue whose worker sends. */
+  /** The block of the queue whose worker sends. */
   readonly #server: QueueBlock;
   readonly #doubles: Float64Array;
   readonly #handedOver: number;
-  /** The order to leave this path, and how far the handoff ring had been filled when it came. */
+  /** The order to leave this path, and the cursor of the handoff ring when it came. */
   #order = 0;
   #marked = 0;
 
@@ -80,8 +80,8 @@ export class ProxyQueue implements PathQueue, Receiver, Transmitter {
   refill(): void {}
 
   /**
-   * Whether what was given to the other worker is on its way: it has left the path too, and so has put what waited there
-   * on the one that follows. What other ports forward meanwhile is not waited for.
+   * Whether the other worker has sent the packets that it was handed: it has left the path too, and so has moved waiting
+   * packets to the next path. Packets that other ports forward meanwhile are not waited for.
    */
   settled(order: number): boolean {
     if (order !== this.#order) {

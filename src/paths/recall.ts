@@ -22,7 +22,7 @@ import { Errno } from '../errors.ts';
 import type { PathSlot } from '../memory/blocks.ts';
 import type { Consumer, Producer } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
-import { NOWHERE, UPPER } from './transmit-ring.ts';
+import { NOWHERE, UPPER } from './transmit-recovery.ts';
 
 /** What the kernel can be asked. */
 export interface Asking {

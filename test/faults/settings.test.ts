@@ -221,7 +221,7 @@ describe('a packet on a receive queue without a socket', () => {
     onTestFinished(() => device.close());
     const pool = new FramePool(memory, 0);
     const queue = attach({ shim, memory, pool }, { port: 0, queue: 0, path: Path.VF })!;
-    pool.recover([queue]);
+    pool.owners.recover([queue]);
     queue.refill();
     expect(ethtool.setChannels(vf, { combined: 0, rx: 4, tx: 4 })).toBe(0);
     const send = async (): Promise<void> => {

@@ -10,7 +10,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Handler, HandlerContext, HandlerModule } from '../../src/handler/handler.ts';
-import { DROP, PASS, TX } from '../../src/handler/verdict.ts';
+import { DROP, PASS, TX } from '../../src/handler/handler.ts';
 import { wasmHandler } from '../../src/handler/wasm-handler.ts';
 import { ethernet, handled, ipv4, loaded, OUR_MAC, smallMemory, udp } from '../support/frames.ts';
 import { temporary } from '../support/process.ts';

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { check } from '../../src/errors.ts';
-import { DROP } from '../../src/handler/verdict.ts';
+import { DROP } from '../../src/handler/handler.ts';
 import { create } from '../../src/handlers/firewall.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { loadShim } from '../../src/kernel/shim.ts';

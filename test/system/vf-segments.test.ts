@@ -53,7 +53,7 @@ async function rig() {
   onTestFinished(() => device.close());
   const pool = new FramePool(memory, 0);
   const queue = attach({ shim, memory, pool }, address)!;
-  pool.recover([queue]);
+  pool.owners.recover([queue]);
   const counter = pathCounters(memory, 0, 0, Path.VF);
   let number = 0;
 

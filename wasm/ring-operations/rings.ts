@@ -8,7 +8,7 @@
  * test/models/ring-operations-twin.ts has the same in TypeScript, and test/unit/memory/ring-operations.test.ts compares the two.
  */
 
-/** Offsets of a burst's arrays: BurstArray in src/memory/layout.ts. */
+/** Offsets of a burst's arrays: BurstArray in src/memory/wasm-abi.ts. */
 const BURST: i32 = 64;
 const BYTES: usize = 4 * BURST;
 const OFFLOAD: usize = 12 * BURST;
@@ -22,7 +22,7 @@ const FOUR_TX: u32 = 0x01010101;
 const MIN_LENGTH: u32 = 14;
 /** Bytes of a descriptor, as a shift. */
 const DESCRIPTOR: u32 = 4;
-/** Distance from the word for staged descriptors to the word for those being given: PathSlot in layout.ts. */
+/** Distance from the word for staged descriptors to the word for those being given: PATH_WORDS in src/memory/blocks.ts. */
 const GIVING: usize = 4;
 
 export function begin(burst: usize, port: i32, path: i32, keepOffload: bool): void {

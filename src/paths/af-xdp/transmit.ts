@@ -8,7 +8,7 @@ import type { FramePool } from '../../memory/frames.ts';
 import { BURST, type QueueAddress, Reader } from '../../memory/layout.ts';
 import { ringOperationsOf } from '../../memory/ring-operations.ts';
 import { type Memory, nowNanos } from '../../memory/shared.ts';
-import { SETTLE_NANOS } from '../path.ts';
+import { SETTLE_NANOS } from '../attached-path.ts';
 import { type Answer, Recall } from '../recall.ts';
 import { COMPLETE, RingTransmitter } from '../ring-queue.ts';
 import type { SegmentSender } from '../segments.ts';
@@ -174,7 +174,7 @@ export class XskTransmitter extends RingTransmitter {
   }
 
   override get inFlight(): number {
-    return this.#recall === undefined ? super.inFlight : this.pool.countOwnedBy(this.owner);
+    return this.#recall === undefined ? super.inFlight : this.pool.owners.countOwnedBy(this.owner);
   }
 
   override get completing(): number {
@@ -207,7 +207,7 @@ export class XskTransmitter extends RingTransmitter {
 
   override reclaimUnsent(visit: (offset: number, bytes: number) => void): number {
     this.publish(); // another port may have forwarded packets since the last flush
-    if (!this.#copies) this.spoil();
+    if (!this.#copies) this.invalidateUnread();
     if (this.#recall?.bounced) this.#bouncedUntold(this.#recall, true);
     else this.#ask(true);
     return super.reclaimUnsent(visit);
@@ -233,8 +233,8 @@ export class XskTransmitter extends RingTransmitter {
     else this.#resumeRecall(this.#recall);
     if (!this.#asking) this.passOverSent();
     if (this.#left > 0 && this.ring.pending() === 0) this.#repeat();
-    // That worker was taking packets back, with the path left: no driver may be asked to read what is spoiled.
-    const left = !this.#copies && this.unsent() > 0 && this.isSpoiled(this.firstUnsent);
+    // That worker was taking packets back, with the path left: no driver may be asked to read invalid descriptors.
+    const left = !this.#copies && this.unsent() > 0 && this.isInvalid(this.firstUnsent);
     if (left) this.#dead = Errno.ENETDOWN;
     this.backlog = this.unsent() > 0;
   }

@@ -13,9 +13,10 @@
 import type { Shim } from '../../kernel/shim.ts';
 import { addressOf } from '../../kernel/shim.ts';
 import { SPAN_BYTES } from '../../memory/abi.ts';
+import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
-import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
-import type { FramePool, PathLedger } from '../../memory/frames.ts';
+import type { PathLedger } from '../../memory/frame-owners.ts';
+import type { FramePool } from '../../memory/frames.ts';
 import { HOST_BUFFER_BYTES, HOST_BUFFERS } from '../../memory/geometry.ts';
 import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
@@ -23,7 +24,8 @@ import { BurstArray } from '../../memory/wasm-abi.ts';
 import { Headers } from '../../net/headers.ts';
 import { Coalescer } from '../../offload/coalesce.ts';
 import { readHeader, VIRTIO_HEADER_BYTES } from '../../offload/virtio.ts';
-import { NO_ARRIVALS, type PathQueue, type Receiver, type Transmitter } from '../path.ts';
+import { type AttachedPath, type AttachedTransmitter, NO_ARRIVALS } from '../attached-path.ts';
+import type { BurstArrays, Receiver } from '../path.ts';
 
 /** Packets gathered between two writes: a few bursts, and many times what one chain takes. */
 const GATHERED = 512;
@@ -34,14 +36,13 @@ const READ_AT = HEADROOM - VIRTIO_HEADER_BYTES;
 /** Rounds without a read after one that found nothing: a read costs as much as ten looks at a ring. */
 const PAUSE = 8;
 
-export class HostQueue implements PathQueue, Receiver, Transmitter {
+export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly rx: Receiver = this;
-  readonly tx: Transmitter = this;
+  readonly tx: AttachedTransmitter = this;
   readonly path: PathId;
   readonly tag: number;
   readonly fd: number;
   readonly backlog = false;
-  readonly borrowed = true;
 
   readonly #writeFd: number;
   readonly #inline: boolean;
@@ -97,7 +98,7 @@ export class HostQueue implements PathQueue, Receiver, Transmitter {
     return Math.min(this.#held, max);
   }
 
-  receive(offset: Int32Array, bytes: Int32Array, max: number): number {
+  receive({ offset, bytes }: BurstArrays, max: number): number {
     const { view } = this.#memory;
     let packets = 0;
     let total = 0;

@@ -1,12 +1,12 @@
 /**
- * The memory path: AF_XDP's four rings without a kernel. The other end is a thread that holds a
- * {@link MemoryPeer} for each queue: the lab's network without root, tests, benchmarks.
+ * The memory path: AF_XDP's four rings without a kernel. The other end is a thread with a {@link MemoryPeer} for each
+ * queue: the lab's network without root, tests, benchmarks.
  *
- * The device goes as a NIC does, whenever it likes, and the peer has to notice. Two words of the path slot
- * settle it, in Dekker's manner: the peer says "busy", then looks whether the path is still there; the
- * device says "gone", then looks whether the peer is busy. Atomics are sequentially consistent, so at
- * least one of them sees the other. After {@link MemoryDevice.disarm} no peer touches the rings: what it
- * has not taken by then may be taken back without anything being sent twice.
+ * The device may go at any time, as a NIC does, and the peer has to notice. Two words of the path slot exclude each other
+ * as in Dekker's algorithm: the peer stores "busy", then reads whether the path is there; the device stores "gone", then
+ * reads whether the peer is busy. Atomics are sequentially consistent, so at least one of them sees the other. After
+ * {@link MemoryDevice.disarm} no peer touches the rings, so the packets that it has not taken can be taken back, and none
+ * is sent twice.
  */
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/layout.ts';
@@ -15,12 +15,12 @@ import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { limitSentBytes, maxPacketBytes } from '../packet-size.ts';
 
-/** How long a peer's burst is waited for. It takes microseconds; a thread that was ended in it never answers. */
+/** The longest wait for a peer's burst. A burst takes microseconds; a thread that was ended in one never completes it. */
 const BURST_MILLIS = 250;
 
 export class MemoryDevice implements PathDevice {
   readonly description: PathDescription;
-  /** It has no descriptors: all of it is in the memory. */
+  /** It has no descriptors, only memory. */
   readonly holdings = {};
   changed = (): void => {};
   readonly #memory: Memory;
@@ -48,12 +48,12 @@ export class MemoryDevice implements PathDevice {
     }
   }
 
-  /** From here on a peer may attach: it waits for the incarnation to be odd. */
+  /** Lets peers attach: they wait for an odd incarnation. */
   arm(): void {
     this.#count(1);
   }
 
-  /** Sends the peers away, and waits for those that are in the middle of a burst. */
+  /** Detaches the peers, and waits for those that are in a burst. */
   disarm(): void {
     this.#count(0);
     const { words } = this.#memory;

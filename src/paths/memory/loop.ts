@@ -1,27 +1,30 @@
 /**
- * A path whose other end is itself: what a queue sends on it, the queue receives. One ring of AF_XDP's descriptors, of
- * which the worker is the producer and the consumer; frames never leave it but by a verdict. For measuring and testing a
- * datapath without a peer: handlers start the packets that circulate, by `burst.send`.
+ * A path whose other end is itself: a queue receives the packets that it sends. It has one ring of AF_XDP's descriptors, and
+ * the worker is the producer and the consumer; only a verdict removes a frame. It is for measuring and testing a datapath
+ * without a peer: handlers start the circulating packets with `burst.send`.
  *
- * A frame in the ring is given to the path (TX), and stays so while it is received and sent again. So after a worker's
- * death an entry counts only if its frame is still the path's and lies nowhere behind it in the ring.
+ * The path owns a frame in the ring (TX), and keeps it while it is received and sent again. So after a worker's death an
+ * entry counts only if the path still owns its frame and no later entry has the same frame.
  */
+
+import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
-import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
-import type { FramePool, PathLedger } from '../../memory/frames.ts';
-import { Driver, type PathId, type QueueAddress, Reader, Ring } from '../../memory/layout.ts';
+import type { PathLedger } from '../../memory/frame-owners.ts';
+import type { FramePool } from '../../memory/frames.ts';
+import { Driver, IN_PLACE_BURST, type PathId, type QueueAddress, Reader, Ring } from '../../memory/layout.ts';
 import { layOwnRings } from '../../memory/requests.ts';
 import { ringOperationsOf } from '../../memory/ring-operations.ts';
+import { keepUnhandled } from '../../memory/ring-recovery.ts';
 import type { Memory } from '../../memory/shared.ts';
+import type { AttachedPath, AttachedTransmitter } from '../attached-path.ts';
+import { ReceiveRing } from '../descriptor-rings.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { InPlaceRings } from '../in-place-rings.ts';
 import { limitSentBytes, maxPacketBytes } from '../packet-size.ts';
-import type { PathQueue, Transmitter } from '../path.ts';
-import { ReceiveRing } from '../receive-ring.ts';
-import { TransmitRing } from '../transmit-ring.ts';
+import { ResumableRing } from '../transmit-recovery.ts';
 
-/** What is published has arrived: nothing waits to be taken. */
-class LoopTransmitter extends TransmitRing implements Transmitter {
+/** A published packet has arrived. */
+class LoopTransmitter extends ResumableRing implements AttachedTransmitter {
   readonly backlog = false;
 
   flush(): number {
@@ -37,14 +40,14 @@ class LoopTransmitter extends TransmitRing implements Transmitter {
     return 0;
   }
 
-  /** After a worker's death: what it had staged is sent. */
+  /** After a worker's death: sends the packets it had staged. */
   recover(): void {
     this.doubles[this.counter.txPackets]! += this.resume();
   }
 }
 
-/** The worker's end, which is both. */
-export class LoopQueue implements PathQueue {
+/** The worker's end. */
+export class LoopQueue implements AttachedPath {
   readonly path: PathId;
   readonly tag: number;
   readonly fd = -1;
@@ -54,7 +57,7 @@ export class LoopQueue implements PathQueue {
   readonly #words: Int32Array;
   readonly #mask: number;
 
-  /** @param ringOps other than the thread's: for tests */
+  /** @param ringOps for tests: not the thread's */
   constructor(memory: Memory, pool: FramePool, address: QueueAddress, ringOps = ringOperationsOf(memory)) {
     const { port, queue, path } = address;
     this.path = path;
@@ -64,7 +67,9 @@ export class LoopQueue implements PathQueue {
     this.tx = new LoopTransmitter(memory, pool, address, ringOps);
     this.tx.recover();
     this.rx = new ReceiveRing(memory, address, Ring.TX, ringOps);
-    this.rx.keepUnhandled(pool, FrameOwner.TX | this.tag, true);
+    const { ring } = this.rx;
+    const taken = ring.peek(IN_PLACE_BURST);
+    keepUnhandled(memory.words, ring, 4, pool, FrameOwner.TX | this.tag, taken, ring.pending());
     this.inPlace = new InPlaceRings(memory, address, this.rx, this.tx);
   }
 
@@ -83,7 +88,7 @@ export class LoopQueue implements PathQueue {
   detach(): void {}
 }
 
-/** The coordinator's end: there is nothing behind it. */
+/** The coordinator's end, without a device. */
 export class LoopDevice implements PathDevice {
   readonly description: PathDescription;
   readonly holdings = {};

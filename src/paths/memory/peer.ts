@@ -1,6 +1,6 @@
 /**
- * The other end of a memory path: a thread that plays the kernel on one queue of it. The lab's network without root, tests,
- * benchmarks. device.ts has how the two part.
+ * The other end of a memory path: a thread that plays the kernel on one queue, for the lab's network without root, tests
+ * and benchmarks. device.ts says how the path ends.
  */
 import { HEADROOM, type PathId, type QueueAddress, Ring } from '../../memory/layout.ts';
 import { ringPlace } from '../../memory/requests.ts';
@@ -8,8 +8,8 @@ import { Consumer, Producer } from '../../memory/ring.ts';
 import type { Memory } from '../../memory/shared.ts';
 
 /**
- * What plays the kernel on one queue of a memory path. Belongs to the thread of the network, one at a time.
- * Once the path is gone every call answers 0, and a new peer has to be attached.
+ * Plays the kernel on one queue of a memory path; one at a time. Belongs to the thread of the network. Once the path is gone
+ * every call returns 0, and a new peer has to be attached.
  */
 export class MemoryPeer {
   readonly #memory: Memory;
@@ -39,7 +39,7 @@ export class MemoryPeer {
     this.#completion = new Producer(words, ringPlace(memory, address, Ring.COMPLETION));
   }
 
-  /** The peer of a queue, or undefined while that path is not there. */
+  /** The peer of a queue, or undefined while the path is closed. */
   static attach(memory: Memory, port: number, queue: number, path: PathId): MemoryPeer | undefined {
     const address = { port, queue, path };
     const incarnation = Atomics.load(memory.words, memory.slot(address).at('incarnation'));
@@ -47,7 +47,7 @@ export class MemoryPeer {
     return new MemoryPeer(memory, address, incarnation);
   }
 
-  /** Whether the path this peer attached to is still there; it may be gone when this returns. */
+  /** Whether its path is still open; the path may be gone when this returns. */
   get alive(): boolean {
     return Atomics.load(this.#memory.words, this.#incarnationAt) === this.#incarnation;
   }
@@ -58,9 +58,9 @@ export class MemoryPeer {
   }
 
   /**
-   * Delivers up to `count` packets: `write` gets the offset of each frame in the shared memory and
-   * answers its length, or -1 when there are no more. Returns how many went; fewer when the queue
-   * has no empty frames or its receive ring is full.
+   * Delivers up to `count` packets: `write` gets the offset of each frame in the shared memory and returns the packet's
+   * length, or -1 at the end. Returns how many were delivered: fewer if the queue has no empty frames or its receive ring
+   * is full.
    */
   deliver(count: number, write: (offset: number) => number): number {
     if (!this.#enter()) return 0;
@@ -92,7 +92,7 @@ export class MemoryPeer {
   #leave(): void {
     const { words } = this.#memory;
     Atomics.store(words, this.#busyAt, 0);
-    // Only a device that goes may be waiting; a notify that nobody needs costs three times the store.
+    // Only a device that is closing may be waiting; an unneeded notify takes three times as long as the store.
     if (!this.alive) Atomics.notify(words, this.#busyAt);
   }
 
@@ -136,7 +136,7 @@ export class MemoryPeer {
     return ready;
   }
 
-  /** As an interrupt would. The worker looks at its rings again after it has said that it sleeps. */
+  /** Wakes the worker, as an interrupt does. The worker polls again after it has announced that it sleeps. */
   #wake(): void {
     const { words } = this.#memory;
     if (Atomics.load(words, this.#sleepingAt) === 0) return;

@@ -9,7 +9,8 @@ import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool } from '../../memory/frames.ts';
 import { HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { OrphanedRing } from '../path.ts';
+import type { OrphanedRing } from '../attached-path.ts';
+import type { BurstArrays } from '../path.ts';
 import { DIRECT_READ } from './direct.ts';
 import { LongPackets } from './long-packets.ts';
 import { ReadPairs } from './read-pairs.ts';
@@ -57,7 +58,7 @@ export class OrphanedUring implements OrphanedRing {
     return this.#ring.cq.peek(max);
   }
 
-  receive(offset: Int32Array, bytes: Int32Array, max: number): number {
+  receive({ offset, bytes }: BurstArrays, max: number): number {
     const ring = this.#ring;
     const frames = this.#frames;
     const result = this.#words[this.#readResult]!;

@@ -12,12 +12,14 @@ import { Errno } from '../../errors.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { addressOf } from '../../kernel/shim.ts';
 import { SPAN_BYTES } from '../../memory/abi.ts';
+import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
-import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
-import type { FramePool, PathLedger } from '../../memory/frames.ts';
+import type { PathLedger } from '../../memory/frame-owners.ts';
+import type { FramePool } from '../../memory/frames.ts';
 import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { PathQueue, Receiver, Transmitter } from '../path.ts';
+import type { AttachedPath, AttachedTransmitter } from '../attached-path.ts';
+import type { BurstArrays, Receiver } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
 import { LongPackets } from './long-packets.ts';
 import { ReadPairs } from './read-pairs.ts';
@@ -27,9 +29,9 @@ import { TapFrames } from './tap-frames.ts';
 const isOfPacket = (result: number): boolean =>
   result === Errno.EAGAIN || result === Errno.ENOBUFS || result === Errno.ENOMEM || result === Errno.EIO;
 
-export class PlainQueue implements PathQueue, Receiver, Transmitter {
+export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly rx: Receiver = this;
-  readonly tx: Transmitter = this;
+  readonly tx: AttachedTransmitter = this;
   readonly path: PathId;
   readonly tag: number;
   readonly fd: number;
@@ -102,7 +104,7 @@ export class PlainQueue implements PathQueue, Receiver, Transmitter {
     return count;
   }
 
-  receive(offset: Int32Array, bytes: Int32Array, max: number): number {
+  receive({ offset, bytes }: BurstArrays, max: number): number {
     const count = Math.min(this.ready(max), max);
     const { room } = this.#tapFrames;
     let packets = 0;

@@ -5,8 +5,8 @@
  * to the kernel; whoever finds another owner has found out that the frame was passed on.
  */
 import { Errno } from '../../errors.ts';
+import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
-import { FrameOwner, ownerTag } from '../../memory/frame-owner.ts';
 import type { FramePool } from '../../memory/frames.ts';
 import type { QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';

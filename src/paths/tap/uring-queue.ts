@@ -26,10 +26,12 @@
  */
 import { Errno } from '../../errors.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import type { FramePool, PathLedger } from '../../memory/frames.ts';
+import type { PathLedger } from '../../memory/frame-owners.ts';
+import type { FramePool } from '../../memory/frames.ts';
 import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import type { PathQueue, Receiver, Transmitter } from '../path.ts';
+import type { AttachedPath, AttachedTransmitter } from '../attached-path.ts';
+import type { BurstArrays, Receiver } from '../path.ts';
 import { SegmentSender } from '../segments.ts';
 import { Stall } from '../stall.ts';
 import { DirectTap } from './direct.ts';
@@ -48,9 +50,9 @@ const MIN_READS = 4;
  */
 const LOOKS = 64;
 
-export class UringQueue implements PathQueue, Receiver, Transmitter {
+export class UringQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly rx: Receiver = this;
-  readonly tx: Transmitter = this;
+  readonly tx: AttachedTransmitter = this;
   readonly path: PathId;
   readonly tag: number;
   /** The tap itself: poll(2) sees at once what is there, also between two looks at the ring. */
@@ -119,7 +121,19 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
     return opened;
   }
 
-  ready(max: number): number {
+  /**
+   * A lot of reads finds what was there when it was submitted, at the end of the last round: packets may have come since.
+   * So `anew` takes another look, unless the kernel is to tell.
+   */
+  ready(max: number, anew = false): number {
+    const ready = this.#known(max);
+    if (ready > 0 || !anew || (this.#armed && !this.backlog)) return ready;
+    this.#looks = Math.max(this.#looks, 1);
+    return this.#look();
+  }
+
+  /** Packets of the last lot, or of a new one. */
+  #known(max: number): number {
     if (this.#direct.held > 0) return 1;
     this.#reap();
     const { cq, calls } = this.#ring;
@@ -137,18 +151,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
     return cq.peek(max);
   }
 
-  /**
-   * What a lot of reads did not find was not there when it was submitted, at the end of the last round: packets may have
-   * come since. So unless the kernel is to tell, it takes another look.
-   */
-  isEmpty(): boolean {
-    if (this.ready(1) > 0) return false;
-    if (this.#armed && !this.backlog) return true;
-    this.#looks = Math.max(this.#looks, 1);
-    return this.#look() === 0;
-  }
-
-  receive(offset: Int32Array, bytes: Int32Array, max: number): number {
+  receive({ offset, bytes }: BurstArrays, max: number): number {
     if (this.#direct.held > 0) return this.#direct.receive(offset, bytes, max);
     if (this.#long.isOpen) return this.#long.take(offset, bytes, max);
     const ring = this.#ring;

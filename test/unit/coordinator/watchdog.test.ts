@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Watchdog } from '../../../src/coordinator/watchdog.ts';
-import { handlingWord } from '../../../src/memory/bit-fields.ts';
+import { handlingWord } from '../../../src/datapath/handler-call.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 
 let memory: Memory;

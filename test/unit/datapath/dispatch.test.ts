@@ -1,16 +1,17 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Dispatch } from '../../../src/datapath/dispatch.ts';
+import type { ForwardPort } from '../../../src/datapath/forward.ts';
 import { Burst } from '../../../src/handler/burst.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/verdict.ts';
+import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
 import { CopyReceiver, CopySender } from '../../../src/memory/copies.ts';
 import { queueCounters, readCounters } from '../../../src/memory/counters.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HEADROOM, Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
+import type { AttachedPath } from '../../../src/paths/attached-path.ts';
 import { limitSentBytes, maxSentBytes } from '../../../src/paths/packet-size.ts';
-import type { PathQueue } from '../../../src/paths/path.ts';
 
 const FRAMES = 128;
 
@@ -33,7 +34,7 @@ function narrow(room: number, drains: boolean) {
     complete() {},
   };
   return {
-    path: { path: Path.SYNTHETIC, tx: path } as unknown as PathQueue,
+    path: { path: Path.SYNTHETIC, tx: path } as unknown as AttachedPath,
     all: () => [...sent, ...staged],
     longest: () => longest,
   };
@@ -69,9 +70,9 @@ it('every packet is sent or counted exactly once, for any verdicts and any free 
         for (const [port, maxPacketBytes] of limits.entries())
           limitSentBytes(memory, port, Path.SYNTHETIC, maxPacketBytes);
         const pool = new FramePool(memory, 0);
-        pool.recover([]);
+        pool.owners.recover([]);
         const burst = new Burst(memory, 0);
-        const forwardTable = { ports: [] as Dispatch[], relays: [] };
+        const forwardTable = { ports: [] as ForwardPort[], relays: [] };
         let calls = 0;
         const dispatches = [0, 1].map(
           (port) =>
@@ -90,7 +91,7 @@ it('every packet is sent or counted exactly once, for any verdicts and any free 
               delivery: new CopySender(memory, layout.delivery(port, 0), 32, memory),
             }),
         );
-        forwardTable.ports = dispatches;
+        forwardTable.ports = dispatches.map(({ forwardPort }) => forwardPort);
         const [first, second, host] = [rooms[0], rooms[1], rooms[2]].map((room) => narrow(room, rooms[3]));
         dispatches[0]!.out = first!.path;
         dispatches[1]!.out = second!.path;

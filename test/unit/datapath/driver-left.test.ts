@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 import { PortQueue } from '../../../src/datapath/port-queue.ts';
 import { takeOver } from '../../../src/datapath/takeover.ts';
 import { Burst } from '../../../src/handler/burst.ts';
-import { TX } from '../../../src/handler/verdict.ts';
+import { TX } from '../../../src/handler/handler.ts';
 import type { Shim } from '../../../src/kernel/shim.ts';
 import { ownerWord, pathBit } from '../../../src/memory/bit-fields.ts';
 import { CopySender } from '../../../src/memory/copies.ts';
@@ -19,7 +19,7 @@ import { Memory } from '../../../src/memory/shared.ts';
 import { XskQueue } from '../../../src/paths/af-xdp/queue.ts';
 import { MemoryDevice } from '../../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../../src/paths/memory/peer.ts';
-import { UPPER } from '../../../src/paths/transmit-ring.ts';
+import { UPPER } from '../../../src/paths/transmit-recovery.ts';
 import { portStatistics } from '../../../src/statistics.ts';
 
 const BOTH = pathBit(Path.SYNTHETIC) | pathBit(Path.VF);
@@ -166,7 +166,11 @@ class Scene {
       const { fill, rx, tx, completing } = path.ledger();
       return sum + fill + rx + tx + completing;
     }, 0);
-    return { total: FRAMES, accounted: this.#pool.count + inRings, duplicates: this.#pool.duplicates(held) };
+    return {
+      total: FRAMES,
+      accounted: this.#pool.count + inRings,
+      duplicates: this.#pool.owners.duplicates(held),
+    };
   }
 
   /** Every packet that was given, once and in order. */
@@ -200,7 +204,7 @@ function driven() {
   device.open();
   memory.slot({ port: 0, queue: 0, path: Path.VF }).reader = Reader.DRIVER;
   const pool = new FramePool(memory, 0);
-  pool.recover([]);
+  pool.owners.recover([]);
   const queue = (kick: () => number) =>
     new XskQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, { kick });
   return { memory, pool, queue };

@@ -1,10 +1,12 @@
 /** Packets that go from ring to ring in the handler's own loop: as its twin says, as by way of a burst, through deaths. */
+
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Dispatch } from '../../../src/datapath/dispatch.ts';
+import type { ForwardPort } from '../../../src/datapath/forward.ts';
 import { Burst } from '../../../src/handler/burst.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/verdict.ts';
+import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
 import { wasmHandler } from '../../../src/handler/wasm-handler.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
 import { CopyReceiver, CopySender } from '../../../src/memory/copies.ts';
@@ -18,8 +20,8 @@ import { MemoryPeer } from '../../../src/paths/memory/peer.ts';
 import { limitSentBytes } from '../../../src/paths/packet-size.ts';
 import type { RingQueue } from '../../../src/paths/ring-queue.ts';
 import { inPlaceTwin } from '../../models/in-place-twin.ts';
-import { ringOperationsTwin } from '../../models/ring-operations-twin.ts';
 import { memoryQueue } from '../../support/memory-queue.ts';
+import { ringOperationsTwin } from '../../models/ring-operations-twin.ts';
 
 const FRAMES = 1024;
 const POST = 0xfd;
@@ -60,13 +62,13 @@ class Bench {
     this.memory = memory;
     this.pool = new FramePool(memory, 0);
     this.path = memoryQueue(memory, this.pool, { port: 0, queue: 0, path: Path.VF });
-    this.pool.recover([this.path]);
+    this.pool.owners.recover([this.path]);
     this.burst = new Burst(memory, 0);
     memory.bytes.set([2, 0, 0, 0, 0, 2], layout.macs);
     const { handle, inPlace } = wasmHandler(
       ...(['file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory] as const),
     );
-    const forwardTable = { ports: [] as Dispatch[], relays: [] };
+    const forwardTable = { ports: [] as ForwardPort[], relays: [] };
     this.dispatch = new Dispatch({
       ...{ shim: loadShim(), memory, pool: this.pool, burst: this.burst, port: 0, queue: 0 },
       ...{ handler: handle, inPlace, forwardTable },
@@ -74,7 +76,7 @@ class Bench {
       delivery: new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory),
     });
     this.dispatch.out = this.path;
-    forwardTable.ports = [this.dispatch];
+    forwardTable.ports = [this.dispatch.forwardPort];
     this.#peer = MemoryPeer.attach(memory, 0, 0, Path.VF)!;
     this.path.refill();
   }
@@ -93,7 +95,7 @@ class Bench {
   /** The device's MTU changes. */
   limit(maxPacketBytes: number): void {
     limitSentBytes(this.memory, 0, Path.VF, maxPacketBytes);
-    this.dispatch.lookUp();
+    this.dispatch.readLimit();
   }
 
   /** In the handler's own loop. */
@@ -106,7 +108,7 @@ class Bench {
   /** By way of the burst. */
   handle(packets: number): void {
     for (let left = packets; left > 0; ) {
-      const count = this.path.rx.receiveBurst(this.burst.at, Math.min(left, BURST));
+      const count = this.path.rx.receive(this.burst, Math.min(left, BURST));
       this.dispatch.run(count, Path.VF);
       this.path.rx.release();
       left -= count;
@@ -136,7 +138,7 @@ class Bench {
   whole(): void {
     const { fill, rx, tx, completing } = this.path.ledger();
     expect(this.pool.count + fill + rx + tx + completing).toBe(FRAMES);
-    expect(this.pool.duplicates([this.path])).toBe(0);
+    expect(this.pool.owners.duplicates([this.path])).toBe(0);
   }
 
   #settle(): void {
@@ -168,7 +170,7 @@ it('the in-place loop in WebAssembly writes the same bytes before the frames as 
   const memories = [opened(256), opened(256)];
   const loops = memories.map((memory, i) => {
     const pool = new FramePool(memory, 0);
-    pool.recover([]);
+    pool.owners.recover([]);
     const { inPlace } = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
     const deed = wasmHandler('file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory);
     const decide = (at: number): number => {
@@ -347,10 +349,10 @@ it('a worker that dies at any moment of in-place calls neither loses nor doubles
       const start = (): { pool: FramePool; queue: RingQueue } => {
         const pool = new FramePool(memory, 0);
         const queue = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF }, ringOps);
-        pool.recover([queue]);
+        pool.owners.recover([queue]);
         const { fill, rx, tx, completing } = queue.ledger();
         expect(pool.count + fill + rx + tx + completing).toBe(FRAMES);
-        expect(pool.duplicates([queue])).toBe(0);
+        expect(pool.owners.duplicates([queue])).toBe(0);
         return { pool, queue };
       };
       let { pool, queue } = start();

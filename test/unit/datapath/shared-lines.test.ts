@@ -6,11 +6,12 @@
 import { expect, it } from 'vitest';
 import { runWorker } from '../../../src/datapath/worker.ts';
 import { Burst } from '../../../src/handler/burst.ts';
-import { DELIVER, DROP, TX } from '../../../src/handler/verdict.ts';
+import { DELIVER, DROP, TX } from '../../../src/handler/handler.ts';
 import type { Shim } from '../../../src/kernel/shim.ts';
 import { ownerWord, pathBit } from '../../../src/memory/bit-fields.ts';
+import { QUEUE_BYTES, WORKER_BYTES, WORKER_WORDS } from '../../../src/memory/blocks.ts';
 import { RETA_ENTRIES } from '../../../src/memory/geometry.ts';
-import { LINE, Path, QUEUE_BYTES, WORKER_BYTES, WORKER_WORDS } from '../../../src/memory/layout.ts';
+import { LINE, Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { MemoryDevice } from '../../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../../src/paths/memory/peer.ts';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Burst, type FrameSource } from '../../../src/handler/burst.ts';
-import { DROP, TX } from '../../../src/handler/verdict.ts';
+import { DROP, TX } from '../../../src/handler/handler.ts';
 import { BURST, HEADROOM } from '../../../src/memory/layout.ts';
 import { FRAME_SIZE, loaded, smallMemory } from '../../support/frames.ts';
 

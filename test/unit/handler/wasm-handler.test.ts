@@ -7,8 +7,8 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { Dispatch } from '../../../src/datapath/dispatch.ts';
 import { Burst } from '../../../src/handler/burst.ts';
 import type { Handler, HandlerContext, TickingHandler } from '../../../src/handler/handler.ts';
+import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
 import { loadHandler } from '../../../src/handler/load-handler.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/verdict.ts';
 import { wasmHandler } from '../../../src/handler/wasm-handler.ts';
 import * as echoModule from '../../../src/handlers/echo.ts';
 import * as reflectModule from '../../../src/handlers/reflect.ts';
@@ -20,8 +20,8 @@ import { HEADROOM, Path } from '../../../src/memory/layout.ts';
 import { setMac } from '../../../src/memory/macs.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES } from '../../../src/memory/wasm-abi.ts';
+import type { AttachedPath } from '../../../src/paths/attached-path.ts';
 import { limitSentBytes, maxPacketBytes } from '../../../src/paths/packet-size.ts';
-import type { PathQueue } from '../../../src/paths/path.ts';
 import {
   arp,
   BROADCAST,
@@ -530,7 +530,7 @@ describe('what a module does in a burst', () => {
   function queue(name: string) {
     const memory = smallMemory();
     const pool = new FramePool(memory, 0);
-    pool.recover([]);
+    pool.owners.recover([]);
     const sent: number[][] = [];
     limitSentBytes(memory, 0, Path.SYNTHETIC, maxPacketBytes(memory.layout.geometry.frameSize));
     const out = {
@@ -554,7 +554,7 @@ describe('what a module does in a burst', () => {
     const forwardTable = { ports: [], relays: [] };
     const place = { shim: loadShim(), memory, pool, burst, handler, failed, port: 0, queue: 0 };
     const dispatch = new Dispatch({ ...place, forwardTable, delivery });
-    dispatch.out = { path: Path.SYNTHETIC, tx: out } as unknown as PathQueue;
+    dispatch.out = { path: Path.SYNTHETIC, tx: out } as unknown as AttachedPath;
     const counter = (name: Parameters<typeof Reflect.get>[1]): number =>
       memory.doubles[Reflect.get(queueCounters(memory, 0, 0), name)]!;
     return {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DROP, PASS, TX } from '../../../src/handler/verdict.ts';
+import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/5tswap.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Handler, HandlerContext } from '../../../src/handler/handler.ts';
-import { DROP, PASS, TX } from '../../../src/handler/verdict.ts';
+import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/balance.ts';
 import { maglevTable, SLOTS } from '../../../src/handlers/maglev.ts';
 import { Path } from '../../../src/memory/layout.ts';

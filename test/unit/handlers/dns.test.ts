@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Handler, HandlerContext } from '../../../src/handler/handler.ts';
-import { DROP, PASS, TX } from '../../../src/handler/verdict.ts';
+import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/dns.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import {

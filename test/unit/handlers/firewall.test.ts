@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Handler } from '../../../src/handler/handler.ts';
-import { DROP, PASS, TX } from '../../../src/handler/verdict.ts';
+import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/firewall.ts';
 import { Path, type PathId } from '../../../src/memory/layout.ts';
 import {

@@ -2,7 +2,7 @@
 import { GCProfiler } from 'node:v8';
 import { expect, it } from 'vitest';
 import type { Handler, HandlerContext } from '../../../src/handler/handler.ts';
-import { DROP, PASS, TX } from '../../../src/handler/verdict.ts';
+import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import * as swap from '../../../src/handlers/5tswap.ts';
 import * as balance from '../../../src/handlers/balance.ts';
 import * as count from '../../../src/handlers/count.ts';

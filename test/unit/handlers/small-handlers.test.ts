@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BUILT_IN, handlerUrl } from '../../../src/cli/handler-name.ts';
 import type { Handler, HandlerContext, HandlerModule } from '../../../src/handler/handler.ts';
-import { DROP, PASS, TX } from '../../../src/handler/verdict.ts';
+import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import * as countModule from '../../../src/handlers/count.ts';
 import drop from '../../../src/handlers/drop.ts';
 import * as echoModule from '../../../src/handlers/echo.ts';

@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Dispatch } from '../../../src/datapath/dispatch.ts';
 import { RelayReceivers, relaysTo } from '../../../src/datapath/relay.ts';
 import type { Shim } from '../../../src/kernel/shim.ts';
 import { CopyReceiver, CopySender } from '../../../src/memory/copies.ts';
@@ -95,7 +94,7 @@ describe('relays', () => {
     const ports = [0, 1, 2].map((port) => ({
       acceptCopy: (at: number) => void got.push([port, to.bytes[at]!]),
     }));
-    const receivers = new RelayReceivers(to, queue, ports as unknown as Dispatch[]);
+    const receivers = new RelayReceivers(to, queue, ports);
     return {
       poll() {
         receivers.poll();

@@ -2,8 +2,10 @@
  * The life of a frame among workers: fill, receive, handoff ring, another worker's transmit ring, completion, return ring.
  * Two workers take turns at it, statement by statement as far as others can see, and die at any point.
  */
+
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { Burst } from '../../../src/handler/burst.ts';
 import { HandoffKind } from '../../../src/memory/bit-fields.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../../../src/memory/handoff.ts';
@@ -58,7 +60,7 @@ class Life {
       path: Path.SYNTHETIC,
     });
     this.sender = new HandoffSender(this.#memory, this.pool, 0, this.#queue, other);
-    this.pool.recover([this.path], [], [this.sender]);
+    this.pool.owners.recover([this.path], [], [this.sender]);
     this.receiver = new HandoffReceiver(this.#memory, this.pool, 0, other, this.#queue);
   }
 
@@ -92,8 +94,9 @@ class Life {
 
   /** Each packet stays, is handed over, or dropped. */
   *receive(bits: number): Iterator<undefined> {
-    const { offset, bytes } = arrays();
-    const count = this.path.rx.receive(offset, bytes, BURST);
+    const burst = new Burst(this.#memory, this.#queue);
+    const { offset, bytes } = burst;
+    const count = this.path.rx.receive(burst, BURST);
     const kept: number[] = [];
     for (let i = 0; i < count; i++) {
       yield;
@@ -163,10 +166,13 @@ class Life {
   /** As an audit adds it up: datapath/audit.ts. */
   ledger(): { accounted: number; duplicates: number } {
     const { fill, rx, tx, completing } = this.path.ledger();
-    const leaving = this.pool.leaving([this.path]);
-    const { lent, borrowed } = this.pool.exchanged();
+    const leaving = this.pool.owners.leaving([this.path]);
+    const { lent, borrowed } = this.pool.owners.exchanged();
     const sum = this.pool.count + fill + rx + tx + completing + lent - borrowed;
-    return { accounted: sum + leaving.fill + leaving.tx, duplicates: this.pool.duplicates([this.path]) };
+    return {
+      accounted: sum + leaving.fill + leaving.tx,
+      duplicates: this.pool.owners.duplicates([this.path]),
+    };
   }
 }
 

@@ -10,7 +10,7 @@ import {
   tagOf,
   tagQueue,
   workerOf,
-} from '../../../src/memory/frame-owner.ts';
+} from '../../../src/memory/bit-fields.ts';
 
 const QUEUES = Array.from({ length: 64 }, (_, queue) => queue);
 const PORTS = Array.from({ length: 16 }, (_, port) => port);

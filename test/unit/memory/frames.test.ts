@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FrameOwner, ownerTag } from '../../../src/memory/frame-owner.ts';
-import { FramePool, type FrameUser } from '../../../src/memory/frames.ts';
+import { FrameOwner, ownerTag } from '../../../src/memory/bit-fields.ts';
+import type { FrameUser } from '../../../src/memory/frame-owners.ts';
+import { FramePool } from '../../../src/memory/frames.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 
 const FRAMES = 64;
@@ -16,7 +17,7 @@ function memory(queues = 1): Memory {
 
 function fresh(of = memory(), queue = 0): FramePool {
   const pool = new FramePool(of, queue);
-  pool.recover([]);
+  pool.owners.recover([]);
   return pool;
 }
 
@@ -74,7 +75,7 @@ it('a pool agrees with its model for any order of takes, handovers and frees', (
       for (const { what, which } of steps) {
         if (what === 'reclaim') {
           const mine = away.filter(({ owner }) => owner !== FrameOwner.HAND);
-          const found = pool.reclaim(ALIVE);
+          const found = pool.owners.reclaim(ALIVE);
           const fill = mine.filter(({ owner }) => owner & FrameOwner.FILL).length;
           expect(found).toEqual({ fill, tx: mine.length - fill });
           free.push(...mine.map(({ frame }) => frame).sort((a, b) => a - b));
@@ -129,8 +130,8 @@ describe('after a death', () => {
         const path = rings(ALIVE, inRings);
 
         const pool = new FramePool(shared, 0);
-        pool.recover([path], held ? [DEAD] : []);
-        expect(pool.duplicates([path])).toBe(0);
+        pool.owners.recover([path], held ? [DEAD] : []);
+        expect(pool.owners.duplicates([path])).toBe(0);
         const free = new Set(stacked(pool).map((at) => at / FRAME_SIZE));
         expect(free.size).toBe(pool.count);
         places.forEach(({ stacked: on, ringed, owner }, frame) => {
@@ -151,19 +152,19 @@ describe('after a death', () => {
       left.setOwner(left.peek(i), (i < 7 ? FrameOwner.FILL : FrameOwner.TX) | DEAD);
     left.remove(10);
     const pool = new FramePool(shared, 0);
-    pool.recover([], [DEAD]);
+    pool.owners.recover([], [DEAD]);
     expect(pool.count).toBe(FRAMES - 10);
-    expect(pool.leaving([])).toEqual({ fill: 7, tx: 3 });
-    expect(pool.reclaim(DEAD)).toEqual({ fill: 7, tx: 3 });
+    expect(pool.owners.leaving([])).toEqual({ fill: 7, tx: 3 });
+    expect(pool.owners.reclaim(DEAD)).toEqual({ fill: 7, tx: 3 });
     expect(new Set(stacked(pool)).size).toBe(FRAMES);
-    expect(pool.reclaim(DEAD)).toEqual({ fill: 0, tx: 0 });
+    expect(pool.owners.reclaim(DEAD)).toEqual({ fill: 0, tx: 0 });
   });
 });
 
 it('a pool counts the frames that are in two places', () => {
   const pool = fresh();
-  expect(pool.duplicates([])).toBe(0);
-  expect(pool.duplicates([rings(ALIVE, [3, 4])])).toBe(2);
+  expect(pool.owners.duplicates([])).toBe(0);
+  expect(pool.owners.duplicates([rings(ALIVE, [3, 4])])).toBe(2);
   pool.remove(FRAMES);
-  expect(pool.duplicates([rings(ALIVE, [3, 4]), rings(DEAD, [4, 5])])).toBe(1);
+  expect(pool.owners.duplicates([rings(ALIVE, [3, 4]), rings(DEAD, [4, 5])])).toBe(1);
 });

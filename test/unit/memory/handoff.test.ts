@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { HandoffKind, handoffKind, handoffPath } from '../../../src/memory/bit-fields.ts';
-import { handoffOwner } from '../../../src/memory/frame-owner.ts';
+import { HandoffKind, handoffKind, handoffOwner, handoffPath } from '../../../src/memory/bit-fields.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../../../src/memory/handoff.ts';
 import { Memory } from '../../../src/memory/shared.ts';
@@ -36,7 +35,7 @@ it('a handoff ring agrees with its model for any order of pushes, takes and deat
       const shared = memory();
       const { layout } = shared;
       const pools = [FROM, TO].map((queue) => new FramePool(shared, queue));
-      for (const pool of pools) pool.recover([]);
+      for (const pool of pools) pool.owners.recover([]);
       let sender = new HandoffSender(shared, pools[FROM]!, 1, FROM, TO);
       let receiver = new HandoffReceiver(shared, pools[TO]!, 1, FROM, TO);
       let staged: Packet[] = [];

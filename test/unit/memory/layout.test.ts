@@ -7,6 +7,18 @@ import {
   ownerReclaim,
   ownerWord,
 } from '../../../src/memory/bit-fields.ts';
+import {
+  LEDGER_FIELDS,
+  PATH_AREAS,
+  PATH_BYTES,
+  PATH_WORDS,
+  QUEUE_AREAS,
+  QUEUE_BYTES,
+  QUEUE_WORDS,
+  WORKER_AREAS,
+  WORKER_BYTES,
+  WORKER_WORDS,
+} from '../../../src/memory/blocks.ts';
 import { KERNEL_COUNTERS, PATH_COUNTERS, QUEUE_COUNTERS } from '../../../src/memory/counters.ts';
 import {
   type Geometry,
@@ -22,24 +34,9 @@ import {
   RETA_ENTRIES,
 } from '../../../src/memory/geometry.ts';
 import { JOURNAL_FIELDS } from '../../../src/memory/journal.ts';
-import {
-  LEDGER_FIELDS,
-  LINE,
-  OWN_RING,
-  PATH_AREAS,
-  PATH_BYTES,
-  PATH_WORDS,
-  type PathId,
-  QUEUE_AREAS,
-  QUEUE_BYTES,
-  QUEUE_WORDS,
-  Ring,
-  SLOT_PATHS,
-  WORKER_AREAS,
-  WORKER_BYTES,
-  WORKER_RING,
-  WORKER_WORDS,
-} from '../../../src/memory/layout.ts';
+import { LINE, type PathId, Ring, SLOT_PATHS } from '../../../src/memory/layout.ts';
+import { OWN_RING } from '../../../src/memory/requests.ts';
+import { WORKER_RING } from '../../../src/memory/ring.ts';
 import { BURST_BYTES, MODULE_AREA_BYTES, MODULE_STATIC_BYTES } from '../../../src/memory/wasm-abi.ts';
 
 const geometries: fc.Arbitrary<Geometry> = fc.record({

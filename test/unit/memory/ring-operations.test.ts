@@ -1,7 +1,8 @@
 /** The loops in WebAssembly do what their slow twin does, to every byte of the memory. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { BURST, Path, Ring, WORKER_RING } from '../../../src/memory/layout.ts';
+import { BURST, Path, Ring } from '../../../src/memory/layout.ts';
+import { WORKER_RING } from '../../../src/memory/ring.ts';
 import { type RingOperations, ringOperationsOf } from '../../../src/memory/ring-operations.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { BurstArray } from '../../../src/memory/wasm-abi.ts';

@@ -5,7 +5,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Handler, HandlerContext, HandlerModule, TickingHandler } from '../../../src/handler/handler.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/verdict.ts';
+import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
 import { A, AAAA, asked, type Decoded, decode, messageOf, query } from '../../support/dns.ts';
 import {
   arp,

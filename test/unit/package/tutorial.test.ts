@@ -7,7 +7,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { Handler, HandlerContext, HandlerModule } from '../../../src/handler/handler.ts';
-import { DROP, TX } from '../../../src/handler/verdict.ts';
+import { DROP, TX } from '../../../src/handler/handler.ts';
 import { A, AAAA, asked, type Decoded, decode, messageOf, query } from '../../support/dns.ts';
 import {
   arp,

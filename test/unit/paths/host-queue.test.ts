@@ -55,7 +55,7 @@ function rig(answer: (packet: readonly number[]) => number) {
   };
   const pool = new FramePool(memory, 0);
   const queue = new HostQueue(shim, memory, pool, ADDRESS);
-  pool.recover([queue]);
+  pool.owners.recover([queue]);
   const free = pool.count;
   const pass = (packets: readonly (readonly number[])[]): void => {
     for (const packet of packets) {
@@ -66,7 +66,7 @@ function rig(answer: (packet: readonly number[]) => number) {
     }
     queue.tx.flush();
     expect(pool.count).toBe(free);
-    expect(pool.duplicates([queue])).toBe(0);
+    expect(pool.owners.duplicates([queue])).toBe(0);
   };
   const counts = () => readCounters(memory, pathCounters(memory, 0, 0, Path.HOST));
   return { ...given, pass, counts };

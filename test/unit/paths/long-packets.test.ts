@@ -10,8 +10,8 @@ import { type PathCounter, pathCounters, queueCounters } from '../../../src/memo
 import { FramePool } from '../../../src/memory/frames.ts';
 import { BURST, Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
+import type { AttachedPath } from '../../../src/paths/attached-path.ts';
 import { maxSentBytes } from '../../../src/paths/packet-size.ts';
-import type { PathQueue } from '../../../src/paths/path.ts';
 import { OrphanedUring } from '../../../src/paths/tap/orphaned-uring.ts';
 import { PlainQueue } from '../../../src/paths/tap/plain-queue.ts';
 import { UringQueue } from '../../../src/paths/tap/uring-queue.ts';
@@ -34,12 +34,11 @@ afterEach(() => {
 class Tap {
   readonly memory: Memory;
   pool: FramePool;
-  queue: PathQueue;
+  queue: AttachedPath;
   readonly frames: number;
   readonly #kind: (typeof KINDS)[number];
   readonly #peer: number;
-  readonly #offset = new Int32Array(BURST);
-  readonly #bytes = new Int32Array(BURST);
+  readonly #burst = { at: 0, offset: new Int32Array(BURST), bytes: new Int32Array(BURST) };
 
   constructor(
     kind: (typeof KINDS)[number],
@@ -58,11 +57,11 @@ class Tap {
     slot.maxPacketBytes = maxSentBytes(mtu, frameSize);
     slot.readsLong = expected ? 1 : 0;
     this.pool = new FramePool(this.memory, 0);
-    this.pool.recover([]);
+    this.pool.owners.recover([]);
     this.queue = this.#open();
   }
 
-  #open(): PathQueue {
+  #open(): AttachedPath {
     if (this.#kind === 'read/write') return new PlainQueue(shim, this.memory, this.pool, ADDRESS);
     const opened = UringQueue.open(shim, this.memory, this.pool, ADDRESS);
     if (typeof opened === 'number') throw new Error(`this kernel refuses io_uring: errno ${-opened}`);
@@ -76,19 +75,19 @@ class Tap {
   /** A burst, in hand until `release`. */
   burst(max: number): number[][] {
     if (this.queue.rx.ready(max) === 0) return [];
-    return this.#read(this.queue.rx.receive(this.#offset, this.#bytes, max));
+    return this.#read(this.queue.rx.receive(this.#burst, max));
   }
 
   #read(count: number): number[][] {
     return Array.from({ length: count }, (_, i) => {
-      const at = this.#offset[i]!;
-      return [...this.memory.bytes.subarray(at, at + this.#bytes[i]!)];
+      const at = this.#burst.offset[i]!;
+      return [...this.memory.bytes.subarray(at, at + this.#burst.bytes[i]!)];
     });
   }
 
   /** Frees what is in hand. */
   release(count: number): void {
-    for (let i = 0; i < count; i++) this.pool.put(this.#offset[i]! - this.memory.layout.frames);
+    for (let i = 0; i < count; i++) this.pool.put(this.#burst.offset[i]! - this.memory.layout.frames);
     this.queue.rx.release();
     this.queue.tx.complete();
     this.queue.tx.flush();
@@ -111,18 +110,18 @@ class Tap {
     const { memory } = this;
     this.pool = new FramePool(memory, 0);
     const left = new OrphanedUring(shim, memory, this.pool, ADDRESS);
-    this.pool.recover([left]);
+    this.pool.owners.recover([left]);
     const found: number[][] = [];
     const kept: number[] = [];
     while (left.rx.ready(BURST) > 0) {
-      const count = left.rx.receive(this.#offset, this.#bytes, BURST);
+      const count = left.rx.receive(this.#burst, BURST);
       found.push(...this.#read(count));
-      kept.push(...Array.from(this.#offset.subarray(0, count), (at) => at - memory.layout.frames));
+      kept.push(...Array.from(this.#burst.offset.subarray(0, count), (at) => at - memory.layout.frames));
       for (const address of kept) this.pool.setOwner(address, this.pool.hand);
       left.rx.release();
     }
     left.detach();
-    this.pool.reclaim(left.tag);
+    this.pool.owners.reclaim(left.tag);
     for (const address of kept) this.pool.put(address);
     this.queue = this.#open();
     return found;
@@ -136,7 +135,7 @@ class Tap {
   audit(): void {
     const { fill, rx, tx, completing } = this.queue.ledger();
     expect(this.pool.count + fill + rx + tx + completing).toBe(this.frames);
-    expect(this.pool.duplicates([this.queue])).toBe(0);
+    expect(this.pool.owners.duplicates([this.queue])).toBe(0);
   }
 }
 

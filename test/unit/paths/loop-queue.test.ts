@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Burst } from '../../../src/handler/burst.ts';
-import { TX } from '../../../src/handler/verdict.ts';
+import { TX } from '../../../src/handler/handler.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { BURST, HEADROOM, Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
@@ -54,11 +54,11 @@ it('a worker of a loop queue that dies at any moment neither loses nor doubles a
         const start = (): { pool: FramePool; queue: LoopQueue } => {
           const pool = new FramePool(memory, 0);
           const queue = new LoopQueue(memory, pool, ADDRESS, twin);
-          pool.recover([queue]);
+          pool.owners.recover([queue]);
           const { fill, rx, tx, completing } = queue.ledger();
           expect([fill, tx, completing]).toEqual([0, 0, 0]);
           expect(pool.count + rx).toBe(FRAMES);
-          expect(pool.duplicates([queue])).toBe(0);
+          expect(pool.owners.duplicates([queue])).toBe(0);
           return { pool, queue };
         };
         let { pool, queue } = start();
@@ -87,7 +87,7 @@ it('a worker of a loop queue that dies at any moment neither loses nor doubles a
           mortal();
         };
         const byBurst = (): void => {
-          const count = queue.rx.receiveBurst(burst.at, BURST);
+          const count = queue.rx.receive(burst, BURST);
           twin.begin(burst.at, 0, Path.VF, false);
           for (let i = 0; i < count; i++) {
             burst.verdict[i] = isDropped(burst.offset[i]!) ? 0 : TX;
@@ -120,7 +120,7 @@ it('a worker of a loop queue that dies at any moment neither loses nor doubles a
         for (let i = 0; i < 4; i++) round(); // each that is to be dropped has come by now
         const here: number[] = [];
         for (let count = queue.rx.ready(1); count > 0; count = queue.rx.ready(1)) {
-          queue.rx.receiveBurst(burst.at, 1);
+          queue.rx.receive(burst, 1);
           here.push(view.getUint32(burst.offset[0]!));
           pool.put(burst.offset[0]! - layout.frames);
           queue.rx.release();

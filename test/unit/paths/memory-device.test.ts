@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { Burst } from '../../../src/handler/burst.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
@@ -16,7 +17,7 @@ function setUp(): { memory: Memory; device: MemoryDevice; queue: RingQueue; pool
   const device = new MemoryDevice(memory, 0, Path.VF, 'vf0');
   device.open();
   const pool = new FramePool(memory, 0);
-  pool.recover([]);
+  pool.owners.recover([]);
   const queue = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
   queue.refill();
   return { memory, device, queue, pool };
@@ -43,7 +44,7 @@ describe('a memory path', () => {
     const peer = attach(memory)!;
     expect(peer.deliver(5, () => 60)).toBe(5);
     expect(peer.undelivered).toBe(5);
-    queue.rx.receive(new Int32Array(8), new Int32Array(8), 8);
+    queue.rx.receive(new Burst(memory, 0), 8);
     queue.rx.release();
     expect(peer.undelivered).toBe(0);
   });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Errno } from '../../../src/errors.ts';
+import { Burst } from '../../../src/handler/burst.ts';
 import { pathCounters } from '../../../src/memory/counters.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { Doubt, HEADROOM, Path, Reader, Ring } from '../../../src/memory/layout.ts';
@@ -242,20 +243,20 @@ it.each([
           const shared = opened();
           const { view, layout, words } = shared;
           const peer = MemoryPeer.attach(shared, 0, 0, Path.VF)!;
-          const offsets = new Int32Array(64);
-          const lengths = new Int32Array(64);
+          const burst = new Burst(shared, 0);
+          const { offset: offsets, bytes: lengths } = burst;
           const back: number[] = [];
           let sent = 0;
           let pool = new FramePool(shared, 0);
           const open = (from: FramePool): RingQueue => made(shared, from);
-          pool.recover([open(pool)]);
+          pool.owners.recover([open(pool)]);
 
           const round = (queue: RingQueue, from: FramePool): void => {
             queue.tx.flush();
             queue.tx.complete();
             queue.refill();
             const room = queue.tx.room(16);
-            const count = queue.rx.receive(offsets, lengths, Math.min(16, room));
+            const count = queue.rx.receive(burst, Math.min(16, room));
             for (let i = 0; i < count; i++) {
               // Every fifth is dropped, the others go back.
               if (view.getUint32(offsets[i]!) % 5 === 4) from.put(offsets[i]! - layout.frames);
@@ -274,10 +275,10 @@ it.each([
           const recovered = (): RingQueue => {
             pool = new FramePool(shared, 0);
             const queue = open(pool);
-            pool.recover([queue]);
+            pool.owners.recover([queue]);
             const { fill, rx, tx, completing } = queue.ledger();
             expect(pool.count + fill + rx + tx + completing).toBe(FRAMES);
-            expect(pool.duplicates([queue])).toBe(0);
+            expect(pool.owners.duplicates([queue])).toBe(0);
             return queue;
           };
           for (const [calls, after] of deaths) {
@@ -313,7 +314,7 @@ it('a ring queue gives back packets that were staged but not flushed when the pa
   const shared = opened();
   const pool = new FramePool(shared, 0);
   const queue = new XskQueue(shared, pool, { port: 0, queue: 0, path: Path.VF }, { kick: () => 0 });
-  pool.recover([queue]);
+  pool.owners.recover([queue]);
   const take = (): number => {
     const address = pool.peek(0);
     pool.setOwner(address, pool.hand);
@@ -836,7 +837,7 @@ describe('a zero-copy driver', () => {
       { port: 0, queue: 0, path: Path.VF },
       { kick: () => 0, wake: driver.wake },
     );
-    pool.recover([queue]);
+    pool.owners.recover([queue]);
     queue.refill();
     expect(driver.taken).toHaveLength(8);
     for (let round = 0; round < 10; round++) queue.refill();
@@ -859,7 +860,7 @@ describe('a zero-copy driver', () => {
             { port: 0, queue: 0, path: Path.VF },
             { kick: () => 0, wake: driver.wake },
           );
-          pool.recover([queue]);
+          pool.owners.recover([queue]);
           const { words } = shared;
           const fill = fillRing(shared);
           for (const step of steps) {

@@ -63,8 +63,7 @@ class Life {
   deaths = 0;
   /** Packets of which nobody knows whether the kernel has sent them. */
   unknown = 0;
-  readonly #offset = new Int32Array(BURST);
-  readonly #bytes = new Int32Array(BURST);
+  readonly #burst = { at: 0, offset: new Int32Array(BURST), bytes: new Int32Array(BURST) };
   readonly #slot: PathSlot;
   #given = 0;
   #made = 1000;
@@ -76,7 +75,7 @@ class Life {
     this.#slot = this.memory.slot({ port: 0, queue: 0, path: Path.SYNTHETIC });
     this.#slot.fd = tap;
     this.pool = new FramePool(this.memory, 0);
-    this.pool.recover([]);
+    this.pool.owners.recover([]);
     this.#open();
   }
 
@@ -110,11 +109,11 @@ class Life {
   receive(max: number, flushAt = -1): void {
     const { queue, memory, pool } = this;
     if (queue.rx.ready(max) === 0) return;
-    const count = queue.rx.receive(this.#offset, this.#bytes, max);
+    const count = queue.rx.receive(this.#burst, max);
     let room = queue.tx.room(count);
     for (let i = 0; i < count; i++) {
-      const at = this.#offset[i]!;
-      expect(this.#bytes[i]).toBe(BYTES);
+      const at = this.#burst.offset[i]!;
+      expect(this.#burst.bytes[i]).toBe(BYTES);
       const number = memory.view.getUint32(at);
       const goes = number % 2 === 0 && room-- > 0;
       this.#decide(number, goes, () => {
@@ -198,19 +197,20 @@ class Life {
     this.deaths++;
     this.pool = new FramePool(memory, 0);
     const left = new OrphanedUring(shim, memory, this.pool, ADDRESS);
-    this.pool.recover([left]);
+    this.pool.owners.recover([left]);
     const unsent: { at: number; bytes: number }[] = [];
     left.tx.reclaimUnsent((at, bytes) => unsent.push({ at, bytes }));
     const received: { at: number; bytes: number }[] = [];
     while (left.rx.ready(BURST) > 0) {
-      const count = left.rx.receive(this.#offset, this.#bytes, BURST);
-      for (let i = 0; i < count; i++) received.push({ at: this.#offset[i]!, bytes: this.#bytes[i]! });
+      const count = left.rx.receive(this.#burst, BURST);
+      for (let i = 0; i < count; i++)
+        received.push({ at: this.#burst.offset[i]!, bytes: this.#burst.bytes[i]! });
       left.rx.release();
     }
     for (const { at } of [...unsent, ...received])
       this.pool.setOwner(at - memory.layout.frames, this.pool.hand);
     left.detach();
-    this.unknown += this.pool.reclaim(left.tag).tx;
+    this.unknown += this.pool.owners.reclaim(left.tag).tx;
     this.#open();
     for (const { at, bytes } of unsent) {
       if (this.queue.tx.room(1) < 1) this.flush();
@@ -227,7 +227,7 @@ class Life {
     const { fill, rx, tx, completing } = this.queue.ledger();
     expect([fill, rx, tx, completing].every((count) => count >= 0)).toBe(true);
     expect(this.pool.count + fill + rx + tx + completing).toBe(FRAMES);
-    expect(this.pool.duplicates([this.queue])).toBe(0);
+    expect(this.pool.owners.duplicates([this.queue])).toBe(0);
   }
 
   /** A round as a worker makes it; `flushAt` as of {@link receive}. */
@@ -305,7 +305,7 @@ describe('a tap queue over io_uring', () => {
           if (what === 'give') life.give(count);
           else if (what === 'rounds') for (let i = 0; i < count; i++) life.round();
           else {
-            while (!life.queue.isEmpty()) life.receive(BURST);
+            while (life.queue.ready(1, true) > 0) life.receive(BURST);
             expect(life.received).toHaveLength(life.given);
           }
           life.audit();
