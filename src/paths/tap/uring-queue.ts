@@ -340,7 +340,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
     const result = this.#ring.enter(sq.pending());
     this.backlog = sq.pending() > 0;
     if (!this.backlog) this.#stall.clear();
-    else if (this.#stall.waits(sq.consumed)) return this.#fail(result < 0 ? result : Errno.ETIMEDOUT);
+    else if (this.#stall.hasFailed(sq.consumed)) return this.#fail(result < 0 ? result : Errno.ETIMEDOUT);
     return isBenign(result) ? 0 : this.#fail(result);
   }
 
