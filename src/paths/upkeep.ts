@@ -114,7 +114,7 @@ export class Upkeep {
   }
 }
 
-/** The error for a change that another program made to what is ours. */
+/** The error for a change that another program has made to a device of the port. */
 export function changed(device: string, detail: string): TwinpathError {
   return new TwinpathError('ERR_DEVICE_CHANGED', {
     device,

@@ -29,7 +29,7 @@ export interface SetupOptions {
   readonly rssKey: Uint8Array;
   readonly ethtool: EthtoolNetlink;
   readonly store: SettingsStore;
-  /** Gets what the path works around, and a person should know. */
+  /** Gets errors that the path works around. */
   readonly report?: (error: TwinpathError) => void;
 }
 
@@ -48,7 +48,7 @@ export class DeviceSetup {
 
   /**
    * @param description filled in with what becomes of VLAN tags, and who spreads flows
-   * @param changed called after each change of what is held
+   * @param changed called after each change of the holdings
    */
   constructor(
     shim: Shim,

@@ -51,7 +51,7 @@ export interface ProgramDescriptors {
   attached: number;
 }
 
-/** What another coordinator continues from. */
+/** The part of the device's holdings that is the program's. */
 export interface HeldProgram {
   readonly armed: boolean;
   readonly programId: number;
@@ -73,7 +73,7 @@ export class XdpProgram {
   /** A program of the NetVSC runs in place of ours. */
   #covered = false;
 
-  /** @param changed called after each change of what is held */
+  /** @param changed called after each change of the holdings */
   constructor(shim: Shim, link: Link, options: ProgramOptions, changed: () => void) {
     this.link = link;
     this.#shim = shim;

@@ -31,7 +31,7 @@ export const UNWANTED_BY_GENERIC = ['rx-gro'];
 /** More channels than any device has: a damaged file. */
 const MAX_CHANNELS = 4096;
 
-type Wishes = Readonly<Record<string, boolean>>;
+type FeatureFlags = Readonly<Record<string, boolean>>;
 
 /** RSS as JSON. The table 'default' is the kernel's own, which follows the number of channels. */
 export interface RssValue {
@@ -66,7 +66,7 @@ export function featureSetting(
   ifindex: number,
   name: string,
   names: readonly string[],
-): Setting<Wishes> {
+): Setting<FeatureFlags> {
   return {
     name,
     read: () => {
@@ -75,11 +75,11 @@ export function featureSetting(
       const changeable = names.filter((feature) => now.changeable.has(feature));
       return Object.fromEntries(changeable.map((feature) => [feature, now.wanted.has(feature)]));
     },
-    write: (wishes) => ethtool.setFeatures(ifindex, new Map(Object.entries(wishes))),
+    write: (flags) => ethtool.setFeatures(ifindex, new Map(Object.entries(flags))),
     parse: (value) => {
-      const wishes = Object.entries((value ?? {}) as Record<string, unknown>);
-      const known = wishes.every(([feature, on]) => names.includes(feature) && typeof on === 'boolean');
-      return known ? (Object.fromEntries(wishes) as Wishes) : undefined;
+      const flags = Object.entries((value ?? {}) as Record<string, unknown>);
+      const known = flags.every(([feature, on]) => names.includes(feature) && typeof on === 'boolean');
+      return known ? (Object.fromEntries(flags) as FeatureFlags) : undefined;
     },
   };
 }

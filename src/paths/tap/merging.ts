@@ -18,7 +18,7 @@ import { MERGING, mergingSetting, notSaved, putBackMerging } from '../af-xdp/set
 export interface MergingOptions {
   readonly ethtool: EthtoolNetlink;
   readonly store: SettingsStore;
-  /** Gets what the path works around, and a person should know. */
+  /** Gets errors that the port works around. */
   readonly report: (error: TwinpathError) => void;
 }
 

@@ -92,7 +92,7 @@ export class OwnTap {
     const { ifindex, fds } = this.#tap;
     return [
       ...fds.map((fd, queue) => () => this.#closeQueue(fd, queue)),
-      () => this.hold({ ...CLOSED, fds: this.fds }), // before its link goes: nobody else has removed it
+      () => this.hold({ ...CLOSED, fds: this.fds }), // before its link goes: another program has not removed it
       () => {
         if (ifindex > 0) awaitVanishing(this.#netlink, ifindex);
       },

@@ -123,7 +123,7 @@ export class UringQueue implements PathQueue, Receiver, Transmitter {
     return this.#ring.sq.reserve(wanted + this.#staged + 1) - this.#staged - 1;
   }
 
-  /** If the worker dies, nothing is lost: `staged` in the path slot counts the staged entries, and marks the next one. */
+  /** A worker may die at any point of this: `staged` in the path slot and the entry's kind tell how far it got. */
   push(offset: number, bytes: number): void {
     const address = offset - this.#frames.at;
     const entry = this.#ring.write(this.#staged, offset, bytes, address);
