@@ -1,8 +1,8 @@
 /**
  * Builds the shim for the package: prebuilds/linux-<arch>/shim.so, for x64 and arm64. `npm pack` and `npm publish` run
- * it (`prepack`), and fail with it if either cannot be built.
+ * it (`prepack`), and fail if one of the two cannot be built.
  *
- *     node native/prebuild.mjs --available    leaves out an architecture whose cross compiler is not installed
+ *     node native/prebuild.mjs --available    omits an architecture whose cross compiler is not installed
  *
  * It writes to standard error, because `npm pack --json` uses standard output.
  */
@@ -11,7 +11,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
-/** Node's name of each architecture, and of the compiler that builds for it from elsewhere (Debian's). */
+/** The cross compiler for each architecture, by Node's name of the architecture. Names of Debian. */
 const COMPILERS = { x64: 'x86_64-linux-gnu-gcc', arm64: 'aarch64-linux-gnu-gcc' };
 
 const isPartial = process.argv.includes('--available');
@@ -20,14 +20,14 @@ let failed = process.platform !== 'linux' || !(process.arch in COMPILERS);
 if (failed)
   console.error(`prebuild: the shim is for Linux on x64 and arm64, not ${process.platform} ${process.arch}`);
 
-rmSync(join(root, 'prebuilds'), { recursive: true, force: true }); // an old one would be packed as if it were new
+rmSync(join(root, 'prebuilds'), { recursive: true, force: true }); // an old one must not be packed
 for (const [arch, cross] of Object.entries(COMPILERS)) {
   const own = arch === process.arch;
   const compiler = own ? (process.env.CC ?? 'cc') : cross;
   const folder = join('prebuilds', `linux-${arch}`);
   if (spawnSync(compiler, ['--version'], { stdio: 'ignore' }).error) {
     const remedy = arch === 'arm64' && !own ? ' (Debian: apt-get install gcc-aarch64-linux-gnu)' : '';
-    console.error(`prebuild: ${folder} not built: there is no ${compiler}${remedy}`);
+    console.error(`prebuild: ${folder} not built: ${compiler} is not installed${remedy}`);
     failed ||= own || !isPartial;
     continue;
   }

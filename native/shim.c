@@ -1,11 +1,11 @@
 /*
  * Twinpath's native shim: opens, maps, binds, kicks, waits and closes.
  *
- * Rules: every function returns a count or a negative errno; addresses are plain 64-bit
- * numbers that TypeScript computed from the shared memory; no allocation, no threads, no
- * state, no libc (but for tp_millis, if the process has one). The only loops over packets are
- * tp_read_burst, tp_write_burst and tp_write_chains, for taps without io_uring; everything else
- * that touches packets is TypeScript.
+ * Rules: every function returns a count or a negative errno. Addresses are plain 64-bit
+ * numbers that TypeScript has computed from the shared memory. No allocation, no threads, no
+ * state, no libc (except in tp_millis, if the process has one). The only loops over packets are
+ * tp_read_burst, tp_read_pairs, tp_write_burst and tp_write_chains, for taps without io_uring;
+ * TypeScript does everything else with packets.
  */
 #include "layout.h"
 #include "syscall.h"
@@ -19,7 +19,7 @@ struct timespec { s64 seconds, nanos; };
 enum { EINTR = 4, EAGAIN = 11, EINVAL = 22, ENOSPC = 28 };
 enum { POLL_LIMIT_MILLIS = 50 };
 
-/* gcc may call these even in a freestanding build. */
+/* gcc may call this even in a freestanding build. */
 __attribute__((used)) void *memset(void *to, int value, unsigned long count)
 {
 	volatile u8 *at = to;
@@ -30,7 +30,7 @@ __attribute__((used)) void *memset(void *to, int value, unsigned long count)
 
 API int tp_abi(void) { return TP_ABI; }
 
-/* Field offsets by number, for the test that compares both sides of the layout. */
+/* Field offsets by number, for the test that compares them with TypeScript's. */
 API int tp_offset(int field)
 {
 	static const u16 offsets[] = {
@@ -76,9 +76,9 @@ API int tp_read(int fd, u64 at, u32 length) { return SYS3(NR_read, fd, at, lengt
 API int tp_write(int fd, u64 at, u32 length) { return SYS3(NR_write, fd, at, length); }
 
 /*
- * The result is in memory before the call returns: a JavaScript thread may be ended as soon as it does, and whoever
- * goes on from there has to know what was read or sent. The packet and the result are named by their offsets; the
- * packet that is read, by that of a pair of struct iovec.
+ * These write the result to memory before they return. A JavaScript thread may end right after the call, and its successor
+ * has to know what was read or sent. `at` and `note` are the offsets of the packet and of the result, `pair` that of two
+ * struct iovec to read into.
  */
 API int tp_read_noted(int fd, u64 base, u32 pair, u32 note)
 {
@@ -151,7 +151,7 @@ static long poll_for(u64 pollfds, u32 count, s64 nanos)
 	return ret == -EINTR ? 0 : ret;
 }
 
-/* Waits at most 50 ms: a worker must come back to look at its stop word. 0 on EINTR. */
+/* Waits at most 50 ms: a worker must check its stop word. 0 on EINTR. */
 API int tp_poll(u64 pollfds, u32 count, int millis)
 {
 	if (millis < 0 || millis > POLL_LIMIT_MILLIS)
@@ -159,7 +159,7 @@ API int tp_poll(u64 pollfds, u32 count, int millis)
 	return poll_for(pollfds, count, (s64)millis * 1000000);
 }
 
-/* The same by the microsecond, and the kernel's timer slack: 50 us unless the thread has another. */
+/* The same in microseconds, plus the kernel's timer slack: 50 us by default. */
 API int tp_poll_micros(u64 pollfds, u32 count, u32 micros)
 {
 	if (micros > POLL_LIMIT_MILLIS * 1000)
@@ -167,10 +167,10 @@ API int tp_poll_micros(u64 pollfds, u32 count, u32 micros)
 	return poll_for(pollfds, count, (s64)micros * 1000);
 }
 
-/* Of whatever libc the process has: without a system call, in an eighth of the time. */
+/* The process's libc, if any: no system call, an eighth of the time. */
 extern int clock_gettime(int clock, struct timespec *now) __attribute__((weak, visibility("default")));
 
-/* CLOCK_MONOTONIC in milliseconds, modulo 2^31: V8 keeps an integer of 31 bits without an object. */
+/* CLOCK_MONOTONIC in milliseconds, modulo 2^31: V8 allocates no object for an integer of 31 bits. */
 API int tp_millis(void)
 {
 	struct timespec now;
@@ -189,7 +189,7 @@ static long map_over(u64 at, u64 length, int fd, u64 offset)
 	return ret < 0 && ret > -4096 ? ret : 0;
 }
 
-/* Puts fresh anonymous pages where a ring was: only this releases an AF_XDP queue. */
+/* Replaces the pages of a ring by anonymous pages: only this releases an AF_XDP queue. */
 static long unmap_over(u64 at, u64 length)
 {
 	long ret = SYS6(NR_mmap, at, length, PROT_RW, MAP_PRIVATE | MAP_FIXED | MAP_ANON, -1, 0);
@@ -229,7 +229,7 @@ static long xsk_fail(struct tp_xsk *x, u32 step, long error)
 	return error;
 }
 
-/* Opens, registers the UMEM if it has a length, and maps all four rings; does not bind. Returns the descriptor. */
+/* Opens a socket, registers the UMEM if it has a length, and maps all four rings. Does not bind. Returns the descriptor. */
 API int tp_xsk_open(u64 request)
 {
 	static const u16 option[TP_RINGS] = { XDP_UMEM_FILL_RING, XDP_RX_RING, XDP_TX_RING, XDP_UMEM_COMPLETION_RING };
@@ -252,7 +252,7 @@ API int tp_xsk_open(u64 request)
 	umem.headroom = x->headroom;
 	umem.flags = 0;
 	umem.tx_metadata_len = 0;
-	/* Kernels before 6.8 know the structure without its last word: the length says which. */
+	/* Kernels before 6.8 have the structure without its last word, and accept this longer one. */
 	ret = umem.len ? SYS5(NR_setsockopt, x->fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof(umem)) : 0;
 	if (ret < 0)
 		return xsk_fail(x, TP_STEP_UMEM, ret);
@@ -282,19 +282,19 @@ API int tp_xsk_open(u64 request)
 		x->ring[i].desc = where[i]->desc;
 		x->ring[i].mapped = length;
 	}
-	/* More than 32 frames a kick; kernels before 6.17 refuse, and then 32 it is. */
+	/* More than 32 frames per kick. Kernels before 6.17 refuse this and keep 32. */
 	SYS5(NR_setsockopt, x->fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &x->ring_entries[TP_TX], 4);
 	return x->fd;
 }
 
-/* Takes RTNL: may wait for seconds while the host adds or removes a VF. `umem` is the socket whose UMEM is shared, or 0. */
+/* Takes RTNL, so it may wait for seconds while the host adds or removes a VF. `umem`: the socket whose UMEM is shared, or 0. */
 API int tp_xsk_bind(int fd, u32 ifindex, u32 queue, u32 flags, int umem)
 {
 	struct sockaddr_xdp name = { AF_XDP, (u16)flags, ifindex, queue, (u32)umem };
 	return SYS3(NR_bind, fd, &name, sizeof(name));
 }
 
-/* Gives the ring pages back and closes. Waits about 20 ms for the kernel (synchronize_net). */
+/* Unmaps the rings and closes. Waits about 20 ms for the kernel (synchronize_net). */
 API int tp_xsk_close(u64 request)
 {
 	struct tp_xsk *x = PTR(request);
@@ -305,7 +305,7 @@ API int tp_xsk_close(u64 request)
 }
 
 API int tp_xsk_kick(int fd) { return SYS6(NR_sendto, fd, 0, 0, 0x40 /* MSG_DONTWAIT */, 0, 0); }
-/* The same for the fill ring, where a zero-copy driver waits for frames. */
+/* The same for the fill ring, on which a zero-copy driver waits for frames. */
 API int tp_xsk_wake(int fd) { return SYS6(NR_recvfrom, fd, 0, 0, 0x40, 0, 0); }
 
 /* --- io_uring: include/uapi/linux/io_uring.h -------------------------------------------- */
@@ -332,19 +332,19 @@ enum {
 };
 
 /*
- * Sets a ring up for the calling thread alone. The kernel pins the pages of the request;
- * kernels before 6.10 want them physically contiguous and answer EINVAL, which the caller
- * takes as "no io_uring here". Returns the descriptor.
+ * Sets a ring up for the calling thread alone. The kernel pins the pages of the request. Kernels
+ * before 6.10 need them physically contiguous and return EINVAL: the caller then works without
+ * io_uring. Returns the descriptor.
  *
- * Its own rings the kernel maps nowhere but where it likes: MAP_FIXED and MREMAP_FIXED are EINVAL
- * (io_uring.c, io_uring_mmu_get_unmapped_area; 6.1.192 and 6.18).
+ * Rings that the kernel allocates cannot be mapped into the shared memory: MAP_FIXED and MREMAP_FIXED
+ * are EINVAL (io_uring.c, io_uring_mmu_get_unmapped_area; 6.1.192 and 6.18).
  *
- * The file and the frames are registered, which spares the kernel a look-up and a walk through
- * the page tables for each packet; where it refuses (RLIMIT_MEMLOCK), they are used by name.
+ * The file and the frames are registered, which saves the kernel a look-up and a page table walk
+ * for each packet. If it refuses (RLIMIT_MEMLOCK), entries name them by descriptor and address.
  *
  * NB: a closed ring lives on in a kernel work item for a while and still stores its cursors
- * (io_uring.c, io_ring_exit_work). So each ring gets pages of its own, zeroed by the kernel: the
- * ones of a ring that was here before stay pinned by that ring alone.
+ * (io_uring.c, io_ring_exit_work). So each ring gets new pages, zeroed by the kernel. The old pages
+ * stay pinned by the old ring alone.
  */
 API int tp_uring_open(u64 request)
 {
@@ -387,7 +387,7 @@ API int tp_uring_open(u64 request)
 	return u->fd;
 }
 
-/* Submits and runs deferred completions, without waiting. Returns what was submitted. */
+/* Submits entries and runs deferred completions, without waiting. Returns the number of submitted entries. */
 API int tp_uring_enter(int fd, u32 submit)
 {
 	return SYS6(NR_io_uring_enter, fd, submit, 0, 1 /* IORING_ENTER_GETEVENTS */, 0, 0);
@@ -395,7 +395,7 @@ API int tp_uring_enter(int fd, u32 submit)
 
 /* --- the tap without io_uring ----------------------------------------------------------- */
 
-/* Reads packets until the queue is empty; returns how many spans now hold one. */
+/* Reads packets until the queue is empty. Returns the number of packets. */
 API int tp_read_burst(int fd, u64 base, u64 spans, u32 count)
 {
 	struct tp_span *span = PTR(spans);
@@ -409,7 +409,7 @@ API int tp_read_burst(int fd, u64 base, u64 spans, u32 count)
 	return done;
 }
 
-/* The same, packet i into the i-th pair of struct iovec; its length goes into lengths[i]. */
+/* The same into pairs of struct iovec: packet i into pair i, its length into lengths[i]. */
 API int tp_read_pairs(int fd, u64 pairs, u64 lengths, u32 count)
 {
 	struct iovec *pair = PTR(pairs);
@@ -423,7 +423,7 @@ API int tp_read_pairs(int fd, u64 pairs, u64 lengths, u32 count)
 	return count;
 }
 
-/* Writes packets in order; returns how many went. Stops at the first refusal. */
+/* Writes packets in order, up to the first refusal. Returns the number of packets written. */
 API int tp_write_burst(int fd, u64 base, u64 spans, u32 count)
 {
 	struct tp_span *span = PTR(spans);
@@ -440,8 +440,8 @@ API int tp_write_burst(int fd, u64 base, u64 spans, u32 count)
 enum { CHAIN_LIMIT = 64 };
 
 /*
- * Writes packets that lie in pieces, in order: packet i is the next counts[i] spans (1 to 64), one
- * writev. Returns how many packets went. Stops at the first refusal, or at a count out of range.
+ * Writes packets made of pieces, in order: packet i is the next counts[i] spans (1 to 64), one
+ * writev. Stops at the first refusal, or at a count out of range. Returns the number of packets written.
  */
 API int tp_write_chains(int fd, u64 base, u64 spans, u64 counts, u32 chains)
 {

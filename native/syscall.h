@@ -1,6 +1,6 @@
 /*
- * Raw system calls: no libc, so one shared object serves glibc and musl alike, and every
- * call already answers the way the shim does: a count, or a negative errno.
+ * Raw system calls without libc: one shared object works with glibc and musl, and every call
+ * returns what the shim's functions return, a count or a negative errno.
  */
 #ifndef TWINPATH_SYSCALL_H
 #define TWINPATH_SYSCALL_H
@@ -52,7 +52,7 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 	return x0;
 }
 #else
-#error "Twinpath's shim knows x86-64 and arm64"
+#error "Twinpath's shim supports x86-64 and arm64 only"
 #endif
 
 #ifdef TP_FAULTS

@@ -97,7 +97,7 @@ export const PATH_WORDS = {
   readResult: 8 * LINE + 68,
   writeResult: 8 * LINE + 72,
   held: 8 * LINE + 76, // host path: packets read into its buffers and not received
-  recalled: 8 * LINE + 80, // AF_XDP before Linux 6.17, paths/recall.ts: descriptors ever taken back;
+  recalled: 8 * LINE + 80, // AF_XDP before Linux 6.17, paths/af-xdp/recall.ts: descriptors ever taken back;
   recallEnd: 8 * LINE + 84, // those not in the ring again
   recallCount: 8 * LINE + 88,
   recallCompletes: 8 * LINE + 92,

@@ -1,4 +1,4 @@
-/** Closing what consists of parts: one that cannot be closed must not keep the others open. */
+/** Closing an object of several parts: a part that fails to close must not keep the others open. */
 
 /** Runs every step, in order. @throws the first error, once all have run */
 export function everyStep(steps: readonly (() => unknown)[]): void {
@@ -13,12 +13,12 @@ export function everyStep(steps: readonly (() => unknown)[]): void {
   if (first !== undefined) throw first;
 }
 
-/** After `error` has stopped the opening of something: closes what it has, and throws that error. */
+/** After `error` has stopped an opening: closes what was opened, and throws that error. */
 export function closeAfter(opened: { close(): void }, error: unknown): never {
   try {
     opened.close();
   } catch {
-    // What stopped the opening is the cause, and the one to tell.
+    // The first error is the cause, and the one to report.
   }
   throw error;
 }

@@ -5,14 +5,14 @@ import { HEADROOM, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { ETHERNET_BYTES, VLAN_TAG_BYTES } from '../net/ethernet.ts';
 
-/** Ethernet header and two VLAN tags: what a packet may carry beyond its device's MTU. */
+/** Ethernet header and two VLAN tags: what a received packet may have beyond its device's MTU. */
 const LINK_HEADER = ETHERNET_BYTES + 2 * VLAN_TAG_BYTES;
 
 /**
- * Ethernet header and one VLAN tag: what a packet that is sent may have beyond the MTU. The kernel forwards as much from
- * device to device, tagged or not, and drops more (is_skb_forwardable, include/linux/netdevice.h, for veth and bridge);
- * NICs take as much (mlx5: MLX5E_ETH_HARD_MTU). Neither AF_XDP nor a tap refuses more: the device drops it, or answers
- * EBUSY, for as long as it is asked.
+ * Ethernet header and one VLAN tag: what a sent packet may have beyond the MTU. The kernel forwards packets of that length
+ * from device to device, tagged or not, and drops longer ones (is_skb_forwardable, include/linux/netdevice.h, for veth and
+ * bridge). NICs have the same limit (mlx5: MLX5E_ETH_HARD_MTU). Neither AF_XDP nor a tap refuses a longer packet: the device
+ * drops it, or each kick ends in EBUSY.
  */
 export const SENT_HEADER = ETHERNET_BYTES + VLAN_TAG_BYTES;
 
@@ -20,27 +20,32 @@ export const SENT_HEADER = ETHERNET_BYTES + VLAN_TAG_BYTES;
 export const maxPacketBytes = (frameSize: number): number => frameSize - HEADROOM;
 
 /**
- * Bytes of the longest packet, as the kernel counts them, that need not be told of as long: with a VLAN tag that the device
- * has taken out, which the tap puts back, it leaves a byte of the frame free.
+ * Bytes, as the kernel counts them, of the longest packet that gets no long tag. The kernel does not count a VLAN tag that
+ * the device has stripped, and the tap inserts it again: with that tag, one byte of the frame stays free.
  */
 export const maxUntaggedBytes = (frameSize: number): number => maxPacketBytes(frameSize) - VLAN_TAG_BYTES - 1;
 
-/** Whether a packet of a device with this MTU, with two VLAN tags, may have to be told of as long. */
+/** Whether a packet with two VLAN tags, from a device of this MTU, may get the long tag. */
 export const fillsFrame = (mtu: number, frameSize: number): boolean =>
   mtu + LINK_HEADER > maxUntaggedBytes(frameSize);
 
-/** Bytes of the longest packet that a device of this MTU sends, out of frames of this size. */
+/** Bytes of the longest packet that a device of this MTU sends from frames of this size. */
 export const maxSentBytes = (mtu: number, frameSize: number): number =>
   Math.min(mtu + SENT_HEADER, maxPacketBytes(frameSize));
 
 /**
- * Tells the workers how long a packet may be on each queue of a path. May be called while they send: they look once a
- * round. Coordinator only.
+ * Sets the longest packet that workers send on a path. May be called while they send: they read it once a round.
+ * Coordinator only.
  */
 export function limitSentBytes(memory: Memory, port: number, path: PathId, maxPacketBytes: number): void {
   const { queues } = memory.layout.geometry;
   for (let queue = 0; queue < queues; queue++)
     memory.slot({ port, queue, path }).maxPacketBytes = maxPacketBytes;
+}
+
+/** The same for a device of this MTU. A tap takes longer packets than its device sends, and reports them as sent. */
+export function limitToMtu(memory: Memory, port: number, path: PathId, mtu: number): void {
+  limitSentBytes(memory, port, path, maxSentBytes(mtu, memory.layout.geometry.frameSize));
 }
 
 /** The largest MTU whose packets do not fill a frame. */

@@ -1,22 +1,20 @@
 /**
- * Large segments of the machine's own stack, sent by a device as they are: its driver cuts them (TSO), or the
- * kernel does so for it. Cutting one of 64 KiB here costs 45 frames, each with its way through the kernel; this costs
- * one.
+ * Sends large segments of the machine's own stack uncut: the device's driver cuts them (TSO), or the kernel does it. Cutting
+ * a segment of 64 KiB here costs 45 frames, each with its own way through the kernel. Sending it uncut costs one.
  *
- * By a packet socket with PACKET_VNET_HDR (net/packet/af_packet.c, packet_snd), which is bound to the device, receives
- * nothing, and is of one of two kinds:
+ * It uses a packet socket with PACKET_VNET_HDR (net/packet/af_packet.c, packet_snd), which is bound to the device and
+ * receives nothing. Two kinds:
  *
- * - **marked**, for the NetVSC: with our mark, which the egress program of inline mode lets pass (host/redirect.ts). The tap
- *   would do as well, but then every other packet of its had a header too.
- * - **direct**, for a VF whose AF_XDP sockets copy: past the qdisc, as those do. Both then end in __dev_direct_xmit
- *   (net/core/dev.c) before the system call returns, so that what was kicked before is with the driver before.
+ * - **marked**, for the NetVSC: with our mark, which the egress program of inline mode passes (host/redirect.ts). The tap
+ *   could send segments too, but only if all its packets had a header.
+ * - **direct**, for a VF with AF_XDP in copy mode: it bypasses the qdisc, as AF_XDP does. Both end in __dev_direct_xmit
+ *   (net/core/dev.c) before the system call returns, so the driver gets packets in the order of the calls.
  *
- * Either way a segment that went is with the device, where nothing can be taken back: like a frame that the kernel has
- * taken from a transmit ring in copy mode. One that did not is whole where it was, to be cut and sent as frames.
+ * A segment that was sent is with the device and cannot be taken back, like a frame that the kernel has read from a transmit
+ * ring in copy mode. A segment that was not sent is unchanged, and is cut and sent as frames.
  *
- * NB: a direct socket has no queue of its own. packet_pick_tx_queue has the driver choose, or XPS, or takes the number
- * of the CPU; an AF_XDP socket sends by the queue it is bound to. Where these are not the same, a device may put a
- * frame on the wire before a segment that it was given earlier, or later.
+ * NB: a direct socket has no queue of its own. In packet_pick_tx_queue the driver, XPS or the CPU's number selects one; an
+ * AF_XDP socket sends on the queue that it is bound to. If the two differ, the device may reorder a frame and a segment.
  */
 import { errnoName } from '../errors.ts';
 import { MARK } from '../kernel/programs.ts';
@@ -43,20 +41,19 @@ const PACKET_QDISC_BYPASS = 20;
 /** struct sockaddr_ll: family, protocol, ifindex, … */
 const SOCKADDR_LL = 20;
 
-/** What a device may have in hand before segments are cut here again: a socket's default is two of them. */
+/** Bytes that the device may have unsent before segments are cut here again. A socket's default is two segments. */
 const SEND_BYTES = 4 * 1024 * 1024;
 
-/** Segments that are cut at once after a refusal, at most: what a device refuses whole costs as much as sending it. */
+/** Maximum of segments that are cut untried after a refusal: an attempt costs as much as sending. */
 const MAX_PAUSE = 1024;
 
-/** More than any of Segmentation. */
+/** Greater than each value of Segmentation. */
 const KINDS = 8;
 
 /**
- * A socket that sends by the device and receives nothing. Nonblocking. Coordinator only.
+ * Opens a nonblocking socket that sends through the device and receives nothing. Coordinator only.
  *
- * @returns the descriptor, or the negative errno where the kernel has no packet sockets or keeps them from us:
- *   segments are cut here then
+ * @returns the descriptor, or a negative errno if the kernel has or permits no packet sockets: segments are then cut here
  */
 export function openSegmentSocket(shim: Shim, ifindex: number, kind: 'marked' | 'direct'): number {
   const fd = shim.socket(AF_PACKET, SOCK_RAW_NONBLOCK, 0);
@@ -80,7 +77,7 @@ export function openSegmentSocket(shim: Shim, ifindex: number, kind: 'marked' | 
   return fd;
 }
 
-/** For a path's description: what becomes of large segments by that answer of {@link openSegmentSocket}; 0 nothing. */
+/** For a path's description. @param fd the result of {@link openSegmentSocket}; 0 if it was not called */
 export function segmentsNote(fd: number): string {
   if (fd === 0) return '';
   return fd > 0
@@ -88,7 +85,7 @@ export function segmentsNote(fd: number): string {
     : `, large segments cut (packet socket refused: ${errnoName(fd)})`;
 }
 
-/** The sending end. Worker only; allocates nothing. */
+/** Sends segments through that socket. Worker only; allocates nothing. */
 export class SegmentSender {
   readonly #shim: Shim;
   readonly #fd: number;
@@ -101,7 +98,7 @@ export class SegmentSender {
   readonly #base: number;
   readonly #headers = new Headers();
   /**
-   * Segments that are to be cut before another is tried, and how many that will be after the next refusal. By kind of
+   * How many segments are cut before the next attempt, and how many after the next refusal. One each for every kind of
    * segmentation: a device may cut TCP and not UDP.
    */
   readonly #pause = new Int32Array(KINDS);
@@ -119,19 +116,19 @@ export class SegmentSender {
     this.#base = addressOf(memory.bytes);
   }
 
-  /** By the socket that the path slot names; undefined if it names none. */
+  /** With the socket in the path slot; undefined if it has none. */
   static of(shim: Shim, memory: Memory, address: QueueAddress): SegmentSender | undefined {
     const fd = memory.slot(address).segmentsFd;
     return fd > 0 ? new SegmentSender(shim, memory, address, fd) : undefined;
   }
 
   /**
-   * Sends the segment, whose offload word says how it is to be cut, and counts it as a packet of the path's. The
-   * {@link VIRTIO_HEADER_BYTES} before it are overwritten.
+   * Sends the segment, whose offload word says how to cut it, and counts it as a packet of the path. Overwrites the
+   * {@link VIRTIO_HEADER_BYTES} before it.
    *
-   * @returns whether it went. If not, nothing of it did: the device has too much in hand, or is gone, or does not take
-   *   it whole, or its pieces would be longer than the device sends, or it is no segment that this knows. After a refusal the next one of its kind is not tried, after
-   *   another the next two, and so on
+   * @returns whether it was sent, whole. If not: the device has too many bytes unsent, or is gone, or refuses segments; or
+   *   the pieces would be longer than the device sends; or it is not a segment of a known kind. After a refusal the next
+   *   segment of that kind is not tried, after a second refusal in a row the next two, then four, and so on
    */
   send(offset: number, bytes: number, offload: number): boolean {
     const view = this.#view;

@@ -1,43 +1,47 @@
 /**
  * How long packets may wait for a device that takes none. Worker only.
  *
- * A kick that ends in EAGAIN, ENOBUFS or with nothing at all is an everyday matter, and so is a packet that a device
- * drops now: a full queue, no memory for a moment, a carrier that blinks. Only that it does not end says that something
- * is wrong, and no errno does. So both are given a time, and then the path has failed, or the packet.
+ * A kick often ends in EAGAIN, in ENOBUFS or with no packet taken, and a device may drop a packet: its queue is full, memory
+ * is short for a moment, or its carrier blinks. No errno tells such a moment from a lasting fault, only its duration does.
+ * So each class here gives the device, or the packet, a time. After that the path has failed, or the packet is given up.
  *
- * The clock is looked at only while nothing moves.
+ * The clock is read only while nothing moves.
  */
-
 import { millisBetween } from '../kernel/shim.ts';
 import { Doubt } from '../memory/layout.ts';
+import { nowNanos } from '../memory/shared.ts';
+import { SETTLE_NANOS } from './attached-path.ts';
 
 /** `Shim.millis` */
 export type Millis = () => number;
 
-/** A path that is there and has taken nothing for so long has failed. */
+/** A device that is there and takes nothing for so long has failed. */
 const STALLED_MILLIS = 1000;
-/** Looks at the ring in which nothing moved, at least: a thread that had no CPU has not seen much. */
+/** And at least so many looks at the ring: a thread without CPU has seen few. */
 const STALLED_LOOKS = 16;
 
-/** A device that has dropped one packet for so long may have lost its link: the coordinator is asked. */
+/** A device that drops one packet for so long may have lost its link: the coordinator is asked. */
 const DOUBTED_MILLIS = 20;
-/** For so long a device that has one may go on dropping one packet. */
+/** A device that has a link may drop one packet for so long. */
 const REFUSED_MILLIS = 250;
-/** And one of which that is not known: the kernel tells of a lost carrier after a second (net/core/link_watch.c). */
+/** The same while the link's state is unknown: the kernel reports a lost carrier after a second (net/core/link_watch.c). */
 const UNKNOWN_MILLIS = 1500;
-/** For so long a driver that sends by itself may say that its device is down. */
-const ABSENT_MILLIS = 20;
-/** And for so long one whose device runs, as the coordinator has found. */
+/** A zero-copy driver may answer ENETDOWN for so long. */
+const DOWN_MILLIS = 20;
+/** The same if the coordinator has found that its device is up. */
 const REBUILT_MILLIS = 100;
-/** Packets given up one after the other, with none sent between them: then it is the device. */
+/** After so many packets given up in a row, the device has failed. */
 const REFUSED_PACKETS = 4;
-/** After so long without a packet that was given up, the next one has its full time again. */
+/** After so long without a packet given up, the next one gets the full time again. */
 const FORGIVEN_MILLIS = 10_000;
 
-/** Whether packets that wait still move. */
+/** A driver that has sent nothing for so long has stopped. It reads its ring in bursts, a few microseconds apart. */
+const IDLE_NANOS = 5e6;
+
+/** Whether waiting packets still move. */
 export class Stall {
   readonly #millis: Millis;
-  #mark = 0;
+  #progress = 0;
   #looks = 0;
   #began = 0;
 
@@ -45,10 +49,15 @@ export class Stall {
     this.#millis = millis;
   }
 
-  /** Packets wait, and `mark` is another number whenever one has moved. Whether nothing has for too long. */
-  waits(mark: number): boolean {
-    if (mark !== this.#mark) {
-      this.#mark = mark;
+  /**
+   * Call it while packets wait.
+   *
+   * @param progress another number whenever a packet has moved
+   * @returns whether nothing has moved for too long
+   */
+  hasFailed(progress: number): boolean {
+    if (progress !== this.#progress) {
+      this.#progress = progress;
       this.#looks = 0;
       return false;
     }
@@ -62,24 +71,24 @@ export class Stall {
   }
 }
 
-/** The path slot's word by which the coordinator is asked whether the device has a link. */
+/** The path slot's word that asks the coordinator whether the device has a link. */
 export interface DoubtWord {
   readonly words: Int32Array;
   readonly at: number;
-  /** Tells the coordinator to look at it. */
+  /** Wakes the coordinator to look at it. */
   readonly asked: () => void;
 }
 
 /**
- * A zero-copy driver whose rings are being rebuilt, by `ethtool -L` or a change of MTU, answers ENETDOWN as a device does
- * that goes (`mlx5e_xsk_wakeup`, `ixgbe_xsk_wakeup`, `igb_xsk_wakeup`). The coordinator is asked at once which it is.
+ * ENETDOWN from a zero-copy driver. Its device goes down, or its rings are being rebuilt, by `ethtool -L` or a change of MTU
+ * (`mlx5e_xsk_wakeup`, `ixgbe_xsk_wakeup`, `igb_xsk_wakeup`). The coordinator is asked at once which it is.
  */
-export class Absence {
+export class DriverDown {
   readonly #millis: Millis;
   readonly #words: Int32Array;
   readonly #doubtAt: number;
   readonly #asked: () => void;
-  #away = false;
+  #isDown = false;
   #began = 0;
 
   constructor(millis: Millis, { words, at, asked }: DoubtWord) {
@@ -90,50 +99,50 @@ export class Absence {
     words[at] = Doubt.NONE;
   }
 
-  /** Whether the last kick was answered with ENETDOWN: what is given to the driver now may be lost with its rings. */
-  get away(): boolean {
-    return this.#away;
+  /** Whether the last kick ended in ENETDOWN. Packets given to the driver now may be lost with its rings. */
+  get isDown(): boolean {
+    return this.#isDown;
   }
 
-  /** A kick was answered with ENETDOWN. Whether that has lasted too long. */
-  lasts(): boolean {
-    if (!this.#away) {
-      this.#away = true;
+  /** A kick ended in ENETDOWN. @returns whether that has lasted too long */
+  hasFailed(): boolean {
+    if (!this.#isDown) {
+      this.#isDown = true;
       this.#began = this.#millis();
       Atomics.store(this.#words, this.#doubtAt, Doubt.ASKED);
       this.#asked();
     }
     const linked = Atomics.load(this.#words, this.#doubtAt) === Doubt.LINKED;
-    return millisBetween(this.#began, this.#millis()) >= (linked ? REBUILT_MILLIS : ABSENT_MILLIS);
+    return millisBetween(this.#began, this.#millis()) >= (linked ? REBUILT_MILLIS : DOWN_MILLIS);
   }
 
-  /** The driver is there. */
+  /** A kick ended otherwise. */
   clear(): void {
-    if (!this.#away) return;
-    this.#away = false;
+    if (!this.#isDown) return;
+    this.#isDown = false;
     this.#words[this.#doubtAt] = Doubt.NONE;
   }
 }
 
-/** What becomes of a packet that the device has dropped: it goes again, or is given up, or the device is. */
-export type Sentence = 'again' | 'lost' | 'failed';
+/** What to do after the device has dropped a packet: send it again, give it up, or give the device up. */
+export type DropDecision = 'retry' | 'lost' | 'failed';
 
 /**
- * Packets that a device drops when it is given them. Those of a device that is going are to be kept for the path that
- * follows; one that it always drops must not keep those behind it. What tells the two apart is whether it has a link, and
- * what becomes of the next one, so the first time a packet has its full time. When the next one went, each later one has
- * half as much: a stream of such packets must not hold up all others.
+ * Packets that a device drops when it gets them. The packets of a device that goes down are kept for the path that follows.
+ * But a packet that is always dropped must not hold up those behind it. Two facts tell the two cases apart: whether the
+ * device has a link, and whether it sends the next packet. So the first packet gets its full time. If the next packet is sent,
+ * each later one gets half as much, so that a stream of such packets does not hold up all others.
  */
-export class Refusals {
+export class Drops {
   readonly #millis: Millis;
   readonly #words: Int32Array;
   readonly #doubtAt: number;
   readonly #asked: () => void;
-  /** Cursor of the next packet to be taken, as of the last one that was dropped; and whether that one is there again. */
+  /** Cursor of the packet that is sent next, as of the last drop; and whether that is the dropped packet again. */
   #next: number | undefined;
-  #again = false;
+  #retried = false;
   #began = 0;
-  #patience = REFUSED_MILLIS;
+  #limit = REFUSED_MILLIS;
   #lost = 0;
   #lostAt = 0;
 
@@ -145,41 +154,69 @@ export class Refusals {
     words[at] = Doubt.NONE;
   }
 
-  /** What is to be taken lies so many slots further on now. */
-  moved(by: number): void {
+  /** The packets that wait have moved by so many slots. */
+  shift(by: number): void {
     if (this.#next !== undefined) this.#next = (this.#next + by) | 0;
   }
 
-  /** The packet at this cursor was dropped, and those before it were sent; if it goes again, it does so at `next`. */
-  judge(cursor: number, next: number): Sentence {
+  /** The packet at `cursor` was dropped, and all before it were sent. If it is retried, it will be at `next`. */
+  decide(cursor: number, next: number): DropDecision {
     const now = this.#millis();
     const same = cursor === this.#next;
     if (!same && this.#lost > 0) {
-      this.#patience >>= 1; // it was the packet, then
+      this.#limit >>= 1; // a packet was sent since: the fault was the packet's
       this.#lost = 0;
     }
-    if (millisBetween(this.#lostAt, now) >= FORGIVEN_MILLIS) this.#patience = REFUSED_MILLIS;
+    if (millisBetween(this.#lostAt, now) >= FORGIVEN_MILLIS) this.#limit = REFUSED_MILLIS;
     this.#next = next | 0;
-    if (!same || !this.#again) {
+    if (!same || !this.#retried) {
       this.#began = now;
       this.#words[this.#doubtAt] = Doubt.NONE;
-    } else if (this.#isRefused(millisBetween(this.#began, now))) {
+    } else if (this.#isOver(millisBetween(this.#began, now))) {
       if (++this.#lost === REFUSED_PACKETS) return 'failed';
-      this.#again = false;
+      this.#retried = false;
       this.#lostAt = now;
       return 'lost';
     }
-    this.#again = true;
-    return 'again';
+    this.#retried = true;
+    return 'retry';
   }
 
-  #isRefused(millis: number): boolean {
-    if (this.#patience < REFUSED_MILLIS) return millis >= this.#patience; // it has a link: the packets between went
+  #isOver(millis: number): boolean {
+    if (this.#limit < REFUSED_MILLIS) return millis >= this.#limit; // it has a link: it sent packets in between
     const doubt = Atomics.load(this.#words, this.#doubtAt);
     if (doubt === Doubt.NONE && millis >= DOUBTED_MILLIS) {
       Atomics.store(this.#words, this.#doubtAt, Doubt.ASKED);
       this.#asked();
     }
     return millis >= (doubt === Doubt.LINKED ? REFUSED_MILLIS : UNKNOWN_MILLIS);
+  }
+}
+
+/** A zero-copy driver whose path is left: it may finish what it has read, for as long as it makes progress. */
+export class DriverDrain {
+  #order = 0;
+  #progress = 0;
+  #movedAt = 0;
+
+  /** Whether this order to leave is new: `order` is its owner word. */
+  isNew(order: number): boolean {
+    return order !== this.#order;
+  }
+
+  /**
+   * Whether the driver has stopped, or has had time enough.
+   *
+   * @param progress another number whenever a packet has moved
+   * @param waited nanoseconds since the order was seen
+   */
+  isOver(order: number, progress: number, waited: number): boolean {
+    const now = nowNanos();
+    if (this.isNew(order) || progress !== this.#progress) {
+      this.#order = order;
+      this.#progress = progress;
+      this.#movedAt = now;
+    }
+    return now - this.#movedAt >= IDLE_NANOS || waited >= SETTLE_NANOS;
   }
 }

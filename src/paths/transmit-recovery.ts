@@ -146,7 +146,7 @@ export class ReclaimableRing extends ResumableRing {
     const words = this.words;
     const to = this.ring.slot(this.staged);
     words.copyWithin(to, slot, slot + 4);
-    words[to + UPPER] = 0; // recall.ts writes it
+    words[to + UPPER] = 0; // af-xdp/recall.ts writes it
     this.staged++;
     this.repeated++;
     words[this.stagedAt] = this.end;

@@ -18,7 +18,7 @@ const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 const NEXT = Uint8Array.of(0xb4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0);
 /** r0 = 2; exit: the packet is dropped. */
 const SHOT = Uint8Array.of(0xb4, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
-/** Where a port's filters are: paths/hook.ts. */
+/** Where a port's filters are: paths/tc-filter.ts. */
 const [HANDLE, PRIORITY] = [0x7457, 0x7457];
 const TAPS = ['twinpath0', 'twinhost0'] as const;
 const REDIRECTS = ['tcx', 'clsact'] as const;

@@ -10,7 +10,7 @@ import { inNamespace } from '../../src/kernel/namespace.ts';
 import { MARK } from '../../src/kernel/programs.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import type { RedirectKind } from '../../src/paths/hook.ts';
+import type { RedirectKind } from '../../src/paths/tc-attachments.ts';
 import { buildLab, type Lab, Scene, until } from '../support/harness.ts';
 import { frameOf, segment } from '../support/segments.ts';
 import { Station } from '../support/stations.ts';

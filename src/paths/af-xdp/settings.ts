@@ -1,5 +1,4 @@
-/** The settings of a VF that a port changes: channels, features, and how it spreads packets. Coordinator only. */
-
+/** The settings of a device that a port changes: channels, features and RSS, each as a `Setting`. Coordinator only. */
 import { lockName } from '../../kernel/device-lock.ts';
 import { restoreSaved, type Setting } from '../../kernel/device-settings.ts';
 import type { ChannelCounts, EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
@@ -16,23 +15,23 @@ import type { Link } from '../../kernel/link.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
 import type { Shim } from '../../kernel/shim.ts';
 
-/** What the device and the kernel take from a packet, or keep from us, before XDP sees it: off while a port is open. */
+/** Features that alter or drop packets before XDP sees them: off while a port is open. */
 export const UNWANTED_FEATURES = [
-  'rx-vlan-hw-parse', // the tag goes beside the packet, where AF_XDP does not see it
+  'rx-vlan-hw-parse', // moves the tag out of the packet, where AF_XDP does not see it
   'rx-vlan-stag-hw-parse',
-  'rx-vlan-filter', // VLANs that the kernel has no device for are dropped
+  'rx-vlan-filter', // drops VLANs that the kernel has no device for
   'rx-vlan-stag-filter',
-  'rx-lro', // packets are merged; drivers refuse XDP beside it
+  'rx-lro', // merges packets; drivers refuse XDP with it
   'rx-gro-hw',
 ];
 
-/** The generic hook comes behind the kernel's own merging: what is merged fits no frame. */
+/** The generic hook runs after the kernel's own merging, and a merged packet does not fit a frame. */
 export const UNWANTED_BY_GENERIC = ['rx-gro'];
 
-/** Channels above that are no device's, but a damaged file's. */
+/** More channels than any device has: a damaged file. */
 const MAX_CHANNELS = 4096;
 
-type Wishes = Readonly<Record<string, boolean>>;
+type FeatureFlags = Readonly<Record<string, boolean>>;
 
 /** RSS as JSON. The table 'default' is the kernel's own, which follows the number of channels. */
 export interface RssValue {
@@ -41,6 +40,10 @@ export interface RssValue {
   readonly hashFunction: number;
   readonly inputTransform: number;
 }
+
+/** For a report: the originals of a device could not be saved. */
+export const notSaved = (why: string): string =>
+  `its settings cannot be saved (${why}): if this process is killed, they stay as the port has set them`;
 
 export function channelSetting(ethtool: EthtoolNetlink, ifindex: number): Setting<ChannelCounts> {
   return {
@@ -57,13 +60,13 @@ export function channelSetting(ethtool: EthtoolNetlink, ifindex: number): Settin
   };
 }
 
-/** What is asked of the device, for those of the named features that can be changed. */
+/** Those of the named features that can be changed. */
 export function featureSetting(
   ethtool: EthtoolNetlink,
   ifindex: number,
   name: string,
   names: readonly string[],
-): Setting<Wishes> {
+): Setting<FeatureFlags> {
   return {
     name,
     read: () => {
@@ -72,11 +75,11 @@ export function featureSetting(
       const changeable = names.filter((feature) => now.changeable.has(feature));
       return Object.fromEntries(changeable.map((feature) => [feature, now.wanted.has(feature)]));
     },
-    write: (wishes) => ethtool.setFeatures(ifindex, new Map(Object.entries(wishes))),
+    write: (flags) => ethtool.setFeatures(ifindex, new Map(Object.entries(flags))),
     parse: (value) => {
-      const wishes = Object.entries((value ?? {}) as Record<string, unknown>);
-      const known = wishes.every(([feature, on]) => names.includes(feature) && typeof on === 'boolean');
-      return known ? (Object.fromEntries(wishes) as Wishes) : undefined;
+      const flags = Object.entries((value ?? {}) as Record<string, unknown>);
+      const known = flags.every(([feature, on]) => names.includes(feature) && typeof on === 'boolean');
+      return known ? (Object.fromEntries(flags) as FeatureFlags) : undefined;
     },
   };
 }
@@ -93,7 +96,7 @@ export function rssSetting(shim: Shim, ifindex: number): Setting<RssValue> {
       return setRss(shim, ifindex, {
         key: Uint8Array.from(Buffer.from(key, 'hex')),
         table,
-        // Named only where it changes: some drivers refuse to be told.
+        // Named only if it changes: some drivers refuse the field altogether.
         hashFunction: hashFunction === now ? undefined : hashFunction,
         inputTransform,
       });
@@ -127,10 +130,10 @@ export function fieldsSetting(shim: Shim, ifindex: number, flow: FlowType): Sett
 }
 
 /**
- * What a table that nobody has set is put back as: spelled out, it would count as the administrator's, and the kernel would
- * refuse fewer channels from then on.
+ * A table that no administrator has set is put back as 'default'. Written out, it would count as the administrator's, and
+ * the kernel would refuse fewer channels from then on.
  *
- * @param isUp igb makes its table when it is set up for the first time: until then it reads 0 throughout
+ * @param isUp igb fills its table when it is set up for the first time: until then it reads 0 throughout
  */
 export function originalRss(value: RssValue, queues: number, isUp: boolean): RssValue {
   const { table } = value;
@@ -138,7 +141,7 @@ export function originalRss(value: RssValue, queues: number, isUp: boolean): Rss
   return unmade || isDriversOwn(table, queues) ? { ...value, table: 'default' } : value;
 }
 
-/** Whether it looks like the kernel's own, or a driver's: igb_write_rss_indir_tbl has it in blocks. */
+/** Whether the table looks like the kernel's default, or a driver's: igb_write_rss_indir_tbl fills it in blocks. */
 function isDriversOwn(table: RssValue['table'], queues: number): boolean {
   if (table === 'default') return false;
   return (
@@ -147,7 +150,7 @@ function isDriversOwn(table: RssValue['table'], queues: number): boolean {
   );
 }
 
-/** What the NetVSC merges before the kernel sees it: off while a port is open. See paths/tap/merging.ts. */
+/** Features with which the NetVSC merges packets before the kernel sees them: see paths/tap/merging.ts. */
 export const MERGING = ['rx-lro', 'rx-gro-hw'];
 
 export const mergingSetting = (
@@ -156,7 +159,7 @@ export const mergingSetting = (
   names: readonly string[] = MERGING,
 ) => featureSetting(ethtool, ifindex, 'merging', names);
 
-/** Every kind of setting that a port changes of a VF. */
+/** Every kind of setting that a port changes on a VF. */
 export function settingsOf(shim: Shim, ethtool: EthtoolNetlink, ifindex: number): Setting<unknown>[] {
   return [
     channelSetting(ethtool, ifindex),
@@ -167,7 +170,7 @@ export function settingsOf(shim: Shim, ethtool: EthtoolNetlink, ifindex: number)
   ] as Setting<unknown>[];
 }
 
-/** Puts back what a killed port has left of a device that no port has now. Names what it put back. */
+/** Puts back what a killed port has changed on a device that no port uses. Returns the names of the settings. */
 export function putBackSettings(
   shim: Shim,
   ethtool: EthtoolNetlink,
@@ -178,7 +181,7 @@ export function putBackSettings(
   return restoreSaved(store, link, (name) => all.find((setting) => setting.name === name));
 }
 
-/** The same for what it has left of its NetVSC. */
+/** The same for a NetVSC. */
 export function putBackMerging(
   ethtool: EthtoolNetlink,
   store: SettingsStore,
@@ -189,7 +192,7 @@ export function putBackMerging(
   return restoreSaved(store.netvsc, link, (name) => (name === setting.name ? setting : undefined));
 }
 
-/** For every device of the namespace: a start may have another NetVSC in mind than the one that was killed. */
+/** The same for every device of the namespace: a start may use another NetVSC than the process that was killed. */
 export function putBackOrphans(
   shim: Shim,
   ethtool: EthtoolNetlink,
@@ -198,7 +201,7 @@ export function putBackOrphans(
 ): void {
   if (store.empty) return;
   for (const link of links) {
-    // An XDP program, or a living owner: a port has it, perhaps seen from another process namespace.
+    // A device with an XDP program or a living owner is in use, perhaps by a port in another PID namespace.
     if (link.xdpProgram === 0 && store.owner(link) === 0) putBackSettings(shim, ethtool, store, link);
     const locked = links.some(({ name }) => name === lockName(link.ifindex));
     if (!locked && store.netvsc.owner(link) === 0) putBackMerging(ethtool, store, link);

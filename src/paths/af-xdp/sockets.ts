@@ -1,7 +1,7 @@
 /**
- * The AF_XDP sockets of one path: one per port queue, which share one UMEM, that is all frames (kernel 5.10,
- * net/xdp/xsk.c, xsk_bind). A frame received anywhere may be sent anywhere; which socket holds which is the ledger's
- * business. Each lives in the path slot of its queue. Coordinator only.
+ * The AF_XDP sockets of one path: one per port queue. They share one UMEM with all frames (kernel 5.10, net/xdp/xsk.c,
+ * xsk_bind), so each can send a frame that another has received. A socket's descriptor and rings are in the path slot of
+ * its queue. Coordinator only.
  */
 import { check, Errno, TwinpathError } from '../../errors.ts';
 import { retryBriefly } from '../../kernel/readiness.ts';
@@ -13,21 +13,22 @@ import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/lay
 import { askForXsk, xskRequest, xskStep } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { everyStep } from '../every-step.ts';
+import { deviceBusy } from './refusal.ts';
 
 const XDP_OPTIONS = 8;
 const OPTION_ZEROCOPY = 1;
-/** What a bind ends in that would end so in another mode too. */
-const GONE: readonly number[] = [Errno.EBUSY, Errno.ENODEV, Errno.ENETDOWN];
+/** Errors of a bind that another mode would not avoid. */
+const FATAL: readonly number[] = [Errno.EBUSY, Errno.ENODEV, Errno.ENETDOWN];
 
 const BIND_SHARED_UMEM = 1 << 0;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
 
-/** The rings of an io_uring of ours are smaller; kernels from 6.13 on account for them (io_uring/memmap.c). */
+/** More than the rings of one io_uring of ours. Kernels from 6.13 on account for them (io_uring/memmap.c). */
 const URING_BYTES = 2 ** 20;
 
-/** The device that the sockets are bound to, by its name and number of now. */
-interface Bound {
+/** The device that the sockets are bound to. */
+interface BoundDevice {
   readonly name: string;
   readonly ifindex: number;
 }
@@ -37,15 +38,12 @@ export class XskSockets {
   readonly #memory: Memory;
   readonly #port: number;
   readonly #path: PathId;
-  readonly #busy: (detail: string) => never;
 
-  /** @param busy throws ERR_DEVICE_BUSY */
-  constructor(shim: Shim, memory: Memory, port: number, path: PathId, busy: (detail: string) => never) {
+  constructor(shim: Shim, memory: Memory, port: number, path: PathId) {
     this.#shim = shim;
     this.#memory = memory;
     this.#port = port;
     this.#path = path;
-    this.#busy = busy;
   }
 
   slot(queue: number): PathSlot {
@@ -69,15 +67,15 @@ export class XskSockets {
   /**
    * Opens and binds a socket for each of the device's first queues.
    *
-   * @param wanted whether zero-copy is, if all of them can have it
-   * @returns whether they have. @throws TwinpathError
+   * @param wanted whether to use zero-copy if all of them can
+   * @returns whether they use it. @throws TwinpathError
    */
-  bindAll(device: Bound, serving: number, wanted: boolean): boolean {
+  bindAll(device: BoundDevice, serving: number, wanted: boolean): boolean {
     const zeroCopy = this.#bindFirst(device, wanted);
     for (let queue = 1; queue < serving; queue++) {
-      // In the mode of the first, or not at all: `xp_assign_dev_shared`, net/xdp/xsk_buff_pool.c.
+      // The kernel binds it in the mode of the first, or fails: `xp_assign_dev_shared`, net/xdp/xsk_buff_pool.c.
       const bound = this.#bind(device, queue, BIND_SHARED_UMEM);
-      if (bound < 0 && zeroCopy && !GONE.includes(bound)) {
+      if (bound < 0 && zeroCopy && !FATAL.includes(bound)) {
         everyStep(this.closings);
         return this.bindAll(device, serving, false);
       }
@@ -88,8 +86,8 @@ export class XskSockets {
     return zeroCopy;
   }
 
-  /** The kernel lets go of a queue that was just closed in a work item (xp_put_pool). */
-  #bindFirst(device: Bound, zeroCopy: boolean): boolean {
+  /** EBUSY may pass: the kernel releases the queue of a closed socket later, in a work item (xp_put_pool). */
+  #bindFirst(device: BoundDevice, zeroCopy: boolean): boolean {
     const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY);
     const bound = retryBriefly(
       () => {
@@ -108,40 +106,42 @@ export class XskSockets {
     return (options[0]! & OPTION_ZEROCOPY) !== 0;
   }
 
-  #bind(device: Bound, queue: number, flags: number): number {
+  #bind(device: BoundDevice, queue: number, flags: number): number {
     const fd = this.#open(device, queue);
     const umem = queue === 0 ? 0 : this.slot(0).fd;
     return this.#shim.xskBind(fd, device.ifindex, queue, flags, umem);
   }
 
-  #checkBound({ name }: Bound, bound: number, queue: number): void {
-    if (bound === Errno.EBUSY) this.#busy(`its queue ${queue} belongs to another AF_XDP socket`);
+  #checkBound({ name }: BoundDevice, bound: number, queue: number): void {
+    if (bound === Errno.EBUSY) throw deviceBusy(name, `its queue ${queue} belongs to another AF_XDP socket`);
     check(bound, 'bind(AF_XDP)', { device: `${name} queue ${queue}` });
   }
 
-  /** The first has the UMEM. */
-  #open({ name }: Bound, queue: number): number {
+  /** The first socket registers the UMEM. */
+  #open({ name }: BoundDevice, queue: number): number {
     const address = this.#address(queue);
     const request = askForXsk(this.#memory, address, addressOf(this.#memory.bytes), queue === 0);
     const fd = this.#shim.xskOpen(request);
     const device = `${name} queue ${queue}`;
     const step = STEPS[xskStep(this.#memory, address)]!;
-    if (fd === Errno.ENOBUFS && step === 'setsockopt(XDP_UMEM_REG)') this.#mayNotLock(device, step);
+    if (fd === Errno.ENOBUFS && step === 'setsockopt(XDP_UMEM_REG)') this.#lockLimitExceeded(device, step);
     check(fd, step, { device });
     this.slot(queue).open(Driver.AF_XDP, { fd, reader: Reader.ASKED });
     return fd;
   }
 
   /**
-   * The sockets account for all frames once, and so does the io_uring of each tap queue that has them registered:
-   * the user's locked memory, which the kernel counts over all of the user's processes.
+   * All frames count as locked memory once for the sockets, and once for the io_uring of each tap queue that registers
+   * them. The kernel adds up the locked memory of all processes of the user.
    */
-  #mayNotLock(device: string, syscall: string): never {
+  #lockLimitExceeded(device: string, syscall: string): never {
     const { framesBytes, geometry } = this.#memory.layout;
     const { ports, queues } = geometry;
     const kibibytes = Math.ceil((ports * ((1 + queues) * framesBytes + 2 * queues * URING_BYTES)) / 1024);
     throw new TwinpathError('ERR_PERMISSION', {
-      ...{ device, syscall, errno: -Errno.ENOBUFS },
+      device,
+      syscall,
+      errno: -Errno.ENOBUFS,
       detail: `its ${framesBytes / 2 ** 20} MiB of frames exceed RLIMIT_MEMLOCK`,
       hint: `Give the process CAP_IPC_LOCK, or a limit of at least ${kibibytes} KiB: "ulimit -l ${kibibytes}", or LimitMEMLOCK=${kibibytes}K for systemd.`,
     });

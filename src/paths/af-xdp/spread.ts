@@ -1,15 +1,14 @@
 /**
  * Makes a device spread packets over its queues exactly as the port's own hash and table do, if it can.
  *
- * A port knows for each packet the queue that it belongs to, whichever path it came by. A device that
- * agrees delivers it there; from one that does not, workers have to hand packets on. So what decides is
- * not whether the device took the settings but what it says afterwards: everything is read back.
+ * Each packet belongs to one queue of the port, on either path. A device that agrees delivers it there; with any other
+ * device, workers hand packets over. A device may take settings and not follow them, so everything is read back.
  *
- * Coordinator only. Call it when the device has the port's number of queues, and have its settings put back before
- * that number is: the kernel refuses channels that a table still names.
+ * Coordinator only. Call it when the device has the port's number of queues. Its settings must be put back before that
+ * number is: the kernel refuses fewer channels than a table names.
  *
- * What no device can be asked: how it hashes fragments and IPv6 extension headers. A settled device may
- * still deliver those elsewhere.
+ * A device does not report how it hashes fragments and IPv6 extension headers. One that agrees may still deliver those to
+ * other queues.
  */
 import type { DeviceSettings } from '../../kernel/device-settings.ts';
 import {
@@ -30,23 +29,21 @@ export interface Wanted {
   readonly key: Uint8Array;
   /** The port's redirection table: 128 queue numbers below `queues`. */
   readonly table: Uint8Array;
-  /** Receive queues that the device has. */
+  /** Receive queues of the device. */
   readonly queues: number;
-  /** Whether the device is up, or was: some drivers have no table before. */
+  /** Whether the device is up, or was: some drivers have no table before that. */
   readonly isUp: boolean;
 }
 
 /**
- * Changes the device by way of `settings`, which put it back. A device that refuses is left alone and not settled.
- * One whose table is too small for the port's is set nonetheless: it agrees for some packets, and each of them saves
- * a hand-over.
+ * Changes the device through `settings`, which put it back. A device that refuses is left as it was. A device with a
+ * smaller table than the port's is set too: it agrees for some packets, each of which then needs no hand-over.
  *
- * @returns whether the device now delivers every packet whose ports are hashed to the queue that the port's table
- *   names
- * @throws ERR_KERNEL if no socket can be had to ask with
+ * @returns whether the device now delivers every packet with hashed ports to the queue that the port's table names
+ * @throws ERR_KERNEL if no socket can be opened for the request
  */
 export function spreadDevice(shim: Shim, ifindex: number, wanted: Wanted, settings: DeviceSettings): boolean {
-  if (wanted.queues === 1) return true; // there is nowhere else to go
+  if (wanted.queues === 1) return true;
   const before = rssOf(shim, ifindex);
   if (before === undefined || before.table.length === 0) return false;
 
@@ -63,7 +60,7 @@ export function spreadDevice(shim: Shim, ifindex: number, wanted: Wanted, settin
   return fieldsAgree && after !== undefined && agrees(after, wanted);
 }
 
-/** Whether this device finds the port's queue for every hash, and the port's hash for every input. */
+/** Whether the device computes the port's hash for every input, and selects the port's queue for every hash. */
 export function agrees({ key, table, hashFunction, inputTransform }: Rss, wanted: Wanted): boolean {
   if (hashFunction !== HASH_TOEPLITZ || inputTransform !== 0) return false;
   for (let i = 0; i < KEY_BYTES; i++) if (key[i] !== wanted.key[i]) return false;
@@ -76,8 +73,8 @@ export function agrees({ key, table, hashFunction, inputTransform }: Rss, wanted
 }
 
 /**
- * The largest power of two, up to the port's table, that divides the device's: the low bits of a hash that
- * the device's entry depends on in the same way whether it masks the hash or takes a remainder.
+ * The largest power of two, up to the port's table size, that divides the device's table size. An entry depends on the hash
+ * modulo this number in the same way whether the device masks the hash or takes a remainder.
  */
 function periodOf(size: number): number {
   return Math.min(RETA_ENTRIES, size & -size);
@@ -85,7 +82,7 @@ function periodOf(size: number): number {
 
 function changeFor({ key, table }: Rss, wanted: Wanted): RssValue {
   return rssValue({
-    // What a device has beyond the port's key is for inputs that the port does not hash.
+    // Key bytes beyond the port's key are for inputs that the port does not hash.
     key: key.map((own, i) => wanted.key[i] ?? own),
     table: table.map((_, entry) => wanted.table[entry % RETA_ENTRIES]!),
     hashFunction: HASH_TOEPLITZ,

@@ -1,13 +1,13 @@
 /**
  * One queue of the host path. Worker only.
  *
- * **Towards the machine's own stack**, packets are gathered until `flush`, merged where the kernel's GRO would
- * merge them (offload/coalesce.ts), and written with one native call a burst, a chain a writev. Writes are done
- * when they return, so this path never holds a frame between two bursts.
+ * **To the machine's own stack**: `push` gathers packets until `flush`, which merges them as the kernel's GRO would
+ * (offload/coalesce.ts) and writes them with one native call per burst, one writev per chain. A write is done when it
+ * returns, so this path holds no frame between two bursts.
  *
- * **From it**, packets come whole, up to 64 KiB each, into buffers of this queue's own that the next read uses
- * again: what is to last is copied out of them. Each says in the burst's `offload` array what the stack has left
- * to be done: a segment to be cut, a checksum to be finished.
+ * **From it**: packets arrive whole, up to 64 KiB each, in buffers of this queue that the next read overwrites. A packet
+ * that must last is copied. The burst's `offload` array says for each packet what the stack has left to do: cut a segment,
+ * finish a checksum.
  */
 
 import type { Shim } from '../../kernel/shim.ts';
@@ -27,13 +27,13 @@ import { readHeader, VIRTIO_HEADER_BYTES } from '../../offload/virtio.ts';
 import { type AttachedPath, type AttachedTransmitter, NO_ARRIVALS } from '../attached-path.ts';
 import type { BurstArrays, Receiver } from '../path.ts';
 
-/** Packets gathered between two writes: a few bursts, and many times what one chain takes. */
+/** Maximum of packets gathered between two writes: a few bursts, and the packets of many chains. */
 const GATHERED = 512;
 
-/** Where a read begins in its buffer: the packet itself starts as far in as in a frame. */
+/** Offset of a read in its buffer: the packet then begins at the same offset as in a frame. */
 const READ_AT = HEADROOM - VIRTIO_HEADER_BYTES;
 
-/** Rounds without a read after one that found nothing: a read costs as much as ten looks at a ring. */
+/** Rounds without a read after one that did not fill all buffers: a read costs as much as ten looks at a ring. */
 const PAUSE = 8;
 
 export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
@@ -56,7 +56,7 @@ export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly #base: number;
   readonly #buffers: number;
   readonly #offload: Int32Array;
-  /** Index of the word that says how many packets are held: they are lost when the worker dies, and counted then. */
+  /** Index of the word that counts held packets: if the worker dies, they are lost, and counted. */
   readonly #heldAt: number;
   readonly #headers = new Headers();
   readonly #coalescer: Coalescer;
@@ -65,7 +65,7 @@ export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly #counts = new Int32Array(GATHERED);
   readonly #staged = new Int32Array(GATHERED);
   #gathered = 0;
-  /** Packets read and not received yet: those from `#next` on. */
+  /** Packets read and not received, from the `#next`-th on. */
   #held = 0;
   #next = 0;
   #pause = 0;
@@ -175,7 +175,7 @@ export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
 
   detach(): void {}
 
-  /** A chain that the kernel refuses is written again in the packets that it was made of; one of those is lost alone. */
+  /** If the kernel refuses a chain, its packets are written one by one. A single packet that it refuses is lost. */
   #write(chains: number): void {
     const { first } = this.#coalescer;
     const doubles = this.#doubles;
@@ -192,18 +192,17 @@ export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
         done += written;
         continue;
       }
-      if (this.#counts[done]! > 1) this.#writeApart(done);
+      if (this.#counts[done]! > 1) this.#writeSingly(done);
       else doubles[counter.txErrors]!++;
       done++;
     }
   }
 
   /**
-   * The packets of a chain one by one. Kernels differ in what of a large segment they take: those with commit
-   * e269d79c7d35 and without 89add40066f9 (some of July 2024) refuse one with a short tail with EINVAL. And memory for
-   * 64 KiB may be short where there is some for a frame.
+   * Writes the packets of a chain one by one. Kernels with commit e269d79c7d35 and without 89add40066f9 (some of July 2024)
+   * refuse a large segment with a short tail with EINVAL. And the kernel may have memory for a frame, but not for 64 KiB.
    */
-  #writeApart(chain: number): void {
+  #writeSingly(chain: number): void {
     const { first, entryOffset, entryBytes } = this.#coalescer;
     const doubles = this.#doubles;
     const counter = this.#counter;

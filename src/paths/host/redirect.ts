@@ -4,55 +4,48 @@
  *
  * ```
  *   write to the host tap ── mark ──► NetVSC ingress ── mark cleared ──► the kernel receives it
- *   the kernel sends ──► NetVSC egress ── unmarked ──► the host tap's queue, for us to read   (engaged)
- *   write to the capture tap ── mark ──► NetVSC egress ── mark cleared ──► out                (engaged)
+ *   the kernel sends ──► NetVSC egress ── unmarked ──► the host tap, which a worker reads    (inline mode)
+ *   write to the capture tap ── mark ──► NetVSC egress ── mark cleared ──► out               (inline mode)
  * ```
  *
- * Large segments of the kernel's take the same way out from a socket that marks them (paths/segments.ts).
+ * The kernel's large segments are sent from a socket that marks them (paths/segments.ts).
  *
- * NB: the mark is cleared at the NetVSC's ingress by the capture redirect (paths/tap/redirect.ts). While that one is not
- * there, at the drain of a closing port say, the kernel receives passed packets with their mark on: they arrive,
- * but a rule of the machine about just this mark would see them. And once engaged, the kernel's packets go
- * nowhere but to us: call `disableInline` before nobody reads any more.
+ * NB: the capture redirect clears the mark at the NetVSC's ingress (paths/tap/redirect.ts). While it is not attached, for
+ * example while a closing port drains, the kernel receives passed packets with the mark on. They arrive, but a rule of the
+ * machine that matches this mark would match them.
+ *
+ * NB: in inline mode the host tap is the only way for the kernel's packets. Call `disableInline` before the workers stop
+ * reading it.
  */
 import { Bpf } from '../../kernel/bpf.ts';
 import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect } from '../../kernel/programs.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { everyStep } from '../every-step.ts';
-import {
-  type Attachment,
-  type AttachmentHolding,
-  type HookProgram,
-  Hooks,
-  REDIRECT_NAMES,
-  type RedirectKind,
-} from '../hook.ts';
 import type { RedirectRequest } from '../tap/redirect.ts';
+import type { AttachmentHolding, TcAttachment, TcProgram } from '../tc-attachment.ts';
+import { type RedirectKind, TcAttachments } from '../tc-attachments.ts';
 
 /** `tap` is the host tap here. */
 type HostRedirectRequest = Omit<RedirectRequest, 'marks' | 'maxPacketBytes'>;
 
-/** What a host redirect has attached, as data: see `PathDevice.holdings`. */
+/** The attachments of a host redirect as data: see `PathDevice.holdings`. */
 export interface HostRedirectHoldings {
-  /** What the kernel turned out to have. */
+  /** The kind that the kernel turned out to have. */
   readonly kind: RedirectKind;
-  /** At the host tap: what is written to it the kernel receives. */
+  /** At the host tap: the kernel receives what is written to it. */
   readonly pass: AttachmentHolding | undefined;
-  /** At the NetVSC's egress, while engaged. */
+  /** At the NetVSC's egress, in inline mode. */
   readonly inline: AttachmentHolding | undefined;
 }
 
 export class HostRedirect {
-  readonly #hooks: Hooks;
+  readonly #attachments: TcAttachments<'pass' | 'inline'>;
   readonly #request: HostRedirectRequest;
-  readonly #changed: () => void;
-  #pass: Attachment | undefined;
-  #inline: Attachment | undefined;
 
   /**
    * @param changed called after each change of the holdings
-   * @param held by a redirect that another coordinator attached
+   * @param held the holdings of a redirect that another coordinator attached
    */
   constructor(
     shim: Shim,
@@ -61,72 +54,60 @@ export class HostRedirect {
     changed: () => void = () => {},
     held?: HostRedirectHoldings,
   ) {
-    this.#hooks = new Hooks(new Bpf(shim), netlink, shim, request.device, held?.kind ?? request.kind);
+    const context = { bpf: new Bpf(shim), netlink, shim, device: request.device };
+    this.#attachments = new TcAttachments(context, held?.kind ?? request.kind, changed);
     this.#request = request;
-    this.#changed = changed;
-    if (held?.pass !== undefined) this.#pass = this.#hooks.adopt(this.#passing, held.pass);
-    if (held?.inline !== undefined) this.#inline = this.#hooks.adopt(this.#inlining, held.inline);
+    this.#attachments.adopt('pass', this.#passing, held?.pass);
+    this.#attachments.adopt('inline', this.#inlining, held?.inline);
   }
 
+  /** The kind of its attachments, for people. Final once it is attached. */
   get name(): string {
-    return REDIRECT_NAMES[this.#hooks.kind];
+    return this.#attachments.name;
   }
 
   get holdings(): HostRedirectHoldings {
-    return { kind: this.#hooks.kind, pass: this.#pass?.holding, inline: this.#inline?.holding };
+    return {
+      kind: this.#attachments.kind,
+      pass: this.#attachments.holding('pass'),
+      inline: this.#attachments.holding('inline'),
+    };
   }
 
-  /** At the host tap, and at the NetVSC while engaged. */
-  get attachments(): { readonly tap: Attachment | undefined; readonly netvsc: Attachment | undefined } {
-    return { tap: this.#pass, netvsc: this.#inline };
+  /** At the host tap, and in inline mode at the NetVSC. */
+  get attachments(): { readonly tap: TcAttachment | undefined; readonly netvsc: TcAttachment | undefined } {
+    return { tap: this.#attachments.at('pass'), netvsc: this.#attachments.at('inline') };
   }
 
   /** From now on the kernel receives what is written to the host tap. Once. @throws ERR_KERNEL, ERR_PERMISSION */
   attach(): void {
-    this.#pass = this.#hooks.attach(this.#passing);
-    this.#changed();
+    this.#attachments.attach('pass', this.#passing);
   }
 
-  /** Inline mode: what the kernel sends by the NetVSC comes up the host tap. May be called twice. */
+  /** Inline mode: the host tap receives what the kernel sends through the NetVSC. May be called twice. */
   enableInline(): void {
-    if (this.#inline !== undefined) return;
-    this.#inline = this.#hooks.attach(this.#inlining);
-    this.#changed();
+    if (this.#attachments.at('inline') === undefined) this.#attachments.attach('inline', this.#inlining);
   }
 
-  /** The kernel's packets go out by the NetVSC again, of themselves. */
+  /** The kernel's packets leave through the NetVSC again. May be called twice. */
   disableInline(): void {
-    if (this.#inline === undefined) return;
-    this.#inline.detach();
-    this.#inline = undefined;
-    this.#changed();
+    this.#attachments.detach('inline');
   }
 
   release(): void {
-    everyStep([() => this.disableInline(), () => this.#releasePass()]);
+    everyStep([() => this.disableInline(), () => this.#attachments.detach('pass')]);
   }
 
-  #releasePass(): void {
-    if (this.#pass === undefined) return;
-    this.#pass.detach();
-    this.#pass = undefined;
-    this.#changed();
-  }
-
-  get #passing(): HookProgram {
+  get #passing(): TcProgram {
     const { netvsc, tap } = this.#request;
     const program = tcMarkedRedirect(netvsc, 'ingress');
-    return {
-      ...{ ifindex: tap, where: 'ingress', name: 'twinpath_pass', tap },
-      ...{ link: program, filter: program },
-    };
+    return { ifindex: tap, where: 'ingress', name: 'twinpath_pass', tap, link: program, filter: program };
   }
 
-  get #inlining(): HookProgram {
+  get #inlining(): TcProgram {
     const { netvsc, tap, protect, first } = this.#request;
-    return {
-      ...{ ifindex: netvsc, where: 'egress', first, name: 'twinpath_inline', tap },
-      ...{ link: tcCapture(tap, { protect }), filter: tcCaptureWhilePresent(tap, { protect }) },
-    };
+    const link = tcCapture(tap, { protect });
+    const filter = tcCaptureWhilePresent(tap, { protect });
+    return { ifindex: netvsc, where: 'egress', first, name: 'twinpath_inline', tap, link, filter };
   }
 }

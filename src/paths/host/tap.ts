@@ -1,11 +1,11 @@
 /**
- * The host tap: where packets meet the machine's own stack. Each is preceded by a `struct
- * virtio_net_hdr` of ten bytes (include/uapi/linux/virtio_net.h, offload/virtio.ts), and may be a TCP or UDP
- * segment of 64 KiB that is still to be cut, with a checksum that is still to be finished.
+ * The host tap, through which packets go to and from the machine's own stack. A `struct virtio_net_hdr` of ten bytes
+ * precedes each packet (include/uapi/linux/virtio_net.h, offload/virtio.ts). A packet may be a TCP or UDP segment of up to
+ * 64 KiB that must still be cut, with a checksum that must still be finished.
  *
- * No steering program: the tap remembers by which queue a flow was last written (tun_flow_update, for
- * three seconds) and brings its packets up there, either direction having the same hash. So both
- * directions of a connection meet on one worker. Flows never written are spread by that hash.
+ * The tap has no steering program. It remembers for three seconds which queue last wrote a flow (tun_flow_update), and
+ * brings the flow's packets up on that queue; both directions have the same hash. So one worker gets both directions of a
+ * connection. Other flows are spread by that hash.
  */
 import { check, Errno } from '../../errors.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
@@ -26,7 +26,7 @@ const TCP = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 const UDP = TUN_F_USO4 | TUN_F_USO6;
 
 export interface HostTap extends OpenTap {
-  /** What the kernel leaves for us to cut. */
+  /** Segments that the kernel leaves for us to cut. */
   readonly segments: 'TCP' | 'TCP and UDP';
 }
 
@@ -35,20 +35,20 @@ export function openHostTap(
   shim: Shim,
   netlink: RtNetlink,
   { queues, mtu }: { readonly queues: number; readonly mtu: number },
-  noted: (tap: OpenTap) => void = () => {},
+  opened: (tap: OpenTap) => void = () => {},
 ): HostTap {
-  const tap = openTap(shim, netlink, { template: 'twinhost%d', flags: IFF_VNET_HDR, queues, mtu }, noted);
+  const tap = openTap(shim, netlink, { template: 'twinhost%d', flags: IFF_VNET_HDR, queues, mtu }, opened);
   try {
     takeOnlyCaptured(shim, tap.fds[0]!);
     return { ...tap, segments: offload(shim, tap.fds[0]!) };
   } catch (error) {
     for (const fd of tap.fds) shim.close(fd);
-    noted({ fds: [], ifindex: 0, name: '' });
+    opened({ fds: [], ifindex: 0, name: '' });
     throw error;
   }
 }
 
-/** The argument is the number itself, not an address. */
+/** Takes over segmentation from the kernel. The ioctl's argument is the number itself, not an address. */
 function offload(shim: Shim, fd: number): HostTap['segments'] {
   const both = shim.ioctl(fd, TUNSETOFFLOAD, TCP | UDP);
   if (both === 0) return 'TCP and UDP';

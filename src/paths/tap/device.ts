@@ -1,50 +1,44 @@
 /**
- * A multi-queue tap redirected to and from the NetVSC: what the NetVSC receives comes up the tap, what is written to
- * the tap leaves by the NetVSC. Coordinator only.
+ * A multi-queue tap redirected to and from the NetVSC: the tap brings up what the NetVSC receives, and what is written to
+ * the tap leaves through the NetVSC. Coordinator only.
  *
- * The tap is not persistent and its redirects are bpf_links: the kernel removes everything when the process
- * dies. On kernels before 6.6 the redirects are tc filters, which outlive a killed process: they let the kernel
- * have its packets, and the next start removes them.
+ * The tap is not persistent and its redirects are bpf_links: the kernel removes everything when the process dies. On
+ * kernels before 6.6 the redirects are tc filters, which outlive a killed process: they pass packets to the kernel, and
+ * the next start removes them.
  */
 import { errnoName } from '../../errors.ts';
 import type { HeldSettings } from '../../kernel/device-settings.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { Registered } from '../../memory/abi.ts';
-import type { PathSlot } from '../../memory/blocks.ts';
-import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
+import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, Reader } from '../../memory/layout.ts';
 import { uringPlace } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
-import { type RedirectKind, type RedirectOrder, tendAttachment } from '../hook.ts';
-import {
-  fillsFrame,
-  limitSentBytes,
-  maxSentBytes,
-  maxUntaggedBytes,
-  refuseLongPackets,
-} from '../packet-size.ts';
+import { fillsFrame, limitToMtu, maxUntaggedBytes, refuseLongPackets } from '../packet-size.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
-import { changed, type Surroundings } from '../upkeep.ts';
+import { tendAttachment } from '../tc-attachment.ts';
+import type { RedirectKind, RedirectOrder } from '../tc-attachments.ts';
+import { changed, DisciplineWatch, type Surroundings } from '../upkeep.ts';
 import { Merging, type MergingOptions } from './merging.ts';
-import { awaitVanishing, type OpenTap, openTap, steer, takeOnlyCaptured } from './open.ts';
+import { openTap, steer, takeOnlyCaptured } from './open.ts';
+import { OwnTap } from './own-tap.ts';
 import { type RedirectHoldings, TcRedirect } from './redirect.ts';
-import { OwnTap } from './tend.ts';
 
 export interface TapOptions extends MergingOptions {
   /** Plain reads and writes even where io_uring works. */
   readonly plain?: boolean;
   readonly redirect?: RedirectKind;
-  /** A host path in inline mode goes with it: what is sent here must be told from what the kernel sends. */
+  /** A host path in inline mode is open too: packets sent here must differ from those that the kernel sends. */
   readonly inline?: boolean;
   /** Whether the packets of kernel/platform.ts stay with the kernel. */
   readonly protect?: boolean;
   readonly order?: RedirectOrder;
   /** ifindex of the device's standby leg, if it is a net_failover device: see redirect.ts. */
   readonly standby?: number;
-  /** The port's VF path is on the same device, and answers for the XDP program there. */
+  /** The port's VF path is on the same device, and watches the XDP program there. */
   readonly shared?: boolean;
 }
 
@@ -73,12 +67,10 @@ export class TapDevice implements PathDevice {
   readonly #link: Link;
   readonly #options: TapOptions;
   readonly #merging: Merging;
-  #fds: readonly number[] = [];
+  readonly #tap: OwnTap;
   #segmentFds: readonly number[] = [];
-  #ifindex = 0;
-  #tap: OwnTap | undefined;
   #redirect: TcRedirect | undefined;
-  #disciplines = 0;
+  readonly #disciplines = new DisciplineWatch();
 
   constructor(
     shim: Shim,
@@ -97,62 +89,64 @@ export class TapDevice implements PathDevice {
     this.#link = link;
     this.#options = options;
     this.#merging = new Merging(link, options);
+    const slot = (queue: number) => memory.slot({ port, queue, path });
+    this.#tap = new OwnTap(shim, netlink, slot, () => this.changed());
     this.description = { driver: 'tap', device: link.name, mode: '', redirect: '' };
     if (options.protect) this.description.protects = 'platform';
   }
 
   get holdings(): TapHoldings {
+    const { fds, ifindex, name } = this.#tap.holdings;
     return {
-      ...{ link: this.#link, description: this.description, redirect: this.#redirect?.holdings },
-      ...{ fds: this.#fds, ifindex: this.#ifindex, name: this.#tap?.name ?? '' },
-      ...{ segmentFds: this.#segmentFds, settings: this.#merging.held },
+      link: this.#link,
+      description: this.description,
+      fds,
+      segmentFds: this.#segmentFds,
+      ifindex,
+      name,
+      redirect: this.#redirect?.holdings,
+      settings: this.#merging.held,
     };
   }
 
-  /** Goes on with what another coordinator has opened. */
+  /** Continues what another coordinator has opened. */
   adopt({ description, fds, segmentFds, ifindex, name, redirect, settings }: TapHoldings): this {
     Object.assign(this.description, description);
     this.#merging.adopt(settings);
     this.#segmentFds = segmentFds;
-    this.#note({ fds, ifindex, name });
+    this.#tap.hold({ fds, ifindex, name });
     if (redirect !== undefined) this.#redirect = this.#newRedirect(redirect);
     return this;
   }
 
-  /** The tap's own ifindex: the coordinator must not take it for a VF. */
+  /** The tap's own ifindex: the coordinator must not take the tap for a VF. 0 while closed. */
   get ifindex(): number {
-    return this.#ifindex;
+    return this.#tap.ifindex;
   }
 
   open(): void {
-    const { layout } = this.#memory;
-    refuseLongPackets(this.#link, layout.geometry.frameSize);
-    this.#limitLength(this.#link.mtu);
+    const { queues, frameSize } = this.#memory.layout.geometry;
+    const { mtu, kind } = this.#link;
+    refuseLongPackets(this.#link, frameSize);
+    limitToMtu(this.#memory, this.#port, this.#path, mtu);
     let readsLong = false;
     try {
-      const { queues } = layout.geometry;
-      const { mtu } = this.#link;
-      openTap(this.#shim, this.#netlink, { template: 'twinpath%d', queues, mtu }, (tap) => this.#note(tap));
-      // Queue q of the NetVSC comes up queue q of the tap: see tapSteering.
-      const virtual = this.#link.kind === 'veth' || this.#link.kind === 'bridge';
-      steer(this.#shim, this.#fds[0]!, virtual ? 'raw' : 'recorded');
-      takeOnlyCaptured(this.#shim, this.#fds[0]!);
-      // What is written to a tap is as long as its writer likes. A packet that may be tagged as long may not fit with that.
+      const request = { template: 'twinpath%d', queues, mtu };
+      openTap(this.#shim, this.#netlink, request, (tap) => this.#tap.hold(tap));
+      const fd = this.#tap.fds[0]!;
+      // The tap brings up queue q of the NetVSC on its queue q: see tapSteering.
+      steer(this.#shim, fd, kind === 'veth' || kind === 'bridge' ? 'raw' : 'recorded');
+      takeOnlyCaptured(this.#shim, fd);
       const merges = this.#merging.stop();
-      readsLong = merges || this.#link.kind === 'tun' || fillsFrame(mtu, layout.geometry.frameSize);
+      // A tap's writer may write packets of any length. Near the frame size, a packet may not fit with the long tag.
+      readsLong = merges || kind === 'tun' || fillsFrame(mtu, frameSize);
       this.changed();
-      if (this.#options.inline) {
-        for (const _ of this.#fds) {
-          const fd = openSegmentSocket(this.#shim, this.#link.ifindex, 'marked');
-          this.#segmentFds = [...this.#segmentFds, fd];
-          this.changed();
-        }
-      }
+      if (this.#options.inline) this.#openSegmentSockets();
     } catch (error) {
       closeAfter(this, error);
     }
-    this.#fds.forEach((fd, queue) => {
-      this.#slot(queue).open(Driver.TAP, {
+    this.#tap.fds.forEach((fd, queue) => {
+      this.#memory.slot({ port: this.#port, queue, path: this.#path }).open(Driver.TAP, {
         fd,
         reader: Reader.ASKED,
         useUring: this.#options.plain ? 0 : 1,
@@ -160,6 +154,14 @@ export class TapDevice implements PathDevice {
         segmentsFd: this.#segmentFds[queue] ?? 0,
       });
     });
+  }
+
+  #openSegmentSockets(): void {
+    for (const _ of this.#tap.fds) {
+      const fd = openSegmentSocket(this.#shim, this.#link.ifindex, 'marked');
+      this.#segmentFds = [...this.#segmentFds, fd];
+      this.changed();
+    }
   }
 
   arm(): void {
@@ -181,109 +183,72 @@ export class TapDevice implements PathDevice {
 
   tend(around: Surroundings): void {
     const { links, netvsc, upkeep, thorough } = around;
-    if (this.#tap === undefined) return; // closed
-    this.#limitLength(netvsc.mtu);
+    const { ifindex } = this.#tap;
+    if (ifindex === 0) return; // closed
+    limitToMtu(this.#memory, this.#port, this.#path, netvsc.mtu);
     this.#tap.tend(around);
+    if (this.#redirect === undefined) return;
     const { standby = 0, shared } = this.#options;
-    const watched = [netvsc.ifindex, this.#ifindex, standby];
-    const disciplines = watched.reduce((sum, ifindex) => sum + links.disciplines(ifindex), 0);
-    if (this.#redirect === undefined || !(thorough || disciplines !== this.#disciplines)) return;
-    this.#disciplines = disciplines;
-    const [inward, outward, aside] = this.#redirect.attachments;
+    const altered = this.#disciplines.hasChanged(around, netvsc.ifindex, ifindex, standby);
+    if (!thorough && !altered) return;
+    const [inward, outward, fromStandby] = this.#redirect.attachments;
     tendAttachment(inward, netvsc.name, upkeep, this.changed);
     tendAttachment(outward, this.#tap.name, upkeep, this.changed);
-    tendAttachment(aside, links.link(standby)?.name ?? '', upkeep, this.changed);
+    tendAttachment(fromStandby, links.link(standby)?.name ?? '', upkeep, this.changed);
     if (shared) return;
     const { xdpProgram } = netvsc;
-    const detail = `XDP program ${xdpProgram} is attached to it: what that takes does not come to the port`;
+    const detail = `XDP program ${xdpProgram} is attached to it: the port does not get the packets that it takes`;
     upkeep.tell('xdp', xdpProgram === 0 ? undefined : changed(netvsc.name, detail));
   }
 
   close(): void {
-    const ifindex = this.#ifindex;
     everyStep([
       () => this.#redirect?.release(),
       () => {
         this.#redirect = undefined;
       },
       () => this.#merging.restore(),
-      ...this.#fds.map((fd, queue) => () => this.#closeQueue(fd, queue)),
       ...this.#segmentFds.map((fd, queue) => () => this.#closeSegmentSocket(fd, queue)),
-      () => {
-        this.#tap = undefined;
-        this.#ifindex = 0; // that its link goes is our own doing
-        this.changed();
-      },
-      () => ifindex > 0 && awaitVanishing(this.#netlink, ifindex),
+      ...this.#tap.closings,
     ]);
   }
 
-  #note({ fds, ifindex, name }: OpenTap): void {
-    this.#fds = fds;
-    this.#ifindex = ifindex;
-    if (ifindex > 0) this.#tap = new OwnTap(this.#netlink, { ifindex, name });
-    this.changed();
-  }
-
-  // A descriptor's number is free for others once it is closed: it is struck out at once.
-
-  #closeQueue(fd: number, queue: number): void {
-    if (fd < 0) return;
-    const slot = this.#slot(queue);
-    const ring = slot.uringFd; // of a worker that was ended before it let go
-    if (ring > 0) this.#shim.close(ring);
-    slot.close();
-    this.#shim.close(fd);
-    this.#fds = this.#fds.with(queue, -1);
-    this.changed();
+  dropped(queue: number): Record<KernelCounter, number> {
+    return this.#tap.dropped(queue);
   }
 
   #closeSegmentSocket(fd: number, queue: number): void {
     if (fd > 0) this.#shim.close(fd);
-    this.#segmentFds = this.#segmentFds.with(queue, 0);
+    this.#segmentFds = this.#segmentFds.with(queue, 0); // another object may get the same number now
     this.changed();
-  }
-
-  #slot(queue: number): PathSlot {
-    return this.#memory.slot({ port: this.#port, queue, path: this.#path });
   }
 
   #newRedirect(holdings?: RedirectHoldings): TcRedirect {
     const { redirect = 'tcx', inline = false, protect = false, order, standby = 0 } = this.#options;
     const request = {
-      ...{ netvsc: this.#link.ifindex, tap: this.#ifindex, device: this.#link.name },
-      ...{ kind: redirect, marks: inline, protect, first: order !== 'last', standby },
+      netvsc: this.#link.ifindex,
+      tap: this.#tap.ifindex,
+      device: this.#link.name,
+      kind: redirect,
+      marks: inline,
+      protect,
+      first: order !== 'last',
       maxPacketBytes: maxUntaggedBytes(this.#memory.layout.geometry.frameSize),
+      standby,
     };
     return new TcRedirect(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }
 
-  /** The tap counts for all its queues together: they are reported on queue 0. */
-  dropped(queue: number): Record<KernelCounter, number> {
-    const statistics =
-      queue === 0 && this.#ifindex > 0 ? this.#netlink.link(this.#ifindex)?.statistics : undefined;
-    return {
-      ...NOTHING_DROPPED,
-      rxDropped: statistics?.txDropped ?? 0,
-      txInvalid: statistics?.rxDropped ?? 0,
-    };
-  }
-
-  /** A tap takes what is longer than its device sends, and says that it was sent. */
-  #limitLength(mtu: number): void {
-    const { frameSize } = this.#memory.layout.geometry;
-    limitSentBytes(this.#memory, this.#port, this.#path, maxSentBytes(mtu, frameSize));
-  }
-
+  /** How the workers read and write. */
   #mode(): string {
-    const { uringFd, uringErrno } = this.#slot(0);
+    const { uringFd, uringErrno } = this.#memory.slot({ port: this.#port, queue: 0, path: this.#path });
     if (uringFd > 0) return `io_uring${this.#unregistered()}`;
     return uringErrno === 0 ? 'read/write' : `read/write (io_uring refused: ${errnoName(uringErrno)})`;
   }
 
-  /** What the kernel did not take for the ring of each queue: it looks that up for every packet then. */
+  /** Names what the kernel did not register with every queue's ring: it looks that up for each packet. */
   #unregistered(): string {
-    const taken = this.#fds.reduce((all, _, queue) => {
+    const taken = this.#tap.fds.reduce((all, _, queue) => {
       const address = { port: this.#port, queue, path: this.#path };
       return all & uringPlace(this.#memory, address).registered;
     }, Registered.file | Registered.frames);

@@ -1,15 +1,15 @@
 /**
- * One packet at a time through a tap, by read(2) and write(2): the quick way for a packet that comes alone. Worker only.
+ * One packet at a time through a tap, with read(2) and write(2): the fast way for a single packet. Worker only.
  *
- * An io_uring does a burst for less, but one packet for a third more: entries, completions, and a question whether
- * there are packets that the sender of the next one has to answer.
+ * An io_uring costs less for a burst, but a third more for one packet: entries, completions, and a poll that the sender of
+ * the next packet has to complete.
  *
- * What a call did is noted in shared memory before it returns, since the worker may be ended as soon as it has:
+ * The shim writes the result of a call to the path slot before it returns, since the worker may end right after:
  *
  * ```
  *   readAddress    the frame that packets are read into
- *   readResult     of the last read into it: > 0 it holds a packet, until all is done with that
- *   writeResult    of a write of the entry that is staged: not 0, it is sent and need not be sent again
+ *   readResult     of the last read into it: > 0 while the frame holds a packet
+ *   writeResult    of a write of the staged entry: not 0 if it was sent, and must not be sent again
  * ```
  */
 import { addressOf, type Pointer, type Shim } from '../../kernel/shim.ts';
@@ -19,7 +19,7 @@ import { LongPackets } from './long-packets.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 
-/** Of the pairs in read-pairs.ts: those before it are the ring's. */
+/** Index of the pair in read-pairs.ts for direct reads. The ring uses those before it. */
 export const DIRECT_READ = BURST;
 
 export class DirectTap {
@@ -31,16 +31,16 @@ export class DirectTap {
   readonly #words: Int32Array;
   readonly #fd: number;
   /**
-   * Address of the shared memory, and what keeps it alive. Together, so that V8 has the number as an object already: it
-   * makes a new one, 16 bytes, whenever it hands over a number that it keeps as such.
+   * Address of the shared memory, and an array that keeps the memory alive. In a tuple, so that V8 keeps the number as a
+   * heap object: from a double field it would allocate a new one, 16 bytes, for each call.
    */
   readonly #base: readonly [address: Pointer, bytes: Uint8Array];
   readonly #readAddress: number;
   readonly #readResult: number;
   readonly #writeResult: number;
-  /** The frame that packets are read into, -1 if none is. */
+  /** The frame that packets are read into; -1 if none. */
   #frame = -1;
-  /** Bytes of the packet that was read into it, 0 if none was. */
+  /** Bytes of the packet in it; 0 if none. */
   #held = 0;
   #inHand = false;
 
@@ -61,7 +61,7 @@ export class DirectTap {
     this.#words[this.#writeResult] = 0;
   }
 
-  /** Bytes of the packet that was read and waits to be received, 0 if there is none. */
+  /** Bytes of the packet that was read and waits to be received; 0 if none. */
   get held(): number {
     return this.#held;
   }
@@ -71,12 +71,12 @@ export class DirectTap {
     return this.#inHand;
   }
 
-  /** The frame that waits for a packet, or holds one that was not received; -1 if there is none. */
+  /** The frame that waits for a packet, or holds one that was not received; -1 if none. */
   get frame(): number {
     return this.#frame;
   }
 
-  /** Reads a packet if there is one, and if a frame is free. A count of bytes, or negative errno, or 0 without a frame. */
+  /** Reads a packet. A count of bytes, or a negative errno, or 0 if no frame is free. */
   read(): number {
     if (this.#frame < 0 && !this.#take()) return 0;
     this.#frames.kicked();
@@ -86,7 +86,7 @@ export class DirectTap {
     return result;
   }
 
-  /** The packet that is held goes into the first place of the arrays; of a long one, as many pieces as there is room for. */
+  /** Puts the held packet into the arrays, or as many pieces of a long one as fit. */
   receive(offset: Int32Array, bytes: Int32Array, max: number): number {
     if (this.#long.isOpen) {
       const count = this.#long.take(offset, bytes, max);
@@ -112,21 +112,21 @@ export class DirectTap {
     this.#words[this.#readResult] = 0;
   }
 
-  /** Puts the frame back that waits for a packet. */
+  /** Frees the frame that waits for a packet. */
   stop(): void {
     if (this.#frame < 0) return;
     this.#frames.pool.put(this.#frame);
     this.#frame = -1;
   }
 
-  /** Sends the packet at `address`, the only one that is staged. A count, or negative errno. */
+  /** Sends the packet at `address`, the only staged one. A count, or a negative errno. */
   write(address: number, bytes: number): number {
     const at = this.#frames.at + address;
     this.#frames.kicked();
     return this.#shim.writeNoted(this.#fd, this.#base[0], at, bytes, 4 * this.#writeResult);
   }
 
-  /** What was written is no longer staged. */
+  /** The written packet is no longer staged. */
   written(): void {
     this.#words[this.#writeResult] = 0;
   }

@@ -1,12 +1,12 @@
 /**
- * Packets that a tap brings and that do not fit a frame, cut into frames that the device itself could have received.
+ * Packets from a tap that do not fit a frame, cut into pieces that the device itself could have received.
  *
- * A linear packet of several TCP segments says nowhere how it was merged: each piece takes as much as the device's MTU
- * lets it. Its checksum is made anew for each, so it is to be right as it is, or known to be right: see `LongTag`. A packet
- * that is no TCP, or a fragment, or wrong, cannot be cut. One that fits a frame without the tag is no long packet at all.
+ * A linear packet of several TCP segments does not record their size, so each piece is as long as the device's MTU allows.
+ * Each piece gets a new checksum, so the packet's own must be right, or known to be right: see `LongTag`. A fragment, or a
+ * packet that is not TCP or has a wrong checksum, cannot be cut. A packet that fits a frame without the tag is not long.
  *
- * The frame that the packet begins in, and the entry of the ring that names it, stay until the last piece is handed on:
- * a worker that dies leaves all that its successor needs to go on from there.
+ * The frame in which the packet begins, and its entry in the ring, stay until the last piece is passed on. So if the worker
+ * dies, its successor can continue.
  *
  * One packet at a time. Allocates nothing. Worker only.
  */
@@ -37,14 +37,14 @@ export class LongPackets {
   readonly #maxPacketBytesAt: number;
   readonly #rxCut: number;
   readonly #noFrame: number;
-  /** Address of the frame that the packet begins in; -1 if none is open. */
+  /** Address of the frame in which the packet begins; -1 if no packet is open. */
   #address = -1;
   #buffer = 0;
   #pieces = 0;
-  /** Pieces handed on, and those that the last `take` wrote. */
-  #handedOn = 0;
+  /** Pieces passed on, and pieces that the last `take` wrote. */
+  #passedOn = 0;
   #taken = 0;
-  /** Of a packet that fits a frame: where it begins, and its bytes; else 0. */
+  /** Offset and bytes of a packet that fits a frame without the tag; else 0 bytes. */
   #at = 0;
   #whole = 0;
 
@@ -80,21 +80,21 @@ export class LongPackets {
     if (this.#pieces === 0) return false;
     this.#address = address;
     this.#buffer = i;
-    this.#handedOn = words[this.#pairs.handedOn(i)]!;
+    this.#passedOn = words[this.#pairs.passedOnAt(i)]!;
     this.#taken = 0;
     return true;
   }
 
-  /** Writes the next pieces, `max` at most and as many as frames are free, and counts them as received. */
+  /** Writes the next pieces, at most `max` and only into free frames, and counts them as received. */
   take(offset: Int32Array, bytes: Int32Array, max: number): number {
     const frames = this.#frames;
     const { pool } = frames;
-    const count = Math.min(max, this.#pieces - this.#handedOn, pool.count);
+    const count = Math.min(max, this.#pieces - this.#passedOn, pool.count);
     let total = 0;
     for (let i = 0; i < count; i++) {
       const address = pool.peek(0);
       const target = frames.at + address + HEADROOM;
-      const length = this.#write(this.#handedOn + i, target);
+      const length = this.#write(this.#passedOn + i, target);
       frames.fill(address);
       pool.remove(1);
       offset[i] = target;
@@ -103,34 +103,34 @@ export class LongPackets {
     }
     this.#taken = count;
     if (count > 0) frames.received(count, total);
-    const last = count > 0 && this.#handedOn + count === this.#pieces;
+    const last = count > 0 && this.#passedOn + count === this.#pieces;
     if (last && this.#whole === 0) this.#memory.doubles[this.#rxCut]!++;
     return count;
   }
 
-  /** The pieces of the last `take` were handed on. True if they were the last: then the packet's frame is free again. */
+  /** The pieces of the last `take` were passed on. True if they were the last: the packet's frame is then free. */
   release(): boolean {
     const { words } = this.#memory;
-    const at = this.#pairs.handedOn(this.#buffer);
-    this.#handedOn += this.#taken;
+    const at = this.#pairs.passedOnAt(this.#buffer);
+    this.#passedOn += this.#taken;
     this.#taken = 0;
-    if (this.#handedOn < this.#pieces) {
-      words[at] = this.#handedOn;
+    if (this.#passedOn < this.#pieces) {
+      words[at] = this.#passedOn;
       return false;
     }
     this.#frames.pool.put(this.#address);
-    words[at] = 0; // after that the packet is nobody's, and before its entry is
+    words[at] = 0; // after the frame is freed, and before the entry is
     this.#address = -1;
     return true;
   }
 
-  /** Gives up what was not handed on of the packet, for want of frames: as one packet that was received. */
+  /** Drops the pieces that were not passed on, because no frame is free. They count as one received packet. */
   drop(): void {
     const { words, doubles } = this.#memory;
     this.#frames.received(1, 0);
     doubles[this.#noFrame]!++;
     this.#frames.pool.put(this.#address);
-    words[this.#pairs.handedOn(this.#buffer)] = 0;
+    words[this.#pairs.passedOnAt(this.#buffer)] = 0;
     this.#address = -1;
   }
 
@@ -140,7 +140,7 @@ export class LongPackets {
     return this.#whole;
   }
 
-  /** Into how many pieces the packet at `at` is to be cut, 0 if it cannot be. */
+  /** The number of pieces that the packet at `at` is cut into; 0 if it cannot be cut. */
   #cut(at: number, length: number): number {
     const { view, bytes, words } = this.#memory;
     const tag = view.getUint16(at + ADDRESSES) === LongTag.TYPE ? view.getUint16(at + ADDRESSES + 2) : 0;
@@ -158,7 +158,7 @@ export class LongPackets {
     const headers = this.#headers;
     if (!headers.parse(view, start, count) || headers.protocol !== Protocol.TCP) return 0;
     if (!(verified && headers.plain) && !this.#isRight(start)) return 0;
-    // As much IP as the MTU lets it; a tag beyond the first is part of that.
+    // As many bytes of IP as the MTU allows. A second VLAN tag counts as IP.
     const link = Math.min(headers.l3, SENT_HEADER);
     const most = Math.min(words[this.#maxPacketBytesAt]! - SENT_HEADER + link, room - 1);
     const size = most - headers.payload;
@@ -167,7 +167,7 @@ export class LongPackets {
     return this.#segmenter.begin(start, count, offloadWord(size, kind, true), most);
   }
 
-  /** Whether the checksum is that of the addresses in the IP header, and right. */
+  /** Whether the checksum is right for the addresses in the IP header. */
   #isRight(start: number): boolean {
     const { l4, end } = this.#headers;
     const pseudo = pseudoSum(this.#memory.view, start, this.#headers) + end - l4;

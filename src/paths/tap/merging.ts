@@ -1,24 +1,24 @@
 /**
- * What the NetVSC merges before the kernel sees it: off while a port is open.
+ * Switches off the NetVSC's own merging of packets while a port is open.
  *
- * hv_netvsc makes one linear packet of up to 64 KiB of the segments that the host has merged (RSC), wherever its LRO is on,
- * which it is by default since Server 2019. Such a packet fits no frame and no device's MTU. The kernel's own GRO is no
- * harm: what it merges says how it is to be cut, and the kernel cuts it on its way to the tap.
+ * With LRO on, which is the default since Server 2019, hv_netvsc makes one linear packet of up to 64 KiB from the segments
+ * that the host has merged (RSC). Such a packet fits no frame and no device's MTU. The kernel's own GRO does no harm: its
+ * merged packets record their segment size, and the kernel cuts them on the way to the tap.
  *
- * A device that has no such feature, or has it off for good, is left alone. The originals are kept and put back as those
- * of a VF are, see kernel/device-settings.ts. Coordinator only.
+ * A device without the feature is left alone. The originals are put back as for a VF: see kernel/device-settings.ts.
+ * Coordinator only.
  */
 import { errnoName, TwinpathError } from '../../errors.ts';
 import { DeviceSettings, describeDrift, type HeldSettings } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import type { Link } from '../../kernel/link.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
-import { MERGING, mergingSetting, putBackMerging } from '../af-xdp/settings.ts';
+import { MERGING, mergingSetting, notSaved, putBackMerging } from '../af-xdp/settings.ts';
 
 export interface MergingOptions {
   readonly ethtool: EthtoolNetlink;
   readonly store: SettingsStore;
-  /** Hears what the port lives with, and a person should know. */
+  /** Gets errors that the port works around. */
   readonly report: (error: TwinpathError) => void;
 }
 
@@ -32,11 +32,7 @@ export class Merging {
     this.#link = link;
     this.#options = options;
     this.#names = names;
-    this.#settings = new DeviceSettings(options.store.netvsc, link, (detail) =>
-      this.#report(
-        `its settings cannot be saved (${detail}): if this process is killed, they stay as the port has them`,
-      ),
-    );
+    this.#settings = new DeviceSettings(options.store.netvsc, link, (why) => this.#report(notSaved(why)));
   }
 
   get held(): HeldSettings {
@@ -48,28 +44,29 @@ export class Merging {
   }
 
   /**
-   * Switches it off. What cannot be is told, and why: the port cuts what comes merged. Never throws.
+   * Switches it off. If that fails, the reason is reported, and the port cuts merged packets. Never throws.
    *
-   * @returns whether merged packets are to be expected all the same
+   * @returns whether merged packets may still arrive
    */
   stop(): boolean {
-    let goesOn = true; // unless it is known that it does not
-    this.#told(() => {
-      goesOn = this.#stop();
+    let stillMerges = true; // until the device says otherwise
+    this.#reporting(() => {
+      stillMerges = this.#stop();
     });
-    return goesOn;
+    return stillMerges;
   }
 
   #stop(): boolean {
     const { ethtool, store } = this.#options;
     const { ifindex } = this.#link;
-    putBackMerging(ethtool, store, this.#link, this.#names); // of a port that was killed: what it found is the original
+    // Settings that a killed port left are put back first: the originals to keep are those from before it.
+    putBackMerging(ethtool, store, this.#link, this.#names);
     const setting = mergingSetting(ethtool, ifindex, this.#names);
     const wanted = Object.keys(setting.read() ?? {});
     const result = this.#settings.set(setting, Object.fromEntries(wanted.map((name) => [name, false])));
     const active = ethtool.features(ifindex)?.active;
     const left = this.#names.filter((name) => active?.has(name));
-    if (left.length === 0) return false; // or the device has gone meanwhile
+    if (left.length === 0) return false; // off, or the device is gone
     const why = result < 0 ? ` (${errnoName(result)})` : '';
     this.#report(
       `it does not let ${left.join(', ')} be switched off${why}: the port cuts the packets it merges`,
@@ -77,9 +74,9 @@ export class Merging {
     return true;
   }
 
-  /** Somebody has changed settings of the device: they are set again, and told. Never throws. */
+  /** After another program has changed the settings: sets them again, and reports it. Never throws. */
   settle(): void {
-    this.#told(() => {
+    this.#reporting(() => {
       for (const drift of this.#settings.reapply()) this.#report(describeDrift(drift));
     });
   }
@@ -89,8 +86,8 @@ export class Merging {
     this.#settings.restore();
   }
 
-  /** The path does without: a kernel without ethtool netlink has taps all the same. */
-  #told(work: () => void): void {
+  /** Reports what `work` throws. The path goes on: taps work without ethtool netlink. */
+  #reporting(work: () => void): void {
     try {
       work();
     } catch (error) {

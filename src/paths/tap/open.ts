@@ -1,5 +1,5 @@
 /**
- * Opening a multi-queue tap, and waiting for it to go. Not persistent: the kernel removes it when its last
+ * Opening a multi-queue tap, and waiting until it is gone. It is not persistent: the kernel removes it when its last
  * descriptor is closed, also by a kill. Coordinator only.
  */
 import { writeFileSync } from 'node:fs';
@@ -21,18 +21,18 @@ import {
 const TUNSETSTEERINGEBPF = 0x800454e0;
 const TUNSETFILTEREBPF = 0x800454e1;
 
-/** Packets the kernel keeps for a tap queue nobody reads for a moment; its own default is 1000. */
+/** Packets that the kernel keeps for a tap queue while no worker reads it. The kernel's default is 1000. */
 export const QUEUE_LENGTH = 4096;
 
-/** How long a closed tap is waited for; after that it goes by itself. */
+/** Maximum wait for a closed tap to be gone. After that it goes by itself. */
 const VANISH_MILLIS = 250;
 
 export interface TapRequest {
-  /** With %d for a number the kernel chooses. At most 15 bytes when filled in. */
+  /** With %d for a number that the kernel chooses. At most 15 bytes when filled in. */
   readonly template: string;
   readonly queues: number;
   readonly mtu: number;
-  /** Flags of TUNSETIFF beside those every tap of ours has. */
+  /** Flags of TUNSETIFF in addition to those of every tap of ours. */
   readonly flags?: number;
 }
 
@@ -44,73 +44,73 @@ export interface OpenTap {
 }
 
 /**
- * Up, and silent.
+ * Opens a tap that is up and sends nothing by itself.
  *
- * @param noted told of what is open so far after each step, also of nothing when it closes what it opened; an ifindex
- *   that is not known yet is 0
+ * @param opened called after each step with what is open so far, and with an empty tap when it closes everything again. An
+ *   ifindex that is not known yet is 0
  * @throws ERR_NO_TUN, ERR_KERNEL, ERR_PERMISSION, having closed what it opened
  */
 export function openTap(
   shim: Shim,
   netlink: RtNetlink,
   request: TapRequest,
-  noted: (tap: OpenTap) => void = () => {},
+  opened: (tap: OpenTap) => void = () => {},
 ): OpenTap {
   const fds: number[] = [];
   try {
     const name = openQueues(shim, request, (fd) => {
       fds.push(fd);
-      noted({ fds, ifindex: 0, name: '' });
+      opened({ fds, ifindex: 0, name: '' });
     });
     const link = netlink.link(name);
     if (link === undefined) throw new TwinpathError('ERR_DEVICE_NOT_FOUND', { device: name });
     const tap = { fds, ifindex: link.ifindex, name };
-    noted(tap);
+    opened(tap);
     silence(name);
     const { mtu } = request;
     netlink.setLink(tap.ifindex, { mtu, txQueueLength: QUEUE_LENGTH, noArp: true, addrGenMode: 1 });
-    netlink.setNoqueue(tap.ifindex); // it has a queue of its own, drops what that cannot take, and never asks to wait
+    netlink.setNoqueue(tap.ifindex); // it has a queue of its own, and drops packets when that is full, without backpressure
     netlink.setLink(tap.ifindex, { up: true });
     return tap;
   } catch (error) {
     for (const fd of fds.splice(0)) shim.close(fd);
-    noted({ fds: [], ifindex: 0, name: '' });
+    opened({ fds: [], ifindex: 0, name: '' });
     throw error;
   }
 }
 
-/** @returns the name the kernel gave */
+/** @returns the name that the kernel chose */
 function openQueues(
   shim: Shim,
   { template, queues, flags = 0 }: TapRequest,
-  opened: (fd: number) => void,
+  add: (fd: number) => void,
 ): string {
   const request = tunRequest(template, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | flags);
   for (let queue = 0; queue < queues; queue++) {
     const fd = openTun(shim);
-    opened(fd);
+    add(fd);
     checkTun(shim.ioctl(fd, TUNSETIFF, request));
   }
   const name = new Uint8Array(request.buffer, 0, 16);
   return new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
 }
 
-/** The kernel must not speak on the tap by itself: router solicitations would reach the handler. */
+/** The kernel must send nothing on the tap by itself: router solicitations would reach the handler. */
 function silence(name: string): void {
   try {
     writeFileSync(`/proc/sys/net/ipv6/conf/${name}/disable_ipv6`, '1');
   } catch {
-    // A kernel without IPv6 has nothing to say.
+    // A kernel without IPv6 sends nothing.
   }
 }
 
-/** Which queue of the tap a packet comes up. Of one of its descriptors, for all of them. @throws ERR_KERNEL */
+/** Selects the queue of the tap for each packet. One descriptor sets it for all queues. @throws ERR_KERNEL */
 export function steer(shim: Shim, fd: number, mapping: QueueMapping): void {
   const program = new Bpf(shim).load('socket_filter', 'twinpath_steer', tapSteering(mapping));
   setProgram(shim, fd, 'TUNSETSTEERINGEBPF', TUNSETSTEERINGEBPF, program);
 }
 
-/** From now on only what was captured comes up the tap. Of one of its descriptors, for all. @throws ERR_KERNEL */
+/** From now on the tap brings up captured packets only. One descriptor sets it for all queues. @throws ERR_KERNEL */
 export function takeOnlyCaptured(shim: Shim, fd: number): void {
   const program = new Bpf(shim).load('socket_filter', 'twinpath_filter', tapFilter());
   setProgram(shim, fd, 'TUNSETFILTEREBPF', TUNSETFILTEREBPF, program);
@@ -123,8 +123,8 @@ function setProgram(shim: Shim, fd: number, name: string, request: number, progr
 }
 
 /**
- * Waits until a closed tap is gone: an io_uring that was closed holds its files until a kernel work item has
- * run (io_uring.c, io_ring_exit_work), a few ms later.
+ * Waits until a closed tap is gone. A closed io_uring holds its files for a few ms more, until a kernel work item has run
+ * (io_uring.c, io_ring_exit_work).
  */
 export function awaitVanishing(netlink: RtNetlink, ifindex: number): void {
   const never = new Int32Array(new SharedArrayBuffer(4));

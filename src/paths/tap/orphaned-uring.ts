@@ -1,9 +1,9 @@
 /**
- * What a dead worker left of a tap queue. Worker only: its successor's, see datapath/takeover.ts.
+ * The io_uring of a tap queue whose worker died, as its successor reads it out: see datapath/takeover.ts. Worker only.
  *
- * An io_uring is of no use to another thread, but its rings can be read: what was received is in the completion
- * ring, what was not submitted among the entries, and what was done without the ring is noted beside it. A dead
- * worker may have passed a frame on without releasing its place here; the frame's owner tells.
+ * Another thread cannot submit to an io_uring, but it can read its rings. Received packets are in the completion ring,
+ * unsent ones among the submission entries, and direct.ts keeps its results in the path slot. The dead worker may have
+ * passed a frame on without releasing its entry here: the frame's owner shows that.
  */
 import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool } from '../../memory/frames.ts';
@@ -32,7 +32,7 @@ export class OrphanedUring implements OrphanedRing {
   readonly #readAddress: number;
   readonly #readResult: number;
   readonly #writeResult: number;
-  /** Completions looked at by the last receive; of a packet read without the ring, -1. */
+  /** Completions that the last receive read; -1 for a packet that was read directly. */
   #scanned = 0;
 
   constructor(shim: Shim, memory: Memory, pool: FramePool, address: QueueAddress) {
@@ -48,7 +48,7 @@ export class OrphanedUring implements OrphanedRing {
     this.#readAddress = slot.at('readAddress');
     this.#readResult = slot.at('readResult');
     this.#writeResult = slot.at('writeResult');
-    this.#settleWritten();
+    this.#countWritten();
     this.#publishStaged();
   }
 
@@ -104,7 +104,7 @@ export class OrphanedUring implements OrphanedRing {
     this.#ring.close();
   }
 
-  /** Whether a packet was read without the ring, and not passed on. One that could not be cut was counted. */
+  /** Whether a packet was read directly and not passed on. A packet that could not be cut is already counted. */
   #isHeld(): boolean {
     return this.#words[this.#readResult]! > 0 && this.#frames.isFilling(this.#words[this.#readAddress]!);
   }
@@ -118,7 +118,7 @@ export class OrphanedUring implements OrphanedRing {
     return this.#takeLong(offset, bytes, max);
   }
 
-  /** What there is no frame for is lost here: nothing frees one before all is received. */
+  /** Pieces without a free frame are lost: no frame is freed before everything is received. */
   #takeLong(offset: Int32Array, bytes: Int32Array, max: number): number {
     const count = this.#long.take(offset, bytes, max);
     if (count > 0) return count;
@@ -134,10 +134,10 @@ export class OrphanedUring implements OrphanedRing {
     return 1;
   }
 
-  /** Takes in the oldest completions up to the first that brings a packet. */
+  /** Takes the oldest completions, up to the first that brings a packet. */
   #reap(): void {
     const { cq } = this.#ring;
-    while (cq.peek(1) === 1 && this.#settle(cq.slot(0))) cq.release(1);
+    while (cq.peek(1) === 1 && this.#take(cq.slot(0))) cq.release(1);
   }
 
   #openLong(address: number, length: number): boolean {
@@ -146,7 +146,7 @@ export class OrphanedUring implements OrphanedRing {
   }
 
   /** False if it brings a packet. */
-  #settle(slot: number): boolean {
+  #take(slot: number): boolean {
     const ring = this.#ring;
     const frames = this.#frames;
     const kind = ring.doneKind(slot);
@@ -162,10 +162,10 @@ export class OrphanedUring implements OrphanedRing {
   }
 
   /**
-   * A packet that went without the ring, and of which the dead worker had not heard. Its frame is in nobody's ring
-   * and in hand, which is what the pool frees when it recovers.
+   * Counts a packet that was written directly just before the worker died. Its frame is in hand and in no ring, so the pool
+   * frees it when it recovers.
    */
-  #settleWritten(): void {
+  #countWritten(): void {
     const ring = this.#ring;
     const words = this.#words;
     const result = words[this.#writeResult]!;
@@ -182,7 +182,7 @@ export class OrphanedUring implements OrphanedRing {
     words[this.#writeResult] = 0;
   }
 
-  /** Publishes, for {@link reclaimUnsent}, what was staged: it was decided. */
+  /** Publishes the staged packets, for {@link reclaimUnsent}: their verdict was given. */
   #publishStaged(): void {
     const ring = this.#ring;
     const { sq } = ring;
@@ -191,7 +191,7 @@ export class OrphanedUring implements OrphanedRing {
     for (let i = 0; i <= staged && i < sq.entries; i++) {
       const slot = sq.slot(i);
       if (ring.kindAt(slot) !== Kind.PUSHING) continue;
-      // The mark comes before the entry is settled, the owner before the mark.
+      // The owner is written before `staged`, and `staged` before the entry is settled.
       if (i === staged && !this.#frames.isSending(ring.addressAt(slot))) continue;
       ring.settle(slot);
       staged = Math.max(staged, i + 1);
@@ -199,7 +199,7 @@ export class OrphanedUring implements OrphanedRing {
     if (staged === 0) return;
     let bytes = 0;
     for (let i = 0; i < staged; i++) bytes += ring.bytesAt(sq.slot(i));
-    this.#words[this.#stagedAt] = (sq.cursor + staged) | 0; // for this worker may die as well
+    this.#words[this.#stagedAt] = (sq.cursor + staged) | 0; // this worker may die as well
     sq.commit(staged);
     this.#frames.posted(staged, bytes);
   }

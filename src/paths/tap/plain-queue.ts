@@ -1,11 +1,10 @@
 /**
- * A tap queue driven by plain reads and writes, where io_uring is refused. Worker only.
+ * A tap queue driven by plain reads and writes, for kernels that refuse io_uring. Worker only.
  *
- * Frames wait for packets on the pool's own stack: a burst of reads fills the topmost ones, which leave
- * the stack when they are received. Writes complete at once. So this path never holds a frame between
- * two bursts, and its fill, completion and in-flight counts are 0.
+ * A burst of reads fills the next frames of the pool, which leave the pool only when a packet was read. Writes complete at
+ * once. So this path holds no frame between two bursts, and its fill, completion and in-flight counts are 0.
  *
- * A packet that does not fit its frame is received by itself, in pieces: see long-packets.ts.
+ * A packet that does not fit its frame is received alone, in pieces: see long-packets.ts.
  */
 
 import { Errno } from '../../errors.ts';
@@ -25,8 +24,8 @@ import { LongPackets } from './long-packets.ts';
 import { ReadPairs } from './read-pairs.ts';
 import { TapFrames } from './tap-frames.ts';
 
-/** Whether a write that ended in this says nothing of the next: no room or memory for it, or the tap is down just now. */
-const isOfPacket = (result: number): boolean =>
+/** Whether the next write may succeed after this result: no room or memory for the packet, or the tap is down for now. */
+const isPassing = (result: number): boolean =>
   result === Errno.EAGAIN || result === Errno.ENOBUFS || result === Errno.ENOMEM || result === Errno.EIO;
 
 export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
@@ -42,20 +41,20 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly #counter: CounterIndex<PathCounter>;
   readonly #pool: FramePool;
   readonly #frames: number;
-  /** The address of the frames; `#bytes` keeps them alive. */
+  /** Address of the frames; `#bytes` keeps the memory alive. */
   readonly #base: number;
   readonly #bytes: Uint8Array;
   readonly #segments: SegmentSender | undefined;
   readonly #tapFrames: TapFrames;
   readonly #pairs: ReadPairs;
   readonly #long: LongPackets;
-  /** Address of the first of the pairs. */
+  /** Address of the first pair. */
   readonly #firstPair: number;
-  /** Addresses of the frames that packets were read into, and their lengths. */
+  /** Frames that packets were read into, and the lengths of the packets. */
   readonly #reads = new Int32Array(BURST);
   readonly #lengths = new Int32Array(BURST);
   readonly #writes = new Int32Array((BURST * SPAN_BYTES) / 4);
-  /** Packets read and not received: those from `#next` on. */
+  /** Packets read and not received, from the `#next`-th on. */
   #held = 0;
   #next = 0;
   #staged = 0;
@@ -81,7 +80,7 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
     this.#firstPair = addressOf(this.#bytes) + this.#pairs.at;
   }
 
-  /** Reads what is there: the kernel does not tell how much that is without a read. */
+  /** Reads packets: only a read shows how many there are. */
   ready(max: number): number {
     if (this.#held > 0) return Math.min(this.#held, max);
     const reads = this.#reads;
@@ -132,13 +131,13 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
     return packets;
   }
 
-  /** What was read before the i-th packet is received, or freed. */
+  /** The packets before the i-th are received, or freed. */
   #passOver(i: number): void {
     this.#held -= i - this.#next;
     this.#next = i;
   }
 
-  /** Of a long packet: it is received once its last piece is. */
+  /** A long packet is received with its last piece. */
   release(): void {
     if (this.#long.isOpen && this.#long.release()) this.#passOver(this.#next + 1);
   }
@@ -177,10 +176,10 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
         this.#doubles[this.#counter.txPackets]! += written;
         continue;
       }
-      // The kernel refused this one packet; those behind it get their own chance.
+      // The kernel refused this packet. The next ones are tried.
       done++;
       this.#doubles[this.#counter.txErrors]!++;
-      if (!isOfPacket(written)) failure = written;
+      if (!isPassing(written)) failure = written;
     }
     for (let i = 0; i < count; i++) this.#pool.put(spans[2 * i]!);
     this.#staged = 0;
@@ -192,7 +191,7 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
 
   refill(): void {}
 
-  /** What was pushed since the last flush: nothing else ever waits. */
+  /** Packets pushed since the last flush: no others wait. */
   reclaimUnsent(visit: (offset: number, bytes: number) => void): number {
     const count = this.#staged;
     this.#staged = 0;

@@ -1,16 +1,16 @@
 /**
- * Where a read of the tap puts a packet: into a frame, and what does not fit that into a buffer (readv). A packet longer
- * than a frame would be cut off otherwise, and there is no second try: what was read has left the tap's queue.
+ * Pairs of buffers for reads of the tap (readv): a frame, and a buffer for the bytes that do not fit the frame. Without the
+ * second, a packet longer than a frame would be cut off, and it cannot be read again: it has left the tap's queue.
  *
  * ```
  *   head     LONG_READS × two struct iovec: the frame's room, the rest of the buffer
- *            LONG_READS × Int32: pieces of the packet that were handed on, see long-packets.ts
+ *            LONG_READS × Int32: pieces of the packet that were passed on, see long-packets.ts
  *   buffers  LONG_READS × HOST_BUFFER_BYTES: the frame's room again, for the whole packet in one piece, then the rest
  * ```
  *
- * The kernel copies 32 bytes more per read for it, and a ring reads into memory that it has not registered: a tenth of a
- * tap's packets a second (perf's `tap:receive-c`). So a ring uses pairs only where long packets are to be expected. Each read
- * under way has a buffer of its own, as any of them may bring a long packet; the pages of one are not there before one does.
+ * A pair costs the kernel 32 copied bytes per read, and the memory is not registered with the ring: together a tenth of a
+ * tap's packets per second (perf's `tap:receive-c`). So a ring uses pairs only where long packets are expected. Each
+ * submitted read has a buffer of its own, since any read may bring a long packet. A buffer has no pages before its first.
  *
  * Allocates nothing. Worker only.
  */
@@ -23,17 +23,17 @@ import { maxPacketBytes } from '../packet-size.ts';
 /** struct iovec: address and length, 64 bits each. */
 const PAIR_BYTES = 32;
 const PAIR_WORDS = PAIR_BYTES / 4;
-/** No packet begins at an address with this lower half. */
+/** The lower half of no frame's address. */
 const NOWHERE = -1;
 
-/** The longest IP packet, Ethernet header, two VLAN tags and ours, and a byte: a read that fills all was cut off. */
+/** The longest IP packet, Ethernet header, two VLAN tags and the long tag, and a byte: a read that fills all was cut off. */
 const MAX_LENGTH = 65_535 + 14 + 3 * 4 + 1;
 
 export class ReadPairs {
   /** Offset in the shared memory of the first pair. */
   readonly at: number;
   readonly #words: Int32Array;
-  /** Address of the shared memory, its halves; and from which offset on a carry goes into the upper one. */
+  /** The halves of the shared memory's address, and the offset from which on a sum carries into the upper half. */
   readonly #low: number;
   readonly #high: number;
   readonly #carryAt: number;
@@ -55,10 +55,10 @@ export class ReadPairs {
     }
   }
 
-  /** For a new queue: no read is under way, and of none of the packets that a last one may have left was anything handed on. */
+  /** For a new queue: forgets the reads and the packets of an earlier one. */
   begin(): void {
     for (let i = 0; i < LONG_READS; i++) this.#words[(this.at >> 2) + i * PAIR_WORDS] = NOWHERE;
-    this.#words.fill(0, this.handedOn(0), this.handedOn(LONG_READS));
+    this.#words.fill(0, this.passedOnAt(0), this.passedOnAt(LONG_READS));
   }
 
   /** Offset of the i-th pair. */
@@ -66,7 +66,7 @@ export class ReadPairs {
     return this.at + i * PAIR_BYTES;
   }
 
-  /** Has the i-th read begin at that offset, in a frame. */
+  /** Sets the frame of the i-th pair, by the offset at which a packet begins. */
   point(i: number, offset: number): void {
     const words = this.#words;
     const word = (this.at >> 2) + i * PAIR_WORDS;
@@ -74,7 +74,7 @@ export class ReadPairs {
     words[word + 1] = offset >= this.#carryAt ? this.#high + 1 : this.#high;
   }
 
-  /** Which of the last reads of a lot into pairs began at that offset; -1 none. */
+  /** Which pair of the last batch of reads has that offset; -1 none. */
   find(offset: number): number {
     const low = (this.#low + offset) | 0;
     for (let i = 0; i < BURST; i++) {
@@ -88,8 +88,8 @@ export class ReadPairs {
     return this.at + LONG_HEAD_BYTES + i * HOST_BUFFER_BYTES;
   }
 
-  /** Word that says how many pieces of the packet in the i-th buffer were handed on. */
-  handedOn(i: number): number {
+  /** Index of the word that counts the pieces of the packet in the i-th buffer that were passed on. */
+  passedOnAt(i: number): number {
     return (this.at + LONG_READS * PAIR_BYTES) / 4 + i;
   }
 

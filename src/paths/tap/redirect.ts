@@ -1,27 +1,20 @@
 /**
- * The redirect between the NetVSC and the capture tap: what arrives on one leaves by the other's transmit
- * side. Except for packets that bear our mark, which the host tap has sent to the kernel: see
- * paths/host/redirect.ts. Coordinator only.
+ * The redirect between the NetVSC and the capture tap: each packet that arrives on one is transmitted on the other. Packets
+ * with our mark are not redirected: the host tap has sent them to the kernel, see paths/host/redirect.ts. Coordinator only.
  *
- * A net_failover device has a standby leg, whose packets the kernel gives to nobody as long as there is a primary, even
- * one that is down (drivers/net/net_failover.c, net_failover_handle_frame): what the host delivers there before and after
- * it moves its data path. So that leg is redirected too, for packets to its own MAC address. What is for everybody comes to
- * both legs, and the kernel is right to let one of them through: that arrives at the net_failover device.
+ * The standby leg of a net_failover device is redirected too. As long as there is a primary, even one that is down, the
+ * kernel drops every packet for the standby leg's MAC address (drivers/net/net_failover.c, net_failover_handle_frame). The
+ * host sends such packets before and after it moves its data path. Broadcast and multicast packets come to both legs, and
+ * the kernel passes one copy to the net_failover device: those are not redirected here.
  */
 import { Bpf } from '../../kernel/bpf.ts';
 import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect, tcRedirect } from '../../kernel/programs.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { everyStep } from '../every-step.ts';
-import {
-  type Attachment,
-  type AttachmentHolding,
-  type HookProgram,
-  Hooks,
-  REDIRECT_NAMES,
-  type RedirectKind,
-  removeLeftFilters,
-} from '../hook.ts';
+import type { AttachmentHolding, TcAttachment, TcProgram } from '../tc-attachment.ts';
+import { type RedirectKind, TcAttachments } from '../tc-attachments.ts';
+import { removeLeftFilters } from '../tc-filter.ts';
 
 export interface RedirectRequest {
   readonly netvsc: number;
@@ -29,47 +22,43 @@ export interface RedirectRequest {
   readonly device: string;
   readonly kind: RedirectKind;
   /**
-   * What we send bears the mark, which the egress program of inline mode clears. Without that program
-   * it would go out on the packet, for the filters of a qdisc to see: so only where inline mode is.
+   * Whether packets that we send bear the mark, which the egress program of inline mode clears. Only with inline mode:
+   * without that program the mark would stay on the packet, and filters of a qdisc would see it.
    */
   readonly marks?: boolean;
   /** Whether the packets of kernel/platform.ts stay with the kernel. */
   readonly protect?: boolean;
-  /** Whether the programs at the NetVSC come before those that others have there: as links, not as filters. */
+  /** Whether the programs at the NetVSC run before those that others have there. For links, not for filters. */
   readonly first?: boolean;
-  /** Bytes beyond which a packet is tagged as long, see `tcCapture`; absent where who reads the tap knows no such tag. */
+  /** Longer packets get a tag, see `tcCapture`. Absent if the reader of the tap does not know that tag. */
   readonly maxPacketBytes?: number;
   /** ifindex of the standby leg; 0 none. */
   readonly standby?: number;
 }
 
-/** What a redirect has attached, as data: see `PathDevice.holdings`. */
+/** The attachments of a redirect as data: see `PathDevice.holdings`. */
 export interface RedirectHoldings {
-  /** What the kernel turned out to have. */
+  /** The kind that the kernel turned out to have. */
   readonly kind: RedirectKind;
-  /** At the NetVSC: what it receives goes to the tap. */
+  /** At the NetVSC: redirects what it receives to the tap. */
   readonly netvsc: AttachmentHolding | undefined;
-  /** At the tap: what is written to it leaves by the NetVSC. */
+  /** At the tap: redirects what is written to it to the NetVSC's transmit side. */
   readonly tap: AttachmentHolding | undefined;
-  /** At the standby leg: what is sent to it alone goes to the tap too. */
+  /** At the standby leg: redirects packets for its own MAC address to the tap. */
   readonly standby: AttachmentHolding | undefined;
-  /** Its ifindex; 0 none. */
+  /** ifindex of the standby leg; 0 none. */
   readonly standbyIndex: number;
 }
 
 export class TcRedirect {
-  readonly #hooks: Hooks;
+  readonly #attachments: TcAttachments<'netvsc' | 'tap' | 'standby'>;
   readonly #netlink: RtNetlink;
   readonly #request: RedirectRequest;
-  readonly #changed: () => void;
-  #netvsc: Attachment | undefined;
-  #tap: Attachment | undefined;
-  #standby: Attachment | undefined;
-  #standbyIndex: number;
+  readonly #standbyIndex: number;
 
   /**
    * @param changed called after each change of the holdings
-   * @param held by a redirect that another coordinator attached
+   * @param held the holdings of a redirect that another coordinator attached
    */
   constructor(
     shim: Shim,
@@ -78,102 +67,75 @@ export class TcRedirect {
     changed: () => void = () => {},
     held?: RedirectHoldings,
   ) {
-    this.#hooks = new Hooks(new Bpf(shim), netlink, shim, request.device, held?.kind ?? request.kind);
+    const { device, kind, standby = 0 } = request;
+    const context = { bpf: new Bpf(shim), netlink, shim, device };
+    this.#attachments = new TcAttachments(context, held?.kind ?? kind, changed);
     this.#netlink = netlink;
     this.#request = request;
-    this.#changed = changed;
-    this.#standbyIndex = held?.standbyIndex ?? request.standby ?? 0;
-    if (held?.tap !== undefined) this.#tap = this.#hooks.adopt(this.#outward, held.tap);
-    if (held?.netvsc !== undefined) this.#netvsc = this.#hooks.adopt(this.#inward, held.netvsc);
-    if (held?.standby !== undefined) this.#standby = this.#hooks.adopt(this.#aside, held.standby);
+    this.#standbyIndex = held?.standbyIndex ?? standby;
+    this.#attachments.adopt('tap', this.#outward, held?.tap);
+    this.#attachments.adopt('netvsc', this.#inward, held?.netvsc);
+    this.#attachments.adopt('standby', this.#fromStandby, held?.standby);
   }
 
-  /** What it is made of; known once it is attached. */
+  /** The kind of its attachments, for people. Final once it is attached. */
   get name(): string {
-    return REDIRECT_NAMES[this.#hooks.kind];
+    return this.#attachments.name;
   }
 
   get holdings(): RedirectHoldings {
     return {
-      ...{ kind: this.#hooks.kind, netvsc: this.#netvsc?.holding, tap: this.#tap?.holding },
-      ...{ standby: this.#standby?.holding, standbyIndex: this.#standbyIndex },
+      kind: this.#attachments.kind,
+      netvsc: this.#attachments.holding('netvsc'),
+      tap: this.#attachments.holding('tap'),
+      standby: this.#attachments.holding('standby'),
+      standbyIndex: this.#standbyIndex,
     };
   }
 
   /** At the NetVSC, at the tap, at the standby leg. */
-  get attachments(): readonly (Attachment | undefined)[] {
-    return [this.#netvsc, this.#tap, this.#standby];
+  get attachments(): readonly (TcAttachment | undefined)[] {
+    return (['netvsc', 'tap', 'standby'] as const).map((end) => this.#attachments.at(end));
   }
 
-  /** Redirects both ways: outgoing first, so that the first packet can already be answered. Once. @throws ERR_KERNEL */
+  /** Redirects both ways. Outgoing first, so that the port can answer the first packet. Once. @throws ERR_KERNEL */
   attach(): void {
     removeLeftFilters(this.#netlink, this.#request.netvsc);
-    this.#tap = this.#hooks.attach(this.#outward);
-    this.#changed();
-    this.#netvsc = this.#hooks.attach(this.#inward);
-    this.#changed();
-    if (this.#standbyIndex > 0) this.#redirectStandby();
-  }
-
-  #redirectStandby(): void {
+    this.#attachments.attach('tap', this.#outward);
+    this.#attachments.attach('netvsc', this.#inward);
+    if (this.#standbyIndex === 0) return;
     removeLeftFilters(this.#netlink, this.#standbyIndex);
-    this.#standby = this.#hooks.attach(this.#aside);
-    this.#changed();
+    this.#attachments.attach('standby', this.#fromStandby);
   }
 
-  /** The kernel gets the NetVSC's packets again; what the tap is given still goes out. */
+  /** From now on the kernel gets the NetVSC's packets. Packets that are written to the tap are still sent. */
   releaseNetvsc(): void {
-    everyStep([() => this.#releaseStandby(), () => this.#releaseUpper()]);
-  }
-
-  #releaseStandby(): void {
-    if (this.#standby === undefined) return;
-    this.#standby.detach();
-    this.#standby = undefined;
-    this.#changed();
-  }
-
-  #releaseUpper(): void {
-    if (this.#netvsc === undefined) return;
-    this.#netvsc.detach();
-    this.#netvsc = undefined;
-    this.#changed();
+    everyStep([() => this.#attachments.detach('standby'), () => this.#attachments.detach('netvsc')]);
   }
 
   release(): void {
-    everyStep([() => this.releaseNetvsc(), () => this.#releaseTap()]);
+    everyStep([() => this.releaseNetvsc(), () => this.#attachments.detach('tap')]);
   }
 
-  #releaseTap(): void {
-    if (this.#tap === undefined) return;
-    this.#tap.detach();
-    this.#tap = undefined;
-    this.#changed();
-  }
-
-  get #outward(): HookProgram {
+  get #outward(): TcProgram {
     const { netvsc, tap, marks = false } = this.#request;
     const program = marks ? tcMarkedRedirect(netvsc, 'egress') : tcRedirect(netvsc);
-    return {
-      ...{ ifindex: tap, where: 'ingress', name: 'twinpath_out', tap },
-      ...{ link: program, filter: program },
-    };
+    return { ifindex: tap, where: 'ingress', name: 'twinpath_out', tap, link: program, filter: program };
   }
 
-  get #inward(): HookProgram {
+  get #inward(): TcProgram {
     return this.#capture(this.#request.netvsc, 'twinpath_in', false);
   }
 
-  get #aside(): HookProgram {
+  get #fromStandby(): TcProgram {
     return this.#capture(this.#standbyIndex, 'twinpath_by', true);
   }
 
-  #capture(ifindex: number, name: string, own: boolean): HookProgram {
+  #capture(ifindex: number, name: string, own: boolean): TcProgram {
     const { tap, protect, maxPacketBytes, first } = this.#request;
     const options = { protect, maxPacketBytes, own };
-    return {
-      ...{ ifindex, where: 'ingress', first, name, tap },
-      ...{ link: tcCapture(tap, options), filter: tcCaptureWhilePresent(tap, options) },
-    };
+    const link = tcCapture(tap, options);
+    const filter = tcCaptureWhilePresent(tap, options);
+    return { ifindex, where: 'ingress', first, name, tap, link, filter };
   }
 }

@@ -1,8 +1,8 @@
 /**
- * The frames and the counters of one tap queue: what becomes of a frame when the kernel is done with it. Worker only.
+ * The frames and the counters of one tap queue. Worker only.
  *
- * A frame that the kernel fills or sends is held by the queue, `FILL | tag` or `TX | tag`, whichever way it was given
- * to the kernel; whoever finds another owner has found out that the frame was passed on.
+ * The owner of a frame that the kernel fills or sends is the queue, `FILL | tag` or `TX | tag`, whether it is in the ring or
+ * not. A frame with another owner was passed on.
  */
 import { Errno } from '../../errors.ts';
 import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
@@ -17,7 +17,7 @@ export class TapFrames {
   readonly pool: FramePool;
   /** Offset of the frames in the shared memory. */
   readonly at: number;
-  /** Bytes of a frame that a packet may be read into; one that fills them all is long. */
+  /** Bytes of a frame for a packet. A packet that fills all of them is long. */
   readonly room: number;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
@@ -31,17 +31,17 @@ export class TapFrames {
     this.#counter = pathCounters(memory, port, queue, path);
   }
 
-  /** Whether the frame is still here to be filled. */
+  /** Whether the frame is in this queue, to be filled. */
   isFilling(address: number): boolean {
     return this.pool.ownerOf(address) === (FrameOwner.FILL | this.tag);
   }
 
-  /** Whether the frame is still here to be sent. */
+  /** Whether the frame is in this queue, to be sent. */
   isSending(address: number): boolean {
     return this.pool.ownerOf(address) === (FrameOwner.TX | this.tag);
   }
 
-  /** The frame is to be filled: it leaves the pool's stack with the next `remove`. */
+  /** Gives the frame to the queue, to be filled. It leaves the pool with the next `remove`. */
   fill(address: number): void {
     this.pool.setOwner(address, FrameOwner.FILL | this.tag);
   }
@@ -50,7 +50,7 @@ export class TapFrames {
     this.pool.setOwner(address, FrameOwner.TX | this.tag);
   }
 
-  /** Frees the frame of a write that is done, with this result. */
+  /** Frees the frame of a write that ended with this result. */
   sent(address: number, result: number): void {
     this.pool.put(address);
     this.countSent(result);
@@ -65,12 +65,12 @@ export class TapFrames {
     return result > 0 && result < this.room;
   }
 
-  /** Whether it brought one that does not: see long-packets.ts. */
+  /** Whether it brought a longer one: see long-packets.ts. */
   isLong(result: number): boolean {
     return result >= this.room;
   }
 
-  /** Frees the frame of a read without a packet: there is none, or it cannot be cut, or the device is gone. */
+  /** Frees the frame of a read without a usable packet: none was there, or it cannot be cut, or the device is gone. */
   unfilled(address: number, result: number): void {
     this.pool.put(address);
     this.countUnfilled(result);

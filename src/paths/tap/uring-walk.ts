@@ -1,14 +1,14 @@
 /**
- * What lies in the rings of a tap queue, a living worker's or a dead one's: looked at by whoever has to know where
- * every frame is. Worker only.
+ * The frames in the rings of a tap queue, of a living worker or a dead one: for the ledger, and for taking packets back.
+ * Worker only.
  *
- * An entry may outlive its frame's stay: a worker that died had passed the frame on and not released the entry. Its
- * owner tells, and such an entry is passed over.
+ * An entry may name a frame that has left the queue: a worker passed the frame on and died before it released the entry.
+ * The frame's owner shows that, and the entry is skipped.
  */
 import type { TapFrames } from './tap-frames.ts';
 import { Kind, type UringRing } from './uring.ts';
 
-/** Completions from the `from`-th on: reads, filled or failed (`rx`), and writes. */
+/** Visits completions from the `from`-th on: reads, filled or failed (`rx`), and writes. */
 export function eachCompletion(
   ring: UringRing,
   frames: TapFrames,
@@ -25,7 +25,7 @@ export function eachCompletion(
   }
 }
 
-/** Writes that were published and that the kernel has not taken, oldest first: word index, and address. */
+/** Visits published writes that the kernel has not read, oldest first: word index, and address. */
 export function eachUnsent(
   ring: UringRing,
   frames: TapFrames,
@@ -40,7 +40,7 @@ export function eachUnsent(
 }
 
 /**
- * Names these writes and makes nothing of them: what has arrived is still to be read, by entries behind them.
+ * Visits these writes and cancels them. The entries stay, since reads after them are still to be submitted.
  *
  * @returns how many
  */

@@ -1,17 +1,16 @@
 /**
  * One io_uring inside the shared memory, and the words of its entries. Worker only.
  *
- * Opens the ring for the calling thread alone (SINGLE_ISSUER, DEFER_TASKRUN): the kernel moves nothing in it
- * outside our own enter, so plain and atomic accesses mix safely with its own. The two areas:
+ * The ring belongs to the calling thread alone (SINGLE_ISSUER, DEFER_TASKRUN). The kernel changes it only inside our own
+ * enter, so our plain and atomic accesses never race with the kernel's. The two areas:
  *
  * ```
  *   Ring.RX     completion ring        struct io_uring_cqe       16 bytes: user_data, result, flags
  *   Ring.TX     submission entries     struct io_uring_sqe       64 bytes
  * ```
  *
- * The file and this worker's own frames are registered with the ring where the kernel takes them; frames of
- * other workers are named by their address. Layouts: include/uapi/linux/io_uring.h. What the entries mean for a tap
- * is uring-queue.ts's business.
+ * The file and this worker's own frames are registered with the ring if the kernel allows it. Entries name frames of other
+ * workers by their address. Layouts: include/uapi/linux/io_uring.h.
  */
 import { Errno } from '../../errors.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
@@ -31,7 +30,7 @@ const OP_WRITE = 23;
 const FIXED_FILE = 1 << 8;
 const RWF_NOWAIT = 8;
 const POLLIN = 1;
-/** IORING_SQ_CQ_OVERFLOW and IORING_SQ_TASKRUN: the kernel has something that needs our enter. */
+/** IORING_SQ_CQ_OVERFLOW and IORING_SQ_TASKRUN: the kernel has work that needs our enter. */
 const SQ_CALLS = (1 << 1) | (1 << 2);
 
 /** Words of an entry, of `struct io_uring_sqe`. */
@@ -41,14 +40,14 @@ const LENGTH = 6;
 const FLAGS = 7;
 const USER_DATA = 8;
 
-/** The upper word of an entry's user_data: what it is. The lower word of a read or a write is its address. */
+/** The upper word of an entry's user_data. The lower word of a read or a write is the address of its frame. */
 export const Kind = {
-  /** Nothing any more: a write that was taken back. */
+  /** A write that was taken back. */
   NOTHING: 0,
   READ: 1,
   WRITE: 2,
   POLL: 3,
-  /** A write whose frame says already that it is here, while the mark of what is staged does not. */
+  /** A write whose frame has its new owner already, and that `staged` of the path slot may not count yet. */
   PUSHING: -1,
 } as const;
 
@@ -61,18 +60,18 @@ export class UringRing {
   readonly #fdAt: number;
   readonly #sqFlagsAt: number;
   readonly #fd: number;
-  /** Address of the shared memory, its halves; and from which offset on a carry goes into the upper one. */
+  /** The halves of the shared memory's address, and the offset from which on a sum carries into the upper half. */
   readonly #low: number;
   readonly #high: number;
   readonly #carryAt: number;
-  /** The file as entries name it, and the flags that go with that. */
+  /** The file as entries name it, and their flags for that. */
   readonly #file: number;
   readonly #fileFlags: number;
-  /** The range that is registered: where it begins, and its bytes, 0 if none is. */
+  /** Offset and bytes of the registered range; 0 bytes if none is registered. */
   readonly #first: number;
   readonly #registered: number;
 
-  /** The ring that the path slot describes: opened just now, or left behind by a dead worker. */
+  /** The ring that the path slot describes: a new one, or the ring of a dead worker. */
   constructor(shim: Shim, memory: Memory, address: QueueAddress) {
     const { words } = memory;
     const { sq, cq, registered, file, framesBytes } = uringPlace(memory, address);
@@ -94,27 +93,27 @@ export class UringRing {
   }
 
   /**
-   * Sets a ring up for the calling thread, and for the tap queue that the path slot names.
+   * Sets a ring up for the calling thread and the tap queue of the path slot.
    *
-   * @returns the ring, or the negative errno with which the kernel refused io_uring; it is noted in the
-   *   path slot for the coordinator to report
+   * @returns the ring, or the negative errno with which the kernel refused io_uring, which is also written to the path slot
+   *   for the coordinator to report
    */
   static open(shim: Shim, memory: Memory, address: QueueAddress): UringRing | number {
     const slot = memory.slot(address);
     const request = askForUring(memory, address, addressOf(memory.bytes));
-    slot.staged = 0; // before there is a ring that it could be about
+    slot.staged = 0; // before the ring exists whose entries it counts
     const fd = shim.uringOpen(request);
     slot.uringErrno = fd < 0 ? -fd : 0;
     slot.uringFd = Math.max(fd, 0);
     return fd < 0 ? fd : new UringRing(shim, memory, address);
   }
 
-  /** Whether the kernel waits for an enter of ours. */
+  /** Whether the kernel needs an enter of ours. */
   get calls(): boolean {
     return (Atomics.load(this.#words, this.#sqFlagsAt) & SQ_CALLS) !== 0;
   }
 
-  /** Submits so many of the published entries and runs what the kernel has deferred. How many, or -errno. */
+  /** Submits so many published entries, and runs the work that the kernel has deferred. How many, or -errno. */
   enter(submit: number): number {
     return this.#shim.uringEnter(this.#fd, submit);
   }
@@ -123,25 +122,25 @@ export class UringRing {
    * Stages a write as the `staged`-th entry, of kind {@link Kind.PUSHING}. `offset` counts from the start of the
    * shared memory.
    *
-   * @returns word index of the entry, to be settled
+   * @returns word index of the entry, for {@link settle}
    */
   write(staged: number, offset: number, bytes: number, address: number): number {
     const op = this.#isRegistered(offset) ? OP_WRITE_FIXED : OP_WRITE;
     return this.#transfer(staged, op, offset, bytes, 0, address, Kind.PUSHING);
   }
 
-  /** Stages a read of one packet, which fails with EAGAIN if there is none. */
+  /** Stages a read of one packet, which fails with EAGAIN if no packet is there. */
   read(staged: number, offset: number, room: number, address: number): void {
     const op = this.#isRegistered(offset) ? OP_READ_FIXED : OP_READ;
     this.#transfer(staged, op, offset, room, RWF_NOWAIT, address, Kind.READ);
   }
 
-  /** The same into a pair of read-pairs.ts. */
+  /** The same into a pair of buffers: see read-pairs.ts. */
   readLong(staged: number, pair: number, address: number): void {
     this.#transfer(staged, OP_READV, pair, 2, RWF_NOWAIT, address, Kind.READ);
   }
 
-  /** Stages the question whether there are packets to read: it completes, once, as soon as there are. */
+  /** Stages a poll, which completes once, as soon as packets are there. */
   poll(staged: number): void {
     const words = this.#words;
     const slot = this.sq.slot(staged);
@@ -155,13 +154,13 @@ export class UringRing {
     words[slot + USER_DATA + 1] = Kind.POLL;
   }
 
-  /** Makes nothing of a write that the kernel has not taken (IORING_OP_NOP). */
+  /** Turns a write that the kernel has not read into IORING_OP_NOP. */
   cancel(slot: number): void {
     this.#words[slot] = 0;
     this.#words[slot + USER_DATA + 1] = Kind.NOTHING;
   }
 
-  /** Kind of the completion at this word index; its address, of a read or a write; and its result. */
+  /** Of the completion at this word index: its kind, the address of a read or a write, and its result. */
   doneKind(slot: number): number {
     return this.#words[slot + 1]!;
   }
@@ -174,12 +173,11 @@ export class UringRing {
     return this.#words[slot + 2]!;
   }
 
-  /** Kind of the submission entry at this word index. */
+  /** Of the submission entry at this word index: its kind, the address and bytes of a read or a write. */
   kindAt(slot: number): number {
     return this.#words[slot + USER_DATA + 1]!;
   }
 
-  /** Address in the submission entry at this word index, of a read or a write. */
   addressAt(slot: number): number {
     return this.#words[slot + USER_DATA]!;
   }
@@ -188,7 +186,7 @@ export class UringRing {
     return this.#words[slot + LENGTH]!;
   }
 
-  /** The write that was staged at this word index is one now. */
+  /** Turns the entry at this word index from {@link Kind.PUSHING} into a write. */
   settle(slot: number): void {
     this.#words[slot + USER_DATA + 1] = Kind.WRITE;
   }
@@ -202,7 +200,7 @@ export class UringRing {
     return (offset - this.#first) >>> 0 < this.#registered;
   }
 
-  /** Words 2, 3 and from 10 on are 0 in every entry, as the kernel gave us the pages. */
+  /** Words 2, 3 and from 10 on are never written: the kernel zeroed the pages. */
   #transfer(
     staged: number,
     op: number,
@@ -226,6 +224,6 @@ export class UringRing {
   }
 }
 
-/** Results of an enter that mean: come again. */
+/** Whether an enter that ended in this may be repeated. */
 export const isBenign = (result: number): boolean =>
   result >= 0 || result === Errno.EAGAIN || result === Errno.EBUSY || result === Errno.EINTR;

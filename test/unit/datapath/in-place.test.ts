@@ -20,8 +20,8 @@ import { MemoryPeer } from '../../../src/paths/memory/peer.ts';
 import { limitSentBytes } from '../../../src/paths/packet-size.ts';
 import type { RingQueue } from '../../../src/paths/ring-queue.ts';
 import { inPlaceTwin } from '../../models/in-place-twin.ts';
-import { memoryQueue } from '../../support/memory-queue.ts';
 import { ringOperationsTwin } from '../../models/ring-operations-twin.ts';
+import { memoryQueue } from '../../support/memory-queue.ts';
 
 const FRAMES = 1024;
 const POST = 0xfd;

@@ -4,7 +4,7 @@ import { refusalOf } from '../../../src/paths/af-xdp/refusal.ts';
 
 const facts = {
   ...{ device: 'vf0', errno: Errno.EOPNOTSUPP, text: '', mtu: 1500 },
-  ...{ active: new Set(['rx-gro']), queues: 2, mostQueues: 8 },
+  ...{ active: new Set(['rx-gro']), queues: 2, maxQueues: 8 },
 };
 
 it('a refusal of native XDP is told in the words of the kernel, or else by its errno', () => {
@@ -22,7 +22,7 @@ it.each([
   [{ active: new Set(['rx-gro-hw']) }, /^Switch rx-gro-hw off: "ethtool -K vf0 rx-gro-hw off"\.$/],
   [{ queues: 5 }, /^It uses 5 of 8 channels: .*fewer queues\.$/],
   [{ queues: 4 }, /^$/],
-  [{ queues: 0, mostQueues: 0 }, /^$/],
+  [{ queues: 0, maxQueues: 0 }, /^$/],
   [{ mtu: 9000, active: new Set(['rx-lro']) }, /MTU.*lro/],
 ])('with %o it says what to do about that', (change, mend) => {
   expect(refusalOf({ ...facts, ...change }).mend).toMatch(mend);

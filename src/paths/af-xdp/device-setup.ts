@@ -1,0 +1,195 @@
+/**
+ * What a port needs of a device's own settings: as many channels as it has queues, no features that alter packets before
+ * XDP sees them, and its own RSS. `restore` puts the originals back; after a kill the next start does. Coordinator only.
+ */
+import { errnoName, TwinpathError } from '../../errors.ts';
+import { DeviceSettings, describeDrift, type HeldSettings } from '../../kernel/device-settings.ts';
+import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
+import { IFF, type Link } from '../../kernel/link.ts';
+import type { SettingsStore } from '../../kernel/settings-store.ts';
+import type { Shim } from '../../kernel/shim.ts';
+import { RETA_ENTRIES } from '../../memory/geometry.ts';
+import type { Memory } from '../../memory/shared.ts';
+import type { RssMode } from '../../options.ts';
+import type { PathDescription } from '../device.ts';
+import {
+  channelSetting,
+  featureSetting,
+  notSaved,
+  putBackSettings,
+  settingsOf,
+  UNWANTED_BY_GENERIC,
+  UNWANTED_FEATURES,
+} from './settings.ts';
+import { spreadDevice } from './spread.ts';
+
+export interface SetupOptions {
+  /** 'auto' asks the device to hash and spread packets as the port does. */
+  readonly rss: RssMode;
+  readonly rssKey: Uint8Array;
+  readonly ethtool: EthtoolNetlink;
+  readonly store: SettingsStore;
+  /** Gets errors that the path works around. */
+  readonly report?: (error: TwinpathError) => void;
+}
+
+export class DeviceSetup {
+  /** As of the kernel's last message. */
+  link: Link;
+  /** Receive queues of the device in use: at most as many as the port has. */
+  rxQueues = 0;
+  readonly #shim: Shim;
+  readonly #memory: Memory;
+  readonly #port: number;
+  readonly #options: SetupOptions;
+  readonly #settings: DeviceSettings;
+  readonly #description: PathDescription;
+  readonly #changed: () => void;
+
+  /**
+   * @param description filled in with what becomes of VLAN tags, and who spreads flows
+   * @param changed called after each change of the holdings
+   */
+  constructor(
+    shim: Shim,
+    memory: Memory,
+    port: number,
+    link: Link,
+    options: SetupOptions,
+    description: PathDescription,
+    changed: () => void,
+  ) {
+    this.link = link;
+    this.#shim = shim;
+    this.#memory = memory;
+    this.#port = port;
+    this.#options = options;
+    this.#settings = new DeviceSettings(options.store, link, (why) => this.#report(notSaved(why)));
+    this.#description = description;
+    this.#changed = changed;
+  }
+
+  get held(): HeldSettings {
+    return this.#settings.held;
+  }
+
+  /** Continues what another coordinator has set. */
+  adopt(held: HeldSettings, rxQueues: number): void {
+    this.#settings.adopt(held, settingsOf(this.#shim, this.#options.ethtool, this.link.ifindex));
+    this.rxQueues = rxQueues;
+  }
+
+  /** @throws ERR_OPTION_INVALID if the device keeps a number of channels that the port cannot work with */
+  open(): void {
+    this.#setChannels();
+    this.#switchOff('features', UNWANTED_FEATURES);
+    this.#spreadFlows();
+  }
+
+  /** What the generic hook needs in addition. */
+  prepareGeneric(): void {
+    this.#switchOff('generic features', UNWANTED_BY_GENERIC);
+  }
+
+  /**
+   * After another program, or the driver when it set the device up, has changed settings: sets those of the path again, and
+   * reports the change. If the device refuses, the path goes on: packets on queues without a socket are dropped or passed,
+   * see program.ts.
+   *
+   * @throws ERR_DEVICE_SETTINGS if the path must be reopened: a veth does not run the program on queues that it gets later
+   *   (drivers/net/veth.c, veth_set_channels)
+   */
+  settle(): void {
+    for (const drift of this.#settings.reapply()) {
+      const { name, result, reapplied } = drift;
+      const detail = describeDrift(drift);
+      if (!reapplied && result < 0 && name === 'channels' && this.link.kind === 'veth') {
+        throw new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.link.name, detail });
+      }
+      if (!drift.wasReset || !reapplied) this.#report(detail);
+    }
+    this.describeTags();
+  }
+
+  /** Puts back what was found. Never throws; may be called again. */
+  restore(): void {
+    this.#settings.restore();
+  }
+
+  /** Describes whether a VLAN tag stays in the packet. AF_XDP has no other place for it. */
+  describeTags(): void {
+    const before = this.#description.vlanTags;
+    const active = this.#options.ethtool.features(this.link.ifindex)?.active ?? new Set();
+    const taken = UNWANTED_FEATURES.filter((name) => name.startsWith('rx-vlan') && active.has(name));
+    const parses = taken.some((name) => name.endsWith('hw-parse'));
+    // On a veth the other end decides: if it was given the tag outside the packet, the tag stays outside.
+    const otherwise = this.link.kind === 'veth' ? 'as the other end sends them' : 'kept';
+    this.#description.vlanTags = parses ? 'lost' : otherwise;
+    if (taken.length === 0 || before !== undefined) return;
+    const loss = parses
+      ? 'VLAN tags are lost by this VF'
+      : 'frames of VLANs that the kernel does not know are dropped by this VF';
+    this.#report(`${loss}: its driver does not let ${taken.join(', ')} be switched off`);
+  }
+
+  #setChannels(): void {
+    const { name, ifindex, numRxQueues } = this.link;
+    const { ethtool, store, rss } = this.#options;
+    // Settings that a killed port left are put back first: the originals to keep are those from before it.
+    putBackSettings(this.#shim, ethtool, store, this.link);
+    const have = ethtool.channels(ifindex);
+    const found = have === undefined ? numRxQueues : have.combined + have.rx;
+    const { combined, rx, tx } = have ?? { combined: 0, rx: found, tx: found };
+    const { queues } = this.#memory.layout.geometry;
+    const agreed = found === queues;
+    const wanted =
+      (have?.maxCombined ?? 0) > 0
+        ? { combined: queues, rx: 0, tx: 0 }
+        : { combined: 0, rx: queues, tx: queues };
+    // A number that is right already is set too, so that a change of it is noticed.
+    const setting = channelSetting(ethtool, ifindex);
+    const result = this.#settings.set(setting, agreed ? { combined, rx, tx } : wanted);
+    this.rxQueues = result >= 0 ? queues : found;
+    this.#changed();
+    // With fewer channels than the port has queues, workers hand packets over in both directions.
+    if (!agreed && result < 0 && (found > queues || rss === 'device')) {
+      throw new TwinpathError('ERR_OPTION_INVALID', {
+        device: name,
+        detail: `it receives on ${found} queues, the port has ${queues}, and it refuses to change`,
+        hint: `Open the port with queues: ${found}. If its RSS table was set by hand: "ethtool -X ${name} default".`,
+      });
+    }
+  }
+
+  /** Some drivers keep features on: {@link describeTags} reports the consequence. */
+  #switchOff(kind: string, names: readonly string[]): void {
+    const setting = featureSetting(this.#options.ethtool, this.link.ifindex, kind, names);
+    const now = setting.read();
+    if (now === undefined) return;
+    const off = Object.fromEntries(Object.keys(now).map((name) => [name, false]));
+    const result = this.#settings.set(setting, off);
+    // If the device is gone, its DELLINK is under way: that is no refusal.
+    if (result < 0 && setting.read() !== undefined) {
+      this.#report(`it refuses to switch ${Object.keys(off).join(', ')} off (${errnoName(result)})`);
+    }
+  }
+
+  #spreadFlows(): void {
+    if (this.#options.rss !== 'auto') return;
+    const { bytes, layout } = this.#memory;
+    const { queues } = layout.geometry;
+    const at = layout.redirection(this.#port);
+    const wanted = {
+      key: this.#options.rssKey,
+      table: bytes.slice(at, at + RETA_ENTRIES),
+      queues: this.rxQueues,
+      isUp: (this.link.flags & IFF.UP) !== 0,
+    };
+    const agrees = spreadDevice(this.#shim, this.link.ifindex, wanted, this.#settings);
+    if (queues > 1) this.#description.rss = agrees && this.rxQueues === queues ? 'device' : 'software';
+  }
+
+  #report(detail: string): void {
+    this.#options.report?.(new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.link.name, detail }));
+  }
+}
