@@ -9,7 +9,7 @@ import type { Port } from '../port.ts';
 
 const ANSWER_MILLIS = 3000;
 
-export async function audited(port: Port): Promise<FrameLedger[]> {
+export async function auditFrames(port: Port): Promise<FrameLedger[]> {
   const answered = new AbortController();
   const late = sleep(ANSWER_MILLIS, [], { signal: answered.signal }).catch(() => []);
   const asked = port.audit().catch((error: unknown) => {

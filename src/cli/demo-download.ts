@@ -5,8 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { nowNanos } from '../memory/shared.ts';
 import type { Port } from '../port.ts';
-import { audited } from './audit.ts';
-import type { Surroundings } from './command.ts';
+import { auditFrames } from './audit.ts';
+import type { CommandContext } from './command.ts';
 import { perform } from './demo-script.ts';
 import { PANEL_MILLIS, Show, type View } from './demo-show.ts';
 import { type DownloadStage, openDownloadStage, type StageOptions, troubles } from './demo-stage.ts';
@@ -33,7 +33,7 @@ const SETTLE_MILLIS = 2000;
 export async function playDownload(
   options: StageOptions,
   seconds: number,
-  { terminal, interruption }: Surroundings,
+  { terminal, interruption }: CommandContext,
 ): Promise<DownloadEvidence | undefined> {
   const stage = await openDownloadStage(options);
   try {
@@ -51,7 +51,7 @@ export async function playDownload(
 
     const report = await download.stop();
     await settled(port);
-    const frames = await audited(port);
+    const frames = await auditFrames(port);
     return {
       ...{ download: report, samples: recorder.samples, seconds, cycles, windows, frames, errors },
       ...{ events: nic.events, statistics: port.stats(), failovers: port.failovers() },

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { monotonicNanos } from '../lab/clock.ts';
 import type { Window } from '../lab/sequence.ts';
 import type { Stage } from './demo-stage.ts';
-import { giveVf, switched, takeVf } from './vf-moves.ts';
+import { plugVf, switched, unplugVf } from './vf-moves.ts';
 
 /** What the script did, as far as it got. */
 export interface Performance {
@@ -56,7 +56,7 @@ export async function perform(
     // A VF may come back under another name: here it always does.
     const name = `vf${cycle}`;
     tell(`the host gives VF ${name}`);
-    await giveVf({ port, nic }, name);
+    await plugVf({ port, nic }, name);
     await pauseUntil(cycle + VF_SHARE);
     if (cycle === cycles - 2) {
       tell(`VF ${name} vanishes without a word`);
@@ -68,7 +68,7 @@ export async function perform(
       await switched(port, 'synthetic');
     } else {
       tell(`the host takes VF ${name}`);
-      await takeVf({ port, nic });
+      await unplugVf({ port, nic });
     }
     await pauseUntil(cycle + 1);
     performance.cycles++;

@@ -33,13 +33,13 @@ export class Show {
     this.#terminal = terminal;
     this.#view = view;
     const { device, mac, paths } = port;
-    terminal.say(`Port over ${device} (${mac}), synthetic path: ${describe(paths)}.`);
+    terminal.log(`Port over ${device} (${mac}), synthetic path: ${describe(paths)}.`);
     this.#timer = setInterval(() => this.#refresh(), terminal.live ? PANEL_MILLIS : LINE_MILLIS);
   }
 
   step(what: string): void {
     this.#tellFailovers();
-    this.#terminal.say(`${this.#elapsed.toFixed(2).padStart(6)} s  ${what}`);
+    this.#terminal.log(`${this.#elapsed.toFixed(2).padStart(6)} s  ${what}`);
   }
 
   end(): void {
@@ -56,7 +56,7 @@ export class Show {
     this.#tellFailovers();
     const [terminal, seconds] = [this.#terminal, this.#elapsed];
     if (terminal.live) terminal.panel(this.#view.panel(seconds, this.#told, terminal));
-    else terminal.say(this.#view.line(seconds));
+    else terminal.log(this.#view.line(seconds));
   }
 
   /** Those of which every queue has reported: the journal gets them queue by queue. */
@@ -65,7 +65,7 @@ export class Show {
     const done = mergeFailovers(this.#port.failovers(), this.#nic.events).filter(
       ({ from, queues: told }) => from !== 'none' && told === queues,
     );
-    for (const failover of done.slice(this.#told)) this.#terminal.say(`          ${failoverLine(failover)}`);
+    for (const failover of done.slice(this.#told)) this.#terminal.log(`          ${failoverLine(failover)}`);
     this.#told = done.length;
   }
 }

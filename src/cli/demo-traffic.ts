@@ -1,7 +1,7 @@
 /** The first act of a demo: numbered packets that a handler answers, while the VF comes and goes. */
 import { nowNanos } from '../memory/shared.ts';
-import { audited } from './audit.ts';
-import type { Surroundings } from './command.ts';
+import { auditFrames } from './audit.ts';
+import type { CommandContext } from './command.ts';
 import type { Evidence } from './demo-ledger.ts';
 import { perform } from './demo-script.ts';
 import { Show, type View } from './demo-show.ts';
@@ -19,7 +19,7 @@ const SETTLE_MILLIS = 700;
 export async function playTraffic(
   options: TrafficStageOptions,
   seconds: number,
-  { terminal, interruption }: Surroundings,
+  { terminal, interruption }: CommandContext,
 ): Promise<Omit<Evidence, 'download'> | undefined> {
   const stage = await openTrafficStage(options);
   try {
@@ -32,7 +32,7 @@ export async function playTraffic(
     if (interruption.signal.aborted) return undefined;
 
     const report = await traffic.stop({ settleMillis: SETTLE_MILLIS });
-    const frames = await audited(port);
+    const frames = await auditFrames(port);
     return {
       ...{ network: options.network, privileged: options.network === 'kernel', seconds, cycles, windows },
       ...{ traffic: report, frames, errors, events: nic.events },

@@ -7,7 +7,7 @@
  */
 import { isRoot } from '../kernel/identity.ts';
 import { type Arguments, oneOf, whole } from './arguments.ts';
-import { type Command, EXIT, EXITS, type Surroundings } from './command.ts';
+import { type Command, type CommandContext, EXIT, EXITS } from './command.ts';
 import { downloadSeconds, MAX_SECONDS, MIN_SECONDS, playDownload } from './demo-download.ts';
 import { drawUp } from './demo-ledger.ts';
 import { ledgerText } from './demo-text.ts';
@@ -52,18 +52,18 @@ export const demo: Command = {
     ],
     exits: [
       [
-        EXIT.WELL,
+        EXIT.OK,
         'nothing lost but in the surprise, doubled or reordered; every frame accounted for; the download survived',
       ],
-      [EXIT.NOT_WELL, 'something was not so, or the demo could not run; standard error says what'],
+      [EXIT.FAILED, 'something was not so, or the demo could not run; standard error says what'],
       ...EXITS,
     ],
   },
   run: runDemo,
 };
 
-async function runDemo(args: Arguments, surroundings: Surroundings): Promise<number> {
-  const { terminal, interruption } = surroundings;
+async function runDemo(args: Arguments, context: CommandContext): Promise<number> {
+  const { terminal, interruption } = context;
   const seconds = whole(args, 'seconds', 3, 3600) ?? SECONDS;
   const network = !isRoot() || args.flags.has('memory') ? 'memory' : 'kernel';
   const downloads = network === 'kernel' && !args.flags.has('no-tcp');
@@ -75,29 +75,29 @@ async function runDemo(args: Arguments, surroundings: Surroundings): Promise<num
     redirect: oneOf(args, 'redirect', ['tcx', 'clsact']),
   } as const;
   const traffic = { rate: whole(args, 'rate', 100, 10_000_000) ?? RATE };
-  if (network === 'kernel') terminal.say('Building a Hyper-V host out of network namespaces.');
+  if (network === 'kernel') terminal.log('Building a Hyper-V host out of network namespaces.');
   else {
-    terminal.say(`${isRoot() ? 'As asked' : 'Not root'}: the memory path, with a thread for a network.`);
-    terminal.say('The port, its workers and its failovers are the same; root adds kernel devices to them.');
+    terminal.log(`${isRoot() ? 'As asked' : 'Not root'}: the memory path, with a thread for a network.`);
+    terminal.log('The port, its workers and its failovers are the same; root adds kernel devices to them.');
     if (!args.flags.has('no-tcp'))
-      terminal.say('No TCP download: that takes a kernel with a stack of its own.');
+      terminal.log('No TCP download: that takes a kernel with a stack of its own.');
   }
 
-  const played = await playTraffic({ ...options, network, traffic }, seconds, surroundings);
+  const played = await playTraffic({ ...options, network, traffic }, seconds, context);
   if (downloads && played) {
-    terminal.say('Second act: a TCP download by the guest, its own stack behind the port.');
+    terminal.log('Second act: a TCP download by the guest, its own stack behind the port.');
   }
   const download =
-    downloads && played ? await playDownload(options, downloadSeconds(seconds), surroundings) : undefined;
+    downloads && played ? await playDownload(options, downloadSeconds(seconds), context) : undefined;
   if (!played || interruption.signal.aborted) {
-    terminal.say('twinpath: interrupted; the lab is taken down and there is no ledger');
+    terminal.log('twinpath: interrupted; the lab is taken down and there is no ledger');
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
   const ledger = drawUp({ ...played, download });
-  if (terminal.live) terminal.say('');
+  if (terminal.live) terminal.log('');
   if (args.flags.has('json')) await terminal.printJson(ledger);
   else await terminal.print(ledgerText(ledger));
-  for (const problem of ledger.problems) terminal.say(`twinpath: ${problem}`);
-  return ledger.ok ? EXIT.WELL : EXIT.NOT_WELL;
+  for (const problem of ledger.problems) terminal.log(`twinpath: ${problem}`);
+  return ledger.ok ? EXIT.OK : EXIT.FAILED;
 }

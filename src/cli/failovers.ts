@@ -28,8 +28,8 @@ export interface FailoverEntry {
   readonly detectedNanos: number;
 }
 
-const COMES = new Set(['plug', 'up']);
-const GOES = new Set(['down', 'delete', 'surprise', 'carrier-off', 'move-vf']);
+const VF_ARRIVALS = new Set(['plug', 'up']);
+const VF_DEPARTURES = new Set(['down', 'delete', 'surprise', 'carrier-off', 'move-vf']);
 
 /** @param events what the host did, in the order it did it; none when nobody knows */
 export function mergeFailovers(
@@ -46,7 +46,7 @@ export function mergeFailovers(
 
 function entry(queues: readonly Failover[], events: readonly NicEvent[]): FailoverEntry {
   const { from, to, reason, detectedNanos } = queues[0]!;
-  const causes = to === 'vf' ? COMES : GOES;
+  const causes = to === 'vf' ? VF_ARRIVALS : VF_DEPARTURES;
   const cause = events.findLast(({ kind, atNanos }) => causes.has(kind) && atNanos <= detectedNanos);
   const sum = (of: (queue: Failover) => number): number => queues.reduce((all, one) => all + of(one), 0);
   return {

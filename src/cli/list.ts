@@ -11,7 +11,7 @@ import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { loadShim } from '../kernel/shim.ts';
 import { Sysfs } from '../kernel/sysfs.ts';
 import { type Arguments, text } from './arguments.ts';
-import { type Command, EXIT, EXITS, type Surroundings } from './command.ts';
+import { type Command, type CommandContext, EXIT, EXITS } from './command.ts';
 
 /** One pair, or one card alone, as `--json` prints it. */
 interface Row {
@@ -65,22 +65,22 @@ export const list: Command = {
       ['twinpath list', 'the devices of this machine'],
       ['twinpath list --json', 'the same for programs'],
     ],
-    exits: [[EXIT.WELL, 'listed, also when there is nothing to list'], ...EXITS.slice(0, 1)],
+    exits: [[EXIT.OK, 'listed, also when there is nothing to list'], ...EXITS.slice(0, 1)],
   },
   run: runList,
 };
 
-async function runList(args: Arguments, { terminal }: Surroundings): Promise<number> {
+async function runList(args: Arguments, { terminal }: CommandContext): Promise<number> {
   const { found, links } = look(text(args, 'netns'));
   const machine: Machine = {
     lacking: lackingCapabilities(),
-    tun: isThere('/dev/net/tun'),
+    tun: exists('/dev/net/tun'),
     uring: firstLine('/proc/sys/kernel/io_uring_disabled') !== '2',
   };
   const rows = found.map((one) => row(one, machine));
   if (args.flags.has('json')) await terminal.printJson(rows, 2);
   else await terminal.print(rows.length === 0 ? nothing(links) : rows.map(paragraph).join('\n'));
-  return EXIT.WELL;
+  return EXIT.OK;
 }
 
 function look(netns: string | undefined): { found: Found[]; links: readonly Link[] } {
@@ -167,7 +167,7 @@ function isUp({ flags }: Link): boolean {
   return (flags & IFF.UP) !== 0;
 }
 
-function isThere(path: string): boolean {
+function exists(path: string): boolean {
   try {
     accessSync(path, constants.F_OK);
     return true;

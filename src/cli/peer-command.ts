@@ -28,7 +28,7 @@ export function commandLine(line: string, environment: NodeJS.ProcessEnv): PeerC
  * The shell that SHELL names by an absolute path, or else /bin/sh. With a terminal the prompt says where the shell is:
  * bash and fish put it before the prompt of the person's own rc file; others take PS1, unless such a file sets it.
  */
-export function personsShell(environment: NodeJS.ProcessEnv, hasTerminal: boolean): PeerCommand {
+export function userShell(environment: NodeJS.ProcessEnv, hasTerminal: boolean): PeerCommand {
   const { SHELL = '' } = environment;
   const shell = isAbsolute(SHELL) && isExecutable(SHELL) ? SHELL : FALLBACK_SHELL;
   if (!hasTerminal) return { words: [shell], environment, hangUp: 'SIGHUP' };

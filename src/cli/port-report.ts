@@ -6,7 +6,7 @@ import type { Failover } from '../memory/journal.ts';
 import { nowNanos } from '../memory/shared.ts';
 import type { Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
-import { audited } from './audit.ts';
+import { auditFrames } from './audit.ts';
 import { type FailoverEntry, failoverLine, mergeFailovers } from './failovers.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -44,7 +44,7 @@ export async function reportOn(
     watch(port, terminal, problems);
     if (events === 'all') watchDevices(port, terminal);
     await use((problem) => problems.push(problem));
-    frames = await audited(port);
+    frames = await auditFrames(port);
     paths = port.paths; // as they were, not as close leaves them
     const idle = port.stats().queues.filter(({ owner }) => owner === 'none').length;
     if (idle > 0) problems.push(`at the end ${idle} of ${frames.length} queues had no path to send by`);
@@ -67,16 +67,16 @@ export async function reportOn(
 function watch(port: Port, terminal: Terminal, problems: string[]): void {
   port.on('path', (failover) => {
     if (failover.reason === 'start' || failover.reason === 'close') return;
-    sayFailover(terminal, failover);
+    logFailover(terminal, failover);
   });
   port.on('worker', ({ queue, state, detail }) => {
     if (state === 'started') return;
     const reported = state === 'fallback' ? 'is a fallback without the handler' : state;
-    terminal.say(`worker of queue ${queue} ${reported}${detail === undefined ? '' : `: ${detail}`}`);
+    terminal.log(`worker of queue ${queue} ${reported}${detail === undefined ? '' : `: ${detail}`}`);
     if (state === 'died') problems.push(`the worker of queue ${queue} died: ${detail}`);
   });
   port.on('error', ({ message }) => {
-    terminal.say(message);
+    terminal.log(message);
     problems.push(message);
   });
 }
@@ -85,23 +85,23 @@ function watch(port: Port, terminal: Terminal, problems: string[]): void {
 function watchDevices(port: Port, terminal: Terminal): void {
   for (const [path, { device, driver, mode, redirect, protects }] of Object.entries(port.paths)) {
     const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
-    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${redirect}${kept}`);
+    terminal.log(`${path}: ${device} by ${driver}, ${mode}, ${redirect}${kept}`);
   }
   port.on('path', (failover) => {
-    if (failover.reason === 'start' || failover.reason === 'close') sayFailover(terminal, failover);
+    if (failover.reason === 'start' || failover.reason === 'close') logFailover(terminal, failover);
   });
   port.on('link', ({ path, device, state, detail }) => {
-    terminal.say(
+    terminal.log(
       `${path}: ${device} ${state === 'failed' ? '' : 'is '}${state}${detail === undefined ? '' : ` (${detail})`}`,
     );
   });
   port.on('worker', ({ queue, state }) => {
-    if (state === 'started') terminal.say(`worker of queue ${queue} started`);
+    if (state === 'started') terminal.log(`worker of queue ${queue} started`);
   });
 }
 
-function sayFailover(terminal: Terminal, failover: Failover): void {
-  terminal.say(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
+function logFailover(terminal: Terminal, failover: Failover): void {
+  terminal.log(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
 }
 
 function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLedger[]): string[] {

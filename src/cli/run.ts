@@ -6,7 +6,7 @@ import { nowNanos } from '../memory/shared.ts';
 import { openPort, type Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
-import { type Command, EXIT, type Surroundings } from './command.ts';
+import { type Command, type CommandContext, EXIT } from './command.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
 import { columns } from './help.ts';
 import { unlessInterrupted } from './interruption.ts';
@@ -96,8 +96,8 @@ export const run: Command = {
       ],
     ],
     exits: [
-      [EXIT.WELL, 'ended as asked, by Ctrl-C, SIGTERM or --seconds, and all was well'],
-      [EXIT.NOT_WELL, 'could not run, or something went wrong; standard error says what'],
+      [EXIT.OK, 'ended as asked, by Ctrl-C, SIGTERM or --seconds, and all was well'],
+      [EXIT.FAILED, 'could not run, or something went wrong; standard error says what'],
       [EXIT.USAGE, 'the command line was wrong'],
       [130, 'Ctrl-C before the port was open, or a second one; 143 by SIGTERM'],
     ],
@@ -105,7 +105,7 @@ export const run: Command = {
   run: runPort,
 };
 
-async function runPort(args: Arguments, { terminal, interruption }: Surroundings): Promise<number> {
+async function runPort(args: Arguments, { terminal, interruption }: CommandContext): Promise<number> {
   const [name] = args.positionals;
   const handler = handlerUrl(name!);
   const handlerOptions = pairs(args, 'option');
@@ -138,12 +138,12 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
     }),
   );
   if (port === undefined) {
-    terminal.say('twinpath: interrupted before the port was open; nothing is left of it');
+    terminal.log('twinpath: interrupted before the port was open; nothing is left of it');
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
   const report = await reportOn(port, terminal, async () => {
-    terminal.say(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
+    terminal.log(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
     const timer = terminal.live ? setInterval(showRate(port, terminal), 1000) : undefined;
     await ended(interruption.signal, port, seconds);
     clearInterval(timer);
@@ -151,8 +151,8 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
   });
   if (args.flags.has('json')) await terminal.printJson(report);
   else await terminal.print(summary(report));
-  for (const problem of new Set(report.problems)) terminal.say(`twinpath: ${problem}`);
-  return report.ok ? EXIT.WELL : EXIT.NOT_WELL;
+  for (const problem of new Set(report.problems)) terminal.log(`twinpath: ${problem}`);
+  return report.ok ? EXIT.OK : EXIT.FAILED;
 }
 
 /** Until it is interrupted, the time is over, or the port has closed by itself. */

@@ -33,7 +33,7 @@ export class Terminal {
    * Keeps standard output for results: what a handler writes there by `console.log`, in whatever thread, goes
    * to standard error from now on.
    */
-  keepOutput(): void {
+  reserveStdout(): void {
     // Always true: the streams of worker threads would wait for a 'drain' here that comes at stderr.
     process.stdout.write = (chunk: string | Uint8Array, ...rest: unknown[]): boolean => {
       process.stderr.write(chunk, ...(rest as []));
@@ -60,7 +60,7 @@ export class Terminal {
   }
 
   /** Lines for whoever watches; a panel stays below them. */
-  say(...lines: readonly string[]): void {
+  log(...lines: readonly string[]): void {
     this.#erase();
     for (const line of lines) process.stderr.write(`${printable(line)}\n`);
     this.#draw();
@@ -79,7 +79,7 @@ export class Terminal {
     this.#draw();
   }
 
-  /** For panels; `say` and `print` would show the codes. */
+  /** For panels; `log` and `print` would show the codes. */
   style(style: Style, text: string): string {
     const fit = printable(text);
     return this.#colourful ? styleText(style, fit) : fit;

@@ -11,13 +11,13 @@ import { LabGuard } from '../lab/guard.ts';
 import { Lab } from '../lab/host.ts';
 import { openPort, type Port } from '../port.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
-import { type Command, EXIT, EXITS, type Surroundings } from './command.ts';
+import { type Command, type CommandContext, EXIT, EXITS } from './command.ts';
 import { BUILT_IN, checkOptionless, handlerUrl, withAddress } from './handler-name.ts';
 import { unlessInterrupted } from './interruption.ts';
-import { commandLine, personsShell, runInPeer } from './peer-command.ts';
+import { commandLine, runInPeer, userShell } from './peer-command.ts';
 import { type PortReport, reportOn, summary } from './port-report.ts';
 import { hints, isInstalled } from './try-hints.ts';
-import { alternateVf, giveVf } from './vf-moves.ts';
+import { cycleVf, plugVf } from './vf-moves.ts';
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -64,8 +64,8 @@ export const tryHandler: Command = {
       ['twinpath try ./handler.js --json < commands.sh', 'commands from a file, the statistics as JSON'],
     ],
     exits: [
-      [EXIT.WELL, 'the shell or the command ended with 0, and all was well'],
-      [EXIT.NOT_WELL, 'could not run, or something went wrong; standard error says what'],
+      [EXIT.OK, 'the shell or the command ended with 0, and all was well'],
+      [EXIT.FAILED, 'could not run, or something went wrong; standard error says what'],
       ...EXITS,
       [137, 'the shell or the command was killed; every other code is its own'],
     ],
@@ -73,8 +73,8 @@ export const tryHandler: Command = {
   run: runTry,
 };
 
-async function runTry(args: Arguments, surroundings: Surroundings): Promise<number> {
-  const { terminal, interruption } = surroundings;
+async function runTry(args: Arguments, context: CommandContext): Promise<number> {
+  const { terminal, interruption } = context;
   const [name] = args.positionals;
   const handler = handlerUrl(name!);
   const given = pairs(args, 'option');
@@ -89,17 +89,17 @@ async function runTry(args: Arguments, surroundings: Surroundings): Promise<numb
   } as const;
   if (!isRoot()) throw needsRoot();
 
-  const tried = await inLab(wanted, surroundings);
+  const tried = await inLab(wanted, context);
   if (tried === undefined) {
-    terminal.say('twinpath: interrupted before the port was open; nothing is left of it');
+    terminal.log('twinpath: interrupted before the port was open; nothing is left of it');
     if (wanted.json) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
   const { report, exitCode } = tried;
   if (wanted.json) await terminal.printJson({ ...report, exitCode });
-  else terminal.say(...summary(report).split('\n'));
-  for (const problem of new Set(report.problems)) terminal.say(`twinpath: ${problem}`);
-  return interruption.exitCode || exitCode || (report.ok ? EXIT.WELL : EXIT.NOT_WELL);
+  else terminal.log(...summary(report).split('\n'));
+  for (const problem of new Set(report.problems)) terminal.log(`twinpath: ${problem}`);
+  return interruption.exitCode || exitCode || (report.ok ? EXIT.OK : EXIT.FAILED);
 }
 
 interface Wanted {
@@ -123,8 +123,8 @@ interface Tried {
 }
 
 /** Undefined if it was interrupted before the port was open. Nothing is left when it settles. */
-async function inLab(wanted: Wanted, surroundings: Surroundings): Promise<Tried | undefined> {
-  const { interruption } = surroundings;
+async function inLab(wanted: Wanted, context: CommandContext): Promise<Tried | undefined> {
+  const { interruption } = context;
   const guard = LabGuard.start();
   try {
     const lab = await Lab.create({ queues: wanted.queues, arp: wanted.arp });
@@ -136,7 +136,7 @@ async function inLab(wanted: Wanted, surroundings: Surroundings): Promise<Tried 
           ...{ handlerOptions: withAddress(wanted.name, wanted.given, lab.nic.guestAddress), signal },
         }),
       );
-      return port && (await withPeer(port, lab, wanted, surroundings));
+      return port && (await withPeer(port, lab, wanted, context));
     } finally {
       await lab.close();
     }
@@ -150,28 +150,27 @@ async function withPeer(
   port: Port,
   lab: Lab,
   { name, given, line, vf, cycle, json }: Wanted,
-  { terminal, interruption }: Surroundings,
+  { terminal, interruption }: CommandContext,
 ): Promise<Tried> {
   const { nic } = lab;
   const hasTerminal = isatty(STDIN) && isatty(STDERR);
   let exitCode = 0;
   const use = async (addProblem: (problem: string) => void): Promise<void> => {
-    if (vf) await giveVf({ port, nic });
+    if (vf) await plugVf({ port, nic });
     if (line === undefined && hasTerminal) {
       const udpPort = typeof given.port === 'number' ? given.port : name === 'dns' ? 53 : 7;
       const { guestAddress, outsideDevice } = nic;
-      terminal.say(
+      terminal.log(
         `${name} is at ${guestAddress}. This shell is at ${nic.outsideAddress}, in a network of its own. Type`,
         ...hints({ guestAddress, device: outsideDevice, guest: lab.guest, udpPort }, isInstalled),
       );
     }
-    const command =
-      line === undefined ? personsShell(process.env, hasTerminal) : commandLine(line, process.env);
+    const command = line === undefined ? userShell(process.env, hasTerminal) : commandLine(line, process.env);
     const ended = new AbortController();
     const cycling =
       cycle === undefined
         ? undefined
-        : alternateVf({ port, nic }, cycle, ended.signal).catch(({ message }) => addProblem(message));
+        : cycleVf({ port, nic }, cycle, ended.signal).catch(({ message }) => addProblem(message));
     try {
       exitCode = await runInPeer(lab, command, json ? STDERR : STDOUT, interruption);
     } finally {

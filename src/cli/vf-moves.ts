@@ -19,23 +19,23 @@ export function switched(port: Port, path: 'vf' | 'synthetic'): Promise<void> {
 }
 
 /** The host gives a VF and delivers by it as soon as the port transmits on it. @throws ERR_TIMEOUT, ERR_LAB */
-export async function giveVf({ port, nic }: PortOnNic, name?: string): Promise<void> {
+export async function plugVf({ port, nic }: PortOnNic, name?: string): Promise<void> {
   await nic.plug({ name });
   await switched(port, 'vf');
   await nic.moveDataPath('vf');
 }
 
 /** The host takes the VF, without a loss. @throws ERR_TIMEOUT, ERR_LAB */
-export async function takeVf({ port, nic }: PortOnNic): Promise<void> {
+export async function unplugVf({ port, nic }: PortOnNic): Promise<void> {
   await nic.unplug();
   await switched(port, 'synthetic');
 }
 
 /** Takes the VF and gives it back, each for so many seconds, until the signal aborts. @throws ERR_TIMEOUT */
-export async function alternateVf(pair: PortOnNic, seconds: number, signal: AbortSignal): Promise<void> {
+export async function cycleVf(pair: PortOnNic, seconds: number, signal: AbortSignal): Promise<void> {
   for (let given = true; ; given = !given) {
     await sleep(seconds * 1000, undefined, { signal }).catch(() => {});
     if (signal.aborted) return;
-    await (given ? takeVf(pair) : giveVf(pair));
+    await (given ? unplugVf(pair) : plugVf(pair));
   }
 }
