@@ -1,16 +1,20 @@
 /**
  * A port as commands show it: what happens, while it happens, and what came of it when it is closed.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TwinpathError } from '../errors.ts';
 import type { FrameLedger } from '../group.ts';
 import type { Failover } from '../memory/journal.ts';
 import { nowNanos } from '../memory/shared.ts';
 import type { Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
-import { auditFrames } from './audit.ts';
 import { type FailoverEntry, failoverLine, mergeFailovers } from './failovers.ts';
 import type { Terminal } from './terminal.ts';
 
-/** What came of a port, as `--json` prints it. */
+/** How long workers may take to answer. */
+const AUDIT_MILLIS = 3000;
+
+/** What `--json` prints of a port. */
 export interface PortReport {
   readonly ok: boolean;
   readonly problems: readonly string[];
@@ -63,7 +67,23 @@ export async function reportOn(
   };
 }
 
-/** Prints failovers and troubles when they happen. */
+/**
+ * The frame ledger of each queue. Empty if a worker does not answer (its handler may never return) or if the port has
+ * closed by itself.
+ */
+export async function auditFrames(port: Port): Promise<FrameLedger[]> {
+  const answered = new AbortController();
+  const late = sleep(AUDIT_MILLIS, [], { signal: answered.signal }).catch(() => []);
+  const ledgers = port.audit().catch((error: unknown) => {
+    if (error instanceof TwinpathError && error.code === 'ERR_PORT_CLOSED') return [];
+    throw error;
+  });
+  const frames = await Promise.race([ledgers, late]);
+  answered.abort();
+  return frames;
+}
+
+/** Prints failovers and errors when they happen. */
 function watch(port: Port, terminal: Terminal, problems: string[]): void {
   port.on('path', (failover) => {
     if (failover.reason === 'start' || failover.reason === 'close') return;

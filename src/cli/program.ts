@@ -10,7 +10,7 @@ import { TwinpathError } from '../errors.ts';
 import { packageRoot } from '../kernel/shim.ts';
 import { parse, unknownCommand } from './arguments.ts';
 import { type Command, EXIT } from './command.ts';
-import { demo } from './demo.ts';
+import { demo } from './demo/demo.ts';
 import { commandHelp, generalHelp } from './help.ts';
 import { Interruption } from './interruption.ts';
 import { list } from './list.ts';

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { DemoLedger } from '../../src/cli/demo-ledger.ts';
+import type { DemoLedger } from '../../src/cli/demo/ledger.ts';
 import { buildLab, drive, passed } from './harness.ts';
 import { attachments, linkIn } from './machine-state.ts';
 import { ROOT } from './nobody.ts';

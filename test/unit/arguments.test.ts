@@ -8,7 +8,7 @@ import {
   unknownCommand,
   whole,
 } from '../../src/cli/arguments.ts';
-import { demo } from '../../src/cli/demo.ts';
+import { demo } from '../../src/cli/demo/demo.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl, withAddress } from '../../src/cli/handler-name.ts';
 import { commandHelp, generalHelp } from '../../src/cli/help.ts';
 import { list } from '../../src/cli/list.ts';

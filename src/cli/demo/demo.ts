@@ -1,17 +1,22 @@
 /**
- * `twinpath demo`: a port under load whose VF comes and goes, shown live, with a ledger at the end. Two acts, each
- * with a port of its own: numbered packets, and a TCP download.
+ * `twinpath demo`: a port under load whose VF comes and goes, shown live, with a ledger at the end. Two scenarios, each
+ * with its own port: numbered packets, and a TCP download.
  *
- * As root it builds a Hyper-V host out of network namespaces (src/lab) and everything in it is the kernel's
- * own; otherwise the same port runs on the memory path. Exit code 0 means that every promise was kept.
+ * As root it builds a Hyper-V host out of network namespaces (src/lab), with kernel devices and kernel stacks. Without
+ * root the same port runs on the memory path. Exit code 0 means that every promise was kept.
  */
-import { isRoot } from '../kernel/identity.ts';
-import { type Arguments, oneOf, whole } from './arguments.ts';
-import { type Command, type CommandContext, EXIT, EXITS } from './command.ts';
-import { downloadSeconds, MAX_SECONDS, MIN_SECONDS, playDownload } from './demo-download.ts';
-import { drawUp } from './demo-ledger.ts';
-import { ledgerText } from './demo-text.ts';
-import { playTraffic } from './demo-traffic.ts';
+import { isRoot } from '../../kernel/identity.ts';
+import { type Arguments, oneOf, whole } from '../arguments.ts';
+import { type Command, type CommandContext, EXIT, EXITS } from '../command.ts';
+import { ledgerText } from './display.ts';
+import { demoLedger } from './ledger.ts';
+import {
+  downloadSeconds,
+  MAX_DOWNLOAD_SECONDS,
+  MIN_DOWNLOAD_SECONDS,
+  runDownloadScenario,
+  runTrafficScenario,
+} from './scenario.ts';
 
 const SECONDS = 12;
 const QUEUES = 2;
@@ -42,7 +47,7 @@ export const demo: Command = {
         'machine is touched. Otherwise on the memory path: the same port, workers, coordinator and failover,\n' +
         'with the network played by a thread.',
       "A TCP download by the guest's own kernel stack follows, through a port in its way (host: 'inline'), for\n" +
-        `half of --seconds, ${MIN_SECONDS} at least and ${MAX_SECONDS} at most. The memory path has no stack and leaves it out.`,
+        `half of --seconds, ${MIN_DOWNLOAD_SECONDS} at least and ${MAX_DOWNLOAD_SECONDS} at most. The memory path has no stack and leaves it out.`,
       'Progress goes to standard error, the ledger to standard output.',
     ],
     examples: [
@@ -66,7 +71,7 @@ async function runDemo(args: Arguments, context: CommandContext): Promise<number
   const { terminal, interruption } = context;
   const seconds = whole(args, 'seconds', 3, 3600) ?? SECONDS;
   const network = !isRoot() || args.flags.has('memory') ? 'memory' : 'kernel';
-  const downloads = network === 'kernel' && !args.flags.has('no-tcp');
+  const tcp = !args.flags.has('no-tcp');
   const options = {
     queues: whole(args, 'queues', 1, 16) ?? QUEUES,
     mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
@@ -74,27 +79,26 @@ async function runDemo(args: Arguments, context: CommandContext): Promise<number
     tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
     redirect: oneOf(args, 'redirect', ['tcx', 'clsact']),
   } as const;
-  const traffic = { rate: whole(args, 'rate', 100, 10_000_000) ?? RATE };
+  const rate = whole(args, 'rate', 100, 10_000_000) ?? RATE;
   if (network === 'kernel') terminal.log('Building a Hyper-V host out of network namespaces.');
   else {
     terminal.log(`${isRoot() ? 'As asked' : 'Not root'}: the memory path, with a thread for a network.`);
     terminal.log('The port, its workers and its failovers are the same; root adds kernel devices to them.');
-    if (!args.flags.has('no-tcp'))
-      terminal.log('No TCP download: that takes a kernel with a stack of its own.');
+    if (tcp) terminal.log('No TCP download: that takes a kernel with a stack of its own.');
   }
 
-  const played = await playTraffic({ ...options, network, traffic }, seconds, context);
-  if (downloads && played) {
-    terminal.log('Second act: a TCP download by the guest, its own stack behind the port.');
+  const evidence = await runTrafficScenario({ ...options, network, rate }, seconds, context);
+  let download: Awaited<ReturnType<typeof runDownloadScenario>>;
+  if (evidence && tcp && network === 'kernel') {
+    terminal.log('Second scenario: a TCP download by the guest, its own stack behind the port.');
+    download = await runDownloadScenario(options, downloadSeconds(seconds), context);
   }
-  const download =
-    downloads && played ? await playDownload(options, downloadSeconds(seconds), context) : undefined;
-  if (!played || interruption.signal.aborted) {
+  if (!evidence || interruption.signal.aborted) {
     terminal.log('twinpath: interrupted; the lab is taken down and there is no ledger');
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
-  const ledger = drawUp({ ...played, download });
+  const ledger = demoLedger({ ...evidence, download });
   if (terminal.live) terminal.log('');
   if (args.flags.has('json')) await terminal.printJson(ledger);
   else await terminal.print(ledgerText(ledger));

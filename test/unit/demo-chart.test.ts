@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { gbitPerSecond, type RateSample, rateChart } from '../../src/cli/rate-chart.ts';
+import { gbitPerSecond, rateChart } from '../../src/cli/demo/display.ts';
+import type { RateSample } from '../../src/cli/demo/ledger.ts';
 
 const sample = (bytes: number, path: RateSample['path'] = 'vf', millis = 100): RateSample => ({
   ...{ millis, bytes, path: bytes === 0 ? 'none' : path },
