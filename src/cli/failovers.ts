@@ -2,7 +2,7 @@
  * The failover journal for people: one entry per failover instead of one per queue, in microseconds, with
  * what the host did laid beside it when somebody knows that. Pure.
  */
-import type { NicEvent } from '../lab/context.ts';
+import type { NicEvent } from '../lab/nic.ts';
 import type { Failover } from '../memory/journal.ts';
 
 /** One failover of a port. Its queues switch side by side; the slowest one counts. */

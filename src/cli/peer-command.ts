@@ -3,8 +3,8 @@ import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { isAbsolute } from 'node:path';
 import { TwinpathError } from '../errors.ts';
+import { endProcesses } from '../lab/cleanup.ts';
 import type { Lab } from '../lab/host.ts';
-import { endProcesses } from '../lab/processes.ts';
 import type { Interruption } from './interruption.ts';
 import { isExecutable } from './try-hints.ts';
 

@@ -7,7 +7,7 @@
 import { isatty } from 'node:tty';
 import { TwinpathError } from '../errors.ts';
 import { isRoot } from '../kernel/identity.ts';
-import { LabGuard } from '../lab/guard.ts';
+import { LabGuard } from '../lab/cleanup.ts';
 import { Lab } from '../lab/host.ts';
 import { openPort, type Port } from '../port.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';

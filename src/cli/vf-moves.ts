@@ -1,6 +1,6 @@
 /** A VF that a lab's host gives and takes, and a port that follows. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { HostNic } from '../lab/memory-nic.ts';
+import type { HostNic } from '../lab/nic.ts';
 import { until } from '../lab/wait.ts';
 import type { Port } from '../port.ts';
 

@@ -3,7 +3,7 @@
  * Runs in the namespace of the outside host, as a child of rig.mjs. Prints its ledger when it is told to stop.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FrameForm } from '../../dist/src/lab/frame-form.js';
+import { FrameCodec } from '../../dist/src/lab/frame-codec.js';
 import { RawSocket } from '../../dist/src/lab/raw-socket.js';
 
 const TAG = Buffer.from('81006007', 'hex'); // priority 3, VLAN 7
@@ -15,7 +15,7 @@ const PAUSE_MILLIS = 5;
 /** No answer for so long is none. */
 const SETTLE_MILLIS = 20_000;
 
-const form = new FrameForm({
+const form = new FrameCodec({
   flows: FLOWS,
   bytes: BYTES,
   firstPort: 40_000,

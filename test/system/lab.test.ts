@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Lab, type LabOptions } from '../../dist/src/lab/host.js';
 import { cleanUpStaleLabs, ip } from '../../dist/src/lab/namespaces.js';
 import type { Nic } from '../../dist/src/lab/nic.js';
-import type { Window } from '../../dist/src/lab/sequence.js';
+import type { Window } from '../../dist/src/lab/reports.js';
 import { Traffic, type TrafficOptions } from '../../dist/src/lab/traffic.js';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { type Link, RtNetlink } from '../../src/kernel/rtnetlink.ts';

@@ -3,7 +3,7 @@ import { type DownloadEvidence, demoLedger, type Evidence } from '../../src/cli/
 import { downloadSeconds } from '../../src/cli/demo/scenario.ts';
 import { cyclesIn } from '../../src/cli/demo/schedule.ts';
 import { failoverLine, failoverTable, mergeFailovers } from '../../src/cli/failovers.ts';
-import type { Tally } from '../../src/lab/sequence.ts';
+import type { Tally } from '../../src/lab/reports.ts';
 import { KERNEL_COUNTERS, PATH_COUNTERS } from '../../src/memory/counters.ts';
 import type { Failover } from '../../src/memory/journal.ts';
 import type { PathStatistics, PortStatistics } from '../../src/statistics.ts';

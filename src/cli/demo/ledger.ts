@@ -4,10 +4,9 @@
  * {@link DemoLedger} is what `twinpath demo --json` prints.
  */
 import type { FrameLedger } from '../../group.ts';
-import type { NicEvent } from '../../lab/context.ts';
-import type { DownloadReport } from '../../lab/download-report.ts';
-import { attribute, type Tally, UNEXPLAINED, type Window } from '../../lab/sequence.ts';
-import type { TrafficReport } from '../../lab/traffic.ts';
+import type { NicEvent } from '../../lab/nic.ts';
+import type { DownloadReport, TrafficReport } from '../../lab/reports.ts';
+import { attribute, type Tally, UNEXPLAINED, type Window } from '../../lab/reports.ts';
 import type { Failover } from '../../memory/journal.ts';
 import { LEDGER_FIELDS } from '../../memory/layout.ts';
 import type { PathStatistics, PortStatistics } from '../../statistics.ts';

@@ -3,7 +3,7 @@
  * runs. In the last cycle but one the VF vanishes by surprise; in all others the host moves the data path first.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Window } from '../../lab/sequence.ts';
+import type { Window } from '../../lab/reports.ts';
 import { nowNanos } from '../../memory/shared.ts';
 import { type PortOnNic, plugVf, switched, unplugVf } from '../vf-moves.ts';
 

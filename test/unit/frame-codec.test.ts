@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { FrameForm } from '../../src/lab/frame-form.ts';
+import { FrameCodec } from '../../src/lab/frame-codec.ts';
 
 const OPTIONS = {
   ...{ flows: 3, bytes: 40, firstPort: 32_768, address: '10.77.0.2', port: 7 },
@@ -7,7 +7,7 @@ const OPTIONS = {
 };
 
 /** A frame as an echo would send it back, by hand: addresses and ports exchanged, sums unchanged by that. */
-function echoed(form: FrameForm, flow: number, sequence: number): { view: DataView; length: number } {
+function echoed(form: FrameCodec, flow: number, sequence: number): { view: DataView; length: number } {
   const bytes = new Uint8Array(512);
   const view = new DataView(bytes.buffer);
   const length = form.write(bytes, view, 0, flow, sequence, 5e9);
@@ -29,7 +29,7 @@ function echoed(form: FrameForm, flow: number, sequence: number): { view: DataVi
 
 describe('a frame of the memory network', () => {
   it('is known again when it comes back, by flow and number', () => {
-    const form = new FrameForm(OPTIONS);
+    const form = new FrameCodec(OPTIONS);
     for (const [flow, sequence] of [
       [0, 0],
       [2, 4_000_000_000],
@@ -42,14 +42,14 @@ describe('a frame of the memory network', () => {
   });
 
   it('may be a ping, which is a flow of its own', () => {
-    const form = new FrameForm(OPTIONS);
+    const form = new FrameCodec(OPTIONS);
     const { view, length } = echoed(form, form.pings, 3);
     expect(form.read(view, 0, length)).toBe(form.pings);
     expect(form.sequence).toBe(3);
   });
 
   it('is not accepted with any byte of its headers or payload damaged', () => {
-    const form = new FrameForm(OPTIONS);
+    const form = new FrameCodec(OPTIONS);
     for (const flow of [1, form.pings]) {
       const { view, length } = echoed(form, flow, 12);
       for (let at = 0; at < length; at++) {
@@ -63,13 +63,13 @@ describe('a frame of the memory network', () => {
   });
 
   it('is not accepted when it is its own request, cut short, or of another run', () => {
-    const form = new FrameForm(OPTIONS);
+    const form = new FrameCodec(OPTIONS);
     const bytes = new Uint8Array(512);
     const length = form.write(bytes, new DataView(bytes.buffer), 0, 0, 1, 5e9);
     expect(form.read(new DataView(bytes.buffer), 0, length)).toBe(-1);
     const back = echoed(form, 0, 1);
     expect(form.read(back.view, 0, 50)).toBe(-1);
     expect(form.read(back.view, 0, 0)).toBe(-1);
-    expect(new FrameForm(OPTIONS).read(back.view, 0, back.length)).toBe(-1);
+    expect(new FrameCodec(OPTIONS).read(back.view, 0, back.length)).toBe(-1);
   });
 });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Gaps, Latency } from '../../src/lab/arrivals.ts';
-import { attribute, DUPLICATE, SequenceLedger, UNKNOWN, type Window } from '../../src/lab/sequence.ts';
+import { DUPLICATE, Gaps, Latency, SequenceLedger, UNKNOWN } from '../../src/lab/measurement.ts';
+import { attribute, type Window } from '../../src/lab/reports.ts';
 
 /** Everything by the book: one entry a packet, nothing forgotten. */
 class NaiveLedger {
@@ -73,7 +73,9 @@ describe('a sequence ledger', () => {
 
         const lost = naive.packets.filter((p) => p.copies === 0);
         expect([...ledger.lostAt()]).toEqual(lost.map(({ at }) => at).sort((a, b) => a - b));
-        expect(ledger.lostBetween(5, 20)).toBe(lost.filter(({ at }) => at >= 5 && at < 20).length);
+        expect(ledger.lostAt().filter((at) => at >= 5 && at < 20).length).toBe(
+          lost.filter(({ at }) => at >= 5 && at < 20).length,
+        );
 
         const causes: Window[] = some.map(({ name, from, length }) => ({ name, from, to: from + length }));
         const counts = attribute(ledger.lostAt(), causes);
