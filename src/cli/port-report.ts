@@ -1,6 +1,4 @@
-/**
- * A port as commands show it: what happens, while it happens, and what came of it when it is closed.
- */
+/** What commands print of a port: its events while it is open, its statistics after it is closed. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TwinpathError } from '../errors.ts';
 import type { FrameLedger } from '../group.ts';
@@ -20,7 +18,7 @@ export interface PortReport {
   readonly problems: readonly string[];
   readonly device: string;
   readonly mac: string;
-  /** As they were when the port was closed. */
+  /** As they were just before the port was closed. */
   readonly paths: Port['paths'];
   readonly seconds: number;
   readonly statistics: PortStatistics;
@@ -32,7 +30,7 @@ export interface PortReport {
  * Prints the events of a port while `use` runs, then closes the port.
  *
  * @param use gets a function that adds a problem to the report
- * @param events 'all', or only those that come after a port has opened and before it closes: failovers and troubles
+ * @param events 'all', or 'few': without those of opening and closing
  */
 export async function reportOn(
   port: Port,
@@ -49,7 +47,7 @@ export async function reportOn(
     if (events === 'all') watchDevices(port, terminal);
     await use((problem) => problems.push(problem));
     frames = await auditFrames(port);
-    paths = port.paths; // as they were, not as close leaves them
+    paths = port.paths;
     const idle = port.stats().queues.filter(({ owner }) => owner === 'none').length;
     if (idle > 0) problems.push(`at the end ${idle} of ${frames.length} queues had no path to send by`);
   } finally {
@@ -101,11 +99,11 @@ function watch(port: Port, terminal: Terminal, problems: string[]): void {
   });
 }
 
-/** Prints what the port consists of, and when a part of it starts, ends or changes. */
+/** Prints the port's paths, and when a path or a worker starts, ends or changes. */
 function watchDevices(port: Port, terminal: Terminal): void {
   for (const [path, { device, driver, mode, redirect, protects }] of Object.entries(port.paths)) {
     const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
-    terminal.log(`${path}: ${device} by ${driver}, ${mode}, ${redirect}${kept}`);
+    terminal.log(`${path}: ${device} through ${driver}, ${mode}, ${redirect}${kept}`);
   }
   port.on('path', (failover) => {
     if (failover.reason === 'start' || failover.reason === 'close') logFailover(terminal, failover);
@@ -134,7 +132,7 @@ function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLed
   return found;
 }
 
-/** The statistics of a closed port for people, in lines. */
+/** The statistics of a closed port as text. */
 export function summary({ statistics, frames }: PortReport): string {
   const { received, transmitted, sent, dropped, paths, queues } = statistics;
   const { passed, fromHost, delivered, forwarded, handedOver } = statistics;
@@ -162,7 +160,7 @@ export function summary({ statistics, frames }: PortReport): string {
   ].join('\n');
 }
 
-/** A number for people: whole, with separators. */
+/** A whole number with separators. */
 export function count(value: number): string {
   return Math.round(value).toLocaleString('en');
 }

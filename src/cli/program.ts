@@ -1,8 +1,8 @@
 /**
- * The command line's program: finds the command, runs it, and turns what went wrong into one sentence and an exit code.
+ * The command line's program: finds the command, runs it, and turns an error into one sentence and an exit code.
  *
- * An error is a sentence on standard error; with `--json` also `{ "error": { code, message, … } }` on
- * standard output, so that a program that reads it always gets one JSON document.
+ * The sentence goes to standard error. With `--json`, `{ "error": { code, message, … } }` goes to standard output, which
+ * so always gets one JSON document.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ import { tryHandler } from './try.ts';
 const COMMANDS = [demo, list, run, tryHandler];
 const USAGE_CODES = new Set(['ERR_COMMAND_UNKNOWN', 'ERR_OPTION_UNKNOWN', 'ERR_OPTION_INVALID']);
 
-/** Resolves with the exit code. Rejects with what is no mistake of a person's. */
+/** Resolves with the exit code. Rejects with errors that are not TwinpathErrors. */
 export async function runProgram(args: string[]): Promise<number> {
   const terminal = new Terminal();
   const json = args.includes('--json');

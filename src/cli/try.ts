@@ -1,8 +1,8 @@
 /**
- * `twinpath try HANDLER`: a port with that handler in a network of its own, and a shell to send it packets from.
+ * `twinpath try HANDLER`: a port with that handler in a private network, and a shell to send it packets from.
  *
- * The network is a lab (src/lab): the port is on the guest's NIC, and the shell or the command of --exec runs in the
- * namespace outside, the peer's. Both end before the lab is taken down. After SIGKILL the guard does that.
+ * The network is a lab (src/lab): the port is on the guest's NIC, and the shell or the command of --exec runs in the outside
+ * namespace, which is the peer's. Both end before the lab is closed. After SIGKILL the guard removes the lab.
  */
 import { isatty } from 'node:tty';
 import { TwinpathError } from '../errors.ts';
@@ -26,48 +26,48 @@ const STDERR = 2;
 export const tryHandler: Command = {
   table: {
     name: 'try',
-    summary: 'runs a handler in a network of its own, with a shell to send it packets from',
+    summary: 'runs a handler in a private network, with a shell to send it packets from',
     positionals: ['HANDLER'],
     options: {
       option: { value: 'KEY=VALUE', help: 'an option of the handler', repeatable: true },
-      exec: { value: 'CMD', help: 'run this command line with sh instead of a shell, and end with it' },
+      exec: { value: 'CMD', help: 'run this command line with sh instead of a shell, and end when it ends' },
       queues: { value: 'N', help: 'queues and worker threads, 1 to 16', otherwise: '1' },
       host: {
         value: 'MODE',
-        help: "the guest's own stack: ingress, inline (what it sends is handled too) or off",
+        help: "the guest's own stack: ingress, inline (the handler also gets what it sends) or off",
         otherwise: 'ingress',
       },
       vf: { help: 'plug in a VF' },
       'vf-cycle': {
         value: 'N',
-        help: 'take the VF away and give it back, each for so many seconds, 1 to 3600',
+        help: 'unplug the VF and plug it in again, each after so many seconds, 1 to 3600',
       },
-      arp: { help: 'let the peer ask for MAC addresses by ARP, instead of knowing them' },
+      arp: { help: 'let the peer find MAC addresses by ARP; by default it has static entries' },
     },
     notes: [
       `HANDLER is the path of a JavaScript or WebAssembly module, or a built-in handler: ${BUILT_IN.slice(0, 5).join(', ')},\n` +
-        `${BUILT_IN.slice(5).join(', ')}. "twinpath run --help" explains them. A built-in handler that takes an address gets\n` +
+        `${BUILT_IN.slice(5).join(', ')}. "twinpath run --help" describes them. A built-in handler that takes an address gets\n` +
         'the address of the guest, unless --option gives one.',
       'The handler serves the network card of a guest, 10.77.0.2. The shell, from SHELL, runs in the network\n' +
-        'namespace of its peer, 10.77.0.1. It sees all files and processes of the machine. What the handler\n' +
-        'passes goes to the network stack of the guest. The network has no IPv6.',
-      'When the shell or the command ends, the network is taken down, and all processes in it are ended.\n' +
-        'Without a terminal the shell reads commands from standard input. Its exit code is passed on.',
-      'The shell or the command has standard output; statistics and events go to standard error. With\n' +
-        '--json the statistics go to standard output as one JSON document, and what the shell or the command\n' +
-        'prints goes to standard error. Needs root and iproute2.',
+        'namespace of its peer, 10.77.0.1. It sees all files and processes of the machine. The network stack\n' +
+        'of the guest gets the packets that the handler passes. The network has no IPv6.',
+      'When the shell or the command ends, all processes in the network are ended and the network is removed.\n' +
+        'Without a terminal the shell reads commands from standard input. Its exit code is that of "twinpath try".',
+      'The shell or the command writes to standard output; statistics and events go to standard error. With\n' +
+        '--json the statistics go to standard output as one JSON document, and the output of the shell or the\n' +
+        'command goes to standard error. Needs root and iproute2.',
     ],
     examples: [
-      ['twinpath try echo', 'a shell, in which to type ping 10.77.0.2'],
-      ['twinpath try ./handler.js --vf-cycle 5', 'a handler of your own, through failovers'],
+      ['twinpath try echo', 'a shell; type ping 10.77.0.2 in it'],
+      ['twinpath try ./handler.js --vf-cycle 5', 'your own handler, through failovers'],
       ["twinpath try ./handler.js --exec 'ping -c 3 10.77.0.2'", 'a check for scripts'],
       ['twinpath try ./handler.js --json < commands.sh', 'commands from a file, the statistics as JSON'],
     ],
     exits: [
-      [EXIT.OK, 'the shell or the command ended with 0, and all was well'],
-      [EXIT.FAILED, 'could not run, or something went wrong; standard error says what'],
+      [EXIT.OK, 'the shell or the command ended with 0, and there was no problem'],
+      [EXIT.FAILED, 'could not run, or had a problem; standard error has the reason'],
       ...EXITS,
-      [137, 'the shell or the command was killed; every other code is its own'],
+      [137, 'the shell or the command was killed; all other codes are its own'],
     ],
   },
   run: runTry,
@@ -122,7 +122,7 @@ interface Tried {
   readonly exitCode: number;
 }
 
-/** Undefined if it was interrupted before the port was open. Nothing is left when it settles. */
+/** Undefined if it was interrupted before the port was open. When it settles, port and lab are closed. */
 async function inLab(wanted: Wanted, context: CommandContext): Promise<Tried | undefined> {
   const { interruption } = context;
   const guard = LabGuard.start();
@@ -161,7 +161,7 @@ async function withPeer(
       const udpPort = typeof given.port === 'number' ? given.port : name === 'dns' ? 53 : 7;
       const { guestAddress, outsideDevice } = nic;
       terminal.log(
-        `${name} is at ${guestAddress}. This shell is at ${nic.outsideAddress}, in a network of its own. Type`,
+        `${name} is at ${guestAddress}. This shell is at ${nic.outsideAddress}, in a private network. Type`,
         ...hints({ guestAddress, device: outsideDevice, guest: lab.guest, udpPort }, isInstalled),
       );
     }
@@ -185,7 +185,7 @@ async function withPeer(
 
 function needsRoot(): TwinpathError {
   return new TwinpathError('ERR_PERMISSION', {
-    detail: 'to build network namespaces and to open a port in them takes root',
-    hint: 'Try sudo env "PATH=$PATH" twinpath try …; without root "twinpath demo" shows a port in memory.',
+    detail: 'creating network namespaces and opening a port in them requires root',
+    hint: 'Try sudo env "PATH=$PATH" twinpath try …. Without root, "twinpath demo" shows a port in memory.',
   });
 }

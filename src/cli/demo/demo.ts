@@ -25,42 +25,42 @@ const RATE = 20_000;
 export const demo: Command = {
   table: {
     name: 'demo',
-    summary: 'drives numbered traffic through a port while its VF comes and goes, and keeps the ledger',
+    summary: 'sends numbered traffic through a port while its VF comes and goes, and prints the result',
     positionals: [],
     options: {
-      seconds: { value: 'N', help: 'how long numbered traffic runs, 3 to 3600', otherwise: `${SECONDS}` },
+      seconds: { value: 'N', help: 'seconds of numbered traffic, 3 to 3600', otherwise: `${SECONDS}` },
       queues: { value: 'N', help: 'queues and worker threads, 1 to 16', otherwise: `${QUEUES}` },
       rate: { value: 'N', help: 'UDP packets a second, 100 to 10000000', otherwise: `${RATE}` },
-      'no-tcp': { help: 'leave the TCP download out' },
+      'no-tcp': { help: 'skip the TCP download' },
       mode: { value: 'MODE', help: 'poll, adaptive or interrupt', otherwise: 'adaptive' },
-      memory: { help: 'use the memory path also as root' },
+      memory: { help: 'use the memory path even as root' },
       'stand-in': { value: 'KIND', help: 'what plays NetVSC: veth or bridge', otherwise: 'veth' },
       tap: { value: 'WAY', help: 'how the tap is driven: io_uring or read/write', otherwise: 'io_uring' },
       redirect: {
         value: 'WAY',
-        help: 'how packets go between it and the NetVSC: tcx or clsact',
+        help: 'how packets pass between the tap and the NetVSC: tcx or clsact',
         otherwise: 'tcx',
       },
     },
     notes: [
-      'As root, on kernel devices in network namespaces of its own (needs iproute2); nothing else on the\n' +
-        'machine is touched. Otherwise on the memory path: the same port, workers, coordinator and failover,\n' +
-        'with the network played by a thread.',
-      "A TCP download by the guest's own kernel stack follows, through a port in its way (host: 'inline'), for\n" +
-        `half of --seconds, ${MIN_DOWNLOAD_SECONDS} at least and ${MAX_DOWNLOAD_SECONDS} at most. The memory path has no stack and leaves it out.`,
+      'As root the demo uses kernel devices in private network namespaces (needs iproute2), and changes nothing\n' +
+        'else on the machine. Otherwise it uses the memory path: the same port, workers, coordinator and failover,\n' +
+        'with a thread as the network.',
+      "Then the guest's own kernel stack downloads by TCP through such a port (host: 'inline'), for half of --seconds,\n" +
+        `${MIN_DOWNLOAD_SECONDS} at least and ${MAX_DOWNLOAD_SECONDS} at most. The memory path has no kernel stack and skips it.`,
       'Progress goes to standard error, the ledger to standard output.',
     ],
     examples: [
-      ['twinpath demo', 'watch it for 12 seconds, and a download for six'],
-      ['twinpath demo --no-tcp --seconds 5 --json', 'the ledger for programs'],
-      ['twinpath demo --stand-in bridge --redirect clsact', 'other ways through the kernel'],
+      ['twinpath demo', '12 seconds of packets, six of a download'],
+      ['twinpath demo --no-tcp --seconds 5 --json', 'the ledger as JSON'],
+      ['twinpath demo --stand-in bridge --redirect clsact', 'another stand-in, another redirect'],
     ],
     exits: [
       [
         EXIT.OK,
-        'nothing lost but in the surprise, doubled or reordered; every frame accounted for; the download survived',
+        'lost packets only in the surprise, none duplicated or reordered; every frame accounted for; the download survived',
       ],
-      [EXIT.FAILED, 'something was not so, or the demo could not run; standard error says what'],
+      [EXIT.FAILED, 'one of these is not true, or the demo could not run; standard error has the reason'],
       ...EXITS,
     ],
   },
