@@ -59,13 +59,13 @@ describe('twinpath demo', () => {
     expect(new Set(tcp!.samples.map(({ path }) => path))).toContain('vf');
   });
 
-  it('leaves the download out when it is asked to', async () => {
+  it('skips the download with --no-tcp', async () => {
     const ledger = expectKept(await twinpath(['demo', '--seconds', '3', '--json', '--no-tcp']));
     expect(ledger).toMatchObject({ privileged: true, network: 'kernel' });
     expect(ledger.tcp).toBeUndefined();
   });
 
-  it('needs no root, says what root would add, and ends with a ledger for people', async () => {
+  it('runs without root, says what root would add, and prints the ledger as text', async () => {
     const { code, stdout, stderr } = await twinpath(['demo', '--seconds', '3'], { nobody: true });
     expect(code, stderr).toBe(0);
     expect(stderr).toContain('Not root: the memory path');
@@ -82,7 +82,7 @@ describe('twinpath demo', () => {
     }
   });
 
-  it('takes everything down when it is interrupted', async () => {
+  it('leaves no namespace behind when it is interrupted', async () => {
     const run = start(['demo', '--seconds', '60', '--no-tcp']);
     await run.said('synthetic → vf');
     run.child.kill('SIGINT');
@@ -94,7 +94,7 @@ describe('twinpath demo', () => {
 });
 
 describe('twinpath list', () => {
-  it('prints an empty array, or says why, on a machine without NetVSC', async () => {
+  it('prints an empty array, or the reason, on a machine without NetVSC', async () => {
     const lab = await buildLab();
     const json = await twinpath(['list', '--json', '--netns', lab.guest]);
     expect(json).toMatchObject({ code: 0, stdout: '[]\n', stderr: '' });
@@ -218,7 +218,7 @@ describe('twinpath run', () => {
     expect(stdout).toContain('dropped: verdict 400');
   });
 
-  it('says what went to the machine and came from it', async () => {
+  it('prints the packets that went to the machine and came from it', async () => {
     const lab = await buildLab();
     const [outside, guest] = [await Peer.start(lab.outside), await Peer.start(lab.guest)];
     await guest.call('listen', 'guest', 8000);
@@ -252,7 +252,7 @@ describe('twinpath run', () => {
     expect(attachments(lab.guest)).toEqual([]);
   });
 
-  it('does not call it well when the handler throws', async () => {
+  it('fails if the handler throws', async () => {
     const lab = await buildLab();
     const handler = join(temporary(), 'thrower.mjs');
     writeFileSync(handler, "export default () => { throw new Error('not today'); };");
@@ -267,7 +267,7 @@ describe('twinpath run', () => {
   });
 
   it.each([
-    ['a handler nobody knows', ['run', 'ehco'], 2, 'Did you mean "echo"?'],
+    ['an unknown handler', ['run', 'ehco'], 2, 'Did you mean "echo"?'],
     ['a handler that is not there', ['run', './missing.js'], 2, 'there is no file ./missing.js'],
     [
       'a device that is not there',
@@ -277,7 +277,7 @@ describe('twinpath run', () => {
     ],
     ['a namespace that is not there', ['run', 'drop', '--netns', 'tp-nix'], 2, 'tp-nix'],
     ['the beginning of an option', ['run', 'drop', '--secs', '2'], 2, 'Did you mean --seconds?'],
-    ['help about what is no command', ['help', 'rnu'], 2, 'Did you mean "run"?'],
+    ['help about an unknown command', ['help', 'rnu'], 2, 'Did you mean "run"?'],
     ['an unknown option', ['run', 'drop', '--quues', '2'], 2, 'Did you mean --queues?'],
     ['an unknown command', ['rnu', 'drop'], 2, 'Did you mean "run"?'],
     [
@@ -287,7 +287,7 @@ describe('twinpath run', () => {
       'drop has no options',
     ],
     ['an option that is there twice', ['run', 'firewall', '--option', 'a=1', '--option', 'a=2'], 2, 'a=A,B'],
-  ])('answers %s with one clear sentence', async (_, args, code, words) => {
+  ])('answers %s with one sentence', async (_, args, code, words) => {
     const outcome = await twinpath(args);
     expect(outcome).toMatchObject({ code, stdout: '' });
     expect(outcome.stderr).toContain(words);
@@ -295,7 +295,7 @@ describe('twinpath run', () => {
     expect(outcome.stderr).not.toMatch(/\n\s+at /);
   });
 
-  it('shows an escape sequence and a long text as what they are, and repeats them exactly in JSON', async () => {
+  it('escapes control characters and cuts long text, and repeats both exactly in JSON', async () => {
     const name = `\x1b[2J\u202e\x9b31m${'x'.repeat(100_000)}`;
     const handler = ['run', 'drop', '--option', `${name}=1`];
     for (const args of [
@@ -317,13 +317,13 @@ describe('twinpath run', () => {
     expect(listed.stdout).not.toContain('\x1b');
   });
 
-  it('repeats its errors as JSON where JSON was asked for', async () => {
+  it('repeats its errors as JSON with --json', async () => {
     const { code, stdout } = await twinpath(['run', 'drop', '--json', '--netvsc', 'nix0']);
     expect(code).toBe(1);
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_DEVICE_NOT_FOUND', device: 'nix0' } });
   });
 
-  it('is refused to others than root in one sentence', async () => {
+  it('refuses other users than root in one sentence', async () => {
     const lab = await buildLab();
     const args = ['run', 'drop', '--netns', lab.guest, '--netvsc', 'eth0', '--force'];
     const { code, stderr } = await twinpath(args, { nobody: true });

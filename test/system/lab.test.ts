@@ -79,7 +79,7 @@ afterEach(async () => {
 });
 
 describe.each(['veth', 'bridge'] as const)('a lab with a %s for NetVSC', (standIn) => {
-  it('gives the VF the MAC of the NetVSC, and a bridge becomes its master', async () => {
+  it('gives the VF the MAC of the NetVSC, and with a bridge as stand-in makes it the VF’s master', async () => {
     const lab = await build({ standIn });
     await lab.nic.plug();
     const [netvsc, vf] = [linkIn(lab.guest, 'eth0'), linkIn(lab.guest, 'vf0')];
@@ -101,7 +101,7 @@ describe.each(['veth', 'bridge'] as const)('a lab with a %s for NetVSC', (standI
     expect(kinds(lab.nic)).toEqual(['plug', 'up', 'datapath-synthetic', 'down', 'delete']);
   });
 
-  it('loses nothing when the host takes the VF away gracefully, again and again under traffic', async () => {
+  it('loses no packet when the host unplugs the VF gracefully, repeatedly under traffic', async () => {
     const lab = await build({ standIn });
     await echo(lab);
     const one = await drive(lab, lab.nic, { rate: 4000, flows: 6 });
@@ -129,7 +129,7 @@ describe.each(['veth', 'bridge'] as const)('a lab with a %s for NetVSC', (standI
     expect(report.gaps[0]!.micros).toBeGreaterThan(0);
   });
 
-  it('loses what is sent between a surprise and the moment the host notices, and nothing else', async () => {
+  it('loses only packets that are sent between a surprise and the host’s notice', async () => {
     const lab = await build({ standIn });
     await echo(lab);
     await lab.nic.plug();
@@ -153,7 +153,7 @@ describe.each(['veth', 'bridge'] as const)('a lab with a %s for NetVSC', (standI
     expect(report.gaps[0]!.micros).toBeGreaterThan(25_000);
   });
 
-  it('migrates: no VF, no carrier for a while, then another VF under another name', async () => {
+  it('migrates: without VF and carrier for a while, then with another VF under another name', async () => {
     const lab = await build({ standIn });
     await echo(lab);
     await lab.nic.plug();
@@ -213,7 +213,7 @@ describe('a lab', () => {
     expect(times).toEqual([...times].sort((a, b) => a - b));
   });
 
-  it('sends broadcast to the guest by the synthetic port alone, whatever the data path', async () => {
+  it('sends broadcast to the guest only through the synthetic port, with either data path', async () => {
     const lab = await build({ arp: true });
     await echo(lab);
     await lab.nic.plug();
@@ -228,7 +228,7 @@ describe('a lab', () => {
     expect(received(lab, 'vf0')).toBeGreaterThan(50);
   });
 
-  it('has two NICs with VFs of their own when asked', async () => {
+  it('has two NICs, each with its own VF, if asked', async () => {
     const lab = await build({ nics: 2, queues: 4 });
     await echo(lab);
     const [first, second] = lab.nics as [Nic, Nic];
@@ -252,7 +252,7 @@ describe('a lab', () => {
     expect(linkIn(other.guest, 'vf0')).toBeDefined();
   });
 
-  it('takes its devices with it while a process still sits in the guest', async () => {
+  it('deletes its devices even while a process runs in the guest', async () => {
     const lab = await build({ standIn: 'bridge' });
     const child = await echo(lab);
     await lab.nic.plug();
@@ -263,7 +263,7 @@ describe('a lab', () => {
     for (const name of ['vf0', 'syn0', 'eth0']) expect(linkIn(namespace, name)).toBeUndefined();
   });
 
-  it('removes what a killed process left, and leaves the labs of running ones alone', async () => {
+  it('removes the labs of killed processes, and not those of running ones', async () => {
     const script = `
       import { Lab } from ${JSON.stringify(new URL('../../dist/src/lab/host.js', import.meta.url).href)};
       const lab = await Lab.create();
@@ -287,7 +287,7 @@ describe('a lab', () => {
     expect(existsSync(`/run/netns/${own.guest}`)).toBe(true);
   });
 
-  it('clears away neither what is no lab nor the lab of a process older than it', async () => {
+  it('removes no other namespace, and no lab of a process that is older than the lab', async () => {
     // Process 1 is older than any namespace here, and the other name has no number where a lab has one.
     const names = ['tp-1-0-guest', `tp-${process.pid}-x-guest`];
     try {
@@ -298,7 +298,7 @@ describe('a lab', () => {
     }
   });
 
-  it('refuses acts that the moment does not allow, and options that make no sense', async () => {
+  it('refuses calls that need or forbid a VF, and invalid options', async () => {
     const { nic } = await build();
     await expect(nic.unplug()).rejects.toMatchObject({ code: 'ERR_LAB' });
     await expect(nic.moveDataPath('vf')).rejects.toMatchObject({ code: 'ERR_LAB' });
@@ -317,7 +317,7 @@ describe('a lab', () => {
 });
 
 describe('traffic', () => {
-  it('is all lost, and goes on, when nobody listens', async () => {
+  it('goes on, with all packets lost, if no socket is open', async () => {
     const lab = await build();
     const one = await drive(lab, lab.nic, { rate: 2000, window: 64 });
     const deadline = Date.now() + 20_000;

@@ -8,7 +8,7 @@ const RECEIVED: ReceiverEnd = {
 };
 
 describe('the report of a download', () => {
-  it('lays together what both ends say', () => {
+  it('combines the results of both ends', () => {
     expect(downloadReport(SENT, RECEIVED)).toEqual({
       ...{ bytes: 5e9, seconds: 20, gbitPerSecond: 2, longestStallMillis: 4.5, longestStallAtNanos: 3e9 },
       ...{ retransmits: 7, survived: true, failure: undefined },

@@ -7,7 +7,7 @@ import { Generator, type Pace } from '../../src/lab/generator.ts';
 class Network implements Wire {
   now = 1e9;
   readonly #underWay: { flow: number; sequence: number; due: number }[] = [];
-  /** Nanoseconds under way of each copy that arrives; none for a loss. */
+  /** How many nanoseconds each copy is under way; empty for a loss. */
   fate: (flow: number, sequence: number) => number[] = () => [1e5];
 
   send(flow: number, first: number, count: number): number {
@@ -48,7 +48,7 @@ const setUp = (pace: Pace): { network: Network; generator: Generator } => {
 };
 
 describe('a generator of numbered traffic', () => {
-  it('sends at its rate, whatever that is, when everything comes back', () => {
+  it('sends at its rate, if every packet comes back', () => {
     for (const rate of [50, 100, 1000, 5000, 20_000]) {
       const { network, generator } = setUp({ flows: 4, rate, window: 256 });
       run(network, generator, 2000);
@@ -58,14 +58,14 @@ describe('a generator of numbered traffic', () => {
     }
   });
 
-  it('serves all flows alike', () => {
+  it('sends the same number of packets on each flow', () => {
     const { network, generator } = setUp({ flows: 3, rate: 10_000, window: 256 });
     run(network, generator, 500);
     const sent = [0, 1, 2].map((flow) => generator.ledger.tally(flow).sent);
     expect(Math.max(...sent) - Math.min(...sent)).toBeLessThanOrEqual(16);
   });
 
-  it('slows down to the window when answers are slow', () => {
+  it('slows down to its window when replies are slow', () => {
     const { network, generator } = setUp({ flows: 2, rate: 100_000, window: 64 });
     network.fate = () => [20e6];
     run(network, generator, 1000);
@@ -74,7 +74,7 @@ describe('a generator of numbered traffic', () => {
     expect(generator.ledger.sentTotal).toBeGreaterThan(64 * 50 * 0.8);
   });
 
-  it('sends a machine that is slower than a second no more than the window and the probes, if told so', () => {
+  it('has no more than window and probes outstanding for a machine slower than a second, with a longer writeOffMillis', () => {
     for (const [writeOffMillis, windows] of [
       [60_000, 1],
       [1000, 3],
@@ -87,7 +87,7 @@ describe('a generator of numbered traffic', () => {
     }
   });
 
-  it('finds a healed path within an eighth of the outage, having lost hardly more than the window', () => {
+  it('finds a repaired path within an eighth of the outage, and loses few packets beyond its window', () => {
     for (const outage of [30, 300, 3000]) {
       const { network, generator } = setUp({ flows: 8, rate: 20_000, window: 256 });
       run(network, generator, 100);
@@ -108,7 +108,7 @@ describe('a generator of numbered traffic', () => {
     }
   });
 
-  it('goes on with the other flows when one is dead for good', () => {
+  it('goes on with the other flows when one flow is dead', () => {
     const { network, generator } = setUp({ flows: 4, rate: 4000, window: 256 });
     network.fate = (flow) => (flow === 2 ? [] : [1e5]);
     run(network, generator, 4000);
@@ -116,7 +116,7 @@ describe('a generator of numbered traffic', () => {
     expect(generator.ledger.tally(2).received).toBe(0);
   });
 
-  it('has nothing outstanding once all is back or a second has passed, whatever the network does', () => {
+  it('has no packet outstanding after all have come back or a second has passed', () => {
     fc.assert(
       fc.property(
         fc.array(fc.array(fc.integer({ min: 0, max: 1_500_000_000 }), { maxLength: 2 }), {

@@ -53,7 +53,7 @@ function tell(stories: readonly (readonly [string, (typeof PATHS)[number]])[]) {
 }
 
 describe('the balance of a port', () => {
-  it('is right whatever became of the packets', () => {
+  it('adds up for every fate of a packet', () => {
     fc.assert(
       fc.property(told, (stories) => {
         const { queue, paths } = tell(stories);
@@ -62,7 +62,7 @@ describe('the balance of a port', () => {
     );
   });
 
-  it('is wrong by one packet that came and went nowhere, or left and never came back', () => {
+  it('does not add up if one packet is missing', () => {
     fc.assert(
       fc.property(told, (stories) => {
         const { queue, paths } = tell(stories);
