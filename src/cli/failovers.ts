@@ -50,7 +50,9 @@ function entry(queues: readonly Failover[], events: readonly NicEvent[]): Failov
   const cause = events.findLast(({ kind, atNanos }) => causes.has(kind) && atNanos <= detectedNanos);
   const sum = (of: (queue: Failover) => number): number => queues.reduce((all, one) => all + of(one), 0);
   return {
-    ...{ from, to, reason },
+    from,
+    to,
+    reason,
     surprise: cause?.kind === 'surprise' && from === 'vf',
     detectMicros: cause === undefined ? null : inMicros(detectedNanos - cause.atNanos),
     switchMicros: inMicros(Math.max(...queues.map(({ endedNanos }) => endedNanos)) - detectedNanos),

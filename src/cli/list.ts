@@ -104,10 +104,17 @@ function row(one: Found, machine: Machine): Row {
   const { kind, netvsc, vf, standby, driver, vfDriver, queues, vfQueues, addresses, defaultRoute, free } =
     one;
   return {
-    ...{ kind, name: netvsc.name, mac: netvsc.address, driver, queues },
+    kind,
+    name: netvsc.name,
+    mac: netvsc.address,
+    driver,
+    queues,
     vf: vf
       ? {
-          ...{ name: vf.name, driver: vfDriver, queues: vfQueues, up: isUp(vf) },
+          name: vf.name,
+          driver: vfDriver,
+          queues: vfQueues,
+          up: isUp(vf),
           pci: vf.parentBus === 'pci' ? vf.parentDevice : '',
         }
       : null,
@@ -116,7 +123,10 @@ function row(one: Found, machine: Machine): Row {
       synthetic: `tap (${machine.uring ? 'io_uring' : 'read/write: io_uring is switched off'})`,
       vf: kind === 'card' ? 'af-xdp, where its driver has native XDP' : vf ? 'af-xdp' : null,
     },
-    ...{ addresses, defaultRoute, free, obstacles: obstacles(one, machine) },
+    addresses,
+    defaultRoute,
+    free,
+    obstacles: obstacles(one, machine),
   };
 }
 

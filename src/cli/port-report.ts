@@ -59,9 +59,15 @@ export async function reportOn(
   problems.push(...problemsOf(statistics, frames));
   const { device, mac } = port;
   return {
-    ...{ ok: problems.length === 0, problems, device, mac, paths },
+    ok: problems.length === 0,
+    problems,
+    device,
+    mac,
+    paths,
     seconds: Math.round((nowNanos() - started) / 1e7) / 100,
-    ...{ statistics, failovers, frames },
+    statistics,
+    failovers,
+    frames,
   };
 }
 

@@ -125,10 +125,13 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
   const seconds = whole(args, 'seconds', 1, 1_000_000);
   const port = await unlessInterrupted(interruption.signal, (signal) =>
     openPort({
-      ...{ device: text(args, 'device'), netvsc: text(args, 'netvsc') },
-      ...{ mac: text(args, 'mac'), vf: text(args, 'vf') },
+      device: text(args, 'device'),
+      netvsc: text(args, 'netvsc'),
+      mac: text(args, 'mac'),
+      vf: text(args, 'vf'),
       force: args.flags.has('force'),
-      ...{ handler, handlerOptions },
+      handler,
+      handlerOptions,
       queues: whole(args, 'queues', 1, 64),
       mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
       frameSize: whole(args, 'frame-size', 0, 65_536),
@@ -150,7 +153,7 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
     }),
   );
   if (port === undefined) {
-    terminal.log('twinpath: interrupted before the port was open; nothing is left of it');
+    terminal.log('twinpath: interrupted before the port was open');
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }

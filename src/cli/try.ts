@@ -77,35 +77,39 @@ async function runTry(args: Arguments, context: CommandContext): Promise<number>
   const { terminal, interruption } = context;
   const [name] = args.positionals;
   const handler = handlerUrl(name!);
-  const given = pairs(args, 'option');
-  checkOptionless(name!, given);
-  const wanted = {
-    ...{ name: name!, handler, given, arp: args.flags.has('arp'), line: text(args, 'exec') },
+  const handlerOptions = pairs(args, 'option');
+  checkOptionless(name!, handlerOptions);
+  const options = {
+    name: name!,
+    handler,
+    handlerOptions,
+    arp: args.flags.has('arp'),
+    line: text(args, 'exec'),
     queues: whole(args, 'queues', 1, 16) ?? 1,
     host: oneOf(args, 'host', ['ingress', 'inline', 'off']),
     cycle: whole(args, 'vf-cycle', 1, 3600),
     vf: args.flags.has('vf') || args.texts.has('vf-cycle'),
     json: args.flags.has('json'),
   } as const;
-  if (!isRoot()) throw needsRoot();
+  if (!isRoot()) throw rootRequired();
 
-  const tried = await inLab(wanted, context);
-  if (tried === undefined) {
-    terminal.log('twinpath: interrupted before the port was open; nothing is left of it');
-    if (wanted.json) await terminal.printJson({ ok: false, problems: ['interrupted'] });
+  const result = await runInLab(options, context);
+  if (result === undefined) {
+    terminal.log('twinpath: interrupted before the port was open');
+    if (options.json) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
-  const { report, exitCode } = tried;
-  if (wanted.json) await terminal.printJson({ ...report, exitCode });
+  const { report, exitCode } = result;
+  if (options.json) await terminal.printJson({ ...report, exitCode });
   else terminal.log(...summary(report).split('\n'));
   for (const problem of new Set(report.problems)) terminal.log(`twinpath: ${problem}`);
   return interruption.exitCode || exitCode || (report.ok ? EXIT.OK : EXIT.FAILED);
 }
 
-interface Wanted {
+interface TryOptions {
   readonly name: string;
   readonly handler: URL;
-  readonly given: Readonly<Record<string, unknown>>;
+  readonly handlerOptions: Readonly<Record<string, unknown>>;
   readonly arp: boolean;
   /** The command line of --exec. */
   readonly line: string | undefined;
@@ -116,27 +120,32 @@ interface Wanted {
   readonly json: boolean;
 }
 
-interface Tried {
+interface TryResult {
   readonly report: PortReport;
   /** Of the shell or the command. */
   readonly exitCode: number;
 }
 
 /** Undefined if it was interrupted before the port was open. When it settles, port and lab are closed. */
-async function inLab(wanted: Wanted, context: CommandContext): Promise<Tried | undefined> {
+async function runInLab(options: TryOptions, context: CommandContext): Promise<TryResult | undefined> {
   const { interruption } = context;
   const guard = LabGuard.start();
   try {
-    const lab = await Lab.create({ queues: wanted.queues, arp: wanted.arp });
+    const lab = await Lab.create({ queues: options.queues, arp: options.arp });
     try {
       const port = await unlessInterrupted(interruption.signal, (signal) =>
         openPort({
-          ...{ netns: lab.guest, netvsc: lab.nic.netvsc, force: true, host: wanted.host },
-          ...{ queues: wanted.queues, handler: wanted.handler },
-          ...{ handlerOptions: withAddress(wanted.name, wanted.given, lab.nic.guestAddress), signal },
+          netns: lab.guest,
+          netvsc: lab.nic.netvsc,
+          force: true,
+          host: options.host,
+          queues: options.queues,
+          handler: options.handler,
+          handlerOptions: withAddress(options.name, options.handlerOptions, lab.nic.guestAddress),
+          signal,
         }),
       );
-      return port && (await withPeer(port, lab, wanted, context));
+      return port && (await runPeer(port, lab, options, context));
     } finally {
       await lab.close();
     }
@@ -146,19 +155,19 @@ async function inLab(wanted: Wanted, context: CommandContext): Promise<Tried | u
 }
 
 /** Runs the shell or the command to its end, then closes the port. */
-async function withPeer(
+async function runPeer(
   port: Port,
   lab: Lab,
-  { name, given, line, vf, cycle, json }: Wanted,
+  { name, handlerOptions, line, vf, cycle, json }: TryOptions,
   { terminal, interruption }: CommandContext,
-): Promise<Tried> {
+): Promise<TryResult> {
   const { nic } = lab;
   const hasTerminal = isatty(STDIN) && isatty(STDERR);
   let exitCode = 0;
   const use = async (addProblem: (problem: string) => void): Promise<void> => {
     if (vf) await plugVf({ port, nic });
     if (line === undefined && hasTerminal) {
-      const udpPort = typeof given.port === 'number' ? given.port : name === 'dns' ? 53 : 7;
+      const udpPort = typeof handlerOptions.port === 'number' ? handlerOptions.port : name === 'dns' ? 53 : 7;
       const { guestAddress, outsideDevice } = nic;
       terminal.log(
         `${name} is at ${guestAddress}. This shell is at ${nic.outsideAddress}, in a private network. Type`,
@@ -183,7 +192,7 @@ async function withPeer(
   return { report, exitCode };
 }
 
-function needsRoot(): TwinpathError {
+function rootRequired(): TwinpathError {
   return new TwinpathError('ERR_PERMISSION', {
     detail: 'creating network namespaces and opening a port in them requires root',
     hint: 'Try sudo env "PATH=$PATH" twinpath try …. Without root, "twinpath demo" shows a port in memory.',

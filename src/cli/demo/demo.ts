@@ -94,7 +94,7 @@ async function runDemo(args: Arguments, context: CommandContext): Promise<number
     download = await runDownloadScenario(options, downloadSeconds(seconds), context);
   }
   if (!evidence || interruption.signal.aborted) {
-    terminal.log('twinpath: interrupted; the lab is taken down and there is no ledger');
+    terminal.log('twinpath: interrupted; the lab is removed, and there is no ledger');
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }

@@ -141,7 +141,12 @@ async function runScenario<Result>(
   return {
     ...result,
     ...done,
-    ...{ seconds, frames, errors, events, statistics: port.stats(), failovers: port.failovers() },
+    seconds,
+    frames,
+    errors,
+    events,
+    statistics: port.stats(),
+    failovers: port.failovers(),
   };
 }
 
