@@ -118,28 +118,28 @@ async function measure(
   const { signal } = interruption;
   const quick = args.flags.has('quick');
   const machine = describeMachine();
-  terminal.say(inWords(machine));
+  terminal.log(inWords(machine));
   const began = new Date();
   const shown: Shown[] = [];
   const runs: Record<string, Run[]> = {};
   const onRun = (variant: string, turn: number, turns: number): void =>
     terminal.panel([`  run ${turn + 1} of ${turns}: ${variant}`]);
-  const onProgress = (line: string): void => terminal.say(`  ${line}`);
+  const onProgress = (line: string): void => terminal.log(`  ${line}`);
   for (const row of rows) {
-    terminal.say('', `${row.name}: ${row.about}`);
+    terminal.log('', `${row.name}: ${row.about}`);
     const result = await sample(row, { quick, signal, onRun, onProgress });
     terminal.panel([]);
     if (signal.aborted) return interruption.exitCode;
     runs[row.name] = result.runs;
     shown.push({ row, lines: result.lines });
-    terminal.say(...textTable(shown.slice(-1)).split('\n'));
+    terminal.log(...textTable(shown.slice(-1)).split('\n'));
   }
   const seconds = Math.round((Date.now() - began.getTime()) / 1000);
   const lines = shown.flatMap((one) => one.lines);
   const results = { began: began.toISOString(), seconds, quick, machine, rows: lines, runs };
   const code = await print({ shown, results }, args, terminal);
   const path = writeResults(results); // after the printing: a full disk must not cost what was measured
-  terminal.say('', `${seconds} s. Every sample: ${path}`);
+  terminal.log('', `${seconds} s. Every sample: ${path}`);
   return code;
 }
 
@@ -166,9 +166,9 @@ async function print({ shown, results }: Printed, args: Arguments, terminal: Ter
   if (args.flags.has('json')) await terminal.printJson({ rows });
   else await terminal.print(textTable(shown));
   if (args.flags.has('publish')) {
-    for (const file of publish(shown, results)) terminal.say(`wrote ${file}`);
+    for (const file of publish(shown, results)) terminal.log(`wrote ${file}`);
   }
-  return rows.some(({ note }) => note !== undefined) ? EXIT.NOT_WELL : EXIT.WELL;
+  return rows.some(({ note }) => note !== undefined) ? EXIT.FAILED : EXIT.OK;
 }
 
 const terminal = new Terminal();
@@ -178,6 +178,6 @@ try {
   else process.exitCode = await main(args, terminal);
 } catch (error) {
   if (!(error instanceof TwinpathError)) throw error;
-  terminal.say(`perf: ${error.message}`);
-  process.exitCode = error.code.startsWith('ERR_OPTION') ? EXIT.USAGE : EXIT.NOT_WELL;
+  terminal.log(`perf: ${error.message}`);
+  process.exitCode = error.code.startsWith('ERR_OPTION') ? EXIT.USAGE : EXIT.FAILED;
 }

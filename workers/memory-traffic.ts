@@ -1,5 +1,5 @@
-/** Thread entry: numbered traffic into a port on the memory path. See src/lab/memory-sender.ts. */
+/** Thread entry: sends numbered traffic into a port on the memory path. See src/lab/memory-outside.ts. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { type MemorySenderOrder, sendInMemory } from '../src/lab/memory-sender.ts';
+import { type MemorySenderConfig, sendInMemory } from '../src/lab/memory-outside.ts';
 
-sendInMemory(workerData as MemorySenderOrder, (message) => parentPort?.postMessage(message));
+sendInMemory(workerData as MemorySenderConfig, (message) => parentPort?.postMessage(message));

@@ -1,5 +1,5 @@
-/** Thread entry: numbered traffic into a lab. See src/lab/sender.ts. */
+/** Thread entry: sends numbered traffic into a lab. See src/lab/sender.ts. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { type SenderOrder, send } from '../src/lab/sender.ts';
+import { type SenderConfig, send } from '../src/lab/sender.ts';
 
-send(workerData as SenderOrder, (message) => parentPort?.postMessage(message));
+send(workerData as SenderConfig, (message) => parentPort?.postMessage(message));

@@ -15,9 +15,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { monotonicNanos } from '../../src/lab/clock.ts';
 import { Lab } from '../../src/lab/host.ts';
 import { Traffic } from '../../src/lab/traffic.ts';
+import { nowNanos } from '../../src/memory/shared.ts';
 import { Peer } from '../peers/program.ts';
 import { portOptions, QUEUES_UNDER_TRAFFIC } from '../rigs/lab.ts';
 import { openDescriptors, PortProcess, residentKib } from '../rigs/port-process.ts';
@@ -31,12 +31,12 @@ const WEIGH_MILLIS = 500;
 const KIB = 1024;
 
 async function nodeAlone(): Promise<Sample> {
-  const began = monotonicNanos();
+  const began = nowNanos();
   const child = spawn(process.execPath, ['-e', 'console.log("here"); setInterval(() => {}, 1000)'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   await once(child.stdout, 'data');
-  const ms = (monotonicNanos() - began) / 1e6;
+  const ms = (nowNanos() - began) / 1e6;
   await sleep(WEIGH_MILLIS);
   const mib = residentKib(child.pid!) / KIB;
   child.kill('SIGKILL');
@@ -74,7 +74,7 @@ async function startPort(
     await nic.moveDataPath('vf');
   }
   const asker = Peer.start(lab.outside, 'ping-pong', 'first', nic.guestAddress);
-  const began = monotonicNanos();
+  const began = nowNanos();
   const port = new PortProcess(portOptions(lab, 'echo.js', { queues, frames }));
   try {
     const millis = (Number(await asker.output()) - began) / 1e6;

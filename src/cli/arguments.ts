@@ -1,27 +1,27 @@
 /**
- * The command line: one table per command, from which it is parsed, checked and explained.
+ * The command line: each command has a table, by which arguments are parsed and checked, and from which its help is made.
  *
- * Everything a person typed wrong is an error that names the nearest right word. Pure; any thread.
+ * An error names the wrong word and suggests the nearest right one. Pure; any thread.
  */
 import { parseArgs } from 'node:util';
 import { TwinpathError } from '../errors.ts';
 import { invalid, nearest, oneOf as oneOfWords, unknownOption, wholeNumber } from '../validation.ts';
 
 export interface OptionRow {
-  /** What stands for the value in the help; absent for an option that is there or not. */
+  /** The value's name in the help; absent for a flag. */
   readonly value?: string;
   readonly help: string;
-  /** What holds when it is not given, in words. */
+  /** The default, in words. */
   readonly otherwise?: string;
   readonly repeatable?: boolean;
 }
 
 export interface CommandTable {
-  /** What is typed before the name. Default: twinpath. */
+  /** The program of which it is a command. Default: twinpath. */
   readonly program?: string;
   readonly name: string;
   readonly summary: string;
-  /** Names of what follows the command, all needed. */
+  /** Names of its arguments, all required. */
   readonly positionals: readonly string[];
   readonly options: Readonly<Record<string, OptionRow>>;
   /** Paragraphs between the options and the examples. */
@@ -30,7 +30,7 @@ export interface CommandTable {
   readonly exits: readonly (readonly [code: number, meaning: string])[];
 }
 
-/** What was typed for a command. Options that were not given are absent. */
+/** Parsed arguments of a command. Options that were not given are absent. */
 export interface Arguments {
   readonly positionals: readonly string[];
   readonly flags: ReadonlySet<string>;
@@ -40,10 +40,10 @@ export interface Arguments {
 /** Options that every command has. */
 export const COMMON: Readonly<Record<string, OptionRow>> = {
   json: { help: 'print one JSON document on standard output, and nothing else there' },
-  help: { help: 'this text' },
+  help: { help: 'print this text' },
 };
 
-/** A command as it is typed. */
+/** A command with its program, as in a shell. */
 export const typed = ({ program = 'twinpath', name }: CommandTable): string =>
   [program, name].filter(Boolean).join(' ');
 
@@ -91,7 +91,7 @@ export function parse(table: CommandTable, args: readonly string[]): Arguments {
   return { positionals, flags, texts };
 }
 
-/** The one value of an option. */
+/** The value of an option that may be given once. */
 export function text({ texts }: Arguments, name: string): string | undefined {
   return texts.get(name)?.[0];
 }

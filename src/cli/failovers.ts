@@ -1,37 +1,37 @@
 /**
- * The failover journal for people: one entry per failover instead of one per queue, in microseconds, with
- * what the host did laid beside it when somebody knows that. Pure.
+ * The failover journal as JSON and as text: one entry per failover instead of one per queue, in microseconds. If the host's
+ * events are known, an entry says how long detection took. Pure.
  */
-import type { NicEvent } from '../lab/context.ts';
+import type { NicEvent } from '../lab/nic.ts';
 import type { Failover } from '../memory/journal.ts';
 
-/** One failover of a port. Its queues switch side by side; the slowest one counts. */
+/** One failover of a port. Its queues switch in parallel; times are those of the slowest. */
 export interface FailoverEntry {
   readonly from: string;
   readonly to: string;
   readonly reason: string;
-  /** The device vanished without the host moving the data path first. */
+  /** The VF vanished before the host had moved the data path. */
   readonly surprise: boolean;
   /**
-   * From what the host did until the coordinator knew: that a VF goes, or, of one that came, that it can be
-   * used (opening its sockets included). null when nobody knows what the host did.
+   * From the host's action until the coordinator knew that the VF goes, or that a new VF can be used (opening its sockets
+   * included). null if the host's events are unknown.
    */
   readonly detectMicros: number | null;
-  /** From there until the slowest queue transmitted by the other path. */
+  /** From there until the slowest queue transmitted on the other path. */
   readonly switchMicros: number;
-  /** Packets taken back from the transmit rings of the path that went, and sent by the other one. */
+  /** Packets that were moved from transmit rings of the old path to the new path. */
   readonly rescued: number;
-  /** Packets that had arrived by the path that went, and were handled all the same. */
+  /** Packets that were received from rings of the old path during the switch. */
   readonly drained: number;
   readonly queues: number;
-  /** When the coordinator knew: CLOCK_MONOTONIC. */
+  /** When the coordinator knew, CLOCK_MONOTONIC. */
   readonly detectedNanos: number;
 }
 
-const COMES = new Set(['plug', 'up']);
-const GOES = new Set(['down', 'delete', 'surprise', 'carrier-off', 'move-vf']);
+const VF_ARRIVALS = new Set(['plug', 'up']);
+const VF_DEPARTURES = new Set(['down', 'delete', 'surprise', 'carrier-off', 'move-vf']);
 
-/** @param events what the host did, in the order it did it; none when nobody knows */
+/** @param events of the host, in order; empty if they are unknown */
 export function mergeFailovers(
   failovers: readonly Failover[],
   events: readonly NicEvent[] = [],
@@ -46,11 +46,13 @@ export function mergeFailovers(
 
 function entry(queues: readonly Failover[], events: readonly NicEvent[]): FailoverEntry {
   const { from, to, reason, detectedNanos } = queues[0]!;
-  const causes = to === 'vf' ? COMES : GOES;
+  const causes = to === 'vf' ? VF_ARRIVALS : VF_DEPARTURES;
   const cause = events.findLast(({ kind, atNanos }) => causes.has(kind) && atNanos <= detectedNanos);
   const sum = (of: (queue: Failover) => number): number => queues.reduce((all, one) => all + of(one), 0);
   return {
-    ...{ from, to, reason },
+    from,
+    to,
+    reason,
     surprise: cause?.kind === 'surprise' && from === 'vf',
     detectMicros: cause === undefined ? null : inMicros(detectedNanos - cause.atNanos),
     switchMicros: inMicros(Math.max(...queues.map(({ endedNanos }) => endedNanos)) - detectedNanos),
@@ -65,7 +67,7 @@ function inMicros(nanos: number): number {
   return Math.round(nanos / 100) / 10;
 }
 
-/** For a running commentary; with an indent of ten it fits into 80 columns. */
+/** A failover as a line; with an indent of ten it fits into 80 columns. */
 export function failoverLine({ from, to, reason, surprise, detectMicros, ...rest }: FailoverEntry): string {
   const { switchMicros, rescued, drained } = rest;
   const took = `${detectMicros === null ? 'switched in' : 'took'} ${millis((detectMicros ?? 0) + switchMicros)}`;
@@ -79,7 +81,7 @@ export function failoverLine({ from, to, reason, surprise, detectMicros, ...rest
   return parts.join(' ').trimEnd();
 }
 
-/** For a ledger: 79 columns. Nobody who reads it has failovers of which no cause is known. */
+/** Failovers as a table of 79 columns. For entries whose detection time is known. */
 export function failoverTable(entries: readonly FailoverEntry[]): string[] {
   const row = (what: string, why: string, ...numbers: readonly string[]): string => {
     const [detected, switched, ...counts] = numbers.map((number, i) => number.padStart(i < 2 ? 11 : 8));

@@ -1,4 +1,4 @@
-/** The handler a person named: one of ours by its name, or a module by its path. */
+/** Finds a handler: a built-in one by its name, or a module by its path. */
 import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -7,9 +7,9 @@ import { nearest } from '../validation.ts';
 
 interface BuiltIn {
   readonly summary: string;
-  /** Names of its options, the needed ones first. */
+  /** Names of its options, required ones first. */
   readonly options: readonly string[];
-  /** Whether it sends to MAC addresses that it finds in packets: then its peers are to be in one layer 2 with the port. */
+  /** It sends to MAC addresses from packets, so its peers must be in the port's layer 2 network. */
   readonly oneEthernet?: boolean;
 }
 
@@ -31,13 +31,13 @@ const HANDLERS: Readonly<Record<string, BuiltIn>> = {
 
 export const BUILT_IN: readonly string[] = Object.keys(HANDLERS);
 
-/** The built-in handlers for `--help`: name and what it does, with the names of its options. */
+/** The built-in handlers for `--help`: name, what it does, and the names of its options. */
 export const BUILT_IN_HELP = Object.entries(HANDLERS).map(([name, { summary, options, oneEthernet }]) => {
   const named = options.length === 0 ? '' : `: ${options.join(', ')}`;
   return [name, `${summary}${oneEthernet ? ' (*)' : ''}${named}`] as const;
 });
 
-/** @throws ERR_OPTION_INVALID when it is neither: the command line is wrong, no module was looked into */
+/** Does not load the module. @throws ERR_OPTION_INVALID if there is neither */
 export function handlerUrl(name: string, folder = process.cwd()): URL {
   if (BUILT_IN.includes(name)) {
     const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
@@ -62,7 +62,7 @@ export function handlerUrl(name: string, folder = process.cwd()): URL {
   });
 }
 
-/** Why this user cannot read it, as the name of an errno. */
+/** The errno with which this user cannot read the file. */
 function unreadable(file: string): string | undefined {
   try {
     accessSync(file, constants.R_OK);
@@ -73,7 +73,7 @@ function unreadable(file: string): string | undefined {
 }
 
 /**
- * A handler without options does not look at them: here is where a person hears of it.
+ * A built-in handler without options does not check that it gets none, so this does.
  *
  * @throws ERR_OPTION_UNKNOWN
  */
@@ -83,7 +83,7 @@ export function checkOptionless(name: string, options: Readonly<Record<string, u
   throw new TwinpathError('ERR_OPTION_UNKNOWN', { device: first, hint: `${name} has no options.` });
 }
 
-/** The options with an address for a built-in handler that takes one, unless they have it already. */
+/** Adds an address to the options of a built-in handler that takes one, unless they have it. */
 export function withAddress(
   name: string,
   options: Readonly<Record<string, unknown>>,

@@ -21,8 +21,8 @@ export function generalHelp(tables: readonly CommandTable[]): string {
     'One Ethernet port over two paths: NetVSC and its SR-IOV VF.',
     `Commands:\n${columns(lines)}`,
     `Options:\n${columns([
-      ['--help', 'this text; after a command, that command explained'],
-      ['--version', 'the version'],
+      ['--help', 'print this text; after a command, the help of that command'],
+      ['--version', 'print the version'],
     ])}\n`,
   ].join('\n\n');
 }

@@ -1,6 +1,6 @@
 /**
- * Ctrl-C and its kin. The first one asks: the signal aborts, and the command puts everything back in
- * order. The second one insists: the process ends at once, and the kernel takes back what was attached.
+ * SIGINT (Ctrl-C), SIGTERM and SIGHUP. The first aborts `signal`, and the command closes what it has opened. The second ends
+ * the process at once, and the kernel detaches what was attached.
  */
 const CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
@@ -24,20 +24,20 @@ export class Interruption {
     return this.#controller.signal;
   }
 
-  /** The first signal that came. */
+  /** The first signal that the process received. */
   get received(): SignalName | undefined {
     return this.#received;
   }
 
-  /** What a shell expects of a process that such a signal ended early; 0 if none came. */
+  /** 128 and the signal's number, as shells expect; 0 without a signal. */
   get exitCode(): number {
     return this.#received === undefined ? 0 : CODES[this.#received];
   }
 }
 
 /**
- * What `open` opens, or undefined if it was interrupted and has undone what it did. The signal that it gets aborts
- * only while it opens: an open port is looked at once more before it is closed.
+ * What `open` returns; undefined if it was interrupted, after it has closed what it had opened. Its signal aborts only while
+ * it opens: the command still reads the statistics of an open port before it closes it.
  */
 export async function unlessInterrupted<T>(
   interrupted: AbortSignal,

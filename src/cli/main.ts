@@ -2,9 +2,9 @@
 /**
  * `twinpath`: loads the program and runs it.
  *
- * What keeps Node from doing that (a folder that is closed to this user, too few descriptors, Node's permission model)
- * is one sentence, as every other mistake of a person is. So the program is imported where it can be caught; what is
- * a mistake of ours still shows its stack.
+ * Node may be unable to load it: the user may not read a folder, the process may have too few descriptors, Node's permission
+ * model may forbid it. The user then gets one sentence, as for every other error that the user can correct. So the program
+ * is imported inside a try block. Other errors show their stack.
  */
 import { accessSync, constants, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,7 +13,7 @@ import { TwinpathError } from '../errors.ts';
 import { printable } from '../printable.ts';
 import { startFailure } from '../start-failure.ts';
 
-/** What the program is loaded from; a link may lead out of the package. */
+/** From where the program is loaded; a link may point out of the package. */
 const PARTS = ['dist', 'node_modules', 'node_modules/koffi', 'node_modules/piscina'];
 
 try {
@@ -30,7 +30,7 @@ try {
   process.exitCode = 1;
 }
 
-/** The first part of the package that this user may not read; Node says of it that it is not there. */
+/** The first part of the package that this user may not read. Node reports it as missing. */
 function closedPart(): TwinpathError | undefined {
   const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
   for (const part of PARTS) {

@@ -1,10 +1,10 @@
-/** A command, or a person's shell, in the network namespace of a lab's peer. */
+/** Runs a command or a shell in the network namespace of a lab's peer. */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { isAbsolute } from 'node:path';
 import { TwinpathError } from '../errors.ts';
+import { endProcesses } from '../lab/cleanup.ts';
 import type { Lab } from '../lab/host.ts';
-import { endProcesses } from '../lab/processes.ts';
 import type { Interruption } from './interruption.ts';
 import { isExecutable } from './try-hints.ts';
 
@@ -12,7 +12,7 @@ import { isExecutable } from './try-hints.ts';
 export interface PeerCommand {
   readonly words: readonly string[];
   readonly environment: NodeJS.ProcessEnv;
-  /** Asks it to end. An interactive shell ignores SIGTERM, and saves its history on SIGHUP. */
+  /** The signal that asks it to end. An interactive shell ignores SIGTERM, and saves its history on SIGHUP. */
   readonly hangUp: NodeJS.Signals | undefined;
 }
 
@@ -25,17 +25,17 @@ export function commandLine(line: string, environment: NodeJS.ProcessEnv): PeerC
 }
 
 /**
- * The shell that SHELL names by an absolute path, or else /bin/sh. With a terminal the prompt says where the shell is:
- * bash and fish put it before the prompt of the person's own rc file; others take PS1, unless such a file sets it.
+ * The shell that SHELL names by an absolute path, or else /bin/sh. With a terminal the prompt says where the shell runs:
+ * bash and fish print that before the user's own prompt; other shells take PS1, unless an rc file sets it.
  */
-export function personsShell(environment: NodeJS.ProcessEnv, hasTerminal: boolean): PeerCommand {
+export function userShell(environment: NodeJS.ProcessEnv, hasTerminal: boolean): PeerCommand {
   const { SHELL = '' } = environment;
   const shell = isAbsolute(SHELL) && isExecutable(SHELL) ? SHELL : FALLBACK_SHELL;
   if (!hasTerminal) return { words: [shell], environment, hangUp: 'SIGHUP' };
   const prompts: Readonly<Record<string, () => Pick<PeerCommand, 'words' | 'environment'>>> = {
     bash: () => ({
       words: [shell],
-      // Before its first prompt, when it has read its rc files.
+      // bash runs it before its first prompt, after its rc files.
       environment: { ...environment, PROMPT_COMMAND: `PS1="${PROMPT}$PS1"; unset PROMPT_COMMAND` },
     }),
     fish: () => ({
@@ -56,11 +56,11 @@ export function personsShell(environment: NodeJS.ProcessEnv, hasTerminal: boolea
 }
 
 /**
- * Runs it until it ends or the interruption comes, with this process's standard input and error. Then it ends every
- * process that is left in the lab.
+ * Runs a command until it ends or is interrupted, with this process's standard input and error. Then ends every process
+ * that is left in the lab.
  *
  * @param output the descriptor of its standard output
- * @returns its exit code, 128 and the number of the signal if one ended it, as a shell has it
+ * @returns its exit code; if a signal ended it, 128 and the signal's number, as in shells
  * @throws ERR_LAB if it cannot be started
  */
 export async function runInPeer(

@@ -1,22 +1,24 @@
-/**
- * A port as commands show it: what happens, while it happens, and what came of it when it is closed.
- */
+/** What commands print of a port: its events while it is open, its statistics after it is closed. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TwinpathError } from '../errors.ts';
 import type { FrameLedger } from '../group.ts';
 import type { Failover } from '../memory/journal.ts';
 import { nowNanos } from '../memory/shared.ts';
 import type { Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
-import { audited } from './audit.ts';
 import { type FailoverEntry, failoverLine, mergeFailovers } from './failovers.ts';
 import type { Terminal } from './terminal.ts';
 
-/** What came of a port, as `--json` prints it. */
+/** How long workers may take to answer. */
+const AUDIT_MILLIS = 3000;
+
+/** What `--json` prints of a port. */
 export interface PortReport {
   readonly ok: boolean;
   readonly problems: readonly string[];
   readonly device: string;
   readonly mac: string;
-  /** As they were when the port was closed. */
+  /** As they were just before the port was closed. */
   readonly paths: Port['paths'];
   readonly seconds: number;
   readonly statistics: PortStatistics;
@@ -28,7 +30,7 @@ export interface PortReport {
  * Prints the events of a port while `use` runs, then closes the port.
  *
  * @param use gets a function that adds a problem to the report
- * @param events 'all', or only those that come after a port has opened and before it closes: failovers and troubles
+ * @param events 'all', or 'few': without those of opening and closing
  */
 export async function reportOn(
   port: Port,
@@ -44,8 +46,8 @@ export async function reportOn(
     watch(port, terminal, problems);
     if (events === 'all') watchDevices(port, terminal);
     await use((problem) => problems.push(problem));
-    frames = await audited(port);
-    paths = port.paths; // as they were, not as close leaves them
+    frames = await auditFrames(port);
+    paths = port.paths;
     const idle = port.stats().queues.filter(({ owner }) => owner === 'none').length;
     if (idle > 0) problems.push(`at the end ${idle} of ${frames.length} queues had no path to send by`);
   } finally {
@@ -57,51 +59,73 @@ export async function reportOn(
   problems.push(...problemsOf(statistics, frames));
   const { device, mac } = port;
   return {
-    ...{ ok: problems.length === 0, problems, device, mac, paths },
+    ok: problems.length === 0,
+    problems,
+    device,
+    mac,
+    paths,
     seconds: Math.round((nowNanos() - started) / 1e7) / 100,
-    ...{ statistics, failovers, frames },
+    statistics,
+    failovers,
+    frames,
   };
 }
 
-/** Prints failovers and troubles when they happen. */
+/**
+ * The frame ledger of each queue. Empty if a worker does not answer (its handler may never return) or if the port has
+ * closed by itself.
+ */
+export async function auditFrames(port: Port): Promise<FrameLedger[]> {
+  const answered = new AbortController();
+  const late = sleep(AUDIT_MILLIS, [], { signal: answered.signal }).catch(() => []);
+  const ledgers = port.audit().catch((error: unknown) => {
+    if (error instanceof TwinpathError && error.code === 'ERR_PORT_CLOSED') return [];
+    throw error;
+  });
+  const frames = await Promise.race([ledgers, late]);
+  answered.abort();
+  return frames;
+}
+
+/** Prints failovers and errors when they happen. */
 function watch(port: Port, terminal: Terminal, problems: string[]): void {
   port.on('path', (failover) => {
     if (failover.reason === 'start' || failover.reason === 'close') return;
-    sayFailover(terminal, failover);
+    logFailover(terminal, failover);
   });
   port.on('worker', ({ queue, state, detail }) => {
     if (state === 'started') return;
     const reported = state === 'fallback' ? 'is a fallback without the handler' : state;
-    terminal.say(`worker of queue ${queue} ${reported}${detail === undefined ? '' : `: ${detail}`}`);
+    terminal.log(`worker of queue ${queue} ${reported}${detail === undefined ? '' : `: ${detail}`}`);
     if (state === 'died') problems.push(`the worker of queue ${queue} died: ${detail}`);
   });
   port.on('error', ({ message }) => {
-    terminal.say(message);
+    terminal.log(message);
     problems.push(message);
   });
 }
 
-/** Prints what the port consists of, and when a part of it starts, ends or changes. */
+/** Prints the port's paths, and when a path or a worker starts, ends or changes. */
 function watchDevices(port: Port, terminal: Terminal): void {
   for (const [path, { device, driver, mode, redirect, protects }] of Object.entries(port.paths)) {
     const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
-    terminal.say(`${path}: ${device} by ${driver}, ${mode}, ${redirect}${kept}`);
+    terminal.log(`${path}: ${device} through ${driver}, ${mode}, ${redirect}${kept}`);
   }
   port.on('path', (failover) => {
-    if (failover.reason === 'start' || failover.reason === 'close') sayFailover(terminal, failover);
+    if (failover.reason === 'start' || failover.reason === 'close') logFailover(terminal, failover);
   });
   port.on('link', ({ path, device, state, detail }) => {
-    terminal.say(
+    terminal.log(
       `${path}: ${device} ${state === 'failed' ? '' : 'is '}${state}${detail === undefined ? '' : ` (${detail})`}`,
     );
   });
   port.on('worker', ({ queue, state }) => {
-    if (state === 'started') terminal.say(`worker of queue ${queue} started`);
+    if (state === 'started') terminal.log(`worker of queue ${queue} started`);
   });
 }
 
-function sayFailover(terminal: Terminal, failover: Failover): void {
-  terminal.say(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
+function logFailover(terminal: Terminal, failover: Failover): void {
+  terminal.log(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
 }
 
 function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLedger[]): string[] {
@@ -114,7 +138,7 @@ function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLed
   return found;
 }
 
-/** The statistics of a closed port for people, in lines. */
+/** The statistics of a closed port as text. */
 export function summary({ statistics, frames }: PortReport): string {
   const { received, transmitted, sent, dropped, paths, queues } = statistics;
   const { passed, fromHost, delivered, forwarded, handedOver } = statistics;
@@ -142,7 +166,7 @@ export function summary({ statistics, frames }: PortReport): string {
   ].join('\n');
 }
 
-/** A number for people: whole, with separators. */
+/** A whole number with separators. */
 export function count(value: number): string {
   return Math.round(value).toLocaleString('en');
 }

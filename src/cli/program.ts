@@ -1,8 +1,8 @@
 /**
- * The command line's program: finds the command, runs it, and turns what went wrong into one sentence and an exit code.
+ * The command line's program: finds the command, runs it, and turns an error into one sentence and an exit code.
  *
- * An error is a sentence on standard error; with `--json` also `{ "error": { code, message, … } }` on
- * standard output, so that a program that reads it always gets one JSON document.
+ * The sentence goes to standard error. With `--json`, `{ "error": { code, message, … } }` goes to standard output, which
+ * so always gets one JSON document.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { TwinpathError } from '../errors.ts';
 import { packageRoot } from '../kernel/shim.ts';
 import { parse, unknownCommand } from './arguments.ts';
 import { type Command, EXIT } from './command.ts';
-import { demo } from './demo.ts';
+import { demo } from './demo/demo.ts';
 import { commandHelp, generalHelp } from './help.ts';
 import { Interruption } from './interruption.ts';
 import { list } from './list.ts';
@@ -21,11 +21,11 @@ import { tryHandler } from './try.ts';
 const COMMANDS = [demo, list, run, tryHandler];
 const USAGE_CODES = new Set(['ERR_COMMAND_UNKNOWN', 'ERR_OPTION_UNKNOWN', 'ERR_OPTION_INVALID']);
 
-/** Resolves with the exit code. Rejects with what is no mistake of a person's. */
+/** Resolves with the exit code. Rejects with errors that are not TwinpathErrors. */
 export async function runProgram(args: string[]): Promise<number> {
   const terminal = new Terminal();
   const json = args.includes('--json');
-  if (json) terminal.keepOutput();
+  if (json) terminal.reserveStdout();
   try {
     return await main(args, terminal);
   } catch (error) {
@@ -38,23 +38,23 @@ async function main([name, ...rest]: string[], terminal: Terminal): Promise<numb
   if (name === '--version') {
     const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8'));
     await terminal.print(version);
-    return EXIT.WELL;
+    return EXIT.OK;
   }
   if (name === '--help' || name === '-h' || name === 'help') {
     const [topic] = rest.filter((word) => !word.startsWith('-'));
     const explained = topic === undefined ? undefined : known(topic).table;
     await terminal.print(explained === undefined ? generalHelp(tables) : commandHelp(explained));
-    return EXIT.WELL;
+    return EXIT.OK;
   }
   if (name === undefined) {
-    terminal.say(...generalHelp(tables).trimEnd().split('\n'));
+    terminal.log(...generalHelp(tables).trimEnd().split('\n'));
     return EXIT.USAGE;
   }
   const command = known(name);
   const args = parse(command.table, rest);
   if (args.flags.has('help')) {
     await terminal.print(commandHelp(command.table));
-    return EXIT.WELL;
+    return EXIT.OK;
   }
   return command.run(args, { terminal, interruption: new Interruption() });
 }
@@ -69,9 +69,9 @@ function known(name: string): Command {
 
 async function explain(error: unknown, json: boolean, terminal: Terminal): Promise<number> {
   if (!(error instanceof TwinpathError)) throw error;
-  terminal.say(`twinpath: ${error.message}`);
+  terminal.log(`twinpath: ${error.message}`);
   if (json && error.code !== 'ERR_OUTPUT') {
     await terminal.printJson({ error: { ...error.toJSON(), message: error.message } }).catch(() => {});
   }
-  return USAGE_CODES.has(error.code) ? EXIT.USAGE : EXIT.NOT_WELL;
+  return USAGE_CODES.has(error.code) ? EXIT.USAGE : EXIT.FAILED;
 }

@@ -6,7 +6,7 @@ import { nowNanos } from '../memory/shared.ts';
 import { openPort, type Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
-import { type Command, EXIT, type Surroundings } from './command.ts';
+import { type Command, type CommandContext, EXIT } from './command.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
 import { columns } from './help.ts';
 import { unlessInterrupted } from './interruption.ts';
@@ -21,91 +21,103 @@ export const run: Command = {
     options: {
       device: {
         value: 'NAME',
-        help: 'any network card, by name, MAC or PCI address: its pair, or the card alone',
+        help: 'a network card, by name, MAC or PCI address: its pair, or the card alone',
         otherwise: 'the pair without an address',
       },
       netvsc: { value: 'NAME', help: 'the NetVSC: interface name or MAC' },
       mac: { value: 'MAC', help: 'the NetVSC by its MAC address' },
-      vf: { value: 'NAME', help: 'the VF, by name, MAC or PCI address: stands for its NetVSC' },
-      force: { help: 'take the named device although it is no NetVSC' },
+      vf: { value: 'NAME', help: 'the VF of the NetVSC, by name, MAC or PCI address' },
+      force: { help: 'use the named device although it is not a NetVSC' },
       option: { value: 'KEY=VALUE', help: 'an option of the handler', repeatable: true },
       queues: { value: 'N', help: 'queues and worker threads, 1 to 64', otherwise: 'one per CPU, 8 at most' },
       mode: { value: 'MODE', help: 'when idle: poll, adaptive or interrupt', otherwise: 'adaptive' },
-      'frame-size': { value: 'BYTES', help: 'of a packet frame: 2048 or 4096', otherwise: '2048' },
-      frames: { value: 'N', help: 'frames of each queue, 4096 to 65536 by powers of two', otherwise: '8192' },
+      'frame-size': { value: 'BYTES', help: 'size of a packet frame: 2048 or 4096', otherwise: '2048' },
+      frames: {
+        value: 'N',
+        help: 'frames of each queue, a power of two from 4096 to 65536',
+        otherwise: '8192',
+      },
       pin: { help: 'pin worker i to CPU i' },
       netns: { value: 'NAME', help: 'network namespace of the devices', otherwise: "the process's" },
       tap: { value: 'WAY', help: 'how the tap is driven: io_uring or read/write', otherwise: 'io_uring' },
       redirect: {
         value: 'WAY',
-        help: 'how packets go between it and the NetVSC: tcx or clsact',
+        help: 'how packets pass between the tap and the NetVSC: tcx or clsact',
         otherwise: 'tcx',
       },
       'redirect-order': {
         value: 'PLACE',
-        help: "its tcx programs come first or last among others' at the NetVSC",
+        help: 'place of its tcx programs among others at the NetVSC: first or last',
         otherwise: 'first',
       },
-      xdp: { value: 'HOOK', help: "of a VF: native (its driver's alone) or any", otherwise: 'any' },
+      xdp: {
+        value: 'HOOK',
+        help: 'where XDP runs on a VF: native (only in its driver) or any',
+        otherwise: 'any',
+      },
       host: {
         value: 'MODE',
-        help: "the machine's own stack: ingress, inline (what it sends is handled too) or off",
+        help: "the machine's own stack: ingress, inline (the handler also gets what it sends) or off",
         otherwise: 'ingress',
       },
-      'cut-host': { help: 'with --host off: take even the interface that has the default route' },
+      'cut-host': { help: 'with --host off: allow the interface that has the default route' },
       protect: {
         value: 'WHAT',
-        help: 'goes round the handler: platform (what a machine on Azure needs) or none',
+        help: 'packets that bypass the handler: platform (needed on Azure) or none',
         otherwise: 'platform with the default route',
       },
-      rss: { value: 'WHO', help: 'spreads flows over queues: auto, software or device', otherwise: 'auto' },
+      rss: {
+        value: 'WHO',
+        help: 'what spreads flows over queues: auto, software or device',
+        otherwise: 'auto',
+      },
       'rss-key': {
         value: 'KEY',
-        help: 'of the RSS hash: default, symmetric, or 80 hexadecimal digits',
+        help: 'key of the RSS hash: default, symmetric, or 80 hexadecimal digits',
         otherwise: 'default',
       },
       'stuck-millis': {
         value: 'N',
-        help: 'a handler that has not returned for so long has its worker replaced',
+        help: 'replace the worker if the handler has not returned for so long',
         otherwise: '2000',
       },
       'load-millis': {
         value: 'N',
-        help: 'a handler that has not been loaded for so long counts as failed',
+        help: 'give up loading the handler after so long',
         otherwise: '30000',
       },
-      seconds: { value: 'N', help: 'end after so long, 1 to 1000000', otherwise: 'never' },
+      seconds: { value: 'N', help: 'end after so many seconds, 1 to 1000000', otherwise: 'never' },
     },
     notes: [
-      'HANDLER is the path of a JavaScript or WebAssembly module, or one of these, each with the names of\n' +
-        `its options:\n${columns(BUILT_IN_HELP)}\n` +
-        '(*) needs one Ethernet, with its peers in it: a virtual network of Azure forwards by IP address\n' +
-        'alone, and takes no notice of the MAC address that such a handler sends to.',
-      'A value of --option that is JSON (7, true, ["a","b"]) is passed as such, every other as text.',
-      'Events go to standard error. At the end the statistics go to standard output; a second Ctrl-C\n' +
-        'ends at once, without them. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF\n' +
+      'HANDLER is the path of a JavaScript or WebAssembly module, or one of these, listed with the names of\n' +
+        `their options:\n${columns(BUILT_IN_HELP)}\n` +
+        '(*) needs its peers in the same Ethernet. A virtual network of Azure forwards by IP address and ignores\n' +
+        'the MAC address to which such a handler sends.',
+      'A value of --option that is JSON (7, true, ["a","b"]) is parsed; every other value is text.',
+      'Events go to standard error. At the end the statistics go to standard output. A second Ctrl-C\n' +
+        'ends the command at once, without statistics. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF\n' +
         'and CAP_IPC_LOCK; with --netns CAP_SYS_ADMIN too.',
     ],
     examples: [
       ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],
-      ['twinpath run host --host inline', "all the machine's own traffic, both ways, with failover"],
-      ['twinpath run ./handler.js --netvsc eth1 --queues 4', 'a handler of your own, on that device'],
+      ['twinpath run host --host inline', "all traffic of the machine's own stack, with failover"],
+      ['twinpath run ./handler.js --netvsc eth1 --queues 4', 'your own handler, on that device'],
       [
         'twinpath run count --device ens5 --option otherwise=pass --seconds 10',
-        'look at one card for a while',
+        'count the flows of one card for 10 seconds',
       ],
     ],
     exits: [
-      [EXIT.WELL, 'ended as asked, by Ctrl-C, SIGTERM or --seconds, and all was well'],
-      [EXIT.NOT_WELL, 'could not run, or something went wrong; standard error says what'],
+      [EXIT.OK, 'ended by Ctrl-C, SIGTERM or --seconds, without a problem'],
+      [EXIT.FAILED, 'could not run, or had a problem; standard error has the reason'],
       [EXIT.USAGE, 'the command line was wrong'],
-      [130, 'Ctrl-C before the port was open, or a second one; 143 by SIGTERM'],
+      [130, 'Ctrl-C before the port was open, or a second Ctrl-C; 143 for SIGTERM'],
     ],
   },
   run: runPort,
 };
 
-async function runPort(args: Arguments, { terminal, interruption }: Surroundings): Promise<number> {
+async function runPort(args: Arguments, { terminal, interruption }: CommandContext): Promise<number> {
   const [name] = args.positionals;
   const handler = handlerUrl(name!);
   const handlerOptions = pairs(args, 'option');
@@ -113,10 +125,13 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
   const seconds = whole(args, 'seconds', 1, 1_000_000);
   const port = await unlessInterrupted(interruption.signal, (signal) =>
     openPort({
-      ...{ device: text(args, 'device'), netvsc: text(args, 'netvsc') },
-      ...{ mac: text(args, 'mac'), vf: text(args, 'vf') },
+      device: text(args, 'device'),
+      netvsc: text(args, 'netvsc'),
+      mac: text(args, 'mac'),
+      vf: text(args, 'vf'),
       force: args.flags.has('force'),
-      ...{ handler, handlerOptions },
+      handler,
+      handlerOptions,
       queues: whole(args, 'queues', 1, 64),
       mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
       frameSize: whole(args, 'frame-size', 0, 65_536),
@@ -138,30 +153,30 @@ async function runPort(args: Arguments, { terminal, interruption }: Surroundings
     }),
   );
   if (port === undefined) {
-    terminal.say('twinpath: interrupted before the port was open; nothing is left of it');
+    terminal.log('twinpath: interrupted before the port was open');
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
   const report = await reportOn(port, terminal, async () => {
-    terminal.say(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
+    terminal.log(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
     const timer = terminal.live ? setInterval(showRate(port, terminal), 1000) : undefined;
-    await ended(interruption.signal, port, seconds);
+    await untilEnd(interruption.signal, port, seconds);
     clearInterval(timer);
     terminal.panel([]);
   });
   if (args.flags.has('json')) await terminal.printJson(report);
   else await terminal.print(summary(report));
-  for (const problem of new Set(report.problems)) terminal.say(`twinpath: ${problem}`);
-  return report.ok ? EXIT.WELL : EXIT.NOT_WELL;
+  for (const problem of new Set(report.problems)) terminal.log(`twinpath: ${problem}`);
+  return report.ok ? EXIT.OK : EXIT.FAILED;
 }
 
-/** Until it is interrupted, the time is over, or the port has closed by itself. */
-async function ended(interrupted: AbortSignal, port: Port, seconds: number | undefined): Promise<void> {
+/** Resolves when the command is interrupted, the time is over, or the port has closed by itself. */
+async function untilEnd(interrupted: AbortSignal, port: Port, seconds: number | undefined): Promise<void> {
   const closed = new AbortController();
   port.once('close', () => closed.abort());
   const signal = AbortSignal.any([interrupted, closed.signal]);
   const deadline = nowNanos() + (seconds ?? Number.POSITIVE_INFINITY) * 1e9;
-  // A timer holds no more than 24 days.
+  // A timer takes at most 24 days.
   while (!signal.aborted && nowNanos() < deadline) {
     const millis = Math.min((deadline - nowNanos()) / 1e6, 3_600_000);
     await sleep(Math.max(1, millis), undefined, { signal }).catch(() => {});
@@ -178,7 +193,7 @@ function showRate(port: Port, terminal: Terminal): () => void {
       count(((of(now) - of(before)) / (nanos - at)) * 1e9);
     const owners = [...new Set(now.queues.map(({ owner }) => owner))].join(' and ');
     terminal.panel([
-      `${owners}: ${rate((s) => s.received)} packets/s in, ${rate((s) => s.transmitted)} out; ${count(now.received)} in all`,
+      `${owners}: ${rate((s) => s.received)} packets/s in, ${rate((s) => s.transmitted)} out; ${count(now.received)} in total`,
     ]);
     before = now;
     at = nanos;

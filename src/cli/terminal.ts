@@ -1,52 +1,51 @@
 /**
- * Where words go: results on standard output, everything else on standard error, where a terminal also
- * gets a panel that is drawn in place.
+ * Output of commands: results on standard output, everything else on standard error. A terminal also shows a panel, which is
+ * redrawn in place.
  *
- * A reader who has seen enough (EPIPE) ends no command: what is left to print is not printed. A full disk
- * does end it. What standard error cannot take is dropped.
+ * If the reader of standard output has closed it (EPIPE), the command goes on without printing. Any other error of standard
+ * output, such as a full disk, ends the command. Errors of standard error are ignored.
  *
- * What people read goes through printable.ts; JSON is what it is.
+ * Text for people has its control characters escaped (printable.ts). JSON is printed exactly.
  */
 import { stripVTControlCharacters, styleText } from 'node:util';
 import { TwinpathError } from '../errors.ts';
 import { printable, printableLines } from '../printable.ts';
 
-/** A line of a result: a list of a machine's interfaces may well be long. */
+/** Characters of a line of a result: a list of interfaces may be long. */
 const MAX_LINE = 16_000;
 
 type Style = Parameters<typeof styleText>[0];
 
 export class Terminal {
-  /** Whether a person watches standard error. */
+  /** Whether standard error is a terminal. */
   readonly live: boolean = process.stderr.isTTY === true;
-  readonly #colourful: boolean;
+  readonly #colours: boolean;
   readonly #write = process.stdout.write.bind(process.stdout);
   #panel: readonly string[] = [];
 
   constructor() {
-    process.stdout.on('error', () => {}); // `print` hears of it by its callback
+    process.stdout.on('error', () => {}); // the callback of `write` gets it too
     process.stderr.on('error', () => {});
-    this.#colourful = this.live && !process.env.NO_COLOR && process.stderr.hasColors();
+    this.#colours = this.live && !process.env.NO_COLOR && process.stderr.hasColors();
   }
 
   /**
-   * Keeps standard output for results: what a handler writes there by `console.log`, in whatever thread, goes
-   * to standard error from now on.
+   * Reserves standard output for results: from now on `console.log` of a handler, in any thread, writes to standard error.
    */
-  keepOutput(): void {
-    // Always true: the streams of worker threads would wait for a 'drain' here that comes at stderr.
+  reserveStdout(): void {
+    // Always true: on false the streams of worker threads would wait for a 'drain' event, which stderr emits instead.
     process.stdout.write = (chunk: string | Uint8Array, ...rest: unknown[]): boolean => {
       process.stderr.write(chunk, ...(rest as []));
       return true;
     };
   }
 
-  /** Prints a result for people, of however many lines. @throws ERR_OUTPUT */
+  /** Prints a result for people. @throws ERR_OUTPUT */
   print(text: string): Promise<void> {
     return this.#result(printableLines(text, MAX_LINE));
   }
 
-  /** Prints a result for programs, exactly. @throws ERR_OUTPUT */
+  /** Prints a result for programs. @throws ERR_OUTPUT */
   printJson(value: unknown, indent?: number): Promise<void> {
     return this.#result(JSON.stringify(value, null, indent));
   }
@@ -59,19 +58,19 @@ export class Terminal {
     throw new TwinpathError('ERR_OUTPUT', { detail: error.message });
   }
 
-  /** Lines for whoever watches; a panel stays below them. */
-  say(...lines: readonly string[]): void {
+  /** Prints lines on standard error, above the panel. */
+  log(...lines: readonly string[]): void {
     this.#erase();
     for (const line of lines) process.stderr.write(`${printable(line)}\n`);
     this.#draw();
   }
 
-  /** Shows these lines in place of the last panel. Nothing where nobody watches. */
+  /** Replaces the panel. Does nothing if standard error is not a terminal. */
   panel(lines: readonly string[]): void {
     if (!this.live) return;
     this.#erase();
     const width = process.stderr.columns || 80;
-    // A wrapped line would take two rows, and the next erasure one too few.
+    // A wrapped line would take two rows, and #erase would erase one too few.
     this.#panel = lines.map((line) => {
       const bare = stripVTControlCharacters(line);
       return bare.length < width ? line : printable(bare.slice(0, width - 1));
@@ -79,10 +78,10 @@ export class Terminal {
     this.#draw();
   }
 
-  /** For panels; `say` and `print` would show the codes. */
+  /** Styles text for a panel; `log` and `print` would escape the codes. */
   style(style: Style, text: string): string {
     const fit = printable(text);
-    return this.#colourful ? styleText(style, fit) : fit;
+    return this.#colours ? styleText(style, fit) : fit;
   }
 
   #erase(): void {

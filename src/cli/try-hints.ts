@@ -1,4 +1,4 @@
-/** What a person may type in the peer's shell, as far as the programs for it are installed. */
+/** Commands to type in the peer's shell, if their programs are installed. */
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
@@ -8,12 +8,12 @@ export interface PeerView {
   readonly device: string;
   /** The guest's network namespace. */
   readonly guest: string;
-  /** The UDP port that is suggested. */
+  /** The UDP port of the suggested commands. */
   readonly udpPort: number;
 }
 
 const DNS_PORT = 53;
-/** Columns of most commands; a longer one pushes its meaning to the right. */
+/** Columns of a command; the meaning of a longer one starts further right. */
 const COMMAND_WIDTH = 36;
 
 /** @param installed whether there is a program of this name */
@@ -29,7 +29,7 @@ export function hints(
       `nc -u ${guestAddress} ${udpPort}`,
       `send what you type to UDP port ${udpPort} and see the answers`,
     ],
-    ['tcpdump', `tcpdump -lni ${device} &`, 'see what goes and comes, and type on'],
+    ['tcpdump', `tcpdump -lni ${device} &`, 'show packets, and go on typing'],
     ['dig', `dig @${guestAddress} NAME`, 'ask for a name'],
   ];
   const wanted = suggestions.filter(([program]) => program !== 'dig' || udpPort === DNS_PORT);
@@ -40,14 +40,17 @@ export function hints(
     rows.push([command, `send "hello" to UDP port ${udpPort} and see the answer`]);
   }
   rows.push(
-    [`ip netns exec ${guest} CMD`, 'run a program in the guest, whose stack gets what the handler passes'],
-    ['exit', 'end everything; the statistics follow'],
+    [
+      `ip netns exec ${guest} CMD`,
+      'run a program in the guest, whose stack gets the packets that the handler passes',
+    ],
+    ['exit', 'end the port and the network, and print the statistics'],
   );
   const lines = rows.map(([command, meaning]) => `  ${command.padEnd(COMMAND_WIDTH)}  # ${meaning}`);
   return missing.length === 0 ? lines : [...lines, `Not installed here: ${missing.join(', ')}.`];
 }
 
-/** Whether a folder of PATH has an executable file of this name. */
+/** Whether a folder of PATH has an executable file with this name. */
 export function isInstalled(program: string, path = process.env.PATH ?? ''): boolean {
   return path.split(delimiter).some((folder) => isExecutable(join(folder, program)));
 }

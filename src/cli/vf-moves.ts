@@ -1,6 +1,6 @@
-/** A VF that a lab's host gives and takes, and a port that follows. */
+/** A lab's host plugs in and unplugs the VF, and the port follows. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { HostNic } from '../lab/memory-nic.ts';
+import type { HostNic } from '../lab/nic.ts';
 import { until } from '../lab/wait.ts';
 import type { Port } from '../port.ts';
 
@@ -18,24 +18,24 @@ export function switched(port: Port, path: 'vf' | 'synthetic'): Promise<void> {
   );
 }
 
-/** The host gives a VF and delivers by it as soon as the port transmits on it. @throws ERR_TIMEOUT, ERR_LAB */
-export async function giveVf({ port, nic }: PortOnNic, name?: string): Promise<void> {
+/** Plugs in a VF, and moves the data path to it as soon as the port transmits on it. @throws ERR_TIMEOUT, ERR_LAB */
+export async function plugVf({ port, nic }: PortOnNic, name?: string): Promise<void> {
   await nic.plug({ name });
   await switched(port, 'vf');
   await nic.moveDataPath('vf');
 }
 
-/** The host takes the VF, without a loss. @throws ERR_TIMEOUT, ERR_LAB */
-export async function takeVf({ port, nic }: PortOnNic): Promise<void> {
+/** Unplugs the VF without loss. @throws ERR_TIMEOUT, ERR_LAB */
+export async function unplugVf({ port, nic }: PortOnNic): Promise<void> {
   await nic.unplug();
   await switched(port, 'synthetic');
 }
 
-/** Takes the VF and gives it back, each for so many seconds, until the signal aborts. @throws ERR_TIMEOUT */
-export async function alternateVf(pair: PortOnNic, seconds: number, signal: AbortSignal): Promise<void> {
-  for (let given = true; ; given = !given) {
+/** Unplugs the VF and plugs it in again, each for so many seconds, until the signal aborts. @throws ERR_TIMEOUT */
+export async function cycleVf(pair: PortOnNic, seconds: number, signal: AbortSignal): Promise<void> {
+  for (let pluggedIn = true; ; pluggedIn = !pluggedIn) {
     await sleep(seconds * 1000, undefined, { signal }).catch(() => {});
     if (signal.aborted) return;
-    await (given ? takeVf(pair) : giveVf(pair));
+    await (pluggedIn ? unplugVf(pair) : plugVf(pair));
   }
 }

@@ -1,21 +1,21 @@
 /**
- * The two ends of a download, each a thread that lives in a network namespace: its sockets are ordinary TCP
- * sockets of that namespace's kernel. A server on one end sends the pattern without a pause until it is told
- * to stop; a client on the other end reads and checks it.
+ * The two ends of a download. Each is a thread in a network namespace, with ordinary TCP sockets of that namespace's kernel.
+ * A server on one end sends the pattern without a pause until its owner stops it; a client on the other end reads and
+ * checks it.
  *
- * Node's sockets rather than the shim's: libuv makes a socket on the thread that asks for it, and accept(2)
- * leaves a connection in its listener's namespace.
+ * Node's sockets suffice: libuv creates a socket on the thread that asks for it, and a connection that accept(2) returns is
+ * in the namespace of its listener.
  */
 import { readFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { enterNamespace } from '../kernel/namespace.ts';
 import { loadShim } from '../kernel/shim.ts';
-import { Gaps } from './arrivals.ts';
-import { monotonicNanos } from './clock.ts';
-import type { ReceiverEnd, SenderEnd } from './download-report.ts';
+import { nowNanos } from '../memory/shared.ts';
+import { Gaps } from './measurement.ts';
 import { PatternReader, writePattern } from './pattern.ts';
+import type { ReceiverEnd, SenderEnd } from './reports.ts';
 
-export type EndOrder =
+export type EndConfig =
   | { readonly role: 'send'; readonly namespace: string; readonly address: string }
   | {
       readonly role: 'receive';
@@ -32,48 +32,48 @@ export const PROGRESS_WORDS = 2;
 export type EndMessage =
   | { readonly kind: 'listening'; readonly port: number }
   | { readonly kind: 'connected' }
-  | { readonly kind: 'sent'; readonly account: SenderEnd }
-  | { readonly kind: 'received'; readonly account: ReceiverEnd };
+  | { readonly kind: 'sent'; readonly result: SenderEnd }
+  | { readonly kind: 'received'; readonly result: ReceiverEnd };
 
-/** What an end has of its owner. */
+/** How an end talks to its owner. */
 export interface EndOwner {
-  tell(message: EndMessage): void;
-  /** Takes what to do when the owner has had enough, and waits no longer than so many milliseconds. */
+  post(message: EndMessage): void;
+  /** Calls `stop` when the owner stops the download; the end may take so many milliseconds for the rest of the stream. */
   onStop(stop: (settleMillis: number) => void): void;
 }
 
-/** Large enough that a write costs little beside its bytes, small enough that a stop is heard at once. */
+/** Large enough that the cost of a write is small compared with its bytes, small enough that a stop takes effect at once. */
 const BLOCK_BYTES = 256 * 1024;
-/** One under way while the next is filled. */
+/** The kernel takes one while the other is filled. */
 const BLOCKS = 2;
 
-/** A thread's life as one end. It enters the namespace for good. */
-export function runEnd(order: EndOrder, owner: EndOwner): void {
+/** Runs the calling thread as one end. The thread stays in the namespace. */
+export function runEnd(config: EndConfig, owner: EndOwner): void {
   const shim = loadShim();
-  shim.threadName(`tp-${order.role}`);
-  enterNamespace(shim, order.namespace);
-  if (order.role === 'send') sendFrom(order.address, owner);
-  else receiveFrom(order, owner);
+  shim.threadName(`tp-${config.role}`);
+  enterNamespace(shim, config.namespace);
+  if (config.role === 'send') serve(config.address, owner);
+  else receive(config, owner);
 }
 
-function sendFrom(address: string, owner: EndOwner): void {
+function serve(address: string, owner: EndOwner): void {
   const before = retransmitted();
   let connections = 0;
   const server = createServer((socket) => {
     if (++connections > 1) return socket.destroy();
-    pump(socket, owner, ({ bytes, error }) => {
+    sendPattern(socket, owner, ({ bytes, error }) => {
       const retransmits = retransmitted() - before;
-      owner.tell({ kind: 'sent', account: { bytes, error, connections, retransmits } });
+      owner.post({ kind: 'sent', result: { bytes, error, connections, retransmits } });
     });
   });
   const listening = (): void => {
-    owner.tell({ kind: 'listening', port: (server.address() as AddressInfo).port });
+    owner.post({ kind: 'listening', port: (server.address() as AddressInfo).port });
   };
   server.listen(0, address, listening);
 }
 
-/** Sends until told to stop, then ends the stream. */
-function pump(
+/** Sends until the owner stops it, then ends the stream. */
+function sendPattern(
   socket: Socket,
   owner: EndOwner,
   done: (result: { bytes: number; error: string | undefined }) => void,
@@ -83,28 +83,28 @@ function pump(
   let idle = 0;
   const fill = (block: DataView): void => {
     if (stopping) {
-      // What both blocks held is with the kernel now; the end comes behind it.
+      // The kernel has both blocks now; FIN follows them.
       if (++idle === BLOCKS) socket.end();
       return;
     }
     writePattern(block, bytes);
     bytes += block.byteLength;
     socket.write(new Uint8Array(block.buffer), (failure) => {
-      // Not at once: a kernel that takes every block as it comes would keep the thread from hearing of the stop.
+      // A kernel that takes every block at once would keep the thread from receiving the stop message.
       if (!failure) setImmediate(fill, block);
     });
   };
   owner.onStop((settleMillis) => {
     stopping = true;
-    giveUp(socket, settleMillis);
+    destroyAfter(socket, settleMillis);
   });
   whenClosed(socket, (error) => done({ bytes, error }));
-  socket.resume(); // the client's end of the stream is seen only by who reads
+  socket.resume(); // Node reports the end of a stream only to a reader
   for (let i = 0; i < BLOCKS; i++) fill(new DataView(new ArrayBuffer(BLOCK_BYTES)));
 }
 
-function receiveFrom(
-  { address, port, progress }: Extract<EndOrder, { role: 'receive' }>,
+function receive(
+  { address, port, progress }: Extract<EndConfig, { role: 'receive' }>,
   owner: EndOwner,
 ): void {
   const reader = new PatternReader();
@@ -114,12 +114,13 @@ function receiveFrom(
   const view = new DataView(buffer.buffer);
   let [first, last, ended] = [0, 0, false];
   const socket = connect({
-    ...{ host: address, port },
-    // One buffer for all reads: a stream of Buffers would keep the garbage collector busy.
+    host: address,
+    port,
+    // One buffer for all reads, which causes no garbage collection.
     onread: {
       buffer,
       callback: (length) => {
-        last = monotonicNanos();
+        last = nowNanos();
         first ||= last;
         gaps.arrived(last);
         reader.read(view, length);
@@ -129,23 +130,23 @@ function receiveFrom(
       },
     },
   });
-  owner.onStop((settleMillis) => giveUp(socket, settleMillis));
-  socket.on('connect', () => owner.tell({ kind: 'connected' }));
+  owner.onStop((settleMillis) => destroyAfter(socket, settleMillis));
+  socket.on('connect', () => owner.post({ kind: 'connected' }));
   socket.on('end', () => {
     ended = true;
   });
   whenClosed(socket, (error) => {
-    if (!ended) gaps.arrived(monotonicNanos()); // what never came was waited for as well
+    if (!ended) gaps.arrived(nowNanos()); // the wait for data that never came counts too
     const longestStall = gaps.longest[0] ?? { atNanos: first, nanos: 0 };
     const { position: bytes, wrongAt } = reader;
-    owner.tell({
+    owner.post({
       kind: 'received',
-      account: { bytes, nanos: last - first, longestStall, wrongAt, ended, error },
+      result: { bytes, nanos: last - first, longestStall, wrongAt, ended, error },
     });
   });
 }
 
-function giveUp(socket: Socket, millis: number): void {
+function destroyAfter(socket: Socket, millis: number): void {
   const late = (): void => {
     socket.destroy(new Error(`the stream did not end within ${millis} ms`));
   };
@@ -160,7 +161,7 @@ function whenClosed(socket: Socket, closed: (error: string | undefined) => void)
   socket.on('close', () => closed(first));
 }
 
-/** `RetransSegs` of the namespace this thread is in (RFC 4022), which nothing but the download uses. */
+/** `RetransSegs` (RFC 4022) of the thread's namespace, in which only the download uses TCP. */
 function retransmitted(): number {
   const rows = readFileSync('/proc/thread-self/net/snmp', 'ascii')
     .split('\n')

@@ -1,24 +1,24 @@
 /**
- * A TCP download by the guest of a lab: the guest's own kernel stack connects to a server of the outside host
- * and reads a stream whose every byte is checked, on one connection from beginning to end.
+ * A TCP download by the guest of a lab: the guest's own kernel stack connects to a server on the outside host and reads a
+ * stream, of which every byte is checked, on one connection.
  *
- * This is the owner's handle on its two threads. Any thread may own one, and be as slow as it likes.
+ * A Download is the owner's handle of the two threads that do it. Any thread may own one; its speed does not matter.
  */
 import type { Worker } from 'node:worker_threads';
 import { TwinpathError } from '../errors.ts';
-import { type EndMessage, type EndOrder, PROGRESS_WORDS } from './download-ends.ts';
-import { type DownloadReport, downloadReport, type ReceiverEnd, type SenderEnd } from './download-report.ts';
-import { startThread, told } from './thread.ts';
+import { type EndConfig, type EndMessage, PROGRESS_WORDS } from './download-ends.ts';
+import {
+  type DownloadProgress,
+  type DownloadReport,
+  downloadReport,
+  type ReceiverEnd,
+  type SenderEnd,
+} from './reports.ts';
+import { firstMessage, startThread, within } from './threads.ts';
 
-export interface DownloadProgress {
-  /** Payload that has arrived. */
-  readonly bytes: number;
-  readonly longestStallMillis: number;
-}
-
-/** The kernel sends a SYN again after one second, three and seven. */
+/** The kernel retransmits a SYN after one second, three and seven. */
 const START_MILLIS = 10_000;
-/** A thread that does not answer in this time beyond the settling is taken for dead. */
+/** A thread that has not answered so long after the settling time counts as dead. */
 const ANSWER_MILLIS = 10_000;
 
 export class Download {
@@ -33,30 +33,30 @@ export class Download {
     this.#sender = sender;
     this.#receiver = receiver;
     this.#progress = new Float64Array(progress);
-    this.#sent = told<EndMessage, 'sent'>(sender, 'sent').then(({ account }) => account);
-    this.#received = told<EndMessage, 'received'>(receiver, 'received').then(({ account }) => account);
-    // Nobody may be waiting when they fail; whoever stops the download meets the error all the same.
+    this.#sent = firstMessage<EndMessage, 'sent'>(sender, 'sent').then(({ result }) => result);
+    this.#received = firstMessage<EndMessage, 'received'>(receiver, 'received').then(({ result }) => result);
+    // They may fail while no caller waits. `stop` rejects with the error anyway.
     this.#sent.catch(() => {});
     this.#received.catch(() => {});
   }
 
   /**
-   * Resolves when the connection stands; data flows from then on, as fast as it can.
+   * Resolves when the connection is established. From then on data flows as fast as it can.
    *
-   * @throws ERR_TIMEOUT or ERR_LAB when the guest does not reach the outside host, ERR_PERMISSION, or what
-   *   ended a thread
+   * @throws ERR_TIMEOUT or ERR_LAB if the guest does not reach the outside host, ERR_PERMISSION, or the error that ended a
+   *   thread
    */
   static async start(
     lab: { readonly outside: string; readonly guest: string },
     nic: { readonly outsideAddress: string },
   ): Promise<Download> {
     const address = nic.outsideAddress;
-    const start = (order: EndOrder): Worker => startThread('download', order);
+    const start = (config: EndConfig): Worker => startThread('download', config);
     const progress = new SharedArrayBuffer(PROGRESS_WORDS * Float64Array.BYTES_PER_ELEMENT);
     const sender = start({ role: 'send', namespace: lab.outside, address });
     let receiver: Worker | undefined;
     try {
-      const { port } = await told<EndMessage, 'listening'>(sender, 'listening');
+      const { port } = await firstMessage<EndMessage, 'listening'>(sender, 'listening');
       receiver = start({ role: 'receive', namespace: lab.guest, address, port, progress });
       const download = new Download(sender, receiver, progress);
       await within(START_MILLIS, 'connection to the outside host', download.#connected());
@@ -67,18 +67,18 @@ export class Download {
     }
   }
 
-  /** Live, a read old; costs nothing to the download. */
+  /** As of the last read; costs the download nothing. */
   progress(): DownloadProgress {
     const [bytes, stall] = this.#progress;
     return { bytes: bytes!, longestStallMillis: stall! / 1e6 };
   }
 
   /**
-   * Has the sender end the stream, waits until the receiver has all of it, reports. May be called again; the
-   * first call's report stands. A connection that broke, or did not end, is a report and not an error.
+   * Ends the stream, waits until the receiver has all of it, and reports. Further calls return the same report. If the
+   * connection broke or did not end, the report says so; that is not an error.
    *
-   * @param options.settleMillis how long the rest of the stream is waited for, by default 10,000
-   * @throws ERR_TIMEOUT, or what ended a thread
+   * @param options.settleMillis how long to wait for the rest of the stream. Default 10,000
+   * @throws ERR_TIMEOUT, or the error that ended a thread
    */
   stop({ settleMillis = 10_000 }: { settleMillis?: number } = {}): Promise<DownloadReport> {
     this.#report ??= this.#stop(settleMillis);
@@ -93,8 +93,8 @@ export class Download {
   async #stop(settleMillis: number): Promise<DownloadReport> {
     for (const end of [this.#sender, this.#receiver]) end.postMessage(settleMillis);
     try {
-      const accounts = Promise.all([this.#sent, this.#received]);
-      return downloadReport(...(await within(settleMillis + ANSWER_MILLIS, 'end of the download', accounts)));
+      const results = Promise.all([this.#sent, this.#received]);
+      return downloadReport(...(await within(settleMillis + ANSWER_MILLIS, 'end of the download', results)));
     } finally {
       await this.#end();
     }
@@ -102,27 +102,12 @@ export class Download {
 
   async #connected(): Promise<void> {
     const failed = this.#received.then(({ error }) => {
-      throw new TwinpathError('ERR_LAB', { detail: `the download did not begin: ${error}` });
+      throw new TwinpathError('ERR_LAB', { detail: `the download did not start: ${error}` });
     });
-    await Promise.race([told<EndMessage, 'connected'>(this.#receiver, 'connected'), failed]);
+    await Promise.race([firstMessage<EndMessage, 'connected'>(this.#receiver, 'connected'), failed]);
   }
 
   async #end(): Promise<void> {
     await Promise.all([this.#sender.terminate(), this.#receiver.terminate()]);
-  }
-}
-
-/** @throws ERR_TIMEOUT */
-async function within<T>(millis: number, what: string, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(new TwinpathError('ERR_TIMEOUT', { detail: `no ${what} within ${millis} ms` }));
-    }, millis);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

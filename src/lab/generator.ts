@@ -1,45 +1,57 @@
 /**
- * Sends numbered packets at a pace over any Wire and keeps the ledger of what comes back.
+ * Sends numbered packets over any Wire and records which come back, within two limits.
  *
- * Two limits at once. The rate says how many packets a second are wanted. The window says how many may
- * be outstanding: a machine too busy to answer slows the sender down instead of overflowing the queues
- * in between, whose drops would look like losses of the failover under test.
+ * The rate limits the packets per second. The window limits the outstanding packets, so that a machine that is too busy to
+ * answer slows the sender down. Otherwise queues in between would overflow, and their drops would look like losses of the
+ * failover under test.
  *
- * Real losses must not stop the traffic, so a packet is written off, no longer outstanding, when a later
- * one of its flow has come back, or after `writeOffMillis`. While the window is full and nothing comes back,
- * single packets go past it as probes: they find the healed path within an eighth of the time it was
- * broken, and are too few to overflow anything. What is written off may still come back; the ledger
- * counts it whenever it does.
+ * Real losses must not stop the traffic. So a packet is written off (it is no longer outstanding) when a later packet of its
+ * flow has come back, or after `writeOffMillis`. While the window is full and nothing comes back, single packets exceed the
+ * window as probes. They find a repaired path within an eighth of the time it was broken, and are too few to overflow a
+ * queue. A packet that comes back after it was written off still counts as received.
  *
- * One thread, the wire's. The clock is passed in: nanoseconds that never go backwards.
+ * One thread, the wire's. The clock is a parameter: nanoseconds, monotonic.
  */
-import { Gaps, Latency } from './arrivals.ts';
-import { SequenceLedger } from './sequence.ts';
-import type { Wire } from './wire.ts';
+import { Gaps, Latency, SequenceLedger } from './measurement.ts';
+
+/** What carries numbered packets: UDP or ICMP through the kernel, or a network in memory. Only `wait` waits. */
+export interface Wire {
+  /**
+   * Sends `count` packets of a flow, numbered from `first`.
+   *
+   * @returns how many it took, from the first on; the generator sends the others again
+   */
+  send(flow: number, first: number, count: number): number;
+  /** Calls `onPacket` for each packet that has come back, and returns how many there were. */
+  receive(onPacket: (flow: number, sequence: number) => void): number;
+  /** Returns when a packet may have come back, at the latest after so many milliseconds. */
+  wait(millis: number): void;
+  close(): void;
+}
 
 export interface Pace {
   readonly flows: number;
-  /** Packets a second, of all flows together. */
+  /** Packets a second, all flows together. */
   readonly rate: number;
-  /** Packets that may be unanswered, of all flows together. */
+  /** Packets that may be outstanding, all flows together. */
   readonly window: number;
-  /** How long an unanswered packet fills its place in the window at most; a second unless it is given. */
+  /** How long a packet is outstanding at most. Default: a second. */
   readonly writeOffMillis?: number;
 }
 
-/** Packets of one flow in a row: enough to share a system call, few enough that all flows keep moving. */
+/** Packets of one flow in a row: enough to share a system call, few enough that all flows make progress. */
 const BURST = 8;
-/** Sending waits until a millisecond's worth may go (or a burst), lest each answer cost a wake-up and a call. */
+/** Nothing is sent before the rate allows the packets of a millisecond, or a burst: each answer would cost a system call. */
 const QUANTUM_SECONDS = 0.001;
-/** What was not sent in time is forgone beyond this, lest a pause be followed by a flood. */
+/** The most that a pause adds to the packets that may be sent after it. */
 const CREDIT_SECONDS = 0.005;
 const WRITE_OFF_MILLIS = 1000;
-/** Probes: the shortest time between two, and the share of the outage so far that two lie apart. */
+/** Between two probes: the shortest time, and the part of the outage so far. */
 const PROBE_NANOS = 2e6;
 const PROBE_SHARE = 1 / 8;
-/** Outstanding packets are counted by when they were sent, in slots of a hundredth of the time until they are written off. */
+/** Outstanding packets are counted by send time, in slots of a hundredth of the time until they are written off. */
 const SLOTS_WAITING = 100;
-/** More slots than that, so that a slot is empty before it is used again. */
+/** More slots than that: a slot must be empty before it is used again. */
 const SLOTS = 128;
 
 export class Generator {
@@ -52,7 +64,7 @@ export class Generator {
   readonly #quantum: number;
   readonly #slotNanos: number;
   readonly #sentIn = new Int32Array(SLOTS);
-  /** By flow: the first packet that is neither back nor written off for a later one. */
+  /** By flow: the first packet that has neither come back nor been written off for a later one. */
   readonly #base: Float64Array;
   #oldestSlot: number;
   #outstanding = 0;
@@ -76,12 +88,12 @@ export class Generator {
     this.#oldestSlot = Math.floor(this.#now / this.#slotNanos);
   }
 
-  /** Sent, not come back and not written off. */
+  /** Packets that have neither come back nor been written off. */
   get outstanding(): number {
     return this.#outstanding;
   }
 
-  /** Takes in what has come back; returns how many packets that were. */
+  /** Records the packets that have come back; returns how many there were. */
   receive(): number {
     this.#now = this.#clock();
     const received = this.#wire.receive(this.#onPacket);
@@ -92,7 +104,7 @@ export class Generator {
     return received;
   }
 
-  /** Sends what rate and window allow now, if that is worth a call; returns how many packets went. */
+  /** Sends what rate and window allow now, if that is a quantum or more; returns how many packets were sent. */
   send(): number {
     const now = this.#clock();
     this.#expire(now);
@@ -102,11 +114,11 @@ export class Generator {
     this.#refilled = now;
     if (this.#credit < this.#quantum) return 0;
     const room = window - this.#outstanding;
-    if (room >= this.#quantum) return this.#offer(Math.min(Math.floor(this.#credit), room), now);
+    if (room >= this.#quantum) return this.#sendBursts(Math.min(Math.floor(this.#credit), room), now);
     const apart = Math.max(PROBE_NANOS, (now - this.#lastArrival) * PROBE_SHARE);
     if (now - Math.max(this.#lastArrival, this.#lastProbe) < apart) return 0;
     this.#lastProbe = now;
-    return this.#offer(1, now);
+    return this.#sendBursts(1, now);
   }
 
   /** Milliseconds until the rate allows more, at least 1, or until the next probe may be due. */
@@ -115,7 +127,7 @@ export class Generator {
     return Math.max(1, Math.ceil(((this.#quantum - this.#credit) / this.#pace.rate) * 1000));
   }
 
-  /** One closure for the generator's life, not one a call. */
+  /** One closure for all calls. */
   readonly #onPacket = (flow: number, sequence: number): void => {
     const sentAt = this.ledger.received(flow, sequence);
     if (sentAt < 0) return;
@@ -128,16 +140,16 @@ export class Generator {
     this.#base[flow] = sequence + 1;
   };
 
-  /** Sends in bursts, flow by flow, until the wire refuses. */
-  #offer(allowed: number, now: number): number {
+  /** Sends bursts, flow by flow, until the wire refuses a packet. */
+  #sendBursts(allowed: number, now: number): number {
     let total = 0;
     while (total < allowed) {
       const count = Math.min(BURST, allowed - total);
-      const went = this.#wire.send(this.#flow, this.ledger.next(this.#flow), count);
-      this.ledger.sent(this.#flow, went, now);
-      total += went;
+      const taken = this.#wire.send(this.#flow, this.ledger.next(this.#flow), count);
+      this.ledger.sent(this.#flow, taken, now);
+      total += taken;
       this.#flow = (this.#flow + 1) % this.#pace.flows;
-      if (went < count) break;
+      if (taken < count) break;
     }
     this.#sentIn[Math.floor(now / this.#slotNanos) % SLOTS]! += total;
     this.#outstanding += total;
@@ -145,7 +157,7 @@ export class Generator {
     return total;
   }
 
-  /** No longer outstanding, unless it already is not: `sentAt` -1, or in a slot that has expired. */
+  /** Does nothing if the packet is not outstanding: `sentAt` is -1, or its slot has expired. */
   #writeOff(sentAt: number): void {
     const slot = Math.floor(sentAt / this.#slotNanos);
     if (slot < this.#oldestSlot) return;
@@ -155,7 +167,7 @@ export class Generator {
 
   #expire(now: number): void {
     const oldest = Math.floor(now / this.#slotNanos) - SLOTS_WAITING;
-    // After a pause longer than all slots together each needs emptying once, not once a lap.
+    // After a pause longer than all slots together each slot is emptied once.
     for (let slot = Math.max(this.#oldestSlot, oldest - SLOTS); slot < oldest; slot++) {
       this.#outstanding -= this.#sentIn[slot % SLOTS]!;
       this.#sentIn[slot % SLOTS] = 0;

@@ -1,6 +1,6 @@
 /**
- * The lab: a Hyper-V host, its virtual switch, one guest and the world outside, from three network
- * namespaces. Devices, packets and netlink messages in it are the kernel's own.
+ * The lab: a Hyper-V host with its virtual switch, one guest, and the world outside, in three network namespaces. Devices,
+ * packets and netlink messages are the kernel's own.
  *
  * ```
  *   tp-<pid>-<n>-out          tp-<pid>-<n>-host                tp-<pid>-<n>-guest
@@ -11,23 +11,20 @@
  *   └──────────────────┘      └───────────────────────────┘      └─────────────────────────┘
  * ```
  *
- * Frames for the guest's MAC follow one static forwarding entry, to s0 or v0: the data path. Broadcast
- * and multicast reach the guest by s0 alone. With `standIn: 'bridge'` eth0 is a bridge over `syn0` (the
- * other end of s0, with a MAC of its own) and the VF, which then has eth0 as its master as under
- * hv_netvsc. A second NIC is eth1 and vf1 on a switch of its own, 10.78.0.x.
+ * Frames for the guest's MAC follow one static forwarding entry, to s0 or v0: the data path. Broadcast and multicast reach
+ * the guest only through s0. With `standIn: 'bridge'` eth0 is a bridge over `syn0` (the other end of s0, with another MAC)
+ * and the VF, whose master then is eth0, as under hv_netvsc. A second NIC is eth1 and vf1 on another switch, 10.78.0.x.
  *
- * One thread owns a lab. Needs root and iproute2. Several labs may live at once, in any processes.
+ * One thread owns a lab. Needs root and iproute2. Several labs may exist at once, in any processes.
  */
 import { TwinpathError } from '../errors.ts';
-import { EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
 import { inNamespace, openNamespace } from '../kernel/namespace.ts';
-import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
-import { BridgeNetlink } from './bridge.ts';
-import type { LabContext, NicGeometry } from './context.ts';
+import { indexOf, LabContext, type NicGeometry } from './context.ts';
+import { switchOffloadsOff } from './devices.ts';
 import { cleanUpStaleLabs, deleteNamespaces, freeLabName, ip, sysctl } from './namespaces.ts';
-import { Nic, SYNTHETIC_PORT } from './nic.ts';
-import { switchOffloadsOff } from './offload.ts';
+import { Nic } from './nic.ts';
+import { SYNTHETIC_PORT } from './vf.ts';
 import { FORWARDING_MILLIS, until } from './wait.ts';
 
 export interface LabOptions {
@@ -40,18 +37,11 @@ export interface LabOptions {
   /** 576 to 9000 bytes; native XDP on veth takes about 3500 at most. Default 1500. */
   readonly mtu?: number;
   /**
-   * Both ends find each other's MAC by ARP. Default false: the addresses are entered by hand, so that
-   * a handler that answers no ARP is reached all the same and every packet counted is one that was sent.
+   * Both ends find each other's MAC by ARP. Default false: static neighbour entries, so that packets reach a handler that
+   * does not answer ARP, and counters show only packets that were sent on purpose.
    */
   readonly arp?: boolean;
 }
-
-/**
- * Host devices are numbered from here, so that no veth has the number of its peer in another namespace.
- * With equal numbers linkwatch takes it for a plain device and holds its carrier changes back for up to a
- * second (net/core/link_watch.c `linkwatch_urgent_event`).
- */
-const FIRST_HOST_INDEX = 10_000;
 
 /** A lab, from {@link Lab.create} to {@link Lab.close}. Belongs to the thread that created it. */
 export class Lab {
@@ -73,21 +63,21 @@ export class Lab {
   readonly #arp: boolean;
   #closed = false;
 
-  private constructor(name: string, context: LabContext, outside: string, host: string, arp: boolean) {
+  private constructor(name: string, context: LabContext, outside: string, arp: boolean) {
     this.name = name;
     this.outside = outside;
-    this.host = host;
-    this.guest = context.guest;
-    this.standIn = context.standIn;
-    this.queues = context.queues;
+    this.host = context.host.name;
+    this.guest = context.guest.name;
+    this.standIn = context.settings.standIn;
+    this.queues = context.settings.queues;
     this.#context = context;
     this.#arp = arp;
   }
 
   /**
-   * Builds a lab without VFs, in some 30 ms a NIC; removes the labs of killed processes first.
+   * Builds a lab without VFs, in about 30 ms a NIC. Removes the labs of killed processes first.
    *
-   * @throws ERR_OPTION_INVALID, ERR_LAB (no iproute2, or it complained), ERR_PERMISSION
+   * @throws ERR_OPTION_INVALID, ERR_LAB (iproute2 is missing or failed), ERR_PERMISSION
    */
   static async create(options: LabOptions = {}): Promise<Lab> {
     const { standIn = 'veth', queues = 2, nics = 1, mtu = 1500, arp = false } = options;
@@ -104,8 +94,8 @@ export class Lab {
     let lab: Lab | undefined;
     try {
       ip([outside, host, guest].map((namespace) => `netns add ${namespace}`));
-      for (const namespace of [outside, host, guest]) quieten(shim, namespace);
-      lab = new Lab(name, openLabContext(shim, { standIn, queues, mtu, host, guest }), outside, host, arp);
+      for (const namespace of [outside, host, guest]) disableOtherTraffic(shim, namespace);
+      lab = new Lab(name, new LabContext(shim, { standIn, queues, mtu }, host, guest), outside, arp);
       for (let number = 0; number < nics; number++) lab.nics.push(await lab.#addNic(number));
       return lab;
     } catch (error) {
@@ -115,36 +105,35 @@ export class Lab {
     }
   }
 
-  /** All three. */
+  /** Names of all three. */
   get namespaces(): readonly string[] {
     return [this.outside, this.host, this.guest];
   }
 
-  /** The first NIC, most often the only one. */
+  /** The first NIC. */
   get nic(): Nic {
     return this.nics[0]!;
   }
 
   /**
-   * Removes everything, whatever still runs in it. May be called twice. Close ports and traffic first. Devices are deleted one
-   * by one: a namespace with an open socket in it outlives its name, and its devices would with it.
+   * Removes the devices and namespaces, even if processes run in them. May be called twice. Close ports and traffic first.
+   * Devices are deleted one by one, because a namespace with an open socket outlives its name, and its devices with it.
    */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const { shim, hostLinks, hostBridge, hostEthtool, guestLinks, guestBridge, guestFd } = this.#context;
+    const { host, guest } = this.#context;
     for (const nic of this.nics) nic.release();
     try {
-      for (const links of [hostLinks, guestLinks]) {
+      for (const { links } of [host, guest]) {
         for (const { ifindex, kind } of links.links()) {
           if (kind !== 'veth' && kind !== 'bridge') continue;
-          // Gone with its other end, or taken by whoever shares the namespace: gone is what matters.
+          // It may have been deleted with its other end, or by another process in the namespace.
           if (links.link(ifindex)) links.deleteLink(ifindex);
         }
       }
     } finally {
-      for (const socket of [hostLinks, hostBridge, hostEthtool, guestLinks, guestBridge]) socket.close();
-      shim.close(guestFd);
+      this.#context.close();
       deleteNamespaces(this.namespaces);
     }
   }
@@ -155,14 +144,15 @@ export class Lab {
   }
 
   async #addNic(number: number): Promise<Nic> {
-    const { shim, standIn, queues, mtu, guestFd, hostLinks, hostBridge } = this.#context;
+    const { shim, host, guest, settings } = this.#context;
+    const { standIn, mtu } = settings;
     const subnet = `10.${77 + number}.0`;
     const mac = (end: number): string => `02:15:5d:77:0${number}:0${end}`;
     const [guestMac, outsideMac] = [mac(2), mac(1)];
     const netvsc = `eth${number}`;
     const synthetic = standIn === 'veth' ? netvsc : `syn${number}`;
 
-    const bridge = this.#context.nextIndex();
+    const bridge = this.#context.nextHostIndex();
     ip(
       [
         `link add br${number} index ${bridge} mtu ${mtu} type bridge stp_state 0 mcast_snooping 0`,
@@ -170,28 +160,31 @@ export class Lab {
       ],
       this.host,
     );
-    const [uplink, syntheticPort] = [this.#context.nextIndex(), this.#context.nextIndex()];
+    const [uplink, syntheticPort] = [this.#context.nextHostIndex(), this.#context.nextHostIndex()];
     const outsideFd = openNamespace(shim, this.outside);
     try {
-      hostBridge.addVeth(
+      host.bridge.addVeth(
         { name: `p${number}`, ifindex: uplink },
         { name: `u${number}`, address: outsideMac, netnsFd: outsideFd },
-        { queues, mtu },
+        settings,
       );
     } finally {
       shim.close(outsideFd);
     }
-    hostBridge.addVeth(
+    host.bridge.addVeth(
       { name: `s${number}`, ifindex: syntheticPort },
-      { name: synthetic, address: standIn === 'veth' ? guestMac : mac(3), netnsFd: guestFd },
-      { queues, mtu },
+      { name: synthetic, address: standIn === 'veth' ? guestMac : mac(3), netnsFd: guest.fd },
+      settings,
     );
-    hostBridge.addPort(uplink, bridge, { learning: false });
-    hostBridge.addPort(syntheticPort, bridge, SYNTHETIC_PORT);
-    for (const port of [uplink, syntheticPort]) hostLinks.setLink(port, { up: true });
+    host.bridge.addPort(uplink, bridge, { learning: false });
+    host.bridge.addPort(syntheticPort, bridge, SYNTHETIC_PORT);
+    for (const port of [uplink, syntheticPort]) host.links.setLink(port, { up: true });
 
     inNamespace(shim, this.outside, () => switchOffloadsOff(shim, `u${number}`));
-    ip(ends(`u${number}`, `${subnet}.1`, this.#arp ? undefined : [`${subnet}.2`, guestMac]), this.outside);
+    ip(
+      addressLines(`u${number}`, `${subnet}.1`, this.#arp ? undefined : [`${subnet}.2`, guestMac]),
+      this.outside,
+    );
     const enslave = [
       `link add ${netvsc} address ${guestMac} mtu ${mtu} type bridge stp_state 0 mcast_snooping 0`,
       `link set ${synthetic} master ${netvsc}`,
@@ -201,57 +194,44 @@ export class Lab {
     ip(
       [
         ...(standIn === 'bridge' ? enslave : []),
-        ...ends(netvsc, `${subnet}.2`, this.#arp ? undefined : [`${subnet}.1`, outsideMac]),
+        ...addressLines(netvsc, `${subnet}.2`, this.#arp ? undefined : [`${subnet}.1`, outsideMac]),
       ],
       this.guest,
     );
 
     const geometry: NicGeometry = {
-      ...{ number, mac: guestMac, bridge, uplink, syntheticPort },
-      ...{ guestAddress: `${subnet}.2`, outsideAddress: `${subnet}.1` },
+      number,
+      mac: guestMac,
+      guestAddress: `${subnet}.2`,
+      outsideAddress: `${subnet}.1`,
+      bridge,
+      uplink,
+      syntheticPort,
+      netvsc: indexOf(guest.links, netvsc),
     };
-    // A port without carrier takes no entry yet, and carrier comes with the other end.
+    // The kernel refuses an entry for a port without carrier, and carrier comes with the other end.
     const entries = [[outsideMac, uplink] as const, [guestMac, syntheticPort] as const];
     for (const [mac, port] of entries) {
-      await until('carrier on the switch', FORWARDING_MILLIS, () => hostBridge.forward(mac, port));
+      await until('carrier on the switch', FORWARDING_MILLIS, () => host.bridge.forward(mac, port));
     }
     return new Nic(this.#context, geometry);
   }
 }
 
-interface LabContextOptions {
-  readonly standIn: 'veth' | 'bridge';
-  readonly queues: number;
-  readonly mtu: number;
-  readonly host: string;
-  readonly guest: string;
-}
-
-function openLabContext(shim: Shim, { standIn, queues, mtu, host, guest }: LabContextOptions): LabContext {
-  const guestFd = openNamespace(shim, guest);
-  const open = (namespace: string) =>
-    inNamespace(shim, namespace, () => ({ links: RtNetlink.open(shim), bridge: BridgeNetlink.open(shim) }));
-  const [inHost, inGuest] = [open(host), open(guest)];
-  const hostEthtool = inNamespace(shim, host, () => EthtoolNetlink.open(shim));
-  let index = FIRST_HOST_INDEX;
-  return {
-    ...{ shim, standIn, queues, mtu, host, guest, guestFd },
-    ...{ hostLinks: inHost.links, hostBridge: inHost.bridge, hostEthtool },
-    ...{ guestLinks: inGuest.links, guestBridge: inGuest.bridge },
-    nextIndex: () => ++index,
-  };
-}
-
 /** Lines of ip(8) for one end of a subnet. */
-function ends(device: string, address: string, neighbour: readonly [string, string] | undefined): string[] {
+function addressLines(
+  device: string,
+  address: string,
+  neighbour: readonly [string, string] | undefined,
+): string[] {
   const lines = ['link set lo up', `link set ${device} up`, `addr add ${address}/24 dev ${device}`];
   if (neighbour)
     lines.push(`neigh replace ${neighbour[0]} lladdr ${neighbour[1]} dev ${device} nud permanent`);
   return lines;
 }
 
-/** Nothing that the lab did not send: no IPv6 neighbour discovery, no firewall hooks on bridged frames. */
-function quieten(shim: Shim, namespace: string): void {
+/** No IPv6 neighbour discovery, no firewall hooks on bridged frames. */
+function disableOtherTraffic(shim: Shim, namespace: string): void {
   for (const scope of ['all', 'default']) sysctl(shim, namespace, `ipv6/conf/${scope}/disable_ipv6`, '1');
   sysctl(shim, namespace, 'bridge/bridge-nf-call-iptables', '0');
 }

@@ -1,16 +1,15 @@
 /**
- * Numbered ICMP echo requests from a kernel's own stack, through a raw socket (a ping socket needs a
- * sysctl). One flow. Belongs to one thread; the socket stays in the namespace it was opened in.
+ * Numbered ICMP echo requests through a kernel's own stack and a raw socket (a ping socket needs a sysctl). One flow.
+ * Belongs to one thread. The socket stays in the namespace in which it was opened.
  *
- * After the 8 bytes of ICMP header, big-endian: run, then the whole sequence number, of which ICMP's own
- * field holds the low half.
+ * After the 8 bytes of ICMP header, big-endian: run, then the whole sequence number. ICMP's own field has its low half.
  */
 import { check } from '../errors.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { checksum, sum } from '../net/checksum.ts';
 import { Protocol } from '../net/ip.ts';
+import type { Wire } from './generator.ts';
 import { internetAddress } from './udp.ts';
-import type { Wire } from './wire.ts';
 
 const AF_INET = 2;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
@@ -38,9 +37,9 @@ export class IcmpWire implements Wire {
     const connected = shim.connect(this.fd, internetAddress(address, 0), 16);
     if (connected < 0) this.close();
     check(connected, 'connect(ICMP)', { device: address });
-    // A set bit is a type not wanted. Without it each request's own copy would come back on loopback.
+    // A set bit filters a type out. Without the filter the socket would receive its own requests on loopback.
     shim.setsockopt(this.fd, SOL_RAW, ICMP_FILTER, new Uint32Array([~(1 << ECHO_REPLY)]), 4);
-    // Until it was connected it took the answers to everybody's requests.
+    // Before it was connected the socket received the replies to other requests too.
     while (shim.recv(this.fd, this.#in, this.#in.byteLength, MSG_DONTWAIT) >= 0);
     this.#polled = new DataView(new ArrayBuffer(8));
     this.#polled.setInt32(0, this.fd, true);
@@ -59,7 +58,7 @@ export class IcmpWire implements Wire {
     for (let received = 0; ; received++) {
       const length = this.#shim.recv(this.fd, this.#in, this.#in.byteLength, MSG_DONTWAIT);
       if (length < 0) return received;
-      const icmp = (this.#in.getUint8(0) & 15) * 4; // a raw socket hands over the IP header too
+      const icmp = (this.#in.getUint8(0) & 15) * 4; // a raw socket delivers the IP header too
       const own =
         length >= icmp + 16 &&
         this.#in.getUint8(icmp) === ECHO_REPLY &&

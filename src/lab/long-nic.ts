@@ -1,8 +1,8 @@
 /**
- * A NetVSC stand-in that delivers packets longer than its MTU, as hv_netvsc does where its host merges TCP segments: a
- * tap, whose writes no MTU limits. Whoever holds it is the host: it delivers to the guest and takes what that has sent.
+ * A NetVSC stand-in that delivers packets longer than its MTU, as hv_netvsc does when its host merges TCP segments. It is a
+ * tap, whose writes no MTU limits. The owner plays the host: it delivers frames to the guest and receives the guest's.
  *
- * One thread. Goes with its descriptor.
+ * One thread. The device is deleted when its descriptor is closed.
  */
 import { check } from '../errors.ts';
 import { Assembler } from '../kernel/assembler.ts';
@@ -14,18 +14,18 @@ import { checkTun, IFF_NO_PI, IFF_TAP, openTun, TUNSETIFF, tunRequest } from '..
 import { QUEUE_LENGTH } from '../paths/tap/open.ts';
 
 const CSUM_LEVEL = 135;
-/** BPF_CSUM_LEVEL_INC: of CHECKSUM_NONE it makes CHECKSUM_UNNECESSARY. */
+/** BPF_CSUM_LEVEL_INC: turns CHECKSUM_NONE into CHECKSUM_UNNECESSARY. */
 const INC = 1;
 const NEXT = -1;
-/** More than a frame of the guest's. */
-const ROOM = 16 * 1024;
+/** More than a frame that the guest sends. */
+const BUFFER_BYTES = 16 * 1024;
 
 export class LongNic {
   readonly name: string;
   readonly ifindex: number;
   readonly #shim: Shim;
   readonly #namespace: string;
-  readonly #room = new Uint8Array(ROOM);
+  readonly #buffer = new Uint8Array(BUFFER_BYTES);
   #fd: number;
   #verified = -1;
 
@@ -37,7 +37,7 @@ export class LongNic {
     this.ifindex = ifindex;
   }
 
-  /** Up, in that namespace. @throws ERR_NO_TUN, ERR_PERMISSION, ERR_KERNEL */
+  /** Creates the device in the namespace and sets it up. @throws ERR_NO_TUN, ERR_PERMISSION, ERR_KERNEL */
   static create(
     shim: Shim,
     namespace: string,
@@ -63,20 +63,20 @@ export class LongNic {
     });
   }
 
-  /** Gives the guest a frame, up to 64 KiB long. @throws ERR_KERNEL */
+  /** Delivers a frame of up to 64 KiB to the guest. @throws ERR_KERNEL */
   deliver(frame: Uint8Array): void {
     check(this.#shim.write(this.#fd, frame, frame.length), 'write', { device: this.name });
   }
 
-  /** The next frame that the guest has sent; undefined if there is none. Good until the next call. */
+  /** The next frame that the guest has sent, or undefined. Valid until the next call. */
   take(): Uint8Array | undefined {
-    const length = this.#shim.read(this.#fd, this.#room, ROOM);
-    return length > 0 ? this.#room.subarray(0, length) : undefined;
+    const length = this.#shim.read(this.#fd, this.#buffer, BUFFER_BYTES);
+    return length > 0 ? this.#buffer.subarray(0, length) : undefined;
   }
 
   /**
-   * From now on the guest takes every checksum for verified, as if the device had done that: whatever the field holds.
-   * Before a port is opened on it. @throws ERR_KERNEL
+   * From now on the guest treats every checksum as verified by the device, even a wrong one. Call it before a port is opened
+   * on the device. @throws ERR_KERNEL
    */
   verify(): void {
     const program = new Assembler().movImm(2, INC).call(CSUM_LEVEL).movImm(0, NEXT).exit().assemble();

@@ -1,9 +1,8 @@
 /**
- * The namespaces a lab lives in: their names, iproute2 to build in them, and what killed runs left.
+ * The namespaces of labs: their names, iproute2 in them, and the removal of those that killed processes left.
  *
- * A lab is `tp-<pid>-<n>`; its namespaces add `-out`, `-host` and `-guest`. The process id in the name
- * is what lets a later run tell its neighbour's lab from an orphan. Synchronous, a few milliseconds a
- * call; needs root and iproute2.
+ * A lab is `tp-<pid>-<n>`; its namespaces add `-out`, `-host` and `-guest`. The process id says whether a lab is still in
+ * use. Synchronous, a few milliseconds a call. Needs root and iproute2.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -13,14 +12,14 @@ import { inNamespace } from '../kernel/namespace.ts';
 import type { Shim } from '../kernel/shim.ts';
 
 const FOLDER = '/run/netns';
-const LACKING =
-  'A lab needs root, with CAP_SYS_ADMIN and CAP_NET_ADMIN: in a container only a privileged one has them.';
+const PERMISSION_HINT =
+  'A lab needs root with CAP_SYS_ADMIN and CAP_NET_ADMIN. A container has them only if it is privileged.';
 const LAB = /^tp-(\d+)-\d+-\w+$/;
-/** Labs of one thread; worker threads of a process number theirs apart without asking each other. */
+/** Labs of one thread: so the threads of a process use different numbers. */
 const LABS_PER_THREAD = 1000;
-/** USER_HZ, the unit of times in /proc/PID/stat, on every architecture Node runs on. */
+/** USER_HZ, the unit of times in /proc/PID/stat, on every architecture that Node supports. */
 const TICKS_PER_SECOND = 100;
-/** The clock of /proc/stat's btime is cut to seconds, and may have been set since. */
+/** The btime of /proc/stat has whole seconds, and the clock may have been set since. */
 const CLOCK_SLACK_SECONDS = 5;
 
 /** A name that no lab of this process has. */
@@ -33,8 +32,8 @@ export function freeLabName(): string {
 }
 
 /**
- * Removes the namespaces of labs whose process is gone, or whose process id now is another process's.
- * Labs of running processes are left alone, whoever runs them.
+ * Removes the namespaces of labs whose process has ended, even if another process has its id now. Labs of running processes
+ * are not touched.
  *
  * @returns how many namespaces it removed
  */
@@ -48,9 +47,9 @@ export function cleanUpStaleLabs(): number {
   return stale.filter((name) => !left.has(name)).length;
 }
 
-/** Forgets the names. The namespaces themselves go when the last socket or thread in them does. */
+/** Deletes the names. The kernel frees a namespace when its last socket is closed and its last thread has left. */
 export function deleteNamespaces(names: readonly string[]): void {
-  // -force: one that another clean-up was quicker with must not keep the rest.
+  // -force: go on if another process has deleted one of them.
   run(
     ['-force', '-batch', '-'],
     names.map((name) => `netns del ${name}`),
@@ -58,9 +57,9 @@ export function deleteNamespaces(names: readonly string[]): void {
 }
 
 /**
- * Runs lines of ip(8) in one process, inside a namespace if one is named.
+ * Runs lines of ip(8) in one process, in the given namespace.
  *
- * @throws ERR_LAB with ip's own complaint, ERR_PERMISSION
+ * @throws ERR_LAB with the message of ip(8), ERR_PERMISSION
  */
 export function ip(lines: readonly string[], namespace?: string): void {
   const place = namespace === undefined ? [] : ['-netns', namespace];
@@ -68,19 +67,19 @@ export function ip(lines: readonly string[], namespace?: string): void {
   if (status === 0) return;
   const complaint = stderr.trim().split('\n')[0] ?? '';
   if (/not permitted|permission denied/i.test(complaint)) {
-    throw new TwinpathError('ERR_PERMISSION', { detail: complaint, hint: LACKING });
+    throw new TwinpathError('ERR_PERMISSION', { detail: complaint, hint: PERMISSION_HINT });
   }
-  throw new TwinpathError('ERR_LAB', { device: namespace, detail: `ip says "${complaint}"` });
+  throw new TwinpathError('ERR_LAB', { device: namespace, detail: `ip: "${complaint}"` });
 }
 
-/** Sets a key below /proc/sys/net, which shows the namespace of the thread that opens it. */
+/** Sets a key below /proc/sys/net, which belongs to the namespace of the thread that opens it. @returns false if there is no such key */
 export function sysctl(shim: Shim, namespace: string, key: string, value: string): boolean {
   return inNamespace(shim, namespace, () => {
     try {
       writeFileSync(`/proc/sys/net/${key}`, value);
       return true;
     } catch {
-      return false; // a kernel built without it
+      return false; // this kernel does not have it
     }
   });
 }
@@ -100,11 +99,11 @@ function namespaces(): string[] {
   try {
     return readdirSync(FOLDER);
   } catch {
-    return []; // no namespace has been named on this machine yet
+    return []; // no namespace has had a name on this machine yet
   }
 }
 
-/** Seconds since the epoch; infinite for one that has just gone. */
+/** Seconds since the epoch; infinite if it has just been deleted. */
 function createdAt(name: string): number {
   try {
     return statSync(`${FOLDER}/${name}`).ctimeMs / 1000;
@@ -113,10 +112,10 @@ function createdAt(name: string): number {
   }
 }
 
-/** Whether the process runs and already ran at that time: process ids are used again. */
+/** Whether the process runs, and ran at that time already: process ids are reused. */
 function isAlive(pid: number, atSeconds: number): boolean {
   try {
-    // The second field is the program's name in brackets and may itself hold spaces and brackets.
+    // The second field is the program's name in brackets. The name may contain spaces and brackets.
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
       .replace(/^.*\) /s, '')
       .split(' ');

@@ -1,16 +1,15 @@
 /**
- * The bytes of a download, which say where they belong: word i of the stream, little-endian, is i times an odd
- * constant, modulo 2^32. What is missing, twice, damaged or out of place does not fit. Two places look alike
- * only if they are a multiple of 16 GiB apart.
+ * The bytes of a download: word i of the stream, little-endian, is i times an odd constant, modulo 2^32. So a reader finds
+ * bytes that are missing, repeated, damaged or in the wrong place. The stream repeats after 16 GiB.
  *
- * Half a nanosecond a word, written or checked.
+ * Writing or checking a word takes half a nanosecond.
  */
 
 /** 2^32 divided by the golden ratio: neighbouring words differ in about half of their bits. */
 const STEP = 0x9e3779b1 | 0;
 const WORD = 4;
 
-/** Fills `view`, whose length is a multiple of four, with the stream from `position`, a multiple of four as well. */
+/** Fills `view` with the stream from `position`. Its length and the position are multiples of four. */
 export function writePattern(view: DataView, position: number): void {
   let word = wordAt(position);
   for (let at = 0; at < view.byteLength; at += WORD) {
@@ -19,11 +18,11 @@ export function writePattern(view: DataView, position: number): void {
   }
 }
 
-/** Reads the stream in pieces of any length and remembers where it first was wrong. */
+/** Reads the stream in pieces of any length and records the first wrong byte. */
 export class PatternReader {
   /** Bytes read so far. */
   position = 0;
-  /** Position of the first byte that was not right, -1 while all of them were. */
+  /** Position of the first wrong byte, -1 if all were right. */
   wrongAt = -1;
 
   /** The next bytes of the stream: the first `length` of `view`. */
@@ -45,7 +44,7 @@ export class PatternReader {
       at += WORD;
       word = (word + STEP) | 0;
     }
-    // Less than a word is left, or the word here is wrong somewhere.
+    // Less than a word is left, or this word has a wrong byte.
     for (; at < length; at++) if (view.getUint8(at) !== byteAt(position + at)) return at;
     return -1;
   }

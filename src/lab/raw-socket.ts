@@ -1,7 +1,6 @@
 /**
- * A packet socket that sends and receives whole frames, VLAN tags included. The kernel takes a tag out of every frame
- * that it receives, before any packet socket sees it, and tells it beside the frame (PACKET_AUXDATA): it is put back
- * here. For some frames, not for many.
+ * A packet socket that sends and receives whole frames, with their VLAN tags. The kernel removes the tag of a received frame
+ * and reports it as auxiliary data (PACKET_AUXDATA); RawSocket puts it back. For tests: it is slow.
  */
 import { check, TwinpathError } from '../errors.ts';
 import { inNamespace } from '../kernel/namespace.ts';
@@ -16,7 +15,7 @@ const SOL_PACKET = 263;
 const PACKET_AUXDATA = 8;
 const PACKET_OUTGOING = 4;
 const TP_STATUS_VLAN_VALID = 1 << 4;
-const ROOM = 4096;
+const MAX_FRAME = 4096;
 /** struct mmsghdr: msghdr of 56 bytes, count, padding. */
 const MESSAGE = {
   name: 0,
@@ -41,7 +40,7 @@ export class RawSocket {
   }
 
   /**
-   * On a device of a network namespace, a name or a path.
+   * On a device of a network namespace, which is given by name or path.
    *
    * @throws ERR_LAB if there is no such device, ERR_KERNEL, ERR_PERMISSION
    */
@@ -62,8 +61,8 @@ export class RawSocket {
   }
 
   #bind(ifindex: number): void {
-    const tell = this.#shim.setsockopt(this.#fd, SOL_PACKET, PACKET_AUXDATA, new Int32Array([1]), 4);
-    check(tell, 'setsockopt(PACKET_AUXDATA)');
+    const result = this.#shim.setsockopt(this.#fd, SOL_PACKET, PACKET_AUXDATA, new Int32Array([1]), 4);
+    check(result, 'setsockopt(PACKET_AUXDATA)');
     const name = new DataView(new ArrayBuffer(20)); // struct sockaddr_ll: family, protocol, ifindex, …
     name.setUint16(0, AF_PACKET, true);
     name.setUint16(2, ALL, true);
@@ -79,7 +78,7 @@ export class RawSocket {
     check(this.#shim.send(this.#fd, frame, frame.length, 0), 'send(AF_PACKET)');
   }
 
-  /** What has come since the last call, without what was sent from here. */
+  /** Frames that have arrived since the last call, without those that this host sent. */
   received(): Buffer[] {
     const found: Buffer[] = [];
     for (let one = this.#receive(); one !== undefined; one = this.#receive())
@@ -89,11 +88,11 @@ export class RawSocket {
 
   #receive(): Buffer | undefined {
     const [frame, name, control] = [
-      new Uint8Array(ROOM),
+      new Uint8Array(MAX_FRAME),
       new Uint8Array(20),
       new DataView(new ArrayBuffer(64)),
     ];
-    const iov = new BigUint64Array([BigInt(addressOf(frame)), BigInt(ROOM)]);
+    const iov = new BigUint64Array([BigInt(addressOf(frame)), BigInt(MAX_FRAME)]);
     const message = new DataView(new ArrayBuffer(MESSAGE.bytes));
     const pointer = (at: number, to: ArrayBufferView): void =>
       message.setBigUint64(at, BigInt(addressOf(to)), true);
@@ -106,8 +105,8 @@ export class RawSocket {
     if (this.#shim.recvmmsg(this.#fd, message, 1, 0) <= 0) return undefined;
     if (name[10] === PACKET_OUTGOING) return Buffer.alloc(0);
     const bytes = Buffer.from(frame.subarray(0, message.getUint32(MESSAGE.count, true)));
-    const told = message.getBigUint64(MESSAGE.controlBytes, true) >= BigInt(AUXDATA.tpid + 2);
-    if (!told || (control.getUint32(AUXDATA.status, true) & TP_STATUS_VLAN_VALID) === 0) return bytes;
+    const hasAuxdata = message.getBigUint64(MESSAGE.controlBytes, true) >= BigInt(AUXDATA.tpid + 2);
+    if (!hasAuxdata || (control.getUint32(AUXDATA.status, true) & TP_STATUS_VLAN_VALID) === 0) return bytes;
     const tag = Buffer.alloc(4);
     tag.writeUInt16BE(control.getUint16(AUXDATA.tpid, true), 0);
     tag.writeUInt16BE(control.getUint16(AUXDATA.tci, true), 2);

@@ -1,16 +1,21 @@
 /**
- * The owner's handle of the traffic thread: start it, watch it, stop it, read its report.
+ * Numbered UDP packets and pings from outside, which the guest is to answer.
  *
- * Any thread may own one. Nothing here touches a packet, so the owner may be as slow as it likes.
+ * A Traffic is the owner's handle of the thread that sends them and records what comes back. Any thread may own one; its
+ * speed does not matter.
  */
 import type { Worker } from 'node:worker_threads';
 import { TwinpathError } from '../errors.ts';
-import type { Gap } from './arrivals.ts';
-import type { MemorySenderOrder } from './memory-sender.ts';
-import { Progress, type TrafficProgress } from './progress.ts';
-import type { SenderAccount, SenderMessage, SenderOrder, TrafficOrder } from './sender.ts';
-import { attribute, type Tally, type Window } from './sequence.ts';
-import { startThread, told } from './thread.ts';
+import type { MemorySenderConfig } from './memory-outside.ts';
+import { attribute, type TrafficProgress, type TrafficReport, type Window } from './reports.ts';
+import {
+  Progress,
+  type SenderConfig,
+  type SenderMessage,
+  type SenderResult,
+  type TrafficConfig,
+} from './sender.ts';
+import { firstMessage, startThread, within } from './threads.ts';
 import { UDP_PAYLOAD_MIN } from './udp.ts';
 
 export interface TrafficOptions {
@@ -19,82 +24,54 @@ export interface TrafficOptions {
   /** UDP packets a second, of all flows. Default 20,000. */
   readonly rate?: number;
   /**
-   * UDP packets that may be unanswered. Default 240: with the pings' share not more than the 256 that one
-   * queue of a veth holds before it drops, so the network alone never loses one.
+   * UDP packets that may be outstanding. Default 240: with the pings at most 256, the capacity of one queue of a veth, so
+   * that the network alone never drops one.
    */
   readonly window?: number;
   /**
-   * How long an unanswered UDP packet fills its place in the window if no later one of its flow comes back, 1 to 600,000 ms.
-   * Default 1000: of a guest that is slower than that, more wait than the window says.
+   * How long a UDP packet is outstanding if no later one of its flow comes back, 1 to 600,000 ms. Default 1000. For a guest
+   * that is slower than that, more packets than `window` are under way.
    */
   readonly writeOffMillis?: number;
   /** UDP payload, 24 to 8972 bytes. Default 64. */
   readonly bytes?: number;
   /** UDP port of the echo. Default 7. */
   readonly port?: number;
-  /** Source port of the first flow, the others follow. Default 0: the kernel chooses. */
+  /** Source port of the first flow; the next flows have the next ports. Default 0: the kernel chooses. */
   readonly firstPort?: number;
   /** ICMP echo requests a second, 0 for none. Default 100. */
   readonly icmpRate?: number;
 }
 
-export interface TrafficReport {
-  /** From the first packet to the stop. */
-  readonly seconds: number;
-  /** UDP, all flows together. */
-  readonly packets: Tally;
-  /** ICMP echo requests. */
-  readonly icmp: Tally;
-  /** UDP, by flow. */
-  readonly flows: readonly Tally[];
-  /** UDP round trips, in microseconds; p50 and p99 at most 1/32 too high. */
-  readonly latency: { readonly p50: number; readonly p99: number; readonly max: number };
-  /** The longest stretches without a UDP arrival, longest first: when they began, and how long they were. */
-  readonly gaps: readonly { readonly atNanos: number; readonly micros: number }[];
-  /** Lost UDP packets by what happened when they were sent; what no window explains is `unexplained`. */
-  readonly windows: Readonly<Record<string, number>>;
-  /** The same of ICMP. */
-  readonly icmpWindows: Readonly<Record<string, number>>;
-  /** Send times of lost packets, ascending, in ns of CLOCK_MONOTONIC: for other questions than `windows` answers. */
-  readonly lostAt: Float64Array;
-  /** The same of ICMP. */
-  readonly icmpLostAt: Float64Array;
-  /** Packets that the stack did not take when offered: its queue was full, or nobody listens. */
-  readonly refused: number;
-}
-
 export interface StopOptions {
-  /** Stragglers are waited for until this long nothing has come. Default 2000. */
+  /** Waits for stragglers until none has arrived for so long. Default 2000. */
   readonly settleMillis?: number;
-  /** What may explain losses, by when a lost packet was sent. Default: nothing. */
+  /** Causes of losses, by when a lost packet was sent. Default: none. */
   readonly windows?: readonly Window[];
 }
 
-/** A thread that does not answer in this time beyond the settling is taken for dead. */
+/** A thread that has not answered so long after the settling time counts as dead. */
 const STOP_MILLIS = 10_000;
 
-/**
- * Numbered UDP packets and pings from outside, which the guest is to answer: a thread sends them and keeps the ledger of what
- * comes back. Any thread may own it; `await using` stops it.
- */
+/** Traffic that a thread sends to the guest, from {@link Traffic.start} to {@link Traffic.stop}. `await using` stops it. */
 export class Traffic {
   readonly #worker: Worker;
   readonly #progress: Progress;
   readonly #ready: Promise<void>;
-  readonly #account: Promise<SenderAccount>;
+  readonly #result: Promise<SenderResult>;
   #report: Promise<TrafficReport> | undefined;
 
   private constructor(worker: Worker, progress: Progress) {
     this.#worker = worker;
     this.#progress = progress;
-    this.#ready = told<SenderMessage, 'ready'>(worker, 'ready').then(() => {});
-    this.#account = told<SenderMessage, 'account'>(worker, 'account').then(({ account }) => account);
-    // Nobody may be waiting when it fails; whoever stops it later meets the error all the same.
-    this.#account.catch(() => {});
+    this.#ready = firstMessage<SenderMessage, 'ready'>(worker, 'ready').then(() => {});
+    this.#result = firstMessage<SenderMessage, 'result'>(worker, 'result').then(({ result }) => result);
+    // It may fail while no caller waits. `stop` rejects with the error anyway.
+    this.#result.catch(() => {});
   }
 
   /**
-   * Starts sending from the lab's outside host to a NIC of its guest. Resolves when sockets are open.
+   * Starts sending from the lab's outside host to a NIC of its guest. Resolves when the sockets are open.
    *
    * @throws ERR_OPTION_INVALID, ERR_KERNEL, ERR_PERMISSION, ERR_WORKER
    */
@@ -103,47 +80,49 @@ export class Traffic {
     nic: { readonly guestAddress: string },
     options: TrafficOptions = {},
   ): Promise<Traffic> {
-    const order = (progress: Progress): SenderOrder => ({
-      ...trafficOrder(nic.guestAddress, options, progress),
+    const config = (progress: Progress): SenderConfig => ({
+      ...trafficConfig(nic.guestAddress, options, progress),
       namespace: lab.outside,
     });
-    return Traffic.#start('traffic', order);
+    return Traffic.#start('traffic', config);
   }
 
   /**
-   * The same over the memory path: the thread is the switch and the outside host as well.
+   * The same over the memory path. The thread is also the switch and the outside host.
    *
    * @throws ERR_OPTION_INVALID, ERR_WORKER
    */
   static async startInMemory(
-    network: Pick<MemorySenderOrder, 'shared' | 'guestMac' | 'dataPathSwitch'>,
+    network: Pick<MemorySenderConfig, 'shared' | 'guestMac' | 'dataPathSwitch'>,
     nic: { readonly guestAddress: string },
     options: TrafficOptions = {},
   ): Promise<Traffic> {
     const { shared, guestMac, dataPathSwitch } = network;
-    const order = (progress: Progress): MemorySenderOrder => ({
-      ...trafficOrder(nic.guestAddress, options, progress),
-      ...{ shared, guestMac, dataPathSwitch: dataPathSwitch },
+    const config = (progress: Progress): MemorySenderConfig => ({
+      ...trafficConfig(nic.guestAddress, options, progress),
+      shared,
+      guestMac,
+      dataPathSwitch,
     });
-    return Traffic.#start('memory-traffic', order);
+    return Traffic.#start('memory-traffic', config);
   }
 
-  static async #start(name: string, order: (progress: Progress) => TrafficOrder): Promise<Traffic> {
+  static async #start(name: string, config: (progress: Progress) => TrafficConfig): Promise<Traffic> {
     const progress = new Progress();
-    const traffic = new Traffic(startThread(name, order(progress)), progress);
+    const traffic = new Traffic(startThread(name, config(progress)), progress);
     await traffic.#ready;
     return traffic;
   }
 
-  /** Live, a few microseconds old; costs nothing to the traffic thread. */
+  /** A few microseconds old; costs the traffic thread nothing. */
   progress(): TrafficProgress {
     return this.#progress.read();
   }
 
   /**
-   * Stops sending, waits for stragglers, reports. May be called again; the first call's report stands.
+   * Stops sending, waits for stragglers, and reports. Further calls return the same report.
    *
-   * @throws ERR_TIMEOUT, or what ended the thread
+   * @throws ERR_TIMEOUT, or the error that ended the thread
    */
   stop(options: StopOptions = {}): Promise<TrafficReport> {
     this.#report ??= this.#stop(options);
@@ -157,34 +136,33 @@ export class Traffic {
 
   async #stop({ settleMillis = 2000, windows = [] }: StopOptions): Promise<TrafficReport> {
     this.#progress.stop(settleMillis);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        reject(new TwinpathError('ERR_TIMEOUT', { detail: 'the traffic thread did not stop' }));
-      }, STOP_MILLIS + settleMillis);
-    });
     try {
-      return report(await Promise.race([this.#account, late]), windows);
+      const result = await within(STOP_MILLIS + settleMillis, 'report of the traffic thread', this.#result);
+      return report(result, windows);
     } finally {
-      clearTimeout(timer);
       await this.#worker.terminate();
     }
   }
 }
 
-function report(account: SenderAccount, windows: readonly Window[]): TrafficReport {
-  const { startedAt, stoppedAt, packets, icmp, flows, latency, gaps, lostAt, icmpLostAt, refused } = account;
+function report(result: SenderResult, windows: readonly Window[]): TrafficReport {
+  const { startedAt, stoppedAt, packets, icmp, flows, latency, gaps, lostAt, icmpLostAt, refused } = result;
   return {
-    ...{ packets, icmp, flows, lostAt, icmpLostAt, refused },
     seconds: (stoppedAt - startedAt) / 1e9,
+    packets,
+    icmp,
+    flows,
     latency: { p50: latency.p50 / 1000, p99: latency.p99 / 1000, max: latency.max / 1000 },
-    gaps: gaps.map(({ atNanos, nanos }: Gap) => ({ atNanos, micros: nanos / 1000 })),
+    gaps: gaps.map(({ atNanos, nanos }) => ({ atNanos, micros: nanos / 1000 })),
     windows: attribute(lostAt, windows),
     icmpWindows: attribute(icmpLostAt, windows),
+    lostAt,
+    icmpLostAt,
+    refused,
   };
 }
 
-function trafficOrder(address: string, options: TrafficOptions, progress: Progress): TrafficOrder {
+function trafficConfig(address: string, options: TrafficOptions, progress: Progress): TrafficConfig {
   const { flows = 8, rate = 20_000, window = 240, writeOffMillis = 1000, bytes = 64 } = options;
   const { port = 7, firstPort = 0, icmpRate = 100 } = options;
   inRange({ flows }, 1, 256);

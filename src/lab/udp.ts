@@ -1,14 +1,14 @@
 /**
- * Numbered UDP packets from a kernel's own stack: one connected socket a flow, many packets a call.
+ * Numbered UDP packets through a kernel's own stack: one connected socket a flow, many packets a call.
  *
- * Belongs to one thread; its sockets stay in the namespace that thread was in at `open`. The guest is
- * expected to echo each payload as it is. Payload, big-endian: magic, run, flow, sequence, then the send
- * time as seconds and nanoseconds of CLOCK_MONOTONIC, for whoever reads a capture.
+ * Belongs to one thread. Its sockets stay in the namespace in which that thread opened them. The guest must echo each payload
+ * unchanged. Payload, big-endian: magic, run, flow, sequence, then the send time as seconds and nanoseconds of
+ * CLOCK_MONOTONIC, for readers of a capture.
  */
 import { check } from '../errors.ts';
 import { addressOf, type Shim } from '../kernel/shim.ts';
-import { monotonicNanos } from './clock.ts';
-import type { Wire } from './wire.ts';
+import { nowNanos } from '../memory/shared.ts';
+import type { Wire } from './generator.ts';
 
 export interface UdpOptions {
   readonly address: string;
@@ -16,11 +16,11 @@ export interface UdpOptions {
   readonly flows: number;
   /** UDP payload, at least 24 bytes. */
   readonly bytes: number;
-  /** Source port of flow 0, the others follow; 0 lets the kernel choose them all. */
+  /** Source port of flow 0; the next flows have the next ports. 0 lets the kernel choose all. */
   readonly firstPort: number;
 }
 
-/** Bytes of the payload that mean something. */
+/** Bytes of the payload's fields. */
 export const UDP_PAYLOAD_MIN = 24;
 
 const AF_INET = 2;
@@ -29,11 +29,11 @@ const SOL_SOCKET = 1;
 const SO_RCVBUF = 8;
 const SO_RCVBUFFORCE = 33;
 const MSG_DONTWAIT = 0x40;
-/** What a whole window of the largest packets takes, several times over. */
+/** Several times a whole window of the largest packets. */
 const RECEIVE_BYTES = 8 * 1024 * 1024;
 
 const MAGIC = 0x54574e50; // TWNP
-/** Packets a call. At 32 the call itself is some 20 ns a packet beside the stack's 2 µs. */
+/** Packets a call. At 32 the call itself costs about 20 ns a packet, the stack 2 µs. */
 const BATCH = 32;
 /** struct mmsghdr: struct msghdr (name, iov, control, flags), the length, padding. */
 const MMSGHDR = 64;
@@ -47,8 +47,8 @@ const POLLIN = 1;
 
 export class UdpWire implements Wire {
   /**
-   * Packets that the kernel did not take, each time they were offered: its queue was full, or an answer had
-   * said that nobody listens. sendmmsg(2) keeps the reason of all but the first packet to itself.
+   * Times that the kernel refused a packet: its queue was full, or an ICMP message had said that the port is closed.
+   * sendmmsg(2) returns the reason of the first packet only.
    */
   refused = 0;
   readonly #shim: Shim;
@@ -58,11 +58,11 @@ export class UdpWire implements Wire {
   readonly #polled: Int16Array;
   readonly #polledAddress: number;
   readonly #run: number;
-  /** Whether `#polled` holds the answer of a wait that nobody has used yet. */
+  /** Whether `#polled` has the result of a `wait` that `receive` has not used yet. */
   #fresh = false;
 
   /**
-   * Opens in the namespace of the calling thread.
+   * Opens its sockets in the namespace of the calling thread.
    *
    * @param watch further descriptors on which `wait` is to return
    * @throws ERR_KERNEL, ERR_PERMISSION
@@ -99,7 +99,7 @@ export class UdpWire implements Wire {
 
   send(flow: number, first: number, count: number): number {
     const wanted = Math.min(count, BATCH);
-    const now = monotonicNanos();
+    const now = nowNanos();
     const seconds = Math.floor(now / 1e9);
     const nanos = now - seconds * 1e9;
     const { view } = this.#out;
@@ -112,8 +112,8 @@ export class UdpWire implements Wire {
       view.setUint32(at + 16, seconds);
       view.setUint32(at + 20, nanos);
     }
-    const went = this.#shim.sendmmsg(this.#sockets[flow]!, this.#out.address, wanted, MSG_DONTWAIT);
-    const taken = Math.max(0, went); // an error is about an earlier packet, or none: this one stayed here
+    const result = this.#shim.sendmmsg(this.#sockets[flow]!, this.#out.address, wanted, MSG_DONTWAIT);
+    const taken = Math.max(0, result); // an error means that the first packet was not sent
     this.refused += wanted - taken;
     return taken;
   }
@@ -145,7 +145,7 @@ export class UdpWire implements Wire {
     const { view, address } = this.#in;
     for (let total = 0; ; ) {
       const count = this.#shim.recvmmsg(this.#sockets[flow]!, address, BATCH, MSG_DONTWAIT);
-      if (count < 0) return total; // empty, or ECONNREFUSED, which is told once and then is empty too
+      if (count < 0) return total; // empty, or ECONNREFUSED, which the kernel returns once
       for (let i = 0; i < count; i++) {
         const at = this.#in.payload(i);
         const own =

@@ -142,7 +142,7 @@ export class ReclaimableRing extends ResumableRing {
   }
 
   /** Stages the packet in that slot, a word index, once more; the path owns its frame. Only if there is room. */
-  protected repeat(slot: number): void {
+  repeat(slot: number): void {
     const words = this.words;
     const to = this.ring.slot(this.staged);
     words.copyWithin(to, slot, slot + 4);

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { processesIn } from '../../src/lab/processes.ts';
+import { processesIn } from '../../src/lab/cleanup.ts';
 import { until } from '../support/harness.ts';
 import { type Run, start, temporary } from '../support/process.ts';
 

@@ -3,7 +3,7 @@
  * Runs in the namespace of the outside host, as a child of rig.mjs. Prints its ledger when it is told to stop.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FrameForm } from '../../dist/src/lab/frame-form.js';
+import { FrameCodec } from '../../dist/src/lab/frame-codec.js';
 import { RawSocket } from '../../dist/src/lab/raw-socket.js';
 
 const TAG = Buffer.from('81006007', 'hex'); // priority 3, VLAN 7
@@ -15,7 +15,7 @@ const PAUSE_MILLIS = 5;
 /** No answer for so long is none. */
 const SETTLE_MILLIS = 20_000;
 
-const form = new FrameForm({
+const codec = new FrameCodec({
   flows: FLOWS,
   bytes: BYTES,
   firstPort: 40_000,
@@ -35,7 +35,7 @@ function send() {
   const frame = Buffer.alloc(2048);
   const view = new DataView(frame.buffer, frame.byteOffset);
   const [flow, sequence] = [ledger.sent % FLOWS, Math.floor(ledger.sent / FLOWS)];
-  const length = form.write(frame, view, 0, flow, sequence, Number(process.hrtime.bigint()));
+  const length = codec.write(frame, view, 0, flow, sequence, Number(process.hrtime.bigint()));
   socket.send(Buffer.concat([frame.subarray(0, ADDRESSES), TAG, frame.subarray(ADDRESSES, length)]));
   ledger.sent++;
 }
@@ -46,15 +46,15 @@ function receive() {
     const plain = tagged
       ? Buffer.concat([frame.subarray(0, ADDRESSES), frame.subarray(ADDRESSES + TAG.length)])
       : frame;
-    const flow = form.read(new DataView(plain.buffer, plain.byteOffset, plain.length), 0, plain.length);
+    const flow = codec.read(new DataView(plain.buffer, plain.byteOffset, plain.length), 0, plain.length);
     if (flow < 0) continue;
-    const name = form.sequence * FLOWS + flow;
+    const name = codec.sequence * FLOWS + flow;
     if (seen.has(name)) ledger.duplicated++;
     else ledger.received++;
     seen.add(name);
     if (!tagged) ledger.untagged++;
-    if (form.sequence < last[flow]) ledger.reordered++;
-    else last[flow] = form.sequence;
+    if (codec.sequence < last[flow]) ledger.reordered++;
+    else last[flow] = codec.sequence;
   }
 }
 

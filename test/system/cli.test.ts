@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { DemoLedger } from '../../src/cli/demo-ledger.ts';
+import type { DemoLedger } from '../../src/cli/demo/ledger.ts';
 import { buildLab, drive, passed } from '../support/harness.ts';
 import { attachments, linkIn } from '../support/machine-state.ts';
 import { ROOT } from '../support/nobody.ts';
@@ -94,7 +94,7 @@ describe('twinpath demo', () => {
 });
 
 describe('twinpath list', () => {
-  it('prints an empty array, or says why, on a machine without NetVSC', async () => {
+  it('prints an empty array, or the reason, on a machine without NetVSC', async () => {
     const lab = await buildLab();
     const json = await twinpath(['list', '--json', '--netns', lab.guest]);
     expect(json).toMatchObject({ code: 0, stdout: '[]\n', stderr: '' });
@@ -267,7 +267,7 @@ describe('twinpath run', () => {
   });
 
   it.each([
-    ['a handler nobody knows', ['run', 'ehco'], 2, 'Did you mean "echo"?'],
+    ['an unknown handler', ['run', 'ehco'], 2, 'Did you mean "echo"?'],
     ['a handler that is not there', ['run', './missing.js'], 2, 'there is no file ./missing.js'],
     [
       'a device that is not there',
@@ -277,7 +277,7 @@ describe('twinpath run', () => {
     ],
     ['a namespace that is not there', ['run', 'drop', '--netns', 'tp-nix'], 2, 'tp-nix'],
     ['the beginning of an option', ['run', 'drop', '--secs', '2'], 2, 'Did you mean --seconds?'],
-    ['help about what is no command', ['help', 'rnu'], 2, 'Did you mean "run"?'],
+    ['help about an unknown command', ['help', 'rnu'], 2, 'Did you mean "run"?'],
     ['an unknown option', ['run', 'drop', '--quues', '2'], 2, 'Did you mean --queues?'],
     ['an unknown command', ['rnu', 'drop'], 2, 'Did you mean "run"?'],
     [

@@ -7,8 +7,8 @@ import { expect, it, onTestFinished } from 'vitest';
 import { check, Errno } from '../../src/errors.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
+import { switchOffloadsOff } from '../../src/lab/devices.ts';
 import { ip, sysctl } from '../../src/lab/namespaces.ts';
-import { switchOffloadsOff } from '../../src/lab/offload.ts';
 import { buildLab, type Lab, Scene, until } from '../support/harness.ts';
 import { badChecksums } from '../support/stations.ts';
 

@@ -5,7 +5,7 @@
 import { expect, it } from 'vitest';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
-import { switchOffloadsOff } from '../../dist/src/lab/offload.js';
+import { switchOffloadsOff } from '../../dist/src/lab/devices.js';
 import { buildLab, Scene, until } from '../support/harness.ts';
 import { badChecksums, Station } from '../support/stations.ts';
 

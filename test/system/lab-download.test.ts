@@ -19,7 +19,7 @@ async function arrived(one: Download, bytes = 5e6): Promise<void> {
 }
 
 describe('a download in a lab', () => {
-  it('arrives whole, shows how far it is, and reports once', async () => {
+  it('arrives complete, shows its progress, and returns one report', async () => {
     const one = await download(await buildLab());
     await arrived(one);
     await arrived(one);
@@ -51,7 +51,7 @@ describe('a download in a lab', () => {
     expect(report.longestStallAtNanos + report.longestStallMillis * 1e6).toBeGreaterThan(before);
   });
 
-  it('has not survived when its stream does not end', async () => {
+  it('does not survive if its stream does not end', async () => {
     const lab = await buildLab();
     const one = await download(lab);
     await arrived(one);
@@ -62,7 +62,7 @@ describe('a download in a lab', () => {
     expect(report.bytes).toBeGreaterThan(0);
   });
 
-  it('says why it cannot begin', async () => {
+  it('says why it cannot start', async () => {
     const lab = await buildLab();
     const elsewhere = { outsideAddress: '10.99.0.1' };
     await expect(Download.start(lab, elsewhere)).rejects.toThrow('EADDRNOTAVAIL');

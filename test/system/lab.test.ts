@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Lab, type LabOptions } from '../../dist/src/lab/host.js';
 import { cleanUpStaleLabs, ip } from '../../dist/src/lab/namespaces.js';
 import type { Nic } from '../../dist/src/lab/nic.js';
-import type { Window } from '../../dist/src/lab/sequence.js';
+import type { Window } from '../../dist/src/lab/reports.js';
 import { Traffic, type TrafficOptions } from '../../dist/src/lab/traffic.js';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { type Link, RtNetlink } from '../../src/kernel/rtnetlink.ts';
@@ -79,7 +79,7 @@ afterEach(async () => {
 });
 
 describe.each(['veth', 'bridge'] as const)('a lab with a %s for NetVSC', (standIn) => {
-  it('gives the VF the MAC of the NetVSC, and a bridge becomes its master', async () => {
+  it('gives the VF the MAC of the NetVSC, and with a bridge as stand-in makes it the VF’s master', async () => {
     const lab = await build({ standIn });
     await lab.nic.plug();
     const [netvsc, vf] = [linkIn(lab.guest, 'eth0'), linkIn(lab.guest, 'vf0')];
@@ -101,7 +101,7 @@ describe.each(['veth', 'bridge'] as const)('a lab with a %s for NetVSC', (standI
     expect(kinds(lab.nic)).toEqual(['plug', 'up', 'datapath-synthetic', 'down', 'delete']);
   });
 
-  it('loses nothing when the host takes the VF away gracefully, again and again under traffic', async () => {
+  it('loses no packet when the host unplugs the VF gracefully, repeatedly under traffic', async () => {
     const lab = await build({ standIn });
     await echo(lab);
     const one = await drive(lab, lab.nic, { rate: 4000, flows: 6 });
@@ -153,7 +153,7 @@ describe.each(['veth', 'bridge'] as const)('a lab with a %s for NetVSC', (standI
     expect(report.gaps[0]!.micros).toBeGreaterThan(25_000);
   });
 
-  it('migrates: no VF, no carrier for a while, then another VF under another name', async () => {
+  it('migrates: without VF and carrier for a while, then with another VF under another name', async () => {
     const lab = await build({ standIn });
     await echo(lab);
     await lab.nic.plug();
@@ -228,7 +228,7 @@ describe('a lab', () => {
     expect(received(lab, 'vf0')).toBeGreaterThan(50);
   });
 
-  it('has two NICs with VFs of their own when asked', async () => {
+  it('has two NICs, each with its own VF, if asked', async () => {
     const lab = await build({ nics: 2, queues: 4 });
     await echo(lab);
     const [first, second] = lab.nics as [Nic, Nic];
@@ -252,7 +252,7 @@ describe('a lab', () => {
     expect(linkIn(other.guest, 'vf0')).toBeDefined();
   });
 
-  it('takes its devices with it while a process still sits in the guest', async () => {
+  it('deletes its devices even while a process runs in the guest', async () => {
     const lab = await build({ standIn: 'bridge' });
     const child = await echo(lab);
     await lab.nic.plug();
@@ -298,7 +298,7 @@ describe('a lab', () => {
     }
   });
 
-  it('refuses acts that the moment does not allow, and options that make no sense', async () => {
+  it('refuses calls that need or forbid a VF, and invalid options', async () => {
     const { nic } = await build();
     await expect(nic.unplug()).rejects.toMatchObject({ code: 'ERR_LAB' });
     await expect(nic.moveDataPath('vf')).rejects.toMatchObject({ code: 'ERR_LAB' });

@@ -26,7 +26,7 @@ function module(text: string): string {
 }
 
 describe('twinpath try', () => {
-  it('lets a command reach the handler, and passes on what it prints and its exit code', async () => {
+  it('runs a command that reaches the handler, and passes on its output and exit code', async () => {
     const { code, stdout, stderr } = await twinpath(['try', 'echo', '--exec', `${ASK}; exit 7`]);
     expect(code, stderr).toBe(7);
     expect(stdout).toBe('hello\n');
@@ -47,7 +47,7 @@ describe('twinpath try', () => {
   it.each([
     ['unset', {}],
     ['wrong', { SHELL: '/nowhere/zsh' }],
-  ])('runs commands from standard input where there is no terminal and SHELL is %s', async (_, shell) => {
+  ])('runs commands from standard input without a terminal if SHELL is %s', async (_, shell) => {
     const run = start(['try', 'drop'], { input: true, env: { PATH: process.env.PATH, ...shell } });
     run.child.stdin!.end('echo "$0"\nip -brief address show dev u0\nexit 4\n');
     const { code, stdout } = await run.outcome;
@@ -55,7 +55,7 @@ describe('twinpath try', () => {
     expect(stdout).toMatch(/^\/bin\/sh\nu0@\S+ +UP +10\.77\.0\.1\/24 *\n$/);
   });
 
-  it('leaves what the handler passes to the guest, in which programs can be run', async () => {
+  it('delivers packets that the handler passes to the guest, in which programs can run', async () => {
     const guest = 'ip netns exec $(ip netns identify | sed s/out/guest/)';
     const answer = `require('node:dgram').createSocket('udp4').bind(7, () => console.log('up')).on('message', function (data, from) { this.send('from the guest', from.port, from.address, () => process.exit()); })`;
     const line = `${guest} "${process.execPath}" -e "${answer}" | { read -r up; ${ASK}; }`;
@@ -65,7 +65,7 @@ describe('twinpath try', () => {
     expect(stderr).toMatch(/machine +1 passed to it/);
   });
 
-  it('takes the VF away and gives it back with --vf-cycle', async () => {
+  it('unplugs the VF and plugs it in again with --vf-cycle', async () => {
     const run = start(['try', 'echo', '--json', '--vf-cycle', '1', '--exec', STAY]);
     await run.said('vf → synthetic');
     await until('the VF back', () => run.stderr.split('synthetic → vf').length === 3);

@@ -11,7 +11,7 @@ import { BURST, type QueueAddress } from '../../memory/layout.ts';
 import type { Consumer } from '../../memory/ring.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { Drops } from '../stall.ts';
-import type { ResumableRing } from '../transmit-recovery.ts';
+import type { ReclaimableRing } from '../transmit-recovery.ts';
 import { Recall, type RecallCalls, type RecallResult } from './recall.ts';
 
 /**
@@ -21,7 +21,7 @@ import { Recall, type RecallCalls, type RecallResult } from './recall.ts';
 const MAX_WAITING = 2 * BURST;
 
 export class RecallRing {
-  readonly #tx: ResumableRing;
+  readonly #tx: ReclaimableRing;
   readonly #recall: Recall;
   readonly #drops: Drops | undefined;
   readonly #pool: FramePool;
@@ -44,7 +44,7 @@ export class RecallRing {
     pool: FramePool,
     address: QueueAddress,
     slot: PathSlot,
-    tx: ResumableRing,
+    tx: ReclaimableRing,
     completion: Consumer,
     calls: RecallCalls,
     drops: Drops | undefined,

@@ -8,7 +8,7 @@ import {
   unknownCommand,
   whole,
 } from '../../../src/cli/arguments.ts';
-import { demo } from '../../../src/cli/demo.ts';
+import { demo } from '../../../src/cli/demo/demo.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl, withAddress } from '../../../src/cli/handler-name.ts';
 import { commandHelp, generalHelp } from '../../../src/cli/help.ts';
 import { list } from '../../../src/cli/list.ts';
@@ -45,7 +45,7 @@ function refusal(...args: string[]): TwinpathError {
 }
 
 describe('a command line', () => {
-  it('is taken apart into positionals, flags and values, in any order', () => {
+  it('is parsed into positionals, flags and values, in any order', () => {
     const args = parse(TABLE, ['--steps', '7', 'home', '--quietly', '--gait=trot', '--json']);
     expect(args.positionals).toEqual(['home']);
     expect([...args.flags]).toEqual(['quietly', 'json']);
@@ -54,14 +54,14 @@ describe('a command line', () => {
     expect(text(args, 'option')).toBeUndefined();
   });
 
-  it('names the nearest option when one is unknown', () => {
+  it('suggests the nearest option for an unknown one', () => {
     expect(refusal('home', '--step', '7').message).toContain('Did you mean --steps?');
     expect(refusal('home', '--quitely').message).toContain('Did you mean --quietly?');
     expect(refusal('home', '--constructor').code).toBe('ERR_OPTION_UNKNOWN');
     expect(refusal('home', '-x').code).toBe('ERR_OPTION_UNKNOWN');
   });
 
-  it('does not take the next option for the value that is missing', () => {
+  it('does not take the next option as a missing value', () => {
     expect(refusal('home', '--steps', '--quietly').message).toContain('--steps: it needs a value');
     expect(refusal('home', '--steps').message).toContain('it needs a value');
     expect(refusal('home', '--gait=').message).toContain('it needs a value');
@@ -72,31 +72,31 @@ describe('a command line', () => {
     expect(refusal('home', '--steps', '1', '--steps', '2').message).toContain('once');
   });
 
-  it('needs every positional, and no more of them', () => {
+  it('requires every positional, and refuses more', () => {
     expect(refusal().message).toContain('WHERE: "twinpath walk" needs one');
     expect(refusal('home', 'work').message).toContain('work');
     expect(parse(TABLE, ['--help']).flags.has('help')).toBe(true);
     expect(parse(TABLE, ['-h']).flags.has('help')).toBe(true);
   });
 
-  it('takes what follows -- for positionals', () => {
+  it('takes arguments after -- as positionals', () => {
     expect(parse(TABLE, ['--', '--steps']).positionals).toEqual(['--steps']);
   });
 
-  it('takes whole numbers in their range only', () => {
+  it('takes only whole numbers in their range', () => {
     for (const wrong of ['0', '11', '1.5', '-3', '1e1', '0x3', ' 5', 'many']) {
       const args = parse(TABLE, ['home', `--steps=${wrong}`]);
       expect(() => whole(args, 'steps', 1, 10), wrong).toThrow(/from 1 to 10/);
     }
   });
 
-  it('names the nearest of the allowed words', () => {
+  it('suggests the nearest allowed word', () => {
     const args = parse(TABLE, ['home', '--gait', 'trt']);
     expect(() => oneOf(args, 'gait', ['trot', 'canter'])).toThrow(/Did you mean trot\?/);
     expect(oneOf(args, 'nothing', ['trot'])).toBeUndefined();
   });
 
-  it('collects pairs, with JSON where the value is JSON', () => {
+  it('collects pairs, and parses values that are JSON', () => {
     const args = parse(TABLE, [
       'home',
       ...['--option', 'address=10.0.0.5', '--option', 'port=7', '--option', 'deep={"a":[1]}'],
@@ -115,7 +115,7 @@ describe('a command line', () => {
     expect(() => pairs(twice, 'option')).toThrow(/deny is there twice.*deny=A,B/);
   });
 
-  it('names the nearest command', () => {
+  it('suggests the nearest command', () => {
     expect(unknownCommand('dmeo', ['demo', 'list']).message).toContain('Did you mean "demo"?');
     expect(unknownCommand('xyzzyplugh', ['demo', 'list']).message).toContain('There are demo, list.');
   });
@@ -134,7 +134,7 @@ describe('help', () => {
 });
 
 describe('a handler', () => {
-  it('is one of ours by its name, or a module by its path', () => {
+  it('is a built-in one by its name, or a module by its path', () => {
     expect(handlerUrl('echo').href).toMatch(/handlers\/echo\.ts$/);
     expect(handlerUrl('./arguments.test.ts', import.meta.dirname).href).toBe(import.meta.url);
   });

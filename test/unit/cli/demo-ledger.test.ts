@@ -1,17 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { downloadSeconds } from '../../../src/cli/demo-download.ts';
-import { drawUp, type Evidence } from '../../../src/cli/demo-ledger.ts';
-import { cyclesIn } from '../../../src/cli/demo-script.ts';
-import type { DownloadEvidence } from '../../../src/cli/download-ledger.ts';
+import { type DownloadEvidence, demoLedger, type Evidence } from '../../../src/cli/demo/ledger.ts';
+import { downloadSeconds } from '../../../src/cli/demo/scenario.ts';
+import { cyclesIn } from '../../../src/cli/demo/schedule.ts';
 import { failoverLine, failoverTable, mergeFailovers } from '../../../src/cli/failovers.ts';
-import type { Tally } from '../../../src/lab/sequence.ts';
+import type { Tally } from '../../../src/lab/reports.ts';
 import { KERNEL_COUNTERS, PATH_COUNTERS } from '../../../src/memory/counters.ts';
 import type { Failover } from '../../../src/memory/journal.ts';
 import type { PathStatistics, PortStatistics } from '../../../src/statistics.ts';
 
 const SECONDS = 3;
 const CYCLES = cyclesIn(SECONDS);
-/** The second cycle ends by surprise. */
+/** The second cycle ends with a surprise. */
 const SURPRISE_AT = 2.6e9;
 const NOTICED_AT = 2.63e9;
 
@@ -38,7 +37,7 @@ function failover(queue: number, from: 'vf' | 'synthetic', detectedNanos: number
   };
 }
 
-/** A demo in which all was well. */
+/** Of a demo that kept every promise. */
 function evidence(given: Partial<Evidence> = {}): Evidence {
   const cycles = Array.from({ length: CYCLES }, (_, i) => (i + 1) * 1e9);
   const statistics = {
@@ -47,7 +46,7 @@ function evidence(given: Partial<Evidence> = {}): Evidence {
     paths: { vf: path(1000), synthetic: path(1000), host: path(0) },
   } as unknown as PortStatistics;
   return {
-    ...{ network: 'kernel', privileged: true, seconds: SECONDS, cycles: CYCLES, errors: [], statistics },
+    ...{ network: 'kernel', seconds: SECONDS, cycles: CYCLES, errors: [], statistics },
     windows: [{ name: 'surprise', from: SURPRISE_AT, to: NOTICED_AT }],
     traffic: {
       ...{ seconds: SECONDS, packets: tally(), icmp: tally(), flows: [], gaps: [{ atNanos: 0, micros: 3 }] },
@@ -76,7 +75,7 @@ function evidence(given: Partial<Evidence> = {}): Evidence {
   };
 }
 
-/** A second act in which all was well: the same cycles on a port of its own. */
+/** Of a download that kept every promise: the same cycles on another port. */
 function download(given: Partial<DownloadEvidence> = {}): DownloadEvidence {
   const { cycles, seconds, windows, failovers, events, frames, errors, statistics } = evidence();
   const carried = (rxBytes: number): PathStatistics => ({ ...path(10), txPosted: 10, rxBytes, txBytes: 500 });
@@ -93,12 +92,12 @@ function download(given: Partial<DownloadEvidence> = {}): DownloadEvidence {
 }
 
 function problems(given: Partial<Evidence>): readonly string[] {
-  return drawUp(evidence(given)).problems;
+  return demoLedger(evidence(given)).problems;
 }
 
 describe('the ledger of a demo', () => {
-  it('finds nothing wrong with a demo in which all was well', () => {
-    const ledger = drawUp(evidence());
+  it('reports no problem of a demo that kept every promise', () => {
+    const ledger = demoLedger(evidence());
     expect(ledger).toMatchObject({ ok: true, problems: [], lostBy: { surprise: 0, unexplained: 0 } });
     expect(ledger.failovers).toHaveLength(2 * CYCLES);
     expect(ledger.failovers.filter(({ surprise }) => surprise)).toHaveLength(1);
@@ -108,12 +107,12 @@ describe('the ledger of a demo', () => {
   it('attributes losses in a vanished VF to the surprise, from one slowest round trip before it vanished', () => {
     const { traffic } = evidence();
     const lostAt = Float64Array.of(SURPRISE_AT - 1.9e6, SURPRISE_AT + 1e6, NOTICED_AT - 1);
-    const ledger = drawUp(evidence({ traffic: { ...traffic, packets: tally({ lost: 3 }), lostAt } }));
+    const ledger = demoLedger(evidence({ traffic: { ...traffic, packets: tally({ lost: 3 }), lostAt } }));
     expect(ledger.lostBy).toEqual({ surprise: 3, unexplained: 0 });
     expect(ledger.ok).toBe(true);
   });
 
-  it('excuses nothing that was lost at another time', () => {
+  it('reports packets that were lost at any other time', () => {
     const { traffic } = evidence();
     for (const at of [SURPRISE_AT - 2.1e6, NOTICED_AT, 1e9]) {
       const lost = { ...traffic, packets: tally({ lost: 1 }), lostAt: Float64Array.of(at) };
@@ -124,40 +123,40 @@ describe('the ledger of a demo', () => {
   });
 
   it.each([
-    ['a packet that came twice', { packets: tally({ duplicated: 1 }) }, /UDP packets came twice/],
+    ['a duplicated packet', { packets: tally({ duplicated: 1 }) }, /1 UDP packets were duplicated/],
     ['a packet out of order', { icmp: tally({ reordered: 1 }) }, /ICMP packets overtook/],
-    ['a packet nobody sent', { packets: tally({ unknown: 1 }) }, /never sent/],
-    ['silence', { packets: tally({ received: 0 }) }, /no UDP packets came back/],
-  ])('objects to %s', (_, traffic, sentence) => {
+    ['a packet that was never sent', { packets: tally({ unknown: 1 }) }, /never sent/],
+    ['no packets at all', { packets: tally({ received: 0 }) }, /no UDP packets came back/],
+  ])('reports %s', (_, traffic, sentence) => {
     expect(problems({ traffic: { ...evidence().traffic, ...traffic } })[0]).toMatch(sentence);
   });
 
-  it('objects to a frame that is missing or in two places, and to no answer at all', () => {
+  it('reports a frame that is missing or in two places, and workers that do not answer', () => {
     const [frames] = evidence().frames;
     expect(problems({ frames: [{ ...frames!, accounted: 7 }] })[0]).toMatch(/7 of its 8 frames/);
     expect(problems({ frames: [{ ...frames!, duplicates: 1 }] })[0]).toMatch(/in two places/);
     expect(problems({ frames: [] })[0]).toMatch(/did not say/);
   });
 
-  it('objects to a failover that did not happen, a path without packets, a demo cut short, an error', () => {
+  it('reports a missing failover, a path without packets, missing cycles, and errors', () => {
     const { failovers, statistics } = evidence();
     expect(problems({ failovers: failovers.slice(0, -2) })[0]).toMatch(/to the path synthetic 2 times/);
     const idle = { ...statistics, paths: { vf: path(0), synthetic: path(9), host: path(0) } };
-    expect(problems({ statistics: idle })).toContain('no packets went by the path vf');
+    expect(problems({ statistics: idle })).toContain('no packets took the path vf');
     expect(problems({ cycles: 1 })[0]).toMatch(/only 1 of/);
     expect(problems({ errors: ['it burnt'] })).toEqual(['it burnt']);
   });
 });
 
-describe('a second act', () => {
-  it('takes half of the first one’s time, four seconds at least and thirty at most', () => {
+describe('the download scenario of a demo', () => {
+  it('takes half the time of the first scenario, at least four seconds and at most thirty', () => {
     expect([3, 8, 12, 60, 61, 3600].map(downloadSeconds)).toEqual([4, 4, 6, 30, 30, 30]);
   });
 });
 
-describe('the ledger of a second act', () => {
-  it('is part of the whole, and is not there without one', () => {
-    const ledger = drawUp(evidence({ download: download() }));
+describe('the ledger of a download', () => {
+  it('is part of the ledger of a demo, and absent without a download', () => {
+    const ledger = demoLedger(evidence({ download: download() }));
     expect(ledger).toMatchObject({ ok: true, problems: [] });
     expect(ledger.tcp).toMatchObject({
       ...{ seconds: 3, bytes: 10e6, gbitPerSecond: 0.03, longestStallMillis: 231.46, retransmits: 9 },
@@ -165,7 +164,7 @@ describe('the ledger of a second act', () => {
       paths: { vf: { rxBytes: 9e6, txBytes: 500 }, synthetic: { rxBytes: 2e6, txBytes: 500 } },
     });
     expect(ledger.tcp?.failovers).toHaveLength(2 * CYCLES);
-    expect(Object.keys(drawUp(evidence()))).not.toContain('tcp');
+    expect(Object.keys(demoLedger(evidence()))).not.toContain('tcp');
   });
 
   it('counts: a problem of the second act is a problem of the demo', () => {
@@ -175,7 +174,7 @@ describe('the ledger of a second act', () => {
     const lopsided = { ...statistics.paths, vf: { ...statistics.paths.vf, txPosted: 11 } };
     for (const [given, sentence] of [
       [{ download: broken }, 'TCP: the connection did not survive: ECONNRESET'],
-      [{ statistics: { ...statistics, paths: idle } }, 'TCP: no packets went by the path synthetic'],
+      [{ statistics: { ...statistics, paths: idle } }, 'TCP: no packets took the path synthetic'],
       [
         { statistics: { ...statistics, paths: idle } },
         'TCP: of 10000000 bytes only 9000000 came through the port',
@@ -185,7 +184,7 @@ describe('the ledger of a second act', () => {
       [{ failovers: failovers.slice(2) }, /TCP: the port moved to the path vf 2 times/],
       [{ errors: ['it burnt'] }, 'TCP: it burnt'],
     ] as const) {
-      const ledger = drawUp(evidence({ download: download(given as Partial<DownloadEvidence>) }));
+      const ledger = demoLedger(evidence({ download: download(given as Partial<DownloadEvidence>) }));
       expect(ledger.ok).toBe(false);
       expect(ledger.problems).toContainEqual(
         typeof sentence === 'string' ? sentence : expect.stringMatching(sentence),
@@ -209,7 +208,7 @@ describe('a failover for people', () => {
     expect(mergeFailovers([failover(0, 'vf', 2e9)])).toMatchObject([{ detectMicros: null, surprise: false }]);
   });
 
-  it('fits into 80 columns, in a commentary with an indent of ten and in a ledger', () => {
+  it('fits into 80 columns, as a line with an indent of ten and in a table', () => {
     const [slow] = mergeFailovers(
       [failover(0, 'vf', 2e9, { endedNanos: 2.999e9, rescued: 999, reason: 'carrier lost', drained: 0 })],
       [{ kind: 'surprise', atNanos: 1.001e9, device: 'vf0' }],

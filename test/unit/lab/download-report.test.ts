@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { downloadReport, type ReceiverEnd, type SenderEnd } from '../../../src/lab/download-report.ts';
+import { downloadReport, type ReceiverEnd, type SenderEnd } from '../../../src/lab/reports.ts';
 
 const SENT: SenderEnd = { bytes: 5e9, retransmits: 7, connections: 1, error: undefined };
 const RECEIVED: ReceiverEnd = {

@@ -31,7 +31,7 @@ const positions = fc.oneof(
 );
 
 describe('the pattern of a download', () => {
-  it('is a function of the position alone', () => {
+  it('depends only on the position', () => {
     fc.assert(
       fc.property(positions, fc.nat(50), (near, words) => {
         const position = near - (near % 4);
@@ -42,7 +42,7 @@ describe('the pattern of a download', () => {
     );
   });
 
-  it('is recognised in pieces of any length, from any position', () => {
+  it('is recognised in pieces of any length', () => {
     fc.assert(
       fc.property(positions, fc.array(fc.nat(30), { maxLength: 20 }), (position, lengths) => {
         const reader = readerAt(position);
@@ -69,7 +69,7 @@ describe('the pattern of a download', () => {
     );
   });
 
-  it('shows bytes that are missing or come twice', () => {
+  it('shows bytes that are missing or repeated', () => {
     fc.assert(
       fc.property(positions, fc.integer({ min: 1, max: 5000 }), fc.boolean(), (position, slip, twice) => {
         const reader = readerAt(position);

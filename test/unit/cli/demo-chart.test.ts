@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { gbitPerSecond, type RateSample, rateChart } from '../../../src/cli/rate-chart.ts';
+import { gbitPerSecond, rateChart } from '../../../src/cli/demo/display.ts';
+import type { RateSample } from '../../../src/cli/demo/ledger.ts';
 
 const sample = (bytes: number, path: RateSample['path'] = 'vf', millis = 100): RateSample => ({
   ...{ millis, bytes, path: bytes === 0 ? 'none' : path },
@@ -16,25 +17,25 @@ const samples = fc.array(
 );
 
 describe('a chart of a rate', () => {
-  it('is as high as the fastest column, empty where nothing came, and marks the path', () => {
+  it('has a full bar for the fastest column, no bar where nothing arrived, and a mark for the path', () => {
     const chart = rateChart([sample(80e6), sample(1), sample(0), sample(40e6, 'synthetic')], 10);
     expect(chart.bars).toBe('█▁ ▄');
     expect(chart.marks).toBe('══ ─');
     expect(chart.highest).toBeCloseTo(6.4);
   });
 
-  it('shows nothing at all of nothing', () => {
+  it('is empty without samples, and blank if nothing arrived', () => {
     expect(rateChart([], 10)).toEqual({ bars: '', marks: '', highest: 0 });
     expect(rateChart([sample(0), sample(0)], 10)).toEqual({ bars: '  ', marks: '  ', highest: 0 });
   });
 
-  it('puts samples together where there are more than columns, by bytes and not by number', () => {
+  it('merges samples if there are more than columns, and marks the path of most bytes', () => {
     const chart = rateChart([sample(10), sample(30, 'synthetic'), sample(0), sample(80)], 2);
     expect(chart.bars).toBe('▄█');
     expect(chart.marks).toBe('─═');
   });
 
-  it('never is wider than it may be, and every column has a bar and a mark', () => {
+  it('is never wider than its columns, and every column has a bar and a mark', () => {
     fc.assert(
       fc.property(samples, fc.integer({ min: 1, max: 80 }), (given, columns) => {
         const { bars, marks, highest } = rateChart(given, columns);

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Gaps, Latency } from '../../../src/lab/arrivals.ts';
-import { attribute, DUPLICATE, SequenceLedger, UNKNOWN, type Window } from '../../../src/lab/sequence.ts';
+import { DUPLICATE, Gaps, Latency, SequenceLedger, UNKNOWN } from '../../../src/lab/measurement.ts';
+import { attribute, type Window } from '../../../src/lab/reports.ts';
 
-/** Everything by the book: one entry a packet, nothing forgotten. */
+/** The obvious implementation: one entry for each packet. */
 class NaiveLedger {
   readonly packets: { flow: number; sequence: number; at: number; copies: number; late: boolean }[] = [];
   unknown = 0;
@@ -54,7 +54,7 @@ const windows = fc.array(
 );
 
 describe('a sequence ledger', () => {
-  it('agrees with a naive one about every packet, flow and total', () => {
+  it('agrees with a naive ledger about every packet, flow and total', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), windows, (steps, some) => {
         const ledger = new SequenceLedger(FLOWS);
@@ -73,7 +73,9 @@ describe('a sequence ledger', () => {
 
         const lost = naive.packets.filter((p) => p.copies === 0);
         expect([...ledger.lostAt()]).toEqual(lost.map(({ at }) => at).sort((a, b) => a - b));
-        expect(ledger.lostBetween(5, 20)).toBe(lost.filter(({ at }) => at >= 5 && at < 20).length);
+        expect(ledger.lostAt().filter((at) => at >= 5 && at < 20).length).toBe(
+          lost.filter(({ at }) => at >= 5 && at < 20).length,
+        );
 
         const causes: Window[] = some.map(({ name, from, length }) => ({ name, from, to: from + length }));
         const counts = attribute(ledger.lostAt(), causes);
@@ -88,7 +90,7 @@ describe('a sequence ledger', () => {
     );
   });
 
-  it('still knows a duplicate when the block of the first copy has been freed', () => {
+  it('recognises a duplicate after the block of its first copy has been freed', () => {
     const ledger = new SequenceLedger(1);
     ledger.sent(0, 10_000, 7);
     for (let i = 0; i < 10_000; i++) if (i !== 9_000) expect(ledger.received(0, i)).toBe(7);
@@ -120,7 +122,7 @@ describe('a sequence ledger', () => {
     expect(ledger.tally(1)).toMatchObject({ reordered: 0, duplicated: 0 });
   });
 
-  it('lays every loss outside all windows to nothing in particular', () => {
+  it('reports losses outside all windows as unexplained', () => {
     expect(attribute(Float64Array.of(1, 5, 9), [{ name: 'unplug', from: 5, to: 9 }])).toEqual({
       unplug: 1,
       unexplained: 2,
@@ -130,7 +132,7 @@ describe('a sequence ledger', () => {
 });
 
 describe('a latency histogram', () => {
-  it('answers quantiles at most one part in 32 too high and never too low', () => {
+  it('returns quantiles that are at most 1/32 too high and never too low', () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 0, max: 4_000_000_000 }), { minLength: 1, maxLength: 50 }),
@@ -148,13 +150,13 @@ describe('a latency histogram', () => {
     );
   });
 
-  it('says 0 when nothing was recorded', () => {
+  it('returns 0 if nothing was recorded', () => {
     expect(new Latency().quantile(0.5)).toBe(0);
   });
 });
 
 describe('gaps between arrivals', () => {
-  it('keeps the longest, longest first, with when they began', () => {
+  it('are kept longest first, with the time when they began', () => {
     fc.assert(
       fc.property(fc.array(fc.nat(1000), { maxLength: 40 }), (pauses) => {
         const gaps = new Gaps(4);

@@ -1,16 +1,15 @@
 /**
- * What a lab asks of the kernel while packets flow: a veth pair that appears, a bridge port's rules, a
- * forwarding entry that moves. By netlink rather than iproute2, because the instant must be known and
- * a flapping device must flap faster than processes start.
+ * The devices of a lab: veth pairs, ports of a bridge and their rules, forwarding entries, offloads. By netlink rather than
+ * iproute2, because the time of a change must be known, and because a process starts too slowly for a device that flaps.
  *
- * One object belongs to one thread and to the namespace that thread was in at `open`. Every call waits
- * for RTNL. Numbers: include/uapi/linux/{if_link,neighbour}.h.
+ * A BridgeNetlink belongs to one thread and to the namespace in which that thread called `open`. Every call waits for RTNL.
+ * Numbers: include/uapi/linux/{if_link,neighbour}.h.
  */
-import { Errno } from '../errors.ts';
+import { check, Errno } from '../errors.ts';
 import { IFINFOMSG, IFLA, macBytes } from '../kernel/link.ts';
 import { MessageBuilder, NLM_F } from '../kernel/netlink.ts';
 import { checkAnswer, NETLINK, NetlinkSocket } from '../kernel/netlink-socket.ts';
-import type { Shim } from '../kernel/shim.ts';
+import { addressOf, type Shim } from '../kernel/shim.ts';
 
 const NLMSGHDR = 16;
 const RTM_NEWLINK = 16;
@@ -22,11 +21,11 @@ const IFLA_INFO_SLAVE_DATA = 5;
 const VETH_INFO_PEER = 1;
 const NDA_LLADDR = 2;
 const AF_BRIDGE = 7;
-/** What `bridge fdb … static` says: NUD_NOARP | NUD_REACHABLE. */
+/** As `bridge fdb … static` sets it: NUD_NOARP | NUD_REACHABLE. */
 const NUD_STATIC = 0x40 | 0x02;
 const NTF_MASTER = 0x04;
 
-/** IFLA_BRPORT_*, those a lab sets. */
+/** IFLA_BRPORT_*. */
 const PORT = { learning: 8, flood: 9, multicastFlood: 27, broadcastFlood: 30, isolated: 33 } as const;
 
 export type PortRules = { readonly [rule in keyof typeof PORT]?: boolean };
@@ -36,7 +35,7 @@ export interface VethEnd {
   /** 0 lets the kernel choose. */
   readonly ifindex?: number;
   readonly address?: string;
-  /** Where the end appears; absent for this object's own namespace. */
+  /** Namespace of the end. Default: that of this object. */
   readonly netnsFd?: number;
 }
 
@@ -53,8 +52,7 @@ export class BridgeNetlink {
   }
 
   /**
-   * Makes a pair, both ends down. Queue counts are given explicitly: veth then starts with all of them
-   * active instead of one.
+   * Creates a pair, both ends down. With explicit queue counts a veth starts with all queues active instead of one.
    *
    * @throws ERR_KERNEL (EEXIST: a name is taken)
    */
@@ -66,7 +64,7 @@ export class BridgeNetlink {
       if (netnsFd !== undefined) message.u32(IFLA.NET_NS_FD, netnsFd);
       return message;
     };
-    // The far end is one attribute that holds what a request for it alone would hold.
+    // The far end is one attribute, with the contents of a request for that end alone.
     const peer = describe(new MessageBuilder().begin(RTM_NEWLINK, 0, ifinfomsg(far.ifindex)), far);
     const { builder } = this.#socket;
     builder.begin(
@@ -80,7 +78,7 @@ export class BridgeNetlink {
     this.#socket.requestOrThrow({ syscall: 'RTM_NEWLINK', device: near.name });
   }
 
-  /** Makes a device a port of a bridge, under rules; absent rules keep the kernel's default. */
+  /** Makes a device a port of a bridge, with rules. An absent rule keeps the kernel's default. @throws ERR_KERNEL */
   addPort(ifindex: number, bridge: number, rules: PortRules): void {
     const { builder } = this.#socket;
     const device = `ifindex ${ifindex}`;
@@ -98,10 +96,10 @@ export class BridgeNetlink {
   }
 
   /**
-   * Points the bridge's static entry for a MAC at a port. Where there is an entry it changes in one
-   * store (net/bridge/br_fdb.c `fdb_add_entry`): each packet sees the old port or the new one.
+   * Points the bridge's static entry for a MAC at a port. The kernel changes an existing entry in one store
+   * (net/bridge/br_fdb.c `fdb_add_entry`): each packet follows the old entry or the new one.
    *
-   * @returns false when the port does not forward yet: the kernel then refuses with EPERM
+   * @returns false if the port does not forward yet; the kernel then refuses with EPERM
    * @throws ERR_KERNEL
    */
   forward(mac: string, port: number): boolean {
@@ -128,4 +126,35 @@ function ifinfomsg(ifindex = 0): DataView {
   const view = new DataView(new ArrayBuffer(IFINFOMSG));
   view.setInt32(4, ifindex, true);
   return view;
+}
+
+const AF_INET = 2;
+const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
+const SIOCETHTOOL = 0x8946;
+/** TX checksum last: the kernel drops scatter-gather and segmentation with it, and returns EINVAL for neither. */
+const OFFLOADS = { GRO: 0x2c, GSO: 0x24, TSO: 0x1f, SG: 0x19, TXCSUM: 0x17 } as const;
+
+/**
+ * Switches a veth's offloads off, so that its sender finishes checksums and segments. A port in user space sees the bytes,
+ * and between two kernel stacks veth leaves both unfinished.
+ *
+ * The device is in the namespace of the calling thread. Missing features are not an error. By ioctl rather than ethtool
+ * netlink: it is one call on every kernel. @throws ERR_KERNEL
+ */
+export function switchOffloadsOff(shim: Shim, device: string): void {
+  const socket = check(shim.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), 'socket(AF_INET)');
+  try {
+    const value = new Uint32Array(2); // struct ethtool_value: command, data
+    const request = new DataView(new ArrayBuffer(40)); // struct ifreq: name[16], pointer
+    for (let i = 0; i < Math.min(device.length, 15); i++) request.setUint8(i, device.charCodeAt(i));
+    request.setBigUint64(16, BigInt(addressOf(value)), true);
+    for (const command of Object.values(OFFLOADS)) {
+      value[0] = command;
+      value[1] = 0;
+      const result = shim.ioctl(socket, SIOCETHTOOL, request);
+      if (result !== Errno.EOPNOTSUPP) check(result, 'ioctl(SIOCETHTOOL)', { device });
+    }
+  } finally {
+    shim.close(socket);
+  }
 }

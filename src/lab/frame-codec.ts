@@ -1,9 +1,9 @@
 /**
- * The frames that an outside host on the memory path sends, and those it accepts: UDP as UdpWire would have
- * the kernel send it (same payload), and ICMP echo as a flow of its own, numbered after the UDP flows.
+ * Writes the frames that an outside host on the memory path sends, and reads and checks the replies: UDP with the payload of
+ * UdpWire, and ICMP echo as one more flow after the UDP flows.
  *
- * Built from a template a flow; what changes from packet to packet is the payload's numbers and one
- * checksum. Accepting checks every header and checksum. Allocates nothing per packet; one thread.
+ * Each flow has a template; from packet to packet only the numbers of the payload and one checksum change. Reading checks
+ * every header and checksum. Allocates nothing per packet. One thread.
  */
 import { macBytes } from '../kernel/link.ts';
 import { checksum, sum } from '../net/checksum.ts';
@@ -12,17 +12,17 @@ import { Flow } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 
-export interface FormOptions {
+export interface CodecOptions {
   readonly flows: number;
   /** UDP payload, at least 24 bytes. */
   readonly bytes: number;
   /** Source port of flow 0. */
   readonly firstPort: number;
-  /** The guest's. */
+  /** Of the guest. */
   readonly address: string;
   readonly port: number;
   readonly guestMac: string;
-  /** The outside host's. */
+  /** Of the outside host. */
   readonly from: string;
   readonly mac: string;
 }
@@ -34,28 +34,28 @@ const PAYLOAD = L4 + L4_BYTES;
 const MAGIC = 0x54574e50; // TWNP
 const ECHO_REQUEST = 0x0800;
 const DONT_FRAGMENT = 0x4000;
-/** As ping sends. */
+/** As ping(8) sends. */
 const PING_BYTES = 56;
 
-export class FrameForm {
-  /** Sequence number of the frame that was read last. */
+export class FrameCodec {
+  /** Sequence number of the last frame that was read. */
   sequence = -1;
-  /** The flow that is ICMP. */
+  /** Number of the ICMP flow. */
   readonly pings: number;
-  readonly #options: FormOptions;
+  readonly #options: CodecOptions;
   readonly #run = Math.floor(Math.random() * 2 ** 32);
   readonly #templates: readonly Uint8Array[];
   readonly #mac: DataView;
   readonly #found = new Flow();
 
-  constructor(options: FormOptions) {
+  constructor(options: CodecOptions) {
     this.#options = options;
     this.pings = options.flows;
     this.#mac = new DataView(macBytes(options.mac).buffer);
     this.#templates = Array.from({ length: options.flows + 1 }, (_, flow) => this.#template(flow));
   }
 
-  /** Writes packet `sequence` of a flow at `at`; `bytes` and `view` are one memory. Returns its length. */
+  /** Writes packet `sequence` of a flow at `at`; `bytes` and `view` share one memory. Returns its length. */
   write(bytes: Uint8Array, view: DataView, at: number, flow: number, sequence: number, now: number): number {
     const template = this.#templates[flow]!;
     bytes.set(template, at);
@@ -74,8 +74,8 @@ export class FrameForm {
   }
 
   /**
-   * The flow of a frame that came back whole, or -1: damaged, not ours, of another run. Its number is then
-   * in {@link sequence}.
+   * The flow of a frame that came back undamaged, with its number in {@link sequence}; -1 for all other frames, of this run
+   * or not.
    */
   read(view: DataView, at: number, length: number): number {
     const flow = this.#flowOf(view, at, length);
@@ -84,7 +84,7 @@ export class FrameForm {
   }
 
   #flowOf(view: DataView, at: number, length: number): number {
-    if (length < PAYLOAD + 24 || !this.#isOurs(view, at, length)) return -1;
+    if (length < PAYLOAD + 24 || !this.#isForUs(view, at, length)) return -1;
     const numbers =
       view.getUint32(at + PAYLOAD) === MAGIC &&
       view.getUint32(at + PAYLOAD + 4) === this.#run &&
@@ -103,7 +103,7 @@ export class FrameForm {
     return protocol === Protocol.UDP && ports && checksum(this.#udpSum(view, at, l4Bytes)) === 0 ? flow : -1;
   }
 
-  #isOurs(view: DataView, at: number, length: number): boolean {
+  #isForUs(view: DataView, at: number, length: number): boolean {
     return (
       view.getUint32(at) === this.#mac.getUint32(0) &&
       view.getUint16(at + 4) === this.#mac.getUint16(4) &&
@@ -114,7 +114,7 @@ export class FrameForm {
     );
   }
 
-  /** Of a whole datagram with its pseudo header. */
+  /** Of a datagram with its pseudo header. */
   #udpSum(view: DataView, at: number, l4Bytes: number): number {
     return sum(view, at + L4, l4Bytes, sum(view, at + L3 + 12, 8, Protocol.UDP + l4Bytes));
   }
