@@ -14,7 +14,7 @@ export const LAST_CPU = cpus().length - 1;
 /** What a program may take to end. */
 const STOP_MILLIS = 2000;
 
-/** The error of a row whose peer is not on this machine. */
+/** The error of a benchmark whose peer is not on this machine. */
 export const missing = (peer: string, more = ''): Error =>
   new Error(`${peer} is not installed here: run perf/peers/install, as root (Debian, Ubuntu)${more}.`);
 

@@ -1,5 +1,5 @@
 /**
- * A handler for the row `garbage`: packets circulate, and after `warm` of them V8 is asked what it allocates and collects
+ * A handler for the benchmark `garbage`: packets circulate, and after `warm` of them V8 is asked what it allocates and collects
  * during `measured` more. The answer is a file, as a worker that polls receives no messages.
  */
 import { writeFileSync } from 'node:fs';

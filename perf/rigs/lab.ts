@@ -1,4 +1,4 @@
-/** What rows build: labs whose guest answers, through a port of ours or by its own kernel, and plain namespaces. */
+/** What benchmarks build: labs whose guest answers, through a port of ours or by its own kernel, and plain namespaces. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openPort, type Port } from '../../src/index.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';

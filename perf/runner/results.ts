@@ -15,7 +15,7 @@ export interface Results {
   readonly quick: boolean;
   readonly machine: Machine;
   readonly rows: readonly Line[];
-  /** By the names of the rows. */
+  /** By the names of the benchmarks. */
   readonly runs: Readonly<Record<string, readonly Run[]>>;
 }
 

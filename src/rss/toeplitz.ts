@@ -110,7 +110,7 @@ function wordHash(view: DataView, table: Int32Array, at: number, base: number): 
  *
  * Bytes are the fastest or next to it everywhere, and nibbles never: twice the loads cost more than the
  * cache lines they save, because a burst shares the lines. 11 bits gain nothing that lasts. These are the
- * sums alone; with finding the fields a hash takes about twice that for IPv4 (perf/rows/kernels.ts).
+ * sums alone; with finding the fields a hash takes about twice that for IPv4 (perf/benchmarks/kernels.ts).
  */
 function tableOf(key: Uint8Array): Int32Array {
   const table = new Int32Array(INPUT_BYTES * 256);

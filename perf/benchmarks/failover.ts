@@ -16,7 +16,7 @@ import { Lab } from '../../src/lab/host.ts';
 import { Traffic } from '../../src/lab/traffic.ts';
 import { Peer } from '../peers/program.ts';
 import { openLabPort, ownedBy, plug, QUEUES_UNDER_TRAFFIC, unplug } from '../rigs/lab.ts';
-import { type Budget, comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 import { percentiles } from '../runner/statistics.ts';
 
 const CYCLES = 100;
@@ -25,7 +25,7 @@ const RATE = 20_000;
 /** Some hundred packets, so that there is load before and after each switch. */
 const PAUSE_MILLIS = 20;
 
-export const failover: Row = {
+export const failover: Benchmark = {
   name: 'failover',
   about: `the VF taken away and given back ${CYCLES} times under ${RATE} packets a second; queues: ${QUEUES_UNDER_TRAFFIC}`,
   variants: { port: measure },
@@ -126,7 +126,7 @@ const returning =
     return { millis };
   };
 
-export const vfReturn: Row = {
+export const vfReturn: Benchmark = {
   name: 'vf-return',
   about: 'from a VF being plugged in until all queues of the port send by it, in a lab without traffic',
   variants: { one: returning(1), four: returning(4), sixteen: returning(16) },

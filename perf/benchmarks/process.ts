@@ -21,7 +21,7 @@ import { Traffic } from '../../src/lab/traffic.ts';
 import { Peer } from '../peers/program.ts';
 import { portOptions, QUEUES_UNDER_TRAFFIC } from '../rigs/lab.ts';
 import { openDescriptors, PortProcess, residentKib } from '../rigs/port-process.ts';
-import { type Budget, comparisons, type Row, type Sample } from '../runner/row.ts';
+import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
 import { median, slope } from '../runner/statistics.ts';
 
 const FRAMES = 8192;
@@ -85,7 +85,7 @@ async function startPort(
   }
 }
 
-export const start: Row = {
+export const start: Benchmark = {
   name: 'start',
   about: `process start to first packet, and resident memory; ${FRAMES} frames of 2048 bytes a queue`,
   variants: { node: nodeAlone, port: starts },
@@ -110,7 +110,7 @@ const WARM = 0.2;
 const RATE = 1_000_000;
 /** After a change of path, before packets are counted again. */
 const SETTLE_MILLIS = 50;
-export const soak: Row = {
+export const soak: Benchmark = {
   name: 'soak',
   about: `a port under load, its VF comes and goes in every interval; queues: ${QUEUES_UNDER_TRAFFIC}`,
   variants: { port: soaks },

@@ -13,7 +13,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { memoryPath, spin, type Throughput, vethPair } from '../rigs/throughput.ts';
-import { comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 import { fitLaw, median, type Point, quantile, resampled, throughputOf } from '../runner/statistics.ts';
 
 const CPUS = availableParallelism();
@@ -67,7 +67,7 @@ function figures(points: readonly Point[]): Sample {
   };
 }
 
-export const scaling: Row = {
+export const scaling: Benchmark = {
   name: 'scaling',
   about: `1 to ${CPUS} workers, each on a CPU with packets of its own circulating; nothing else sends`,
   variants: {

@@ -12,12 +12,12 @@ import { HandoffReceiver, HandoffSender } from '../../src/memory/handoff.ts';
 import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { comparisons, type Row, type Sample } from '../runner/row.ts';
+import { type Benchmark, comparisons, type Sample } from '../runner/benchmark.ts';
 
 /** Packets between readings of the clock. */
 const PORTION = 1_000_000;
 
-export const handoff: Row = {
+export const handoff: Benchmark = {
   name: 'handoff',
   about:
     'a packet handed to the worker that owns its flow; memory path, the network played on the other core',

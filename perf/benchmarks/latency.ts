@@ -13,7 +13,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lab } from '../../src/lab/host.ts';
 import { openLabPort, pingPong, plug, plugKernel, unplug, withKernelEcho } from '../rigs/lab.ts';
-import { type Budget, comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 type Mode = 'poll' | 'adaptive' | 'interrupt';
 
@@ -57,7 +57,7 @@ async function both(path: 'Vf' | 'Synthetic', lab: Lab, { seconds }: Budget): Pr
   return sample;
 }
 
-export const latency: Row = {
+export const latency: Benchmark = {
   name: 'latency',
   about: 'one packet there and back, over and over; the asker on one core, port or guest kernel on the other',
   variants: {
@@ -130,7 +130,7 @@ async function wakes(lab: Lab, { seconds }: Budget): Promise<Sample> {
   return { wakeP50: p50, wakeP90: p90, wakeMax: max };
 }
 
-export const idle: Row = {
+export const idle: Benchmark = {
   name: 'idle',
   about: 'a port without packets: two queues, both paths open; and the first packet after a silence',
   variants: {

@@ -1,9 +1,9 @@
 /**
- * What a row of the results is: variants that are measured, and the comparisons made of their figures.
+ * What a benchmark of the results is: variants that are measured, and the comparisons made of their figures.
  *
  * A variant is a function: it builds what it needs, measures for about `budget.seconds`, removes everything and returns
  * its figures by name. Each run of a variant has a process of its own (variant.ts). The runner starts the variants of a
- * row in turn, A B A B (sampling.ts), so that all of them see the same state of a shared machine. A variant that fails
+ * benchmark in turn, A B A B (sampling.ts), so that all of them see the same state of a shared machine. A variant that fails
  * throws: a failure is never a figure.
  */
 
@@ -23,7 +23,7 @@ export type Variant = (budget: Budget) => Promise<Sample> | Sample;
 
 /** One line of the results: our figure, and a peer's where there is one. */
 export interface Comparison {
-  /** The row's own name, or `row:what` for its other lines. */
+  /** The benchmark's own name, or `benchmark:what` for its other lines. */
   readonly name: string;
   /** `variant.figure`. */
   readonly ours: string;
@@ -36,7 +36,7 @@ export interface Comparison {
   readonly about: string;
 }
 
-export interface Row {
+export interface Benchmark {
   readonly name: string;
   /** A sentence: what is built, what sends, what measures, on how many cores. */
   readonly about: string;

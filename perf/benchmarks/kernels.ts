@@ -15,7 +15,7 @@ import { Segmenter } from '../../src/offload/segment.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';
-import { type Budget, comparisons, type Row, type Sample } from '../runner/row.ts';
+import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
 
 const FRAMES = 256;
 const FRAME = 2048;
@@ -186,7 +186,7 @@ function segments({ seconds }: Budget): Sample {
   };
 }
 
-export const kernels: Row = {
+export const kernels: Benchmark = {
   name: 'kernels',
   about: 'the inner loops over bytes, on one thread, everything in the cache',
   variants: { hashing, segments },

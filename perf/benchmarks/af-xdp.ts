@@ -27,7 +27,7 @@ import { compiled, FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
 import { Testpmd } from '../peers/testpmd.ts';
 import { BarePaths } from '../rigs/bare-paths.ts';
 import { openLabPort, ownedBy, withNamespace, withVf } from '../rigs/lab.ts';
-import { type Budget, comparisons, type Row, type Sample } from '../runner/row.ts';
+import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
 
 /** Bare AF_XDP path queues on devices of a namespace, on a CPU, while `work` runs. The thread stays in the namespace. */
 async function withPaths<T>(
@@ -59,7 +59,7 @@ const LINES = [
   ...DEVICES.map((device) => `link set ${device} up`),
 ];
 
-export const veth: Row = {
+export const veth: Benchmark = {
   name: 'veth',
   about:
     'macswap between the two ends of a veth pair, AF_XDP copy mode, packets circulating; one core, no generator',
@@ -106,7 +106,7 @@ const GENERATOR_CPU = 1;
 /** Until V8 has compiled everything. */
 const WARM_UP_MILLIS = 300;
 
-export const port: Row = {
+export const port: Benchmark = {
   name: 'port',
   about:
     'consolidated port reflecting in a lab, VF active, tap idle; the generator, on the other core, offers more than is taken',

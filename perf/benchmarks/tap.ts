@@ -20,7 +20,7 @@ import { Testpmd } from '../peers/testpmd.ts';
 import { portOptions } from '../rigs/lab.ts';
 import { withLoneTap } from '../rigs/lone-tap.ts';
 import { TapWire } from '../rigs/tap.ts';
-import { comparisons, type Row, type Variant } from '../runner/row.ts';
+import { type Benchmark, comparisons, type Variant } from '../runner/benchmark.ts';
 
 /** Million packets a second, from a tap that something drives. */
 type Measure = (wire: TapWire, name: string, seconds: number) => Promise<number>;
@@ -57,7 +57,7 @@ const loopInC =
       return { mpps: await measure(wire, PEER_TAP, seconds) };
     });
 
-export const tap: Row = {
+export const tap: Benchmark = {
   name: 'tap',
   about: 'packets of 64 bytes through a tap, driven by one core: echo in a closed loop, and receive',
   variants: {
@@ -103,7 +103,7 @@ const redirected: Measure = async (wire, name, seconds) => {
   }
 };
 
-export const fallback: Row = {
+export const fallback: Benchmark = {
   name: 'fallback',
   about: 'a port whose VF is gone, one queue, reflect; packets of 64 bytes made on the other core',
   variants: { port, testpmd: testpmd('macswap', redirected) },

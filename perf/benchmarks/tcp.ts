@@ -15,7 +15,7 @@ import { Testpmd } from '../peers/testpmd.ts';
 import { type Stream, stream } from '../rigs/iperf.ts';
 import { moveAddress, type PathName, portOptions } from '../rigs/lab.ts';
 import { PortProcess } from '../rigs/port-process.ts';
-import { comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 const DIRECTIONS = ['in', 'out'] as const;
 type Direction = (typeof DIRECTIONS)[number];
@@ -95,7 +95,7 @@ const testpmd: Variant = async ({ seconds }) => {
   });
 };
 
-export const tcp: Row = {
+export const tcp: Benchmark = {
   name: 'tcp',
   about:
     'one TCP stream of iperf3 between a lab’s guest and the outside, through the port’s host path; iperf3 and the lab’s switch share the cores with it',
@@ -199,7 +199,7 @@ const killed: Variant = async ({ seconds }) => {
   return sample;
 };
 
-export const tcpFailover: Row = {
+export const tcpFailover: Benchmark = {
   name: 'tcp-failover',
   about:
     'one TCP stream of iperf3 through the port’s host path while its VF comes and goes, and through a kill',

@@ -19,7 +19,7 @@ import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { Garbage } from '../rigs/garbage-handler.ts';
 import { waitFor } from '../rigs/lab.ts';
-import { type Budget, comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 import { BYTES, CIRCULATING } from './ring.ts';
 
 const FRAME_SIZE = 2048;
@@ -85,7 +85,7 @@ const BUILT_IN = '../../src/handlers/reflect';
 const js = (kind: string): Variant => measured(new URL('../rigs/handlers.js', import.meta.url), { kind });
 const wasm = (kind: string): Variant => measured(new URL(`../wasm/${kind}.wasm`, import.meta.url));
 
-export const handler: Row = {
+export const handler: Benchmark = {
   name: 'handler',
   about: 'what a handler itself costs a packet, over bursts of 64 on one core, without a port',
   variants: {
@@ -147,7 +147,7 @@ async function port({ seconds }: Budget): Promise<Sample> {
 }
 
 // The goal is none by a packet: what there is comes with time, as the handler's ticks do. An object has 16 bytes at least.
-export const garbage: Row = {
+export const garbage: Benchmark = {
   name: 'garbage',
   about: 'what V8 allocates and collects in a worker, packets circulating through the whole port',
   variants: { port },

@@ -21,7 +21,7 @@ import {
   receiver,
   WARM_MILLIS,
 } from '../rigs/flood.ts';
-import { comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 type Mode = 'adaptive' | 'interrupt';
 
@@ -101,7 +101,7 @@ const peer =
   ({ seconds }) =>
     rates((device) => receiver(name, device, seconds));
 
-export const nodeLibs: Row = {
+export const nodeLibs: Benchmark = {
   name: 'node-libs',
   about:
     'packets a second that reach JavaScript, from a device that is given frames at its XDP hook by the other core',

@@ -18,7 +18,7 @@ import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
 import { Testpmd } from '../peers/testpmd.ts';
-import { comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 /** Packets that circulate: more than a burst, and their headers fit the first-level cache. */
 export const CIRCULATING = 256;
@@ -137,7 +137,7 @@ async function wholePort({ seconds }: { seconds: number }): Promise<Sample> {
   }
 }
 
-export const ring: Row = {
+export const ring: Benchmark = {
   name: 'ring',
   about: 'macswap over a ring in memory, 256 packets circulating, one core, no port around it',
   variants: {
@@ -164,7 +164,7 @@ export const ring: Row = {
 
 const FAILSAFE = 'net_failsafe0,dev(net_ring0),dev(net_ring1)';
 
-export const failsafeTax: Row = {
+export const failsafeTax: Benchmark = {
   name: 'failsafe-tax',
   about:
     'macswap through the whole port, both paths in memory and one idle, 256 packets circulating, one core',
