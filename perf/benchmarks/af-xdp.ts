@@ -27,6 +27,7 @@ import { compiled, FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
 import { Testpmd } from '../peers/testpmd.ts';
 import { BarePaths } from '../rigs/bare-paths.ts';
 import { openLabPort, ownedBy, withNamespace, withVf } from '../rigs/lab.ts';
+import { growth } from '../rigs/timing.ts';
 import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
 
 /** Bare AF_XDP path queues on devices of a namespace, on a CPU, while `work` runs. The thread stays in the namespace. */
@@ -162,13 +163,9 @@ async function reflected(lab: Lab, seconds: number): Promise<Sample> {
   const generator = Peer.start(lab.host, 'xdp-generator', GENERATOR_CPU, Math.ceil(2 * seconds + 5), far);
   try {
     await sleep(WARM_UP_MILLIS + seconds * 250);
-    const before = arrived();
-    const began = performance.now();
-    await sleep(seconds * 1000);
-    const packets = arrived() - before;
-    const micros = (performance.now() - began) * 1000;
+    const mpps = await growth(seconds, arrived);
     if (!generator.running) throw new Error(`the generator ended: ${await generator.output()}`);
-    return { mpps: packets / micros };
+    return { mpps };
   } finally {
     await generator.kill();
     netlink.close();

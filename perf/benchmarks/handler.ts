@@ -19,6 +19,7 @@ import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { Garbage } from '../rigs/garbage-handler.ts';
 import { waitFor } from '../rigs/lab.ts';
+import { nanosEach } from '../rigs/timing.ts';
 import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 import { BYTES, CIRCULATING } from './ring.ts';
 
@@ -62,18 +63,14 @@ async function measure(
   for (let n = 0; n < WARM; n++) run(PORTION);
   const profiler = new GCProfiler();
   profiler.start();
-  let packets = 0;
-  let nanos = 0;
-  const began = process.hrtime.bigint();
-  while (nanos < seconds * 1e9) {
+  const ns = nanosEach(seconds, () => {
     run(PORTION);
-    packets += PORTION * BURST;
-    nanos = Number(process.hrtime.bigint() - began);
-  }
+    return PORTION * BURST;
+  });
   const collections = profiler.stop()!.statistics.length;
   if (loaded && burst.verdict.some((verdict) => verdict !== TX))
     throw new Error(`${url} did not send all packets`);
-  return { ns: nanos / packets, collections };
+  return { ns, collections };
 }
 
 const measured =

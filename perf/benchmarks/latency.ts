@@ -13,6 +13,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lab } from '../../src/lab/host.ts';
 import { openLabPort, pingPong, plug, plugKernel, unplug, withKernelEcho } from '../rigs/lab.ts';
+import { stopwatch } from '../rigs/timing.ts';
 import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 type Mode = 'poll' | 'adaptive' | 'interrupt';
@@ -98,15 +99,13 @@ const idling =
     const port = await openLabPort(lab, 'echo.js', { mode, queues: 2 });
     await plug(lab, port);
     await sleep(SETTLE_MILLIS);
-    const before = process.cpuUsage();
-    const began = performance.now();
     const { received } = port.stats();
+    const elapsed = stopwatch();
     await sleep(budget.seconds * 1000);
-    const { user, system } = process.cpuUsage(before);
-    const millis = performance.now() - began;
+    const { millis, cpuMillis } = elapsed();
     if (port.stats().received !== received) throw new Error('packets came into the silence');
     await port.close();
-    return { cpu: (user + system) / 10 / millis, ...woken };
+    return { cpu: (100 * cpuMillis) / millis, ...woken };
   };
 
 /** One queue, whose worker is on another CPU than the asker. */

@@ -21,6 +21,7 @@ import { Traffic } from '../../src/lab/traffic.ts';
 import { Peer } from '../peers/program.ts';
 import { portOptions, QUEUES_UNDER_TRAFFIC } from '../rigs/lab.ts';
 import { openDescriptors, PortProcess, residentKib } from '../rigs/port-process.ts';
+import { growth } from '../rigs/timing.ts';
 import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
 import { median, slope } from '../runner/statistics.ts';
 
@@ -147,10 +148,7 @@ async function soaks({ seconds, report }: Budget): Promise<Sample> {
   const traffic = await Traffic.start(lab, nic, { rate: RATE });
   const rate = async (): Promise<number> => {
     await sleep(SETTLE_MILLIS);
-    const before = traffic.progress().received;
-    const began = performance.now();
-    await sleep(millis / 2);
-    return (traffic.progress().received - before) / (performance.now() - began) / 1000;
+    return await growth(millis / 2000, () => traffic.progress().received);
   };
   const began = performance.now();
   const intervals: Interval[] = [];

@@ -18,6 +18,7 @@ import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
 import { Testpmd } from '../peers/testpmd.ts';
+import { growth, nanosEach } from '../rigs/timing.ts';
 import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 /** Packets that circulate: more than a burst, and their headers fit the first-level cache. */
@@ -62,17 +63,8 @@ const bareLoop =
     const { layout } = memory;
     const delivery = new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory);
     const forwardTable = { ports: [], relays: [] };
-    const address = { port: 0, queue: 0, forwardTable, delivery };
-    const dispatch = new Dispatch({
-      shim: loadShim(),
-      memory,
-      pool,
-      burst,
-      handler: handle,
-      inPlace,
-      failed,
-      ...address,
-    });
+    const context = { shim: loadShim(), memory, pool, burst, port: 0, queue: 0 };
+    const dispatch = new Dispatch({ ...context, handler: handle, inPlace, failed, forwardTable, delivery });
     dispatch.out = queue;
     for (let i = 0; i < CIRCULATING; i++) {
       const frame = dispatch.frames.take();
@@ -95,43 +87,29 @@ const bareLoop =
       return packets;
     };
     for (let warm = 0; warm < 20; warm++) run(PORTION); // V8 has compiled everything after this
-    let packets = 0;
-    let nanos = 0;
-    const began = process.hrtime.bigint();
-    while (nanos < seconds * 1e9) {
-      packets += run(PORTION);
-      nanos = Number(process.hrtime.bigint() - began);
-    }
+    const ns = nanosEach(seconds, () => run(PORTION));
     const { rx } = queue.ledger();
     if (rx !== CIRCULATING) throw new Error(`${rx} packets circulate at the end`);
-    return { mpps: (packets * 1e3) / nanos, ns: nanos / packets };
+    return { mpps: 1e3 / ns, ns };
   };
 
 /** The whole port: a worker, two paths open and polled, of which the VF carries everything, statistics kept. */
 async function wholePort({ seconds }: { seconds: number }): Promise<Sample> {
   const handler = new URL('../wasm/circulate.wasm', import.meta.url);
   const handlerOptions = { packets: CIRCULATING, bytes: BYTES };
-  const port = await openPort({
-    network: 'loop',
-    queues: 1,
-    mode: 'poll',
-    pin: true,
-    handler,
-    handlerOptions,
-  });
+  const where = { network: 'loop', queues: 1, mode: 'poll', pin: true } as const;
+  const port = await openPort({ ...where, handler, handlerOptions });
   try {
     port.plug('vf');
     await sleep(1000);
-    const [before, began] = [port.stats().paths, process.hrtime.bigint()];
-    await sleep(seconds * 1000);
-    const [after, ended] = [port.stats().paths, process.hrtime.bigint()];
-    if (after.synthetic.rxPackets !== before.synthetic.rxPackets)
-      throw new Error('the synthetic path was not idle');
+    const before = port.stats().paths.synthetic.rxPackets;
+    const mpps = await growth(seconds, () => port.stats().paths.vf.rxPackets);
+    if (port.stats().paths.synthetic.rxPackets !== before) throw new Error('the synthetic path was not idle');
     const [ledger] = await port.audit();
     if (ledger!.rx !== CIRCULATING || ledger!.accounted !== ledger!.total) {
       throw new Error(`packets or frames were lost: ${JSON.stringify(ledger)}`);
     }
-    return { mpps: ((after.vf.rxPackets - before.vf.rxPackets) * 1e3) / Number(ended - began) };
+    return { mpps };
   } finally {
     await port.close();
   }

@@ -18,8 +18,7 @@ import { TcRedirect } from '../../src/paths/tap/redirect.ts';
 import { FIRST_CPU } from '../peers/program.ts';
 import { Testpmd } from '../peers/testpmd.ts';
 import { portOptions } from '../rigs/lab.ts';
-import { withLoneTap } from '../rigs/lone-tap.ts';
-import { TapWire } from '../rigs/tap.ts';
+import { TapWire, withLoneTap } from '../rigs/tap.ts';
 import { type Benchmark, comparisons, type Variant } from '../runner/benchmark.ts';
 
 /** Million packets a second, from a tap that something drives. */

@@ -9,6 +9,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TwinpathError } from '../../src/errors.ts';
+import { growth } from '../rigs/timing.ts';
 import { LAST_CPU, missing, Peer } from './program.ts';
 
 export interface TestpmdOptions {
@@ -66,11 +67,8 @@ export class Testpmd {
   }
 
   /** Million packets a second that its first port received, over so many seconds. */
-  async mpps(seconds: number): Promise<number> {
-    const before = await this.#received();
-    const began = performance.now();
-    await sleep(seconds * 1000);
-    return ((await this.#received()) - before) / (performance.now() - began) / 1000;
+  mpps(seconds: number): Promise<number> {
+    return growth(seconds, () => this.#received());
   }
 
   async #received(): Promise<number> {

@@ -8,12 +8,12 @@
  * - it also writes a page when it has no data: the page is checked.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, lstatSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync, renameSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type Arguments, type CommandTable, text, whole } from '../../src/cli/arguments.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { nearest } from '../../src/options.ts';
-import { evidenceIn, TOOLS, type Tool } from './clinic-page.ts';
 import {
   Failure,
   LOAD_OPTIONS,
@@ -25,6 +25,9 @@ import {
   Session,
   timestamp,
 } from './load.ts';
+
+const TOOLS = ['doctor', 'bubbleprof', 'flame', 'heapprofiler'] as const;
+type Tool = (typeof TOOLS)[number];
 
 /** For everything but the load. */
 const SPARE_SECONDS = 180;
@@ -127,15 +130,36 @@ function toolOf(name: string): Tool {
   throw new TwinpathError('ERR_OPTION_INVALID', { device: 'TOOL', detail: `there is no ${name}`, hint });
 }
 
-/** Bytes of the files under a folder; 0 for what vanishes meanwhile. */
-function bytesUnder(path: string): number {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (!found?.isDirectory()) return found?.size ?? 0;
+/** Disk space that the files under a folder take; 0 if it cannot be read. */
+const bytesUnder = (folder: string): number =>
+  1024 * Number.parseInt(spawnSync('du', ['-sk', folder], { encoding: 'utf8' }).stdout || '0', 10);
+
+export interface Evidence {
+  /** What was counted. */
+  readonly what: 'samples' | 'functions of ours';
+  readonly count: number;
+}
+
+/** A file of this project in a stack frame, as it is in the pages' data. */
+const OURS = /dist[/\\]+(?:src|workers|perf)[/\\]+([\w/\\-]+\.js)(?::(\d+):(\d+))?/g;
+const DATA = /<script type="application\/json" id="clinic-data">([\s\S]*?)<\/script>/;
+
+/** A page of doctor has samples of the process; the others name functions. */
+export function evidenceIn(tool: Tool, html: string): Evidence {
+  if (tool === 'doctor') return { what: 'samples', count: doctorSamples(html) };
+  return { what: 'functions of ours', count: new Set(html.match(OURS)).size };
+}
+
+function doctorSamples(html: string): number {
   try {
-    return readdirSync(path).reduce((sum, name) => sum + bytesUnder(join(path, name)), 0);
+    const { processStat } = JSON.parse(DATA.exec(html)?.[1] ?? '{}') as {
+      processStat?: { data?: unknown[] } | unknown[];
+    };
+    const samples = Array.isArray(processStat) ? processStat : processStat?.data;
+    return samples?.length ?? 0;
   } catch {
     return 0;
   }
 }
 
-await runProgram(TABLE, run);
+if (realpathSync(process.argv[1]!) === fileURLToPath(import.meta.url)) await runProgram(TABLE, run);

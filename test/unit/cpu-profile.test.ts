@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { evidenceIn } from '../../perf/profile/clinic-page.ts';
+import { evidenceIn } from '../../perf/profile/clinic.ts';
 import { type CpuProfile, summarize, threadIdOf, threadNames } from '../../perf/profile/cpu-profile.ts';
 import { messagesIn } from '../../perf/profile/load.ts';
 
