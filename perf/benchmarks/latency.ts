@@ -67,20 +67,18 @@ export const latency: Benchmark = {
     adaptive: byPort('adaptive'),
     interrupt: byPort('interrupt'),
   },
-  comparisons: comparisons(`
-    latency                     | poll.pingVfp50 / kernel.pingVfp50               | µs | ≤ 1.2 | ping by the VF, port in poll mode; peer: the guest's kernel, median
-    latency:ping-vf-p99         | poll.pingVfp99 / kernel.pingVfp99               | µs | ≤ 1.2 | the same, 99 of 100
-    latency:udp-vf-p50          | poll.udpVfp50 / kernel.udpVfp50                 | µs | ≤ 1.2 | UDP echo by the VF, port in poll mode; peer: the guest's kernel, median
-    latency:udp-vf-p99          | poll.udpVfp99 / kernel.udpVfp99                 | µs | ≤ 1.2 | the same, 99 of 100
-    latency:ping-synthetic-p50  | poll.pingSyntheticp50 / kernel.pingSyntheticp50 | µs | ≤ 1.2 | ping by the synthetic path, port in poll mode; peer: the guest's kernel, median
-    latency:ping-synthetic-p99  | poll.pingSyntheticp99 / kernel.pingSyntheticp99 | µs | ≤ 1.2 | the same, 99 of 100
-    latency:udp-synthetic-p50   | poll.udpSyntheticp50 / kernel.udpSyntheticp50   | µs | ≤ 1.2 | UDP echo by the synthetic path, port in poll mode; peer: the guest's kernel, median
-    latency:udp-synthetic-p99   | poll.udpSyntheticp99 / kernel.udpSyntheticp99   | µs | ≤ 1.2 | the same, 99 of 100
-    latency:adaptive-vf         | adaptive.pingVfp50 / kernel.pingVfp50           | µs |       | ping by the VF, port in adaptive mode, median
-    latency:adaptive-synthetic  | adaptive.pingSyntheticp50 / kernel.pingSyntheticp50 | µs |   | ping by the synthetic path, port in adaptive mode, median
-    latency:interrupt-vf        | interrupt.pingVfp50 / kernel.pingVfp50          | µs |       | ping by the VF, port in interrupt mode, median
-    latency:interrupt-synthetic | interrupt.pingSyntheticp50 / kernel.pingSyntheticp50 | µs |  | ping by the synthetic path, port in interrupt mode, median
-  `),
+  comparisons: comparisons(
+    `
+    latency:{kind}-{path}-p50 | poll.{kind}{Path}p50 / kernel.{kind}{Path}p50 | µs | ≤ 1.2 | {KIND} through the {PATH}, port in poll mode; peer: the guest's kernel, median
+    latency:{kind}-{path}-p99 | poll.{kind}{Path}p99 / kernel.{kind}{Path}p99 | µs | ≤ 1.2 | the same, 99 of 100
+    latency:{mode}-{path}     | {mode}.ping{Path}p50 / kernel.ping{Path}p50   | µs |       | ping through the {PATH}, port in {mode} mode, median
+  `,
+    {
+      path: { vf: 'VF', synthetic: 'synthetic path' },
+      kind: { ping: 'ping', udp: 'UDP echo' },
+      mode: { adaptive: '', interrupt: '' },
+    },
+  ),
   full: { runs: 3, seconds: 1 },
   quick: { runs: 1, seconds: 0.4 },
 };
@@ -138,13 +136,14 @@ export const idle: Benchmark = {
     adaptive: idling('adaptive'),
     interrupt: idling('interrupt'),
   },
-  comparisons: comparisons(`
-    idle                | adaptive.cpu                       | % of a core | ≤ 1 | CPU of an idle port in adaptive mode, two queues and the VF
-    idle:interrupt      | interrupt.cpu                      | % of a core | ≤ 1 | CPU of an idle port in interrupt mode, two queues and the VF
-    idle:poll           | poll.cpu                           | % of a core |     | CPU of an idle port in poll mode, two queues and the VF
-    idle:wake-adaptive  | adaptive.wakeP50 / kernel.wakeP50  | µs          |     | UDP echo ${SILENCE_MILLIS} ms after the last, port in adaptive mode; peer: a sleeping program, median
-    idle:wake-interrupt | interrupt.wakeP50 / kernel.wakeP50 | µs          |     | UDP echo ${SILENCE_MILLIS} ms after the last, port in interrupt mode; peer: a sleeping program, median
-  `),
+  comparisons: comparisons(
+    `
+    idle:{mode}      | {mode}.cpu                      | % of a core | ≤ 1 | CPU of an idle port in {mode} mode, two queues and the VF
+    idle:wake-{mode} | {mode}.wakeP50 / kernel.wakeP50 | µs          |     | UDP echo ${SILENCE_MILLIS} ms after the last, port in {mode} mode; peer: a sleeping program, median
+    idle:poll        | poll.cpu                        | % of a core |     | CPU of an idle port in poll mode, two queues and the VF
+  `,
+    { mode: { adaptive: '', interrupt: '' } },
+  ),
   full: { runs: 3, seconds: 2 },
   quick: { runs: 1, seconds: 1 },
 };

@@ -126,16 +126,15 @@ export const ring: Benchmark = {
     testpmd128: testpmd('net_ring0', 128),
     js: bareLoop('js'),
   },
-  comparisons: comparisons(`
-    ring          | wasm.mpps / testpmd64.mpps  | Mpps | ≥ 1   | macswap in WebAssembly over a ring; peer: net_ring, burst 64
-    ring:wasm-16  | wasm.mpps / testpmd16.mpps  | Mpps |       | macswap in WebAssembly over a ring; peer: net_ring, burst 16
-    ring:wasm-32  | wasm.mpps / testpmd32.mpps  | Mpps |       | macswap in WebAssembly over a ring; peer: net_ring, burst 32
-    ring:wasm-128 | wasm.mpps / testpmd128.mpps | Mpps |       | macswap in WebAssembly over a ring; peer: net_ring, burst 128
-    ring:js       | js.mpps / testpmd64.mpps    | Mpps | ≥ 0.7 | macswap in TypeScript over a ring; peer: net_ring, burst 64
-    ring:js-16    | js.mpps / testpmd16.mpps    | Mpps |       | macswap in TypeScript over a ring; peer: net_ring, burst 16
-    ring:js-32    | js.mpps / testpmd32.mpps    | Mpps |       | macswap in TypeScript over a ring; peer: net_ring, burst 32
-    ring:js-128   | js.mpps / testpmd128.mpps   | Mpps |       | macswap in TypeScript over a ring; peer: net_ring, burst 128
-  `),
+  comparisons: comparisons(
+    `
+    ring            | wasm.mpps / testpmd64.mpps      | Mpps | ≥ 1   | macswap in WebAssembly over a ring; peer: net_ring, burst 64
+    ring:wasm-{burst} | wasm.mpps / testpmd{burst}.mpps | Mpps |       | macswap in WebAssembly over a ring; peer: net_ring, burst {burst}
+    ring:js         | js.mpps / testpmd64.mpps        | Mpps | ≥ 0.7 | macswap in TypeScript over a ring; peer: net_ring, burst 64
+    ring:js-{burst} | js.mpps / testpmd{burst}.mpps   | Mpps |       | macswap in TypeScript over a ring; peer: net_ring, burst {burst}
+  `,
+    { burst: { 16: '', 32: '', 128: '' } },
+  ),
   full: { runs: 5, seconds: 1 },
   quick: { runs: 2, seconds: 0.5 },
 };

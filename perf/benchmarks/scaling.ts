@@ -75,19 +75,17 @@ export const scaling: Benchmark = {
     veth: growth((loaded, seconds) => vethPair(CPUS, loaded, seconds)),
     spin: growth(spin),
   },
-  comparisons: comparisons(`
-    scaling                   | memory.two / memory.one | Mpps      | ≥ 1.9 | memory path, two workers; peer: one
-    scaling:memory-efficiency | memory.efficiency       | of one    |       | memory path: throughput of ${CPUS} workers per worker, as a share of one alone
-    scaling:memory-many       | memory.many             | ×         |       | memory path: how many times one worker’s work ${MANY} workers would do
-    scaling:memory-manyLow    | memory.manyLow          | ×         |       | memory path: the least that may be (2.5 % of resamples)
-    scaling:memory-manyHigh   | memory.manyHigh         | ×         |       | memory path: the most that may be (97.5 % of resamples)
-    scaling:veth              | veth.two / veth.one     | Mpps      | ≥ 1.9 | queues of a veth pair, two workers; peer: one
-    scaling:veth-efficiency   | veth.efficiency         | of one    |       | veth: throughput of ${CPUS} workers per worker, as a share of one alone
-    scaling:veth-many         | veth.many               | ×         |       | veth: how many times one worker’s work ${MANY} workers would do
-    scaling:veth-manyLow      | veth.manyLow            | ×         |       | veth: the least that may be (2.5 % of resamples)
-    scaling:veth-manyHigh     | veth.manyHigh           | ×         |       | veth: the most that may be (97.5 % of resamples)
+  comparisons: comparisons(
+    `
+    scaling:{path}            | {path}.two / {path}.one | Mpps      | ≥ 1.9 | {PATH}, two workers; peer: one
+    scaling:{path}-efficiency | {path}.efficiency       | of one    |       | {PATH}: throughput of ${CPUS} workers per worker, as a share of one alone
+    scaling:{path}-many       | {path}.many             | ×         |       | {PATH}: how many times one worker’s work ${MANY} workers would do
+    scaling:{path}-manyLow    | {path}.manyLow          | ×         |       | {PATH}: the least that may be (2.5 % of resamples)
+    scaling:{path}-manyHigh   | {path}.manyHigh         | ×         |       | {PATH}: the most that may be (97.5 % of resamples)
     scaling:machine           | spin.two / spin.one     | M steps/s |       | threads that only count, two of them; peer: one: what the machine gives
-  `),
+  `,
+    { path: { memory: 'memory path', veth: 'queues of a veth pair' } },
+  ),
   full: { runs: 4, seconds: 2.4 },
   quick: { runs: 1, seconds: 1 },
 };

@@ -19,6 +19,7 @@ import { type Benchmark, comparisons, type Sample, type Variant } from '../runne
 
 const DIRECTIONS = ['in', 'out'] as const;
 type Direction = (typeof DIRECTIONS)[number];
+const REPEATED = { mode: { inline: '', ingress: '' }, way: { in: 'received', out: 'sent' } };
 type Mode = 'ingress' | 'inline';
 
 const QUEUES = 2;
@@ -107,20 +108,14 @@ export const tcp: Benchmark = {
     inlineSynthetic: through('inline', 'synthetic'),
     ingressSynthetic: through('ingress', 'synthetic'),
   },
-  comparisons: comparisons(`
-    tcp                        | inlineVf.in / plain.in           | Gbit/s | ≥ 0.5 | received, inline by the VF; peer: no port
-    tcp:inline-vf-out          | inlineVf.out / plain.out         | Gbit/s | ≥ 0.5 | sent, inline by the VF; peer: no port
-    tcp:inline-vf-in/testpmd   | inlineVf.in / testpmd.in         | Gbit/s | ≥ 1.5 | received, inline by the VF; peer: testpmd, VF and tap
-    tcp:inline-vf-out/testpmd  | inlineVf.out / testpmd.out       | Gbit/s | ≥ 1.5 | sent, inline by the VF; peer: testpmd, VF and tap
-    tcp:ingress-vf-in          | ingressVf.in / plain.in          | Gbit/s | ≥ 0.5 | received, ingress by the VF; peer: no port
-    tcp:ingress-vf-out         | ingressVf.out / plain.out        | Gbit/s | ≥ 0.5 | sent, ingress by the VF; peer: no port
-    tcp:ingress-vf-in/testpmd  | ingressVf.in / testpmd.in        | Gbit/s | ≥ 1.5 | received, ingress by the VF; peer: testpmd, VF and tap
-    tcp:ingress-vf-out/testpmd | ingressVf.out / testpmd.out      | Gbit/s | ≥ 1.5 | sent, ingress by the VF; peer: testpmd, VF and tap
-    tcp:inline-synthetic-in    | inlineSynthetic.in / plain.in    | Gbit/s | ≥ 0.5 | received, inline by the NetVSC; peer: no port
-    tcp:inline-synthetic-out   | inlineSynthetic.out / plain.out  | Gbit/s | ≥ 0.5 | sent, inline by the NetVSC; peer: no port
-    tcp:ingress-synthetic-in   | ingressSynthetic.in / plain.in   | Gbit/s | ≥ 0.5 | received, ingress by the NetVSC; peer: no port
-    tcp:ingress-synthetic-out  | ingressSynthetic.out / plain.out | Gbit/s | ≥ 0.5 | sent, ingress by the NetVSC; peer: no port
-  `),
+  comparisons: comparisons(
+    `
+    tcp:{mode}-vf-{way}         | {mode}Vf.{way} / plain.{way}        | Gbit/s | ≥ 0.5 | {WAY}, {mode} through the VF; peer: no port
+    tcp:{mode}-vf-{way}/testpmd | {mode}Vf.{way} / testpmd.{way}      | Gbit/s | ≥ 1.5 | {WAY}, {mode} through the VF; peer: testpmd, VF and tap
+    tcp:{mode}-synthetic-{way}  | {mode}Synthetic.{way} / plain.{way} | Gbit/s | ≥ 0.5 | {WAY}, {mode} through the NetVSC; peer: no port
+  `,
+    REPEATED,
+  ),
   full: { runs: 3, seconds: 2 },
   quick: { runs: 1, seconds: 2 },
 };
@@ -204,24 +199,16 @@ export const tcpFailover: Benchmark = {
   about:
     'one TCP stream of iperf3 through the port’s host path while its VF comes and goes, and through a kill',
   variants: { plain: plain(0.25), inline: switched('inline'), ingress: switched('ingress'), killed },
-  comparisons: comparisons(`
-    tcp-failover                           | inline.in / plain.in             | Gbit/s   | | received, inline, the VF plugged and unplugged five times, once by surprise; peer: no port
-    tcp-failover:inline-in-stall           | inline.inStall                   | ms       | | the longest time without a segment meanwhile
-    tcp-failover:inline-in-retransmitted   | inline.inRetransmitted           | segments | | segments sent again meanwhile
-    tcp-failover:inline-out                | inline.out / plain.out           | Gbit/s   | | sent, inline, the VF plugged and unplugged five times, once by surprise; peer: no port
-    tcp-failover:inline-out-stall          | inline.outStall                  | ms       | | the longest time without a segment meanwhile
-    tcp-failover:inline-out-retransmitted  | inline.outRetransmitted          | segments | | segments sent again meanwhile
-    tcp-failover:ingress-in                | ingress.in / plain.in            | Gbit/s   | | received, ingress, the same; peer: no port
-    tcp-failover:ingress-in-stall          | ingress.inStall                  | ms       | | the longest time without a segment meanwhile
-    tcp-failover:ingress-in-retransmitted  | ingress.inRetransmitted          | segments | | segments sent again meanwhile
-    tcp-failover:ingress-out               | ingress.out / plain.out          | Gbit/s   | | sent, ingress, the same; peer: no port
-    tcp-failover:ingress-out-stall         | ingress.outStall                 | ms       | | the longest time without a segment meanwhile
-    tcp-failover:ingress-out-retransmitted | ingress.outRetransmitted         | segments | | segments sent again meanwhile
-    tcp-failover:killed-in                 | killed.inAfter / killed.inBefore   | Gbit/s | | received after the port’s process was killed; peer: before
-    tcp-failover:killed-in-stall           | killed.inStall                   | ms       | | the longest time without a segment meanwhile
-    tcp-failover:killed-out                | killed.outAfter / killed.outBefore | Gbit/s | | sent after the port’s process was killed; peer: before
-    tcp-failover:killed-out-stall          | killed.outStall                  | ms       | | the longest time without a segment meanwhile
-  `),
+  comparisons: comparisons(
+    `
+    tcp-failover:{mode}-{way}               | {mode}.{way} / plain.{way}              | Gbit/s   | | {WAY}, {mode}, the VF plugged and unplugged five times, once by surprise; peer: no port
+    tcp-failover:{mode}-{way}-stall         | {mode}.{way}Stall                      | ms       | | the longest time without a segment meanwhile
+    tcp-failover:{mode}-{way}-retransmitted | {mode}.{way}Retransmitted              | segments | | segments sent again meanwhile
+    tcp-failover:killed-{way}               | killed.{way}After / killed.{way}Before | Gbit/s   | | {WAY} after the port’s process was killed; peer: before
+    tcp-failover:killed-{way}-stall         | killed.{way}Stall                      | ms       | | the longest time without a segment meanwhile
+  `,
+    REPEATED,
+  ),
   full: { runs: 3, seconds: 20 },
   quick: { runs: 1, seconds: 8 },
   onRequest: true,

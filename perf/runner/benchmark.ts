@@ -50,16 +50,49 @@ export interface Benchmark {
   readonly onRequest?: boolean;
 }
 
-/** Comparisons written as a table, one a line: `name | ours / peer | unit | goal | about`. Peer and goal may be absent. */
-export function comparisons(table: string): Comparison[] {
-  return table
-    .trim()
-    .split('\n')
-    .map((line) => {
-      const [name = '', figures = '', unit = '', goal = '', about = ''] = line
-        .split('|')
-        .map((cell) => cell.trim());
-      const [ours = '', peer] = figures.split(' / ');
-      return { name, ours, peer, unit, goal: goal || undefined, about };
-    });
+/** What a line of a table is repeated for: the texts by the names. */
+type Values = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+/**
+ * Comparisons from a table, one a line: `name | ours / peer | unit | goal | about`. Peer and goal may be absent.
+ *
+ * Neighbouring lines with `{kind}` are repeated together for each name of the value `kind`. `{Kind}` is the name with a
+ * capital, `{KIND}` its text. The first line has the name of the benchmark.
+ */
+export function comparisons(table: string, values: Values = {}): Comparison[] {
+  const lines = repeated(table.trim().split('\n'), Object.entries(values));
+  return lines.map((line, i) => {
+    const [name, figures, unit, goal, about] = line.split('|').map((cell) => cell.trim()) as [
+      string,
+      string,
+      string,
+      string,
+      string,
+    ];
+    const [ours = '', peer] = figures.split(' / ');
+    return { name: i === 0 ? name.split(':')[0]! : name, ours, peer, unit, goal: goal || undefined, about };
+  });
+}
+
+function repeated(lines: readonly string[], [first, ...others]: [string, Values[string]][]): string[] {
+  if (first === undefined) return [...lines];
+  const [key, texts] = first;
+  const capital = (name: string): string => name.charAt(0).toUpperCase() + name.slice(1);
+  const result: string[] = [];
+  for (let i = 0; i < lines.length; ) {
+    const has = lines[i]!.includes(`{${key}}`);
+    const found = lines.slice(i).findIndex((line) => line.includes(`{${key}}`) !== has);
+    const block = lines.slice(i, found < 0 ? undefined : i + found);
+    i += block.length;
+    for (const [name, text] of has ? Object.entries(texts) : [['', '']]) {
+      const filled = block.map((line) =>
+        line
+          .replaceAll(`{${key}}`, name)
+          .replaceAll(`{${capital(key)}}`, capital(name))
+          .replaceAll(`{${key.toUpperCase()}}`, text),
+      );
+      result.push(...repeated(filled, others));
+    }
+  }
+  return result;
 }
