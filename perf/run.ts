@@ -1,7 +1,7 @@
 /**
  * `npm run perf`: measures the benchmarks of runner/benchmarks.ts, prints the results and keeps every sample.
  *
- * Read on in runner/benchmark.ts (what a benchmark is), sampling.ts (how runs take turns) and verdict.ts (what they come to).
+ * Read on in runner/benchmark.ts (what a benchmark is), sampling.ts (how runs take turns) and verdict.ts (their result).
  */
 import { type Arguments, type CommandTable, parse, text, whole } from '../src/cli/arguments.ts';
 import { EXIT } from '../src/cli/command.ts';
@@ -31,7 +31,7 @@ const SECONDS_OF_A_WEEK = 604_800;
 const TABLE: CommandTable = {
   program: 'npm run',
   name: 'perf --',
-  summary: 'measures Twinpath and its peers, and says which goals it meets',
+  summary: 'measures Twinpath and its peers, and reports which goals it meets',
   positionals: [],
   options: {
     quick: { help: 'under three minutes: fewer and shorter runs' },
@@ -60,7 +60,7 @@ const TABLE: CommandTable = {
     ['npm run perf', 'every benchmark, under fifteen minutes'],
     ['npm run perf -- --only ring --only veth', 'two benchmarks'],
     ['npm run perf -- --quick --json', 'a first look, as JSON'],
-    ['npm run perf -- --again perf/results/FILE', 'what an earlier run came to'],
+    ['npm run perf -- --again perf/results/FILE', 'the results of an earlier run'],
     ['npm run perf -- --only soak --seconds 7200', 'two hours under load'],
   ],
   exits: [
@@ -158,7 +158,7 @@ interface Printed {
   readonly results: Results;
 }
 
-/** What the samples of an earlier measurement come to. */
+/** The results of an earlier measurement's samples. */
 function judgeAgain(results: Results, names: readonly string[]): Printed {
   const benchmarks = BENCHMARKS.filter(
     ({ name }) => name in results.runs && (names.length === 0 || names.includes(name)),

@@ -1,9 +1,9 @@
 /**
- * What a handler itself costs (`handler`), and what packets leave in a worker's heap, over millions of them through the whole port
- * (`garbage`).
+ * The cost of a handler itself (`handler`), and the garbage that millions of packets through the whole port leave in a worker's
+ * heap (`garbage`).
  *
- * `handler`: nanoseconds a packet over bursts of 64 pings, one in each frame as a port places them, in a plain
- * loop; no port, no rings, no other thread. Every figure includes the loop itself, which the variant `loop` measures alone.
+ * `handler`: nanoseconds a packet in a plain loop over bursts of 64 pings, one in each frame as a port places them, without a port,
+ * rings or another thread. Every figure includes the loop itself, which the variant `loop` measures alone.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -136,7 +136,7 @@ async function port({ seconds }: Budget): Promise<Sample> {
   }
 }
 
-// The goal is none by a packet: what there is comes with time, as the handler's ticks do. An object has 16 bytes at least.
+// Packets must allocate nothing. The few bytes come with time, from the handler's ticks. An object has at least 16 bytes.
 export const garbage: Benchmark = {
   name: 'garbage',
   about: 'what V8 allocates and collects in a worker, packets circulating through the whole port',

@@ -1,9 +1,10 @@
 /**
- * What handing a packet to another worker costs: software RSS over the memory path, without a kernel.
+ * The cost of handing a packet to another worker: software RSS over the memory path, without a kernel.
  *
- * `handoff1` and `handoff32`: one thread pushes descriptors into a handoff ring, publishes them in batches of that size, takes them out
- * at the other end and returns the frames: the whole way, without waiting for another thread. `kept` and `handed`: one receiving
- * queue and two working ones, with all flows owned by the receiving queue, and with every second packet handed over.
+ * `handoff1` and `handoff32`: one thread pushes descriptors into a handoff ring, publishes them in batches of 1 or 32, takes them
+ * out at the other end and returns the frames. So it does the work of both workers without waiting for another thread. `kept` and
+ * `handed`: one receiving queue and two working ones; either the receiving queue owns all flows, or it hands over every second
+ * packet.
  */
 import { openPort } from '../../src/index.ts';
 import { HandoffKind } from '../../src/memory/bit-fields.ts';
@@ -21,7 +22,7 @@ const PORTION = 1_000_000;
 export const handoff: Benchmark = {
   name: 'handoff',
   about:
-    'a packet handed to the worker that owns its flow; memory path, the network played on the other core',
+    'a packet handed to the worker that owns its flow; memory path; the other core stands for the network',
   variants: {
     handoff1: ({ seconds }) => ({ ns: handoffNanos(1, seconds) }),
     handoff32: ({ seconds }) => ({ ns: handoffNanos(32, seconds) }),

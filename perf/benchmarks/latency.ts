@@ -1,14 +1,14 @@
 /**
- * Round trips of one packet at a time through the port, and through the guest's own kernel in the same lab (`latency`); what a
- * port costs while it has no packets, and how long the first packet after a silence waits (`idle`).
+ * Round trips of one packet at a time through the port, and through the guest's own kernel in the same lab (`latency`); the CPU
+ * time of a port without packets, and the delay of the first packet after a pause (`idle`).
  *
- * The asker (peers/ping-pong.c) has the last CPU and polls. The port's worker, or for UDP the program that answers on the
- * kernel's stack, has the first one; that program polls too. The kernel answers a ping from within the asker's own system
- * call, on the asker's CPU: no other thread takes part.
+ * The asker (peers/ping-pong.c) polls on the last CPU. The port's worker has the first CPU, as has the program that answers UDP on
+ * the kernel's stack, which polls too. The kernel answers a ping within the asker's own system call, on the asker's CPU: no other
+ * thread takes part.
  *
- * Idle CPU time is that of the whole process over some time without a packet: two workers, the coordinator, the main thread. For
- * the time to wake, one packet at a time is sent after a pause; the peer is a program that sleeps in recvfrom(2) on the guest
- * kernel's stack. Both by the VF, and both on a CPU that had gone to sleep itself.
+ * Idle CPU time is that of the whole process without a packet: two workers, the coordinator, the main thread. For the time to
+ * wake, the asker sends one packet after each pause. The peer is a program that sleeps in recvfrom(2) on the guest kernel's stack.
+ * Both use the VF, and both CPUs have gone to sleep before.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lab } from '../../src/lab/host.ts';
@@ -84,7 +84,7 @@ export const latency: Benchmark = {
 };
 
 /** Much longer than a worker polls before it sleeps. */
-const SILENCE_MILLIS = 20;
+const PAUSE_MILLIS = 20;
 /** After it, the work of plugging the VF and opening the port is done, the collection of its garbage included. */
 const SETTLE_MILLIS = 700;
 
@@ -101,7 +101,7 @@ const idling =
     const elapsed = stopwatch();
     await sleep(budget.seconds * 1000);
     const { millis, cpuMillis } = elapsed();
-    if (port.stats().received !== received) throw new Error('packets came into the silence');
+    if (port.stats().received !== received) throw new Error('packets came while the port was to be idle');
     await port.close();
     return { cpu: (100 * cpuMillis) / millis, ...woken };
   };
@@ -123,13 +123,13 @@ async function wakeKernel(budget: Budget): Promise<Sample> {
 }
 
 async function wakes(lab: Lab, { seconds }: Budget): Promise<Sample> {
-  const { p50, p90, max } = await pingPong(lab, 'udp', 1 + seconds / 2, SILENCE_MILLIS);
+  const { p50, p90, max } = await pingPong(lab, 'udp', 1 + seconds / 2, PAUSE_MILLIS);
   return { wakeP50: p50, wakeP90: p90, wakeMax: max };
 }
 
 export const idle: Benchmark = {
   name: 'idle',
-  about: 'a port without packets: two queues, both paths open; and the first packet after a silence',
+  about: 'a port without packets: two queues, both paths open; and the first packet after a pause',
   variants: {
     kernel: wakeKernel,
     poll: idling('poll'),
@@ -139,7 +139,7 @@ export const idle: Benchmark = {
   comparisons: comparisons(
     `
     idle:{mode}      | {mode}.cpu                      | % of a core | ≤ 1 | CPU of an idle port in {mode} mode, two queues and the VF
-    idle:wake-{mode} | {mode}.wakeP50 / kernel.wakeP50 | µs          |     | UDP echo ${SILENCE_MILLIS} ms after the last, port in {mode} mode; peer: a sleeping program, median
+    idle:wake-{mode} | {mode}.wakeP50 / kernel.wakeP50 | µs          |     | UDP echo ${PAUSE_MILLIS} ms after the last, port in {mode} mode; peer: a sleeping program, median
     idle:poll        | poll.cpu                        | % of a core |     | CPU of an idle port in poll mode, two queues and the VF
   `,
     { mode: { adaptive: '', interrupt: '' } },

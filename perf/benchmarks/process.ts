@@ -1,16 +1,16 @@
 /**
- * A port in a process of its own (rigs/port-process.ts): how fast it starts, what it weighs, and whether it decays.
+ * A port in its own process (rigs/port-process.ts): how fast it starts, how much memory it takes, and whether either gets worse.
  *
- * `start`: from the start of a process, which is Node and Twinpath and nothing else, to the first packet that its port answers,
- * and how much memory it then takes. An asker outside (peers/ping-pong.c) asks five thousand times a second from before the process
- * is started. `node` is Node alone, which prints a word. Memory is the resident set, all of it: Node's own, its threads', and the
- * shared memory with every packet frame.
+ * `start`: the time from the start of a process, which is only Node and Twinpath, to the first packet that its port answers, and
+ * the memory that the process then has. An asker outside (peers/ping-pong.c) asks five thousand times a second from before the
+ * start. `node` is Node alone, which prints a word. Memory is the whole resident set: Node's, its threads', and the shared memory
+ * with every packet frame.
  *
- * `soak`: under load for long, its VF taken away and given back once in each interval: does anything decay or grow? `npm run perf --
- * --only soak --seconds 7200` takes two hours; the default shows little. In each interval packets are counted on the VF and on the
- * synthetic path, apart from the change between them; then the process is weighed. The first part of the run is left out: V8
- * compiles, and its heap finds its size. What is judged is the slope of a straight line through the intervals, in its standard
- * errors: within ± 3 it is noise. A short run shows a steep decay only.
+ * `soak`: a port under load for long, whose VF is taken away and given back once in each interval. `npm run perf -- --only soak
+ * --seconds 7200` takes two hours; the default finds only a steep decay. In each interval packets are counted on the VF and on the
+ * synthetic path, apart from the switch between them; then the memory is read. The first intervals are left out: V8 compiles, and
+ * its heap grows to its size. The result is the slope of a straight line through the intervals, in its standard errors: within ± 3
+ * it is noise.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -27,8 +27,8 @@ import { median, slope } from '../runner/statistics.ts';
 
 const FRAMES = 8192;
 const MANY_FRAMES = 32_768;
-/** After the first packet; then the garbage of starting has been collected, or will not be soon. */
-const WEIGH_MILLIS = 500;
+/** From the first packet to reading the memory: V8 has collected the garbage of starting, or will not soon. */
+const MEMORY_MILLIS = 500;
 const KIB = 1024;
 
 async function nodeAlone(): Promise<Sample> {
@@ -38,7 +38,7 @@ async function nodeAlone(): Promise<Sample> {
   });
   await once(child.stdout, 'data');
   const ms = (monotonicNanos() - began) / 1e6;
-  await sleep(WEIGH_MILLIS);
+  await sleep(MEMORY_MILLIS);
   const mib = residentKib(child.pid!) / KIB;
   child.kill('SIGKILL');
   return { ms, mib };
@@ -79,7 +79,7 @@ async function startPort(
   const port = new PortProcess(portOptions(lab, 'echo.js', { queues, frames }));
   try {
     const millis = (Number(await asker.output()) - began) / 1e6;
-    await sleep(WEIGH_MILLIS);
+    await sleep(MEMORY_MILLIS);
     return { millis, kib: residentKib(port.pid) };
   } finally {
     await port.close();
@@ -107,7 +107,7 @@ const MIN_MILLIS = 1000;
 const MAX_MILLIS = 60_000;
 /** Share of the intervals that is left out. */
 const WARM = 0.2;
-/** More than the lab can carry: the window of unanswered packets is what limits it. */
+/** More than the lab can carry: the window of unanswered packets limits it. */
 const RATE = 1_000_000;
 /** After a change of path, before packets are counted again. */
 const SETTLE_MILLIS = 50;
@@ -120,9 +120,9 @@ export const soak: Benchmark = {
     soak:memory       | port.growth      | standard errors | ≤ 3 | growth of resident memory
     soak:descriptors  | port.descriptors | descriptors     | ≤ 0 | growth of open descriptors from the first interval that counts to the last
     soak:lost         | port.lost        | packets         | ≤ 0 | packets lost, doubled or reordered, and frames that nothing accounts for
-    soak:vf           | port.vf          | Mpps            |     | packets a second there and back by the VF, median of the intervals
-    soak:synthetic    | port.synthetic   | Mpps            |     | the same by the synthetic path
-    soak:memory-slope | port.kibPerHour  | KiB/h           |     | resident memory, by the slope
+    soak:vf           | port.vf          | Mpps            |     | packets a second there and back through the VF, median of the intervals
+    soak:synthetic    | port.synthetic   | Mpps            |     | the same through the synthetic path
+    soak:memory-slope | port.kibPerHour  | KiB/h           |     | growth of resident memory, from the slope
   `),
   full: { runs: 1, seconds: 60 },
   quick: { runs: 1, seconds: 12 },

@@ -2,8 +2,8 @@
  * Macswap over packets that circulate in memory, on one core, without a kernel: the datapath's own loop and testpmd's over
  * `net_ring` (`ring`), and the whole port around that loop (`failsafe-tax`).
  *
- * The same number of packets circulates in all variants. Ours takes up to 256 of them at once where the handler has a
- * `in_place`, and 64 where it has not. testpmd is measured at several sizes of its burst: the goals are for its best one.
+ * The same number of packets circulates in all variants. Our loop takes up to 256 of them at once if the handler has an in-place
+ * function, and 64 otherwise. testpmd is measured with several bursts; the goals are for its best one.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Dispatch } from '../../src/datapath/dispatch.ts';

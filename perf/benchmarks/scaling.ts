@@ -1,15 +1,14 @@
 /**
- * How throughput grows with workers, each pinned to a CPU of its own, with packets of its own circulating.
+ * How throughput grows with the number of workers. Each is pinned to its own CPU and has its own circulating packets.
  *
- * `memory`: one port on the memory path; each worker also stands for its queue's network, so only our own code runs. `veth`: two
- * ports at the ends of a veth pair, worker i with queue i of both; the kernel's work for a packet is done on the core that sends
- * it. The port has as many queues as the machine has CPUs in every case, and only as many of them have packets as workers are
- * wanted: the work for a packet is the same. `spin`: the same threads only count, which is what the machine gives to several at
- * once, whatever they do.
+ * `memory`: one port on the memory path; each worker also stands for the network of its queue, so only our own code runs. `veth`:
+ * two ports at the ends of a veth pair, worker i with queue i of both; the core that sends a packet also does the kernel's work
+ * for it. The port always has as many queues as the machine has CPUs, and only the first ones have packets, so the work for a
+ * packet is the same. `spin`: the same threads only count: the limit of the machine itself.
  *
- * The universal scalability law (runner/statistics.ts) is fitted to the samples, and its uncertainty comes from fits to
- * resamples. A round in which other processes wanted the CPUs is left out. On two CPUs there are two points, so only α is fitted,
- * and what it says of 8 workers is a guess.
+ * The universal scalability law (runner/statistics.ts) is fitted to the samples; fits to resamples give its uncertainty. A round
+ * in which other processes took the CPUs is left out. Two CPUs give two points: then only α is fitted, and the figure for 8
+ * workers is a guess.
  */
 import { availableParallelism } from 'node:os';
 import { memoryPath, spin, type Throughput, vethPair } from '../rigs/throughput.ts';

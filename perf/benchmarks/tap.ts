@@ -1,17 +1,16 @@
 /**
- * Taps: one alone (`tap`), and the one of a port whose VF is gone (`fallback`).
+ * Taps: one alone (`tap`), and the tap of a port whose VF is gone (`fallback`).
  *
- * `tap`: echo is a closed loop on one core. A BPF program sends what is written to the tap straight back to its reader, 256
- * packets circulate, and the program that drives the tap exchanges their MAC addresses. So no generator limits the rate; the
- * way through the kernel is the same for all variants, and part of every figure. For receiving, the tap's queue is filled while
- * its reader is preempted, and what is timed is how fast the reader empties it, alone on the machine (peers/tap.c): no generator
- * is as fast as the readers are. The kernel counts. The peers' taps have the kernel's default qdisc, as they come.
+ * `tap`: echo is a closed loop on one core. A BPF program sends packets that were written to the tap straight back to its reader;
+ * 256 packets circulate, and the program that drives the tap exchanges their MAC addresses. So no generator limits the rate. The
+ * way through the kernel is the same for all variants and part of every figure. For receiving, the tap's queue is filled while
+ * its reader is preempted, and the time that the reader takes to empty it is measured, alone on the machine (peers/tap.c): no
+ * generator is as fast as the readers. The kernel counts. The peers' taps have the kernel's default qdisc.
  *
  * `fallback`: the peer is testpmd with `net_tap` in the same lab. DPDK would connect that tap to the NetVSC with `remote=`, by tc
- * filters of flower that redirect; here both taps are connected by the same BPF programs, which are faster and which kernels
- * without flower have too. Packets are made at the host's end of the NetVSC on the other core, paced by what the tap's reader
- * takes, and counted and dropped there when they come back. For a reader that is faster than the generator, the figure and the
- * ratio are lower bounds.
+ * flower filters that redirect. Here the same BPF programs connect both taps: they are faster, and kernels without flower have
+ * them too. Packets are made at the host's end of the NetVSC on the other core, at the pace of the tap's reader, and counted and
+ * dropped there when they come back. For a reader that is faster than the generator, the figure and the ratio are lower bounds.
  */
 import { openPort } from '../../src/index.ts';
 import { TcRedirect } from '../../src/paths/tap/redirect.ts';

@@ -1,13 +1,13 @@
 /**
  * TCP streams of iperf3 between the guest of a lab and the outside host.
  *
- * `tcp`: through the port's host path, each way; the peers are the same stream without a port, and DPDK's way to give the kernel
- * a network: testpmd between the VF and a tap. `tcp-failover`: the stream while the VF comes and goes, and while the process that
- * holds the port is killed; from then on the kernel's own traffic flows as before the port was opened.
+ * `tcp`: through the port's host path, each way. The peers are the same stream without a port, and the same stream through testpmd.
+ * `tcp-failover`: the stream while the VF comes and goes, and while the port's process is killed. After that the kernel's own
+ * traffic must flow as before the port was opened.
  *
- * The guest's kernel has the address 10.77.0.2 in each of them. Without a port it is on the NetVSC stand-in. With a port it still
- * is, and the port's host path carries what passes. With DPDK the address moves to a tap of testpmd's, which forwards between
- * that and an AF_XDP socket on the VF: what a DPDK application does for the kernel's programs.
+ * The guest's kernel always has the address 10.77.0.2. It is on the NetVSC stand-in, without a port and with one, whose host path
+ * carries the packets. With DPDK it moves to a tap of testpmd, which forwards between that tap and an AF_XDP socket on the VF: a
+ * DPDK application gives the kernel a network in this way.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lab } from '../../src/lab/host.ts';
@@ -47,7 +47,7 @@ async function bothWays(lab: Lab, seconds: number): Promise<Sample> {
   return { in: await one('in'), out: await one('out') };
 }
 
-/** A port of another process, and the path it is on while `work` begins. */
+/** A port in another process, on that path when `work` begins. */
 async function withPort<T>(
   mode: Mode,
   path: PathName,
@@ -122,7 +122,7 @@ export const tcp: Benchmark = {
 
 const CYCLES = 5;
 const SURPRISE = 2;
-/** Tenths of a second around the kill that belong neither to before nor to after it. */
+/** Tenths of a second before and after the kill that are left out. */
 const AROUND_KILL = 5;
 
 /** The VF plugged and unplugged five times in the time of a stream, evenly, the third time by surprise. */

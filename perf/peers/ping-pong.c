@@ -1,5 +1,5 @@
 /*
- * Round trips of one packet at a time: the side that asks, and a side that answers.
+ * Round trips of one packet at a time: the program that asks, and one that answers.
  *
  *     ping-pong udp|icmp ADDRESS SECONDS CPU [PAUSE_MS]    asks, and measures
  *     ping-pong first ADDRESS                              asks until the first answer comes
@@ -14,8 +14,8 @@
  *
  * `first` asks five thousand times a second, for 20 seconds at most, and prints the CLOCK_MONOTONIC nanoseconds of the answer.
  *
- * `answer` does what a program on the kernel's own stack does at its fastest: it polls, pinned to CPU; or, with `wait`, sleeps
- * until a packet comes. It prints `ready` first.
+ * `answer` is the fastest program on the kernel's own stack: it polls, pinned to CPU. With `wait` it sleeps until a packet comes.
+ * It prints `ready` first.
  */
 #include "peer.h"
 #include <arpa/inet.h>

@@ -111,7 +111,7 @@ export class Testpmd {
 
 /*
  * Huge pages for DPDK, as root. Without them DPDK's packets are in pages of 4 KiB and its in-memory rings are several times slower,
- * which would flatter us. The kernel frees only pages that are not used, and may find fewer than asked for
+ * which would be unfair. The kernel frees only pages that are not used, and may find fewer than asked for
  * (Documentation/admin-guide/mm/hugetlbpage.rst).
  */
 const RESERVED = '/proc/sys/vm/nr_hugepages';

@@ -1,8 +1,8 @@
 /**
  * Clinic.js on a port under load: `npm run perf:clinic -- --help`.
  *
- * Clinic is no dependency of the project: perf/package.json has it. This program corrects what Clinic gets wrong by itself:
- * - when nobody can answer its question about usage statistics, it runs nothing and exits with 0: the question is not asked;
+ * Clinic is not a dependency of the project: perf/package.json has it. This program works around faults of Clinic:
+ * - without a terminal for its question about usage statistics it runs nothing and exits with 0: the question is turned off;
  * - its samplers run in every thread: threads start without them (src/coordinator/thread-environment.ts);
  * - its flame shows the thread that it finds first: the poll loop runs on the main thread;
  * - it also writes a page when it has no data: the page is checked.

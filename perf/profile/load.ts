@@ -1,4 +1,4 @@
-/** What is profiled: a port under load, which is a process of its own (workload.ts). Its options, and what it reports. */
+/** The profiled program, a port under load in its own process (workload.ts): its options, and the lines that it prints. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,8 +1,8 @@
 /**
  * Where the time goes, thread by thread: `npm run perf:profile -- --help`.
  *
- * There are two runs of the same load, since one way to watch would disturb the other. In the first one V8 writes a profile of
- * each thread. The second one is watched by Linux perf, which sees the kernel too, and is drawn as one flame graph.
+ * The load runs twice, because one profiler would disturb the other. In the first run V8 writes a profile of each thread. In the
+ * second, Linux perf samples all threads and the kernel, and this program draws one flame graph.
  */
 import { spawnSync } from 'node:child_process';
 import {

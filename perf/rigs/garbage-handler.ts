@@ -27,7 +27,7 @@ export interface Garbage {
   readonly longestPause: number;
 }
 
-/** Times that V8 is asked for nothing first: how much asking itself allocates becomes steady after a few. */
+/** Empty measurements before the first: what a measurement itself allocates becomes steady after a few. */
 const ASKED_FIRST = 8;
 
 export function create(options: Record<string, unknown>): TickingHandler {

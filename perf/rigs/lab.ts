@@ -1,4 +1,4 @@
-/** What benchmarks build: labs whose guest answers, through a port of ours or by its own kernel, and plain namespaces. */
+/** Labs whose guest answers, through a port of ours or with its own kernel; and plain namespaces. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openPort, type Port } from '../../src/index.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
@@ -134,8 +134,8 @@ export async function pingPong(
 }
 
 /**
- * A network namespace of its own while `work` runs, built from lines of ip(8). It has no IPv6: packets that the kernel sends of
- * itself would be counted too. Its name is a lab's, so that a later run removes it if this one is killed.
+ * A network namespace of its own while `work` runs, built from lines of ip(8). It has no IPv6: the kernel's own
+ * packets would be counted too. Its name is a lab's, so that a later run removes it if this one is killed.
  *
  * @throws ERR_LAB, ERR_PERMISSION
  */

@@ -1,4 +1,4 @@
-/** A port in a process of its own, as the parent sees it: it can be weighed without a lab around it, and killed. */
+/** A port in a process of its own, as its parent sees it: its memory can be read apart from the lab's, and it can be killed. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';

@@ -1,8 +1,8 @@
 /**
  * The kernel's side of a tap that is measured: what makes packets for it, and what counts them.
  *
- * The figures are the kernel's own counters of the tap, so that every variant is counted in the same way, whatever program
- * drives the tap: a packet was read when the tap counts it as `tx_packets`. The tap is in the guest's namespace of a lab.
+ * The figures are the kernel's own counters of the tap, so that every variant is counted in the same way, for any program
+ * that drives the tap: a packet was read when the tap counts it as `tx_packets`. The tap is in the guest's namespace of a lab.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QueueWorkers } from '../../src/coordinator/queue-workers.ts';

@@ -1,10 +1,10 @@
 /**
- * What a benchmark of the results is: variants that are measured, and the comparisons made of their figures.
+ * A benchmark: variants that are measured, and comparisons of their figures.
  *
- * A variant is a function: it builds what it needs, measures for about `budget.seconds`, removes everything and returns
- * its figures by name. Each run of a variant has a process of its own (variant.ts). The runner starts the variants of a
- * benchmark in turn, A B A B (sampling.ts), so that all of them see the same state of a shared machine. A variant that fails
- * throws: a failure is never a figure.
+ * A variant is a function. It builds what it needs, measures for about `budget.seconds`, removes everything and returns its figures
+ * by name. Each run of a variant has its own process (variant.ts). The runner starts the variants of a benchmark in turn, A B A B
+ * (sampling.ts), so that all of them see the same state of a shared machine. A variant that fails throws: a failure is never a
+ * figure.
  */
 
 /** How long one run of a variant may measure, without the time to build. */

@@ -88,7 +88,7 @@ function failoverPlot(sample: Sample): string {
   const directions = { away: 'away from the VF', back: 'back to the VF' };
   const moments = {
     Detect: 'event → coordinator knows (back: sockets open)',
-    Switch: 'that → queue sends by the other path',
+    Switch: 'that → queue sends through the other path',
     Outside: 'event → first packet seen outside',
   };
   const points = Object.entries(directions).flatMap(([direction, fx]) =>

@@ -1,8 +1,8 @@
 /**
  * The results as text: a table for a terminal, and the tables and plots that `--publish` puts into perf/.
  *
- * Publishing replaces what is between marks of the pages, and nothing else there; it draws the plots in perf/plots/, and
- * keeps the samples behind both in perf/published.json.
+ * Publishing replaces the text between marks in two pages, draws the plots in perf/plots/, and keeps the samples behind both in
+ * perf/published.json.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import { plots } from './plots.ts';
 import { inWords, type Results } from './results.ts';
 import type { Line } from './verdict.ts';
 
-/** A benchmark and what it came to. */
+/** A benchmark and its results. */
 export interface Shown {
   readonly benchmark: Benchmark;
   readonly lines: readonly Line[];

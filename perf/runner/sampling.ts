@@ -8,7 +8,7 @@ import { judge, type Line, type Run, wantsMore } from './verdict.ts';
 
 export interface SamplingOptions {
   readonly quick: boolean;
-  /** Aborts at Ctrl-C: the variant that runs is told to end. */
+  /** Aborts at Ctrl-C: the running variant gets SIGINT. */
   readonly signal: AbortSignal;
   /** Called before each run. */
   readonly onRun: (variant: string, turn: number, turns: number) => void;

@@ -1,5 +1,5 @@
 /**
- * What the runs of a benchmark come to: a line for each comparison, or the reason why there is no result.
+ * The result of a benchmark's runs: a line for each comparison, or the reason for a missing result.
  *
  * The ratio is the median of the ratios of neighbouring runs, not the ratio of the medians: two runs that follow each
  * other share the machine's state, runs that are minutes apart do not.
