@@ -85,26 +85,23 @@ async function run(args: Arguments): Promise<number> {
   const { scratch } = session;
   const own = [program, tool, '--open=false', '--dest', '.', '--name', 'report', '--'];
   const config = { NO_INSIGHT: '1', NO_UPDATE_NOTIFIER: '1', XDG_CONFIG_HOME: join(scratch, 'config') };
-  let printed = '';
   try {
-    await session.run('Clinic', process.execPath, [...own, process.execPath, ...loadProgram(load)], {
+    const printed = await session.run(process.execPath, [...own, process.execPath, ...loadProgram(load)], {
+      name: 'Clinic',
       env: { ...process.env, ...config },
       timeoutSeconds,
       limit: () => (bytesUnder(scratch) > megabytes * 1e6 ? `it wrote more than ${megabytes} MB` : undefined),
-      output: (chunk) => {
-        printed += chunk;
-      },
     });
     const page = join(scratch, `report.clinic-${tool}.html`);
-    if (!existsSync(page)) throw new Failure('Clinic wrote no page.');
+    if (!existsSync(page)) throw new Failure('Clinic wrote no page.', printed);
     const html = readFileSync(page, 'utf8');
     const ended = messagesIn(printed).find((message) => message.kind === 'ended');
     // NB: with flame, Ctrl-C ends the load at once (0x's own handler), before it can report.
-    if (!ended && session.interrupted === 0) throw new Failure('The load did not run to its end.');
+    if (!ended && session.interrupted === 0) throw new Failure('The load did not run to its end.', printed);
     const evidence = evidenceIn(tool, html);
     if (evidence.count === 0) {
       const known = tool === 'bubbleprof' ? ' It reads what Node 20 traces, and nothing of Node 24.' : '';
-      throw new Failure(`Clinic's page holds no data: no ${evidence.what}.${known}`);
+      throw new Failure(`Clinic's page holds no data: no ${evidence.what}.${known}`, printed);
     }
     const report = join(session.out, `clinic-${tool}-${timestamp()}.html`);
     renameSync(page, report);
@@ -113,9 +110,6 @@ async function run(args: Arguments): Promise<number> {
     const document = { tool, report, bytes, evidence, load: ended };
     process.stdout.write(`${args.flags.has('json') ? JSON.stringify(document) : words}\n`);
     return session.interrupted;
-  } catch (error) {
-    if (!(error instanceof Failure) || printed === '') throw error;
-    throw new Failure(`${error.message}\nWhat was printed:\n${printed.trimEnd()}`, error.code);
   } finally {
     session.close();
   }
