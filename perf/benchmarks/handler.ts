@@ -14,11 +14,11 @@ import { Burst } from '../../src/handler/burst.ts';
 import { loadHandler } from '../../src/handler/load-handler.ts';
 import { TX } from '../../src/handler/verdict.ts';
 import { openPort } from '../../src/index.ts';
+import { until } from '../../src/lab/wait.ts';
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { Garbage } from '../rigs/garbage-handler.ts';
-import { waitFor } from '../rigs/lab.ts';
 import { nanosEach } from '../rigs/timing.ts';
 import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 import { BYTES, CIRCULATING } from './ring.ts';
@@ -125,7 +125,7 @@ async function port({ seconds }: Budget): Promise<Sample> {
   const port = await openPort({ network: 'loop', queues: 1, mode: 'poll', handler, handlerOptions });
   try {
     port.plug('vf');
-    await waitFor(`${measured} packets`, MAX_MILLIS, () => existsSync(file));
+    await until(`${measured} packets`, MAX_MILLIS, () => existsSync(file));
     await sleep(50); // the file is written at once, but it may be read half-written
     const garbage = JSON.parse(readFileSync(file, 'utf8')) as Garbage;
     const { packets, allocated, collections, longestPause } = garbage;

@@ -16,6 +16,7 @@ import { tcRedirect } from '../../src/kernel/programs.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim, type Shim } from '../../src/kernel/shim.ts';
 import { Lab } from '../../src/lab/host.ts';
+import { until } from '../../src/lab/wait.ts';
 import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { Driver, Path, Reader } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
@@ -24,7 +25,6 @@ import { geometryOf, single, validate } from '../../src/options.ts';
 import { limitSentBytes, maxSentBytes } from '../../src/paths/packet-size.ts';
 import { openTap } from '../../src/paths/tap/open.ts';
 import { FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
-import { waitFor } from './lab.ts';
 import { stopwatch } from './timing.ts';
 
 /** Packets that circulate: four bursts of the largest kind, and fewer than any tap holds. */
@@ -73,7 +73,7 @@ export class TapWire {
 
   /** The device of that name, once it is up. @throws Error when it does not come up */
   async tap(name: string): Promise<Link> {
-    await waitFor(`device ${name} that is up`, UP_MILLIS, () => this.netlink.link(name)?.carrier === true);
+    await until(`device ${name} that is up`, UP_MILLIS, () => this.netlink.link(name)?.carrier === true);
     return this.netlink.link(name)!;
   }
 

@@ -10,8 +10,9 @@ import { parentPort, Worker, workerData } from 'node:worker_threads';
 import { openPort, openPorts, type Port } from '../../src/index.ts';
 import { pageSize } from '../../src/kernel/page-size.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
+import { until } from '../../src/lab/wait.ts';
 import { geometryOf } from '../../src/options.ts';
-import { waitFor, withNamespace } from './lab.ts';
+import { withNamespace } from './lab.ts';
 import { nanosEach, stopwatch } from './timing.ts';
 
 export interface Throughput {
@@ -121,7 +122,7 @@ async function measure(ports: readonly Port[], loaded: number, seconds: number):
   const received = (): number[] =>
     ports[0]!.stats().queues.map((_, queue) => ports.reduce((sum, port) => sum + receivedBy(port, queue), 0));
   const circulate = (): boolean => received().every((count, queue) => queue >= loaded || count > CIRCULATING);
-  await waitFor('packets that circulate', START_MILLIS, circulate);
+  await until('packets that circulate', START_MILLIS, circulate);
   await sleep(WARM_MILLIS);
   const before = received();
   const elapsed = stopwatch();
