@@ -52,11 +52,7 @@ async function starts(): Promise<Sample> {
   return {
     synthetic: synthetic.millis,
     vf: one.millis,
-    vfTwoQueues: two.millis,
-    vfManyFrames: many.millis,
     mib: one.kib / KIB,
-    mibSynthetic: synthetic.kib / KIB,
-    mibTwoQueues: two.kib / KIB,
     mibPerQueue: (two.kib - one.kib) / KIB,
     bytesPerFrame: ((many.kib - one.kib) * KIB) / (MANY_FRAMES - FRAMES),
   };
@@ -67,7 +63,7 @@ async function startPort(
   queues: number,
   frames: number,
   vf: boolean,
-): Promise<{ millis: number; kib: number }> {
+): Promise<Record<'millis' | 'kib', number>> {
   await using lab = await Lab.create({ queues });
   const { nic } = lab;
   if (vf) {
@@ -129,15 +125,8 @@ export const soak: Benchmark = {
   onRequest: true,
 };
 
-/** Figures of an interval. */
-interface Interval {
-  readonly seconds: number;
-  readonly vf: number;
-  readonly synthetic: number;
-  readonly kib: number;
-  readonly heapKib: number;
-  readonly descriptors: number;
-}
+/** Figures of an interval: packets a second by path, then what the process has. */
+type Interval = Readonly<Record<'seconds' | 'vf' | 'synthetic' | 'kib' | 'descriptors', number>>;
 
 async function soaks({ seconds, report }: Budget): Promise<Sample> {
   const millis = Math.min(MAX_MILLIS, Math.max(MIN_MILLIS, (seconds * 1000) / INTERVALS));
@@ -151,9 +140,10 @@ async function soaks({ seconds, report }: Budget): Promise<Sample> {
     return await growth(millis / 2000, () => traffic.progress().received);
   };
   const began = performance.now();
+  const elapsed = (): number => (performance.now() - began) / 1000;
   const intervals: Interval[] = [];
-  let framesMissing = 0;
-  while (performance.now() - began < seconds * 1000) {
+  let lost = 0;
+  while (elapsed() < seconds) {
     await nic.plug();
     await port.ownedBy('vf');
     await nic.moveDataPath('vf');
@@ -161,52 +151,28 @@ async function soaks({ seconds, report }: Budget): Promise<Sample> {
     await nic.unplug();
     await port.ownedBy('synthetic');
     const synthetic = await rate();
-    const status = await port.status(true);
-    framesMissing += status.framesMissing;
-    const interval: Interval = {
-      seconds: (performance.now() - began) / 1000,
-      vf,
-      synthetic,
-      kib: residentKib(port.pid),
-      heapKib: status.heapBytes / 1024,
-      descriptors: openDescriptors(port.pid),
-    };
-    intervals.push(interval);
-    report(inWords(interval));
+    const { framesMissing, heapBytes } = await port.status(true);
+    lost += framesMissing;
+    const [kib, descriptors] = [residentKib(port.pid), openDescriptors(port.pid)];
+    intervals.push({ seconds: elapsed(), vf, synthetic, kib, descriptors });
+    const rates = `VF ${vf.toFixed(3)}, synthetic ${synthetic.toFixed(3)} Mpps`;
+    const memory = `resident ${(kib / KIB).toFixed(1)} MiB, heap ${(heapBytes / KIB / KIB).toFixed(1)} MiB`;
+    report(`${Math.round(elapsed())} s: ${rates}; ${memory}, ${descriptors} descriptors`);
   }
   const { packets, icmp } = await traffic.stop();
   await port.close();
+  for (const one of [packets, icmp]) lost += one.lost + one.duplicated + one.reordered;
   const counted = intervals.slice(Math.floor(intervals.length * WARM));
-  const line = (figure: keyof Interval) =>
-    slope(
-      counted.map((one) => one.seconds),
-      counted.map((one) => one[figure]),
-    );
-  const memory = line('kib');
-  const by = (path: 'vf' | 'synthetic'): number => median(counted.map((one) => one[path]));
+  const all = (figure: keyof Interval): number[] => counted.map((one) => one[figure]);
+  const line = (figure: keyof Interval) => slope(all('seconds'), all(figure));
+  const [first, last] = [counted[0]!, counted.at(-1)!];
   return {
-    intervals: counted.length,
-    packets: packets.sent,
-    vf: by('vf'),
-    synthetic: by('synthetic'),
+    vf: median(all('vf')),
+    synthetic: median(all('synthetic')),
     decay: Math.max(-line('vf').t, -line('synthetic').t),
-    vfT: line('vf').t,
-    syntheticT: line('synthetic').t,
-    heapT: line('heapKib').t,
-    growth: memory.t,
-    kibPerHour: memory.slope * 3600,
-    kibPerHourError: memory.error * 3600,
-    kib: counted.at(-1)!.kib,
-    descriptors: counted.at(-1)!.descriptors - counted[0]!.descriptors,
-    lost: framesMissing + ledgerErrors(packets) + ledgerErrors(icmp),
+    growth: line('kib').t,
+    kibPerHour: line('kib').slope * 3600,
+    descriptors: last.descriptors - first.descriptors,
+    lost,
   };
-}
-
-const ledgerErrors = (of: { lost: number; duplicated: number; reordered: number }): number =>
-  of.lost + of.duplicated + of.reordered;
-
-function inWords({ seconds, vf, synthetic, kib, heapKib, descriptors }: Interval): string {
-  const mib = (value: number): string => `${(value / 1024).toFixed(1)} MiB`;
-  const rates = `VF ${vf.toFixed(3)}, synthetic ${synthetic.toFixed(3)} Mpps`;
-  return `${Math.round(seconds)} s: ${rates}; resident ${mib(kib)}, heap ${mib(heapKib)}, ${descriptors} descriptors`;
 }

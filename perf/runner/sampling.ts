@@ -91,20 +91,11 @@ async function runVariant(
   if (signal.aborted) return { failure: 'interrupted' };
   if (killed !== undefined) return { failure: killed };
   if (code !== 0) return { failure: lastLine(text.stderr) || `exit code ${code}` };
-  const measured = parsed(lastLine(text.stdout));
-  if (measured === undefined)
-    return { failure: `no result: it printed ${JSON.stringify(lastLine(text.stdout))}` };
+  const printed = lastLine(text.stdout);
+  if (!printed.startsWith('{')) return { failure: `no result: it printed ${JSON.stringify(printed)}` };
   const stolen = stolenShare(before, cpuTime());
-  if (stolen <= MAX_STOLEN) return { sample: measured };
+  if (stolen <= MAX_STOLEN) return { sample: JSON.parse(printed) };
   return { failure: `noisy: the hypervisor took ${Math.round(stolen * 100)} % of the CPUs` };
-}
-
-function parsed(line: string): Sample | undefined {
-  try {
-    return JSON.parse(line) as Sample;
-  } catch {
-    return undefined;
-  }
 }
 
 const lastLine = (text: string): string => text.trimEnd().split('\n').at(-1) ?? '';
