@@ -60,15 +60,9 @@ type Values = Readonly<Record<string, Readonly<Record<string, string>>>>;
  * capital, `{KIND}` its text. The first line has the name of the benchmark.
  */
 export function comparisons(table: string, values: Values = {}): Comparison[] {
-  const lines = repeated(table.trim().split('\n'), Object.entries(values));
-  return lines.map((line, i) => {
-    const [name, figures, unit, goal, about] = line.split('|').map((cell) => cell.trim()) as [
-      string,
-      string,
-      string,
-      string,
-      string,
-    ];
+  return repeated(table.trim().split('\n'), Object.entries(values)).map((line, i) => {
+    const cells = line.split('|').map((cell) => cell.trim());
+    const [name = '', figures = '', unit = '', goal, about = ''] = cells;
     const [ours = '', peer] = figures.split(' / ');
     return { name: i === 0 ? name.split(':')[0]! : name, ours, peer, unit, goal: goal || undefined, about };
   });
@@ -78,21 +72,19 @@ function repeated(lines: readonly string[], [first, ...others]: [string, Values[
   if (first === undefined) return [...lines];
   const [key, texts] = first;
   const capital = (name: string): string => name.charAt(0).toUpperCase() + name.slice(1);
-  const result: string[] = [];
-  for (let i = 0; i < lines.length; ) {
-    const has = lines[i]!.includes(`{${key}}`);
-    const found = lines.slice(i).findIndex((line) => line.includes(`{${key}}`) !== has);
-    const block = lines.slice(i, found < 0 ? undefined : i + found);
-    i += block.length;
-    for (const [name, text] of has ? Object.entries(texts) : [['', '']]) {
-      const filled = block.map((line) =>
-        line
-          .replaceAll(`{${key}}`, name)
-          .replaceAll(`{${capital(key)}}`, capital(name))
-          .replaceAll(`{${key.toUpperCase()}}`, text),
-      );
-      result.push(...repeated(filled, others));
-    }
-  }
-  return result;
+  const begin = lines.findIndex((line) => line.includes(`{${key}}`));
+  if (begin < 0) return repeated(lines, others);
+  const length = lines.slice(begin).findIndex((line) => !line.includes(`{${key}}`));
+  const end = length < 0 ? lines.length : begin + length;
+  const filled = Object.entries(texts).map(([name, text]) =>
+    lines
+      .slice(begin, end)
+      .map((line) => line.replaceAll(`{${key}}`, name).replaceAll(`{${capital(key)}}`, capital(name)))
+      .map((line) => line.replaceAll(`{${key.toUpperCase()}}`, text)),
+  );
+  return [
+    ...repeated(lines.slice(0, begin), others),
+    ...filled.flatMap((block) => repeated(block, others)),
+    ...repeated(lines.slice(end), [first, ...others]),
+  ];
 }

@@ -116,6 +116,22 @@ describe('the benchmarks', () => {
     ]);
   });
 
+  it('repeat neighbouring lines of a table together for each name of a value', () => {
+    const table = `
+      tcp:{mode}-{way} | {mode}.{way}  | Gbit/s | | {WAY}, {mode}
+      tcp:{mode}-stall | {mode}.stall | ms     | | {Mode}
+      tcp:all          | all           | ms     | | once
+    `;
+    const lines = comparisons(table, { mode: { poll: '', idle: '' }, way: { in: 'received' } });
+    expect(lines.map(({ name, ours, about }) => `${name} ${ours} ${about}`)).toEqual([
+      'tcp poll.in received, poll',
+      'tcp:poll-stall poll.stall Poll',
+      'tcp:idle-in idle.in received, idle',
+      'tcp:idle-stall idle.stall Idle',
+      'tcp:all all once',
+    ]);
+  });
+
   it('have names of their own', () => {
     const names = BENCHMARKS.flatMap((one) => one.comparisons.map(({ name }) => name));
     expect(new Set(names).size).toBe(names.length);
