@@ -44,17 +44,17 @@ const TABLE: CommandTable = {
     seconds: {
       value: 'N',
       help: 'with --only: how long a run measures',
-      otherwise: 'as each benchmark says',
+      otherwise: 'the benchmark’s own time',
     },
-    again: { value: 'FILE', help: 'measure nothing: judge the samples of a file of perf/results/ once more' },
+    again: { value: 'FILE', help: 'measure nothing; judge the samples of a file from perf/results/ again' },
     publish: {
-      help: 'write the tables of perf/README.md, the plots, and the samples to perf/published.json',
+      help: 'write the tables of perf/README.md and docs/performance, the plots, and perf/published.json',
     },
   },
   notes: [
-    'Variants take turns, A B A B, each in a process of its own. The ratio is the median of the ratios of\n' +
-      'neighbouring runs, the spread the width of their middle half. A run that failed, or during which the\n' +
-      'hypervisor gave the CPUs to others, is never a number. Peers: perf/peers/install.',
+    'Variants take turns, A B A B, each run in its own process. The ratio is the median of the ratios of\n' +
+      'neighbouring runs, the spread the width of their middle half. A failed run, or one during which the\n' +
+      'hypervisor gave the CPUs to other guests, gives no number. perf/peers/install installs the peers.',
   ],
   examples: [
     ['npm run perf', 'every benchmark, under fifteen minutes'],

@@ -43,20 +43,20 @@ const TABLE: CommandTable = {
     prefix: { value: 'DIR', help: 'where clinic is installed', otherwise: 'perf' },
     timeout: {
       value: 'N',
-      help: 'seconds for everything together',
+      help: 'seconds for everything',
       otherwise: `the load and ${SPARE_SECONDS}`,
     },
-    disk: { value: 'N', help: 'megabytes that clinic may write meanwhile', otherwise: '1000' },
+    disk: { value: 'N', help: 'megabytes that clinic may write', otherwise: '1000' },
   },
   notes: [
-    'doctor and bubbleprof look at the process that opened the port, and at its main thread; flame and\n' +
-      'heapprofiler at the poll loop, which then runs on the main thread, with one queue in memory.\n' +
-      'Ctrl-C ends the load, and the page is written; a second one ends everything.',
+    'doctor and bubbleprof show the process that opened the port, and its main thread. flame and\n' +
+      'heapprofiler show the poll loop, which then runs on the main thread, with one queue in memory.\n' +
+      'The first Ctrl-C ends the load, and clinic writes its page; the second one ends everything.',
   ],
   examples: [['npm run perf:clinic -- flame', 'where the time of the poll loop goes']],
   exits: [
-    [0, 'the page is there and holds data'],
-    [1, 'it is not'],
+    [0, 'the page holds data'],
+    [1, 'there is no page, or it holds no data'],
     [2, 'the command line was wrong'],
     [130, 'interrupted'],
   ],

@@ -45,17 +45,17 @@ const TABLE: CommandTable = {
   options: {
     ...LOAD_OPTIONS,
     top: { value: 'N', help: 'functions that each table shows', otherwise: '10' },
-    full: { help: 'draw each frame inside V8 and node, not one for all in a row' },
+    full: { help: 'draw each frame inside V8 and node, not one frame for consecutive ones' },
     publish: { help: 'put the flame graph into perf/plots too' },
   },
   notes: [
-    'The first run leaves THREAD.cpuprofile for each thread: DevTools, VS Code and speedscope open them. Where Linux\n' +
-      'perf is installed the second one leaves flame.svg, with all threads and, as root, the kernel and its softirq\n' +
-      'threads, which also work for others; and flame.folded, the same stacks as text.',
+    'The first run writes THREAD.cpuprofile for each thread; DevTools, VS Code and speedscope open these files. If Linux\n' +
+      'perf is installed, the second run writes flame.svg, with all threads and, as root, the kernel and its softirq\n' +
+      'threads, which may also do work of other processes; and flame.folded, the same stacks as text.',
   ],
   examples: [['npm run perf:profile -- --network veth', 'a port over the VF of a lab, as root']],
   exits: [
-    [0, 'well'],
+    [0, 'success'],
     [1, 'something failed'],
     [2, 'the command line was wrong'],
     [130, 'interrupted'],
