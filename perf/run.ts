@@ -1,7 +1,7 @@
 /**
- * `npm run perf`: measures the rows of runner/rows.ts, prints the results and keeps every sample.
+ * `npm run perf`: measures the benchmarks of runner/benchmarks.ts, prints the results and keeps every sample.
  *
- * Read on in runner/row.ts (what a row is), sampling.ts (how runs take turns) and verdict.ts (what they come to).
+ * Read on in runner/benchmark.ts (what a benchmark is), sampling.ts (how runs take turns) and verdict.ts (their result).
  */
 import { type Arguments, type CommandTable, parse, text, whole } from '../src/cli/arguments.ts';
 import { EXIT } from '../src/cli/command.ts';
@@ -12,6 +12,8 @@ import { TwinpathError } from '../src/errors.ts';
 import { cleanUpStaleLabs } from '../src/lab/namespaces.ts';
 import { nearest } from '../src/validation.ts';
 import { hugePages, setHugePages } from './peers/testpmd.ts';
+import type { Benchmark } from './runner/benchmark.ts';
+import { BENCHMARKS } from './runner/benchmarks.ts';
 import { publish, type Shown, textTable } from './runner/report.ts';
 import {
   describeMachine,
@@ -21,8 +23,6 @@ import {
   readResults,
   writeResults,
 } from './runner/results.ts';
-import type { Row } from './runner/row.ts';
-import { ROWS } from './runner/rows.ts';
 import { sample } from './runner/sampling.ts';
 import { judge, type Run } from './runner/verdict.ts';
 
@@ -31,37 +31,41 @@ const SECONDS_OF_A_WEEK = 604_800;
 const TABLE: CommandTable = {
   program: 'npm run',
   name: 'perf --',
-  summary: 'measures Twinpath and its peers, and says which goals it meets',
+  summary: 'measures Twinpath and its peers, and reports which goals it meets',
   positionals: [],
   options: {
     quick: { help: 'under three minutes: fewer and shorter runs' },
     only: {
       value: 'NAME',
-      help: 'this row alone',
+      help: 'this benchmark alone',
       otherwise: 'all but soak, tcp-failover and vf-return',
       repeatable: true,
     },
-    seconds: { value: 'N', help: 'with --only: how long a run measures', otherwise: 'as each row says' },
-    again: { value: 'FILE', help: 'measure nothing: judge the samples of a file of perf/results/ once more' },
+    seconds: {
+      value: 'N',
+      help: 'with --only: how long a run measures',
+      otherwise: 'the benchmark’s own time',
+    },
+    again: { value: 'FILE', help: 'measure nothing; judge the samples of a file from perf/results/ again' },
     publish: {
-      help: 'write the tables of perf/README.md, the plots, and the samples to perf/published.json',
+      help: 'write the tables of perf/README.md and docs/performance, the plots, and perf/published.json',
     },
   },
   notes: [
-    'Variants take turns, A B A B, each in a process of its own. The ratio is the median of the ratios of\n' +
-      'neighbouring runs, the spread the width of their middle half. A run that failed, or during which the\n' +
-      'hypervisor gave the CPUs to others, is never a number. Peers: perf/peers/install.',
+    'Variants take turns, A B A B, each run in its own process. The ratio is the median of the ratios of\n' +
+      'neighbouring runs, the spread the width of their middle half. A failed run, or one during which the\n' +
+      'hypervisor gave the CPUs to other guests, gives no number. perf/peers/install installs the peers.',
   ],
   examples: [
-    ['npm run perf', 'every row, under fifteen minutes'],
-    ['npm run perf -- --only ring --only veth', 'two rows'],
+    ['npm run perf', 'every benchmark, under fifteen minutes'],
+    ['npm run perf -- --only ring --only veth', 'two benchmarks'],
     ['npm run perf -- --quick --json', 'a first look, as JSON'],
-    ['npm run perf -- --again perf/results/FILE', 'what an earlier run came to'],
+    ['npm run perf -- --again perf/results/FILE', 'the results of an earlier run'],
     ['npm run perf -- --only soak --seconds 7200', 'two hours under load'],
   ],
   exits: [
-    [0, 'every row has a result, whether it meets its goal or not'],
-    [1, 'a row failed or was noisy'],
+    [0, 'every benchmark has a result, whether it meets its goal or not'],
+    [1, 'a benchmark failed or was noisy'],
     [2, 'the command line is wrong'],
     [130, 'interrupted'],
   ],
@@ -70,25 +74,31 @@ const TABLE: CommandTable = {
 const invalid = (device: string, detail: string, hint: string): TwinpathError =>
   new TwinpathError('ERR_OPTION_INVALID', { device, detail, hint });
 
-/** @throws ERR_OPTION_INVALID of a name that no row has */
-function chosen(names: readonly string[], seconds: number | undefined): readonly Row[] {
-  const known = ROWS.map(({ name }) => name);
+/** @throws ERR_OPTION_INVALID of a name that no benchmark has */
+function chosen(names: readonly string[], seconds: number | undefined): readonly Benchmark[] {
+  const known = BENCHMARKS.map(({ name }) => name);
   for (const name of names) {
     if (known.includes(name)) continue;
     const near = nearest(name, known);
-    const hint = near === undefined ? `The rows are: ${known.join(', ')}.` : `Did you mean ${near}?`;
-    throw invalid('--only', `there is no row ${name}`, hint);
+    const hint = near === undefined ? `The benchmarks are: ${known.join(', ')}.` : `Did you mean ${near}?`;
+    throw invalid('--only', `there is no benchmark ${name}`, hint);
   }
-  const rows = ROWS.filter(({ name, onRequest }) => (names.length === 0 ? !onRequest : names.includes(name)));
-  if (seconds === undefined) return rows;
+  const benchmarks = BENCHMARKS.filter(({ name, onRequest }) =>
+    names.length === 0 ? !onRequest : names.includes(name),
+  );
+  if (seconds === undefined) return benchmarks;
   if (names.length === 0)
-    throw invalid('--seconds', 'it is for rows that are named', 'Name one: --only soak --seconds 7200.');
-  return rows.map((row) => ({ ...row, full: { ...row.full, seconds }, quick: { ...row.quick, seconds } }));
+    throw invalid('--seconds', 'it needs --only', 'Name one: --only soak --seconds 7200.');
+  return benchmarks.map((benchmark) => ({
+    ...benchmark,
+    full: { ...benchmark.full, seconds },
+    quick: { ...benchmark.quick, seconds },
+  }));
 }
 
 async function main(args: Arguments, terminal: Terminal): Promise<number> {
   const names = args.texts.get('only') ?? [];
-  const rows = chosen(names, whole(args, 'seconds', 1, SECONDS_OF_A_WEEK));
+  const benchmarks = chosen(names, whole(args, 'seconds', 1, SECONDS_OF_A_WEEK));
   const file = text(args, 'again');
   if (file !== undefined) return print(judgeAgain(readResults(file), names), args, terminal);
   if (process.getuid?.() !== 0) {
@@ -101,7 +111,7 @@ async function main(args: Arguments, terminal: Terminal): Promise<number> {
   const pages = hugePages();
   try {
     cleanUpStaleLabs();
-    return await measure(rows, args, terminal, new Interruption());
+    return await measure(benchmarks, args, terminal, new Interruption());
   } finally {
     cleanUpStaleLabs(); // of a variant that had to be killed
     setHugePages(pages);
@@ -110,7 +120,7 @@ async function main(args: Arguments, terminal: Terminal): Promise<number> {
 }
 
 async function measure(
-  rows: readonly Row[],
+  benchmarks: readonly Benchmark[],
   args: Arguments,
   terminal: Terminal,
   interruption: Interruption,
@@ -125,13 +135,13 @@ async function measure(
   const onRun = (variant: string, turn: number, turns: number): void =>
     terminal.panel([`  run ${turn + 1} of ${turns}: ${variant}`]);
   const onProgress = (line: string): void => terminal.log(`  ${line}`);
-  for (const row of rows) {
-    terminal.log('', `${row.name}: ${row.about}`);
-    const result = await sample(row, { quick, signal, onRun, onProgress });
+  for (const benchmark of benchmarks) {
+    terminal.log('', `${benchmark.name}: ${benchmark.about}`);
+    const result = await sample(benchmark, { quick, signal, onRun, onProgress });
     terminal.panel([]);
     if (signal.aborted) return interruption.exitCode;
-    runs[row.name] = result.runs;
-    shown.push({ row, lines: result.lines });
+    runs[benchmark.name] = result.runs;
+    shown.push({ benchmark, lines: result.lines });
     terminal.log(...textTable(shown.slice(-1)).split('\n'));
   }
   const seconds = Math.round((Date.now() - began.getTime()) / 1000);
@@ -148,14 +158,14 @@ interface Printed {
   readonly results: Results;
 }
 
-/** What the samples of an earlier measurement come to. */
+/** The results of an earlier measurement's samples. */
 function judgeAgain(results: Results, names: readonly string[]): Printed {
-  const rows = ROWS.filter(
+  const benchmarks = BENCHMARKS.filter(
     ({ name }) => name in results.runs && (names.length === 0 || names.includes(name)),
   );
-  const shown = rows.map((row) => {
-    const lines = row.comparisons.map((comparison) => judge(comparison, results.runs[row.name]!));
-    return { row, lines };
+  const shown = benchmarks.map((benchmark) => {
+    const lines = benchmark.comparisons.map((comparison) => judge(comparison, results.runs[benchmark.name]!));
+    return { benchmark, lines };
   });
   return { shown, results: { ...results, rows: shown.flatMap(({ lines }) => lines) } };
 }

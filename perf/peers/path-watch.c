@@ -1,10 +1,10 @@
 /*
- * The path by which a guest's packets reach the switch, printed at every change.
+ * Prints the path on which a guest's packets reach the switch, at every change.
  *
  *     path-watch SYNTHETIC UPLINK        in the host's namespace
  *
  * Watches what all devices but UPLINK receive, at the first place where the kernel shows packets (packet(7), before traffic
- * control and the bridge). When a packet comes by SYNTHETIC and the one before it came by another device, or the other way
+ * control and the bridge). When a packet comes from SYNTHETIC and the one before it came from another device, or the other way
  * round, prints the new path and the time at which the kernel had the packet: `synthetic NANOS` or `vf NANOS`,
  * CLOCK_MONOTONIC. Ends when its standard input does; then prints `dropped N`, packets that it was too slow to see.
  */

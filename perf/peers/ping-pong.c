@@ -1,5 +1,5 @@
 /*
- * Round trips of one packet at a time: the side that asks, and a side that answers.
+ * Round trips of one packet at a time: the program that asks, and one that answers.
  *
  *     ping-pong udp|icmp ADDRESS SECONDS CPU [PAUSE_MS]    asks, and measures
  *     ping-pong first ADDRESS                              asks until the first answer comes
@@ -10,12 +10,12 @@
  * long between an answer and the next packet. It prints the count, the packets without an answer within a second, and the
  * quantiles in nanoseconds:
  *
- *     count 48211 lost 0 p50 14893 p90 16001 p99 21733 max 190211
+ *     {"count":48211,"lost":0,"p50":14893,"p90":16001,"p99":21733,"max":190211}
  *
  * `first` asks five thousand times a second, for 20 seconds at most, and prints the CLOCK_MONOTONIC nanoseconds of the answer.
  *
- * `answer` does what a program on the kernel's own stack does at its fastest: it polls, pinned to CPU; or, with `wait`, sleeps
- * until a packet comes. It prints `ready` first.
+ * `answer` is the fastest program on the kernel's own stack: it polls, pinned to CPU. With `wait` it sleeps until a packet comes.
+ * It prints `ready` first.
  */
 #include "peer.h"
 #include <arpa/inet.h>
@@ -115,7 +115,7 @@ static int ask(int icmp, int fd, double seconds, int pause, const char *address)
         return 1;
     }
     qsort(times, kept, sizeof *times, by_size);
-    printf("count %u lost %u p50 %u p90 %u p99 %u max %u\n", kept, lost, times[kept / 2], times[kept / 10 * 9],
+    printf("{\"count\":%u,\"lost\":%u,\"p50\":%u,\"p90\":%u,\"p99\":%u,\"max\":%u}\n", kept, lost, times[kept / 2], times[kept / 10 * 9],
            times[(uint64_t)kept * 99 / 100], times[kept - 1]);
     return 0;
 }

@@ -7,14 +7,14 @@ import { join } from 'node:path';
 import { TwinpathError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/kernel/shim.ts';
 
-/** The CPU of what is measured, where a port with `pin` has its first worker; and that of what sends and asks. */
+/** The measured program's CPU, on which a port with `pin` has its first worker; and the CPU of senders and askers. */
 export const FIRST_CPU = 0;
 export const LAST_CPU = cpus().length - 1;
 
 /** What a program may take to end. */
 const STOP_MILLIS = 2000;
 
-/** The error of a row whose peer is not on this machine. */
+/** The error of a benchmark whose peer is not on this machine. */
 export const missing = (peer: string, more = ''): Error =>
   new Error(`${peer} is not installed here: run perf/peers/install, as root (Debian, Ubuntu)${more}.`);
 
@@ -82,7 +82,7 @@ export class Peer {
     return this.#out;
   }
 
-  /** The same with its standard error, at the end. */
+  /** The same, followed by its standard error. */
   get words(): string {
     return this.#out + this.#err;
   }

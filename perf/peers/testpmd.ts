@@ -9,6 +9,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TwinpathError } from '../../src/errors.ts';
+import { growth } from '../rigs/timing.ts';
 import { LAST_CPU, missing, Peer } from './program.ts';
 
 export interface TestpmdOptions {
@@ -66,11 +67,8 @@ export class Testpmd {
   }
 
   /** Million packets a second that its first port received, over so many seconds. */
-  async mpps(seconds: number): Promise<number> {
-    const before = await this.#received();
-    const began = performance.now();
-    await sleep(seconds * 1000);
-    return ((await this.#received()) - before) / (performance.now() - began) / 1000;
+  mpps(seconds: number): Promise<number> {
+    return growth(seconds, () => this.#received());
   }
 
   async #received(): Promise<number> {
@@ -113,7 +111,7 @@ export class Testpmd {
 
 /*
  * Huge pages for DPDK, as root. Without them DPDK's packets are in pages of 4 KiB and its in-memory rings are several times slower,
- * which would flatter us. The kernel frees only pages that are not used, and may find fewer than asked for
+ * which would be unfair. The kernel frees only pages that are not used, and may find fewer than asked for
  * (Documentation/admin-guide/mm/hugetlbpage.rst).
  */
 const RESERVED = '/proc/sys/vm/nr_hugepages';

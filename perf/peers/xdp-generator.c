@@ -1,7 +1,7 @@
 /*
- * Sends one frame over and over, as fast as it can and by the cheapest way the kernel has: a BPF test run makes frames, and an
- * XDP program redirects them into a device (BPF_F_TEST_XDP_LIVE_FRAMES, since Linux 5.18). No socket buffer is made on the way
- * to the other end of a veth that runs native XDP: so it offers far more than is taken.
+ * Sends one frame over and over, in the kernel's cheapest way: a BPF test run makes frames, and an XDP program redirects them into
+ * a device (BPF_F_TEST_XDP_LIVE_FRAMES, since Linux 5.18). To the other end of a veth that runs native XDP no socket buffer is made
+ * on the way, so this program offers far more than any receiver takes.
  *
  *     xdp-generator CPU SECONDS DEVICE            DEVICE sends them
  *     xdp-generator CPU SECONDS DEVICE PROGRAM    DEVICE has received them: as its driver would, it runs the XDP program

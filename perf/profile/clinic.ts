@@ -1,19 +1,19 @@
 /**
  * Clinic.js on a port under load: `npm run perf:clinic -- --help`.
  *
- * Clinic is no dependency of the project: perf/package.json has it. This program corrects what Clinic gets wrong by itself:
- * - when nobody can answer its question about usage statistics, it runs nothing and exits with 0: the question is not asked;
+ * Clinic is not a dependency of the project: perf/package.json has it. This program works around faults of Clinic:
+ * - without a terminal for its question about usage statistics it runs nothing and exits with 0: the question is turned off;
  * - its samplers run in every thread: threads start without them (src/coordinator/thread-environment.ts);
  * - its flame shows the thread that it finds first: the poll loop runs on the main thread;
  * - it also writes a page when it has no data: the page is checked.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, lstatSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync, renameSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type Arguments, type CommandTable, text, whole } from '../../src/cli/arguments.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { nearest } from '../../src/validation.ts';
-import { evidenceIn, TOOLS, type Tool } from './clinic-page.ts';
 import {
   Failure,
   LOAD_OPTIONS,
@@ -25,6 +25,9 @@ import {
   Session,
   timestamp,
 } from './load.ts';
+
+const TOOLS = ['doctor', 'bubbleprof', 'flame', 'heapprofiler'] as const;
+type Tool = (typeof TOOLS)[number];
 
 /** For everything but the load. */
 const SPARE_SECONDS = 180;
@@ -40,20 +43,20 @@ const TABLE: CommandTable = {
     prefix: { value: 'DIR', help: 'where clinic is installed', otherwise: 'perf' },
     timeout: {
       value: 'N',
-      help: 'seconds for everything together',
+      help: 'seconds for everything',
       otherwise: `the load and ${SPARE_SECONDS}`,
     },
-    disk: { value: 'N', help: 'megabytes that clinic may write meanwhile', otherwise: '1000' },
+    disk: { value: 'N', help: 'megabytes that clinic may write', otherwise: '1000' },
   },
   notes: [
-    'doctor and bubbleprof look at the process that opened the port, and at its main thread; flame and\n' +
-      'heapprofiler at the poll loop, which then runs on the main thread, with one queue in memory.\n' +
-      'Ctrl-C ends the load, and the page is written; a second one ends everything.',
+    'doctor and bubbleprof show the process that opened the port, and its main thread. flame and\n' +
+      'heapprofiler show the poll loop, which then runs on the main thread, with one queue in memory.\n' +
+      'The first Ctrl-C ends the load, and clinic writes its page; the second one ends everything.',
   ],
   examples: [['npm run perf:clinic -- flame', 'where the time of the poll loop goes']],
   exits: [
-    [0, 'the page is there and holds data'],
-    [1, 'it is not'],
+    [0, 'the page holds data'],
+    [1, 'there is no page, or it holds no data'],
     [2, 'the command line was wrong'],
     [130, 'interrupted'],
   ],
@@ -82,26 +85,23 @@ async function run(args: Arguments): Promise<number> {
   const { scratch } = session;
   const own = [program, tool, '--open=false', '--dest', '.', '--name', 'report', '--'];
   const config = { NO_INSIGHT: '1', NO_UPDATE_NOTIFIER: '1', XDG_CONFIG_HOME: join(scratch, 'config') };
-  let printed = '';
   try {
-    await session.run('Clinic', process.execPath, [...own, process.execPath, ...loadProgram(load)], {
+    const printed = await session.run(process.execPath, [...own, process.execPath, ...loadProgram(load)], {
+      name: 'Clinic',
       env: { ...process.env, ...config },
       timeoutSeconds,
       limit: () => (bytesUnder(scratch) > megabytes * 1e6 ? `it wrote more than ${megabytes} MB` : undefined),
-      output: (chunk) => {
-        printed += chunk;
-      },
     });
     const page = join(scratch, `report.clinic-${tool}.html`);
-    if (!existsSync(page)) throw new Failure('Clinic wrote no page.');
+    if (!existsSync(page)) throw new Failure('Clinic wrote no page.', printed);
     const html = readFileSync(page, 'utf8');
     const ended = messagesIn(printed).find((message) => message.kind === 'ended');
     // NB: with flame, Ctrl-C ends the load at once (0x's own handler), before it can report.
-    if (!ended && session.interrupted === 0) throw new Failure('The load did not run to its end.');
+    if (!ended && session.interrupted === 0) throw new Failure('The load did not run to its end.', printed);
     const evidence = evidenceIn(tool, html);
     if (evidence.count === 0) {
       const known = tool === 'bubbleprof' ? ' It reads what Node 20 traces, and nothing of Node 24.' : '';
-      throw new Failure(`Clinic's page holds no data: no ${evidence.what}.${known}`);
+      throw new Failure(`Clinic's page holds no data: no ${evidence.what}.${known}`, printed);
     }
     const report = join(session.out, `clinic-${tool}-${timestamp()}.html`);
     renameSync(page, report);
@@ -110,9 +110,6 @@ async function run(args: Arguments): Promise<number> {
     const document = { tool, report, bytes, evidence, load: ended };
     process.stdout.write(`${args.flags.has('json') ? JSON.stringify(document) : words}\n`);
     return session.interrupted;
-  } catch (error) {
-    if (!(error instanceof Failure) || printed === '') throw error;
-    throw new Failure(`${error.message}\nWhat was printed:\n${printed.trimEnd()}`, error.code);
   } finally {
     session.close();
   }
@@ -127,15 +124,36 @@ function toolOf(name: string): Tool {
   throw new TwinpathError('ERR_OPTION_INVALID', { device: 'TOOL', detail: `there is no ${name}`, hint });
 }
 
-/** Bytes of the files under a folder; 0 for what vanishes meanwhile. */
-function bytesUnder(path: string): number {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (!found?.isDirectory()) return found?.size ?? 0;
+/** Disk space that the files under a folder take; 0 if it cannot be read. */
+const bytesUnder = (folder: string): number =>
+  1024 * Number.parseInt(spawnSync('du', ['-sk', folder], { encoding: 'utf8' }).stdout || '0', 10);
+
+export interface Evidence {
+  /** What was counted. */
+  readonly what: 'samples' | 'functions of ours';
+  readonly count: number;
+}
+
+/** A file of this project in a stack frame, as it is in the pages' data. */
+const OURS = /dist[/\\]+(?:src|workers|perf)[/\\]+([\w/\\-]+\.js)(?::(\d+):(\d+))?/g;
+const DATA = /<script type="application\/json" id="clinic-data">([\s\S]*?)<\/script>/;
+
+/** A page of doctor has samples of the process; the others name functions. */
+export function evidenceIn(tool: Tool, html: string): Evidence {
+  if (tool === 'doctor') return { what: 'samples', count: doctorSamples(html) };
+  return { what: 'functions of ours', count: new Set(html.match(OURS)).size };
+}
+
+function doctorSamples(html: string): number {
   try {
-    return readdirSync(path).reduce((sum, name) => sum + bytesUnder(join(path, name)), 0);
+    const { processStat } = JSON.parse(DATA.exec(html)?.[1] ?? '{}') as {
+      processStat?: { data?: unknown[] } | unknown[];
+    };
+    const samples = Array.isArray(processStat) ? processStat : processStat?.data;
+    return samples?.length ?? 0;
   } catch {
     return 0;
   }
 }
 
-await runProgram(TABLE, run);
+if (realpathSync(process.argv[1]!) === fileURLToPath(import.meta.url)) await runProgram(TABLE, run);

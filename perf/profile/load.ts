@@ -1,4 +1,4 @@
-/** What is profiled: a port under load, which is a process of its own (workload.ts). Its options, and what it reports. */
+/** The profiled program, a port under load in its own process (workload.ts): its options, and the lines that it prints. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -78,14 +78,20 @@ export function messagesIn(output: string): readonly (Started | Ended)[] {
   return lines.filter((line) => line.startsWith('{"kind":')).map((line) => JSON.parse(line));
 }
 
-/** Ends the program with a message and an exit code. */
+/** Ends the program with a message, which shows what another program printed, and an exit code. */
 export class Failure extends Error {
   readonly code: number;
 
-  constructor(message: string, code = 1) {
-    super(message);
+  constructor(message: string, printed = '', code = 1) {
+    super(printed === '' ? message : `${message}\nWhat was printed:\n${printed.trimEnd()}`);
     this.code = code;
   }
+}
+
+interface RunOptions extends Omit<GroupOptions, 'output'> {
+  /** In messages. Default: the command. */
+  readonly name?: string;
+  readonly output?: (text: string) => void;
 }
 
 const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
@@ -119,12 +125,29 @@ export class Session {
     }
   }
 
-  /** Runs a program. @throws Failure if it does not end well */
-  async run(who: string, command: string, args: readonly string[], options: GroupOptions): Promise<void> {
-    const signals = { interrupt: this.#interrupt.signal, kill: this.#kill.signal };
-    const { code, killed } = await runGroup(command, args, { cwd: this.scratch, ...signals, ...options });
-    if (killed !== undefined) throw new Failure(`${who} was ended: ${killed}.`, this.interrupted || 1);
-    if (code !== 0) throw new Failure(`${who} failed (${code ?? 'a signal'}).`, this.interrupted || 1);
+  /**
+   * Runs a program. Returns what it printed; standard output goes to `output` instead if there is one.
+   *
+   * @throws Failure with what it printed, if it does not end well
+   */
+  async run(
+    command: string,
+    args: readonly string[],
+    { output, name = command, ...limits }: RunOptions,
+  ): Promise<string> {
+    let printed = '';
+    const { code, killed } = await runGroup(command, args, {
+      ...{ cwd: this.scratch, interrupt: this.#interrupt.signal, kill: this.#kill.signal },
+      ...limits,
+      output: (text, stream) => {
+        if (output === undefined || stream === 'stderr') printed += text;
+        else output(text);
+      },
+    });
+    if (killed === undefined && code === 0) return printed;
+    const why =
+      killed === undefined ? `${name} failed (${code ?? 'a signal'}).` : `${name} was ended: ${killed}.`;
+    throw new Failure(why, printed, this.interrupted || 1);
   }
 
   close(): void {

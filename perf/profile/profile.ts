@@ -1,8 +1,8 @@
 /**
  * Where the time goes, thread by thread: `npm run perf:profile -- --help`.
  *
- * There are two runs of the same load, since one way to watch would disturb the other. In the first one V8 writes a profile of
- * each thread. The second one is watched by Linux perf, which sees the kernel too, and is drawn as one flame graph.
+ * The load runs twice, because one profiler would disturb the other. In the first run V8 writes a profile of each thread. In the
+ * second, Linux perf samples all threads and the kernel, and this program draws one flame graph.
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -45,17 +45,17 @@ const TABLE: CommandTable = {
   options: {
     ...LOAD_OPTIONS,
     top: { value: 'N', help: 'functions that each table shows', otherwise: '10' },
-    full: { help: 'draw each frame inside V8 and node, not one for all in a row' },
+    full: { help: 'draw each frame inside V8 and node, not one frame for consecutive ones' },
     publish: { help: 'put the flame graph into perf/plots too' },
   },
   notes: [
-    'The first run leaves THREAD.cpuprofile for each thread: DevTools, VS Code and speedscope open them. Where Linux\n' +
-      'perf is installed the second one leaves flame.svg, with all threads and, as root, the kernel and its softirq\n' +
-      'threads, which also work for others; and flame.folded, the same stacks as text.',
+    'The first run writes THREAD.cpuprofile for each thread; DevTools, VS Code and speedscope open these files. If Linux\n' +
+      'perf is installed, the second run writes flame.svg, with all threads and, as root, the kernel and its softirq\n' +
+      'threads, which may also do work of other processes; and flame.folded, the same stacks as text.',
   ],
   examples: [['npm run perf:profile -- --network veth', 'a port over the VF of a lab, as root']],
   exits: [
-    [0, 'well'],
+    [0, 'success'],
     [1, 'something failed'],
     [2, 'the command line was wrong'],
     [130, 'interrupted'],
@@ -68,26 +68,6 @@ const HERTZ = 997;
 const WARM_MILLIS = 1000;
 const SPARE_SECONDS = 60;
 
-/** Runs a program of the session. Its standard output goes to `onOutput`, standard error is shown if it fails. */
-async function runIn(
-  session: Session,
-  [command, ...args]: readonly string[],
-  seconds: number,
-  onOutput: (text: string) => void = () => {},
-): Promise<void> {
-  let errors = '';
-  const output = (text: string, stream: string): void => {
-    if (stream === 'stdout') onOutput(text);
-    else errors += text;
-  };
-  try {
-    await session.run(command!, command!, args, { timeoutSeconds: seconds + SPARE_SECONDS, output });
-  } catch (error) {
-    process.stderr.write(errors);
-    throw error;
-  }
-}
-
 /** The load under these options of node. `onStart` is called with its process id when packets flow. */
 async function runLoad(
   session: Session,
@@ -97,13 +77,15 @@ async function runLoad(
 ): Promise<Ended> {
   let printed = '';
   let pid: number | undefined;
-  await runIn(session, [process.execPath, ...flags, ...loadProgram(load)], load.seconds, (text) => {
+  const output = (text: string): void => {
     printed += text;
     const first = pid === undefined ? messagesIn(printed)[0] : undefined;
     if (first?.kind !== 'started') return;
     pid = first.pid;
     onStart?.(pid);
-  });
+  };
+  const timeoutSeconds = load.seconds + SPARE_SECONDS;
+  await session.run(process.execPath, [...flags, ...loadProgram(load)], { timeoutSeconds, output });
   return messagesIn(printed).find((message) => message.kind === 'ended')!;
 }
 
@@ -138,16 +120,15 @@ async function sampleStacks(
   session: Session,
   full: boolean,
 ): Promise<{ ended: Ended; stacks: readonly Stack[] }> {
-  const data = join(session.scratch, 'perf.data');
   const { seconds } = session.load;
   let pid = 0;
   let recording: Promise<void> | undefined;
-  const record = async (): Promise<void> => {
+  const record = async () => {
     await sleep(WARM_MILLIS);
     // The kernel's threads, and softirqs in the threads that they interrupt, are seen only when the whole machine is watched.
     const whom = process.getuid?.() === 0 ? '-a' : `-p ${pid}`;
-    const command = `perf record -q -e cpu-clock -F ${HERTZ} -g ${whom} -o perf.data -- sleep ${seconds}`;
-    await runIn(session, command.split(' '), seconds);
+    const options = `record -q -e cpu-clock -F ${HERTZ} -g ${whom} -o perf.data -- sleep ${seconds}`;
+    await session.run('perf', options.split(' '), { timeoutSeconds: seconds + SPARE_SECONDS });
   };
   try {
     const longer = { ...session.load, seconds: seconds + (2 * WARM_MILLIS) / 1000 };
@@ -158,8 +139,9 @@ async function sampleStacks(
     });
     await recording;
     const stacks = new Folder({ pid, full });
-    const script = ['perf', 'script', '-F', 'comm,pid,tid,ip,sym,dso', '--no-inline', '-i', data];
-    await runIn(session, script, 10 * SPARE_SECONDS, (text) => stacks.push(text));
+    const script = ['script', '-F', 'comm,pid,tid,ip,sym,dso', '--no-inline', '-i', 'perf.data'];
+    const output = (text: string): void => stacks.push(text);
+    await session.run('perf', script, { timeoutSeconds: 10 * SPARE_SECONDS, output });
     return { ended, stacks: stacks.end() };
   } finally {
     if (pid !== 0) rmSync(`/tmp/perf-${pid}.map`, { force: true }); // where V8 writes it, and perf reads it

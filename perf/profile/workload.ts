@@ -1,20 +1,27 @@
 /**
  * The load that profilers watch: a port under load, as a program. Its argument is a {@link Load} as JSON.
  *
- * Prints one JSON line when packets flow and one when it has ended (load.ts). Ctrl-C ends it early and in good order.
+ * It prints one JSON line when packets flow and one when it has ended (load.ts). Ctrl-C ends it early and in good order.
+ * This file is also the entry of the thread that plays the network of a port on the memory path.
  */
 import { once } from 'node:events';
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
+import { fileURLToPath } from 'node:url';
+import { isMainThread, Worker, workerData } from 'node:worker_threads';
 import { Interruption } from '../../src/cli/interruption.ts';
 import { threadEnvironment } from '../../src/coordinator/thread-environment.ts';
 import { openPort, type Port } from '../../src/index.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
 import { Lab } from '../../src/lab/host.ts';
 import { Traffic } from '../../src/lab/traffic.ts';
+import type { SharedMemory } from '../../src/memory/geometry.ts';
+import { BURST, Path } from '../../src/memory/layout.ts';
+import { Memory } from '../../src/memory/shared.ts';
+import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { openLabPort, plug } from '../rigs/lab.ts';
 import { runInline } from './inline.ts';
 import type { Ended, Load, Started } from './load.ts';
-import type { NetworkData } from './network.ts';
 
 /** UDP packets a second over veth: more than the generator can send. */
 const RATE = 1_000_000;
@@ -23,15 +30,20 @@ const WINDOW = 1_000_000;
 /** How often the application reads the port's statistics, as one with a dashboard does. */
 const LOOK_MILLIS = 100;
 
-const load = JSON.parse(process.argv[2]!) as Load;
-const { signal } = new Interruption();
-const handlerFile = `${load.handler}.${load.wasm ? 'wasm' : 'js'}`;
-const handler = new URL(`../../src/handlers/${handlerFile}`, import.meta.url);
+/** Bytes of a packet on the memory path. */
+const BYTES = 60;
 
-const tell = (message: Started | Ended): void => void process.stdout.write(`${JSON.stringify(message)}\n`);
+/** What the network's thread is started with. */
+interface NetworkData {
+  readonly shared: SharedMemory;
+  /** One word, 1 once the thread is to stop. */
+  readonly stop: Int32Array;
+}
 
-/** Watches the port until the time is over. Returns what it has sent. */
-async function watch(port: Port): Promise<number> {
+type Run = (load: Load, handler: URL, signal: AbortSignal, started: () => void) => Promise<number>;
+
+/** Reads the port's statistics until the time is over. Returns how many packets it has sent meanwhile. */
+async function watch(port: Port, load: Load, signal: AbortSignal): Promise<number> {
   const end = performance.now() + load.seconds * 1000;
   const before = port.stats().transmitted;
   while (!signal.aborted && performance.now() < end) {
@@ -41,65 +53,81 @@ async function watch(port: Port): Promise<number> {
   return port.stats().transmitted - before;
 }
 
-async function overMemory(started: () => void): Promise<number> {
-  // Each packet stays on the queue it came by.
-  const port = await openPort({
-    network: 'memory',
-    queues: load.queues,
-    rss: 'device',
-    mode: 'poll',
-    handler,
-  });
-  const stop = new SharedArrayBuffer(4);
-  const workerData: NetworkData = { shared: port.shared, stop };
-  const network = new Worker(new URL('network.js', import.meta.url), {
-    workerData,
-    env: threadEnvironment(),
-  });
+const overMemory: Run = async (load, handler, signal, started) => {
+  // Each packet stays on the queue that received it.
+  const where = { network: 'memory', queues: load.queues, rss: 'device', mode: 'poll' } as const;
+  const port = await openPort({ ...where, handler });
+  const data: NetworkData = { shared: port.shared, stop: new Int32Array(new SharedArrayBuffer(4)) };
+  const network = new Worker(fileURLToPath(import.meta.url), { workerData: data, env: threadEnvironment() });
   const ended = once(network, 'exit');
   try {
     started();
-    return await watch(port);
+    return await watch(port, load, signal);
   } finally {
-    Atomics.store(new Int32Array(stop), 0, 1);
+    Atomics.store(data.stop, 0, 1);
     await ended;
     await port.close();
   }
+};
+
+/** Sends what the port receives and takes what it sends, one queue after the other. */
+function playNetwork({ shared, stop }: NetworkData): void {
+  loadShim().threadName('network');
+  const memory = Memory.attach(shared);
+  const queues = Array.from({ length: shared.geometry.queues }, (_, queue) => queue);
+  const peers = queues.map((queue) => MemoryPeer.attach(memory, 0, queue, Path.SYNTHETIC)!);
+  const discard = (): void => {};
+  const length = (): number => BYTES;
+  while (Atomics.load(stop, 0) === 0) {
+    for (const peer of peers) {
+      peer.deliver(BURST, length);
+      peer.collect(BURST, discard);
+    }
+  }
 }
 
-async function overVeth(started: () => void): Promise<number> {
+const overVeth: Run = async (load, handler, signal, started) => {
   await using lab = await Lab.create({ queues: load.queues });
-  const port = await openLabPort(lab, handlerFile, { queues: load.queues, pin: false });
+  const port = await openLabPort(lab, basename(handler.pathname), { queues: load.queues, pin: false });
   try {
     await plug(lab, port);
     const window = load.handler === 'reflect' ? { window: WINDOW } : {};
     const traffic = await Traffic.start(lab, lab.nic, { rate: RATE, icmpRate: 0, ...window });
     try {
       started();
-      return await watch(port);
+      return await watch(port, load, signal);
     } finally {
       await traffic.stop({ settleMillis: 0 });
     }
   } finally {
     await port.close();
   }
-}
+};
 
-async function inline(started: () => void): Promise<number> {
+const inline: Run = (load, handler, signal, started) => {
   started();
-  return await runInline(handler, load.seconds, signal);
+  return runInline(handler, load.seconds, signal);
+};
+
+async function main(load: Load): Promise<void> {
+  const { signal } = new Interruption();
+  const handler = new URL(`../../src/handlers/${load.handler}.${load.wasm ? 'wasm' : 'js'}`, import.meta.url);
+  const print = (message: Started | Ended): void => void process.stdout.write(`${JSON.stringify(message)}\n`);
+  let began = 0;
+  const run = load.inline ? inline : { memory: overMemory, veth: overVeth }[load.network];
+  try {
+    const packets = await run(load, handler, signal, () => {
+      print({ kind: 'started', pid: process.pid });
+      began = performance.now();
+    });
+    print({ kind: 'ended', seconds: (performance.now() - began) / 1000, packets });
+    if (packets === 0) throw new Error('no packet came back');
+    // No process.exit: a profiler writes its results when the event loop is empty.
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
 }
 
-try {
-  let began = performance.now();
-  const packets = await (load.inline ? inline : { memory: overMemory, veth: overVeth }[load.network])(() => {
-    tell({ kind: 'started', pid: process.pid });
-    began = performance.now();
-  });
-  tell({ kind: 'ended', seconds: (performance.now() - began) / 1000, packets });
-  if (packets === 0) throw new Error('no packet came back');
-  // No process.exit: a profiler writes its results when the event loop is empty.
-} catch (error) {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
-}
+if (isMainThread) await main(JSON.parse(process.argv[2]!));
+else playNetwork(workerData);

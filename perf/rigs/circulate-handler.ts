@@ -67,9 +67,9 @@ export function create(options: Record<string, unknown>, context: HandlerContext
         else while (wanted > 0 && burst.send(BYTES, fill)) wanted--;
       } else {
         if (wanted > 0 && peer === undefined) attach(burst, geometry);
-        // Frames are used in turn: each has to have been a packet once, with these headers.
+        // Each frame must have been a packet with these headers once: frames are used in turn.
         if (wanted > 0) wanted -= peer?.deliver(wanted, first) ?? 0;
-        carry(); // without it, all wait to be taken, and no burst comes that takes them
+        carry(); // otherwise no packet is received, and no burst would come that carries more
       }
     },
     handle(burst) {

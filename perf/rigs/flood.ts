@@ -11,6 +11,7 @@ import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { LAST_CPU, Peer } from '../peers/program.ts';
 import { withNamespace } from './lab.ts';
+import { stopwatch } from './timing.ts';
 
 export interface FloodedDevice {
   readonly namespace: string;
@@ -36,17 +37,12 @@ export type Counts = readonly [received: number, dropped: number];
 
 /** Counts from now on. The returned function takes the counts at the end. */
 export function counting([receivedBefore, droppedBefore]: Counts): (until: Counts) => Received {
-  const began = performance.now();
-  const cpu = process.cpuUsage();
-  return ([received, dropped]) => {
-    const { user, system } = process.cpuUsage(cpu);
-    return {
-      packets: received - receivedBefore,
-      millis: performance.now() - began,
-      cpuMillis: (user + system) / 1000,
-      dropped: dropped - droppedBefore,
-    };
-  };
+  const elapsed = stopwatch();
+  return ([received, dropped]) => ({
+    ...elapsed(),
+    packets: received - receivedBefore,
+    dropped: dropped - droppedBefore,
+  });
 }
 
 /** How long a receiver runs before it counts. */

@@ -1,5 +1,5 @@
 /**
- * A handler for the row `garbage`: packets circulate, and after `warm` of them V8 is asked what it allocates and collects
+ * A handler for the benchmark `garbage`: packets circulate, and after `warm` of them V8 is asked what it allocates and collects
  * during `measured` more. The answer is a file, as a worker that polls receives no messages.
  */
 import { writeFileSync } from 'node:fs';
@@ -27,7 +27,7 @@ export interface Garbage {
   readonly longestPause: number;
 }
 
-/** Times that V8 is asked for nothing first: how much asking itself allocates becomes steady after a few. */
+/** Empty measurements before the first: what a measurement itself allocates becomes steady after a few. */
 const ASKED_FIRST = 8;
 
 export function create(options: Record<string, unknown>): TickingHandler {

@@ -46,7 +46,7 @@ const KINDS: Readonly<Record<string, (context: HandlerContext) => Handler>> = {
     };
   },
 
-  /** Counts packets by their EtherType and drops them, as the other receivers of the row `node-libs` do. */
+  /** Counts packets by their EtherType and drops them, as the other receivers of the benchmark `node-libs` do. */
   count() {
     const types = new Float64Array(65_536);
     return (burst) => {

@@ -2,8 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../../src/lab/wait.ts';
 import { missing, Peer } from '../peers/program.ts';
-import { waitFor } from './lab.ts';
 
 export interface Stream {
   readonly gigabits: number;
@@ -48,7 +48,7 @@ export async function stream({ from, to, address, seconds, onFlow }: StreamReque
     Peer.inNamespace(namespace, 'iperf3', ...args, '--json', '--interval', 0.1);
   const server = iperf(to, '--server', '--one-off');
   const folder = `/proc/${server.child.pid}/net`; // of the network namespace that process is in
-  await waitFor('iperf3 server that listens', LISTEN_MILLIS, () => isListening(folder));
+  await until('iperf3 server that listens', LISTEN_MILLIS, () => isListening(folder));
   const client = iperf(from, '--client', address, '--time', Math.max(1, Math.round(seconds)));
   const stallMillis = await watch(`${folder}/snmp`, client, onFlow);
   await Promise.all([server.closed, client.closed]);

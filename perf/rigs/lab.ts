@@ -1,5 +1,4 @@
-/** What rows build: labs whose guest answers, through a port of ours or by its own kernel, and plain namespaces. */
-import { setTimeout as sleep } from 'node:timers/promises';
+/** Labs whose guest answers, through a port of ours or with its own kernel; and plain namespaces. */
 import { openPort, type Port } from '../../src/index.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
@@ -104,16 +103,10 @@ export async function withKernelEcho<T>(lab: Lab, how: 'poll' | 'wait', work: ()
   }
 }
 
-/** Microseconds. */
-export interface RoundTrip {
-  readonly p50: number;
-  readonly p90: number;
-  readonly p99: number;
-  readonly max: number;
-}
+type RoundTrip = Readonly<Record<'p50' | 'p90' | 'p99' | 'max', number>>;
 
 /**
- * Round trips of single packets from the outside host to the guest's address. The asker has the last CPU.
+ * Round trips of single packets from the outside host to the guest's address, in microseconds. The asker has the last CPU.
  *
  * @param pauseMillis how long it sleeps between an answer and the next packet
  * @throws Error when a packet is not answered
@@ -126,16 +119,14 @@ export async function pingPong(
 ): Promise<RoundTrip> {
   const address = lab.nic.guestAddress;
   const asker = Peer.start(lab.outside, 'ping-pong', kind, address, seconds, LAST_CPU, pauseMillis);
-  const words = (await asker.output()).trim().split(' ');
-  const figure = (name: string): number => Number(words[words.indexOf(name) + 1]);
-  if (figure('lost') > 0) throw new Error(`${figure('lost')} packets were not answered within a second`);
-  const micros = (name: string): number => figure(name) / 1000;
-  return { p50: micros('p50'), p90: micros('p90'), p99: micros('p99'), max: micros('max') };
+  const { lost, p50, p90, p99, max } = JSON.parse(await asker.output());
+  if (lost > 0) throw new Error(`${lost} packets were not answered within a second`);
+  return { p50: p50 / 1000, p90: p90 / 1000, p99: p99 / 1000, max: max / 1000 };
 }
 
 /**
- * A network namespace of its own while `work` runs, built from lines of ip(8). It has no IPv6: packets that the kernel sends of
- * itself would be counted too. Its name is a lab's, so that a later run removes it if this one is killed.
+ * A network namespace of its own while `work` runs, built from lines of ip(8). It has no IPv6: the kernel's own
+ * packets would be counted too. Its name is a lab's, so that a later run removes it if this one is killed.
  *
  * @throws ERR_LAB, ERR_PERMISSION
  */
@@ -152,18 +143,5 @@ export async function withNamespace<T>(
     return await work(namespace);
   } finally {
     deleteNamespaces([namespace]);
-  }
-}
-
-/** Until a condition holds. @throws Error after `millis` without it */
-export async function waitFor(
-  what: string,
-  millis: number,
-  holds: () => boolean | Promise<boolean>,
-): Promise<void> {
-  const deadline = performance.now() + millis;
-  while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error(`no ${what} within ${millis} ms`);
-    await sleep(5);
   }
 }

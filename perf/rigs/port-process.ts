@@ -1,10 +1,11 @@
-/** A port in a process of its own, as the parent sees it: it can be weighed without a lab around it, and killed. */
+/** A port in a process of its own, as its parent sees it: its memory can be read apart from the lab's, and it can be killed. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { OpenPortOptions } from '../../src/options.ts';
-import { type PathName, SWITCH_MILLIS, waitFor } from './lab.ts';
+import { type PathName, SWITCH_MILLIS } from './lab.ts';
 import type { PortStatus } from './port-program.ts';
 
 export class PortProcess {
@@ -38,9 +39,12 @@ export class PortProcess {
   }
 
   /** Until every queue transmits on that path. @throws Error */
-  ownedBy(path: PathName): Promise<void> {
-    const owned = async (): Promise<boolean> => (await this.status()).owners.every((owner) => owner === path);
-    return waitFor(`switch to the ${path} path`, SWITCH_MILLIS, owned);
+  async ownedBy(path: PathName): Promise<void> {
+    const deadline = performance.now() + SWITCH_MILLIS;
+    while (!(await this.status()).owners.every((owner) => owner === path)) {
+      if (performance.now() > deadline) throw new Error(`no switch to the ${path} path`);
+      await sleep(5);
+    }
   }
 
   async kill(): Promise<void> {

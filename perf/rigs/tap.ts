@@ -1,21 +1,31 @@
 /**
  * The kernel's side of a tap that is measured: what makes packets for it, and what counts them.
  *
- * The figures are the kernel's own counters of the tap, so that every variant is counted in the same way, whatever program
- * drives the tap: a packet was read when the tap counts it as `tx_packets`. The tap is in the guest's namespace of a lab.
+ * The figures are the kernel's own counters of the tap, so that every variant is counted in the same way, for any program
+ * that drives the tap: a packet was read when the tap counts it as `tx_packets`. The tap is in the guest's namespace of a lab.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { check } from '../../src/errors.ts';
+import { QueueWorkers } from '../../src/coordinator/queue-workers.ts';
+import { check, TwinpathError } from '../../src/errors.ts';
 import { Assembler } from '../../src/kernel/assembler.ts';
 import { Bpf } from '../../src/kernel/bpf.ts';
 import type { Link, LinkStatistics } from '../../src/kernel/link.ts';
+import { pageSize } from '../../src/kernel/machine.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { tcRedirect } from '../../src/kernel/programs.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim, type Shim } from '../../src/kernel/shim.ts';
 import { Lab } from '../../src/lab/host.ts';
+import { until } from '../../src/lab/wait.ts';
+import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
+import { Driver, Path, Reader } from '../../src/memory/layout.ts';
+import { setMac } from '../../src/memory/macs.ts';
+import { Memory } from '../../src/memory/shared.ts';
+import { limitSentBytes, maxSentBytes } from '../../src/paths/packet-size.ts';
+import { openTap } from '../../src/paths/tap/open.ts';
+import { geometryOf, single, validate } from '../../src/settings.ts';
 import { FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
-import { waitFor } from './lab.ts';
+import { stopwatch } from './timing.ts';
 
 /** Packets that circulate: four bursts of the largest kind, and fewer than any tap holds. */
 const CIRCULATING = 256;
@@ -25,6 +35,9 @@ const WARM_UP_MILLIS = 500;
 const UP_MILLIS = 5000;
 /** Of a tap whose reader is timed: twice what peers/tap.c puts there. */
 const QUEUE_LENGTH = 4096;
+
+/** Of a tap without a port. */
+const MTU = 1500;
 
 /** TC_ACT_SHOT */
 const dropAll = (): Uint8Array => new Assembler().movImm(0, 2).exit().assemble();
@@ -60,7 +73,7 @@ export class TapWire {
 
   /** The device of that name, once it is up. @throws Error when it does not come up */
   async tap(name: string): Promise<Link> {
-    await waitFor(`device ${name} that is up`, UP_MILLIS, () => this.netlink.link(name)?.carrier === true);
+    await until(`device ${name} that is up`, UP_MILLIS, () => this.netlink.link(name)?.carrier === true);
     return this.netlink.link(name)!;
   }
 
@@ -122,7 +135,7 @@ export class TapWire {
     ifindex: number,
     seconds: number,
     netlink = this.netlink,
-  ): Promise<{ read: number; written: number; dropped: number }> {
+  ): Promise<Record<'read' | 'written' | 'dropped', number>> {
     const look = (): LinkStatistics => {
       const found = netlink.link(ifindex)?.statistics;
       if (found === undefined) throw new Error('the device is gone, or has no counters');
@@ -130,17 +143,14 @@ export class TapWire {
     };
     await sleep(WARM_UP_MILLIS);
     const before = look();
-    const began = process.hrtime.bigint();
+    const elapsed = stopwatch();
     await sleep(seconds * 1000);
     const after = look();
-    const scale = (seconds * 1e9) / Number(process.hrtime.bigint() - began);
+    const scale = (seconds * 1000) / elapsed().millis;
     const read = (after.txPackets - before.txPackets) * scale;
+    const written = (after.rxPackets - before.rxPackets) * scale;
     if (read === 0) throw new Error('no packets came');
-    return {
-      read,
-      written: (after.rxPackets - before.rxPackets) * scale,
-      dropped: after.txDropped - before.txDropped,
-    };
+    return { read, written, dropped: after.txDropped - before.txDropped };
   }
 
   /** A program for what arrives at a device, until this wire closes. */
@@ -157,5 +167,58 @@ export class TapWire {
     for (const link of this.#links) this.shim.close(link);
     this.netlink.close();
     await this.lab.close();
+  }
+}
+
+/**
+ * Serves a tap called `twinpath0` with a handler of src/handlers while `work` runs. There is no
+ * port: no NetVSC and no coordinator. The tap, the worker thread, its path queue and its handler are those of a port with one queue.
+ */
+export async function withLoneTap<T>(
+  wire: TapWire,
+  handler: string,
+  work: (name: string) => Promise<T>,
+): Promise<T> {
+  const { shim, netlink } = wire;
+  const url = new URL(`../../src/handlers/${handler}.js`, import.meta.url);
+  const where = { network: 'memory', queues: 1, mode: 'poll', rss: 'device', pin: true } as const;
+  const settings = validate(single({ ...where, handler: url }));
+  const memory = Memory.create(geometryOf(settings, pageSize()));
+  const { words, layout } = memory;
+  const slot = memory.slot({ port: 0, queue: 0, path: Path.SYNTHETIC });
+  const tap = wire.inside(() => openTap(shim, netlink, { template: 'twinpath%d', queues: 1, mtu: MTU }));
+  const bells = (['doorbellFd', 'coordinatorFd'] as const).map((field) => {
+    const fd = check(shim.eventfd(), 'eventfd2');
+    memory.workers[0]![field] = fd;
+    return fd;
+  });
+  limitSentBytes(memory, 0, Path.SYNTHETIC, maxSentBytes(MTU, layout.geometry.frameSize));
+  slot.open(Driver.TAP, { fd: tap.fds[0]!, reader: Reader.ASKED, useUring: 1 });
+  const owner = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
+  Atomics.store(words, memory.queue(0, 0).at('owner'), owner);
+
+  setMac(memory, 0, '02:00:00:00:00:01');
+  let failure: unknown;
+  const workers = new QueueWorkers(memory.shared, settings, {
+    report: ({ kind, event }) => {
+      if (kind === 'error') failure ??= TwinpathError.from(event);
+      if (kind === 'worker' && event.state === 'died')
+        failure ??= new Error(`the worker died: ${event.detail}`);
+    },
+    gaveUp: () => {},
+    restored: () => {},
+    gone: () => {},
+  });
+  await workers.start();
+  try {
+    const result = await work('twinpath0');
+    if (failure !== undefined) throw failure;
+    const refused = slot.uringErrno;
+    if (refused !== 0) throw new Error(`this kernel refused io_uring: errno ${refused}`);
+    return result;
+  } finally {
+    memory.control.stopAll();
+    await workers.stop();
+    for (const fd of [...bells, ...tap.fds]) shim.close(fd);
   }
 }

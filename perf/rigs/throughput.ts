@@ -1,11 +1,19 @@
-/** The throughput of several workers: threads that count, a port on the memory path, ports at the ends of a veth pair. */
+/**
+ * The throughput of several workers: threads that count, a port on the memory path, ports at the ends of a veth pair.
+ *
+ * This file is also the entry of the threads that count.
+ */
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
+import { fileURLToPath } from 'node:url';
+import { parentPort, Worker, workerData } from 'node:worker_threads';
 import { openPort, openPorts, type Port } from '../../src/index.ts';
 import { pageSize } from '../../src/kernel/machine.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
+import { until } from '../../src/lab/wait.ts';
 import { geometryOf } from '../../src/settings.ts';
-import { waitFor, withNamespace } from './lab.ts';
+import { withNamespace } from './lab.ts';
+import { nanosEach, stopwatch } from './timing.ts';
 
 export interface Throughput {
   /** Million packets (or steps) a second, of all workers together. */
@@ -19,22 +27,53 @@ const HANDLER = new URL('./circulate-handler.js', import.meta.url);
 const CIRCULATING = 512;
 const FRAMES = 4096;
 const WARM_MILLIS = 250;
+/** Steps of a counting thread between readings of the clock. */
+const STEPS = 1_000_000;
 /** Until packets circulate. */
 const START_MILLIS = 5000;
 
+interface Counting {
+  readonly cpu: number;
+  readonly seconds: number;
+  readonly threads: number;
+  /** One word: how many threads are ready. */
+  readonly arrivals: Int32Array;
+}
+
+/** Threads that only count, each pinned to a CPU: what the machine gives to several threads at once. */
 export async function spin(threads: number, seconds: number): Promise<Throughput> {
-  const file = new URL('./spin.js', import.meta.url);
   const arrivals = new Int32Array(new SharedArrayBuffer(4));
-  const answers = await Promise.all(
-    Array.from({ length: threads }, async (_, cpu) => {
-      const workerData = { cpu, millis: seconds * 1000, arrivals, threads };
-      const [answer] = await once(new Worker(file, { workerData }), 'message');
-      return answer as { perSecond: number; cpus: number };
+  const counts = await Promise.all(
+    Array.from({ length: threads }, async (_, cpu): Promise<Throughput> => {
+      const order: Counting = { cpu, seconds, threads, arrivals };
+      const [count] = await once(
+        new Worker(fileURLToPath(import.meta.url), { workerData: order }),
+        'message',
+      );
+      return count;
     }),
   );
-  const sum = answers.reduce((all, { perSecond }) => all + perSecond, 0);
-  return { millions: sum / 1e6, cpus: Math.max(...answers.map(({ cpus }) => cpus)) };
+  const millions = counts.reduce((sum, count) => sum + count.millions, 0);
+  return { millions, cpus: Math.max(...counts.map(({ cpus }) => cpus)) };
 }
+
+function countSteps({ cpu, seconds, threads, arrivals }: Counting): Throughput {
+  let state = 1;
+  const portion = (): number => {
+    for (let i = 0; i < STEPS; i++) state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0;
+    return STEPS;
+  };
+  loadShim().affinity(cpu);
+  for (let i = 0; i < 20; i++) portion(); // V8 has compiled it after this
+  Atomics.add(arrivals, 0, 1);
+  while (Atomics.load(arrivals, 0) < threads);
+  const elapsed = stopwatch();
+  const nanos = nanosEach(seconds, portion);
+  const { millis, cpuMillis } = elapsed(); // CPU time of the whole process
+  return { millions: 1e3 / nanos, cpus: cpuMillis / millis };
+}
+
+if (workerData?.arrivals !== undefined) parentPort!.postMessage(countSteps(workerData));
 
 /** One port of `queues` queues, of which the first `loaded` have packets. Only our own code runs. */
 export async function memoryPath(queues: number, loaded: number, seconds: number): Promise<Throughput> {
@@ -83,19 +122,17 @@ async function measure(ports: readonly Port[], loaded: number, seconds: number):
   const received = (): number[] =>
     ports[0]!.stats().queues.map((_, queue) => ports.reduce((sum, port) => sum + receivedBy(port, queue), 0));
   const circulate = (): boolean => received().every((count, queue) => queue >= loaded || count > CIRCULATING);
-  await waitFor('packets that circulate', START_MILLIS, circulate);
+  await until('packets that circulate', START_MILLIS, circulate);
   await sleep(WARM_MILLIS);
   const before = received();
-  const cpu = process.cpuUsage();
-  const began = performance.now();
+  const elapsed = stopwatch();
   await sleep(seconds * 1000);
-  const millis = performance.now() - began;
-  const { user, system } = process.cpuUsage(cpu);
+  const { millis, cpuMillis } = elapsed();
   const counts = received().map((count, queue) => count - before[queue]!);
   counts.forEach((count, queue) => {
     if (count > 0 !== queue < loaded)
       throw new Error(`queue ${queue} of ${loaded} with packets received ${count}`);
   });
   const sum = counts.reduce((all, count) => all + count, 0);
-  return { millions: sum / millis / 1000, cpus: (user + system) / 1000 / millis };
+  return { millions: sum / millis / 1000, cpus: cpuMillis / millis };
 }

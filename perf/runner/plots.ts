@@ -5,7 +5,7 @@
  */
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
-import type { Sample } from './row.ts';
+import type { Sample } from './benchmark.ts';
 import { median, throughputOf } from './statistics.ts';
 import type { Line, Run } from './verdict.ts';
 
@@ -19,10 +19,12 @@ export interface Measured {
   readonly runs: Readonly<Record<string, readonly Run[]>>;
 }
 
-/** Every plot for which the rows were measured, by file name without the extension. */
+/** Every plot for which the benchmarks were measured, by file name without the extension. */
 export function plots({ lines, runs }: Measured): Record<string, string> {
-  const medianOf = (row: string, variant: string): Sample | undefined =>
-    medians((runs[row] ?? []).flatMap((run) => (run.variant === variant && run.sample ? [run.sample] : [])));
+  const medianOf = (benchmark: string, variant: string): Sample | undefined =>
+    medians(
+      (runs[benchmark] ?? []).flatMap((run) => (run.variant === variant && run.sample ? [run.sample] : [])),
+    );
   const failover = medianOf('failover', 'port');
   const [memory, veth] = [medianOf('scaling', 'memory'), medianOf('scaling', 'veth')];
   return {
@@ -80,13 +82,13 @@ export function goalsPlot(lines: readonly Line[]): string {
   });
 }
 
-/** How long switches take: the percentiles of the row `failover`, in both directions. */
+/** How long switches take: the percentiles of the benchmark `failover`, in both directions. */
 function failoverPlot(sample: Sample): string {
   const ranks = { P50: '50', P90: '90', P99: '99', Max: 'max' };
   const directions = { away: 'away from the VF', back: 'back to the VF' };
   const moments = {
     Detect: 'event → coordinator knows (back: sockets open)',
-    Switch: 'that → queue sends by the other path',
+    Switch: 'that → queue sends through the other path',
     Outside: 'event → first packet seen outside',
   };
   const points = Object.entries(directions).flatMap(([direction, fx]) =>

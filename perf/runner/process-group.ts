@@ -30,7 +30,7 @@ export interface Outcome {
 }
 
 const LOOK_MILLIS = 250;
-/** What is left of a group after SIGKILL is gone within microseconds; a zombie may wait for its parent. */
+/** A group ends within microseconds of SIGKILL; a zombie may wait for its parent. */
 const GONE_MILLIS = 2000;
 
 /** @throws Error if the program cannot be started */

@@ -1,21 +1,21 @@
 /**
  * The results as text: a table for a terminal, and the tables and plots that `--publish` puts into perf/.
  *
- * Publishing replaces what is between marks of the pages, and nothing else there; it draws the plots in perf/plots/, and
- * keeps the samples behind both in perf/published.json.
+ * Publishing replaces the text between marks in two pages, draws the plots in perf/plots/, and keeps the samples behind both in
+ * perf/published.json.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../src/kernel/shim.ts';
+import type { Benchmark } from './benchmark.ts';
+import { BENCHMARKS } from './benchmarks.ts';
 import { plots } from './plots.ts';
 import { inWords, type Results } from './results.ts';
-import type { Row } from './row.ts';
-import { ROWS } from './rows.ts';
 import type { Line } from './verdict.ts';
 
-/** A row and what it came to. */
+/** A benchmark and its results. */
 export interface Shown {
-  readonly row: Row;
+  readonly benchmark: Benchmark;
   readonly lines: readonly Line[];
 }
 
@@ -45,11 +45,11 @@ export function markdownTable(shown: readonly Shown[]): string {
   return [
     '| measure | ours | peer | ratio | goal | runs, spread |',
     '| --- | ---: | ---: | ---: | --- | --- |',
-    ...shown.flatMap(({ row, lines }) => lines.map((line) => markdownLine(row, line))),
+    ...shown.flatMap(({ benchmark, lines }) => lines.map((line) => markdownLine(benchmark, line))),
   ].join('\n');
 }
 
-function markdownLine({ comparisons }: Row, line: Line): string {
+function markdownLine({ comparisons }: Benchmark, line: Line): string {
   const { name, ours, peer, unit, ratio, goal, met, runs, spread, note } = line;
   const measure = `\`${name}\`: ${comparisons.find((one) => one.name === name)?.about ?? ''}`;
   if (note !== undefined) return cells(measure, '', '', '', goal ?? '', note);
@@ -59,12 +59,12 @@ function markdownLine({ comparisons }: Row, line: Line): string {
   return cells(measure, own!, other!, figure(ratio), outcome, certainty);
 }
 
-/** A Markdown table of the rows: what each measures, and how often and how long. */
-export function rowTable(rows: readonly Row[]): string {
+/** A Markdown table of the benchmarks: what each measures, and how often and how long. */
+export function benchmarkTable(benchmarks: readonly Benchmark[]): string {
   return [
-    '| row | measures | runs of | seconds each |',
+    '| benchmark | measures | runs of | seconds each |',
     '| --- | --- | --- | --- |',
-    ...rows.map(({ name, about, variants, full, onRequest }) => {
+    ...benchmarks.map(({ name, about, variants, full, onRequest }) => {
       const measures = onRequest ? `${about} (only when it is named)` : about;
       return cells(
         `\`${name}\``,
@@ -88,9 +88,12 @@ export function figure(value: number | null): string {
   return value.toFixed(size >= 10 ? 1 : size >= 1 ? 2 : 3);
 }
 
-/** The results in short: the first line of each row, and every goal that is missed. */
+/** The results in short: the first line of each benchmark, and every goal that is missed. */
 export const headlines = (shown: readonly Shown[]): readonly Shown[] =>
-  shown.map(({ row, lines }) => ({ row, lines: lines.filter((line, i) => i === 0 || line.met === false) }));
+  shown.map(({ benchmark, lines }) => ({
+    benchmark,
+    lines: lines.filter((line, i) => i === 0 || line.met === false),
+  }));
 
 /** Pages with tables between marks: those that are there get the parts that they have marks for. */
 const PAGES = ['perf/README.md', 'docs/performance/README.md'];
@@ -101,7 +104,7 @@ export function publish(shown: readonly Shown[], results: Results): string[] {
   const { machine, began, runs } = results;
   const place = `${inWords(machine)}; ${began.slice(0, 10)}, commit ${machine.commit}.`;
   const parts = {
-    rows: rowTable(ROWS),
+    benchmarks: benchmarkTable(BENCHMARKS),
     headlines: `${markdownTable(headlines(shown))}\n\n${place}`,
     results: `${markdownTable(shown)}\n\n${place}`,
   };

@@ -1,4 +1,4 @@
-/** What is kept of a measurement: one JSON file in perf/results/ with every sample, the machine and the versions. */
+/** One measurement as a JSON file in perf/results/: every sample, the machine and the versions. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
@@ -15,7 +15,7 @@ export interface Results {
   readonly quick: boolean;
   readonly machine: Machine;
   readonly rows: readonly Line[];
-  /** By the names of the rows. */
+  /** By the names of the benchmarks. */
   readonly runs: Readonly<Record<string, readonly Run[]>>;
 }
 
@@ -88,7 +88,7 @@ export function writeResults(results: Results, folder = join(packageRoot, 'perf'
   return relative(process.cwd(), path);
 }
 
-/** In the abstract namespace (unix(7)): the kernel removes it when the process ends, whatever ends it. */
+/** In the abstract namespace (unix(7)): the kernel removes it when the process ends for any reason. */
 const LOCK = '\0twinpath-perf';
 
 /**

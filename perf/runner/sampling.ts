@@ -1,14 +1,14 @@
-/** Runs the variants of a row in turn, until there are enough runs or more of them would not help. */
+/** Runs the variants of a benchmark in turn, until there are enough runs or more of them would not help. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Benchmark, Sample } from './benchmark.ts';
 import { runGroup } from './process-group.ts';
-import type { Row, Sample } from './row.ts';
 import { judge, type Line, type Run, wantsMore } from './verdict.ts';
 
 export interface SamplingOptions {
   readonly quick: boolean;
-  /** Aborts at Ctrl-C: the variant that runs is told to end. */
+  /** Aborts at Ctrl-C: the running variant gets SIGINT. */
   readonly signal: AbortSignal;
   /** Called before each run. */
   readonly onRun: (variant: string, turn: number, turns: number) => void;
@@ -30,19 +30,22 @@ const GRACE_SECONDS = 45;
 /** What an interrupted variant may take to remove what it has built. */
 const CLEANUP_MILLIS = 5000;
 
-export async function sample(row: Row, options: SamplingOptions): Promise<{ lines: Line[]; runs: Run[] }> {
-  const { runs: turns, seconds } = options.quick ? row.quick : row.full;
+export async function sample(
+  benchmark: Benchmark,
+  options: SamplingOptions,
+): Promise<{ lines: Line[]; runs: Run[] }> {
+  const { runs: turns, seconds } = options.quick ? benchmark.quick : benchmark.full;
   const runs: Run[] = [];
-  const judged = (): Line[] => row.comparisons.map((comparison) => judge(comparison, runs));
+  const judged = (): Line[] => benchmark.comparisons.map((comparison) => judge(comparison, runs));
   const broken = new Set<string>();
-  // A noisy row gets half as many turns again, once.
+  // A noisy benchmark gets half as many turns again, once.
   for (let turn = 0; turn < turns + Math.ceil(turns / 2); turn++) {
     if (turn >= turns && !judged().some(wantsMore)) break;
-    for (const variant of Object.keys(row.variants)) {
+    for (const variant of Object.keys(benchmark.variants)) {
       if (options.signal.aborted) return { lines: judged(), runs };
       if (broken.has(variant)) continue;
       options.onRun(variant, turn, turns);
-      runs.push({ variant, turn, ...(await runVariant(row.name, variant, seconds, options)) });
+      runs.push({ variant, turn, ...(await runVariant(benchmark.name, variant, seconds, options)) });
       // A variant that fails twice before it has ever worked (its peer is missing) will not work the third time.
       const all = runs.filter((run) => run.variant === variant);
       const failed = all.every((run) => run.failure !== undefined && !run.failure.startsWith('noisy'));
@@ -53,7 +56,7 @@ export async function sample(row: Row, options: SamplingOptions): Promise<{ line
 }
 
 async function runVariant(
-  row: string,
+  benchmark: string,
   variant: string,
   seconds: number,
   options: SamplingOptions,
@@ -65,7 +68,7 @@ async function runVariant(
     program = new URL('./variant.js', import.meta.url),
     cpuTime = readCpuTime,
   } = options;
-  const args = [fileURLToPath(program), row, variant, String(seconds), ...(quick ? ['quick'] : [])];
+  const args = [fileURLToPath(program), benchmark, variant, String(seconds), ...(quick ? ['quick'] : [])];
   const before = cpuTime();
   const text = { stdout: '', stderr: '' };
   const late = new AbortController();
@@ -88,20 +91,11 @@ async function runVariant(
   if (signal.aborted) return { failure: 'interrupted' };
   if (killed !== undefined) return { failure: killed };
   if (code !== 0) return { failure: lastLine(text.stderr) || `exit code ${code}` };
-  const measured = parsed(lastLine(text.stdout));
-  if (measured === undefined)
-    return { failure: `no result: it printed ${JSON.stringify(lastLine(text.stdout))}` };
+  const printed = lastLine(text.stdout);
+  if (!printed.startsWith('{')) return { failure: `no result: it printed ${JSON.stringify(printed)}` };
   const stolen = stolenShare(before, cpuTime());
-  if (stolen <= MAX_STOLEN) return { sample: measured };
+  if (stolen <= MAX_STOLEN) return { sample: JSON.parse(printed) };
   return { failure: `noisy: the hypervisor took ${Math.round(stolen * 100)} % of the CPUs` };
-}
-
-function parsed(line: string): Sample | undefined {
-  try {
-    return JSON.parse(line) as Sample;
-  } catch {
-    return undefined;
-  }
 }
 
 const lastLine = (text: string): string => text.trimEnd().split('\n').at(-1) ?? '';

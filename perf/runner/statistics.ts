@@ -86,7 +86,7 @@ const COLUMNS = [() => 1, (n: number) => n - 1, (n: number) => n * (n - 1)];
 
 /**
  * The law that fits best: least squares, each point weighed by its relative error. α and β are not negative. With fewer
- * than three distinct N, β cannot be told from α and is 0: what the law then says of many workers is a guess.
+ * than three distinct N, α and β cannot be separated and β is 0: then the throughput of many workers is a guess.
  *
  * @throws RangeError of fewer than two distinct numbers of workers
  */

@@ -1,18 +1,18 @@
 /**
- * One run of one variant of one row: the process that the runner starts for every sample.
+ * One run of one variant of one benchmark: the process that the runner starts for every sample.
  *
- *     node dist/perf/runner/variant.js ROW VARIANT SECONDS [quick]
+ *     node dist/perf/runner/variant.js BENCHMARK VARIANT SECONDS [quick]
  *
  * Prints the figures as one line of JSON, the last one on standard output. Lines of progress go to standard error behind a
  * mark. A failure goes to standard error too, and the exit code is 1.
  */
-import { ROWS } from './rows.ts';
+import { BENCHMARKS } from './benchmarks.ts';
 import { PROGRESS } from './sampling.ts';
 
 const [name = '', variant = '', seconds = '1', quick] = process.argv.slice(2);
-const run = ROWS.find((row) => row.name === name)?.variants[variant];
+const run = BENCHMARKS.find((benchmark) => benchmark.name === name)?.variants[variant];
 if (run === undefined) {
-  process.stderr.write(`There is no row ${name} with a variant ${variant}.\n`);
+  process.stderr.write(`There is no benchmark ${name} with a variant ${variant}.\n`);
   process.exit(2);
 }
 try {

@@ -1,16 +1,16 @@
 /**
- * What the runs of a row come to: a line for each comparison, or the reason why there is no result.
+ * The result of a benchmark's runs: a line for each comparison, or the reason for a missing result.
  *
  * The ratio is the median of the ratios of neighbouring runs, not the ratio of the medians: two runs that follow each
  * other share the machine's state, runs that are minutes apart do not.
  */
-import type { Comparison, Sample } from './row.ts';
+import type { Comparison, Sample } from './benchmark.ts';
 import { median, spread } from './statistics.ts';
 
 /** One run of a variant. */
 export interface Run {
   readonly variant: string;
-  /** Which turn of the row, from 0: runs of the same turn are neighbours. */
+  /** Which turn of the benchmark, from 0: runs of the same turn are neighbours. */
   readonly turn: number;
   readonly sample?: Sample;
   /** Why there is no sample. */

@@ -110,7 +110,7 @@ function wordHash(view: DataView, table: Int32Array, at: number, base: number): 
  *
  * Bytes are the fastest, or nearly so, in all columns. Nibbles need twice the loads, which cost more than the cache lines
  * they save, because a burst shares the lines. 11 bits are faster only with warm caches. The numbers are of the hash alone;
- * with parsing it takes about twice that for IPv4 (perf/rows/kernels.ts).
+ * with parsing it takes about twice that for IPv4 (perf/benchmarks/kernels.ts).
  */
 function tableOf(key: Uint8Array): Int32Array {
   const table = new Int32Array(INPUT_BYTES * 256);

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { stream } from '../../perf/rigs/iperf.ts';
+import { BENCHMARKS } from '../../perf/runner/benchmarks.ts';
 import { lockMachine } from '../../perf/runner/results.ts';
-import { ROWS } from '../../perf/runner/rows.ts';
 import type { Line } from '../../perf/runner/verdict.ts';
 import { ROOT } from '../support/nobody.ts';
 import { type Outcome, Run, type RunOptions, temporary } from '../support/process.ts';
@@ -16,14 +16,14 @@ const perf = (args: readonly string[], options?: RunOptions): Promise<Outcome> =
   new Run([process.execPath, program('run'), ...args], options).outcome;
 
 describe('npm run perf', () => {
-  it('measures one row, and prints one JSON object and nothing else', async () => {
+  it('measures one benchmark, and prints one JSON object and nothing else', async () => {
     const { code, stdout, stderr } = await perf(['--only', 'garbage', '--quick', '--json']);
     expect([0, 1], stderr).toContain(code); // 1: too noisy here, which it says
     const { rows } = JSON.parse(stdout) as { rows: Line[] };
     expect(rows.map(({ name }) => name.split(':')[0])).toEqual(rows.map(() => 'garbage'));
     const none = { ours: 0, peer: null, ratio: null, unit: 'collections', goal: '≤ 0', met: true };
     const some = { ours: expect.any(Number), runs: expect.any(Number) };
-    // A neighbour may take the CPUs away in every run: that alone may leave a row without a result.
+    // A neighbour may take the CPUs away in every run: that alone may leave a benchmark without a result.
     const noisy = { ours: null, peer: null, ratio: null, met: null, note: expect.stringContaining('noisy') };
     for (const row of rows) {
       const measured = row.name === 'garbage:collections' ? none : some;
@@ -33,13 +33,13 @@ describe('npm run perf', () => {
     if (code === 0) for (const row of rows) expect(row).not.toHaveProperty('note');
   });
 
-  it('says which row a wrong name may mean, and which there are', async () => {
+  it('says which benchmark a wrong name may mean, and which there are', async () => {
     const near = await perf(['--only', 'handof']);
     expect(near).toMatchObject({ code: 2, stdout: '' });
     expect(near.stderr).toContain('Did you mean handoff?');
     const far = await perf(['--only', 'nothing-like-it']);
     expect(far.code).toBe(2);
-    for (const { name } of ROWS) expect(far.stderr).toContain(name);
+    for (const { name } of BENCHMARKS) expect(far.stderr).toContain(name);
   });
 
   it('judges the samples of an earlier run again, and refuses other files', async () => {
@@ -72,7 +72,7 @@ describe('npm run perf', () => {
   it.each([
     ['dpdk-testpmd', ['ring', 'testpmd64']],
     ['cc, a C compiler,', ['veth', 'c']],
-  ])('says how to get what a row needs when %s is missing', async (peer, variant) => {
+  ])('says how to get what a benchmark needs when %s is missing', async (peer, variant) => {
     rmSync(join(ROOT, 'build/peers'), { recursive: true, force: true }); // compiled when they are needed
     const env = { PATH: join(temporary(), 'nothing') };
     const { code, stderr } = await new Run([process.execPath, program('runner/variant'), ...variant, '1'], {
@@ -82,7 +82,7 @@ describe('npm run perf', () => {
     expect(stderr).toBe(`${peer} is not installed here: run perf/peers/install, as root (Debian, Ubuntu).\n`);
   });
 
-  it('says how to get what a row needs when the package pcap or iperf3 is missing', async () => {
+  it('says how to get what a benchmark needs when the package pcap or iperf3 is missing', async () => {
     const folder = temporary();
     for (const part of ['package.json', 'dist', 'build']) {
       cpSync(join(ROOT, part), join(folder, part), { recursive: true });

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { ROWS } from '../../../perf/runner/rows.ts';
+import { BENCHMARKS } from '../../../perf/runner/benchmarks.ts';
 import { BUILT_IN_HELP } from '../../../src/cli/handler-name.ts';
 import { KERNEL_COUNTERS, PATH_COUNTERS, QUEUE_COUNTERS } from '../../../src/memory/counters.ts';
 import { DROP_REASONS } from '../../../src/statistics.ts';
@@ -143,7 +143,7 @@ describe('the commands in the pages', () => {
   test('that measure name a benchmark', () => {
     const names = [...text.matchAll(/--only ([a-z][a-z-]*)/g)].map(([, name]) => name!);
     expect(names.length).toBeGreaterThan(10);
-    expect(names.filter((name) => !ROWS.some((row) => row.name === name))).toEqual([]);
+    expect(names.filter((name) => !BENCHMARKS.some((one) => one.name === name))).toEqual([]);
   });
 
   test('begin with files that exist', () => {

@@ -1,17 +1,17 @@
 import { parseHTML } from 'linkedom';
 import { describe, expect, it } from 'vitest';
+import { type Benchmark, comparisons } from '../../../perf/runner/benchmark.ts';
+import { BENCHMARKS } from '../../../perf/runner/benchmarks.ts';
 import { goalsPlot } from '../../../perf/runner/plots.ts';
 import {
+  benchmarkTable,
   between,
   figure,
   headlines,
   markdownTable,
-  rowTable,
   textTable,
 } from '../../../perf/runner/report.ts';
 import { lockMachine, type Results, writeResults } from '../../../perf/runner/results.ts';
-import { comparisons, type Row } from '../../../perf/runner/row.ts';
-import { ROWS } from '../../../perf/runner/rows.ts';
 import type { Line } from '../../../perf/runner/verdict.ts';
 
 const line = (more: Partial<Line>): Line => ({
@@ -27,12 +27,12 @@ const failed = line({
   met: null,
   note: 'failed: dpdk: gone',
 });
-const row: Row = {
+const benchmark: Benchmark = {
   ...{ name: 'tap', about: 'a tap alone', variants: {} },
   ...{ full: { runs: 1, seconds: 1 }, quick: { runs: 1, seconds: 1 } },
   comparisons: [{ name: 'tap', about: 'echo', ours: 'a.x', unit: 'Mpps' }],
 };
-const shown = [{ row, lines: [line({}), missed, failed] }];
+const shown = [{ benchmark, lines: [line({}), missed, failed] }];
 
 describe('the report', () => {
   it('shows three digits that count', () => {
@@ -58,15 +58,15 @@ describe('the report', () => {
     expect(markdownTable(shown)).toContain('failed: dpdk: gone');
   });
 
-  it('is the first line of each row and the missed goals, in short', () => {
+  it('is the first line of each benchmark and the missed goals, in short', () => {
     const lines = [failed, line({}), missed, line({ name: 'tap:c' })];
-    expect(headlines([{ row, lines }])).toEqual([{ row, lines: [failed, missed] }]);
+    expect(headlines([{ benchmark, lines }])).toEqual([{ benchmark, lines: [failed, missed] }]);
   });
 
   it('replaces what lies between its marks, and nothing else', () => {
     const page =
-      'a\n<!-- perf rows: written by npm run perf -- --publish -->\nold\n<!-- perf rows: end -->\nold\n';
-    expect(between(page, 'rows', 'new')).toBe(page.replace('old', 'new'));
+      'a\n<!-- perf benchmarks: written by npm run perf -- --publish -->\nold\n<!-- perf benchmarks: end -->\nold\n';
+    expect(between(page, 'benchmarks', 'new')).toBe(page.replace('old', 'new'));
     expect(() => between(page, 'results', 'new')).toThrow(/no marks <!-- perf results/);
   });
 
@@ -91,11 +91,11 @@ describe('the results', () => {
   });
 });
 
-describe('the rows', () => {
+describe('the benchmarks', () => {
   it('are listed with what they measure, and how often', () => {
-    const runs = { ...row, variants: { a: () => ({}), b: () => ({}) }, full: { runs: 3, seconds: 2 } };
-    expect(rowTable([runs])).toContain('| `tap` | a tap alone | 3 × a, b | 2 |');
-    expect(rowTable([{ ...runs, onRequest: true }])).toContain('a tap alone (only when it is named)');
+    const runs = { ...benchmark, variants: { a: () => ({}), b: () => ({}) }, full: { runs: 3, seconds: 2 } };
+    expect(benchmarkTable([runs])).toContain('| `tap` | a tap alone | 3 × a, b | 2 |');
+    expect(benchmarkTable([{ ...runs, onRequest: true }])).toContain('a tap alone (only when it is named)');
   });
 
   it('have their comparisons from a table', () => {
@@ -116,12 +116,28 @@ describe('the rows', () => {
     ]);
   });
 
+  it('repeat neighbouring lines of a table together for each name of a value', () => {
+    const table = `
+      tcp:{mode}-{way} | {mode}.{way}  | Gbit/s | | {WAY}, {mode}
+      tcp:{mode}-stall | {mode}.stall | ms     | | {Mode}
+      tcp:all          | all           | ms     | | once
+    `;
+    const lines = comparisons(table, { mode: { poll: '', idle: '' }, way: { in: 'received' } });
+    expect(lines.map(({ name, ours, about }) => `${name} ${ours} ${about}`)).toEqual([
+      'tcp poll.in received, poll',
+      'tcp:poll-stall poll.stall Poll',
+      'tcp:idle-in idle.in received, idle',
+      'tcp:idle-stall idle.stall Idle',
+      'tcp:all all once',
+    ]);
+  });
+
   it('have names of their own', () => {
-    const names = ROWS.flatMap((one) => one.comparisons.map(({ name }) => name));
+    const names = BENCHMARKS.flatMap((one) => one.comparisons.map(({ name }) => name));
     expect(new Set(names).size).toBe(names.length);
   });
 
-  it.each(ROWS)(
+  it.each(BENCHMARKS)(
     '$name compares figures of its variants, under names that begin with its own',
     ({ name, variants, comparisons }) => {
       expect(comparisons[0]?.name).toBe(name);

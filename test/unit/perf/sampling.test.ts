@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Comparison, Row } from '../../../perf/runner/row.ts';
 import { type CpuTime, sample } from '../../../perf/runner/sampling.ts';
+import type { Benchmark, Comparison } from '../../perf/runner/benchmark.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -13,9 +13,9 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }));
 
 const program = new URL('../../fixtures/perf-variant.mjs', import.meta.url);
-const plain: Comparison = { name: 'row', about: '', ours: 'a.rate', unit: 'Mpps' };
+const plain: Comparison = { name: 'benchmark', about: '', ours: 'a.rate', unit: 'Mpps' };
 
-function row(variants: readonly string[], comparisons: readonly Comparison[]): Row {
+function benchmark(variants: readonly string[], comparisons: readonly Comparison[]): Benchmark {
   return {
     ...{ name: folder, about: '', comparisons },
     variants: Object.fromEntries(variants.map((variant) => [variant, () => ({})])),
@@ -24,26 +24,26 @@ function row(variants: readonly string[], comparisons: readonly Comparison[]): R
 }
 
 const calm = (): CpuTime => ({ total: 0, stolen: 0 });
-const run = (of: Row, quick = false, signal = new AbortController().signal, cpuTime = calm) =>
+const run = (of: Benchmark, quick = false, signal = new AbortController().signal, cpuTime = calm) =>
   sample(of, { quick, signal, program, cpuTime, onRun: () => {}, onProgress: () => {} });
 const order = (): string => readFileSync(join(folder, 'order'), 'utf8').replaceAll('\n', ' ').trim();
 
-describe('the runs of a row', () => {
+describe('the runs of a benchmark', () => {
   it('take turns, and a variant prints what it likes before its figures', async () => {
-    const { lines } = await run(row(['a', 'b'], [{ ...plain, peer: 'b.rate' }]), true);
+    const { lines } = await run(benchmark(['a', 'b'], [{ ...plain, peer: 'b.rate' }]), true);
     expect(order()).toBe('a b a b');
     expect(lines[0]).toMatchObject({ ours: 7, peer: 7, ratio: 1, runs: 2 });
   });
 
   it('say why a variant failed, and do not try it for ever', async () => {
-    const { lines } = await run(row(['a', 'broken'], [{ ...plain, peer: 'broken.rate' }, plain]));
+    const { lines } = await run(benchmark(['a', 'broken'], [{ ...plain, peer: 'broken.rate' }, plain]));
     expect(order()).toBe('a broken a broken a a');
     expect(lines[0]?.note).toBe('failed: broken: it is not installed');
     expect(lines[1]).toMatchObject({ ours: 7, runs: 4 });
   });
 
   it('take a variant that prints no figures for a failure', async () => {
-    const { lines } = await run(row(['mute'], [{ ...plain, ours: 'mute.rate' }]));
+    const { lines } = await run(benchmark(['mute'], [{ ...plain, ours: 'mute.rate' }]));
     expect(lines[0]?.note).toMatch(/^failed: mute: .*no result/);
   });
 
@@ -51,13 +51,13 @@ describe('the runs of a row', () => {
     let looks = 0;
     const stormy = (): CpuTime => ({ total: 100 * looks, stolen: 7 * looks++ });
     const both = [plain, { ...plain, ours: 'mute.rate' }];
-    const { lines } = await run(row(['a', 'mute'], both), false, undefined, stormy);
+    const { lines } = await run(benchmark(['a', 'mute'], both), false, undefined, stormy);
     expect(lines[0]?.note).toMatch(/noisy: the hypervisor took 7 %/);
     expect(lines[1]?.note).toMatch(/^failed: mute: .*no result/);
   });
 
   it('get half as many more when they are noisy, and then give up', async () => {
-    const { lines } = await run(row(['wild'], [{ ...plain, ours: 'wild.rate' }]));
+    const { lines } = await run(benchmark(['wild'], [{ ...plain, ours: 'wild.rate' }]));
     expect(order().split(' ')).toHaveLength(6);
     expect(lines[0]).toMatchObject({ ours: null, ratio: null });
     expect(lines[0]?.note).toMatch(/^noisy/);
@@ -65,7 +65,7 @@ describe('the runs of a row', () => {
 
   it('end at once when they are interrupted, with everything the variant had started', async () => {
     const stop = new AbortController();
-    const running = run(row(['endless'], [plain]), false, stop.signal);
+    const running = run(benchmark(['endless'], [plain]), false, stop.signal);
     while (!existsSync(join(folder, 'ready'))) await sleep(10);
     stop.abort();
     await running;

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Comparison } from '../../../perf/runner/row.ts';
 import { readCpuTime, stolenShare } from '../../../perf/runner/sampling.ts';
 import { median, quantile, spread } from '../../../perf/runner/statistics.ts';
 import { judge, type Run, wantsMore } from '../../../perf/runner/verdict.ts';
+import type { Comparison } from '../../perf/runner/benchmark.ts';
 
 const values = fc.array(fc.double({ min: 0.1, max: 1e6, noNaN: true }), { minLength: 1, maxLength: 30 });
 
@@ -39,7 +39,7 @@ describe('the spread', () => {
 });
 
 const comparison: Comparison = {
-  ...{ name: 'row', about: '', ours: 'a.rate', peer: 'b.rate', unit: 'Mpps', goal: '≥ 1' },
+  ...{ name: 'benchmark', about: '', ours: 'a.rate', peer: 'b.rate', unit: 'Mpps', goal: '≥ 1' },
 };
 const runs = (...pairs: [a: number | undefined, b: number | undefined][]): Run[] =>
   pairs.flatMap(([a, b], turn) => [

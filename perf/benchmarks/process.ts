@@ -1,16 +1,16 @@
 /**
- * A port in a process of its own (rigs/port-process.ts): how fast it starts, what it weighs, and whether it decays.
+ * A port in its own process (rigs/port-process.ts): how fast it starts, how much memory it takes, and whether either gets worse.
  *
- * `start`: from the start of a process, which is Node and Twinpath and nothing else, to the first packet that its port answers,
- * and how much memory it then takes. An asker outside (peers/ping-pong.c) asks five thousand times a second from before the process
- * is started. `node` is Node alone, which prints a word. Memory is the resident set, all of it: Node's own, its threads', and the
- * shared memory with every packet frame.
+ * `start`: the time from the start of a process, which is only Node and Twinpath, to the first packet that its port answers, and
+ * the memory that the process then has. An asker outside (peers/ping-pong.c) asks five thousand times a second from before the
+ * start. `node` is Node alone, which prints a word. Memory is the whole resident set: Node's, its threads', and the shared memory
+ * with every packet frame.
  *
- * `soak`: under load for long, its VF taken away and given back once in each interval: does anything decay or grow? `npm run perf --
- * --only soak --seconds 7200` takes two hours; the default shows little. In each interval packets are counted on the VF and on the
- * synthetic path, apart from the change between them; then the process is weighed. The first part of the run is left out: V8
- * compiles, and its heap finds its size. What is judged is the slope of a straight line through the intervals, in its standard
- * errors: within ± 3 it is noise. A short run shows a steep decay only.
+ * `soak`: a port under load for long, whose VF is taken away and given back once in each interval. `npm run perf -- --only soak
+ * --seconds 7200` takes two hours; the default finds only a steep decay. In each interval packets are counted on the VF and on the
+ * synthetic path, apart from the switch between them; then the memory is read. The first intervals are left out: V8 compiles, and
+ * its heap grows to its size. The result is the slope of a straight line through the intervals, in its standard errors: within ± 3
+ * it is noise.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -21,13 +21,14 @@ import { nowNanos } from '../../src/memory/shared.ts';
 import { Peer } from '../peers/program.ts';
 import { portOptions, QUEUES_UNDER_TRAFFIC } from '../rigs/lab.ts';
 import { openDescriptors, PortProcess, residentKib } from '../rigs/port-process.ts';
-import { type Budget, comparisons, type Row, type Sample } from '../runner/row.ts';
+import { growth } from '../rigs/timing.ts';
+import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
 import { median, slope } from '../runner/statistics.ts';
 
 const FRAMES = 8192;
 const MANY_FRAMES = 32_768;
-/** After the first packet; then the garbage of starting has been collected, or will not be soon. */
-const WEIGH_MILLIS = 500;
+/** From the first packet to reading the memory: V8 has collected the garbage of starting, or will not soon. */
+const MEMORY_MILLIS = 500;
 const KIB = 1024;
 
 async function nodeAlone(): Promise<Sample> {
@@ -37,7 +38,7 @@ async function nodeAlone(): Promise<Sample> {
   });
   await once(child.stdout, 'data');
   const ms = (nowNanos() - began) / 1e6;
-  await sleep(WEIGH_MILLIS);
+  await sleep(MEMORY_MILLIS);
   const mib = residentKib(child.pid!) / KIB;
   child.kill('SIGKILL');
   return { ms, mib };
@@ -51,11 +52,7 @@ async function starts(): Promise<Sample> {
   return {
     synthetic: synthetic.millis,
     vf: one.millis,
-    vfTwoQueues: two.millis,
-    vfManyFrames: many.millis,
     mib: one.kib / KIB,
-    mibSynthetic: synthetic.kib / KIB,
-    mibTwoQueues: two.kib / KIB,
     mibPerQueue: (two.kib - one.kib) / KIB,
     bytesPerFrame: ((many.kib - one.kib) * KIB) / (MANY_FRAMES - FRAMES),
   };
@@ -66,7 +63,7 @@ async function startPort(
   queues: number,
   frames: number,
   vf: boolean,
-): Promise<{ millis: number; kib: number }> {
+): Promise<Record<'millis' | 'kib', number>> {
   await using lab = await Lab.create({ queues });
   const { nic } = lab;
   if (vf) {
@@ -78,14 +75,14 @@ async function startPort(
   const port = new PortProcess(portOptions(lab, 'echo.js', { queues, frames }));
   try {
     const millis = (Number(await asker.output()) - began) / 1e6;
-    await sleep(WEIGH_MILLIS);
+    await sleep(MEMORY_MILLIS);
     return { millis, kib: residentKib(port.pid) };
   } finally {
     await port.close();
   }
 }
 
-export const start: Row = {
+export const start: Benchmark = {
   name: 'start',
   about: `process start to first packet, and resident memory; ${FRAMES} frames of 2048 bytes a queue`,
   variants: { node: nodeAlone, port: starts },
@@ -106,11 +103,11 @@ const MIN_MILLIS = 1000;
 const MAX_MILLIS = 60_000;
 /** Share of the intervals that is left out. */
 const WARM = 0.2;
-/** More than the lab can carry: the window of unanswered packets is what limits it. */
+/** More than the lab can carry: the window of unanswered packets limits it. */
 const RATE = 1_000_000;
 /** After a change of path, before packets are counted again. */
 const SETTLE_MILLIS = 50;
-export const soak: Row = {
+export const soak: Benchmark = {
   name: 'soak',
   about: `a port under load, its VF comes and goes in every interval; queues: ${QUEUES_UNDER_TRAFFIC}`,
   variants: { port: soaks },
@@ -119,24 +116,17 @@ export const soak: Row = {
     soak:memory       | port.growth      | standard errors | ≤ 3 | growth of resident memory
     soak:descriptors  | port.descriptors | descriptors     | ≤ 0 | growth of open descriptors from the first interval that counts to the last
     soak:lost         | port.lost        | packets         | ≤ 0 | packets lost, doubled or reordered, and frames that nothing accounts for
-    soak:vf           | port.vf          | Mpps            |     | packets a second there and back by the VF, median of the intervals
-    soak:synthetic    | port.synthetic   | Mpps            |     | the same by the synthetic path
-    soak:memory-slope | port.kibPerHour  | KiB/h           |     | resident memory, by the slope
+    soak:vf           | port.vf          | Mpps            |     | packets a second there and back through the VF, median of the intervals
+    soak:synthetic    | port.synthetic   | Mpps            |     | the same through the synthetic path
+    soak:memory-slope | port.kibPerHour  | KiB/h           |     | growth of resident memory, from the slope
   `),
   full: { runs: 1, seconds: 60 },
   quick: { runs: 1, seconds: 12 },
   onRequest: true,
 };
 
-/** Figures of an interval. */
-interface Interval {
-  readonly seconds: number;
-  readonly vf: number;
-  readonly synthetic: number;
-  readonly kib: number;
-  readonly heapKib: number;
-  readonly descriptors: number;
-}
+/** Figures of an interval: packets a second by path, then what the process has. */
+type Interval = Readonly<Record<'seconds' | 'vf' | 'synthetic' | 'kib' | 'descriptors', number>>;
 
 async function soaks({ seconds, report }: Budget): Promise<Sample> {
   const millis = Math.min(MAX_MILLIS, Math.max(MIN_MILLIS, (seconds * 1000) / INTERVALS));
@@ -147,15 +137,13 @@ async function soaks({ seconds, report }: Budget): Promise<Sample> {
   const traffic = await Traffic.start(lab, nic, { rate: RATE });
   const rate = async (): Promise<number> => {
     await sleep(SETTLE_MILLIS);
-    const before = traffic.progress().received;
-    const began = performance.now();
-    await sleep(millis / 2);
-    return (traffic.progress().received - before) / (performance.now() - began) / 1000;
+    return await growth(millis / 2000, () => traffic.progress().received);
   };
   const began = performance.now();
+  const elapsed = (): number => (performance.now() - began) / 1000;
   const intervals: Interval[] = [];
-  let framesMissing = 0;
-  while (performance.now() - began < seconds * 1000) {
+  let lost = 0;
+  while (elapsed() < seconds) {
     await nic.plug();
     await port.ownedBy('vf');
     await nic.moveDataPath('vf');
@@ -163,52 +151,28 @@ async function soaks({ seconds, report }: Budget): Promise<Sample> {
     await nic.unplug();
     await port.ownedBy('synthetic');
     const synthetic = await rate();
-    const status = await port.status(true);
-    framesMissing += status.framesMissing;
-    const interval: Interval = {
-      seconds: (performance.now() - began) / 1000,
-      vf,
-      synthetic,
-      kib: residentKib(port.pid),
-      heapKib: status.heapBytes / 1024,
-      descriptors: openDescriptors(port.pid),
-    };
-    intervals.push(interval);
-    report(inWords(interval));
+    const { framesMissing, heapBytes } = await port.status(true);
+    lost += framesMissing;
+    const [kib, descriptors] = [residentKib(port.pid), openDescriptors(port.pid)];
+    intervals.push({ seconds: elapsed(), vf, synthetic, kib, descriptors });
+    const rates = `VF ${vf.toFixed(3)}, synthetic ${synthetic.toFixed(3)} Mpps`;
+    const memory = `resident ${(kib / KIB).toFixed(1)} MiB, heap ${(heapBytes / KIB / KIB).toFixed(1)} MiB`;
+    report(`${Math.round(elapsed())} s: ${rates}; ${memory}, ${descriptors} descriptors`);
   }
   const { packets, icmp } = await traffic.stop();
   await port.close();
+  for (const one of [packets, icmp]) lost += one.lost + one.duplicated + one.reordered;
   const counted = intervals.slice(Math.floor(intervals.length * WARM));
-  const line = (figure: keyof Interval) =>
-    slope(
-      counted.map((one) => one.seconds),
-      counted.map((one) => one[figure]),
-    );
-  const memory = line('kib');
-  const by = (path: 'vf' | 'synthetic'): number => median(counted.map((one) => one[path]));
+  const all = (figure: keyof Interval): number[] => counted.map((one) => one[figure]);
+  const line = (figure: keyof Interval) => slope(all('seconds'), all(figure));
+  const [first, last] = [counted[0]!, counted.at(-1)!];
   return {
-    intervals: counted.length,
-    packets: packets.sent,
-    vf: by('vf'),
-    synthetic: by('synthetic'),
+    vf: median(all('vf')),
+    synthetic: median(all('synthetic')),
     decay: Math.max(-line('vf').t, -line('synthetic').t),
-    vfT: line('vf').t,
-    syntheticT: line('synthetic').t,
-    heapT: line('heapKib').t,
-    growth: memory.t,
-    kibPerHour: memory.slope * 3600,
-    kibPerHourError: memory.error * 3600,
-    kib: counted.at(-1)!.kib,
-    descriptors: counted.at(-1)!.descriptors - counted[0]!.descriptors,
-    lost: framesMissing + ledgerErrors(packets) + ledgerErrors(icmp),
+    growth: line('kib').t,
+    kibPerHour: line('kib').slope * 3600,
+    descriptors: last.descriptors - first.descriptors,
+    lost,
   };
-}
-
-const ledgerErrors = (of: { lost: number; duplicated: number; reordered: number }): number =>
-  of.lost + of.duplicated + of.reordered;
-
-function inWords({ seconds, vf, synthetic, kib, heapKib, descriptors }: Interval): string {
-  const mib = (value: number): string => `${(value / 1024).toFixed(1)} MiB`;
-  const rates = `VF ${vf.toFixed(3)}, synthetic ${synthetic.toFixed(3)} Mpps`;
-  return `${Math.round(seconds)} s: ${rates}; resident ${mib(kib)}, heap ${mib(heapKib)}, ${descriptors} descriptors`;
 }

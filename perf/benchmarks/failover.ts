@@ -1,14 +1,14 @@
 /**
- * How long a failover takes and what it loses: the VF of a lab taken away and given back, under load (`failover`) and with more
- * queues (`vf-return`).
+ * How long a failover takes and how many packets it loses: a lab's VF is taken away and given back under load (`failover`), and
+ * with more queues (`vf-return`).
  *
  * A switch has four times, all CLOCK_MONOTONIC:
  * - the event: just before the lab calls the kernel (`ip link set vf0 down`, or up for a new VF);
- * - detected: the coordinator knows, and for a new VF has opened its sockets and attached XDP, while packets still use the
- *   synthetic path;
+ * - detected: the coordinator has seen the event. For a new VF it has also opened the sockets and attached XDP, while packets
+ *   still use the synthetic path;
  * - switched: the last of the queues transmits on the other path, as its worker acknowledges;
- * - outside: the kernel has the first packet from the guest's other device, on the host's side of it. The lab's traffic comes
- *   once in a millisecond when nothing is answered, which is part of this time and not of the others.
+ * - outside: on the host's end, the kernel has the first packet from the guest's other device. While packets are unanswered, the
+ *   lab sends one each millisecond: that delay is part of this time only.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Failover } from '../../src/index.ts';
@@ -16,7 +16,7 @@ import { Lab } from '../../src/lab/host.ts';
 import { Traffic } from '../../src/lab/traffic.ts';
 import { Peer } from '../peers/program.ts';
 import { openLabPort, ownedBy, plug, QUEUES_UNDER_TRAFFIC, unplug } from '../rigs/lab.ts';
-import { type Budget, comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 import { percentiles } from '../runner/statistics.ts';
 
 const CYCLES = 100;
@@ -25,17 +25,17 @@ const RATE = 20_000;
 /** Some hundred packets, so that there is load before and after each switch. */
 const PAUSE_MILLIS = 20;
 
-export const failover: Row = {
+export const failover: Benchmark = {
   name: 'failover',
   about: `the VF taken away and given back ${CYCLES} times under ${RATE} packets a second; queues: ${QUEUES_UNDER_TRAFFIC}`,
   variants: { port: measure },
   comparisons: comparisons(`
-    failover              | port.awayP50        | ms      | ≤ 1 | away from the VF: from the kernel's event until every queue sends by the synthetic path, median
+    failover              | port.awayP50        | ms      | ≤ 1 | away from the VF: from the kernel's event until every queue sends through the synthetic path, median
     failover:away-p99     | port.awayP99        | ms      | ≤ 5 | the same, 99 of 100
     failover:away-outside | port.awayOutsideP50 | ms      |     | from the event to the first packet seen outside, median; traffic comes once a millisecond
-    failover:back         | port.backP50        | ms      | ≤ 1 | back to the VF: from its sockets being open until every queue sends by it, median
+    failover:back         | port.backP50        | ms      | ≤ 1 | back to the VF: from its sockets being open until every queue sends through it, median
     failover:back-p99     | port.backP99        | ms      | ≤ 5 | the same, 99 of 100
-    failover:back-outside | port.backOutsideP50 | ms      |     | from the VF being up to the first packet by it: sockets are opened, packets flow meanwhile
+    failover:back-outside | port.backOutsideP50 | ms      |     | from the VF being up to the first packet through it: sockets are opened, packets flow meanwhile
     failover:lost         | port.lost           | packets | ≤ 0 | packets lost, doubled or reordered over all switches
   `),
   // One run: 200 switches are the distribution, and parts of it would have no 99th percentile.
@@ -77,7 +77,7 @@ async function measure({ quick }: Budget): Promise<Sample> {
     Math.max(...following(all, event).map(({ endedNanos }) => endedNanos));
   const outside = (path: string) => (event: number) => {
     const change = changes.find((one) => one.path === path && one.atNanos >= event);
-    if (change === undefined) throw new Error(`no packet by the path ${path} after an event`);
+    if (change === undefined) throw new Error(`no packet through the path ${path} after an event`);
     return change.atNanos;
   };
   const millis = (from: readonly number[], to: (event: number) => number): number[] =>
@@ -126,9 +126,9 @@ const returning =
     return { millis };
   };
 
-export const vfReturn: Row = {
+export const vfReturn: Benchmark = {
   name: 'vf-return',
-  about: 'from a VF being plugged in until all queues of the port send by it, in a lab without traffic',
+  about: 'from a VF being plugged in until all queues of the port send through it, in a lab without traffic',
   variants: { one: returning(1), four: returning(4), sixteen: returning(16) },
   comparisons: comparisons(`
     vf-return            | one.millis                  | ms |  | one queue

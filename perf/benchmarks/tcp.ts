@@ -1,13 +1,13 @@
 /**
  * TCP streams of iperf3 between the guest of a lab and the outside host.
  *
- * `tcp`: through the port's host path, each way; the peers are the same stream without a port, and DPDK's way to give the kernel
- * a network: testpmd between the VF and a tap. `tcp-failover`: the stream while the VF comes and goes, and while the process that
- * holds the port is killed; from then on the kernel's own traffic flows as before the port was opened.
+ * `tcp`: through the port's host path, each way. The peers are the same stream without a port, and the same stream through testpmd.
+ * `tcp-failover`: the stream while the VF comes and goes, and while the port's process is killed. After that the kernel's own
+ * traffic must flow as before the port was opened.
  *
- * The guest's kernel has the address 10.77.0.2 in each of them. Without a port it is on the NetVSC stand-in. With a port it still
- * is, and the port's host path carries what passes. With DPDK the address moves to a tap of testpmd's, which forwards between
- * that and an AF_XDP socket on the VF: what a DPDK application does for the kernel's programs.
+ * The guest's kernel always has the address 10.77.0.2. It is on the NetVSC stand-in, without a port and with one, whose host path
+ * carries the packets. With DPDK it moves to a tap of testpmd, which forwards between that tap and an AF_XDP socket on the VF: a
+ * DPDK application gives the kernel a network in this way.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lab } from '../../src/lab/host.ts';
@@ -15,10 +15,11 @@ import { Testpmd } from '../peers/testpmd.ts';
 import { type Stream, stream } from '../rigs/iperf.ts';
 import { moveAddress, type PathName, portOptions } from '../rigs/lab.ts';
 import { PortProcess } from '../rigs/port-process.ts';
-import { comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 const DIRECTIONS = ['in', 'out'] as const;
 type Direction = (typeof DIRECTIONS)[number];
+const REPEATED = { mode: { inline: '', ingress: '' }, way: { in: 'received', out: 'sent' } };
 type Mode = 'ingress' | 'inline';
 
 const QUEUES = 2;
@@ -46,7 +47,7 @@ async function bothWays(lab: Lab, seconds: number): Promise<Sample> {
   return { in: await one('in'), out: await one('out') };
 }
 
-/** A port of another process, and the path it is on while `work` begins. */
+/** A port in another process, on that path when `work` begins. */
 async function withPort<T>(
   mode: Mode,
   path: PathName,
@@ -95,7 +96,7 @@ const testpmd: Variant = async ({ seconds }) => {
   });
 };
 
-export const tcp: Row = {
+export const tcp: Benchmark = {
   name: 'tcp',
   about:
     'one TCP stream of iperf3 between a lab’s guest and the outside, through the port’s host path; iperf3 and the lab’s switch share the cores with it',
@@ -107,27 +108,21 @@ export const tcp: Row = {
     inlineSynthetic: through('inline', 'synthetic'),
     ingressSynthetic: through('ingress', 'synthetic'),
   },
-  comparisons: comparisons(`
-    tcp                        | inlineVf.in / plain.in           | Gbit/s | ≥ 0.5 | received, inline by the VF; peer: no port
-    tcp:inline-vf-out          | inlineVf.out / plain.out         | Gbit/s | ≥ 0.5 | sent, inline by the VF; peer: no port
-    tcp:inline-vf-in/testpmd   | inlineVf.in / testpmd.in         | Gbit/s | ≥ 1.5 | received, inline by the VF; peer: testpmd, VF and tap
-    tcp:inline-vf-out/testpmd  | inlineVf.out / testpmd.out       | Gbit/s | ≥ 1.5 | sent, inline by the VF; peer: testpmd, VF and tap
-    tcp:ingress-vf-in          | ingressVf.in / plain.in          | Gbit/s | ≥ 0.5 | received, ingress by the VF; peer: no port
-    tcp:ingress-vf-out         | ingressVf.out / plain.out        | Gbit/s | ≥ 0.5 | sent, ingress by the VF; peer: no port
-    tcp:ingress-vf-in/testpmd  | ingressVf.in / testpmd.in        | Gbit/s | ≥ 1.5 | received, ingress by the VF; peer: testpmd, VF and tap
-    tcp:ingress-vf-out/testpmd | ingressVf.out / testpmd.out      | Gbit/s | ≥ 1.5 | sent, ingress by the VF; peer: testpmd, VF and tap
-    tcp:inline-synthetic-in    | inlineSynthetic.in / plain.in    | Gbit/s | ≥ 0.5 | received, inline by the NetVSC; peer: no port
-    tcp:inline-synthetic-out   | inlineSynthetic.out / plain.out  | Gbit/s | ≥ 0.5 | sent, inline by the NetVSC; peer: no port
-    tcp:ingress-synthetic-in   | ingressSynthetic.in / plain.in   | Gbit/s | ≥ 0.5 | received, ingress by the NetVSC; peer: no port
-    tcp:ingress-synthetic-out  | ingressSynthetic.out / plain.out | Gbit/s | ≥ 0.5 | sent, ingress by the NetVSC; peer: no port
-  `),
+  comparisons: comparisons(
+    `
+    tcp:{mode}-vf-{way}         | {mode}Vf.{way} / plain.{way}        | Gbit/s | ≥ 0.5 | {WAY}, {mode} through the VF; peer: no port
+    tcp:{mode}-vf-{way}/testpmd | {mode}Vf.{way} / testpmd.{way}      | Gbit/s | ≥ 1.5 | {WAY}, {mode} through the VF; peer: testpmd, VF and tap
+    tcp:{mode}-synthetic-{way}  | {mode}Synthetic.{way} / plain.{way} | Gbit/s | ≥ 0.5 | {WAY}, {mode} through the NetVSC; peer: no port
+  `,
+    REPEATED,
+  ),
   full: { runs: 3, seconds: 2 },
   quick: { runs: 1, seconds: 2 },
 };
 
 const CYCLES = 5;
 const SURPRISE = 2;
-/** Tenths of a second around the kill that belong neither to before nor to after it. */
+/** Tenths of a second before and after the kill that are left out. */
 const AROUND_KILL = 5;
 
 /** The VF plugged and unplugged five times in the time of a stream, evenly, the third time by surprise. */
@@ -199,29 +194,21 @@ const killed: Variant = async ({ seconds }) => {
   return sample;
 };
 
-export const tcpFailover: Row = {
+export const tcpFailover: Benchmark = {
   name: 'tcp-failover',
   about:
     'one TCP stream of iperf3 through the port’s host path while its VF comes and goes, and through a kill',
   variants: { plain: plain(0.25), inline: switched('inline'), ingress: switched('ingress'), killed },
-  comparisons: comparisons(`
-    tcp-failover                           | inline.in / plain.in             | Gbit/s   | | received, inline, the VF plugged and unplugged five times, once by surprise; peer: no port
-    tcp-failover:inline-in-stall           | inline.inStall                   | ms       | | the longest time without a segment meanwhile
-    tcp-failover:inline-in-retransmitted   | inline.inRetransmitted           | segments | | segments sent again meanwhile
-    tcp-failover:inline-out                | inline.out / plain.out           | Gbit/s   | | sent, inline, the VF plugged and unplugged five times, once by surprise; peer: no port
-    tcp-failover:inline-out-stall          | inline.outStall                  | ms       | | the longest time without a segment meanwhile
-    tcp-failover:inline-out-retransmitted  | inline.outRetransmitted          | segments | | segments sent again meanwhile
-    tcp-failover:ingress-in                | ingress.in / plain.in            | Gbit/s   | | received, ingress, the same; peer: no port
-    tcp-failover:ingress-in-stall          | ingress.inStall                  | ms       | | the longest time without a segment meanwhile
-    tcp-failover:ingress-in-retransmitted  | ingress.inRetransmitted          | segments | | segments sent again meanwhile
-    tcp-failover:ingress-out               | ingress.out / plain.out          | Gbit/s   | | sent, ingress, the same; peer: no port
-    tcp-failover:ingress-out-stall         | ingress.outStall                 | ms       | | the longest time without a segment meanwhile
-    tcp-failover:ingress-out-retransmitted | ingress.outRetransmitted         | segments | | segments sent again meanwhile
-    tcp-failover:killed-in                 | killed.inAfter / killed.inBefore   | Gbit/s | | received after the port’s process was killed; peer: before
-    tcp-failover:killed-in-stall           | killed.inStall                   | ms       | | the longest time without a segment meanwhile
-    tcp-failover:killed-out                | killed.outAfter / killed.outBefore | Gbit/s | | sent after the port’s process was killed; peer: before
-    tcp-failover:killed-out-stall          | killed.outStall                  | ms       | | the longest time without a segment meanwhile
-  `),
+  comparisons: comparisons(
+    `
+    tcp-failover:{mode}-{way}               | {mode}.{way} / plain.{way}              | Gbit/s   | | {WAY}, {mode}, the VF plugged and unplugged five times, once by surprise; peer: no port
+    tcp-failover:{mode}-{way}-stall         | {mode}.{way}Stall                      | ms       | | the longest time without a segment meanwhile
+    tcp-failover:{mode}-{way}-retransmitted | {mode}.{way}Retransmitted              | segments | | segments sent again meanwhile
+    tcp-failover:killed-{way}               | killed.{way}After / killed.{way}Before | Gbit/s   | | {WAY} after the port’s process was killed; peer: before
+    tcp-failover:killed-{way}-stall         | killed.{way}Stall                      | ms       | | the longest time without a segment meanwhile
+  `,
+    REPEATED,
+  ),
   full: { runs: 3, seconds: 20 },
   quick: { runs: 1, seconds: 8 },
   onRequest: true,

@@ -1,9 +1,9 @@
 /**
- * What a handler itself costs (`handler`), and what packets leave in a worker's heap, over millions of them through the whole port
- * (`garbage`).
+ * The cost of a handler itself (`handler`), and the garbage that millions of packets through the whole port leave in a worker's
+ * heap (`garbage`).
  *
- * `handler`: nanoseconds a packet over bursts of 64 pings, one in each frame as a port places them, in a plain
- * loop; no port, no rings, no other thread. Every figure includes the loop itself, which the variant `loop` measures alone.
+ * `handler`: nanoseconds a packet in a plain loop over bursts of 64 pings, one in each frame as a port places them, without a port,
+ * rings or another thread. Every figure includes the loop itself, which the variant `loop` measures alone.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,12 +14,13 @@ import { Burst } from '../../src/handler/burst.ts';
 import { TX } from '../../src/handler/handler.ts';
 import { loadHandler } from '../../src/handler/load-handler.ts';
 import { openPort } from '../../src/index.ts';
+import { until } from '../../src/lab/wait.ts';
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import type { Garbage } from '../rigs/garbage-handler.ts';
-import { waitFor } from '../rigs/lab.ts';
-import { type Budget, comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { nanosEach } from '../rigs/timing.ts';
+import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 import { BYTES, CIRCULATING } from './ring.ts';
 
 const FRAME_SIZE = 2048;
@@ -62,61 +63,50 @@ async function measure(
   for (let n = 0; n < WARM; n++) run(PORTION);
   const profiler = new GCProfiler();
   profiler.start();
-  let packets = 0;
-  let nanos = 0;
-  const began = process.hrtime.bigint();
-  while (nanos < seconds * 1e9) {
+  const ns = nanosEach(seconds, () => {
     run(PORTION);
-    packets += PORTION * BURST;
-    nanos = Number(process.hrtime.bigint() - began);
-  }
+    return PORTION * BURST;
+  });
   const collections = profiler.stop()!.statistics.length;
   if (loaded && burst.verdict.some((verdict) => verdict !== TX))
     throw new Error(`${url} did not send all packets`);
-  return { ns: nanos / packets, collections };
+  return { ns, collections };
 }
 
+/** Handlers in two languages, and what each does. */
+const HANDLERS = {
+  reflect: 'the built-in reflect: MAC addresses exchanged',
+  verdict: 'a verdict and nothing else',
+  header: 'EtherType and IP version read',
+  checksum: 'a field changed and the IPv4 checksum updated',
+};
+
 const measured =
-  (url: URL | undefined, options: Record<string, unknown> = {}): Variant =>
+  (file: string, kind = ''): Variant =>
   ({ seconds }) =>
-    measure(url, options, seconds);
+    measure(new URL(file, import.meta.url), { kind }, seconds);
 
-const BUILT_IN = '../../src/handlers/reflect';
-const js = (kind: string): Variant => measured(new URL('../rigs/handlers.js', import.meta.url), { kind });
-const wasm = (kind: string): Variant => measured(new URL(`../wasm/${kind}.wasm`, import.meta.url));
-
-export const handler: Row = {
+export const handler: Benchmark = {
   name: 'handler',
   about: 'what a handler itself costs a packet, over bursts of 64 on one core, without a port',
   variants: {
-    loop: measured(undefined),
-    reflectJs: measured(new URL(`${BUILT_IN}.js`, import.meta.url)),
-    reflectWasm: measured(new URL(`${BUILT_IN}.wasm`, import.meta.url)),
-    verdictJs: js('verdict'),
-    verdictWasm: wasm('verdict'),
-    headerJs: js('header'),
-    headerWasm: wasm('header'),
-    checksumJs: js('checksum'),
-    checksumWasm: wasm('checksum'),
+    loop: ({ seconds }) => measure(undefined, {}, seconds),
+    reflectJs: measured('../../src/handlers/reflect.js'),
+    reflectWasm: measured('../../src/handlers/reflect.wasm'),
+    verdictJs: measured('../rigs/handlers.js', 'verdict'),
+    verdictWasm: measured('../wasm/verdict.wasm'),
+    headerJs: measured('../rigs/handlers.js', 'header'),
+    headerWasm: measured('../wasm/header.wasm'),
+    checksumJs: measured('../rigs/handlers.js', 'checksum'),
+    checksumWasm: measured('../wasm/checksum.wasm'),
   },
-  comparisons: comparisons(`
-    handler                       | reflectJs.ns            | ns          |     | the built-in reflect: MAC addresses exchanged, in TypeScript
-    handler:reflect-js-garbage    | reflectJs.collections   | collections | ≤ 0 | garbage collections meanwhile
-    handler:reflect-wasm          | reflectWasm.ns          | ns          |     | the built-in reflect: MAC addresses exchanged, in WebAssembly
-    handler:reflect-wasm-garbage  | reflectWasm.collections | collections | ≤ 0 | garbage collections meanwhile
-    handler:verdict-js            | verdictJs.ns            | ns          |     | a verdict and nothing else, in TypeScript
-    handler:verdict-js-garbage    | verdictJs.collections   | collections | ≤ 0 | garbage collections meanwhile
-    handler:verdict-wasm          | verdictWasm.ns          | ns          |     | a verdict and nothing else, in WebAssembly
-    handler:verdict-wasm-garbage  | verdictWasm.collections | collections | ≤ 0 | garbage collections meanwhile
-    handler:header-js             | headerJs.ns             | ns          |     | EtherType and IP version read, in TypeScript
-    handler:header-js-garbage     | headerJs.collections    | collections | ≤ 0 | garbage collections meanwhile
-    handler:header-wasm           | headerWasm.ns           | ns          |     | EtherType and IP version read, in WebAssembly
-    handler:header-wasm-garbage   | headerWasm.collections  | collections | ≤ 0 | garbage collections meanwhile
-    handler:checksum-js           | checksumJs.ns           | ns          |     | a field changed and the IPv4 checksum updated, in TypeScript
-    handler:checksum-js-garbage   | checksumJs.collections  | collections | ≤ 0 | garbage collections meanwhile
-    handler:checksum-wasm         | checksumWasm.ns         | ns          |     | a field changed and the IPv4 checksum updated, in WebAssembly
-    handler:checksum-wasm-garbage | checksumWasm.collections | collections | ≤ 0 | garbage collections meanwhile
-  `),
+  comparisons: comparisons(
+    `
+    handler:{kind}-{language}         | {kind}{Language}.ns          | ns          |     | {KIND}, in {LANGUAGE}
+    handler:{kind}-{language}-garbage | {kind}{Language}.collections | collections | ≤ 0 | garbage collections meanwhile
+  `,
+    { kind: HANDLERS, language: { js: 'TypeScript', wasm: 'WebAssembly' } },
+  ),
   full: { runs: 5, seconds: 0.5 },
   quick: { runs: 2, seconds: 0.3 },
 };
@@ -135,7 +125,7 @@ async function port({ seconds }: Budget): Promise<Sample> {
   const port = await openPort({ network: 'loop', queues: 1, mode: 'poll', handler, handlerOptions });
   try {
     port.plug('vf');
-    await waitFor(`${measured} packets`, MAX_MILLIS, () => existsSync(file));
+    await until(`${measured} packets`, MAX_MILLIS, () => existsSync(file));
     await sleep(50); // the file is written at once, but it may be read half-written
     const garbage = JSON.parse(readFileSync(file, 'utf8')) as Garbage;
     const { packets, allocated, collections, longestPause } = garbage;
@@ -146,8 +136,8 @@ async function port({ seconds }: Budget): Promise<Sample> {
   }
 }
 
-// The goal is none by a packet: what there is comes with time, as the handler's ticks do. An object has 16 bytes at least.
-export const garbage: Row = {
+// Packets must allocate nothing. The few bytes come with time, from the handler's ticks. An object has at least 16 bytes.
+export const garbage: Benchmark = {
   name: 'garbage',
   about: 'what V8 allocates and collects in a worker, packets circulating through the whole port',
   variants: { port },

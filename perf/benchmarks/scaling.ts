@@ -1,19 +1,18 @@
 /**
- * How throughput grows with workers, each pinned to a CPU of its own, with packets of its own circulating.
+ * How throughput grows with the number of workers. Each is pinned to its own CPU and has its own circulating packets.
  *
- * `memory`: one port on the memory path; each worker also stands for its queue's network, so only our own code runs. `veth`: two
- * ports at the ends of a veth pair, worker i with queue i of both; the kernel's work for a packet is done on the core that sends
- * it. The port has as many queues as the machine has CPUs in every case, and only as many of them have packets as workers are
- * wanted: the work for a packet is the same. `spin`: the same threads only count, which is what the machine gives to several at
- * once, whatever they do.
+ * `memory`: one port on the memory path; each worker also stands for the network of its queue, so only our own code runs. `veth`:
+ * two ports at the ends of a veth pair, worker i with queue i of both; the core that sends a packet also does the kernel's work
+ * for it. The port always has as many queues as the machine has CPUs, and only the first ones have packets, so the work for a
+ * packet is the same. `spin`: the same threads only count: the limit of the machine itself.
  *
- * The universal scalability law (runner/statistics.ts) is fitted to the samples, and its uncertainty comes from fits to
- * resamples. A round in which other processes wanted the CPUs is left out. On two CPUs there are two points, so only α is fitted,
- * and what it says of 8 workers is a guess.
+ * The universal scalability law (runner/statistics.ts) is fitted to the samples; fits to resamples give its uncertainty. A round
+ * in which other processes took the CPUs is left out. Two CPUs give two points: then only α is fitted, and the figure for 8
+ * workers is a guess.
  */
 import { availableParallelism } from 'node:os';
 import { memoryPath, spin, type Throughput, vethPair } from '../rigs/throughput.ts';
-import { comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 import { fitLaw, median, type Point, quantile, resampled, throughputOf } from '../runner/statistics.ts';
 
 const CPUS = availableParallelism();
@@ -67,7 +66,7 @@ function figures(points: readonly Point[]): Sample {
   };
 }
 
-export const scaling: Row = {
+export const scaling: Benchmark = {
   name: 'scaling',
   about: `1 to ${CPUS} workers, each on a CPU with packets of its own circulating; nothing else sends`,
   variants: {
@@ -75,19 +74,17 @@ export const scaling: Row = {
     veth: growth((loaded, seconds) => vethPair(CPUS, loaded, seconds)),
     spin: growth(spin),
   },
-  comparisons: comparisons(`
-    scaling                   | memory.two / memory.one | Mpps      | ≥ 1.9 | memory path, two workers; peer: one
-    scaling:memory-efficiency | memory.efficiency       | of one    |       | memory path: throughput of ${CPUS} workers per worker, as a share of one alone
-    scaling:memory-many       | memory.many             | ×         |       | memory path: how many times one worker’s work ${MANY} workers would do
-    scaling:memory-manyLow    | memory.manyLow          | ×         |       | memory path: the least that may be (2.5 % of resamples)
-    scaling:memory-manyHigh   | memory.manyHigh         | ×         |       | memory path: the most that may be (97.5 % of resamples)
-    scaling:veth              | veth.two / veth.one     | Mpps      | ≥ 1.9 | queues of a veth pair, two workers; peer: one
-    scaling:veth-efficiency   | veth.efficiency         | of one    |       | veth: throughput of ${CPUS} workers per worker, as a share of one alone
-    scaling:veth-many         | veth.many               | ×         |       | veth: how many times one worker’s work ${MANY} workers would do
-    scaling:veth-manyLow      | veth.manyLow            | ×         |       | veth: the least that may be (2.5 % of resamples)
-    scaling:veth-manyHigh     | veth.manyHigh           | ×         |       | veth: the most that may be (97.5 % of resamples)
+  comparisons: comparisons(
+    `
+    scaling:{path}            | {path}.two / {path}.one | Mpps      | ≥ 1.9 | {PATH}, two workers; peer: one
+    scaling:{path}-efficiency | {path}.efficiency       | of one    |       | {PATH}: throughput of ${CPUS} workers per worker, as a share of one alone
+    scaling:{path}-many       | {path}.many             | ×         |       | {PATH}: how many times one worker’s work ${MANY} workers would do
+    scaling:{path}-manyLow    | {path}.manyLow          | ×         |       | {PATH}: the least that may be (2.5 % of resamples)
+    scaling:{path}-manyHigh   | {path}.manyHigh         | ×         |       | {PATH}: the most that may be (97.5 % of resamples)
     scaling:machine           | spin.two / spin.one     | M steps/s |       | threads that only count, two of them; peer: one: what the machine gives
-  `),
+  `,
+    { path: { memory: 'memory path', veth: 'queues of a veth pair' } },
+  ),
   full: { runs: 4, seconds: 2.4 },
   quick: { runs: 1, seconds: 1 },
 };

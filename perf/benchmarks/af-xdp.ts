@@ -1,20 +1,18 @@
 /**
- * AF_XDP: path queues alone (`veth`), and the consolidated port around one (`port`).
+ * AF_XDP: path queues alone (`veth`), and the port around one (`port`).
  *
- * `veth`: MAC addresses exchanged between the two ends of a veth pair, in copy mode, packets circulating. Everything runs on one
- * CPU, the kernel's part too: a veth's packets are received in the context of the thread that sends them. There is no generator:
- * what one end sends is what the other receives. So the figure is what a packet costs to receive, look at, send and take back,
- * and nearly all of it is the kernel's. `ours`: two path queues as a worker attaches them, and the reflect handler; no port
- * (rigs/bare-paths.ts). `c`: the same in C over the same rings, same burst, same budgets, same depth (peers/xsk-macswap.c).
- * `testpmd`: DPDK's net_af_xdp on both ends, at the burst that is its best here: of 16, 32, 64 and 128 packets it moved 0.85,
- * 0.88, 0.88 and 0.89 Mpps, and 0.84 to 0.88 with busy_budget=0.
+ * `veth`: packets circulate between the two ends of a veth pair in copy mode, and each end exchanges their MAC addresses. One CPU
+ * does everything, the kernel's part too: the thread that sends a packet through a veth also receives it. There is no generator.
+ * The figure is the cost of receiving, handling, sending and completing a packet; nearly all of it is the kernel's. `ours`: two
+ * path queues as a worker attaches them and the reflect handler, without a port (rigs/bare-paths.ts). `c`: the same in C over the
+ * same rings, with the same burst, budgets and depth (peers/xsk-macswap.c). `testpmd`: DPDK's net_af_xdp on both ends, at its best
+ * burst. Bursts of 16, 32, 64 and 128 gave 0.85, 0.88, 0.88 and 0.89 Mpps here; with busy_budget=0 it was 0.84 to 0.88.
  *
- * `port`: VF active, tap idle, everything reflected. In a lab the guest's port sends back, with the MAC addresses exchanged, what
- * it receives through its VF, from CPU 0; there the kernel's part of sending happens too. On CPU 1 the host puts frames into the
- * VF as fast as it can (peers/xdp-generator.c): several times what any variant takes, so that it never limits. What leaves the VF
- * is counted. The host then drops it: its uplink is down, as its further work would be done on CPU 0 too. `ours`: openPort in poll
- * mode. `bare`: the VF's path queue and the handler, no port. `testpmd`: net_failsafe over net_af_xdp on the same VF and an unused
- * net_tap.
+ * `port`: a port in a lab's guest reflects what it receives through its VF, from CPU 0, while its tap is idle. The kernel's part
+ * of sending also runs on CPU 0. On CPU 1 the host puts frames into the VF (peers/xdp-generator.c), several times as many as any
+ * variant takes, so the generator never limits. The figure counts the packets that leave the VF. The host drops them, with its
+ * uplink down, because its further work would also run on CPU 0. `ours`: openPort in poll mode. `bare`: the VF's path queue and
+ * the handler, without a port. `testpmd`: net_failsafe over net_af_xdp on the same VF and an unused net_tap.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { enterNamespace, inNamespace } from '../../src/kernel/namespace.ts';
@@ -27,7 +25,8 @@ import { compiled, FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
 import { Testpmd } from '../peers/testpmd.ts';
 import { BarePaths } from '../rigs/bare-paths.ts';
 import { openLabPort, ownedBy, withNamespace, withVf } from '../rigs/lab.ts';
-import { type Budget, comparisons, type Row, type Sample } from '../runner/row.ts';
+import { growth } from '../rigs/timing.ts';
+import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
 
 /** Bare AF_XDP path queues on devices of a namespace, on a CPU, while `work` runs. The thread stays in the namespace. */
 async function withPaths<T>(
@@ -59,7 +58,7 @@ const LINES = [
   ...DEVICES.map((device) => `link set ${device} up`),
 ];
 
-export const veth: Row = {
+export const veth: Benchmark = {
   name: 'veth',
   about:
     'macswap between the two ends of a veth pair, AF_XDP copy mode, packets circulating; one core, no generator',
@@ -106,7 +105,7 @@ const GENERATOR_CPU = 1;
 /** Until V8 has compiled everything. */
 const WARM_UP_MILLIS = 300;
 
-export const port: Row = {
+export const port: Benchmark = {
   name: 'port',
   about:
     'consolidated port reflecting in a lab, VF active, tap idle; the generator, on the other core, offers more than is taken',
@@ -162,13 +161,9 @@ async function reflected(lab: Lab, seconds: number): Promise<Sample> {
   const generator = Peer.start(lab.host, 'xdp-generator', GENERATOR_CPU, Math.ceil(2 * seconds + 5), far);
   try {
     await sleep(WARM_UP_MILLIS + seconds * 250);
-    const before = arrived();
-    const began = performance.now();
-    await sleep(seconds * 1000);
-    const packets = arrived() - before;
-    const micros = (performance.now() - began) * 1000;
+    const mpps = await growth(seconds, arrived);
     if (!generator.running) throw new Error(`the generator ended: ${await generator.output()}`);
-    return { mpps: packets / micros };
+    return { mpps };
   } finally {
     await generator.kill();
     netlink.close();

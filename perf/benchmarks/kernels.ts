@@ -1,10 +1,10 @@
 /**
- * What the inner loops over bytes cost, without a kernel and other threads: the RSS hash of a packet, the sum over a payload,
+ * The cost of the inner loops over bytes, without a kernel and other threads: the RSS hash of a packet, the sum over a payload,
  * cutting a segment of nearly 64 KiB into frames, merging frames into segments.
  *
- * Packets to hash are in 256 frames, each with a port of its own; 64 frames are merged at a time: of one flow, of eight flows in
- * turn, and UDP datagrams that pass alone. Everything stays in the second-level cache, as if the kernel had just written it: the
- * figures do not include what memory costs.
+ * Packets to hash are in 256 frames, each with its own port. Frames to merge come 64 at a time: of one flow, of eight flows in
+ * turn, and UDP datagrams, which are not merged. All data stays in the second-level cache, as if the kernel had just written it:
+ * the figures do not include the cost of memory.
  */
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
 import { offloadWord, Segmentation } from '../../src/memory/offload.ts';
@@ -15,7 +15,7 @@ import { Segmenter } from '../../src/offload/segment.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';
-import { type Budget, comparisons, type Row, type Sample } from '../runner/row.ts';
+import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
 
 const FRAMES = 256;
 const FRAME = 2048;
@@ -23,11 +23,11 @@ const GEOMETRY = { pageSize: 4096, ports: 1, queues: 1, frameSize: FRAME };
 const ROOM = FRAME - HEADROOM;
 const PAYLOAD = 1448;
 const HEADERS = 14 + 20 + 32; // TCP with timestamps
-const PIECES = Math.floor((65_535 - HEADERS + 14) / PAYLOAD);
+const SEGMENTS = Math.floor((65_535 - HEADERS + 14) / PAYLOAD);
 /** Slices of the time of a loop; the fastest counts, as the others were disturbed. */
 const SLICES = 5;
 
-/** Nanoseconds of one of `count` things that `work` does. */
+/** Nanoseconds for each of the `count` items that `work` handles. */
 function nanos(seconds: number, count: number, work: () => void): number {
   const slice = (seconds * 1e9) / (SLICES + 1);
   let best = Number.POSITIVE_INFINITY;
@@ -40,13 +40,13 @@ function nanos(seconds: number, count: number, work: () => void): number {
       rounds += 64;
       elapsed = Number(process.hrtime.bigint() - began);
     }
-    // The first one is V8's to compile.
+    // V8 compiles during the first one.
     if (run > 0) best = Math.min(best, elapsed / (rounds * count));
   }
   return best;
 }
 
-/** Of each kind: the bytes behind the addresses, the length, and where the last port lies. */
+/** Of each kind: the bytes behind the addresses, the length, and the offset of the last port. */
 const HASHED = {
   ipv4Tcp: { start: [0x08, 0, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 6], bytes: 60, lastPort: 36 },
   ipv6Tcp: { start: [0x86, 0xdd, 0x60, 0, 0, 0, 0, 26, 6, 64], bytes: 80, lastPort: 56 },
@@ -58,7 +58,7 @@ function hashing({ seconds }: Budget): Sample {
   const hash = new RssHash(view, DEFAULT_KEY);
   const sample: Record<string, number> = {};
   let kept = 0;
-  // Twice: in the second turn the compiler has seen every kind, and flatters none.
+  // Twice: in the second turn V8 has seen every kind, and compiles for all of them.
   for (const length of [0.1, 0.9 * seconds]) {
     for (const [kind, { start, bytes, lastPort }] of Object.entries(HASHED)) {
       for (let frame = 0; frame < FRAMES; frame++) {
@@ -93,8 +93,8 @@ class Segments {
 
   constructor() {
     const { bytes } = this.#memory;
-    for (let i = 0; i < HEADERS + PIECES * PAYLOAD; i++) bytes[this.#large + i] = i * 7;
-    this.#lay(this.#large, PIECES * PAYLOAD, 6, 1);
+    for (let i = 0; i < HEADERS + SEGMENTS * PAYLOAD; i++) bytes[this.#large + i] = i * 7;
+    this.#lay(this.#large, SEGMENTS * PAYLOAD, 6, 1);
   }
 
   sum(seconds: number): number {
@@ -108,9 +108,9 @@ class Segments {
   }
 
   cut(seconds: number): number {
-    return nanos(seconds, PIECES, () => {
+    return nanos(seconds, SEGMENTS, () => {
       this.#begin();
-      for (let i = 0; i < PIECES; i++) this.#segmenter.write(i, this.#target(i));
+      for (let i = 0; i < SEGMENTS; i++) this.#segmenter.write(i, this.#target(i));
     });
   }
 
@@ -118,9 +118,9 @@ class Segments {
   merge(seconds: number, flows: number): number {
     const { view, bytes } = this.#memory;
     for (let i = 0; i < BURST; i++) {
-      this.#lay(this.#large, PIECES * PAYLOAD, 6, i % flows);
+      this.#lay(this.#large, SEGMENTS * PAYLOAD, 6, i % flows);
       this.#begin();
-      this.#segmenter.write(Math.floor(i / flows) % PIECES, this.#target(i));
+      this.#segmenter.write(Math.floor(i / flows) % SEGMENTS, this.#target(i));
     }
     const heads = Array.from({ length: BURST }, (_, i) => {
       const head = new DataView(bytes.slice(this.#target(i), this.#target(i) + HEADERS).buffer);
@@ -155,7 +155,7 @@ class Segments {
   }
 
   #begin(): void {
-    this.#segmenter.begin(this.#large, HEADERS + PIECES * PAYLOAD, this.#offload, ROOM);
+    this.#segmenter.begin(this.#large, HEADERS + SEGMENTS * PAYLOAD, this.#offload, ROOM);
   }
 
   /** Headers of a packet, to go with `count` bytes of payload. */
@@ -186,7 +186,7 @@ function segments({ seconds }: Budget): Sample {
   };
 }
 
-export const kernels: Row = {
+export const kernels: Benchmark = {
   name: 'kernels',
   about: 'the inner loops over bytes, on one thread, everything in the cache',
   variants: { hashing, segments },

@@ -1,14 +1,14 @@
 /**
- * Packets a second that reach JavaScript, from a device that receives all that one core can make.
+ * Packets a second that reach JavaScript, from a device that receives as many as one core can make.
  *
- * A C program on the last core gives 60-byte frames to a device as its driver would (rigs/flood.ts). The kernel's work for them, up
- * to the receiver's ring or socket, is done there too, and the receiver's thread has the first core. A frame costs the sender a
- * good 50 ns without a receiver, so that the sender does not limit.
+ * A C program on the last core gives 60-byte frames to a device as its driver would (rigs/flood.ts). The kernel's work up to the
+ * receiver's ring or socket runs there too; the receiver's thread has the first core. Without a receiver a frame takes the sender
+ * a little over 50 ns, so the sender does not limit.
  *
- * `handler`: our port, a handler in the worker. `sleeping`: the same in mode 'interrupt', which does not spin, so that its CPU
- * time is what the packets cost. `application`: our port, every packet handed to the application's thread by `batches()`, as a
- * buffer of its own; that thread shares the sender's core. `pcap`: node_pcap's 'packet' event. `recvmmsg`: an AF_PACKET socket
- * read 64 packets a call, over koffi. Each reads the packets' EtherType.
+ * `handler`: our port, a handler in the worker. `sleeping`: the same in mode 'interrupt', which does not spin, so its CPU time is
+ * the cost of the packets. `application`: our port, `batches()` copies every packet to the application's thread, which shares the
+ * sender's core. `pcap`: node_pcap's 'packet' event. `recvmmsg`: an AF_PACKET socket, 64 packets a call, over koffi. Each receiver
+ * reads the packets' EtherType.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openPort, type Port } from '../../src/index.ts';
@@ -21,7 +21,7 @@ import {
   receiver,
   WARM_MILLIS,
 } from '../rigs/flood.ts';
-import { comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 type Mode = 'adaptive' | 'interrupt';
 
@@ -101,7 +101,7 @@ const peer =
   ({ seconds }) =>
     rates((device) => receiver(name, device, seconds));
 
-export const nodeLibs: Row = {
+export const nodeLibs: Benchmark = {
   name: 'node-libs',
   about:
     'packets a second that reach JavaScript, from a device that is given frames at its XDP hook by the other core',

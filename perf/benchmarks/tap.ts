@@ -1,26 +1,24 @@
 /**
- * Taps: one alone (`tap`), and the one of a port whose VF is gone (`fallback`).
+ * Taps: one alone (`tap`), and the tap of a port whose VF is gone (`fallback`).
  *
- * `tap`: echo is a closed loop on one core. A BPF program sends what is written to the tap straight back to its reader, 256
- * packets circulate, and the program that drives the tap exchanges their MAC addresses. So no generator limits the rate; the
- * way through the kernel is the same for all variants, and part of every figure. For receiving, the tap's queue is filled while
- * its reader is preempted, and what is timed is how fast the reader empties it, alone on the machine (peers/tap.c): no generator
- * is as fast as the readers are. The kernel counts. The peers' taps have the kernel's default qdisc, as they come.
+ * `tap`: echo is a closed loop on one core. A BPF program sends packets that were written to the tap straight back to its reader;
+ * 256 packets circulate, and the program that drives the tap exchanges their MAC addresses. So no generator limits the rate. The
+ * way through the kernel is the same for all variants and part of every figure. For receiving, the tap's queue is filled while
+ * its reader is preempted, and the time that the reader takes to empty it is measured, alone on the machine (peers/tap.c): no
+ * generator is as fast as the readers. The kernel counts. The peers' taps have the kernel's default qdisc.
  *
  * `fallback`: the peer is testpmd with `net_tap` in the same lab. DPDK would connect that tap to the NetVSC with `remote=`, by tc
- * filters of flower that redirect; here both taps are connected by the same BPF programs, which are faster and which kernels
- * without flower have too. Packets are made at the host's end of the NetVSC on the other core, paced by what the tap's reader
- * takes, and counted and dropped there when they come back. For a reader that is faster than the generator, the figure and the
- * ratio are lower bounds.
+ * flower filters that redirect. Here the same BPF programs connect both taps: they are faster, and kernels without flower have
+ * them too. Packets are made at the host's end of the NetVSC on the other core, at the pace of the tap's reader, and counted and
+ * dropped there when they come back. For a reader that is faster than the generator, the figure and the ratio are lower bounds.
  */
 import { openPort } from '../../src/index.ts';
 import { TcRedirect } from '../../src/paths/tap/redirect.ts';
 import { FIRST_CPU } from '../peers/program.ts';
 import { Testpmd } from '../peers/testpmd.ts';
 import { portOptions } from '../rigs/lab.ts';
-import { withLoneTap } from '../rigs/lone-tap.ts';
-import { TapWire } from '../rigs/tap.ts';
-import { comparisons, type Row, type Variant } from '../runner/row.ts';
+import { TapWire, withLoneTap } from '../rigs/tap.ts';
+import { type Benchmark, comparisons, type Variant } from '../runner/benchmark.ts';
 
 /** Million packets a second, from a tap that something drives. */
 type Measure = (wire: TapWire, name: string, seconds: number) => Promise<number>;
@@ -57,7 +55,7 @@ const loopInC =
       return { mpps: await measure(wire, PEER_TAP, seconds) };
     });
 
-export const tap: Row = {
+export const tap: Benchmark = {
   name: 'tap',
   about: 'packets of 64 bytes through a tap, driven by one core: echo in a closed loop, and receive',
   variants: {
@@ -103,7 +101,7 @@ const redirected: Measure = async (wire, name, seconds) => {
   }
 };
 
-export const fallback: Row = {
+export const fallback: Benchmark = {
   name: 'fallback',
   about: 'a port whose VF is gone, one queue, reflect; packets of 64 bytes made on the other core',
   variants: { port, testpmd: testpmd('macswap', redirected) },

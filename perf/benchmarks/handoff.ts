@@ -1,9 +1,10 @@
 /**
- * What handing a packet to another worker costs: software RSS over the memory path, without a kernel.
+ * The cost of handing a packet to another worker: software RSS over the memory path, without a kernel.
  *
- * `handoff1` and `handoff32`: one thread pushes descriptors into a handoff ring, publishes them in batches of that size, takes them out
- * at the other end and returns the frames: the whole way, without waiting for another thread. `kept` and `handed`: one receiving
- * queue and two working ones, with all flows owned by the receiving queue, and with every second packet handed over.
+ * `handoff1` and `handoff32`: one thread pushes descriptors into a handoff ring, publishes them in batches of 1 or 32, takes them
+ * out at the other end and returns the frames. So it does the work of both workers without waiting for another thread. `kept` and
+ * `handed`: one receiving queue and two working ones; either the receiving queue owns all flows, or it hands over every second
+ * packet.
  */
 import { openPort } from '../../src/index.ts';
 import { HandoffKind } from '../../src/memory/bit-fields.ts';
@@ -12,15 +13,16 @@ import { HandoffReceiver, HandoffSender } from '../../src/memory/handoff.ts';
 import { HEADROOM, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { comparisons, type Row, type Sample } from '../runner/row.ts';
+import { nanosEach, stopwatch } from '../rigs/timing.ts';
+import { type Benchmark, comparisons, type Sample } from '../runner/benchmark.ts';
 
 /** Packets between readings of the clock. */
 const PORTION = 1_000_000;
 
-export const handoff: Row = {
+export const handoff: Benchmark = {
   name: 'handoff',
   about:
-    'a packet handed to the worker that owns its flow; memory path, the network played on the other core',
+    'a packet handed to the worker that owns its flow; memory path; the other core stands for the network',
   variants: {
     handoff1: ({ seconds }) => ({ ns: handoffNanos(1, seconds) }),
     handoff32: ({ seconds }) => ({ ns: handoffNanos(32, seconds) }),
@@ -52,8 +54,8 @@ function handoffNanos(batch: number, seconds: number): number {
   const bytes = new Int32Array(64);
   const hash = new Int32Array(64);
   const { frames } = memory.layout;
-  const pass = (count: number): void => {
-    for (let done = 0; done < count; done += batch) {
+  const pass = (): number => {
+    for (let done = 0; done < PORTION; done += batch) {
       for (let i = 0; i < batch; i++) {
         sender.push(frames + from.peek(i) + HEADROOM, 60, HandoffKind.PACKET, Path.VF, i);
       }
@@ -65,17 +67,10 @@ function handoffNanos(batch: number, seconds: number): number {
       to.flush();
       from.collect();
     }
+    return PORTION;
   };
-  pass(PORTION); // V8 has compiled everything after this
-  const began = process.hrtime.bigint();
-  let passed = 0;
-  let nanos = 0;
-  while (nanos < seconds * 1e9) {
-    pass(PORTION);
-    passed += PORTION;
-    nanos = Number(process.hrtime.bigint() - began);
-  }
-  return nanos / passed;
+  pass(); // V8 has compiled everything after this
+  return nanosEach(seconds, pass);
 }
 
 /** UDP over IPv4 to one queue; with `both`, flows of both queues in turn. */
@@ -98,32 +93,29 @@ async function portRun(both: boolean, seconds: number): Promise<Sample> {
     return 60;
   };
   const discard = (): void => {};
-  const run = (wanted: number): number => {
+  let lost = 0;
+  const run = (): number => {
     let delivered = 0;
     let collected = 0;
     const deadline = Date.now() + 60_000;
-    while (collected < wanted && Date.now() < deadline) {
-      delivered += peers[0]!.deliver(Math.min(64, wanted - delivered, 2048 - (delivered - collected)), write);
+    while (collected < PORTION && Date.now() < deadline) {
+      delivered += peers[0]!.deliver(
+        Math.min(64, PORTION - delivered, 2048 - (delivered - collected)),
+        write,
+      );
       for (const peer of peers) collected += peer.collect(64, discard);
     }
-    return wanted - collected;
+    lost += PORTION - collected;
+    return PORTION;
   };
-  run(PORTION);
-  const before = port.stats();
-  const cpu = process.cpuUsage();
-  const began = process.hrtime.bigint();
-  let lost = 0;
-  let count = 0;
-  let nanos = 0;
-  while (nanos < seconds * 1e9) {
-    lost += run(PORTION);
-    count += PORTION;
-    nanos = Number(process.hrtime.bigint() - began);
-  }
-  const used = process.cpuUsage(cpu);
-  const after = port.stats();
+  run();
+  lost = 0;
+  const before = port.stats().handedOver;
+  const elapsed = stopwatch();
+  const ns = nanosEach(seconds, run);
+  const { millis, cpuMillis } = elapsed();
+  const handedOver = port.stats().handedOver - before;
   await port.close();
-  const handedOver = after.handedOver - before.handedOver;
-  if (both !== handedOver > 0) throw new Error(`${handedOver} packets of ${count} were handed over`);
-  return { mpps: (count * 1e3) / nanos, cpu: ((used.user + used.system) * 1000) / count, lost };
+  if (both !== handedOver > 0) throw new Error(`${handedOver} packets were handed over`);
+  return { mpps: 1e3 / ns, cpu: (ns * cpuMillis) / millis, lost };
 }

@@ -2,8 +2,8 @@
  * Macswap over packets that circulate in memory, on one core, without a kernel: the datapath's own loop and testpmd's over
  * `net_ring` (`ring`), and the whole port around that loop (`failsafe-tax`).
  *
- * The same number of packets circulates in all variants. Ours takes up to 256 of them at once where the handler has a
- * `in_place`, and 64 where it has not. testpmd is measured at several sizes of its burst: the goals are for its best one.
+ * The same number of packets circulates in all variants. Our loop takes up to 256 of them at once if the handler has an in-place
+ * function, and 64 otherwise. testpmd is measured with several bursts; the goals are for its best one.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Dispatch } from '../../src/datapath/dispatch.ts';
@@ -18,7 +18,8 @@ import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
 import { Testpmd } from '../peers/testpmd.ts';
-import { comparisons, type Row, type Sample, type Variant } from '../runner/row.ts';
+import { growth, nanosEach } from '../rigs/timing.ts';
+import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 /** Packets that circulate: more than a burst, and their headers fit the first-level cache. */
 export const CIRCULATING = 256;
@@ -62,17 +63,8 @@ const bareLoop =
     const { layout } = memory;
     const delivery = new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory);
     const forwardTable = { ports: [], relays: [] };
-    const address = { port: 0, queue: 0, forwardTable, delivery };
-    const dispatch = new Dispatch({
-      shim: loadShim(),
-      memory,
-      pool,
-      burst,
-      handler: handle,
-      inPlace,
-      failed,
-      ...address,
-    });
+    const context = { shim: loadShim(), memory, pool, burst, port: 0, queue: 0 };
+    const dispatch = new Dispatch({ ...context, handler: handle, inPlace, failed, forwardTable, delivery });
     dispatch.out = queue;
     for (let i = 0; i < CIRCULATING; i++) {
       const frame = dispatch.frames.take();
@@ -95,49 +87,35 @@ const bareLoop =
       return packets;
     };
     for (let warm = 0; warm < 20; warm++) run(PORTION); // V8 has compiled everything after this
-    let packets = 0;
-    let nanos = 0;
-    const began = process.hrtime.bigint();
-    while (nanos < seconds * 1e9) {
-      packets += run(PORTION);
-      nanos = Number(process.hrtime.bigint() - began);
-    }
+    const ns = nanosEach(seconds, () => run(PORTION));
     const { rx } = queue.ledger();
     if (rx !== CIRCULATING) throw new Error(`${rx} packets circulate at the end`);
-    return { mpps: (packets * 1e3) / nanos, ns: nanos / packets };
+    return { mpps: 1e3 / ns, ns };
   };
 
 /** The whole port: a worker, two paths open and polled, of which the VF carries everything, statistics kept. */
 async function wholePort({ seconds }: { seconds: number }): Promise<Sample> {
   const handler = new URL('../wasm/circulate.wasm', import.meta.url);
   const handlerOptions = { packets: CIRCULATING, bytes: BYTES };
-  const port = await openPort({
-    network: 'loop',
-    queues: 1,
-    mode: 'poll',
-    pin: true,
-    handler,
-    handlerOptions,
-  });
+  const where = { network: 'loop', queues: 1, mode: 'poll', pin: true } as const;
+  const port = await openPort({ ...where, handler, handlerOptions });
   try {
     port.plug('vf');
     await sleep(1000);
-    const [before, began] = [port.stats().paths, process.hrtime.bigint()];
-    await sleep(seconds * 1000);
-    const [after, ended] = [port.stats().paths, process.hrtime.bigint()];
-    if (after.synthetic.rxPackets !== before.synthetic.rxPackets)
-      throw new Error('the synthetic path was not idle');
+    const before = port.stats().paths.synthetic.rxPackets;
+    const mpps = await growth(seconds, () => port.stats().paths.vf.rxPackets);
+    if (port.stats().paths.synthetic.rxPackets !== before) throw new Error('the synthetic path was not idle');
     const [ledger] = await port.audit();
     if (ledger!.rx !== CIRCULATING || ledger!.accounted !== ledger!.total) {
       throw new Error(`packets or frames were lost: ${JSON.stringify(ledger)}`);
     }
-    return { mpps: ((after.vf.rxPackets - before.vf.rxPackets) * 1e3) / Number(ended - began) };
+    return { mpps };
   } finally {
     await port.close();
   }
 }
 
-export const ring: Row = {
+export const ring: Benchmark = {
   name: 'ring',
   about: 'macswap over a ring in memory, 256 packets circulating, one core, no port around it',
   variants: {
@@ -148,23 +126,22 @@ export const ring: Row = {
     testpmd128: testpmd('net_ring0', 128),
     js: bareLoop('js'),
   },
-  comparisons: comparisons(`
-    ring          | wasm.mpps / testpmd64.mpps  | Mpps | ≥ 1   | macswap in WebAssembly over a ring; peer: net_ring, burst 64
-    ring:wasm-16  | wasm.mpps / testpmd16.mpps  | Mpps |       | macswap in WebAssembly over a ring; peer: net_ring, burst 16
-    ring:wasm-32  | wasm.mpps / testpmd32.mpps  | Mpps |       | macswap in WebAssembly over a ring; peer: net_ring, burst 32
-    ring:wasm-128 | wasm.mpps / testpmd128.mpps | Mpps |       | macswap in WebAssembly over a ring; peer: net_ring, burst 128
-    ring:js       | js.mpps / testpmd64.mpps    | Mpps | ≥ 0.7 | macswap in TypeScript over a ring; peer: net_ring, burst 64
-    ring:js-16    | js.mpps / testpmd16.mpps    | Mpps |       | macswap in TypeScript over a ring; peer: net_ring, burst 16
-    ring:js-32    | js.mpps / testpmd32.mpps    | Mpps |       | macswap in TypeScript over a ring; peer: net_ring, burst 32
-    ring:js-128   | js.mpps / testpmd128.mpps   | Mpps |       | macswap in TypeScript over a ring; peer: net_ring, burst 128
-  `),
+  comparisons: comparisons(
+    `
+    ring            | wasm.mpps / testpmd64.mpps      | Mpps | ≥ 1   | macswap in WebAssembly over a ring; peer: net_ring, burst 64
+    ring:wasm-{burst} | wasm.mpps / testpmd{burst}.mpps | Mpps |       | macswap in WebAssembly over a ring; peer: net_ring, burst {burst}
+    ring:js         | js.mpps / testpmd64.mpps        | Mpps | ≥ 0.7 | macswap in TypeScript over a ring; peer: net_ring, burst 64
+    ring:js-{burst} | js.mpps / testpmd{burst}.mpps   | Mpps |       | macswap in TypeScript over a ring; peer: net_ring, burst {burst}
+  `,
+    { burst: { 16: '', 32: '', 128: '' } },
+  ),
   full: { runs: 5, seconds: 1 },
   quick: { runs: 2, seconds: 0.5 },
 };
 
 const FAILSAFE = 'net_failsafe0,dev(net_ring0),dev(net_ring1)';
 
-export const failsafeTax: Row = {
+export const failsafeTax: Benchmark = {
   name: 'failsafe-tax',
   about:
     'macswap through the whole port, both paths in memory and one idle, 256 packets circulating, one core',
