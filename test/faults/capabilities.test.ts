@@ -15,7 +15,7 @@ import {
   passed,
   until,
 } from '../support/harness.ts';
-import { NOBODY, nobodys, ROOT } from '../support/nobody.ts';
+import { asNobody, NOBODY, ROOT } from '../support/nobody.ts';
 import { Run, temporary } from '../support/process.ts';
 
 const FIXTURE = join(ROOT, 'test/fixtures/told-port.mjs');
@@ -54,7 +54,7 @@ class ToldPort {
     this.queues = given.queues;
     const within = inside ? ['ip', 'netns', 'exec', lab.guest] : [];
     const tun = ['unshare', '--mount', 'sh', '-c', how.tun ?? TUN_FOR_ALL, 'sh'];
-    const program = nobodys([process.execPath, FIXTURE, JSON.stringify(given)], capabilities);
+    const program = asNobody([process.execPath, FIXTURE, JSON.stringify(given)], capabilities);
     // Where a login, or systemd's RuntimeDirectory, lets a user keep what is to outlive a process.
     const XDG_RUNTIME_DIR = temporary();
     chownSync(XDG_RUNTIME_DIR, NOBODY, NOBODY);

@@ -2,7 +2,7 @@
 import { cpSync, mkdirSync, openSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { everybodys, nobodys, ROOT } from '../support/nobody.ts';
+import { asNobody, publicCopy, ROOT } from '../support/nobody.ts';
 import { type Outcome, Run, start, temporary, twinpath } from '../support/process.ts';
 
 const MAIN = join(ROOT, 'dist/src/cli/main.js');
@@ -50,7 +50,7 @@ describe('any command', () => {
 
   it('names what this user may not read: a part of the package, or the handler', async () => {
     const folder = temporary();
-    const { root, node } = everybodys();
+    const { root, node } = publicCopy();
     for (const part of ['package.json', 'dist', 'build']) {
       cpSync(join(root, part), join(folder, part), { recursive: true });
     }
@@ -58,7 +58,7 @@ describe('any command', () => {
     mkdirSync(closed, { mode: 0o700 });
     cpSync(join(root, 'node_modules'), join(closed, 'node_modules'), { recursive: true });
     symlinkSync(join(closed, 'node_modules'), join(folder, 'node_modules'));
-    const list = nobodys([node, join(folder, 'dist/src/cli/main.js'), 'list', '--json']);
+    const list = asNobody([node, join(folder, 'dist/src/cli/main.js'), 'list', '--json']);
     expectStart(await new Run(list).outcome, /node_modules.*may not (read|enter)/);
     const handler = join(closed, 'handler.mjs');
     writeFileSync(handler, 'export default () => {};');

@@ -6,7 +6,7 @@ import { openPort, type Port } from '../../dist/src/index.js';
 import { buildLab, type Lab, nothingLeft, until } from '../support/harness.ts';
 import { hold, kill } from '../support/held.ts';
 import { attachments, linkIn } from '../support/machine-state.ts';
-import { nobodys, ROOT } from '../support/nobody.ts';
+import { asNobody, ROOT } from '../support/nobody.ts';
 import { Run } from '../support/process.ts';
 
 const OPEN = join(ROOT, 'test/fixtures/open-and-say.mjs');
@@ -101,7 +101,7 @@ describe('the lock of a port', () => {
     const { ifindex } = linkIn(lab.guest, 'eth0')!;
     const tun = ['unshare', '--mount', 'sh', '-c'];
     const shared = 'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec "$@"';
-    const taker = nobodys([process.execPath, join(ROOT, 'test/fixtures/lock-taker.mjs'), String(ifindex)]);
+    const taker = asNobody([process.execPath, join(ROOT, 'test/fixtures/lock-taker.mjs'), String(ifindex)]);
     const run = new Run(['ip', 'netns', 'exec', lab.guest, ...tun, shared, 'sh', ...taker]);
     await until('the taker to have tried', () => {
       if (run.child.exitCode !== null) throw new Error(run.stderr);

@@ -21,7 +21,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { everybodys, NOBODY, nobodys, ROOT } from '../support/nobody.ts';
+import { asNobody, NOBODY, publicCopy, ROOT } from '../support/nobody.ts';
 import { type Outcome, Run, temporary } from '../support/process.ts';
 
 const STRANGER = NOBODY - 1;
@@ -42,14 +42,14 @@ class Unbuilt {
   readonly marker = join(this.folder, 'loaded');
   /** What a stranger has compiled. */
   readonly library = join(this.folder, 'planted.so');
-  readonly list = [everybodys().node, join(this.folder, 'package/dist/src/cli/main.js'), 'list', '--json'];
+  readonly list = [publicCopy().node, join(this.folder, 'package/dist/src/cli/main.js'), 'list', '--json'];
 
   constructor() {
     for (const part of ['dist/src', 'native', 'package.json']) {
       cpSync(join(ROOT, part), join(this.folder, 'package', part), { recursive: true });
     }
     execFileSync('chmod', ['-R', 'a+rX,go-w', join(this.folder, 'package')]);
-    symlinkSync(join(everybodys().root, 'node_modules'), join(this.folder, 'package/node_modules'));
+    symlinkSync(join(publicCopy().root, 'node_modules'), join(this.folder, 'package/node_modules'));
     const source = join(ROOT, 'test/fixtures/planted.c');
     const flags = ['-shared', '-fPIC', `-DMARKER="${this.marker}"`];
     execFileSync('cc', [...flags, '-o', this.library, source]);
@@ -212,7 +212,7 @@ describe('an ordinary user does not load a shim', () => {
   it('of another ordinary user, but of root', async () => {
     const unbuilt = new Unbuilt();
     unbuilt.context(unbuilt.file, STRANGER);
-    const list = nobodys(unbuilt.list);
+    const list = asNobody(unbuilt.list);
     await unbuilt.refuses(
       unbuilt.file,
       /user 65533 owns it, and this is user 65534/,
@@ -222,7 +222,7 @@ describe('an ordinary user does not load a shim', () => {
     expect(await shared.outcome()).toMatchObject({ code: 0 });
     chmodSync(shared.folderOfCache, 0o755);
     chmodSync(shared.file, 0o555);
-    expect(await shared.outcome(undefined, nobodys(shared.list))).toMatchObject({ code: 0, stderr: '' });
+    expect(await shared.outcome(undefined, asNobody(shared.list))).toMatchObject({ code: 0, stderr: '' });
   });
 });
 

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from '../../dist/src/lab/host.js';
 import { nothingLeft } from '../support/harness.ts';
-import { nobodys } from '../support/nobody.ts';
+import { asNobody } from '../support/nobody.ts';
 import { privileged } from '../support/requirements.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -110,15 +110,15 @@ describe('on a machine with the device', () => {
   });
 
   it('openPort names the required capabilities to an ordinary user', async () => {
-    const asNobody = nobodys(program(here({ netns: undefined })));
-    const said = await run(['ip', 'netns', 'exec', lab.guest, ...asNobody]);
+    const command = asNobody(program(here({ netns: undefined })));
+    const said = await run(['ip', 'netns', 'exec', lab.guest, ...command]);
     expectRefused(said, 'ERR_PERMISSION');
     expect(said.message).toMatch(/root|CAP_NET_ADMIN/);
     await nothingLeft(lab);
   });
 
   it('an ordinary user has the memory network', async () => {
-    expect(await run(nobodys(program({ network: 'memory' })))).toMatchObject({ exit: 0 });
+    expect(await run(asNobody(program({ network: 'memory' })))).toMatchObject({ exit: 0 });
   });
 
   it('openPort says how to create a missing /dev/net/tun', async () => {

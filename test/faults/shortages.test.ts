@@ -18,7 +18,7 @@ import {
   until,
 } from '../support/harness.ts';
 import { linkIn } from '../support/machine-state.ts';
-import { everybodys, nobodys, ROOT } from '../support/nobody.ts';
+import { asNobody, publicCopy, ROOT } from '../support/nobody.ts';
 import { type Outcome, Run, temporary } from '../support/process.ts';
 
 const OPEN = join(ROOT, 'test/fixtures/open-port.mjs');
@@ -120,7 +120,7 @@ class Unbuilt {
     for (const part of ['dist/src', 'dist/workers', 'native', 'package.json']) {
       cpSync(join(ROOT, part), join(this.folder, part), { recursive: true });
     }
-    symlinkSync(join(everybodys().root, 'node_modules'), join(this.folder, 'node_modules'));
+    symlinkSync(join(publicCopy().root, 'node_modules'), join(this.folder, 'node_modules'));
     for (const folder of [this.cache, this.nothing]) mkdirSync(folder);
   }
 
@@ -184,7 +184,7 @@ describe('the command line of a package without a shim', () => {
     const unbuilt = new Unbuilt();
     const file = unbuilt.env(process.env.PATH, join(unbuilt.folder, 'package.json'));
     expectRefusal(await outcome(unbuilt.list, file), 'ERR_SHIM_MISSING', 'XDG_CACHE_HOME', 'ENOTDIR');
-    const answer = await outcome(nobodys(unbuilt.list), unbuilt.env(process.env.PATH));
+    const answer = await outcome(asNobody(unbuilt.list), unbuilt.env(process.env.PATH));
     expectRefusal(answer, 'ERR_SHIM_MISSING', 'EACCES');
   });
 

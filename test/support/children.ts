@@ -1,11 +1,11 @@
-/** Child processes of a test, which are gone when it is over. */
+/** Child processes that end with their test. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { onTestFinished } from 'vitest';
 
 /**
- * Has the child killed at the test's end, and its pipes closed here too before the next test begins: that one may compare
- * what this process has open.
+ * Kills the child at the test's end, and waits until its pipes are closed here too: the next test may compare the open
+ * descriptors of this process.
  */
 export function endWithTest(child: ChildProcess): void {
   const closed = once(child, 'close').catch(() => {}); // it could not be started

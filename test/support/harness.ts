@@ -25,7 +25,7 @@ export { Lab, type Nic, type Port, Traffic, type TrafficReport };
 
 export const ECHO = new URL('../../dist/src/handlers/echo.js', import.meta.url);
 
-/** Generous: a condition that is not met by then will not be met. */
+/** A condition that is not met by then will not be met. */
 const PATIENCE_MILLIS = 15_000;
 /** Threads and their descriptors end a moment after the port has closed. */
 const LEFTOVER_MILLIS = 5_000;
@@ -45,21 +45,21 @@ export async function until(
 
 export const monotonicNanos = (): number => Number(process.hrtime.bigint());
 
-/** A lab that goes when the test is over. */
+/** A lab that is removed when the test ends. */
 export async function buildLab(options: LabOptions = {}): Promise<Lab> {
   const lab = await Lab.create(options);
   onTestFinished(() => lab.close());
   return lab;
 }
 
-/** Traffic that ends when the test is over. */
+/** Traffic that ends with the test. */
 export async function drive(lab: Lab, nic: Nic, options: TrafficOptions = {}): Promise<Traffic> {
   const traffic = await Traffic.start(lab, nic, options);
   onTestFinished(() => traffic[Symbol.asyncDispose]());
   return traffic;
 }
 
-/** Until so many more UDP packets have come back, and an ICMP echo reply from the guest. */
+/** Waits until so many more UDP packets have come back, and an ICMP echo reply from the guest. */
 export async function passed(traffic: Traffic, packets = 600): Promise<void> {
   const before = traffic.progress();
   await until(`${packets} more packets back`, () => {
@@ -81,7 +81,7 @@ export async function ownedBy(port: Port, path: 'vf' | 'synthetic' | 'none'): Pr
 /** `alone`: each port is opened on its stand-in as on one card alone. */
 type PortsOptions = Partial<Omit<OpenPortsOptions, 'ports'>> & { readonly alone?: boolean };
 
-/** What this process holds, the lab's own links aside: it has one for each VF. */
+/** Descriptors and mappings of this process, without the lab's BPF links: it has one for each VF. */
 interface Holdings {
   readonly descriptors: string[];
   readonly mappings: string[];
@@ -94,7 +94,7 @@ function holdings(lab: Lab): Holdings {
   return { descriptors: found, mappings: ringMappings() };
 }
 
-/** The descriptors that a first use leaves open for good (the shim, the first thread) are no leak. */
+/** The first use leaves descriptors open (the shim, the first thread), which are no leak. */
 let warm: Promise<void> | undefined;
 async function warmUp(): Promise<void> {
   warm ??= (async () => {
@@ -123,7 +123,7 @@ function portsOptions(lab: Lab, { alone = false, ...options }: PortsOptions): Op
 export class Scene {
   readonly lab: Lab;
   readonly ports: readonly Port[];
-  /** What the ports told, oldest first. */
+  /** Events of the ports, oldest first. */
   readonly errors: TwinpathError[] = [];
   readonly news: LinkEvent[] = [];
   readonly #before: Holdings;
@@ -145,7 +145,7 @@ export class Scene {
     return Scene.openIn(await buildLab(options.lab), options.port);
   }
 
-  /** The same in a lab that is there. */
+  /** The same in an existing lab. */
   static async openIn(lab: Lab, options: PortsOptions = {}): Promise<Scene> {
     await warmUp();
     const before = holdings(lab);
@@ -162,7 +162,7 @@ export class Scene {
     return this.ports[0]!;
   }
 
-  /** The open paths of the (first) port, as it last told. */
+  /** The open paths of the first port, as last reported. */
   get paths(): OpenPaths {
     return this.port.paths;
   }
@@ -174,7 +174,7 @@ export class Scene {
     return traffic;
   }
 
-  /** The VF comes, all queues go to it, then the host moves the data path, and traffic follows. */
+  /** Plugs the VF, waits until it owns all queues, moves the data path to it and waits for traffic. */
   async plug(name?: string, nic = this.nic, port = this.port): Promise<void> {
     await nic.plug(name === undefined ? {} : { name });
     await ownedBy(port, 'vf');
@@ -185,13 +185,13 @@ export class Scene {
     }
   }
 
-  /** The VF goes as a host takes it that means well. */
+  /** Unplugs the VF as a host does: the data path moves first. */
   async unplug(nic = this.nic, port = this.port): Promise<void> {
     await nic.unplug();
     await ownedBy(port, 'synthetic');
   }
 
-  /** Every frame of every worker is in one place, in the middle of traffic or not. */
+  /** Checks that every frame of every worker is in one place, with or without traffic. */
   async whole(): Promise<void> {
     for (const { total, accounted, duplicates } of await this.port.audit()) {
       expect({ accounted, duplicates }).toEqual({ accounted: total, duplicates: 0 });
@@ -199,9 +199,9 @@ export class Scene {
   }
 
   /**
-   * Stops the traffic, has every account checked, closes the ports and looks at what is left.
+   * Stops the traffic, checks frames and counters, closes the ports and checks that nothing is left.
    *
-   * @returns the report of each traffic that was started, in that order
+   * @returns the report of each traffic, in the order of their starts
    */
   async finish(): Promise<TrafficReport[]> {
     const reports: TrafficReport[] = [];
@@ -226,7 +226,7 @@ export class Scene {
   }
 }
 
-/** Nothing of a port is in the guest, nor (with `before`) in this process. */
+/** Checks that nothing of a port is left in the guest, nor (with `before`) in this process. */
 export async function nothingLeft(lab: Lab, before?: Holdings): Promise<void> {
   const left = (): unknown => ({ attachments: attachments(lab.guest), ...(before && holdings(lab)) });
   const nothing = { attachments: [], ...before };
@@ -235,24 +235,24 @@ export async function nothingLeft(lab: Lab, before?: Holdings): Promise<void> {
   expect(left()).toEqual(nothing);
 }
 
-/** Each packet is in one counter, once nothing is under way: see imbalances.ts for the equations. */
+/** Checks that each packet is in one counter, once none is in flight: imbalances.ts has the equations. */
 export async function addsUp(port: Port): Promise<void> {
   await until('the counters settle', () => imbalances(port.stats()).length === 0, 2_000).catch(() => {});
   expect(imbalances(port.stats())).toEqual([]);
 }
 
-/** Nothing lost, twice or out of order. */
+/** Checks that no packet was lost, doubled or reordered. */
 export function expectUnharmed({ packets, icmp }: TrafficReport): void {
   expect(packets).toMatchObject({ lost: 0, duplicated: 0, reordered: 0, unknown: 0 });
   expect(icmp).toMatchObject({ lost: 0, duplicated: 0, reordered: 0, unknown: 0 });
   expect(icmp.received).toBeGreaterThan(0);
 }
 
-/** What a tap is driven by on this kernel, if nothing else is asked for, and how it is redirected: as it describes them. */
+/** The default driver of a tap and the default redirect on this kernel, as the port describes them. */
 export const TAP_MODE = kernelIsAtLeast(6, 10) ? 'io_uring' : 'read/write (io_uring refused: EINVAL)';
 export const REDIRECT = kernelIsAtLeast(6, 6) ? 'tcx links' : 'clsact filters';
 
-/** No counter names a packet that went nowhere. */
+/** Checks that no counter of drops or errors has counted. */
 export function expectNoDrops(port: Port): void {
   const { dropped, paths } = port.stats();
   expect(Object.entries(dropped).filter(([, packets]) => packets > 0)).toEqual([]);
@@ -264,10 +264,10 @@ export function expectNoDrops(port: Port): void {
   }
 }
 
-/** How long a packet may have been under way when something happened to it; the machine may be busy. */
+/** The longest time that a packet may have been in flight when an event met it, on a busy machine. */
 const UNDER_WAY_NANOS = 100e6;
 
-/** Losses that were sent neither in these stretches of time nor so shortly before that they met them. */
+/** Losses that were sent neither in these stretches of time nor in flight when one began. */
 export function unexplained(
   report: TrafficReport,
   stretches: readonly (readonly [from: number, to: number])[],

@@ -1,7 +1,6 @@
 /**
- * What a port could leave behind: in this process (descriptors, mappings of rings) and in a network
- * namespace (XDP and tcx programs, taps, qdiscs, filters). Snapshots are lists of lines, so that a test that
- * fails shows what it is that was left.
+ * What a port could leave behind: descriptors and mappings of rings in this process; XDP and tcx programs, taps, qdiscs
+ * and filters in a network namespace. A snapshot is a list of lines, so that a failing test shows what was left.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { Errno } from '../../src/errors.ts';
@@ -20,14 +19,14 @@ const BPF_PROG_QUERY = 16;
 const QUERY = { ifindex: 0, attachType: 4, count: 24, bytes: 64 } as const;
 const TCX = { ingress: 46, egress: 47 } as const;
 
-/** Descriptors of this process by what they are, without the numbers of sockets and pipes. Sorted. */
+/** The targets of this process's descriptors, without the numbers of sockets and pipes. Sorted. */
 export function descriptors(): string[] {
   const found: string[] = [];
   for (const fd of readdirSync('/proc/self/fd')) {
     try {
       found.push(readlinkSync(`/proc/self/fd/${fd}`).replace(/:\[\d+\]$/, ''));
     } catch {
-      // The one that read the directory itself.
+      // The descriptor that read the directory.
     }
   }
   return found.filter((target) => !target.startsWith('/proc/')).sort();
@@ -39,7 +38,7 @@ export function ringMappings(): string[] {
   return lines.filter((line) => /socket:|io_uring|bpf/.test(line));
 }
 
-/** One line for each thing in the namespace that a port might have put there. */
+/** One line for each attachment in the namespace that a port could have made. */
 export function attachments(namespace: string): string[] {
   const shim = loadShim();
   return inNamespace(shim, namespace, () => {
@@ -87,7 +86,7 @@ function tcx({ ifindex }: Link): string[] {
   });
 }
 
-/** tc filters by name, and the clsact qdisc they hang on. */
+/** tc filters by name, and their clsact qdisc. */
 function filters(links: RtNetlink, qdiscs: NetlinkSocket, { ifindex, name }: Link): string[] {
   const found = (['ingress', 'egress'] as const).flatMap((where) =>
     links.bpfFilters(ifindex, where).map((filter) => `filter ${filter.name} at ${where} of ${name}`),
@@ -95,7 +94,7 @@ function filters(links: RtNetlink, qdiscs: NetlinkSocket, { ifindex, name }: Lin
   return hasClsact(qdiscs, ifindex) ? [`clsact on ${name}`, ...found] : found;
 }
 
-/** NB: trying to add one would tell as well, but stops the device's transmit queues for a moment (qdisc_graft). */
+/** NB: to add one would also show it, but stops the device's transmit queues for a moment (qdisc_graft). */
 function hasClsact(socket: NetlinkSocket, ifindex: number): boolean {
   const header = new DataView(new ArrayBuffer(TCMSG));
   const qdiscs = socket.dump((builder) => builder.begin(RTM_GETQDISC, NLM_F.REQUEST | NLM_F.DUMP, header), {

@@ -1,8 +1,8 @@
 /**
- * Commands as a user who may do nothing, or only what a set of capabilities allows.
+ * Commands as the user nobody, without capabilities or with a set of them.
  *
- * That user may be unable to enter the folder this clone is in, or the one node is in (/root, a home of mode 0750):
- * the command runs from a copy of what it needs, in the folder for everybody (global-setup.ts).
+ * That user may be unable to enter the folder of this clone, or the folder of node (/root, a home of mode 0750). So the
+ * command runs from a copy of what it needs, in a folder that every user may read (global-setup.ts makes it).
  */
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
@@ -17,8 +17,8 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/
 const PARTS = ['package.json', 'dist', 'build/shim.so', 'native', 'test/fixtures'];
 const MODULES = ['koffi', 'piscina', '@observablehq/plot', 'linkedom'];
 
-/** The package's folder and a node that every user may read and run. The first test that asks has it made. */
-export function everybodys(): { readonly root: string; readonly node: string } {
+/** The package's folder and a node that every user may read and run. The first call makes them. */
+export function publicCopy(): { readonly root: string; readonly node: string } {
   const root = join(inject('everybody'), String(process.pid)); // a copy for each worker of Vitest
   const own = join(root, 'node');
   const complete = join(root, 'complete');
@@ -38,7 +38,7 @@ export function everybodys(): { readonly root: string; readonly node: string } {
   return { root, node: existsSync(own) ? own : process.execPath };
 }
 
-/** Folders of these packages and of all that they depend on, as far as they are installed for this platform. */
+/** Folders of these packages and of their dependencies that are installed for this platform. */
 function installed(names: readonly string[]): Set<string> {
   const { packages } = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'));
   const found = new Set<string>();
@@ -53,24 +53,24 @@ function installed(names: readonly string[]): Set<string> {
   return found;
 }
 
-/** The first folder on the way that others may not enter. */
+/** The first folder of the path that other users may not enter. */
 function closedFolder(path: string): string | undefined {
   const above = path === '/' ? undefined : closedFolder(dirname(path));
   return above ?? ((statSync(path).mode & 0o001) === 0 ? path : undefined);
 }
 
-/** A command of this clone's files, of everybody's copy. */
-export function published(command: readonly string[]): string[] {
-  const { root, node } = everybodys();
+/** A command on files of this clone, changed to the files of the public copy. */
+export function inPublicCopy(command: readonly string[]): string[] {
+  const { root, node } = publicCopy();
   return command.map((word) => (word === process.execPath ? node : word.replaceAll(ROOT, root)));
 }
 
-/** As nobody, without any capability or with these (setpriv's names: `net_admin`). */
-export function nobodys(command: readonly string[], capabilities: readonly string[] = []): string[] {
+/** The command run by nobody, without capabilities or with these (setpriv's names: `net_admin`). */
+export function asNobody(command: readonly string[], capabilities: readonly string[] = []): string[] {
   const set = ['-all', ...capabilities.map((name) => `+${name}`)].join();
   return [
     ...['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'],
     ...[`--inh-caps=${set}`, `--ambient-caps=${set}`, `--bounding-set=${set}`, '--'],
-    ...published(command),
+    ...inPublicCopy(command),
   ];
 }

@@ -1,15 +1,15 @@
-/** A program that a test runs as a person would: ended with the test, its words kept. */
+/** A program that a test runs as a user would. It is killed when the test ends; its output is kept. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { until } from './harness.ts';
-import { NOBODY, published, ROOT } from './nobody.ts';
+import { inPublicCopy, NOBODY, ROOT } from './nobody.ts';
 
 export interface RunOptions {
   readonly env?: NodeJS.ProcessEnv;
-  /** As a user who may do nothing. */
+  /** Run by the user nobody. */
   readonly nobody?: boolean;
   /** Keeps standard input open, until the test ends it. */
   readonly input?: boolean;
@@ -31,7 +31,7 @@ export class Run {
   stderr = '';
 
   constructor(command: readonly string[], { env, nobody, input, stdout }: RunOptions = {}) {
-    const [program = '', ...args] = nobody ? published(command) : command;
+    const [program = '', ...args] = nobody ? inPublicCopy(command) : command;
     const home = nobody ? temporary() : undefined;
     this.child = spawn(program, args, {
       stdio: [input ? 'pipe' : 'ignore', stdout ?? 'pipe', 'pipe'],
@@ -49,7 +49,7 @@ export class Run {
     onTestFinished(() => void this.child.kill('SIGKILL'));
   }
 
-  /** Until standard error has said so. */
+  /** Waits until standard error contains the words. */
   said(words: string): Promise<void> {
     return until(`"${words}"`, () => {
       if (this.child.exitCode !== null) throw new Error(`it ended: ${this.stderr}`);
@@ -60,15 +60,15 @@ export class Run {
 
 const MAIN = join(ROOT, 'dist/src/cli/main.js');
 
-/** The built command, started. */
+/** Starts the built command. */
 export const start = (args: readonly string[], options?: RunOptions): Run =>
   new Run([process.execPath, MAIN, ...args], options);
 
-/** The built command, to its end. */
+/** Runs the built command to its end. */
 export const twinpath = (args: readonly string[], options?: RunOptions): Promise<Outcome> =>
   start(args, options).outcome;
 
-/** A folder that goes with the test, and that every user may read. */
+/** A folder that every user may read, removed when the test ends. */
 export function temporary(): string {
   const folder = mkdtempSync(join(tmpdir(), `tp-${process.pid}-`));
   chmodSync(folder, 0o755);
