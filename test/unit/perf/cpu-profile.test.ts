@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { evidenceIn } from '../../../perf/profile/clinic.ts';
 import { type CpuProfile, summarize, threadIdOf, threadNames } from '../../../perf/profile/cpu-profile.ts';
 import { messagesIn } from '../../../perf/profile/load.ts';
-import { evidenceIn } from '../../perf/profile/clinic.ts';
 
 const node = (id: number, functionName: string, url = '', lineNumber = -1) => ({
   id,

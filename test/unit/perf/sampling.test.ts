@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Benchmark, Comparison } from '../../../perf/runner/benchmark.ts';
 import { type CpuTime, sample } from '../../../perf/runner/sampling.ts';
-import type { Benchmark, Comparison } from '../../perf/runner/benchmark.ts';
 
 let folder: string;
 beforeEach(() => {

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Comparison } from '../../../perf/runner/benchmark.ts';
 import { readCpuTime, stolenShare } from '../../../perf/runner/sampling.ts';
 import { median, quantile, spread } from '../../../perf/runner/statistics.ts';
 import { judge, type Run, wantsMore } from '../../../perf/runner/verdict.ts';
-import type { Comparison } from '../../perf/runner/benchmark.ts';
 
 const values = fc.array(fc.double({ min: 0.1, max: 1e6, noNaN: true }), { minLength: 1, maxLength: 30 });
 

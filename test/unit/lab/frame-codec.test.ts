@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { FrameCodec } from '../../src/lab/frame-codec.ts';
+import { FrameCodec } from '../../../src/lab/frame-codec.ts';
 
 const OPTIONS = {
   ...{ flows: 3, bytes: 40, firstPort: 32_768, address: '10.77.0.2', port: 7 },
