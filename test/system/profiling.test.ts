@@ -148,7 +148,7 @@ test('perf:profile leaves a profile of each thread, and says so when Linux perf 
   const worker = threads.find(({ thread }: { thread: string }) => thread === 'queue-worker');
   // The poll loop, in whichever of its functions V8 has put it.
   expect(worker.functions.map(({ name }: { name: string }) => name).join()).toMatch(
-    /(?:path-order|port-queue|ring-queue|worker)\.js/,
+    /(?:path-order|port-queue|descriptor-rings|dispatch|worker)\.js/,
   );
   const [folder] = readdirSync(out);
   expect(readdirSync(join(out, folder!)).sort()).toEqual(
