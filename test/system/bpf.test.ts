@@ -424,7 +424,7 @@ describe.skipIf(process.getuid?.() !== 0)('BPF on real devices (needs root)', ()
   it('a program that the verifier rejects is refused with the reason it gave', () => {
     const unset = new Assembler().exit().assemble();
     expect(() => bpf.load('xdp', 'tp_bad', unset)).toThrow(/program tp_bad: .*R0 !read_ok/);
-    expect(() => bpf.load('xdp', 'no/slash', unset)).toThrow('no/slash is no name for a BPF object');
+    expect(() => bpf.load('xdp', 'no/slash', unset)).toThrow('no/slash is not a name for a BPF object');
     expect(() => bpf.load('xdp', 'tp_empty', new Uint8Array(0))).toThrow('E2BIG');
   });
 });
