@@ -47,7 +47,7 @@ export const Kind = {
   READ: 1,
   WRITE: 2,
   POLL: 3,
-  /** A write whose frame has its new owner already, and that `staged` of the path slot may not count yet. */
+  /** A write whose frame may have its new owner already, and that `staged` of the path slot may not count yet. */
   PUSHING: -1,
 } as const;
 
