@@ -2,7 +2,7 @@
 /** The interface for applications: `import { openPort } from 'twinpath'`. */
 export type { PortDescription } from './coordinator/messages.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
-export { type ErrorCode, TwinpathError } from './errors.ts';
+export { type ErrorCode, type PlainError, TwinpathError } from './errors.ts';
 export type { FrameLedger } from './group.ts';
 export type { Failover, Reason } from './memory/journal.ts';
 export type {

@@ -65,7 +65,8 @@ const RING_ENTRIES = 2048;
 /** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
 export function validate(options: OpenPortsOptions): Settings {
   checkNames(options, [...SHARED_KEYS, 'ports']);
-  const { ports, netns, protect, signal, queues = Math.min(availableParallelism(), 8) } = options;
+  const { ports, netns, protect, signal } = options;
+  const queues = options.queues ?? Math.min(availableParallelism(), 8);
   const given = <Name extends keyof typeof DEFAULTS>(name: Name) => options[name] ?? DEFAULTS[name];
   if (!Array.isArray(ports) || ports.length < 1 || ports.length > MAX_PORTS) {
     invalid('ports', `it must be a list of 1 to ${MAX_PORTS} ports`);

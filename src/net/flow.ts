@@ -34,9 +34,11 @@ const FOLLOWS = Follow.OPTIONS | Follow.FRAGMENT | Follow.AUTHENTICATION;
 
 /** A packet in memory. A handler's {@link Packet} has this shape. */
 export interface PacketBytes {
+  /** Of the frames. */
   readonly view: DataView;
   /** Of the packet's first byte in `view`. */
   readonly offset: number;
+  /** Bytes. */
   readonly length: number;
 }
 

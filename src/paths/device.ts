@@ -53,6 +53,7 @@ export interface PathDevice {
 
 /** A path, described for people. */
 export interface PathDescription {
+  /** What moves its packets: 'af-xdp' for a VF, 'tap' for the NetVSC, 'host' for the machine's own stack. */
   readonly driver: 'af-xdp' | 'tap' | 'host' | 'memory';
   /** Name of the network device, or of its replacement. */
   device: string;
