@@ -50,7 +50,8 @@ describe('a packet that kills its worker, on the memory network', { tags: 'unpri
     async ({ way, path }) => {
       if (way === 'heap') limitHeaps(256);
       const orders = unarmed();
-      const { port, deaths } = await openMemory({ handlerOptions: { orders, way } });
+      // A heap is full only after seconds, and the watchdog would be sooner on a slow machine.
+      const { port, deaths } = await openMemory({ handlerOptions: { orders, way }, stuckMillis: 60_000 });
       const traffic = new NumberedTraffic(port);
       if (path === 2) port.plug('vf');
       for (let packet = 1; packet <= 2; packet++) {
