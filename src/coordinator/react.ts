@@ -35,9 +35,12 @@ export function react(state: PortState, slot: Slot, reason: Reason, detected = n
   const { ownership, network, slots } = state;
   slot.broken = reason;
   if (!ownership.isAttached(slot.path)) return;
-  // A device may be up again before its message is read.
-  const stopped = reason === 'link gone' || (reason === 'link down' && network.runs?.(slot.path) === false);
-  if (stopped) slot.device!.stopped?.();
+  // Whatever fails here, the order follows: frames of a path that workers still poll must not be reclaimed.
+  attempt(state, 'querying a link', () => {
+    // A device may be up again before its message is read.
+    const stopped = reason === 'link gone' || (reason === 'link down' && network.runs?.(slot.path) === false);
+    if (stopped) slot.device!.stopped?.();
+  });
   // A path that the port leaves by choice still delivers: it is disarmed first and drained then. A path that is left for
   // any other reason delivers nothing any more, and nothing may delay the order.
   if (reason === 'close' || reason === 'device replaced')

@@ -76,6 +76,7 @@ class Card {
   outlastsLink = true;
   /** Whether the kernel has it running, as it says without waiting. */
   running: boolean | undefined;
+  asking = (): void => {};
   opening = (): void => {};
   arming = (_path: PathId): void => {};
   openingQueues = (): void => {};
@@ -120,7 +121,10 @@ class Card {
         this.looking();
         return seen(path, this.vf);
       },
-      runs: () => this.running,
+      runs: () => {
+        this.asking();
+        return this.running;
+      },
     };
     const order = async (path: PathId, reason?: string): Promise<void> => {
       if (reason !== undefined) this.done.push(`to ${PATH_NAMES[path]}: ${reason}`);
@@ -145,7 +149,13 @@ class Card {
         if (kind === 'error') this.errors.push(event.code);
       },
       save() {},
-      run: (_, work) => void work(),
+      run: (_, work) => {
+        try {
+          void work();
+        } catch (error) {
+          this.errors.push((error as TwinpathError).code);
+        }
+      },
     });
   }
 
@@ -385,3 +395,21 @@ test('a port that starts with a VF present can send before it receives, and whil
   expect(card.owner).toBe(Path.VF);
   await card.port.close();
 });
+
+test.each(['asking', 'stopped'] as const)(
+  'a card whose link goes is left although "%s" fails, before its queues are closed',
+  async (step) => {
+    const card = new Card();
+    await card.port.start();
+    await card.tell({});
+    card.running = false;
+    card.done.length = 0;
+    card[step] = () => {
+      throw new TwinpathError('ERR_PERMISSION', { syscall: 'ioctl(SIOCGIFFLAGS)' });
+    };
+    await card.tell({ up: false, carrier: false });
+    expect(card.done[0]).toBe('to synthetic: link down');
+    expect(card.done[1]).toMatch(/^close/);
+    expect(card.errors).toEqual(['ERR_PERMISSION']);
+  },
+);
