@@ -162,6 +162,18 @@ export class Scene {
     return this.ports[0]!;
   }
 
+  /** What the host did and the port did, in ms after `from`: to explain a loss. */
+  story(from: number): string {
+    const at = (nanos: number): string => `${((nanos - from) / 1e6).toFixed(0)}`;
+    const host = this.nic.events.map(({ kind, atNanos }) => ({ nanos: atNanos, text: kind as string }));
+    const port = this.port.failovers().map(({ queue, to, reason, endedNanos }) => ({
+      nanos: endedNanos,
+      text: `queue ${queue} to ${to}, ${reason}`,
+    }));
+    const all = [...host, ...port].sort((a, b) => a.nanos - b.nanos);
+    return all.map(({ nanos, text }) => `${at(nanos)}: ${text}`).join('; ');
+  }
+
   /** The open paths of the first port, as last reported. */
   get paths(): OpenPaths {
     return this.port.paths;
@@ -264,15 +276,29 @@ export function expectNoDrops(port: Port): void {
   }
 }
 
-/** The longest time that a packet may have been in flight when an event met it, on a busy machine. */
+/** A packet may have been in flight for so long when an event met it, on a busy machine. */
 const UNDER_WAY_NANOS = 100e6;
 
-/** Losses that were sent neither in these stretches of time nor in flight when one began. */
+/**
+ * Losses that were sent neither in these stretches of time nor in flight when one began: in an emulated machine packets are
+ * in flight for as long as the longest round trip.
+ *
+ * @returns runs of such losses, with the times at which they were sent, after the first stretch began
+ */
 export function unexplained(
   report: TrafficReport,
   stretches: readonly (readonly [from: number, to: number])[],
-): number[] {
-  return [...report.lostAt, ...report.icmpLostAt].filter(
-    (at) => !stretches.some(([from, to]) => at >= from - UNDER_WAY_NANOS && at < to),
-  );
+): string[] {
+  const underWay = Math.max(UNDER_WAY_NANOS, report.latency.max * 1e3);
+  const losses = [...report.lostAt, ...report.icmpLostAt]
+    .filter((at) => !stretches.some(([from, to]) => at >= from - underWay && at < to))
+    .sort((a, b) => a - b);
+  const runs: { from: number; to: number; packets: number }[] = [];
+  for (const at of losses) {
+    const run = runs.at(-1);
+    if (run === undefined || at - run.to > UNDER_WAY_NANOS) runs.push({ from: at, to: at, packets: 1 });
+    else Object.assign(run, { to: at, packets: run.packets + 1 });
+  }
+  const millis = (at: number): string => ((at - (stretches[0]?.[0] ?? 0)) / 1e6).toFixed(0);
+  return runs.map(({ from, to, packets }) => `${packets} sent from ${millis(from)} to ${millis(to)} ms`);
 }
