@@ -16,7 +16,7 @@ import type { Nic } from '../../dist/src/lab/nic.js';
 import type { TrafficReport } from '../../dist/src/lab/reports.js';
 import { Traffic, type TrafficOptions } from '../../dist/src/lab/traffic.js';
 import { NOTHING_DROPPED } from '../../dist/src/memory/counters.js';
-import type { OpenPortsOptions } from '../../dist/src/options.js';
+import type { OpenPortsOptions, PortOptions } from '../../dist/src/options.js';
 import { openPorts, type Port } from '../../dist/src/port.js';
 import type { LinkEvent, OpenPaths } from '../../dist/src/port-events.js';
 import { attachments, descriptors, ringMappings } from './machine-state.ts';
@@ -79,7 +79,8 @@ export async function ownedBy(port: Port, path: 'vf' | 'synthetic' | 'none'): Pr
 }
 
 /** `alone`: each port is opened on its stand-in as on one card alone. */
-type PortsOptions = Partial<Omit<OpenPortsOptions, 'ports'>> & { readonly alone?: boolean };
+type PortsOptions = Partial<Omit<OpenPortsOptions, 'ports'>> &
+  Pick<PortOptions, 'configuration'> & { readonly alone?: boolean };
 
 /** Descriptors and mappings of this process, without the lab's BPF links: it has one for each VF. */
 interface Holdings {
@@ -109,14 +110,20 @@ async function warmUp(): Promise<void> {
   await warm;
 }
 
-function portsOptions(lab: Lab, { alone = false, ...options }: PortsOptions): OpenPortsOptions {
+function portsOptions(
+  lab: Lab,
+  { alone = false, configuration, ...options }: PortsOptions,
+): OpenPortsOptions {
   return {
     handler: ECHO,
     handlerOptions: { address: lab.nics.map(({ guestAddress }) => guestAddress) },
     netns: lab.guest,
     queues: lab.queues,
     ...options,
-    ports: lab.nics.map(({ netvsc }) => (alone ? { device: netvsc } : { netvsc, force: true })),
+    ports: lab.nics.map(({ netvsc }) => ({
+      ...(alone ? { device: netvsc } : { netvsc, force: true }),
+      configuration,
+    })),
   };
 }
 
