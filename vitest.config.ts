@@ -31,7 +31,7 @@ export default defineConfig({
         // What a port does, by the kernel's own devices and in memory.
         test: {
           name: 'system',
-          include: ['test/system/**/*.test.ts'],
+          include: ['test/system/**/*.test.ts', 'test/conformance/**/*.test.ts'],
           ...labs,
           // Two labs at a time, of two processes: a test mostly waits. Each counts only its own packets.
           maxWorkers: 2,
