@@ -117,3 +117,29 @@ describe('a VF that is unplugged', { timeout: 120_000 }, () => {
     await nothingLeft(lab);
   });
 });
+
+const MSG_DONTWAIT = 0x40;
+
+it('the thread that orders failovers makes no system call that may wait, once the ports are open', async () => {
+  const lab = await buildLab();
+  const { nic } = lab;
+  const process = OrderedPort.start();
+  const trace = `${temporary()}/trace`;
+  const calls = (): string[][] => {
+    const lines = readFileSync(trace, 'utf8').trim().split('\n');
+    return lines.map((line) => line.split(' '));
+  };
+  expect(await process.open(lab, { thread: 'twinpath-super', call: 0, trace })).toEqual({ opened: true });
+  const opening = calls().length;
+  await nic.plug();
+  await process.ownedBy('vf');
+  await nic.unplug();
+  await process.ownedBy('synthetic');
+  const made = calls().slice(opening);
+  // The rings are eventfds that do not block; the messages are of rtnetlink.
+  expect([...new Set(made.map(([name]) => name))].sort()).toEqual(['tp_read', 'tp_recv', 'tp_write']);
+  const waits = made.filter(([name, flags]) => name === 'tp_recv' && (Number(flags) & MSG_DONTWAIT) === 0);
+  expect(waits).toEqual([]);
+  await accounted(process);
+  await nothingLeft(lab);
+});

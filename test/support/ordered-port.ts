@@ -31,6 +31,8 @@ export interface Fault {
   /** A file: while it is there, the thread is held in the function `holds`, or `dies` and its successor is held. */
   readonly gate?: string;
   readonly holds?: string;
+  /** A file that gets a line for each call of the thread. */
+  readonly trace?: string;
 }
 
 export interface Failure {
