@@ -4,8 +4,8 @@
  *
  * A switch has four times, all CLOCK_MONOTONIC:
  * - the event: just before the lab calls the kernel (`ip link set vf0 down`, or up for a new VF);
- * - detected: the coordinator has seen the event. For a new VF it has also opened the sockets and attached XDP, while packets
- *   still use the synthetic path;
+ * - detected: the supervisor has seen that the VF goes. For a new VF the coordinator has opened the sockets and attached XDP,
+ *   while packets still use the synthetic path;
  * - switched: the last of the queues transmits on the other path, as its worker acknowledges;
  * - outside: on the host's end, the kernel has the first packet from the guest's other device. While packets are unanswered, the
  *   lab sends one each millisecond: that delay is part of this time only.

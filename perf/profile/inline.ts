@@ -31,7 +31,7 @@ export async function runInline(handlerUrl: URL, seconds: number, signal: AbortS
   const shape = { ports: [{}], queues: 1, frameSize: 2048, frames: 4096 };
   const memory = Memory.create(geometryOf(shape, pageSize()));
   const { doubles } = memory;
-  const bells = (['doorbellFd', 'coordinatorFd'] as const).map((field) => {
+  const bells = (['doorbellFd', 'supervisorFd'] as const).map((field) => {
     const fd = check(shim.eventfd(), 'eventfd2');
     memory.workers[0]![field] = fd;
     return fd;

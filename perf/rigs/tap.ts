@@ -188,7 +188,7 @@ export async function withLoneTap<T>(
   const { words, layout } = memory;
   const slot = memory.slot({ port: 0, queue: 0, path: Path.SYNTHETIC });
   const tap = wire.inside(() => openTap(shim, netlink, { template: 'twinpath%d', queues: 1, mtu: MTU }));
-  const bells = (['doorbellFd', 'coordinatorFd'] as const).map((field) => {
+  const bells = (['doorbellFd', 'supervisorFd'] as const).map((field) => {
     const fd = check(shim.eventfd(), 'eventfd2');
     memory.workers[0]![field] = fd;
     return fd;

@@ -87,7 +87,7 @@ function failoverPlot(sample: Sample): string {
   const ranks = { P50: '50', P90: '90', P99: '99', Max: 'max' };
   const directions = { away: 'away from the VF', back: 'back to the VF' };
   const moments = {
-    Detect: 'event → coordinator knows (back: sockets open)',
+    Detect: 'event → port knows (back: sockets open)',
     Switch: 'that → queue sends through the other path',
     Outside: 'event → first packet seen outside',
   };

@@ -13,7 +13,7 @@ export interface FailoverEntry {
   /** The VF vanished before the host had moved the data path. */
   readonly surprise: boolean;
   /**
-   * From the host's action until the coordinator knew that the VF goes, or that a new VF can be used (opening its sockets
+   * From the host's action until the port knew that the VF goes, or that a new VF can be used (opening its sockets
    * included). null if the host's events are unknown.
    */
   readonly detectMicros: number | null;
@@ -24,7 +24,7 @@ export interface FailoverEntry {
   /** Packets that were received from rings of the old path during the switch. */
   readonly drained: number;
   readonly queues: number;
-  /** When the coordinator knew, CLOCK_MONOTONIC. */
+  /** When the port knew, CLOCK_MONOTONIC. */
   readonly detectedNanos: number;
 }
 

@@ -8,8 +8,8 @@ import { nowNanos } from '../memory/shared.ts';
 import type { PathDevice } from '../paths/device.ts';
 import type { PathOpener } from './open-path.ts';
 import { attempt, type PortState, reportError, reportLink } from './port-state.ts';
-import { failureOf, isLinkLoss, react } from './react.ts';
-import { type Slot, unusable } from './slot.ts';
+import { failureOf, react } from './react.ts';
+import { isLinkLoss, type Slot, unusable } from './slot.ts';
 
 /** A path that fails after it was open for so long is opened again without a long pause. */
 const STEADY_NANOS = 10e9;

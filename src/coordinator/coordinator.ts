@@ -1,9 +1,9 @@
 /**
  * The coordinator: finds the devices, manages the ports, and reports to the application.
  *
- * It has a thread of its own (workers/coordinator.ts), so that neither slow system calls nor a busy application delay a
- * failover. It blocks only in system calls that take RTNL. The supervisor's thread starts it. If it dies, the supervisor
- * starts another one, which resumes from the checkpoint.
+ * It has a thread of its own (workers/coordinator.ts) for the slow system calls, most of which take RTNL. The supervisor's
+ * thread starts it, and orders the workers off lost paths meanwhile (group-failover.ts). If it dies, the supervisor starts
+ * another one, which resumes from the checkpoint.
  */
 import type { MessagePort } from 'node:worker_threads';
 import { initial } from '../configuration.ts';
@@ -11,10 +11,9 @@ import { plainError, TwinpathError } from '../errors.ts';
 import { recordingShim } from '../kernel/descriptors.ts';
 import { raisePriority } from '../kernel/machine.ts';
 import { enterNamespace } from '../kernel/namespace.ts';
-import { closeReadiness, onReadable, type Readiness } from '../kernel/readiness.ts';
+import { closeReadiness } from '../kernel/readiness.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
-import { Journal } from '../memory/journal.ts';
 import { PATH_NAMES, type PathId } from '../memory/layout.ts';
 import { setMac } from '../memory/macs.ts';
 import { Memory } from '../memory/shared.ts';
@@ -33,7 +32,8 @@ import type {
   ToCoordinator,
 } from './messages.ts';
 import { type GroupContext, type GroupHoldings, Networks } from './networks.ts';
-import { Ownership } from './ownership.ts';
+import { OwnershipClient } from './ownership-client.ts';
+import type { PathOrder } from './path-orders.ts';
 import { closeUnheld } from './release.ts';
 import { TaskRunner } from './task-runner.ts';
 
@@ -49,9 +49,11 @@ export class Coordinator {
   readonly #checkpoint: Checkpoint<GroupHoldings>;
   readonly #audits: Audits;
   readonly #resume: boolean;
+  /** What resolves each order's promise, by the order's number. */
+  readonly #orders = new Map<number, () => void>();
+  #nextOrder = 1;
   #networks: Networks | undefined;
   #ports: ManagedPort[] = [];
-  #readiness: Readiness | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor({ shared, settings, resume }: CoordinatorData, parent: MessagePort) {
@@ -93,8 +95,17 @@ export class Coordinator {
         closeReadiness();
         complete(message.done);
         return;
-      case 'worker gone':
-        for (const port of this.#ports) port.abandon(message.queue);
+      case 'ordered':
+        this.#orders.get(message.id)?.();
+        this.#orders.delete(message.id);
+        return;
+      case 'left':
+        this.#tasks.run('closing a path', () => this.#ports[message.port]!.left(message), message.port);
+        // The messages that the supervisor has read: a path that is open again is not to be left for the same one.
+        this.#networks?.table?.update();
+        return;
+      case 'doubted':
+        this.#ports[message.port]!.checkLinks();
         return;
       case 'execute': {
         const { id, command } = message;
@@ -147,10 +158,9 @@ export class Coordinator {
   }
 
   #makePorts(): void {
-    const journal = new Journal(this.#memory);
     this.#ports = this.#networks!.list.map((network, port) => {
       const report = (event: ReportedEvent): void => this.#post(event);
-      const ownership = new Ownership(this.#shim, this.#memory, journal, port, report);
+      const ownership = new OwnershipClient(this.#memory, port, (order) => this.#order(port, order));
       const { configuration = {} } = this.#settings.ports[port]!;
       return new ManagedPort(this.#memory, port, network, ownership, {
         report,
@@ -172,23 +182,20 @@ export class Coordinator {
     });
   }
 
-  /** Checks the ports when a worker rings, and periodically, since a ring may be lost and a check may fail. */
   #watch(): void {
-    const bell = this.#memory.workers[0]!.coordinatorFd;
-    const scratch = new Uint8Array(8);
-    const task = 'checking workers';
-    const check = (): void => this.#eachPort(task, (port) => port.checkWorkers());
-    const onRing = (): void => {
-      this.#shim.read(bell, scratch, 8);
-      check();
-    };
-    this.#readiness = onReadable(bell, onRing, (error) => this.#tasks.failed(task, error));
     this.#timer = setInterval(() => {
       this.#networks?.table?.update();
-      check();
       this.#eachPort('checking paths', (port) => port.changed());
       this.#count();
     }, CHECK_MILLIS);
+  }
+
+  /** Sends an order to the supervisor. Resolves when the workers have carried out every order so far. */
+  #order(port: number, order: PathOrder): Promise<void> {
+    const id = this.#nextOrder++;
+    const done = new Promise<void>((resolve) => this.#orders.set(id, resolve));
+    this.#post({ kind: 'order', id, port, order });
+    return done;
   }
 
   #count(): void {
@@ -251,7 +258,6 @@ export class Coordinator {
     clearInterval(this.#timer);
     this.#audits.close();
     for (const port of this.#ports) await port.close();
-    this.#readiness?.close();
     this.#networks?.close();
     this.#networks = undefined;
     this.#checkpoint.save({ locks: [], ports: [] });

@@ -6,7 +6,6 @@
  * time, so it may return with another name, ifindex or PCI address. `observe` finds changed names, MAC addresses and MTUs.
  */
 import type { TwinpathError } from '../errors.ts';
-import { isRunning } from '../kernel/device-ioctl.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
@@ -150,11 +149,6 @@ export class KernelNetwork implements PortNetwork {
     const key = this.endpoint(path)?.key;
     const link = key === undefined ? undefined : this.#table.netlink.link(key);
     return link && endpointOf(link);
-  }
-
-  runs(path: PathId): boolean | undefined {
-    const key = this.endpoint(path)?.key;
-    return key === undefined ? undefined : isRunning(this.#shim, key);
   }
 
   get holdings(): KernelHoldings {

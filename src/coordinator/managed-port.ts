@@ -1,11 +1,11 @@
 /**
  * One port, as the coordinator manages it: two paths that come and go, and the one that owns the queues.
  *
- * It works at two speeds. **React** (react.ts): when a path is found to be gone, the workers are ordered off it at once, in
- * the same turn of the event loop. **Reconcile** (reconcile.ts): everything slow runs in a single serial loop, which opens
- * and closes paths until they agree with the devices that exist.
+ * A failover has two halves. **React** (port-failover.ts): the supervisor's thread orders the workers off a lost path, and
+ * tells this one. **Reconcile** (reconcile.ts): everything slow runs here, in a single serial loop, which opens and closes
+ * paths until they agree with the devices that exist.
  *
- * This file takes what happens to the port: changed links, changed settings, rings of workers, and commands.
+ * This file takes what happens to the port: changed links, changed settings, paths that were left, and commands.
  */
 
 import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
@@ -15,12 +15,13 @@ import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { OpenPaths } from '../port-events.ts';
 import type { KernelDrops } from './kernel-drops.ts';
 import type { PortNetwork } from './network.ts';
-import type { Ownership } from './ownership.ts';
+import type { OwnershipClient } from './ownership-client.ts';
 import { PathChecks } from './path-checks.ts';
+import type { LeftPath } from './path-orders.ts';
 import { openPaths, type PortServices, type PortState, reportError } from './port-state.ts';
-import { failureOf, isLinkLoss, react, waitsForLink } from './react.ts';
+import { failureOf, react } from './react.ts';
 import { Reconciler } from './reconcile.ts';
-import { newSlot } from './slot.ts';
+import { isLinkLoss, newSlot, waitsForLink } from './slot.ts';
 
 /**
  * The order in which paths are opened; they are closed the other way round. The host path is open before a packet can be
@@ -52,7 +53,7 @@ export class ManagedPort {
     memory: Memory,
     port: number,
     network: PortNetwork,
-    ownership: Ownership,
+    ownership: OwnershipClient,
     services: PortServices,
   ) {
     this.network = network;
@@ -119,7 +120,6 @@ export class ManagedPort {
    */
   adopt({ slots, configuration }: PortHoldings): void {
     this.#state.configuration = configuration;
-    this.#state.ownership.resume();
     for (const { path, key, ready, device, drops } of slots) {
       const slot = this.#state.slots.find((one) => one.path === path)!;
       slot.key = key;
@@ -131,14 +131,28 @@ export class ManagedPort {
     }
   }
 
-  /** After {@link adopt}: closes what the last coordinator had half open, and reconciles. */
+  /** After {@link adopt}: closes what the last coordinator had half open, and what was left since, and reconciles. */
   resume(): Promise<void> {
-    for (const slot of this.#state.slots) {
+    const { ownership, slots } = this.#state;
+    for (const slot of slots) {
       if (slot.device === undefined) continue;
-      if (slot.ready && this.#state.ownership.isAttached(slot.path)) continue;
-      react(this.#state, slot, 'coordinator replaced');
+      if (slot.ready && ownership.isAttached(slot.path)) ownership.ready(slot.path);
+      else react(this.#state, slot, 'coordinator replaced'); // the supervisor may say more: see `left`
     }
     return this.changed();
+  }
+
+  /** The supervisor has ordered the workers off a path: it is to be closed. */
+  left({ path, reason, kickErrno }: LeftPath): Promise<void> {
+    const { ownership, slots } = this.#state;
+    ownership.left(path);
+    const slot = slots.find((one) => one.path === path)!;
+    const served = slot.ready && slot.broken === 'coordinator replaced'; // while the last coordinator lived
+    if (slot.device !== undefined && (served || slot.broken === undefined)) {
+      slot.broken = reason;
+      slot.kickErrno = kickErrno;
+    }
+    return this.#reconciler.reconcile();
   }
 
   /**
@@ -178,19 +192,14 @@ export class ManagedPort {
     return this.#reconciler.configure(change);
   }
 
-  /** A worker rang: see {@link PathChecks.checkWorkers}. */
-  checkWorkers(): void {
-    this.#checks.checkWorkers();
+  /** A worker doubts a link: see {@link PathChecks.checkLinks}. */
+  checkLinks(): void {
+    this.#checks.checkLinks();
   }
 
   /** Reads the kernel's counters into the shared memory, now and then: see {@link PathChecks.count}. */
   count(): void {
     this.#checks.count();
-  }
-
-  /** While closing: this queue has no worker any more. */
-  abandon(queue: number): void {
-    this.#state.ownership.abandon(queue);
   }
 
   /** Closes all paths in order. The kernel has its interfaces back afterwards. */

@@ -11,6 +11,7 @@ import type { PathName } from '../memory/layout.ts';
 import type { OpenPaths, ReportedEvent } from '../port-events.ts';
 import type { Settings } from '../settings.ts';
 import type { Completion } from './completion.ts';
+import type { PathNotice, PathOrder } from './path-orders.ts';
 
 /** `workerData` of the supervisor's thread. */
 export interface GroupData {
@@ -76,7 +77,16 @@ export type FromCoordinator =
   /** The devices are chosen: workers may start. */
   | { kind: 'devices chosen' }
   /** A command has been executed. A coordinator that replaces this one gets all other commands again. */
-  | { kind: 'executed'; id: number };
+  | { kind: 'executed'; id: number }
+  | OrderMessage;
+
+/** An order to the workers of a port. Each order of a coordinator has its own number. */
+export interface OrderMessage {
+  readonly kind: 'order';
+  readonly id: number;
+  readonly port: number;
+  readonly order: PathOrder;
+}
 
 /** From the supervisor to the coordinator. */
 export type ToCoordinator =
@@ -85,5 +95,6 @@ export type ToCoordinator =
   | { kind: 'exit'; done: Completion }
   /** Every worker polls. */
   | { kind: 'workers started' }
-  /** The queue's worker has ended and, since the ports are closing, is not replaced. */
-  | { kind: 'worker gone'; queue: number };
+  /** The workers have carried out that order, and every earlier one. */
+  | { kind: 'ordered'; id: number }
+  | PathNotice;

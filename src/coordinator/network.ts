@@ -36,8 +36,6 @@ export interface PortNetwork {
   endpoint(path: PathId): Endpoint | undefined;
   /** The same, asked from the kernel: {@link endpoint} may be some messages behind. May take long. */
   query(path: PathId): Endpoint | undefined;
-  /** Whether the kernel has the path's device running, asked without waiting; undefined if the kernel does not say. */
-  runs?(path: PathId): boolean | undefined;
   /** What another coordinator needs to make the same network. Plain data. */
   readonly holdings: unknown;
   /** The changes since the last call. */

@@ -45,7 +45,7 @@ export class PathOpener {
     try {
       if (slot.device === undefined) this.#openDevice(slot, endpoint!);
       // Before there is a link: a zero-copy driver receives into our frames from its first packet on.
-      if (!ownership.isAttached(slot.path)) await ownership.attach(slot.path);
+      if (!ownership.isAttached(slot.path)) await ownership.attach(slot.path, slot.key);
       if (slot.broken === undefined) {
         if (!this.#hasLink(slot, network.endpoint(slot.path))) return false;
         await this.#provideOwner(slot);
@@ -69,10 +69,8 @@ export class PathOpener {
         ? error
         : new TwinpathError('ERR_KERNEL', { device: network.device, detail: String(error) });
     const device = slot.device;
-    if (ownership.isAttached(slot.path)) {
-      if (slot.broken === undefined) react(this.#state, slot, 'path failed');
-      await ownership.settled();
-    }
+    if (slot.broken === undefined) react(this.#state, slot, 'path failed');
+    await ownership.settled();
     if (device !== undefined) attempt(this.#state, 'closing a path', () => device.close());
     await ownership.reclaim(slot.path);
     slot.device = undefined;
@@ -152,10 +150,9 @@ export class PathOpener {
     slot.openedAt = nowNanos();
     slot.reported = '';
     this.#state.save();
+    this.#state.ownership.ready(slot.path);
     reportLink(this.#state, slot, 'up', slot.device!.description.generic);
-    const again = this.#checks.maintain(true);
-    this.#checks.checkWorkers(); // a kick may have failed before the path counted as ready
-    return again;
+    return this.#checks.maintain(true);
   }
 
   #changedIn(slot: Slot, task: string, millis: number): void {

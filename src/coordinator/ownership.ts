@@ -3,18 +3,11 @@
  *
  * An order is one word per queue, stored for all queues at once. The worker acknowledges it by storing the same word. Epochs
  * count up, so the acknowledgement of a later order also acknowledges the earlier ones. A reclaim that a worker has not
- * acknowledged yet stays in every later order. Coordinator thread only.
+ * acknowledged yet stays in every later order. Supervisor's thread only: it outlives each coordinator.
  */
 import { ringDoorbell } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
-import {
-  ownerAttached,
-  ownerEpoch,
-  ownerPath,
-  ownerReclaim,
-  ownerWord,
-  pathBit,
-} from '../memory/bit-fields.ts';
+import { ownerEpoch, ownerReclaim, ownerWord, pathBit } from '../memory/bit-fields.ts';
 import type { QueueBlock } from '../memory/blocks.ts';
 import type { Journal, Reason } from '../memory/journal.ts';
 import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
@@ -69,42 +62,8 @@ export class Ownership {
     this.#report = report;
   }
 
-  /** Resumes from another coordinator's last order, which may have reached only some of the queues. */
-  resume(): void {
-    const { words, layout } = this.#memory;
-    const queues = Array.from({ length: layout.geometry.queues }, (_, queue) => queue);
-    const at = (queue: number): number => this.#block(queue).at('owner');
-    const last = queues
-      .map((queue) => Atomics.load(words, at(queue)))
-      .reduce((a, b) => (reached(ownerEpoch(a), ownerEpoch(b)) ? b : a));
-    this.#epoch = ownerEpoch(last);
-    this.#owner = ownerPath(last);
-    this.#attached = ownerAttached(last);
-    this.#reclaim = ownerReclaim(last);
-    const now = nowNanos();
-    for (const queue of queues) {
-      Atomics.store(words, at(queue), last);
-      ringDoorbell(this.#shim, this.#memory, queue);
-      const from = this.#journal.pathOf(this.#port, queue);
-      if (from === this.#owner) continue; // already in the journal
-      this.#pending.push({
-        epoch: this.#epoch,
-        from,
-        to: this.#owner,
-        reason: 'coordinator replaced',
-        detectedNanos: now,
-        orderedNanos: now,
-        queues: new Set([queue]),
-      });
-    }
-  }
-
   get owner(): PathId {
     return this.#owner;
-  }
-
-  isAttached(path: PathId): boolean {
-    return (this.#attached & pathBit(path)) !== 0;
   }
 
   /** Has the workers poll one more path. */

@@ -1,11 +1,11 @@
 /**
- * Checks of open paths: whether a worker's kick failed, whether a doubtful link is lost, whether what a path has set up in
- * the kernel still stands, and whether packets bypass the VF. Coordinator thread only.
+ * Checks of open paths: whether a doubtful link is lost, whether what a path has set up in the kernel still stands, and
+ * whether packets bypass the VF. Coordinator thread only.
  */
 import { pathCounters } from '../memory/counters.ts';
-import type { Reason } from '../memory/journal.ts';
-import { Doubt, Path, type PathId } from '../memory/layout.ts';
+import { Path, type PathId } from '../memory/layout.ts';
 import { Bypass } from './bypass.ts';
+import { answerLinked, isDoubted } from './doubts.ts';
 import { type PortState, reportError, reportLink } from './port-state.ts';
 import { react } from './react.ts';
 import { type Slot, unusable } from './slot.ts';
@@ -18,14 +18,11 @@ export class PathChecks {
     this.#state = state;
   }
 
-  /** A worker rang: it acknowledges an order, or a kick failed before rtnetlink said why, or it doubts a link. */
-  checkWorkers(): void {
-    const { ownership, slots, run } = this.#state;
-    ownership.check();
-    for (const slot of slots) if (slot.ready && slot.broken === undefined) this.#checkKicks(slot);
-    // Asking for a link may take long: the port has left the paths whose kicks failed before that.
+  /** Asks the kernel for the links that workers doubt, which may take long. */
+  checkLinks(): void {
+    const { memory, port, slots, run } = this.#state;
     for (const slot of slots) {
-      if (!slot.ready || slot.broken !== undefined || !this.#isDoubted(slot)) continue;
+      if (!slot.ready || slot.broken !== undefined || !isDoubted(memory, port, slot.path)) continue;
       run('querying a link', () => this.#checkLink(slot));
     }
   }
@@ -55,50 +52,18 @@ export class PathChecks {
     if (this.maintain(true)) this.#state.run('closing a path', () => this.#state.reconcile());
   }
 
-  #checkKicks(slot: Slot): void {
-    const { memory, port, run, reconcile } = this.#state;
-    for (let queue = 0; queue < memory.layout.geometry.queues; queue++) {
-      slot.kickErrno = Atomics.load(memory.words, memory.queue(port, queue).kickErrnoAt(slot.path));
-      if (slot.kickErrno === 0) continue;
-      react(this.#state, slot, 'kick failed');
-      run('closing a path', reconcile);
-      return;
-    }
-  }
-
-  #doubts(path: PathId): number[] {
-    const { memory, port } = this.#state;
-    const queues = Array.from({ length: memory.layout.geometry.queues }, (_, queue) => queue);
-    return queues.map((queue) => memory.slot({ port, queue, path }).at('doubt'));
-  }
-
-  #isDoubted({ path }: Slot): boolean {
-    const { words } = this.#state.memory;
-    return this.#doubts(path).some((at) => Atomics.load(words, at) === Doubt.ASKED);
-  }
-
-  /**
-   * A device drops what a worker transmits, or its driver says that it is down. Checks whether the device has lost its link:
-   * the kernel's message about that comes later.
-   */
+  /** The kernel's message about a lost link comes later than a worker's doubt. */
   #checkLink(slot: Slot): void {
-    const { words } = this.#state.memory;
-    const reason = this.#linkFailure(slot);
+    const { memory, port, network, run, reconcile } = this.#state;
+    const { path, key } = slot;
+    const now = network.query(path);
+    const reason = now?.key === key ? unusable(path, now) : 'link gone';
     if (reason === undefined) {
-      for (const at of this.#doubts(slot.path)) Atomics.compareExchange(words, at, Doubt.ASKED, Doubt.LINKED);
+      answerLinked(memory, port, path);
       return;
     }
     react(this.#state, slot, reason);
-    this.#state.run('closing a path', this.#state.reconcile);
-  }
-
-  /** A zero-copy driver says that it is down while another process holds RTNL, which asking for the link would wait for. */
-  #linkFailure({ path, key, device }: Slot): Reason | undefined {
-    const { network } = this.#state;
-    const runs = device?.outlastsLink === true ? undefined : network.runs?.(path);
-    if (runs !== undefined) return runs ? undefined : 'kick failed'; // tried again after a pause, while the device exists
-    const now = network.query(path);
-    return now?.key === key ? unusable(path, now) : 'link gone';
+    run('closing a path', reconcile);
   }
 
   #checkBypass(): void {

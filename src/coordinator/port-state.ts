@@ -5,7 +5,7 @@ import { PATH_NAMES } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { errorEvent, type LinkEvent, type OpenPaths, type ReportedEvent } from '../port-events.ts';
 import type { PortNetwork } from './network.ts';
-import type { Ownership } from './ownership.ts';
+import type { OwnershipClient } from './ownership-client.ts';
 import type { Slot } from './slot.ts';
 
 /** What a managed port needs of its coordinator. */
@@ -24,7 +24,7 @@ export interface PortState extends PortServices {
   readonly memory: Memory;
   readonly port: number;
   readonly network: PortNetwork;
-  readonly ownership: Ownership;
+  readonly ownership: OwnershipClient;
   /** In the order in which they are opened. */
   readonly slots: readonly Slot[];
   /** Whether the port is being closed. */

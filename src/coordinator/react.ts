@@ -1,9 +1,8 @@
 /**
- * React: orders the workers off a path that is gone, in the same turn of the event loop in which the coordinator learns of
- * it. Nothing here waits. Coordinator thread only.
+ * The paths that the coordinator finds lost: those that the supervisor cannot know of (port-failover.ts), since that needs
+ * pairing, a query, or a check of what a path has set up; and those that it has missed. Coordinator thread only.
  */
 import type { Reason } from '../memory/journal.ts';
-import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { attempt, type PortState } from './port-state.ts';
 import { type Slot, unusable } from './slot.ts';
@@ -30,31 +29,17 @@ export function failureOf(
   return unusable(slot.path, endpoint);
 }
 
-/** Orders the workers off a path, now. The reconcile loop then closes it. */
+/**
+ * Has the supervisor order the workers off a path. The reconcile loop then closes it. If the supervisor has left the path
+ * already, the order changes nothing.
+ */
 export function react(state: PortState, slot: Slot, reason: Reason, detected = nowNanos()): void {
-  const { ownership, network, slots } = state;
+  const { ownership } = state;
   slot.broken = reason;
   if (!ownership.isAttached(slot.path)) return;
-  // Whatever fails here, the order follows: frames of a path that workers still poll must not be reclaimed.
-  attempt(state, 'querying a link', () => {
-    // A device may be up again before its message is read.
-    const stopped = reason === 'link gone' || (reason === 'link down' && network.runs?.(slot.path) === false);
-    if (stopped) slot.device!.stopped?.();
-  });
   // A path that the port leaves by choice still delivers: it is disarmed first and drained then. A path that is left for
   // any other reason delivers nothing any more, and nothing may delay the order.
   if (reason === 'close' || reason === 'device replaced')
     attempt(state, 'disarming', () => slot.device!.disarm());
-  const other = slots.find(
-    ({ path, ready, broken }) => path !== slot.path && path !== Path.HOST && ready && broken === undefined,
-  );
-  const { owner } = ownership;
-  const next = owner === slot.path ? (other?.path ?? Path.NONE) : owner;
-  void ownership.detach(slot.path, next, reason, detected);
+  void ownership.detach(slot.path, reason, detected);
 }
-
-export const isLinkLoss = (reason: Reason | undefined): boolean =>
-  reason === 'link down' || reason === 'carrier lost';
-
-/** Whether a VF is open, or being opened, and does not serve: what happens to its link is not reported then. */
-export const waitsForLink = ({ path, ready }: Slot): boolean => path === Path.VF && !ready;

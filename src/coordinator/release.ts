@@ -5,6 +5,7 @@
  * The thread that fails open is the supervisor's, or the application's if the supervisor has died too.
  */
 import { recordedDescriptors, recordingShim } from '../kernel/descriptors.ts';
+import { closeLinkWatch } from '../kernel/link-watch.ts';
 import { inNamespace } from '../kernel/namespace.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { Checkpoint } from '../memory/checkpoint.ts';
@@ -89,6 +90,7 @@ export function release(context: GroupContext): unknown[] {
     attempt(() => (netns === undefined ? closeAll() : inNamespace(shim, netns, closeAll)));
   }
   closeUnheld(shim, memory, { locks: [], ports: [] });
+  closeLinkWatch(context.shim, memory);
   attempt(() => checkpoint.save({ locks: [], ports: [] }));
   return errors;
 }

@@ -62,10 +62,20 @@ export function newSlot(memory: Memory, port: number, path: PathId): Slot {
  * Why a device that exists cannot serve. The synthetic path and the host path serve without carrier too: no other path
  * would serve better, and what the tap has queued should not be lost when the host's link is away for a moment.
  */
-export function unusable(path: PathId, { up, carrier }: Endpoint): Reason | undefined {
+export function unusable(
+  path: PathId,
+  { up, carrier }: Pick<Endpoint, 'up' | 'carrier'>,
+): Reason | undefined {
   if (!up) return 'link down';
   return carrier || path !== Path.VF ? undefined : 'carrier lost';
 }
+
+export const isLinkLoss = (reason: Reason | undefined): boolean =>
+  reason === 'link down' || reason === 'carrier lost';
+
+/** Whether a VF is open, or being opened, and does not serve: what happens to its link is not reported then. */
+export const waitsForLink = ({ path, ready }: Pick<Slot, 'path' | 'ready'>): boolean =>
+  path === Path.VF && !ready;
 
 /** Pauses before a path is tried again, in ms; the last one repeats. */
 const RETRY_MILLIS = [50, 100, 250, 500, 1000, 2000];

@@ -1,10 +1,11 @@
 /**
  * The supervisor of a group of ports: starts the group's threads, the coordinator and the queue workers, and replaces those
- * that die. It forwards all messages between the application's thread and the coordinator.
+ * that die. It forwards all messages between the application's thread and the coordinator. And it is the thread of the
+ * group's failovers (group-failover.ts).
  *
  * It has a thread of its own (workers/supervisor.ts), because workers end with the thread that started them: they must
- * outlive a coordinator, and their replacement must not wait for a busy application. Once the ports are open, it makes no
- * system call that can fail, and does nothing else.
+ * outlive a coordinator, and neither their replacement nor a failover may wait for a busy application. While the ports are
+ * open, it makes no system call that blocks.
  *
  * If the coordinator dies, another one resumes from the checkpoint while the workers go on polling. If that one cannot, or
  * if coordinators die again and again, the group **fails open**: the kernel has its interfaces back at once, then the
@@ -19,13 +20,15 @@ import { Memory } from '../memory/shared.ts';
 import { errorEvent } from '../port-events.ts';
 import type { Settings } from '../settings.ts';
 import { startFailure } from '../start-failure.ts';
-import { completed, newCompletion } from './completion.ts';
+import { complete, completed, newCompletion } from './completion.ts';
+import { GroupFailover } from './group-failover.ts';
 import type {
   Command,
   CoordinatorCommand,
   CoordinatorData,
   FromCoordinator,
   GroupData,
+  OrderMessage,
   Report,
   ToCoordinator,
 } from './messages.ts';
@@ -45,6 +48,7 @@ export class Supervisor {
   readonly #memory: Memory;
   readonly #settings: Settings;
   readonly #spread: QueueSpread;
+  readonly #failover: GroupFailover;
   readonly #post: (report: Report) => void;
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
@@ -57,8 +61,6 @@ export class Supervisor {
   /** Commands that no coordinator has executed yet, by number, oldest first. */
   readonly #commands = new Map<number, CoordinatorCommand>();
   #nextCommand = 1;
-  /** Queues that no worker serves any more. */
-  readonly #gone: number[] = [];
   /** Whether the ports have been reported as open. */
   #open = false;
   #ending = false;
@@ -70,6 +72,9 @@ export class Supervisor {
     this.#settings = settings;
     this.#spread = new QueueSpread(this.#memory);
     this.#post = post;
+    this.#failover = new GroupFailover(this.#shim, this.#memory, settings, post, (notice) =>
+      this.#toCoordinator(notice),
+    );
     this.#ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -81,6 +86,7 @@ export class Supervisor {
       this.#shim.threadName('twinpath-super');
       raisePriority();
       openDoorbells(this.#shim, this.#memory);
+      this.#failover.open();
       this.#startCoordinator(false);
     } catch (error) {
       await this.#finish({ kind: 'failed', error: plainError(error) });
@@ -95,7 +101,9 @@ export class Supervisor {
       return;
     }
     if (command.kind === 'exit') {
-      this.#toCoordinator(command);
+      this.#failover.close();
+      if (this.#coordinator === undefined) complete(command.done);
+      else this.#toCoordinator(command);
       return;
     }
     const id = this.#nextCommand++;
@@ -109,7 +117,10 @@ export class Supervisor {
     const workerData: CoordinatorData = { shared, settings: this.#settings, resume };
     const coordinator = new Worker(workerFile('coordinator'), { workerData, name: 'twinpath coordinator' });
     let failure: PlainError = { code: 'ERR_WORKER', detail: 'the coordinator died: it ended by itself' };
-    coordinator.on('message', (message: FromCoordinator) => this.#receive(message));
+    coordinator.on('message', (message: FromCoordinator) => {
+      if (message.kind === 'order') this.#order(coordinator, message);
+      else this.#receive(message);
+    });
     coordinator.on('error', (error) => {
       const detail = `the coordinator died: ${error.message}`;
       failure = startFailure(error)?.toJSON() ?? { code: 'ERR_WORKER', detail };
@@ -120,11 +131,17 @@ export class Supervisor {
     });
     this.#coordinator = coordinator;
     if (!resume) return;
-    for (const queue of this.#gone) this.#toCoordinator({ kind: 'worker gone', queue });
+    for (const path of this.#failover.left) this.#toCoordinator({ kind: 'left', ...path });
     for (const [id, command] of this.#commands) this.#toCoordinator({ kind: 'execute', id, command });
   }
 
-  #receive(message: FromCoordinator): void {
+  /** Has the workers carry out an order, and answers the coordinator that gave it. */
+  #order(coordinator: Worker, { id, port, order }: OrderMessage): void {
+    const answer = (): void => coordinator.postMessage({ kind: 'ordered', id } satisfies ToCoordinator);
+    void this.#failover.execute(port, order).then(answer);
+  }
+
+  #receive(message: Exclude<FromCoordinator, OrderMessage>): void {
     switch (message.kind) {
       case 'devices chosen':
         this.#startWorkers().catch((error: unknown) => this.#fail(plainError(error)));
@@ -158,10 +175,7 @@ export class Supervisor {
       },
       gaveUp: (queue) => this.#spread.giveUp(queue),
       restored: (queue) => this.#spread.restore(queue),
-      gone: (queue) => {
-        this.#gone.push(queue);
-        this.#toCoordinator({ kind: 'worker gone', queue });
-      },
+      gone: (queue) => this.#failover.abandon(queue),
     });
     await this.#workers.start();
     if (this.#ending) return;
@@ -206,6 +220,7 @@ export class Supervisor {
     await this.#endCoordinator();
     closeLinks(this.#shim, this.#memory); // what it opened meanwhile
     await this.#stopWorkers();
+    this.#failover.close();
     const report = (error: unknown): void => this.#post(errorEvent(error));
     release({ shim: this.#shim, memory: this.#memory, settings: this.#settings, report }).forEach(report);
     closeDoorbells(this.#shim, this.#memory);

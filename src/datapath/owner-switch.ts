@@ -1,8 +1,8 @@
 /**
- * Carries out the coordinator's orders for one queue of one port: which paths it polls, and on which it transmits.
+ * Carries out the supervisor's orders for one queue of one port: which paths it polls, and on which it transmits.
  *
  * An order is an owner word that differs from the last acknowledged one. The round that finds it is the switch:
- * read-copy-update with the burst as the quiescent state. The coordinator frees nothing before the acknowledgement.
+ * read-copy-update with the burst as the quiescent state. Nothing is freed before the acknowledgement.
  */
 
 import { ownerAttached, ownerPath, ownerReclaim, ownerTag, pathBit } from '../memory/bit-fields.ts';
@@ -17,8 +17,8 @@ import type { Dispatch } from './dispatch.ts';
 import type { Scope } from './scope.ts';
 
 interface SwitchContext extends Scope {
-  /** Wakes the coordinator: an order was carried out, or a kick failed. */
-  readonly notifyCoordinator: () => void;
+  /** Wakes the supervisor: an order was carried out, or a kick failed. */
+  readonly notifySupervisor: () => void;
 }
 
 /** The poll loop, whose paths change. */
@@ -81,7 +81,7 @@ export class OwnerSwitch {
     const at = this.#block.kickErrnoAt(path);
     if (this.#words[at] !== 0) return;
     Atomics.store(this.#words, at, errno);
-    this.#context.notifyCoordinator();
+    this.#context.notifySupervisor();
   }
 
   /** Carries out an order. False while it has to wait for transmissions on the old path: then again in the next round. */
@@ -198,7 +198,7 @@ export class OwnerSwitch {
     this.#acknowledged = word;
     this.#began = 0;
     Atomics.store(this.#words, block.at('ack'), word);
-    this.#context.notifyCoordinator();
+    this.#context.notifySupervisor();
   }
 
   #address(path: PathId): QueueAddress {

@@ -30,7 +30,7 @@ export interface PortQueueContext extends DispatchContext {
   /** Of a worker without the port's handler: packets that other workers hand over are distributed again. */
   readonly fallback?: boolean;
   /** See owner-switch.ts. */
-  readonly notifyCoordinator: () => void;
+  readonly notifySupervisor: () => void;
 }
 
 export class PortQueue {

@@ -7,7 +7,7 @@
  */
 import type { Burst } from '../handler/burst.ts';
 import type { LoadedHandler } from '../handler/load-handler.ts';
-import { announce, callCoordinator } from '../kernel/doorbell.ts';
+import { announce, callSupervisor } from '../kernel/doorbell.ts';
 import { millisBetween, type Shim } from '../kernel/shim.ts';
 import { CopySender } from '../memory/copies.ts';
 import { FramePool } from '../memory/frames.ts';
@@ -49,7 +49,7 @@ const HOUSEKEEPING = 16;
 export function runWorker(context: WorkerContext): boolean {
   const { shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker = 0 } = context;
   const { words, layout } = memory;
-  const notifyCoordinator = (): void => callCoordinator(shim, memory);
+  const notifySupervisor = (): void => callSupervisor(shim, memory);
 
   const pool = new FramePool(memory, queue);
   const rss = rssKey === undefined ? undefined : new RssHash(memory.view, rssKey);
@@ -71,7 +71,7 @@ export function runWorker(context: WorkerContext): boolean {
         delivery,
         rss,
         failed,
-        notifyCoordinator,
+        notifySupervisor,
         handler: handler.handle,
         inPlace: handler.inPlace,
         fallback: context.fallback ?? false,

@@ -5,9 +5,9 @@
  * These ioctls take a device's name only, and a name may pass to another device at any moment. Callers give the
  * ifindex: the name is looked up before the call, and once more after an ethtool request.
  *
- * Each call opens a socket in the thread's network namespace. Formats: include/uapi/linux/ethtool.h, if.h, sockios.h.
+ * Each ethtool request opens a socket in the thread's network namespace. Formats: include/uapi/linux/ethtool.h, if.h, sockios.h.
  */
-import { check, Errno } from '../errors.ts';
+import { check, Errno, type ErrorDetails } from '../errors.ts';
 import { addressOf, type Shim } from './shim.ts';
 
 const AF_INET = 2;
@@ -57,23 +57,26 @@ export function ethtool(shim: Shim, ifindex: number, request: DataView): number 
  * The kernel clears IFF_RUNNING as soon as it begins to close the device (__dev_close_many), before it calls the
  * driver. The flag stays set while a driver turns its carrier off for a moment.
  *
+ * @param fd see {@link openIoctlSocket}: of the device's network namespace
  * @returns undefined if there is no such device, or it was renamed meanwhile
  * @throws ERR_KERNEL
  */
-export function isRunning(shim: Shim, ifindex: number): boolean | undefined {
-  return withSocket(shim, ifindex, (fd) => {
-    const ifreq = namedRequest(shim, fd, ifindex);
-    if (typeof ifreq === 'number') return undefined;
-    const result = shim.ioctl(fd, SIOCGIFFLAGS, ifreq);
-    if (result === Errno.ENODEV) return undefined;
-    check(result, 'ioctl(SIOCGIFFLAGS)', { device: `ifindex ${ifindex}` });
-    return (ifreq.getUint16(IFNAMSIZ, true) & IFF_RUNNING) !== 0;
-  });
+export function isRunning(shim: Shim, fd: number, ifindex: number): boolean | undefined {
+  const ifreq = namedRequest(shim, fd, ifindex);
+  if (typeof ifreq === 'number') return undefined;
+  const result = shim.ioctl(fd, SIOCGIFFLAGS, ifreq);
+  if (result === Errno.ENODEV) return undefined;
+  check(result, 'ioctl(SIOCGIFFLAGS)', { device: `ifindex ${ifindex}` });
+  return (ifreq.getUint16(IFNAMSIZ, true) & IFF_RUNNING) !== 0;
+}
+
+/** A socket for these ioctls, in the thread's network namespace. @throws ERR_KERNEL */
+export function openIoctlSocket(shim: Shim, details: ErrorDetails = {}): number {
+  return check(shim.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), 'socket(AF_INET)', details);
 }
 
 function withSocket<T>(shim: Shim, ifindex: number, work: (fd: number) => T): T {
-  const device = `ifindex ${ifindex}`;
-  const fd = check(shim.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), 'socket(AF_INET)', { device });
+  const fd = openIoctlSocket(shim, { device: `ifindex ${ifindex}` });
   try {
     return work(fd);
   } finally {

@@ -1,9 +1,9 @@
 /**
- * Doorbells wake a sleeping worker, and the coordinator. Any thread.
+ * Doorbells wake a sleeping worker, and the supervisor. Any thread.
  *
  * A worker whose paths have descriptors sleeps in poll(2), so an eventfd wakes it. A worker with a memory path sleeps in
  * `Atomics.wait` on a word, because its peer has no shim and cannot write an eventfd. A caller need not know which: it
- * increments the word, then writes the eventfd. The eventfds outlive worker and coordinator threads.
+ * increments the word, then writes the eventfd. The eventfds outlive worker threads.
  */
 import { check } from '../errors.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -12,30 +12,30 @@ import type { Shim } from './shim.ts';
 const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 
 /**
- * Opens an eventfd for each worker, and one for the coordinator. Supervisor thread.
+ * Opens an eventfd for each worker, and one for the supervisor. Supervisor thread.
  *
  * @throws ERR_KERNEL; {@link closeDoorbells} closes those already open
  */
 export function openDoorbells(shim: Shim, { workers }: Memory): void {
-  const coordinatorFd = check(shim.eventfd(), 'eventfd2');
+  const supervisorFd = check(shim.eventfd(), 'eventfd2');
   for (const worker of workers) {
-    worker.coordinatorFd = coordinatorFd;
+    worker.supervisorFd = supervisorFd;
     worker.doorbellFd = check(shim.eventfd(), 'eventfd2');
   }
 }
 
 /** Call it after the threads that use them have ended. A second call does nothing. */
 export function closeDoorbells(shim: Shim, { words, workers }: Memory): void {
-  const places = workers.flatMap((worker) => [worker.at('coordinatorFd'), worker.at('doorbellFd')]);
+  const places = workers.flatMap((worker) => [worker.at('supervisorFd'), worker.at('doorbellFd')]);
   for (const fd of new Set(places.map((at) => words[at]!))) {
     if (fd > 0) shim.close(fd);
     for (const at of places) if (words[at] === fd) words[at] = 0; // the number may be reused now
   }
 }
 
-/** Wakes the coordinator, which then reads what workers have written. */
-export function callCoordinator(shim: Shim, { workers }: Memory): void {
-  shim.write(workers[0]!.coordinatorFd, ONE, 8);
+/** Wakes the supervisor, which then reads what workers have written. */
+export function callSupervisor(shim: Shim, { workers }: Memory): void {
+  shim.write(workers[0]!.supervisorFd, ONE, 8);
 }
 
 /** Wakes a worker, whether it sleeps or is about to. */

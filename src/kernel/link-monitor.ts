@@ -19,7 +19,7 @@ export type LinkEvent =
 
 const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
-const RTMGRP_LINK = 1;
+export const RTMGRP_LINK = 1;
 const RTMGRP_TC = 8;
 
 /** Never waits: the caller waits for `fd` to become readable. */
@@ -34,10 +34,15 @@ export class LinkMonitor {
 
   /**
    * @param bufferBytes room for events in the kernel: 4 MiB hold some two thousand
+   * @param groups a bit mask of RTMGRP_*
    * @throws ERR_KERNEL, ERR_PERMISSION
    */
-  static open(shim: Shim, bufferBytes = 4 * 1024 * 1024): LinkMonitor {
-    return new LinkMonitor(NetlinkSocket.listen(shim, NETLINK.ROUTE, RTMGRP_LINK | RTMGRP_TC, bufferBytes));
+  static open(
+    shim: Shim,
+    bufferBytes = 4 * 1024 * 1024,
+    groups: number = RTMGRP_LINK | RTMGRP_TC,
+  ): LinkMonitor {
+    return new LinkMonitor(NetlinkSocket.listen(shim, NETLINK.ROUTE, groups, bufferBytes));
   }
 
   /**

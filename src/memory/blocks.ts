@@ -12,6 +12,9 @@ export const CONTROL_WORDS = {
   bytes: 4, // of the whole memory: attaching with another layout fails
   forwarders: 64, // memories that have asked for a relay here; the count is the next one's number. (a) increments
   stop: LINE, // 0 run, 1 stop. (a)
+  // (s): descriptors of kernel/link-watch.ts; 0 none
+  linksFd: 2 * LINE,
+  flagsFd: 2 * LINE + 4,
 } as const;
 
 export const WORKER_WORDS = {
@@ -23,9 +26,9 @@ export const WORKER_WORDS = {
   lowOnFrames: 72, // 1 while free frames are few: a worker that returns some wakes this one
   // (c)
   auditWanted: LINE, // an increment asks for an audit
-  doorbell: 2 * LINE, // (c) and (p) increment: a worker without a descriptor sleeps on it
+  doorbell: 2 * LINE, // (s), (c) and (p) increment: a worker without a descriptor sleeps on it
   doorbellFd: 2 * LINE + 4, // eventfd that wakes the worker
-  coordinatorFd: 2 * LINE + 8, // eventfd that wakes the coordinator
+  supervisorFd: 2 * LINE + 8, // eventfd that wakes the supervisor
   stuck: 2 * LINE + 12, // 1: the last worker was ended because its handler did not return: its packets are dropped
   lease: 2 * LINE + 16, // which thread may serve the queue: datapath/lease.ts. (s), and the worker that takes it
   // any thread
@@ -54,7 +57,7 @@ export const LEDGER_FIELDS = [
 ] as const;
 
 export const QUEUE_WORDS = {
-  // (c)
+  // (s)
   owner: 0, // `ownerWord` in bit-fields.ts
   // (w)
   ack: LINE, // the last owner word that the worker has put into effect
@@ -78,7 +81,7 @@ export const PATH_WORDS = {
   driver: 0, // a Driver; 0 closed
   incarnation: 4, // memory path: odd while peers may attach; incremented with every change
   fd: 8, // to kick and to sleep on: AF_XDP socket or tap queue. PROXY: the queue whose worker sends
-  reader: 12, // a Reader
+  reader: 12, // a Reader. (s) sets STOPPED
   useUring: 16, // tap: 1 io_uring, 0 plain reads and writes; the worker answers in `uringFd`
   inline: 20, // host path: 1 if packets that the machine's own stack sends come up
   segmentsFd: 24, // packet socket for large segments, paths/segments.ts; 0 none, or the errno of its refusal
@@ -103,7 +106,7 @@ export const PATH_WORDS = {
   recallCompletes: 8 * LINE + 92,
   recallBounced: 8 * LINE + 96,
   bounces: 8 * LINE + 100, // AF_XDP: bounced packets whose frames are not completed yet
-  doubt: 8 * LINE + 104, // a Doubt: (w) asks, (c) answers
+  doubt: 8 * LINE + 104, // a Doubt: (w) asks, (s) or (c) answers
 } as const;
 export const PATH_AREAS = {
   xsk: LINE, // (c) `struct tp_xsk`

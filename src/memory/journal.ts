@@ -1,11 +1,11 @@
 /**
- * The failover journal: every switch of a queue. The coordinator writes it, any thread reads it. It is a ring of fixed
+ * The failover journal: every switch of a queue. The supervisor writes it, any thread reads it. It is a ring of fixed
  * records. The head word is stored last, so a reader sees whole records unless it is {@link JOURNAL_RECORDS} behind, which
  * the sequence number shows.
  */
 
 import { JOURNAL_RECORDS } from './geometry.ts';
-import { PATH_NAMES, Path, type PathId, type PathName } from './layout.ts';
+import { PATH_NAMES, type PathId, type PathName } from './layout.ts';
 import type { Memory } from './shared.ts';
 
 /** One journal record: Float64 each. */
@@ -36,7 +36,7 @@ export const REASONS = [
   'path failed',
   'close',
   'configured', // the VF gets another MTU or MAC address
-  'coordinator replaced', // its predecessor had begun the switch, and died
+  'coordinator replaced', // its predecessor had the path half open, and died
 ] as const;
 /** Why a queue changed the path it transmits on. */
 export type Reason = (typeof REASONS)[number];
@@ -55,9 +55,9 @@ export interface Failover {
   readonly to: PathName;
   /** Why it changed. */
   readonly reason: Reason;
-  /** When the coordinator detected the cause. */
+  /** When the supervisor or the coordinator detected the cause. */
   readonly detectedNanos: number;
-  /** When it ordered the switch. */
+  /** When the supervisor ordered the switch. */
   readonly orderedNanos: number;
   /** When the worker began to carry out the order. */
   readonly beganNanos: number;
@@ -81,7 +81,7 @@ export class Journal {
     return Atomics.load(this.#memory.words, this.#memory.layout.journalHead >> 2);
   }
 
-  /** Coordinator only. */
+  /** Supervisor only. */
   append(record: Omit<Failover, 'sequence'>): Failover {
     const sequence = this.head;
     const full: Failover = { sequence, ...record };
@@ -105,12 +105,6 @@ export class Journal {
     // A record that was overwritten meanwhile has another number; the one after it may be half written.
     const oldest = this.head - JOURNAL_RECORDS;
     return this.head === head ? records : records.filter((record) => record.sequence > oldest);
-  }
-
-  /** The path of a queue by its last record; NONE without one. */
-  pathOf(port: number, queue: number): PathId {
-    const last = this.since(0).findLast((record) => record.port === port && record.queue === queue);
-    return last === undefined ? Path.NONE : (PATH_NAMES.indexOf(last.to) as PathId);
   }
 
   #at(sequence: number): number {

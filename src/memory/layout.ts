@@ -7,12 +7,12 @@
  *
  * ```
  *   module statics  data of a handler in WebAssembly, one for all workers     (w)
- *   control page    magic, size, stop word                                    (a)
- *   journal         every switch of a queue: from, to, reason, times          (c)
+ *   control page    magic, size, stop word (a), descriptors                    (s)
+ *   journal         every switch of a queue: from, to, reason, times          (s)
  *   checkpoints     the coordinator's state, for its successor                (c)
  *   descriptors     the coordinator's open descriptors, 0: a free entry       (c)
  *   worker blocks   one per queue number: pool, sleep, audit                  (w)
- *   queue blocks    one per (port, queue): owner (c), acknowledgement, counters (w)
+ *   queue blocks    one per (port, queue): owner (s), acknowledgement, counters (w)
  *   path slots      one per (port, queue, path): descriptors (c), counters    (w)
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
  *   pool stacks     one per worker: free frames; one owner per frame          (w)

@@ -1,5 +1,5 @@
 /** Makes the path queue of an open path slot. Worker only. */
-import { callCoordinator } from '../kernel/doorbell.ts';
+import { callSupervisor } from '../kernel/doorbell.ts';
 import { kernelIsAtLeast } from '../kernel/machine.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { passedOver } from '../kernel/xdp-statistics.ts';
@@ -43,7 +43,7 @@ export function attach(
         wake: shim.xskWake,
         millis: shim.millis,
         passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd: number) => passedOver(shim, fd),
-        doubted: () => callCoordinator(shim, memory),
+        doubted: () => callSupervisor(shim, memory),
       };
       return new XskQueue(memory, pool, address, end, SegmentSender.of(shim, memory, address));
     }

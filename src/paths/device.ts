@@ -17,8 +17,6 @@ export interface PathDevice {
   readonly holdings: unknown;
   /** VF only: whether all but its queues can stay open while the device has no link, without any loss. */
   readonly outlastsLink?: boolean;
-  /** VF only: the kernel has stopped the device, or it is gone. Its driver reads no more packets. */
-  stopped?(): void;
   /** VF only: disarms and closes the queues, after every worker has left. @throws the first refusal, as {@link close} */
   closeQueues?(): void;
   /** VF only: opens and describes them anew. @throws TwinpathError: the path is to be closed */

@@ -20,7 +20,7 @@ const STALLED_MILLIS = 1000;
 /** And at least so many looks at the ring: a thread without CPU has seen few. */
 const STALLED_LOOKS = 16;
 
-/** A device that drops one packet for so long may have lost its link: the coordinator is asked. */
+/** A device that drops one packet for so long may have lost its link: the supervisor is asked. */
 const DOUBTED_MILLIS = 20;
 /** A device that has a link may drop one packet for so long. */
 const REFUSED_MILLIS = 250;
@@ -28,7 +28,7 @@ const REFUSED_MILLIS = 250;
 const UNKNOWN_MILLIS = 1500;
 /** A zero-copy driver may answer ENETDOWN for so long. */
 const DOWN_MILLIS = 20;
-/** The same if the coordinator has found that its device is up. */
+/** The same if the answer was that its device is up. */
 const REBUILT_MILLIS = 100;
 /** After so many packets given up in a row, the device has failed. */
 const REFUSED_PACKETS = 4;
@@ -71,17 +71,17 @@ export class Stall {
   }
 }
 
-/** The path slot's word that asks the coordinator whether the device has a link. */
+/** The path slot's word that asks whether the device has a link. */
 export interface DoubtWord {
   readonly words: Int32Array;
   readonly at: number;
-  /** Wakes the coordinator to look at it. */
+  /** Wakes the supervisor to look at it. */
   readonly asked: () => void;
 }
 
 /**
  * ENETDOWN from a zero-copy driver. Its device goes down, or its rings are being rebuilt, by `ethtool -L` or a change of MTU
- * (`mlx5e_xsk_wakeup`, `ixgbe_xsk_wakeup`, `igb_xsk_wakeup`). The coordinator is asked at once which it is.
+ * (`mlx5e_xsk_wakeup`, `ixgbe_xsk_wakeup`, `igb_xsk_wakeup`). The supervisor is asked at once which it is.
  */
 export class DriverDown {
   readonly #millis: Millis;

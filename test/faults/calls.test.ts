@@ -12,7 +12,7 @@ const ALL = process.env.TWINPATH_FAULTS === 'all';
 /** Ports that live at a time: a life is mostly waiting. */
 const LANES = ALL ? 6 : 2;
 /** Lives of a sample, of each thread. */
-const SAMPLE = { 'twinpath-coord': 16, 'twinpath-super': 4, 'twinpath-q0': 8 } as const;
+const SAMPLE = { 'twinpath-coord': 16, 'twinpath-super': 12, 'twinpath-q0': 8 } as const;
 /** Calls of a worker that are tried: opening its rings and its first packets. Then they repeat. */
 const WORKER_CALLS = 80;
 

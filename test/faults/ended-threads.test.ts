@@ -35,7 +35,7 @@ class BareWorkers {
     const shim = loadShim();
     for (let queue = 0; queue < queues; queue++) {
       const fds = [shim.eventfd(), shim.eventfd()];
-      this.memory.workers[queue]!.coordinatorFd = fds[0]!;
+      this.memory.workers[queue]!.supervisorFd = fds[0]!;
       this.memory.workers[queue]!.doorbellFd = fds[1]!;
       onTestFinished(async () => {
         await this.#threads[queue]?.terminate();

@@ -4,7 +4,7 @@ import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { endWithTest } from './children.ts';
-import { ECHO, type Lab } from './harness.ts';
+import { ECHO, type Lab, until } from './harness.ts';
 import { temporary } from './process.ts';
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
@@ -28,6 +28,11 @@ export interface Fault {
   readonly errno?: number;
   readonly dies?: boolean;
   readonly thereafter?: number;
+  /** A file: while it is there, the thread is held in the function `holds`, or `dies` and its successor is held. */
+  readonly gate?: string;
+  readonly holds?: string;
+  /** A file that gets a line for each call of the thread. */
+  readonly trace?: string;
 }
 
 export interface Failure {
@@ -38,7 +43,7 @@ export interface Failure {
 
 interface Answers {
   open: { opened: boolean; error?: Failure };
-  look: { owners: string[]; errors: Failure[]; closed: boolean };
+  look: { owners: string[]; links: string[]; moves: string[]; errors: Failure[]; closed: boolean };
   close: { dropped: Record<string, number>; frames: { total: number; accounted: number }[] };
   left: { calls: number; descriptors: string[]; mappings: string[] };
 }
@@ -87,10 +92,25 @@ export class OrderedPort {
     return JSON.parse(await answer) as Answers[T];
   }
 
+  /** Opens a port on each NIC of the lab. */
   open(lab: Lab, fault: Fault, options: object = {}): Promise<Answers['open']> {
-    const { netvsc, guestAddress } = lab.nic;
-    const all = { netns: lab.guest, netvsc, force: true, queues: lab.queues, ...options };
-    const handler = { handler: ECHO.href, handlerOptions: { address: guestAddress } };
+    const ports = lab.nics.map(({ netvsc }) => ({ netvsc, force: true }));
+    const all = { netns: lab.guest, ports, queues: lab.queues, ...options };
+    const address = lab.nics.map(({ guestAddress }) => guestAddress);
+    const handler = { handler: ECHO.href, handlerOptions: { address } };
     return this.ask('open', { fault, options: { ...handler, ...all } });
+  }
+
+  /** The state of a port, and its events since it was opened. */
+  look(port = 0): Promise<Answers['look']> {
+    return this.ask('look', { port });
+  }
+
+  /** Waits until a path owns all queues of a port. */
+  async ownedBy(path: string, port = 0): Promise<void> {
+    await until(`all queues of port ${port} on ${path}`, async () => {
+      const { owners } = await this.look(port);
+      return owners.every((owner) => owner === path);
+    });
   }
 }

@@ -44,7 +44,7 @@ export const demo: Command = {
     },
     notes: [
       'As root the demo uses kernel devices in private network namespaces (needs iproute2), and changes nothing\n' +
-        'else on the machine. Otherwise it uses the memory path: the same port, workers, coordinator and failover,\n' +
+        'else on the machine. Otherwise it uses the memory path: the same port, threads and failover,\n' +
         'with a thread as the network.',
       "Then the guest's own kernel stack downloads by TCP through such a port (host: 'inline'), for half of --seconds,\n" +
         `${MIN_DOWNLOAD_SECONDS} at least and ${MAX_DOWNLOAD_SECONDS} at most. The memory path has no kernel stack and skips it.`,

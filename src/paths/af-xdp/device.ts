@@ -119,10 +119,6 @@ export class AfXdpDevice implements PathDevice {
     return this.#slot(0).reader === Reader.ASKED;
   }
 
-  stopped(): void {
-    for (const slot of this.#served) if (slot.reader === Reader.DRIVER) slot.reader = Reader.STOPPED;
-  }
-
   open(): void {
     refuseLongPackets(this.#link, this.#memory.layout.geometry.frameSize);
     this.#program.refuseOthers();

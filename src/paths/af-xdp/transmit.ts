@@ -37,7 +37,7 @@ export interface XskKernel {
   readonly millis?: Millis;
   /** Descriptors that it ever passed over, if it does not report how far it has read: see recall.ts. */
   readonly passedOver?: ((fd: number) => number) | undefined;
-  /** Wakes the coordinator: the slot's `doubt` word asks whether the device has a link. */
+  /** Wakes the supervisor: the slot's `doubt` word asks whether the device has a link. */
   readonly doubted?: () => void;
 }
 

@@ -2,9 +2,11 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { initial } from '../../../src/configuration.ts';
 import { ManagedPort } from '../../../src/coordinator/managed-port.ts';
 import type { Endpoint, PortNetwork } from '../../../src/coordinator/network.ts';
-import type { Ownership } from '../../../src/coordinator/ownership.ts';
+import type { OwnershipClient } from '../../../src/coordinator/ownership-client.ts';
+import type { LeftPath } from '../../../src/coordinator/path-orders.ts';
 import { TwinpathError } from '../../../src/errors.ts';
 import { NOTHING_DROPPED } from '../../../src/memory/counters.ts';
+import type { Reason } from '../../../src/memory/journal.ts';
 import { Doubt, PATH_NAMES, Path, type PathId } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import type { PathDevice } from '../../../src/paths/device.ts';
@@ -47,8 +49,7 @@ test('a path that cannot be opened is tried again even if the other path asks fo
     isAttached: () => false,
     reclaim: async () => {},
     settled: async () => {},
-    check() {},
-  } as unknown as Ownership;
+  } as unknown as OwnershipClient;
   const port = new ManagedPort(memory, 0, network, ownership, {
     report() {},
     save() {},
@@ -72,19 +73,18 @@ class Card {
   readonly done: string[] = [];
   readonly errors: string[] = [];
   readonly news: string[] = [];
+  readonly details: string[] = [];
   vf: Endpoint | undefined = { key: 7, name: 'vf0', up: true, carrier: true };
   /** What messages have told of it by now. */
   told: Endpoint | undefined;
   outlastsLink = true;
-  /** Whether the kernel has it running, as it says without waiting. */
-  running: boolean | undefined;
-  asking = (): void => {};
   opening = (): void => {};
   arming = (_path: PathId): void => {};
   openingQueues = (): void => {};
   looking = (): void => {};
-  stopped = (): unknown => undefined;
   attached = 0;
+  /** As the supervisor was told. */
+  ready = 0;
   owner: PathId = Path.NONE;
   readonly port: ManagedPort;
 
@@ -105,7 +105,6 @@ class Card {
           this.arming(path);
         },
         ...{ disarm() {}, close: note('close') },
-        stopped: () => void this.stopped(),
         closeQueues: note('close queues'),
         openQueues: () => {
           note('open queues')();
@@ -123,10 +122,6 @@ class Card {
         this.looking();
         return seen(path, this.vf);
       },
-      runs: () => {
-        this.asking();
-        return this.running;
-      },
     };
     const order = async (path: PathId, reason?: string): Promise<void> => {
       if (reason !== undefined) this.done.push(`to ${PATH_NAMES[path]}: ${reason}`);
@@ -134,20 +129,29 @@ class Card {
     };
     const isAttached = (path: PathId): boolean => (this.attached & (1 << path)) !== 0;
     const ownership = {
-      ...{ isAttached, check() {}, reclaim: async () => {}, settled: async () => {} },
+      ...{ isAttached, reclaim: async () => {}, settled: async () => {} },
       attach: async (path: PathId) => {
         this.attached |= 1 << path;
       },
+      ready: (path: PathId) => {
+        this.ready |= 1 << path;
+      },
       setOwner: order,
-      detach: (gone: PathId, next: PathId, reason: string) => {
-        this.attached &= ~(1 << gone);
-        return order(next, next === this.owner ? undefined : reason);
+      left: (path: PathId) => {
+        this.attached &= ~(1 << path);
+        this.ready &= ~(1 << path);
+      },
+      detach: (gone: PathId, reason: string) => {
+        ownership.left(gone);
+        const others = [Path.SYNTHETIC, Path.VF].filter((path) => this.ready & (1 << path));
+        return gone === this.owner ? order(others[0] ?? Path.NONE, reason) : order(this.owner);
       },
     };
     Object.defineProperty(ownership, 'owner', { get: () => this.owner });
-    this.port = new ManagedPort(memory, 0, network, ownership as unknown as Ownership, {
+    this.port = new ManagedPort(memory, 0, network, ownership as unknown as OwnershipClient, {
       report: ({ kind, event }) => {
         if (kind === 'link' && event.path === 'vf') this.news.push(event.state);
+        if (kind === 'link' && event.state === 'down') this.details.push(event.detail ?? '');
         if (kind === 'error') this.errors.push(event.code);
       },
       save() {},
@@ -249,25 +253,6 @@ test('a card that is still down is prepared, so that nothing is reset when its h
   await card.port.close();
 });
 
-test('a card is marked as stopped before its queues switch away, only if it is gone or does not run', async () => {
-  const card = new Card();
-  await card.port.start();
-  const said = async (link: Partial<Endpoint> | undefined, gone?: number): Promise<string[]> => {
-    await card.tell({});
-    card.stopped = () => card.done.push('stopped');
-    card.done.length = 0;
-    await card.tell(link, gone);
-    return card.done.slice(0, 2);
-  };
-  card.running = true; // up again, which its next message says
-  expect(await said({ up: false, carrier: false })).toEqual(['to synthetic: link down', 'close queues']);
-  card.running = false;
-  expect(await said({ up: false, carrier: false })).toEqual(['stopped', 'to synthetic: link down']);
-  expect(await said({ carrier: false })).toEqual(['to synthetic: carrier lost', 'close queues']);
-  expect(await said(undefined, 7)).toEqual(['stopped', 'to synthetic: link gone']);
-  await card.port.close();
-});
-
 test('a card that cannot be opened while it is down is opened when it is up, and the first failure is not reported', async () => {
   const card = new Card();
   await card.port.start();
@@ -346,40 +331,15 @@ test('a card that drops packets is checked before the kernel reports the carrier
   await card.tell({});
   card.done.length = 0;
   words[doubt] = Doubt.ASKED;
-  card.port.checkWorkers();
+  card.port.checkLinks();
   await card.port.changed();
   expect([words[doubt], card.done]).toEqual([Doubt.LINKED, []]);
   words[doubt] = Doubt.ASKED;
   card.vf = { ...card.vf!, carrier: false };
-  card.port.checkWorkers();
+  card.port.checkLinks();
   await card.port.settingsChanged(undefined);
   expect(card.done.slice(0, 1)).toEqual(['to synthetic: carrier lost']);
   words[doubt] = Doubt.NONE;
-  await card.port.close();
-});
-
-test('a card whose driver reports ENETDOWN is left at once if it does not run', async () => {
-  const { words } = memory;
-  const doubt = memory.slot({ port: 0, queue: 0, path: Path.VF }).at('doubt');
-  const card = new Card();
-  card.outlastsLink = false;
-  await card.port.start();
-  await card.tell({});
-  card.done.length = 0;
-  card.looking = () => expect.fail('it was looked at, which may wait for RTNL');
-  for (const [running, answer] of [
-    [true, Doubt.LINKED],
-    [false, Doubt.ASKED],
-  ] as const) {
-    card.running = running;
-    words[doubt] = Doubt.ASKED;
-    card.port.checkWorkers();
-    expect(words[doubt]).toBe(answer);
-  }
-  words[doubt] = Doubt.NONE; // the next worker's queue is new
-  card.looking = () => {};
-  await card.tell({ up: false, carrier: false });
-  expect(card.done).toEqual(['to synthetic: kick failed', 'close']);
   await card.port.close();
 });
 
@@ -399,20 +359,70 @@ test('a port that starts with a VF present can send before it receives, and whil
   await card.port.close();
 });
 
-test.each(['asking', 'stopped'] as const)(
-  'a card whose link goes is left although "%s" fails, before its queues are closed',
-  async (step) => {
-    const card = new Card();
-    await card.port.start();
-    await card.tell({});
-    card.running = false;
-    card.done.length = 0;
-    card[step] = () => {
-      throw new TwinpathError('ERR_PERMISSION', { syscall: 'ioctl(SIOCGIFFLAGS)' });
-    };
-    await card.tell({ up: false, carrier: false });
-    expect(card.done[0]).toBe('to synthetic: link down');
-    expect(card.done[1]).toMatch(/^close/);
-    expect(card.errors).toEqual(['ERR_PERMISSION']);
-  },
-);
+/** The supervisor has ordered the workers off the VF by itself. */
+function leftVf(card: Card, reason: Reason, kickErrno = 0): LeftPath {
+  card.attached &= ~(1 << Path.VF);
+  card.ready &= ~(1 << Path.VF);
+  card.owner = Path.SYNTHETIC;
+  return { port: 0, path: Path.VF, reason, kickErrno };
+}
+
+test('a card that the supervisor has left is closed, reported with the reason, and opened again', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  card.done.length = 0;
+  await card.port.left(leftVf(card, 'kick failed', 100));
+  expect(card.done).toEqual(['close']);
+  expect(card.details).toEqual(['kick failed (ENETDOWN)']);
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(card.done).toEqual(['close', 'open', ...SERVES]);
+  await card.port.close();
+});
+
+test('a card whose loss the supervisor and a message report is closed once', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  card.done.length = 0;
+  const closed = card.port.left(leftVf(card, 'link gone'));
+  await card.tell(undefined, 7);
+  await closed;
+  expect(card.done).toEqual(['close']);
+  expect(card.news).toEqual(['up', 'gone']);
+  await card.port.close();
+});
+
+test('a card that is left while it is being opened is closed, and its workers are ordered onto it no more', async () => {
+  const card = new Card();
+  await card.port.start();
+  card.arming = (path) => {
+    if (path !== Path.VF) return;
+    card.told = card.vf = undefined;
+    void card.port.left(leftVf(card, 'link gone'));
+  };
+  await card.tell({});
+  expect(card.done).toEqual(['to synthetic: start', 'open', 'arm', 'close']);
+  await card.port.close();
+});
+
+test('a card that was left while there was no coordinator is closed, and reported with the reason', async () => {
+  const first = new Card();
+  await first.port.start();
+  await first.tell({});
+  const { holdings } = first.port;
+  for (const reason of ['link gone', undefined] as const) {
+    const next = new Card();
+    next.told = next.vf;
+    const notice = leftVf(next, 'link gone');
+    next.attached |= 1 << Path.SYNTHETIC;
+    next.port.adopt(holdings);
+    const resumed = next.port.resume();
+    if (reason !== undefined) void next.port.left(notice);
+    await resumed;
+    expect(next.done.slice(0, 3)).toEqual(['close', 'open', ...SERVES].slice(0, 3));
+    expect(next.news[0]).toBe(reason === undefined ? 'down' : 'gone');
+    await next.port.close();
+  }
+  await first.port.close();
+});

@@ -83,7 +83,7 @@ class Scene {
         queue,
         forwardTable,
         delivery,
-        notifyCoordinator: () => {},
+        notifySupervisor: () => {},
         failed: () => {},
       },
       handler: () => this.handle(burst),

@@ -149,7 +149,7 @@ describe('the layout of the shared memory', () => {
     const coordinator = [
       WORKER_WORDS.auditWanted,
       WORKER_WORDS.doorbell,
-      WORKER_WORDS.coordinatorFd,
+      WORKER_WORDS.supervisorFd,
       WORKER_WORDS.stuck,
     ];
     const anybody = [WORKER_WORDS.sleeping, WORKER_WORDS.inbox, WORKER_AREAS.relays + 4 * RELAYS - 1];
