@@ -235,6 +235,7 @@ export const SCENARIOS = {
     await machine.plug(model, { slot: 2 });
     await machine.passed();
     machine.checkConfigured({ mtu: 1500, unicast: [FIRST], multicast: [GROUP], promiscuous: false });
+    await machine.unplug();
     return machine.finish();
   },
 
