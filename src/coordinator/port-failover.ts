@@ -44,8 +44,6 @@ export class PortFailover {
   readonly #context: FailoverContext;
   readonly #polled = new Map<PathId, PolledPath>();
   readonly #left = new Map<PathId, LeftPath>();
-  /** Of each path: resolves when its last order to attach or to reclaim has had its turn. */
-  readonly #turns = new Map<PathId, Promise<void>>();
 
   constructor(context: FailoverContext) {
     this.#context = context;
@@ -60,7 +58,7 @@ export class PortFailover {
   async execute(order: PathOrder): Promise<void> {
     switch (order.kind) {
       case 'attach':
-        await this.#inTurn(order.path, () => this.#attach(order.path, order.key));
+        this.#attach(order.path, order.key);
         break;
       case 'ready':
         this.#ready(order.path);
@@ -72,7 +70,7 @@ export class PortFailover {
         this.#leave(order.path, order.reason, order.detectedNanos);
         break;
       case 'reclaim':
-        await this.#inTurn(order.path, () => this.#reclaim(order.path));
+        await this.#reclaim(order.path);
         break;
       case 'settle':
     }
@@ -104,16 +102,6 @@ export class PortFailover {
     this.#context.ownership.abandon(queue);
   }
 
-  /**
-   * Attaches and reclaims a path one after the other: an order to reclaim it stays until the last worker has carried it out,
-   * and no other worker may poll the path by then.
-   */
-  #inTurn(path: PathId, work: () => void | Promise<void>): Promise<void> {
-    const turn = Promise.resolve(this.#turns.get(path)).then(work);
-    this.#turns.set(path, turn);
-    return turn;
-  }
-
   #attach(path: PathId, key: number): void {
     const left = this.#left.get(path);
     if (left !== undefined) this.#context.tell({ kind: 'left', ...left }); // to be closed and reclaimed first
@@ -135,13 +123,20 @@ export class PortFailover {
     void this.#context.ownership.setOwner(path, reason, detectedNanos);
   }
 
+  /**
+   * The path is not attached again before every worker has carried this out: an order to reclaim stays until then, and a
+   * worker that has carried it out must not find it once more when it polls the path. Of several that coordinators have
+   * ordered one after the other, the last one counts.
+   */
   async #reclaim(path: PathId): Promise<void> {
-    const { ownership } = this.#context;
-    // A worker carries out the two in one order by reclaiming first.
+    const { ownership, port } = this.#context;
     this.#leave(path, 'path failed', nowNanos());
-    await ownership.settled();
+    const unknown = { port, path, reason: 'coordinator replaced', kickErrno: 0 } as const;
+    const left: LeftPath = { ...unknown, ...this.#left.get(path) };
+    this.#left.set(path, left);
+    await ownership.settled(); // a worker that finds both in one order reclaims before it leaves
     await ownership.reclaim(path);
-    this.#left.delete(path);
+    if (this.#left.get(path) === left) this.#left.delete(path);
   }
 
   #linkRead(path: PathId, polled: PolledPath, link: LinkState, now: number): void {
