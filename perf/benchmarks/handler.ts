@@ -18,10 +18,10 @@ import { until } from '../../src/lab/wait.ts';
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { BYTES, CIRCULATING } from '../rigs/bare-loop.ts';
 import type { Garbage } from '../rigs/garbage-handler.ts';
 import { nanosEach } from '../rigs/timing.ts';
 import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
-import { BYTES, CIRCULATING } from './ring.ts';
 
 const FRAME_SIZE = 2048;
 const GEOMETRY = { pageSize: 4096, ports: 1, queues: 1, frameSize: FRAME_SIZE };

@@ -7,17 +7,16 @@ import { commandHelp } from '../../src/cli/help.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { packageRoot } from '../../src/kernel/shim.ts';
 import { cleanUpStaleLabs } from '../../src/lab/namespaces.ts';
+import { invalid } from '../../src/validation.ts';
 import { type GroupOptions, runGroup } from '../runner/process-group.ts';
 
 export interface Load {
   readonly network: 'memory' | 'veth';
-  /** A built-in handler. */
-  readonly handler: 'reflect' | 'echo';
-  /** In WebAssembly, not TypeScript. */
+  /** The handler is reflect.wasm, not reflect.js. */
   readonly wasm: boolean;
   readonly queues: number;
   readonly seconds: number;
-  /** The poll loop runs on the main thread, and there is no other thread. */
+  /** Only the datapath's loop runs, on the main thread: rigs/bare-loop.ts. */
   readonly inline: boolean;
 }
 
@@ -28,8 +27,7 @@ export const LOAD_OPTIONS: CommandTable['options'] = {
     help: 'rings in memory, or veth: the VF of a lab under UDP, as root',
     otherwise: 'memory',
   },
-  handler: { value: 'NAME', help: 'what the workers run; over veth also echo', otherwise: 'reflect' },
-  wasm: { help: 'its WebAssembly twin' },
+  wasm: { help: 'the handler reflect in WebAssembly, not in TypeScript' },
   queues: { value: 'N', help: 'queues and workers', otherwise: '1' },
   out: { value: 'DIR', help: 'where the result goes', otherwise: 'perf/results/profiles, which git ignores' },
 };
@@ -37,19 +35,14 @@ export const LOAD_OPTIONS: CommandTable['options'] = {
 /** @param inline for a profiler that sees one thread only. @throws ERR_OPTION_INVALID */
 export function loadOf(args: Arguments, inline: boolean): Load {
   const network = oneOf(args, 'network', ['memory', 'veth']) ?? 'memory';
-  const handler = oneOf(args, 'handler', ['reflect', 'echo']) ?? 'reflect';
   const queues = whole(args, 'queues', 1, 16) ?? 1;
   const seconds = whole(args, 'seconds', 1, 3600) ?? 10;
-  const invalid = (device: string, detail: string): TwinpathError =>
-    new TwinpathError('ERR_OPTION_INVALID', { device, detail });
-  if (handler === 'echo' && network === 'memory')
-    throw invalid('--handler', 'the packets of the memory network are empty: only reflect sends them back');
   if (inline && (network === 'veth' || queues > 1)) {
     const detail =
       'this profiler sees one thread, with one queue in memory; perf:profile shows all threads and the kernel';
-    throw invalid(queues > 1 ? '--queues' : '--network', detail);
+    invalid(queues > 1 ? '--queues' : '--network', detail);
   }
-  return { network, handler, wasm: args.flags.has('wasm'), queues, seconds, inline };
+  return { network, wasm: args.flags.has('wasm'), queues, seconds, inline };
 }
 
 /** The load's command line, without node. */

@@ -18,7 +18,7 @@ import {
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Arguments, type CommandTable, whole } from '../../src/cli/arguments.ts';
+import type { Arguments, CommandTable } from '../../src/cli/arguments.ts';
 import { describeMachine, inWords } from '../runner/results.ts';
 import { type CpuProfile, summarize, type ThreadSummary, threadIdOf, threadNames } from './cpu-profile.ts';
 import { flameGraph, KINDS, percent, sampleCount, shares } from './flame-graph.ts';
@@ -44,8 +44,6 @@ const TABLE: CommandTable = {
   positionals: [],
   options: {
     ...LOAD_OPTIONS,
-    top: { value: 'N', help: 'functions that each table shows', otherwise: '10' },
-    full: { help: 'draw each frame inside V8 and node, not one frame for consecutive ones' },
     publish: { help: 'put the flame graph into perf/plots too' },
   },
   notes: [
@@ -67,6 +65,8 @@ const HERTZ = 997;
 /** V8 has compiled everything after this. */
 const WARM_MILLIS = 1000;
 const SPARE_SECONDS = 60;
+/** Functions of each thread. */
+const SHOWN = 10;
 
 /** The load under these options of node. `onStart` is called with its process id when packets flow. */
 async function runLoad(
@@ -110,16 +110,14 @@ async function profileThreads(
   const threads = [...threadNames(profiles)].map(([id, name]) => {
     const file = join(out, `${name}.cpuprofile`);
     renameSync(files.get(id)!, file);
-    return { ...summarize(profiles.get(id)!, name), file };
+    const { functions, ...summary } = summarize(profiles.get(id)!, name);
+    return { ...summary, functions: functions.slice(0, SHOWN), file };
   });
   return { ended, threads };
 }
 
 /** Watches the load with Linux perf. */
-async function sampleStacks(
-  session: Session,
-  full: boolean,
-): Promise<{ ended: Ended; stacks: readonly Stack[] }> {
+async function sampleStacks(session: Session): Promise<{ ended: Ended; stacks: readonly Stack[] }> {
   const { seconds } = session.load;
   let pid = 0;
   let recording: Promise<void> | undefined;
@@ -138,7 +136,7 @@ async function sampleStacks(
       recording.catch(() => {}); // it is awaited below, when the load has ended
     });
     await recording;
-    const stacks = new Folder({ pid, full });
+    const stacks = new Folder(pid);
     const script = ['script', '-F', 'comm,pid,tid,ip,sym,dso', '--no-inline', '-i', 'perf.data'];
     const output = (text: string): void => stacks.push(text);
     await session.run('perf', script, { timeoutSeconds: 10 * SPARE_SECONDS, output });
@@ -149,8 +147,8 @@ async function sampleStacks(
 }
 
 /** Functions of a thread, the longest first. */
-function functionTable({ thread, functions }: ThreadSummary, top: number): string {
-  const lines = functions.slice(0, top).map(({ name, millis, share }) => {
+function functionTable({ thread, functions }: ThreadSummary): string {
+  const lines = functions.map(({ name, millis, share }) => {
     return `${percent(share, 1).padStart(7)}${millis.toFixed(0).padStart(8)}  ${name}`;
   });
   return `\n${thread}: self time in ms\n${lines.join('\n')}\n`;
@@ -182,16 +180,15 @@ const folded = (stacks: readonly Stack[]): string =>
     })
     .join('');
 
-function titleOf({ network, handler, wasm, queues }: Load): string {
+function titleOf({ network, wasm, queues }: Load): string {
   const where = network === 'veth' ? 'its VF (AF_XDP on veth)' : 'rings in memory';
-  return `A port over ${where}, ${handler}${wasm ? ' in WebAssembly' : ''}, ${queues} queue${queues === 1 ? '' : 's'}`;
+  return `A port over ${where}, reflect${wasm ? ' in WebAssembly' : ''}, ${queues} queue${queues === 1 ? '' : 's'}`;
 }
 
 const rateOf = ({ packets, seconds }: Ended): string =>
   `${(packets / seconds / 1e6).toFixed(2)} million packets a second`;
 
 async function run(args: Arguments): Promise<number> {
-  const top = whole(args, 'top', 1, 1000) ?? 10;
   const json = args.flags.has('json');
   const print = (text: string): void => void (json || process.stdout.write(text));
   const session = new Session(args, loadOf(args, false));
@@ -202,12 +199,12 @@ async function run(args: Arguments): Promise<number> {
     const machine = inWords(describeMachine());
     const { ended, threads } = await profileThreads(session, out);
     print(`${machine}\n${titleOf(load)}: ${rateOf(ended)} while V8 recorded\n`);
-    for (const thread of threads) print(functionTable(thread, top));
+    for (const thread of threads) print(functionTable(thread));
     let flame: { file: string; samples: number; shares: Readonly<Record<Kind, number>> } | undefined;
     if (spawnSync('perf', ['--version']).status !== 0) {
       process.stderr.write('Linux perf is not installed (perf/peers/install installs it): no flame graph.\n');
     } else {
-      const { ended: watched, stacks } = await sampleStacks(session, args.flags.has('full'));
+      const { ended: watched, stacks } = await sampleStacks(session);
       const samples = sampleCount(stacks);
       if (samples === 0) throw new Failure('perf took no sample.');
       const versions = `Linux ${release().split('-')[0]}, Node ${process.versions.node}`;
@@ -220,8 +217,7 @@ async function run(args: Arguments): Promise<number> {
       flame = { file, samples, shares: shares(stacks) };
       print(`\n${rateOf(watched)} while perf recorded\n${kindTable(stacks)}`);
     }
-    const shown = threads.map((thread) => ({ ...thread, functions: thread.functions.slice(0, top) }));
-    const document = { machine, workload: load, load: ended, threads: shown, flame };
+    const document = { machine, workload: load, load: ended, threads, flame };
     if (json) process.stdout.write(`${JSON.stringify(document)}\n`);
     return 0;
   } finally {

@@ -5,8 +5,7 @@
  * This file is also the entry of the thread that plays the network of a port on the memory path.
  */
 import { once } from 'node:events';
-import { basename } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as eventLoop, setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
 import { Interruption } from '../../src/cli/interruption.ts';
@@ -19,14 +18,12 @@ import type { SharedMemory } from '../../src/memory/geometry.ts';
 import { BURST, Path } from '../../src/memory/layout.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
+import { bareLoop } from '../rigs/bare-loop.ts';
 import { openLabPort, plug } from '../rigs/lab.ts';
-import { runInline } from './inline.ts';
 import type { Ended, Load, Started } from './load.ts';
 
-/** UDP packets a second over veth: more than the generator can send. */
+/** UDP packets a second over veth: more than the generator can send. Reflected ones never arrive, so as many are under way. */
 const RATE = 1_000_000;
-/** Answers to reflected packets never arrive, so this many may be under way: as many as there are. */
-const WINDOW = 1_000_000;
 /** How often the application reads the port's statistics, as one with a dashboard does. */
 const LOOK_MILLIS = 100;
 
@@ -40,7 +37,9 @@ interface NetworkData {
   readonly stop: Int32Array;
 }
 
-type Run = (load: Load, handler: URL, signal: AbortSignal, started: () => void) => Promise<number>;
+type Run = (load: Load, signal: AbortSignal, started: () => void) => Promise<number>;
+
+const handlerOf = ({ wasm }: Load): string => `reflect.${wasm ? 'wasm' : 'js'}`;
 
 /** Reads the port's statistics until the time is over. Returns how many packets it has sent meanwhile. */
 async function watch(port: Port, load: Load, signal: AbortSignal): Promise<number> {
@@ -53,7 +52,8 @@ async function watch(port: Port, load: Load, signal: AbortSignal): Promise<numbe
   return port.stats().transmitted - before;
 }
 
-const overMemory: Run = async (load, handler, signal, started) => {
+const overMemory: Run = async (load, signal, started) => {
+  const handler = new URL(`../../src/handlers/${handlerOf(load)}`, import.meta.url);
   // Each packet stays on the queue that received it.
   const where = { network: 'memory', queues: load.queues, rss: 'device', mode: 'poll' } as const;
   const port = await openPort({ ...where, handler });
@@ -86,13 +86,12 @@ function playNetwork({ shared, stop }: NetworkData): void {
   }
 }
 
-const overVeth: Run = async (load, handler, signal, started) => {
+const overVeth: Run = async (load, signal, started) => {
   await using lab = await Lab.create({ queues: load.queues });
-  const port = await openLabPort(lab, basename(handler.pathname), { queues: load.queues, pin: false });
+  const port = await openLabPort(lab, handlerOf(load), { queues: load.queues, pin: false });
   try {
     await plug(lab, port);
-    const window = load.handler === 'reflect' ? { window: WINDOW } : {};
-    const traffic = await Traffic.start(lab, lab.nic, { rate: RATE, icmpRate: 0, ...window });
+    const traffic = await Traffic.start(lab, lab.nic, { rate: RATE, icmpRate: 0, window: RATE });
     try {
       started();
       return await watch(port, load, signal);
@@ -104,19 +103,26 @@ const overVeth: Run = async (load, handler, signal, started) => {
   }
 };
 
-const inline: Run = (load, handler, signal, started) => {
+/** The datapath's loop on the main thread. Between its calls the event loop runs, and Ctrl-C is noticed. */
+const inline: Run = async ({ wasm, seconds }, signal, started) => {
+  const loop = await bareLoop(wasm ? 'wasm' : 'js');
   started();
-  return runInline(handler, load.seconds, signal);
+  const end = performance.now() + seconds * 1000;
+  let packets = 0;
+  while (!signal.aborted && performance.now() < end) {
+    packets += loop();
+    await eventLoop();
+  }
+  return packets;
 };
 
 async function main(load: Load): Promise<void> {
   const { signal } = new Interruption();
-  const handler = new URL(`../../src/handlers/${load.handler}.${load.wasm ? 'wasm' : 'js'}`, import.meta.url);
   const print = (message: Started | Ended): void => void process.stdout.write(`${JSON.stringify(message)}\n`);
   let began = 0;
   const run = load.inline ? inline : { memory: overMemory, veth: overVeth }[load.network];
   try {
-    const packets = await run(load, handler, signal, () => {
+    const packets = await run(load, signal, () => {
       print({ kind: 'started', pid: process.pid });
       began = performance.now();
     });
