@@ -13,11 +13,11 @@ import { fileURLToPath } from 'node:url';
 import { type Arguments, type CommandTable, text } from '../../src/cli/arguments.ts';
 import { oneOf } from '../../src/validation.ts';
 import {
+  endedIn,
   Failure,
   LOAD_OPTIONS,
   loadOf,
   loadProgram,
-  messagesIn,
   perfFolder,
   runProgram,
   Session,
@@ -74,7 +74,7 @@ async function run(args: Arguments): Promise<number> {
     const page = join(scratch, `report.clinic-${tool}.html`);
     if (!existsSync(page)) throw new Failure('Clinic wrote no page.', printed);
     const html = readFileSync(page, 'utf8');
-    const ended = messagesIn(printed).find((message) => message.kind === 'ended');
+    const ended = endedIn(printed);
     // NB: with flame, Ctrl-C ends the load at once (0x's own handler), before it can report.
     if (!ended && session.interrupted === 0) throw new Failure('The load did not run to its end.', printed);
     const evidence = evidenceIn(tool, html);

@@ -1,4 +1,4 @@
-/** The profiled program, a port under load in its own process (workload.ts): its options, and the lines that it prints. */
+/** The profiled program, a port under load in its own process (workload.ts): its options, and the line that it prints. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -51,24 +51,23 @@ export const loadProgram = (load: Load): readonly string[] => [
   JSON.stringify(load),
 ];
 
-/** The load's first line: packets flow. */
-export interface Started {
-  readonly kind: 'started';
-  readonly pid: number;
-}
-
-/** The load's last line. */
+/** What the load prints, as one line of JSON, when it has ended. */
 export interface Ended {
   readonly kind: 'ended';
+  readonly pid: number;
+  /** From the moment when packets flowed. */
   readonly seconds: number;
   /** That the port sent back. */
   readonly packets: number;
 }
 
-/** The load's lines among what profilers print to the same stream. The last line may be incomplete: it is left out. */
-export function messagesIn(output: string): readonly (Started | Ended)[] {
-  const lines = output.split('\n').slice(0, -1);
-  return lines.filter((line) => line.startsWith('{"kind":')).map((line) => JSON.parse(line));
+/** The load's line among what profilers print to the same stream, if it is there and whole. */
+export function endedIn(output: string): Ended | undefined {
+  const line = output
+    .split('\n')
+    .slice(0, -1)
+    .findLast((line) => line.startsWith('{"kind":"ended"'));
+  return line === undefined ? undefined : JSON.parse(line);
 }
 
 /** Ends the program with a message, which shows what another program printed, and an exit code. */

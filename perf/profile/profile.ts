@@ -17,19 +17,18 @@ import {
 } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Arguments, CommandTable } from '../../src/cli/arguments.ts';
 import { describeMachine, inWords } from '../runner/results.ts';
 import { type CpuProfile, summarize, type ThreadSummary, threadIdOf, threadNames } from './cpu-profile.ts';
 import { flameGraph, KINDS, percent, sampleCount, shares } from './flame-graph.ts';
 import {
   type Ended,
+  endedIn,
   Failure,
   LOAD_OPTIONS,
   type Load,
   loadOf,
   loadProgram,
-  messagesIn,
   perfFolder,
   runProgram,
   Session,
@@ -49,7 +48,7 @@ const TABLE: CommandTable = {
   notes: [
     'The first run writes THREAD.cpuprofile for each thread; DevTools, VS Code and speedscope open these files. If Linux\n' +
       'perf is installed, the second run writes flame.svg, with all threads and, as root, the kernel and its softirq\n' +
-      'threads, which may also do work of other processes; and flame.folded, the same stacks as text.',
+      'threads, which may also do work of other processes.',
   ],
   examples: [['npm run perf:profile -- --network veth', 'a port over the VF of a lab, as root']],
   exits: [
@@ -62,31 +61,22 @@ const TABLE: CommandTable = {
 
 /** Samples a second: not a divisor of the kernel's tick, with which it would keep step. */
 const HERTZ = 997;
-/** V8 has compiled everything after this. */
-const WARM_MILLIS = 1000;
+/** From the start of the load's process: a lab is built, and V8 has compiled everything. */
+const WARM_SECONDS = 4;
 const SPARE_SECONDS = 60;
 /** Functions of each thread. */
 const SHOWN = 10;
 
-/** The load under these options of node. `onStart` is called with its process id when packets flow. */
-async function runLoad(
-  session: Session,
-  load: Load,
-  flags: readonly string[],
-  onStart?: (pid: number) => void,
-): Promise<Ended> {
-  let printed = '';
-  let pid: number | undefined;
-  const output = (text: string): void => {
-    printed += text;
-    const first = pid === undefined ? messagesIn(printed)[0] : undefined;
-    if (first?.kind !== 'started') return;
-    pid = first.pid;
-    onStart?.(pid);
-  };
-  const timeoutSeconds = load.seconds + SPARE_SECONDS;
-  await session.run(process.execPath, [...flags, ...loadProgram(load)], { timeoutSeconds, output });
-  return messagesIn(printed).find((message) => message.kind === 'ended')!;
+/** Runs the load, with these options of node, and a profiler in front. @throws Failure */
+async function runLoad(session: Session, load: Load, flag: readonly string[], profiler = ''): Promise<Ended> {
+  const [command, ...args] = [
+    ...profiler.split(' ').filter(Boolean),
+    process.execPath,
+    ...flag,
+    ...loadProgram(load),
+  ];
+  const printed = await session.run(command!, args, { timeoutSeconds: load.seconds + SPARE_SECONDS });
+  return endedIn(printed)!;
 }
 
 type Thread = ThreadSummary & { readonly file: string };
@@ -119,30 +109,20 @@ async function profileThreads(
 /** Watches the load with Linux perf. */
 async function sampleStacks(session: Session): Promise<{ ended: Ended; stacks: readonly Stack[] }> {
   const { seconds } = session.load;
-  let pid = 0;
-  let recording: Promise<void> | undefined;
-  const record = async () => {
-    await sleep(WARM_MILLIS);
-    // The kernel's threads, and softirqs in the threads that they interrupt, are seen only when the whole machine is watched.
-    const whom = process.getuid?.() === 0 ? '-a' : `-p ${pid}`;
-    const options = `record -q -e cpu-clock -F ${HERTZ} -g ${whom} -o perf.data -- sleep ${seconds}`;
-    await session.run('perf', options.split(' '), { timeoutSeconds: seconds + SPARE_SECONDS });
-  };
+  // The kernel's threads, and softirqs in the threads that they interrupt, are seen only when the whole machine is watched.
+  const whom = process.getuid?.() === 0 ? '-a ' : '';
+  const when = `${WARM_SECONDS * 1000}-${(WARM_SECONDS + seconds) * 1000}`;
+  const record = `perf record -q -e cpu-clock -F ${HERTZ} -g ${whom}-D ${when} -o perf.data --`;
+  const longer = { ...session.load, seconds: WARM_SECONDS + seconds };
+  const ended = await runLoad(session, longer, ['--perf-basic-prof'], record);
   try {
-    const longer = { ...session.load, seconds: seconds + (2 * WARM_MILLIS) / 1000 };
-    const ended = await runLoad(session, longer, ['--perf-basic-prof'], (id) => {
-      pid = id;
-      recording = record();
-      recording.catch(() => {}); // it is awaited below, when the load has ended
-    });
-    await recording;
-    const stacks = new Folder(pid);
+    const stacks = new Folder(ended.pid);
     const script = ['script', '-F', 'comm,pid,tid,ip,sym,dso', '--no-inline', '-i', 'perf.data'];
     const output = (text: string): void => stacks.push(text);
     await session.run('perf', script, { timeoutSeconds: 10 * SPARE_SECONDS, output });
     return { ended, stacks: stacks.end() };
   } finally {
-    if (pid !== 0) rmSync(`/tmp/perf-${pid}.map`, { force: true }); // where V8 writes it, and perf reads it
+    rmSync(`/tmp/perf-${ended.pid}.map`, { force: true }); // where V8 writes it, and perf reads it
   }
 }
 
@@ -170,15 +150,6 @@ function kindTable(stacks: readonly Stack[]): string {
   const head = line('', ['samples', ...kinds.map((kind) => KINDS[kind].label)]);
   return `\n${[head, ...threads.map(({ name, of }) => row(name, of)), row('all', stacks)].join('\n')}\n`;
 }
-
-/** Stacks as text, one a line: thread and frames, separated by semicolons, and how often they were seen. */
-const folded = (stacks: readonly Stack[]): string =>
-  stacks
-    .map(({ thread, frames, count }) => {
-      const names = [thread, ...frames.map(({ name }) => name.replaceAll(';', ','))];
-      return `${names.join(';')} ${count}\n`;
-    })
-    .join('');
 
 function titleOf({ network, wasm, queues }: Load): string {
   const where = network === 'veth' ? 'its VF (AF_XDP on veth)' : 'rings in memory';
@@ -212,7 +183,6 @@ async function run(args: Arguments): Promise<number> {
       const subtitle = `${watching}; ${rateOf(watched)}; ${versions}`;
       const file = join(out, 'flame.svg');
       writeFileSync(file, flameGraph({ title: titleOf(load), subtitle, stacks }));
-      writeFileSync(join(out, 'flame.folded'), folded(stacks));
       if (args.flags.has('publish')) copyFileSync(file, join(perfFolder, 'plots', 'flame.svg'));
       flame = { file, samples, shares: shares(stacks) };
       print(`\n${rateOf(watched)} while perf recorded\n${kindTable(stacks)}`);

@@ -1,7 +1,7 @@
 /**
  * The load that profilers watch: a port under load, as a program. Its argument is a {@link Load} as JSON.
  *
- * It prints one JSON line when packets flow and one when it has ended (load.ts). Ctrl-C ends it early and in good order.
+ * It prints one JSON line when it has ended (load.ts). Ctrl-C ends it early and in good order.
  * This file is also the entry of the thread that plays the network of a port on the memory path.
  */
 import { once } from 'node:events';
@@ -20,7 +20,7 @@ import { Memory } from '../../src/memory/shared.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { bareLoop } from '../rigs/bare-loop.ts';
 import { openLabPort, plug } from '../rigs/lab.ts';
-import type { Ended, Load, Started } from './load.ts';
+import type { Ended, Load } from './load.ts';
 
 /** UDP packets a second over veth: more than the generator can send. Reflected ones never arrive, so as many are under way. */
 const RATE = 1_000_000;
@@ -37,22 +37,24 @@ interface NetworkData {
   readonly stop: Int32Array;
 }
 
-type Run = (load: Load, signal: AbortSignal, started: () => void) => Promise<number>;
+/** Its time begins when packets flow. */
+type Run = (load: Load, signal: AbortSignal) => Promise<Pick<Ended, 'seconds' | 'packets'>>;
 
 const handlerOf = ({ wasm }: Load): string => `reflect.${wasm ? 'wasm' : 'js'}`;
 
-/** Reads the port's statistics until the time is over. Returns how many packets it has sent meanwhile. */
-async function watch(port: Port, load: Load, signal: AbortSignal): Promise<number> {
-  const end = performance.now() + load.seconds * 1000;
+/** Reads the port's statistics until the time is over, and counts what it has sent meanwhile. */
+async function watch(port: Port, load: Load, signal: AbortSignal): ReturnType<Run> {
+  const began = performance.now();
   const before = port.stats().transmitted;
-  while (!signal.aborted && performance.now() < end) {
+  while (!signal.aborted && performance.now() < began + load.seconds * 1000) {
     await sleep(LOOK_MILLIS, undefined, { signal }).catch(() => {});
     port.stats();
   }
-  return port.stats().transmitted - before;
+  const packets = port.stats().transmitted - before;
+  return { seconds: (performance.now() - began) / 1000, packets };
 }
 
-const overMemory: Run = async (load, signal, started) => {
+const overMemory: Run = async (load, signal) => {
   const handler = new URL(`../../src/handlers/${handlerOf(load)}`, import.meta.url);
   // Each packet stays on the queue that received it.
   const where = { network: 'memory', queues: load.queues, rss: 'device', mode: 'poll' } as const;
@@ -61,7 +63,6 @@ const overMemory: Run = async (load, signal, started) => {
   const network = new Worker(fileURLToPath(import.meta.url), { workerData: data, env: threadEnvironment() });
   const ended = once(network, 'exit');
   try {
-    started();
     return await watch(port, load, signal);
   } finally {
     Atomics.store(data.stop, 0, 1);
@@ -86,14 +87,13 @@ function playNetwork({ shared, stop }: NetworkData): void {
   }
 }
 
-const overVeth: Run = async (load, signal, started) => {
+const overVeth: Run = async (load, signal) => {
   await using lab = await Lab.create({ queues: load.queues });
   const port = await openLabPort(lab, handlerOf(load), { queues: load.queues, pin: false });
   try {
     await plug(lab, port);
     const traffic = await Traffic.start(lab, lab.nic, { rate: RATE, icmpRate: 0, window: RATE });
     try {
-      started();
       return await watch(port, load, signal);
     } finally {
       await traffic.stop({ settleMillis: 0 });
@@ -104,30 +104,24 @@ const overVeth: Run = async (load, signal, started) => {
 };
 
 /** The datapath's loop on the main thread. Between its calls the event loop runs, and Ctrl-C is noticed. */
-const inline: Run = async ({ wasm, seconds }, signal, started) => {
+const inline: Run = async ({ wasm, seconds }, signal) => {
   const loop = await bareLoop(wasm ? 'wasm' : 'js');
-  started();
-  const end = performance.now() + seconds * 1000;
+  const began = performance.now();
   let packets = 0;
-  while (!signal.aborted && performance.now() < end) {
+  while (!signal.aborted && performance.now() < began + seconds * 1000) {
     packets += loop();
     await eventLoop();
   }
-  return packets;
+  return { seconds: (performance.now() - began) / 1000, packets };
 };
 
 async function main(load: Load): Promise<void> {
   const { signal } = new Interruption();
-  const print = (message: Started | Ended): void => void process.stdout.write(`${JSON.stringify(message)}\n`);
-  let began = 0;
   const run = load.inline ? inline : { memory: overMemory, veth: overVeth }[load.network];
   try {
-    const packets = await run(load, signal, () => {
-      print({ kind: 'started', pid: process.pid });
-      began = performance.now();
-    });
-    print({ kind: 'ended', seconds: (performance.now() - began) / 1000, packets });
-    if (packets === 0) throw new Error('no packet came back');
+    const ended: Ended = { kind: 'ended', pid: process.pid, ...(await run(load, signal)) };
+    process.stdout.write(`${JSON.stringify(ended)}\n`);
+    if (ended.packets === 0) throw new Error('no packet came back');
     // No process.exit: a profiler writes its results when the event loop is empty.
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
