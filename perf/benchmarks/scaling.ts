@@ -1,10 +1,10 @@
 /**
  * How throughput grows with the number of workers. Each is pinned to its own CPU and has its own circulating packets.
  *
- * `memory`: one port on the memory path; each worker also stands for the network of its queue, so only our own code runs. `veth`:
- * two ports at the ends of a veth pair, worker i with queue i of both; the core that sends a packet also does the kernel's work
- * for it. The port always has as many queues as the machine has CPUs, and only the first ones have packets, so the work for a
- * packet is the same. `spin`: the same threads only count: the limit of the machine itself.
+ * `memory`: one port whose paths in memory hand back what they are sent, so only our own code runs. `veth`: two ports at the ends
+ * of a veth pair, worker i with queue i of both; the core that sends a packet also does the kernel's work for it. The port always
+ * has as many queues as the machine has CPUs, and only the first ones have packets, so the work for a packet is the same. `spin`:
+ * the same threads only count: the limit of the machine itself.
  *
  * The universal scalability law (runner/statistics.ts) is fitted to the samples; fits to resamples give its uncertainty. A round
  * in which other processes took the CPUs is left out. Two CPUs give two points: then only α is fitted, and the figure for 8
@@ -18,10 +18,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parentPort, Worker, workerData } from 'node:worker_threads';
 import { openPort, openPorts, type Port } from '../../src/index.ts';
-import { pageSize } from '../../src/kernel/machine.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import { until } from '../../src/lab/wait.ts';
-import { geometryOf } from '../../src/settings.ts';
 import { withNamespace } from '../rigs/lab.ts';
 import { nanosEach, stopwatch } from '../rigs/timing.ts';
 import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
@@ -89,7 +87,7 @@ export const scaling: Benchmark = {
   name: 'scaling',
   about: `1 to ${CPUS} workers, each on a CPU with packets of its own circulating; nothing else sends`,
   variants: {
-    memory: growth((loaded, seconds) => memoryPath(CPUS, loaded, seconds)),
+    memory: growth((loaded, seconds) => inMemory(CPUS, loaded, seconds)),
     veth: growth((loaded, seconds) => vethPair(CPUS, loaded, seconds)),
     spin: growth(spin),
   },
@@ -102,13 +100,12 @@ export const scaling: Benchmark = {
     scaling:{path}-manyHigh   | {path}.manyHigh         | ×         |       | {PATH}: the most that may be (97.5 % of resamples)
     scaling:machine           | spin.two / spin.one     | M steps/s |       | threads that only count, two of them; peer: one: what the machine gives
   `,
-    { path: { memory: 'memory path', veth: 'queues of a veth pair' } },
+    { path: { memory: 'path in memory', veth: 'queues of a veth pair' } },
   ),
   full: { runs: 4, seconds: 2.4 },
   quick: { runs: 1, seconds: 1 },
 };
 
-const HANDLER = new URL('../rigs/circulate-handler.js', import.meta.url);
 /** Of each queue: some bursts, which fit its rings. */
 const CIRCULATING = 512;
 const FRAMES = 4096;
@@ -125,6 +122,13 @@ interface Counting {
   /** One word: how many threads are ready. */
   readonly arrivals: Int32Array;
 }
+
+const options = (queues: number, loaded: number) =>
+  ({
+    handler: new URL('../rigs/circulate-handler.js', import.meta.url),
+    handlerOptions: { loaded, packets: CIRCULATING },
+    ...{ queues, frames: FRAMES, pin: true },
+  }) as const;
 
 /** Threads that only count, each pinned to a CPU: what the machine gives to several threads at once. */
 async function spin(threads: number, seconds: number): Promise<Throughput> {
@@ -162,11 +166,8 @@ function countSteps({ cpu, seconds, threads, arrivals }: Counting): Throughput {
 if (workerData?.arrivals !== undefined) parentPort!.postMessage(countSteps(workerData));
 
 /** One port of `queues` queues, of which the first `loaded` have packets. Only our own code runs. */
-async function memoryPath(queues: number, loaded: number, seconds: number): Promise<Throughput> {
-  const geometry = geometryOf({ ports: [{}], queues, frameSize: 2048, frames: FRAMES }, pageSize());
-  const handlerOptions = { loaded, packets: CIRCULATING, geometry };
-  const options = { handler: HANDLER, handlerOptions, queues, frames: FRAMES, pin: true };
-  const port = await openPort({ network: 'memory', ...options });
+async function inMemory(queues: number, loaded: number, seconds: number): Promise<Throughput> {
+  const port = await openPort({ network: 'loop', ...options(queues, loaded) });
   try {
     return await measure([port], loaded, seconds);
   } finally {
@@ -187,10 +188,8 @@ function vethPair(queues: number, loaded: number, seconds: number): Promise<Thro
     ...['eth0', 'idle0', 'vf0', 'eth1', 'idle1', 'vf1'].map((device) => `link set ${device} up`),
   ];
   return withNamespace(lines, async (netns) => {
-    const handlerOptions = { loaded, packets: CIRCULATING };
-    const options = { handler: HANDLER, handlerOptions, queues, frames: FRAMES, pin: true };
     const pairs = ['eth0', 'eth1'].map((netvsc) => ({ netvsc, force: true }));
-    const ports = await openPorts({ ports: pairs, netns, host: 'off', ...options });
+    const ports = await openPorts({ ports: pairs, netns, host: 'off', ...options(queues, loaded) });
     try {
       return await measure(ports, loaded, seconds);
     } finally {

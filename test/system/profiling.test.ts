@@ -137,7 +137,7 @@ test('perf:profile leaves a profile of each thread, and says so when Linux perf 
   expect(load.packets).toBeGreaterThan(0);
   expect(flame).toBeUndefined();
   const names = threads.map(({ thread }: { thread: string }) => thread);
-  expect(names).toEqual(['main', 'supervisor', 'coordinator', 'queue-worker', 'network']);
+  expect(names).toEqual(['main', 'supervisor', 'coordinator', 'queue-worker']);
   const worker = threads.find(({ thread }: { thread: string }) => thread === 'queue-worker');
   // The poll loop, in whichever of its functions V8 has put it.
   expect(worker.functions.map(({ name }: { name: string }) => name).join()).toMatch(
