@@ -3,9 +3,8 @@
  *
  * Read on in runner/benchmark.ts (what a benchmark is), sampling.ts (how runs take turns) and verdict.ts (their result).
  */
-import { type Arguments, type CommandTable, parse, text, whole } from '../src/cli/arguments.ts';
+import { type Arguments, type CommandTable, text, whole } from '../src/cli/arguments.ts';
 import { EXIT } from '../src/cli/command.ts';
-import { commandHelp } from '../src/cli/help.ts';
 import { Interruption } from '../src/cli/interruption.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { TwinpathError } from '../src/errors.ts';
@@ -14,6 +13,7 @@ import { invalid, oneOf } from '../src/validation.ts';
 import { hugePages, setHugePages } from './peers/testpmd.ts';
 import type { Benchmark } from './runner/benchmark.ts';
 import { BENCHMARKS } from './runner/benchmarks.ts';
+import { runProgram } from './runner/command.ts';
 import { publish, type Shown, textTable } from './runner/report.ts';
 import {
   describeMachine,
@@ -172,13 +172,4 @@ async function print({ shown, results }: Printed, args: Arguments, terminal: Ter
   return rows.some(({ note }) => note !== undefined) ? EXIT.FAILED : EXIT.OK;
 }
 
-const terminal = new Terminal();
-try {
-  const args = parse(TABLE, process.argv.slice(2));
-  if (args.flags.has('help')) await terminal.print(commandHelp(TABLE));
-  else process.exitCode = await main(args, terminal);
-} catch (error) {
-  if (!(error instanceof TwinpathError)) throw error;
-  terminal.log(`perf: ${error.message}`);
-  process.exitCode = error.code.startsWith('ERR_OPTION') ? EXIT.USAGE : EXIT.FAILED;
-}
+await runProgram(TABLE, (args) => main(args, new Terminal()));

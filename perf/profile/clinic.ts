@@ -12,17 +12,8 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Arguments, type CommandTable, text } from '../../src/cli/arguments.ts';
 import { oneOf } from '../../src/validation.ts';
-import {
-  endedIn,
-  Failure,
-  LOAD_OPTIONS,
-  loadOf,
-  loadProgram,
-  perfFolder,
-  runProgram,
-  Session,
-  timestamp,
-} from './load.ts';
+import { Failure, runProgram } from '../runner/command.ts';
+import { endedIn, LOAD_OPTIONS, loadOf, loadProgram, perfFolder, Session, timestamp } from './load.ts';
 
 const TOOLS = ['doctor', 'bubbleprof', 'flame', 'heapprofiler'] as const;
 type Tool = (typeof TOOLS)[number];

@@ -2,12 +2,11 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Arguments, type CommandTable, oneOf, parse, text, whole } from '../../src/cli/arguments.ts';
-import { commandHelp } from '../../src/cli/help.ts';
-import { TwinpathError } from '../../src/errors.ts';
+import { type Arguments, type CommandTable, oneOf, text, whole } from '../../src/cli/arguments.ts';
 import { packageRoot } from '../../src/kernel/shim.ts';
 import { cleanUpStaleLabs } from '../../src/lab/namespaces.ts';
 import { invalid } from '../../src/validation.ts';
+import { Failure } from '../runner/command.ts';
 import { type GroupOptions, runGroup } from '../runner/process-group.ts';
 
 export interface Load {
@@ -68,16 +67,6 @@ export function endedIn(output: string): Ended | undefined {
     .slice(0, -1)
     .findLast((line) => line.startsWith('{"kind":"ended"'));
   return line === undefined ? undefined : JSON.parse(line);
-}
-
-/** Ends the program with a message, which shows what another program printed, and an exit code. */
-export class Failure extends Error {
-  readonly code: number;
-
-  constructor(message: string, printed = '', code = 1) {
-    super(printed === '' ? message : `${message}\nWhat was printed:\n${printed.trimEnd()}`);
-    this.code = code;
-  }
 }
 
 interface RunOptions extends Omit<GroupOptions, 'output'> {
@@ -153,19 +142,3 @@ export const perfFolder = join(packageRoot, 'perf');
 
 /** `2026-01-31T12-00-00`: a part of file names that sorts by time. */
 export const timestamp = (): string => new Date().toISOString().slice(0, 19).replaceAll(':', '-');
-
-/** Runs a command-line program: parses, prints help and errors, and sets the exit code. */
-export async function runProgram(
-  table: CommandTable,
-  main: (args: Arguments) => Promise<number>,
-): Promise<void> {
-  try {
-    const args = parse(table, process.argv.slice(2));
-    if (args.flags.has('help')) process.stdout.write(commandHelp(table));
-    else process.exitCode = await main(args);
-  } catch (error) {
-    if (!(error instanceof TwinpathError || error instanceof Failure)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exitCode = error instanceof Failure ? error.code : error.code.startsWith('ERR_OPTION') ? 2 : 1;
-  }
-}

@@ -18,19 +18,18 @@ import {
 import { release } from 'node:os';
 import { join } from 'node:path';
 import type { Arguments, CommandTable } from '../../src/cli/arguments.ts';
+import { Failure, runProgram } from '../runner/command.ts';
 import { describeMachine, inWords } from '../runner/results.ts';
 import { type CpuProfile, summarize, type ThreadSummary, threadIdOf, threadNames } from './cpu-profile.ts';
 import { flameGraph, KINDS, percent, sampleCount, shares } from './flame-graph.ts';
 import {
   type Ended,
   endedIn,
-  Failure,
   LOAD_OPTIONS,
   type Load,
   loadOf,
   loadProgram,
   perfFolder,
-  runProgram,
   Session,
   timestamp,
 } from './load.ts';

@@ -3,6 +3,7 @@
  *
  * It prints one JSON line when it has ended (load.ts). Ctrl-C ends it early and in good order.
  */
+import { rmSync } from 'node:fs';
 import { setImmediate as eventLoop, setTimeout as sleep } from 'node:timers/promises';
 import { Interruption } from '../../src/cli/interruption.ts';
 import { openPort, type Port } from '../../src/index.ts';
@@ -90,6 +91,8 @@ async function main(load: Load): Promise<void> {
     const ended: Ended = { kind: 'ended', pid: process.pid, ...(await run(load, signal)) };
     process.stdout.write(`${JSON.stringify(ended)}\n`);
     if (ended.packets === 0) throw new Error('no packet came back');
+    // V8's map for Linux perf, which reads no load that was interrupted.
+    if (signal.aborted) rmSync(`/tmp/perf-${process.pid}.map`, { force: true });
     // No process.exit: a profiler writes its results when the event loop is empty.
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
