@@ -86,13 +86,13 @@ const inline: Run = async ({ wasm, seconds }, signal) => {
 
 async function main(load: Load): Promise<void> {
   const { signal } = new Interruption();
+  // V8's map for Linux perf. When it is interrupted, perf ends this process by a second signal, and reads no map.
+  process.once('exit', () => signal.aborted && rmSync(`/tmp/perf-${process.pid}.map`, { force: true }));
   const run = load.inline ? inline : { memory: overMemory, veth: overVeth }[load.network];
   try {
     const ended: Ended = { kind: 'ended', pid: process.pid, ...(await run(load, signal)) };
     process.stdout.write(`${JSON.stringify(ended)}\n`);
     if (ended.packets === 0) throw new Error('no packet came back');
-    // V8's map for Linux perf, which reads no load that was interrupted.
-    if (signal.aborted) rmSync(`/tmp/perf-${process.pid}.map`, { force: true });
     // No process.exit: a profiler writes its results when the event loop is empty.
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
