@@ -3,17 +3,17 @@
  *
  * Read on in runner/benchmark.ts (what a benchmark is), sampling.ts (how runs take turns) and verdict.ts (their result).
  */
-import { type Arguments, type CommandTable, parse, text, whole } from '../src/cli/arguments.ts';
+import { type Arguments, type CommandTable, text, whole } from '../src/cli/arguments.ts';
 import { EXIT } from '../src/cli/command.ts';
-import { commandHelp } from '../src/cli/help.ts';
 import { Interruption } from '../src/cli/interruption.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { TwinpathError } from '../src/errors.ts';
 import { cleanUpStaleLabs } from '../src/lab/namespaces.ts';
-import { nearest } from '../src/validation.ts';
+import { invalid, oneOf } from '../src/validation.ts';
 import { hugePages, setHugePages } from './peers/testpmd.ts';
 import type { Benchmark } from './runner/benchmark.ts';
 import { BENCHMARKS } from './runner/benchmarks.ts';
+import { runProgram } from './runner/command.ts';
 import { publish, type Shown, textTable } from './runner/report.ts';
 import {
   describeMachine,
@@ -71,24 +71,15 @@ const TABLE: CommandTable = {
   ],
 };
 
-const invalid = (device: string, detail: string, hint: string): TwinpathError =>
-  new TwinpathError('ERR_OPTION_INVALID', { device, detail, hint });
-
 /** @throws ERR_OPTION_INVALID of a name that no benchmark has */
 function chosen(names: readonly string[], seconds: number | undefined): readonly Benchmark[] {
   const known = BENCHMARKS.map(({ name }) => name);
-  for (const name of names) {
-    if (known.includes(name)) continue;
-    const near = nearest(name, known);
-    const hint = near === undefined ? `The benchmarks are: ${known.join(', ')}.` : `Did you mean ${near}?`;
-    throw invalid('--only', `there is no benchmark ${name}`, hint);
-  }
+  for (const name of names) oneOf('--only', name, known);
   const benchmarks = BENCHMARKS.filter(({ name, onRequest }) =>
     names.length === 0 ? !onRequest : names.includes(name),
   );
   if (seconds === undefined) return benchmarks;
-  if (names.length === 0)
-    throw invalid('--seconds', 'it needs --only', 'Name one: --only soak --seconds 7200.');
+  if (names.length === 0) invalid('--seconds', 'it needs --only', 'Name one: --only soak --seconds 7200.');
   return benchmarks.map((benchmark) => ({
     ...benchmark,
     full: { ...benchmark.full, seconds },
@@ -181,13 +172,4 @@ async function print({ shown, results }: Printed, args: Arguments, terminal: Ter
   return rows.some(({ note }) => note !== undefined) ? EXIT.FAILED : EXIT.OK;
 }
 
-const terminal = new Terminal();
-try {
-  const args = parse(TABLE, process.argv.slice(2));
-  if (args.flags.has('help')) await terminal.print(commandHelp(TABLE));
-  else process.exitCode = await main(args, terminal);
-} catch (error) {
-  if (!(error instanceof TwinpathError)) throw error;
-  terminal.log(`perf: ${error.message}`);
-  process.exitCode = error.code.startsWith('ERR_OPTION') ? EXIT.USAGE : EXIT.FAILED;
-}
+await runProgram(TABLE, (args) => main(args, new Terminal()));

@@ -18,10 +18,10 @@ import { until } from '../../src/lab/wait.ts';
 import { BURST, HEADROOM } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
 import { Memory } from '../../src/memory/shared.ts';
+import { CIRCULATING } from '../rigs/bare-loop.ts';
 import type { Garbage } from '../rigs/garbage-handler.ts';
 import { nanosEach } from '../rigs/timing.ts';
 import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
-import { BYTES, CIRCULATING } from './ring.ts';
 
 const FRAME_SIZE = 2048;
 const GEOMETRY = { pageSize: 4096, ports: 1, queues: 1, frameSize: FRAME_SIZE };
@@ -121,7 +121,7 @@ async function port({ seconds }: Budget): Promise<Sample> {
   const file = join(folder, 'garbage.json');
   const measured = seconds * PER_SECOND;
   const handler = new URL('../rigs/garbage-handler.js', import.meta.url);
-  const handlerOptions = { packets: CIRCULATING, bytes: BYTES, warm: WARM_PACKETS, measured, file };
+  const handlerOptions = { packets: CIRCULATING, warm: WARM_PACKETS, measured, file };
   const port = await openPort({ network: 'loop', queues: 1, mode: 'poll', handler, handlerOptions });
   try {
     port.plug('vf');

@@ -15,6 +15,7 @@ import { Segmenter } from '../../src/offload/segment.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';
+import { nanosEach } from '../rigs/timing.ts';
 import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
 
 const FRAMES = 256;
@@ -29,21 +30,13 @@ const SLICES = 5;
 
 /** Nanoseconds for each of the `count` items that `work` handles. */
 function nanos(seconds: number, count: number, work: () => void): number {
-  const slice = (seconds * 1e9) / (SLICES + 1);
-  let best = Number.POSITIVE_INFINITY;
-  for (let run = 0; run <= SLICES; run++) {
-    const began = process.hrtime.bigint();
-    let rounds = 0;
-    let elapsed = 0;
-    while (elapsed < slice) {
+  const slice = (): number =>
+    nanosEach(seconds / (SLICES + 1), () => {
       for (let i = 0; i < 64; i++) work();
-      rounds += 64;
-      elapsed = Number(process.hrtime.bigint() - began);
-    }
-    // V8 compiles during the first one.
-    if (run > 0) best = Math.min(best, elapsed / (rounds * count));
-  }
-  return best;
+      return 64 * count;
+    });
+  slice(); // V8 compiles meanwhile
+  return Math.min(...Array.from({ length: SLICES }, slice));
 }
 
 /** Of each kind: the bytes behind the addresses, the length, and the offset of the last port. */

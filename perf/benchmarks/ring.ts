@@ -6,27 +6,11 @@
  * function, and 64 otherwise. testpmd is measured with several bursts; the goals are for its best one.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Dispatch } from '../../src/datapath/dispatch.ts';
-import { Burst } from '../../src/handler/burst.ts';
-import { loadHandler } from '../../src/handler/load-handler.ts';
 import { openPort } from '../../src/index.ts';
-import { loadShim } from '../../src/kernel/shim.ts';
-import { CopySender } from '../../src/memory/copies.ts';
-import { FramePool } from '../../src/memory/frames.ts';
-import { BURST, IN_PLACE_BURST, Path } from '../../src/memory/layout.ts';
-import { setMac } from '../../src/memory/macs.ts';
-import { Memory } from '../../src/memory/shared.ts';
-import { LoopDevice, LoopQueue } from '../../src/paths/memory/loop.ts';
 import { Testpmd } from '../peers/testpmd.ts';
+import { BYTES, bareLoop, CIRCULATING } from '../rigs/bare-loop.ts';
 import { growth, nanosEach } from '../rigs/timing.ts';
 import { type Benchmark, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
-
-/** Packets that circulate: more than a burst, and their headers fit the first-level cache. */
-export const CIRCULATING = 256;
-/** Bytes of each: testpmd's own. */
-export const BYTES = 60;
-/** Bursts between readings of the clock. */
-const PORTION = 20_000;
 
 /** testpmd's macswap over one device made of rings. */
 const testpmd =
@@ -40,56 +24,12 @@ const testpmd =
       },
     );
 
-/**
- * The bare loop: receive, handle, carry out, release, publish; or an in-place call and publish where the handler has one. No worker, no
- * port.
- */
-const bareLoop =
+const loop =
   (language: 'js' | 'wasm'): Variant =>
   async ({ seconds }) => {
-    const geometry = { pageSize: 4096, ports: 1, queues: 1, frameSize: 2048 };
-    const memory = Memory.create({ ...geometry, framesPerWorker: 4096, ringEntries: 2048 });
-    new LoopDevice(memory, 0, Path.VF, 'vf').open();
-    const pool = new FramePool(memory, 0);
-    const queue = new LoopQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
-    pool.owners.recover([queue]);
-    const burst = new Burst(memory, 0);
-    setMac(memory, 0, '02:00:00:00:00:01');
-    const url = new URL(`../../src/handlers/reflect.${language}`, import.meta.url).href;
-    const { handle, inPlace } = await loadHandler(url, {}, { queue: 0, queues: 1, memory, burst });
-    const failed = (error: unknown): never => {
-      throw error;
-    };
-    const { layout } = memory;
-    const delivery = new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory);
-    const forwardTable = { ports: [], relays: [] };
-    const context = { shim: loadShim(), memory, pool, burst, port: 0, queue: 0 };
-    const dispatch = new Dispatch({ ...context, handler: handle, inPlace, failed, forwardTable, delivery });
-    dispatch.out = queue;
-    for (let i = 0; i < CIRCULATING; i++) {
-      const frame = dispatch.frames.take();
-      memory.bytes.fill(i, frame, frame + BYTES);
-      dispatch.frames.post(frame, BYTES);
-    }
-    queue.tx.flush();
-    const run = (bursts: number): number => {
-      let packets = 0;
-      for (let n = 0; n < bursts; n++) {
-        if (queue.tx.room(BURST) < BURST) throw new Error('the ring is full');
-        if (inPlace === undefined) {
-          const count = queue.rx.receive(burst, BURST);
-          dispatch.run(count, Path.VF);
-          queue.rx.release();
-          packets += count;
-        } else packets += dispatch.inPlace.run(queue, queue.inPlace, IN_PLACE_BURST);
-        queue.tx.flush();
-      }
-      return packets;
-    };
-    for (let warm = 0; warm < 20; warm++) run(PORTION); // V8 has compiled everything after this
-    const ns = nanosEach(seconds, () => run(PORTION));
-    const { rx } = queue.ledger();
-    if (rx !== CIRCULATING) throw new Error(`${rx} packets circulate at the end`);
+    const run = await bareLoop(language);
+    for (let warm = 0; warm < 20; warm++) run(); // V8 has compiled everything after this
+    const ns = nanosEach(seconds, run);
     return { mpps: 1e3 / ns, ns };
   };
 
@@ -119,12 +59,12 @@ export const ring: Benchmark = {
   name: 'ring',
   about: 'macswap over a ring in memory, 256 packets circulating, one core, no port around it',
   variants: {
-    wasm: bareLoop('wasm'),
+    wasm: loop('wasm'),
     testpmd16: testpmd('net_ring0', 16),
     testpmd32: testpmd('net_ring0', 32),
     testpmd64: testpmd('net_ring0', 64),
     testpmd128: testpmd('net_ring0', 128),
-    js: bareLoop('js'),
+    js: loop('js'),
   },
   comparisons: comparisons(
     `
@@ -147,7 +87,7 @@ export const failsafeTax: Benchmark = {
     'macswap through the whole port, both paths in memory and one idle, 256 packets circulating, one core',
   variants: {
     port: wholePort,
-    ring: bareLoop('wasm'),
+    ring: loop('wasm'),
     failsafe32: testpmd(FAILSAFE, 32),
     failsafe64: testpmd(FAILSAFE, 64),
   },

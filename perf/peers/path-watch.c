@@ -42,10 +42,8 @@ static int open_socket(unsigned uplink) {
 
 int main(int count, char **args) {
     if (count != 3) return usage("SYNTHETIC UPLINK");
-    int synthetic = (int)if_nametoindex(args[1]);
-    unsigned uplink = if_nametoindex(args[2]);
-    check(synthetic == 0 || uplink == 0 ? -1 : 0, "if_nametoindex");
-    int fd = open_socket(uplink);
+    int synthetic = device_index(args[1]);
+    int fd = open_socket(device_index(args[2]));
     setvbuf(stdout, NULL, _IOLBF, 0);
     puts("ready");
 

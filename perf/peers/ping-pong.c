@@ -48,11 +48,6 @@ static uint16_t checksum(const uint8_t *data, int bytes) {
     return htons((uint16_t)~sum);
 }
 
-static int by_size(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
 static uint8_t request[sizeof(struct icmphdr) + PAYLOAD];
 
 /* Writes the request of a sequence number; returns its length. */
@@ -84,7 +79,7 @@ static int answers(int icmp, const uint8_t *came, ssize_t bytes, uint32_t sequen
 }
 
 static int ask(int icmp, int fd, double seconds, int pause, const char *address) {
-    uint32_t *times = malloc(MAX * sizeof *times);
+    uint64_t *times = malloc(MAX * sizeof *times);
     if (times == NULL) check(-1, "malloc");
     uint32_t kept = 0, lost = 0, sent = 0;
     int64_t began = nanos(CLOCK_MONOTONIC);
@@ -99,7 +94,7 @@ static int ask(int icmp, int fd, double seconds, int pause, const char *address)
             ssize_t got = recv(fd, came, sizeof came, MSG_DONTWAIT);
             int64_t at = nanos(CLOCK_MONOTONIC);
             if (got > 0 && answers(icmp, came, got, sent - 1)) {
-                if (pause ? sent > WARM_PAUSED : at > warm) times[kept++] = (uint32_t)(at - from);
+                if (pause ? sent > WARM_PAUSED : at > warm) times[kept++] = at - from;
                 break;
             }
             if (got < 0 && errno != EAGAIN) check(-1, "recv");
@@ -115,8 +110,8 @@ static int ask(int icmp, int fd, double seconds, int pause, const char *address)
         return 1;
     }
     qsort(times, kept, sizeof *times, by_size);
-    printf("{\"count\":%u,\"lost\":%u,\"p50\":%u,\"p90\":%u,\"p99\":%u,\"max\":%u}\n", kept, lost, times[kept / 2], times[kept / 10 * 9],
-           times[(uint64_t)kept * 99 / 100], times[kept - 1]);
+    printf("{\"count\":%u,\"lost\":%u,\"p50\":%lu,\"p90\":%lu,\"p99\":%lu,\"max\":%lu}\n", kept, lost, times[kept / 2],
+           times[kept / 10 * 9], times[(uint64_t)kept * 99 / 100], times[kept - 1]);
     return 0;
 }
 

@@ -5,7 +5,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { check, Errno } from '../../src/errors.ts';
-import { addressOf, loadShim } from '../../src/kernel/shim.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
+import { Batch } from '../../src/lab/udp.ts';
 import { counting, WARM_MILLIS } from '../rigs/flood.ts';
 import { FIRST_CPU } from './program.ts';
 
@@ -19,9 +20,6 @@ const PACKET_STATISTICS = 6;
 const MSG_DONTWAIT = 0x40;
 const BATCH = 64;
 const FRAME = 2048;
-/** `struct mmsghdr`, and in it msg_iov and msg_iovlen; `struct iovec`. */
-const MESSAGE = { bytes: 64, iov: 16, iovlen: 24 };
-const IOVEC = 16;
 
 const [device = '', seconds = '1'] = process.argv.slice(2);
 const shim = loadShim();
@@ -34,25 +32,17 @@ address.setInt32(4, Number(readFileSync(`/sys/class/net/${device}/ifindex`, 'utf
 check(shim.bind(fd, address, 20), 'bind(AF_PACKET)', { device });
 check(shim.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, Int32Array.of(64 * 2 ** 20), 4), 'SO_RCVBUFFORCE');
 
-const frames = new Uint8Array(BATCH * FRAME);
-const iovecs = new BigUint64Array((BATCH * IOVEC) / 8);
-const messages = new DataView(new ArrayBuffer(BATCH * MESSAGE.bytes));
-for (let i = 0; i < BATCH; i++) {
-  iovecs[2 * i] = BigInt(addressOf(frames) + i * FRAME);
-  iovecs[2 * i + 1] = BigInt(FRAME);
-  messages.setBigUint64(i * MESSAGE.bytes + MESSAGE.iov, BigInt(addressOf(iovecs) + i * IOVEC), true);
-  messages.setBigUint64(i * MESSAGE.bytes + MESSAGE.iovlen, 1n, true);
-}
+const batch = new Batch(FRAME, BATCH);
 const types = new Float64Array(65_536);
-const at = addressOf(messages);
 
 /** Packets received until then. */
 function receiveUntil(deadline: number): number {
+  const { view, address } = batch;
   let packets = 0;
   while (performance.now() < deadline) {
-    const count = shim.recvmmsg(fd, at, BATCH, MSG_DONTWAIT);
+    const count = shim.recvmmsg(fd, address, BATCH, MSG_DONTWAIT);
     if (count < 0 && count !== Errno.EAGAIN) check(count, 'recvmmsg');
-    for (let i = 0; i < count; i++) types[(frames[i * FRAME + 12]! << 8) | frames[i * FRAME + 13]!]!++;
+    for (let i = 0; i < count; i++) types[view.getUint16(batch.payload(i) + 12)]!++;
     packets += Math.max(count, 0);
   }
   return packets;
@@ -69,6 +59,4 @@ receiveUntil(performance.now() + WARM_MILLIS);
 dropped();
 const received = counting([0, 0]);
 const packets = receiveUntil(performance.now() + Number(seconds) * 1000);
-// The views must live as long as the kernel has their addresses.
-if (messages.byteLength + iovecs.byteLength === 0) throw new Error('no messages');
 process.stdout.write(`${JSON.stringify(received([packets, dropped()]))}\n`, () => process.exit(0));

@@ -36,13 +36,7 @@ enum { LOT = 2048, LOTS = 65536 };
 /* bpf_clone_redirect(packet, ifindex, 0) */
 static int clones_to(int ifindex)
 {
-	const struct bpf_insn code[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 2, .imm = ifindex },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 3, .imm = 0 },
-		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_clone_redirect },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = 0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
+	const struct bpf_insn code[] = { MOVE(2, ifindex), MOVE(3, 0), CALL(BPF_FUNC_clone_redirect), MOVE(0, 0), EXIT };
 	return load(BPF_PROG_TYPE_SCHED_CLS, code, 5);
 }
 
@@ -74,12 +68,6 @@ static uint64_t value(int file)
 		exit(0);
 	text[length] = 0;
 	return strtoull(text, NULL, 10);
-}
-
-static int by_size(const void *a, const void *b)
-{
-	const uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-	return left < right ? -1 : left > right;
 }
 
 static void drain(int program, int read, int dropped, int cpu, int reader, uint64_t millis)
@@ -143,14 +131,6 @@ static int open_tap(const char *name)
 	return tap;
 }
 
-static void exchange_macs(unsigned char *packet)
-{
-	unsigned char mac[6];
-	memcpy(mac, packet, 6);
-	memcpy(packet, packet + 6, 6);
-	memcpy(packet + 6, mac, 6);
-}
-
 static void drive(const char *name, int echo)
 {
 	const int tap = open_tap(name);
@@ -178,8 +158,7 @@ int main(int count, char **argument)
 		drive(device, strcmp(mode, "echo") == 0);
 		return 0;
 	}
-	int ifindex = if_nametoindex(device);
-	check(ifindex > 0 ? 0 : -1, device);
+	int ifindex = device_index(device);
 	if (strcmp(mode, "once") == 0) {
 		send_packets(clones_to(ifindex), atoi(argument[4]));
 		return 0;

@@ -24,21 +24,13 @@ static void expired(int signal)
 
 static int sends(int ifindex)
 {
-	const struct bpf_insn code[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 1, .imm = ifindex },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 2, .imm = 0 },
-		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
+	const struct bpf_insn code[] = { MOVE(1, ifindex), MOVE(2, 0), CALL(BPF_FUNC_redirect), EXIT };
 	return load(BPF_PROG_TYPE_XDP, code, 4);
 }
 
 static int answers(int action)
 {
-	const struct bpf_insn code[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = action },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
+	const struct bpf_insn code[] = { MOVE(0, action), EXIT };
 	return load(BPF_PROG_TYPE_XDP, code, 2);
 }
 
@@ -56,8 +48,7 @@ int main(int argc, char **argv)
 	int drop = received && strcmp(argv[4], "drop") == 0;
 	int id = received && !drop ? atoi(argv[4]) : 0;
 	int seconds = atoi(argv[2]);
-	int ifindex = if_nametoindex(argv[3]);
-	check(ifindex > 0 ? 0 : -1, argv[3]);
+	int ifindex = device_index(argv[3]);
 	run_on(atoi(argv[1]));
 	prctl(PR_SET_PDEATHSIG, 15);
 

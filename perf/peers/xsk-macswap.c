@@ -44,9 +44,9 @@ static int attach(int ifindex, int fd)
 		{ .code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = 2, .src_reg = 1, .off = 16 },
 		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_FD, .imm = mapFd },
 		{ 0 },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 3, .imm = XDP_PASS },
-		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect_map },
-		{ .code = BPF_JMP | BPF_EXIT },
+		MOVE(3, XDP_PASS),
+		CALL(BPF_FUNC_redirect_map),
+		EXIT,
 	};
 	int program = load(BPF_PROG_TYPE_XDP, code, sizeof(code) / sizeof(code[0]));
 	union bpf_attr link = {
@@ -102,9 +102,7 @@ static void openPort(struct port *p, const char *device)
 	map(&p->completion, p->fd, XDP_UMEM_PGOFF_COMPLETION_RING, &offsets.cr, 8);
 	map(&p->rx, p->fd, XDP_PGOFF_RX_RING, &offsets.rx, 16);
 	map(&p->tx, p->fd, XDP_PGOFF_TX_RING, &offsets.tx, 16);
-	int ifindex = if_nametoindex(device);
-	if (ifindex == 0)
-		check(-1, device);
+	int ifindex = device_index(device);
 	struct sockaddr_xdp name = { .sxdp_family = AF_XDP, .sxdp_ifindex = ifindex };
 	name.sxdp_flags = XDP_COPY | XDP_USE_NEED_WAKEUP;
 	check(bind(p->fd, (struct sockaddr *)&name, sizeof(name)), "bind(AF_XDP)");
@@ -161,10 +159,7 @@ static uint32_t poll_port(struct port *p, uint32_t burst)
 	struct xdp_desc *out = tx->slots;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct xdp_desc *from = &in[rx->cursor++ & (ENTRIES - 1)];
-		uint8_t *packet = p->frames + from->addr, mac[6];
-		memcpy(mac, packet, 6);
-		memcpy(packet, packet + 6, 6);
-		memcpy(packet + 6, mac, 6);
+		exchange_macs(p->frames + from->addr);
 		out[tx->cursor++ & (ENTRIES - 1)] = (struct xdp_desc){ .addr = from->addr, .len = from->len };
 	}
 	if (count > 0) {

@@ -4,27 +4,16 @@
  * Clinic is not a dependency of the project: perf/package.json has it. This program works around faults of Clinic:
  * - without a terminal for its question about usage statistics it runs nothing and exits with 0: the question is turned off;
  * - its samplers run in every thread: threads start without them (src/coordinator/thread-environment.ts);
- * - its flame shows the thread that it finds first: the poll loop runs on the main thread;
+ * - its flame shows the thread that it finds first: the datapath's loop runs on the main thread;
  * - it also writes a page when it has no data: the page is checked.
  */
-import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, realpathSync, renameSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Arguments, type CommandTable, text, whole } from '../../src/cli/arguments.ts';
-import { TwinpathError } from '../../src/errors.ts';
-import { nearest } from '../../src/validation.ts';
-import {
-  Failure,
-  LOAD_OPTIONS,
-  loadOf,
-  loadProgram,
-  messagesIn,
-  perfFolder,
-  runProgram,
-  Session,
-  timestamp,
-} from './load.ts';
+import { type Arguments, type CommandTable, text } from '../../src/cli/arguments.ts';
+import { oneOf } from '../../src/validation.ts';
+import { Failure, runProgram } from '../runner/command.ts';
+import { endedIn, LOAD_OPTIONS, loadOf, loadProgram, perfFolder, Session, timestamp } from './load.ts';
 
 const TOOLS = ['doctor', 'bubbleprof', 'flame', 'heapprofiler'] as const;
 type Tool = (typeof TOOLS)[number];
@@ -39,18 +28,11 @@ const TABLE: CommandTable = {
   positionals: ['TOOL'],
   options: {
     ...LOAD_OPTIONS,
-    install: { help: 'install clinic in perf/ first, if it is not there (npm ci --prefix perf)' },
     prefix: { value: 'DIR', help: 'where clinic is installed', otherwise: 'perf' },
-    timeout: {
-      value: 'N',
-      help: 'seconds for everything',
-      otherwise: `the load and ${SPARE_SECONDS}`,
-    },
-    disk: { value: 'N', help: 'megabytes that clinic may write', otherwise: '1000' },
   },
   notes: [
     'doctor and bubbleprof show the process that opened the port, and its main thread. flame and\n' +
-      'heapprofiler show the poll loop, which then runs on the main thread, with one queue in memory.\n' +
+      'heapprofiler show the datapath’s loop, which then runs alone on the main thread, over a ring in memory.\n' +
       'The first Ctrl-C ends the load, and clinic writes its page; the second one ends everything.',
   ],
   examples: [['npm run perf:clinic -- flame', 'where the time of the poll loop goes']],
@@ -62,25 +44,14 @@ const TABLE: CommandTable = {
   ],
 };
 
-/** Clinic's program. @throws Failure if it is not installed */
-function clinicProgram(args: Arguments): string {
+async function run(args: Arguments): Promise<number> {
+  const tool = oneOf('TOOL', args.positionals[0], TOOLS);
+  const load = loadOf(args, tool === 'flame' || tool === 'heapprofiler');
   const folder = resolve(text(args, 'prefix') ?? perfFolder);
   const program = join(folder, 'node_modules', 'clinic', 'bin.js');
-  if (!existsSync(program) && args.flags.has('install')) {
-    const npm = ['ci', '--prefix', folder, '--no-audit', '--no-fund'];
-    spawnSync('npm', npm, { stdio: ['ignore', process.stderr, process.stderr] });
+  if (!existsSync(program)) {
+    throw new Failure(`Clinic.js is not installed in ${folder}. Run "npm ci --prefix ${folder}" (150 MB).`);
   }
-  if (existsSync(program)) return program;
-  const command = `npm ci --prefix ${folder}`;
-  throw new Failure(`Clinic.js is not installed in ${folder}. Run "${command}" (150 MB), or give --install.`);
-}
-
-async function run(args: Arguments): Promise<number> {
-  const tool = toolOf(args.positionals[0]!);
-  const load = loadOf(args, tool === 'flame' || tool === 'heapprofiler');
-  const timeoutSeconds = whole(args, 'timeout', load.seconds + 1, 7200) ?? load.seconds + SPARE_SECONDS;
-  const megabytes = whole(args, 'disk', 1, 100_000) ?? 1000;
-  const program = clinicProgram(args);
   const session = new Session(args, load);
   const { scratch } = session;
   const own = [program, tool, '--open=false', '--dest', '.', '--name', 'report', '--'];
@@ -89,13 +60,12 @@ async function run(args: Arguments): Promise<number> {
     const printed = await session.run(process.execPath, [...own, process.execPath, ...loadProgram(load)], {
       name: 'Clinic',
       env: { ...process.env, ...config },
-      timeoutSeconds,
-      limit: () => (bytesUnder(scratch) > megabytes * 1e6 ? `it wrote more than ${megabytes} MB` : undefined),
+      timeoutSeconds: load.seconds + SPARE_SECONDS,
     });
     const page = join(scratch, `report.clinic-${tool}.html`);
     if (!existsSync(page)) throw new Failure('Clinic wrote no page.', printed);
     const html = readFileSync(page, 'utf8');
-    const ended = messagesIn(printed).find((message) => message.kind === 'ended');
+    const ended = endedIn(printed);
     // NB: with flame, Ctrl-C ends the load at once (0x's own handler), before it can report.
     if (!ended && session.interrupted === 0) throw new Failure('The load did not run to its end.', printed);
     const evidence = evidenceIn(tool, html);
@@ -114,19 +84,6 @@ async function run(args: Arguments): Promise<number> {
     session.close();
   }
 }
-
-/** @throws ERR_OPTION_INVALID */
-function toolOf(name: string): Tool {
-  const tool = TOOLS.find((one) => one === name);
-  if (tool !== undefined) return tool;
-  const near = nearest(name, TOOLS);
-  const hint = near === undefined ? `There are ${TOOLS.join(', ')}.` : `Did you mean ${near}?`;
-  throw new TwinpathError('ERR_OPTION_INVALID', { device: 'TOOL', detail: `there is no ${name}`, hint });
-}
-
-/** Disk space that the files under a folder take; 0 if it cannot be read. */
-const bytesUnder = (folder: string): number =>
-  1024 * Number.parseInt(spawnSync('du', ['-sk', folder], { encoding: 'utf8' }).stdout || '0', 10);
 
 export interface Evidence {
   /** What was counted. */

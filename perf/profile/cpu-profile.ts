@@ -37,7 +37,6 @@ const ENTRIES: readonly (readonly [RegExp, string])[] = [
   [/\/workers\/supervisor\.[jt]s$/, 'supervisor'],
   [/\/workers\/coordinator\.[jt]s$/, 'coordinator'],
   [/\/workers\/(?:memory-)?traffic\.[jt]s$/, 'traffic'],
-  [/\/profile\/workload\.[jt]s$/, 'network'],
 ];
 
 /** The thread of a file that node has named `CPU.<date>.<time>.<pid>.<thread>.<number>.cpuprofile`; undefined of others. */

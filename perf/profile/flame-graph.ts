@@ -11,8 +11,6 @@ export interface Node {
   readonly kind: Kind | 'thread';
   /** Samples in it and in what it calls. */
   total: number;
-  /** Samples in it alone. */
-  self: number;
   readonly children: Map<string, Node>;
 }
 
@@ -58,7 +56,6 @@ export function treeOf(stacks: readonly Stack[]): Node {
       at = child(at, name, kind);
       at.total += count;
     }
-    at.self += count;
   }
   return root;
 }
@@ -151,7 +148,6 @@ const made = (name: string, kind: Node['kind']): Node => ({
   name,
   kind,
   total: 0,
-  self: 0,
   children: new Map(),
 });
 

@@ -1,23 +1,21 @@
-/** The profiled program, a port under load in its own process (workload.ts): its options, and the lines that it prints. */
+/** The profiled program, a port under load in its own process (workload.ts): its options, and the line that it prints. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Arguments, type CommandTable, oneOf, parse, text, whole } from '../../src/cli/arguments.ts';
-import { commandHelp } from '../../src/cli/help.ts';
-import { TwinpathError } from '../../src/errors.ts';
+import { type Arguments, type CommandTable, oneOf, text, whole } from '../../src/cli/arguments.ts';
 import { packageRoot } from '../../src/kernel/shim.ts';
 import { cleanUpStaleLabs } from '../../src/lab/namespaces.ts';
+import { invalid } from '../../src/validation.ts';
+import { Failure } from '../runner/command.ts';
 import { type GroupOptions, runGroup } from '../runner/process-group.ts';
 
 export interface Load {
   readonly network: 'memory' | 'veth';
-  /** A built-in handler. */
-  readonly handler: 'reflect' | 'echo';
-  /** In WebAssembly, not TypeScript. */
+  /** The handler is reflect.wasm, not reflect.js. */
   readonly wasm: boolean;
   readonly queues: number;
   readonly seconds: number;
-  /** The poll loop runs on the main thread, and there is no other thread. */
+  /** Only the datapath's loop runs, on the main thread: rigs/bare-loop.ts. */
   readonly inline: boolean;
 }
 
@@ -28,8 +26,7 @@ export const LOAD_OPTIONS: CommandTable['options'] = {
     help: 'rings in memory, or veth: the VF of a lab under UDP, as root',
     otherwise: 'memory',
   },
-  handler: { value: 'NAME', help: 'what the workers run; over veth also echo', otherwise: 'reflect' },
-  wasm: { help: 'its WebAssembly twin' },
+  wasm: { help: 'the handler reflect in WebAssembly, not in TypeScript' },
   queues: { value: 'N', help: 'queues and workers', otherwise: '1' },
   out: { value: 'DIR', help: 'where the result goes', otherwise: 'perf/results/profiles, which git ignores' },
 };
@@ -37,19 +34,14 @@ export const LOAD_OPTIONS: CommandTable['options'] = {
 /** @param inline for a profiler that sees one thread only. @throws ERR_OPTION_INVALID */
 export function loadOf(args: Arguments, inline: boolean): Load {
   const network = oneOf(args, 'network', ['memory', 'veth']) ?? 'memory';
-  const handler = oneOf(args, 'handler', ['reflect', 'echo']) ?? 'reflect';
   const queues = whole(args, 'queues', 1, 16) ?? 1;
   const seconds = whole(args, 'seconds', 1, 3600) ?? 10;
-  const invalid = (device: string, detail: string): TwinpathError =>
-    new TwinpathError('ERR_OPTION_INVALID', { device, detail });
-  if (handler === 'echo' && network === 'memory')
-    throw invalid('--handler', 'the packets of the memory network are empty: only reflect sends them back');
   if (inline && (network === 'veth' || queues > 1)) {
     const detail =
       'this profiler sees one thread, with one queue in memory; perf:profile shows all threads and the kernel';
-    throw invalid(queues > 1 ? '--queues' : '--network', detail);
+    invalid(queues > 1 ? '--queues' : '--network', detail);
   }
-  return { network, handler, wasm: args.flags.has('wasm'), queues, seconds, inline };
+  return { network, wasm: args.flags.has('wasm'), queues, seconds, inline };
 }
 
 /** The load's command line, without node. */
@@ -58,34 +50,23 @@ export const loadProgram = (load: Load): readonly string[] => [
   JSON.stringify(load),
 ];
 
-/** The load's first line: packets flow. */
-export interface Started {
-  readonly kind: 'started';
-  readonly pid: number;
-}
-
-/** The load's last line. */
+/** What the load prints, as one line of JSON, when it has ended. */
 export interface Ended {
   readonly kind: 'ended';
+  readonly pid: number;
+  /** From the moment when packets flowed. */
   readonly seconds: number;
   /** That the port sent back. */
   readonly packets: number;
 }
 
-/** The load's lines among what profilers print to the same stream. The last line may be incomplete: it is left out. */
-export function messagesIn(output: string): readonly (Started | Ended)[] {
-  const lines = output.split('\n').slice(0, -1);
-  return lines.filter((line) => line.startsWith('{"kind":')).map((line) => JSON.parse(line));
-}
-
-/** Ends the program with a message, which shows what another program printed, and an exit code. */
-export class Failure extends Error {
-  readonly code: number;
-
-  constructor(message: string, printed = '', code = 1) {
-    super(printed === '' ? message : `${message}\nWhat was printed:\n${printed.trimEnd()}`);
-    this.code = code;
-  }
+/** The load's line among what profilers print to the same stream, if it is there and whole. */
+export function endedIn(output: string): Ended | undefined {
+  const line = output
+    .split('\n')
+    .slice(0, -1)
+    .findLast((line) => line.startsWith('{"kind":"ended"'));
+  return line === undefined ? undefined : JSON.parse(line);
 }
 
 interface RunOptions extends Omit<GroupOptions, 'output'> {
@@ -161,19 +142,3 @@ export const perfFolder = join(packageRoot, 'perf');
 
 /** `2026-01-31T12-00-00`: a part of file names that sorts by time. */
 export const timestamp = (): string => new Date().toISOString().slice(0, 19).replaceAll(':', '-');
-
-/** Runs a command-line program: parses, prints help and errors, and sets the exit code. */
-export async function runProgram(
-  table: CommandTable,
-  main: (args: Arguments) => Promise<number>,
-): Promise<void> {
-  try {
-    const args = parse(table, process.argv.slice(2));
-    if (args.flags.has('help')) process.stdout.write(commandHelp(table));
-    else process.exitCode = await main(args);
-  } catch (error) {
-    if (!(error instanceof TwinpathError || error instanceof Failure)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exitCode = error instanceof Failure ? error.code : error.code.startsWith('ERR_OPTION') ? 2 : 1;
-  }
-}

@@ -20,27 +20,21 @@ export interface Stack {
   readonly count: number;
 }
 
-export interface FoldOptions {
-  /** The process. Of others only the kernel's softirq threads are kept, which may work for it. */
-  readonly pid: number;
-  /** Keep each frame inside V8 and node, not only one for all in a row. */
-  readonly full: boolean;
-}
-
 const HEAD = /^(\S.*?)\s+(\d+)\/(\d+)/;
 const FRAME = /^\s+([0-9a-f]+) (.+) \(([^()]*(?:\([^()]*\))?[^()]*)\)$/;
 /** Between the thread's name, the kind and the name of a frame, which have no tabs. */
 const TAB = '\t';
 
 export class Folder {
-  readonly #options: FoldOptions;
+  readonly #pid: number;
   readonly #stacks = new Map<string, number>();
   #rest = '';
   #thread: string | undefined;
   #frames: Frame[] = [];
 
-  constructor(options: FoldOptions) {
-    this.#options = options;
+  /** @param pid the process. Of others only the kernel's softirq threads are kept, which may work for it */
+  constructor(pid: number) {
+    this.#pid = pid;
   }
 
   /** Any piece of the output. */
@@ -73,7 +67,7 @@ export class Folder {
     }
     if (!/^\s/.test(line)) {
       this.#close();
-      this.#thread = threadOf(line, this.#options.pid);
+      this.#thread = threadOf(line, this.#pid);
       return;
     }
     const frame = this.#thread === undefined ? undefined : frameOf(line);
@@ -82,8 +76,9 @@ export class Folder {
 
   #close(): void {
     if (this.#thread !== undefined) {
-      const frames = this.#options.full ? this.#frames : collapse(this.#frames);
-      const key = [this.#thread, ...frames.map(({ kind, name }) => `${kind}:${name}`)].join(TAB);
+      const key = [this.#thread, ...collapse(this.#frames).map(({ kind, name }) => `${kind}:${name}`)].join(
+        TAB,
+      );
       this.#stacks.set(key, (this.#stacks.get(key) ?? 0) + 1);
     }
     this.#thread = undefined;

@@ -17,21 +17,19 @@ import {
 } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { type Arguments, type CommandTable, whole } from '../../src/cli/arguments.ts';
+import type { Arguments, CommandTable } from '../../src/cli/arguments.ts';
+import { Failure, runProgram } from '../runner/command.ts';
 import { describeMachine, inWords } from '../runner/results.ts';
 import { type CpuProfile, summarize, type ThreadSummary, threadIdOf, threadNames } from './cpu-profile.ts';
 import { flameGraph, KINDS, percent, sampleCount, shares } from './flame-graph.ts';
 import {
   type Ended,
-  Failure,
+  endedIn,
   LOAD_OPTIONS,
   type Load,
   loadOf,
   loadProgram,
-  messagesIn,
   perfFolder,
-  runProgram,
   Session,
   timestamp,
 } from './load.ts';
@@ -44,14 +42,12 @@ const TABLE: CommandTable = {
   positionals: [],
   options: {
     ...LOAD_OPTIONS,
-    top: { value: 'N', help: 'functions that each table shows', otherwise: '10' },
-    full: { help: 'draw each frame inside V8 and node, not one frame for consecutive ones' },
     publish: { help: 'put the flame graph into perf/plots too' },
   },
   notes: [
     'The first run writes THREAD.cpuprofile for each thread; DevTools, VS Code and speedscope open these files. If Linux\n' +
       'perf is installed, the second run writes flame.svg, with all threads and, as root, the kernel and its softirq\n' +
-      'threads, which may also do work of other processes; and flame.folded, the same stacks as text.',
+      'threads, which may also do work of other processes.',
   ],
   examples: [['npm run perf:profile -- --network veth', 'a port over the VF of a lab, as root']],
   exits: [
@@ -64,29 +60,22 @@ const TABLE: CommandTable = {
 
 /** Samples a second: not a divisor of the kernel's tick, with which it would keep step. */
 const HERTZ = 997;
-/** V8 has compiled everything after this. */
-const WARM_MILLIS = 1000;
+/** From the start of the load's process: a lab is built, and V8 has compiled everything. */
+const WARM_SECONDS = 4;
 const SPARE_SECONDS = 60;
+/** Functions of each thread. */
+const SHOWN = 10;
 
-/** The load under these options of node. `onStart` is called with its process id when packets flow. */
-async function runLoad(
-  session: Session,
-  load: Load,
-  flags: readonly string[],
-  onStart?: (pid: number) => void,
-): Promise<Ended> {
-  let printed = '';
-  let pid: number | undefined;
-  const output = (text: string): void => {
-    printed += text;
-    const first = pid === undefined ? messagesIn(printed)[0] : undefined;
-    if (first?.kind !== 'started') return;
-    pid = first.pid;
-    onStart?.(pid);
-  };
-  const timeoutSeconds = load.seconds + SPARE_SECONDS;
-  await session.run(process.execPath, [...flags, ...loadProgram(load)], { timeoutSeconds, output });
-  return messagesIn(printed).find((message) => message.kind === 'ended')!;
+/** Runs the load, with these options of node, and a profiler in front. @throws Failure */
+async function runLoad(session: Session, load: Load, flag: readonly string[], profiler = ''): Promise<Ended> {
+  const [command, ...args] = [
+    ...profiler.split(' ').filter(Boolean),
+    process.execPath,
+    ...flag,
+    ...loadProgram(load),
+  ];
+  const printed = await session.run(command!, args, { timeoutSeconds: load.seconds + SPARE_SECONDS });
+  return endedIn(printed)!;
 }
 
 type Thread = ThreadSummary & { readonly file: string };
@@ -110,47 +99,35 @@ async function profileThreads(
   const threads = [...threadNames(profiles)].map(([id, name]) => {
     const file = join(out, `${name}.cpuprofile`);
     renameSync(files.get(id)!, file);
-    return { ...summarize(profiles.get(id)!, name), file };
+    const { functions, ...summary } = summarize(profiles.get(id)!, name);
+    return { ...summary, functions: functions.slice(0, SHOWN), file };
   });
   return { ended, threads };
 }
 
 /** Watches the load with Linux perf. */
-async function sampleStacks(
-  session: Session,
-  full: boolean,
-): Promise<{ ended: Ended; stacks: readonly Stack[] }> {
+async function sampleStacks(session: Session): Promise<{ ended: Ended; stacks: readonly Stack[] }> {
   const { seconds } = session.load;
-  let pid = 0;
-  let recording: Promise<void> | undefined;
-  const record = async () => {
-    await sleep(WARM_MILLIS);
-    // The kernel's threads, and softirqs in the threads that they interrupt, are seen only when the whole machine is watched.
-    const whom = process.getuid?.() === 0 ? '-a' : `-p ${pid}`;
-    const options = `record -q -e cpu-clock -F ${HERTZ} -g ${whom} -o perf.data -- sleep ${seconds}`;
-    await session.run('perf', options.split(' '), { timeoutSeconds: seconds + SPARE_SECONDS });
-  };
+  // The kernel's threads, and softirqs in the threads that they interrupt, are seen only when the whole machine is watched.
+  const whom = process.getuid?.() === 0 ? '-a ' : '';
+  const when = `${WARM_SECONDS * 1000}-${(WARM_SECONDS + seconds) * 1000}`;
+  const record = `perf record -q -e cpu-clock -F ${HERTZ} -g ${whom}-D ${when} -o perf.data --`;
+  const longer = { ...session.load, seconds: WARM_SECONDS + seconds };
+  const ended = await runLoad(session, longer, ['--perf-basic-prof'], record);
   try {
-    const longer = { ...session.load, seconds: seconds + (2 * WARM_MILLIS) / 1000 };
-    const ended = await runLoad(session, longer, ['--perf-basic-prof'], (id) => {
-      pid = id;
-      recording = record();
-      recording.catch(() => {}); // it is awaited below, when the load has ended
-    });
-    await recording;
-    const stacks = new Folder({ pid, full });
+    const stacks = new Folder(ended.pid);
     const script = ['script', '-F', 'comm,pid,tid,ip,sym,dso', '--no-inline', '-i', 'perf.data'];
     const output = (text: string): void => stacks.push(text);
     await session.run('perf', script, { timeoutSeconds: 10 * SPARE_SECONDS, output });
     return { ended, stacks: stacks.end() };
   } finally {
-    if (pid !== 0) rmSync(`/tmp/perf-${pid}.map`, { force: true }); // where V8 writes it, and perf reads it
+    rmSync(`/tmp/perf-${ended.pid}.map`, { force: true }); // where V8 writes it, and perf reads it
   }
 }
 
 /** Functions of a thread, the longest first. */
-function functionTable({ thread, functions }: ThreadSummary, top: number): string {
-  const lines = functions.slice(0, top).map(({ name, millis, share }) => {
+function functionTable({ thread, functions }: ThreadSummary): string {
+  const lines = functions.map(({ name, millis, share }) => {
     return `${percent(share, 1).padStart(7)}${millis.toFixed(0).padStart(8)}  ${name}`;
   });
   return `\n${thread}: self time in ms\n${lines.join('\n')}\n`;
@@ -173,25 +150,15 @@ function kindTable(stacks: readonly Stack[]): string {
   return `\n${[head, ...threads.map(({ name, of }) => row(name, of)), row('all', stacks)].join('\n')}\n`;
 }
 
-/** Stacks as text, one a line: thread and frames, separated by semicolons, and how often they were seen. */
-const folded = (stacks: readonly Stack[]): string =>
-  stacks
-    .map(({ thread, frames, count }) => {
-      const names = [thread, ...frames.map(({ name }) => name.replaceAll(';', ','))];
-      return `${names.join(';')} ${count}\n`;
-    })
-    .join('');
-
-function titleOf({ network, handler, wasm, queues }: Load): string {
+function titleOf({ network, wasm, queues }: Load): string {
   const where = network === 'veth' ? 'its VF (AF_XDP on veth)' : 'rings in memory';
-  return `A port over ${where}, ${handler}${wasm ? ' in WebAssembly' : ''}, ${queues} queue${queues === 1 ? '' : 's'}`;
+  return `A port over ${where}, reflect${wasm ? ' in WebAssembly' : ''}, ${queues} queue${queues === 1 ? '' : 's'}`;
 }
 
 const rateOf = ({ packets, seconds }: Ended): string =>
   `${(packets / seconds / 1e6).toFixed(2)} million packets a second`;
 
 async function run(args: Arguments): Promise<number> {
-  const top = whole(args, 'top', 1, 1000) ?? 10;
   const json = args.flags.has('json');
   const print = (text: string): void => void (json || process.stdout.write(text));
   const session = new Session(args, loadOf(args, false));
@@ -202,12 +169,12 @@ async function run(args: Arguments): Promise<number> {
     const machine = inWords(describeMachine());
     const { ended, threads } = await profileThreads(session, out);
     print(`${machine}\n${titleOf(load)}: ${rateOf(ended)} while V8 recorded\n`);
-    for (const thread of threads) print(functionTable(thread, top));
+    for (const thread of threads) print(functionTable(thread));
     let flame: { file: string; samples: number; shares: Readonly<Record<Kind, number>> } | undefined;
     if (spawnSync('perf', ['--version']).status !== 0) {
       process.stderr.write('Linux perf is not installed (perf/peers/install installs it): no flame graph.\n');
     } else {
-      const { ended: watched, stacks } = await sampleStacks(session, args.flags.has('full'));
+      const { ended: watched, stacks } = await sampleStacks(session);
       const samples = sampleCount(stacks);
       if (samples === 0) throw new Failure('perf took no sample.');
       const versions = `Linux ${release().split('-')[0]}, Node ${process.versions.node}`;
@@ -215,13 +182,11 @@ async function run(args: Arguments): Promise<number> {
       const subtitle = `${watching}; ${rateOf(watched)}; ${versions}`;
       const file = join(out, 'flame.svg');
       writeFileSync(file, flameGraph({ title: titleOf(load), subtitle, stacks }));
-      writeFileSync(join(out, 'flame.folded'), folded(stacks));
       if (args.flags.has('publish')) copyFileSync(file, join(perfFolder, 'plots', 'flame.svg'));
       flame = { file, samples, shares: shares(stacks) };
       print(`\n${rateOf(watched)} while perf recorded\n${kindTable(stacks)}`);
     }
-    const shown = threads.map((thread) => ({ ...thread, functions: thread.functions.slice(0, top) }));
-    const document = { machine, workload: load, load: ended, threads: shown, flame };
+    const document = { machine, workload: load, load: ended, threads, flame };
     if (json) process.stdout.write(`${JSON.stringify(document)}\n`);
     return 0;
   } finally {

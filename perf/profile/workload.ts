@@ -1,101 +1,69 @@
 /**
  * The load that profilers watch: a port under load, as a program. Its argument is a {@link Load} as JSON.
  *
- * It prints one JSON line when packets flow and one when it has ended (load.ts). Ctrl-C ends it early and in good order.
- * This file is also the entry of the thread that plays the network of a port on the memory path.
+ * It prints one JSON line when it has ended (load.ts). Ctrl-C ends it early and in good order.
  */
-import { once } from 'node:events';
-import { basename } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { isMainThread, Worker, workerData } from 'node:worker_threads';
+import { rmSync } from 'node:fs';
+import { setImmediate as eventLoop, setTimeout as sleep } from 'node:timers/promises';
 import { Interruption } from '../../src/cli/interruption.ts';
-import { threadEnvironment } from '../../src/coordinator/thread-environment.ts';
 import { openPort, type Port } from '../../src/index.ts';
-import { loadShim } from '../../src/kernel/shim.ts';
 import { Lab } from '../../src/lab/host.ts';
 import { Traffic } from '../../src/lab/traffic.ts';
-import type { SharedMemory } from '../../src/memory/geometry.ts';
-import { BURST, Path } from '../../src/memory/layout.ts';
-import { Memory } from '../../src/memory/shared.ts';
-import { MemoryPeer } from '../../src/paths/memory/peer.ts';
-import { openLabPort, plug } from '../rigs/lab.ts';
-import { runInline } from './inline.ts';
-import type { Ended, Load, Started } from './load.ts';
+import { BYTES, bareLoop, CIRCULATING } from '../rigs/bare-loop.ts';
+import { openLabPort, ownedBy, plug } from '../rigs/lab.ts';
+import type { Ended, Load } from './load.ts';
 
-/** UDP packets a second over veth: more than the generator can send. */
+/** UDP packets a second over veth: more than the generator can send. Reflected ones never arrive, so as many are under way. */
 const RATE = 1_000_000;
-/** Answers to reflected packets never arrive, so this many may be under way: as many as there are. */
-const WINDOW = 1_000_000;
 /** How often the application reads the port's statistics, as one with a dashboard does. */
 const LOOK_MILLIS = 100;
 
-/** Bytes of a packet on the memory path. */
-const BYTES = 60;
+/** Its time begins when packets flow. */
+type Run = (load: Load, signal: AbortSignal) => Promise<Pick<Ended, 'seconds' | 'packets'>>;
 
-/** What the network's thread is started with. */
-interface NetworkData {
-  readonly shared: SharedMemory;
-  /** One word, 1 once the thread is to stop. */
-  readonly stop: Int32Array;
-}
-
-type Run = (load: Load, handler: URL, signal: AbortSignal, started: () => void) => Promise<number>;
-
-/** Reads the port's statistics until the time is over. Returns how many packets it has sent meanwhile. */
-async function watch(port: Port, load: Load, signal: AbortSignal): Promise<number> {
-  const end = performance.now() + load.seconds * 1000;
+/** Reads the port's statistics until the time is over, and counts what it has sent meanwhile. */
+async function watch(port: Port, seconds: number, signal: AbortSignal): ReturnType<Run> {
+  const began = performance.now();
   const before = port.stats().transmitted;
-  while (!signal.aborted && performance.now() < end) {
+  while (!signal.aborted && performance.now() < began + seconds * 1000) {
     await sleep(LOOK_MILLIS, undefined, { signal }).catch(() => {});
     port.stats();
   }
-  return port.stats().transmitted - before;
+  const packets = port.stats().transmitted - before;
+  return { seconds: (performance.now() - began) / 1000, packets };
 }
 
-const overMemory: Run = async (load, handler, signal, started) => {
-  // Each packet stays on the queue that received it.
-  const where = { network: 'memory', queues: load.queues, rss: 'device', mode: 'poll' } as const;
-  const port = await openPort({ ...where, handler });
-  const data: NetworkData = { shared: port.shared, stop: new Int32Array(new SharedArrayBuffer(4)) };
-  const network = new Worker(fileURLToPath(import.meta.url), { workerData: data, env: threadEnvironment() });
-  const ended = once(network, 'exit');
+/** Packets circulate: each path hands back what is sent through it. The handlers exchange MAC addresses, as reflect does. */
+const overMemory: Run = async ({ queues, wasm, ...load }, signal) => {
+  const [handler, options] = wasm
+    ? ['../wasm/circulate.wasm', { packets: CIRCULATING, bytes: BYTES }]
+    : ['../rigs/circulate-handler.js', { loaded: queues, packets: CIRCULATING }];
+  const where = { network: 'loop', queues, rss: 'device', mode: 'poll' } as const;
+  const port = await openPort({
+    ...where,
+    handler: new URL(handler, import.meta.url),
+    handlerOptions: options,
+  });
   try {
-    started();
-    return await watch(port, load, signal);
+    port.plug('vf');
+    await ownedBy(port, 'vf');
+    return await watch(port, load.seconds, signal);
   } finally {
-    Atomics.store(data.stop, 0, 1);
-    await ended;
     await port.close();
   }
 };
 
-/** Sends what the port receives and takes what it sends, one queue after the other. */
-function playNetwork({ shared, stop }: NetworkData): void {
-  loadShim().threadName('network');
-  const memory = Memory.attach(shared);
-  const queues = Array.from({ length: shared.geometry.queues }, (_, queue) => queue);
-  const peers = queues.map((queue) => MemoryPeer.attach(memory, 0, queue, Path.SYNTHETIC)!);
-  const discard = (): void => {};
-  const length = (): number => BYTES;
-  while (Atomics.load(stop, 0) === 0) {
-    for (const peer of peers) {
-      peer.deliver(BURST, length);
-      peer.collect(BURST, discard);
-    }
-  }
-}
-
-const overVeth: Run = async (load, handler, signal, started) => {
+const overVeth: Run = async (load, signal) => {
   await using lab = await Lab.create({ queues: load.queues });
-  const port = await openLabPort(lab, basename(handler.pathname), { queues: load.queues, pin: false });
+  const port = await openLabPort(lab, `reflect.${load.wasm ? 'wasm' : 'js'}`, {
+    queues: load.queues,
+    pin: false,
+  });
   try {
     await plug(lab, port);
-    const window = load.handler === 'reflect' ? { window: WINDOW } : {};
-    const traffic = await Traffic.start(lab, lab.nic, { rate: RATE, icmpRate: 0, ...window });
+    const traffic = await Traffic.start(lab, lab.nic, { rate: RATE, icmpRate: 0, window: RATE });
     try {
-      started();
-      return await watch(port, load, signal);
+      return await watch(port, load.seconds, signal);
     } finally {
       await traffic.stop({ settleMillis: 0 });
     }
@@ -104,24 +72,27 @@ const overVeth: Run = async (load, handler, signal, started) => {
   }
 };
 
-const inline: Run = (load, handler, signal, started) => {
-  started();
-  return runInline(handler, load.seconds, signal);
+/** The datapath's loop on the main thread. Between its calls the event loop runs, and Ctrl-C is noticed. */
+const inline: Run = async ({ wasm, seconds }, signal) => {
+  const loop = await bareLoop(wasm ? 'wasm' : 'js');
+  const began = performance.now();
+  let packets = 0;
+  while (!signal.aborted && performance.now() < began + seconds * 1000) {
+    packets += loop();
+    await eventLoop();
+  }
+  return { seconds: (performance.now() - began) / 1000, packets };
 };
 
 async function main(load: Load): Promise<void> {
   const { signal } = new Interruption();
-  const handler = new URL(`../../src/handlers/${load.handler}.${load.wasm ? 'wasm' : 'js'}`, import.meta.url);
-  const print = (message: Started | Ended): void => void process.stdout.write(`${JSON.stringify(message)}\n`);
-  let began = 0;
+  // V8's map for Linux perf. When it is interrupted, perf ends this process by a second signal, and reads no map.
+  process.once('exit', () => signal.aborted && rmSync(`/tmp/perf-${process.pid}.map`, { force: true }));
   const run = load.inline ? inline : { memory: overMemory, veth: overVeth }[load.network];
   try {
-    const packets = await run(load, handler, signal, () => {
-      print({ kind: 'started', pid: process.pid });
-      began = performance.now();
-    });
-    print({ kind: 'ended', seconds: (performance.now() - began) / 1000, packets });
-    if (packets === 0) throw new Error('no packet came back');
+    const ended: Ended = { kind: 'ended', pid: process.pid, ...(await run(load, signal)) };
+    process.stdout.write(`${JSON.stringify(ended)}\n`);
+    if (ended.packets === 0) throw new Error('no packet came back');
     // No process.exit: a profiler writes its results when the event loop is empty.
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
@@ -129,5 +100,4 @@ async function main(load: Load): Promise<void> {
   }
 }
 
-if (isMainThread) await main(JSON.parse(process.argv[2]!));
-else playNetwork(workerData);
+await main(JSON.parse(process.argv[2]!));

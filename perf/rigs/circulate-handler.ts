@@ -1,21 +1,14 @@
 /**
- * A handler that keeps packets circulating, on the memory path, and over a veth pair whose two ends are two ports.
+ * A handler that keeps packets circulating: over a veth pair whose two ends are two ports, and over paths that hand back what they
+ * are sent (network 'loop').
  *
- * It sends everything back with the MAC addresses exchanged, as reflect does, so over a veth pair what it has sent once goes
- * back and forth for ever. On the memory path it also stands for the network of its own queue, between two bursts: it takes
- * what was sent and delivers as much. So a queue needs one core and no other thread.
- *
- * The packets are UDP over IPv4, of flows that the default key and table give to the queue they start on: no packet is
- * handed over.
+ * It sends everything back with the MAC addresses exchanged, as reflect does, so what it has sent once goes back and forth for
+ * ever: a queue needs one core and no other thread. The packets are UDP over IPv4, of flows that the default key and table give to
+ * the queue they start on: no packet is handed over.
  */
-import type { Burst } from '../../src/handler/burst.ts';
 import type { HandlerContext, TickingHandler } from '../../src/handler/handler.ts';
 import { TX } from '../../src/handler/handler.ts';
 import type { Packet } from '../../src/handler/packet.ts';
-import type { Geometry } from '../../src/memory/geometry.ts';
-import { BURST, Path } from '../../src/memory/layout.ts';
-import { Memory } from '../../src/memory/shared.ts';
-import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { DEFAULT_KEY } from '../../src/rss/key.ts';
 import { retaIndex, spread } from '../../src/rss/redirection.ts';
 import { RssHash } from '../../src/rss/toeplitz.ts';
@@ -24,53 +17,24 @@ const BYTES = 60;
 /** Of a queue; a power of two. */
 const FLOWS = 64;
 
-/** @param options `loaded`: queues 0 to loaded−1 have packets. `packets`: of each. `geometry`: memory path only. */
+/** @param options `loaded`: queues 0 to loaded−1 have packets. `packets`: of each. */
 export function create(options: Record<string, unknown>, context: HandlerContext): TickingHandler {
-  const { loaded, packets, geometry } = options as { loaded: number; packets: number; geometry?: Geometry };
-  const { queue } = context;
+  const { loaded, packets } = options as { loaded: number; packets: number };
   const sourcePorts = flowsOf(context);
-  let wanted = queue < loaded ? packets : 0;
+  let wanted = context.queue < loaded ? packets : 0;
   let circulates = false;
-  let peer: MemoryPeer | undefined;
-  let view: DataView;
   let flow = 0;
-
-  const discard = (): void => {};
-  const first = (at: number): number => {
-    writeHeaders((offset, value) => view.setUint32(at + offset, value), sourcePorts[flow++ & (FLOWS - 1)]!);
-    return BYTES;
+  const fill = (packet: Packet): void => {
+    for (let at = 0; at < BYTES; at += 4) packet.setU32(at, 0);
+    writeHeaders((offset, value) => packet.setU32(offset, value), sourcePorts[flow++ & (FLOWS - 1)]!);
   };
-  /** The memory is that of the burst's arrays. */
-  const attach = (burst: Burst, geometry: Geometry): void => {
-    const memory = Memory.attach({ memory: { buffer: burst.offset.buffer }, geometry });
-    view = memory.view;
-    peer = MemoryPeer.attach(memory, 0, queue, Path.SYNTHETIC);
-  };
-
-  /** The network of this queue: what was sent is received. */
-  const carry = (): void => {
-    if (peer !== undefined) peer.deliver(peer.collect(BURST, discard), first);
-  };
-
   return {
     tickMillis: 5,
     tick(burst, port) {
-      if (port !== 0) return;
-      if (geometry === undefined) {
-        if (wanted === 0) return;
-        const fill = (packet: Packet): void => {
-          for (let at = 0; at < BYTES; at += 4) packet.setU32(at, 0);
-          writeHeaders((offset, value) => packet.setU32(offset, value), sourcePorts[flow++ & (FLOWS - 1)]!);
-        };
-        // Until the first packet comes back the ports may not have their VFs yet, and what they send is lost.
-        if (!circulates) burst.send(BYTES, fill);
-        else while (wanted > 0 && burst.send(BYTES, fill)) wanted--;
-      } else {
-        if (wanted > 0 && peer === undefined) attach(burst, geometry);
-        // Each frame must have been a packet with these headers once: frames are used in turn.
-        if (wanted > 0) wanted -= peer?.deliver(wanted, first) ?? 0;
-        carry(); // otherwise no packet is received, and no burst would come that carries more
-      }
+      if (port !== 0 || wanted === 0) return;
+      // Until the first packet comes back the ports may not have their VFs yet, and what they send is lost.
+      if (!circulates) burst.send(BYTES, fill);
+      else while (wanted > 0 && burst.send(BYTES, fill)) wanted--;
     },
     handle(burst) {
       circulates = true;
@@ -78,7 +42,6 @@ export function create(options: Record<string, unknown>, context: HandlerContext
         burst.packet(i).swapMacs();
         burst.verdict[i] = TX;
       }
-      carry();
     },
   };
 }

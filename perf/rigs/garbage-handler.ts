@@ -4,14 +4,12 @@
  */
 import { writeFileSync } from 'node:fs';
 import { GCProfiler } from 'node:v8';
-import type { Burst } from '../../src/handler/burst.ts';
-import type { TickingHandler } from '../../src/handler/handler.ts';
-import { TX } from '../../src/handler/handler.ts';
+import type { HandlerContext, TickingHandler } from '../../src/handler/handler.ts';
+import { create as circulate } from './circulate-handler.ts';
 
 interface Options {
-  /** Packets that circulate, and their length. */
+  /** Packets that circulate. */
   readonly packets: number;
-  readonly bytes: number;
   readonly warm: number;
   readonly measured: number;
   readonly file: string;
@@ -30,10 +28,10 @@ export interface Garbage {
 /** Empty measurements before the first: what a measurement itself allocates becomes steady after a few. */
 const ASKED_FIRST = 8;
 
-export function create(options: Record<string, unknown>): TickingHandler {
-  const { packets, bytes, warm, measured, file } = options as unknown as Options;
+export function create(options: Record<string, unknown>, context: HandlerContext): TickingHandler {
+  const { packets, warm, measured, file } = options as unknown as Options;
+  const { handle, tick, tickMillis } = circulate({ loaded: 1, packets }, context);
   const profiler = new GCProfiler();
-  let toSend = packets;
   let seen = 0;
   let began = 0;
   let heap = 0;
@@ -56,16 +54,13 @@ export function create(options: Record<string, unknown>): TickingHandler {
     return { allocated, collections: statistics.length, longestPause };
   };
   return {
-    handle(burst: Burst): void {
-      const { length, verdict } = burst;
-      for (let i = 0; i < length; i++) {
-        burst.packet(i).swapMacs();
-        verdict[i] = TX;
-      }
-      seen += length;
+    tickMillis,
+    handle(burst) {
+      handle(burst);
+      seen += burst.length;
     },
-    tick(burst: Burst): void {
-      for (; toSend > 0; toSend--) if (!burst.send(bytes, (packet) => packet.setU8(0, 2))) return;
+    tick(burst, port) {
+      tick(burst, port);
       if (began === 0 && seen >= warm) {
         for (let i = 0; i < ASKED_FIRST; i++) {
           ask();

@@ -10,11 +10,17 @@ import type { PortStatus } from './port-program.ts';
 
 export class PortProcess {
   readonly #child: ChildProcess;
+  /** Rejects when the process has ended. */
+  readonly #ended: Promise<never>;
 
   /** Starts it. The options hold no URL objects and no functions. */
   constructor(options: OpenPortOptions) {
     const program = fileURLToPath(new URL('./port-program.js', import.meta.url));
     this.#child = fork(program, [JSON.stringify(options)]);
+    this.#ended = once(this.#child, 'exit').then(([code]): never => {
+      throw new Error(`the port's process ended with ${code}`);
+    });
+    this.#ended.catch(() => {}); // `status` reports it
   }
 
   get pid(): number {
@@ -23,19 +29,9 @@ export class PortProcess {
 
   /** Its status, as soon as the port is open. @throws Error when the process has ended */
   async status(audit = false): Promise<PortStatus> {
-    const stop = new AbortController();
-    const answer = once(this.#child, 'message', stop);
-    const ended = once(this.#child, 'exit', stop).then(([code]): never => {
-      throw new Error(`the port's process ended with ${code}`);
-    });
-    try {
-      this.#child.send(audit);
-      const [status] = await Promise.race([answer, ended]);
-      return status as PortStatus;
-    } finally {
-      for (const unused of [answer, ended]) unused.catch(() => {});
-      stop.abort();
-    }
+    this.#child.send(audit, () => {}); // a process that has ended takes no message
+    const [status] = await Promise.race([once(this.#child, 'message'), this.#ended]);
+    return status;
   }
 
   /** Until every queue transmits on that path. @throws Error */
@@ -48,17 +44,14 @@ export class PortProcess {
   }
 
   async kill(): Promise<void> {
-    const gone = once(this.#child, 'exit');
     this.#child.kill('SIGKILL');
-    await gone;
+    await this.#ended.catch(() => {});
   }
 
   /** Closes the port, if it has not ended. */
   async close(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = once(this.#child, 'exit');
     if (this.#child.connected) this.#child.disconnect();
-    await gone;
+    await this.#ended.catch(() => {});
   }
 }
 

@@ -172,8 +172,9 @@ export class TapWire {
 }
 
 /**
- * Serves a tap called `twinpath0` with a handler of src/handlers while `work` runs. There is no
- * port: no NetVSC and no coordinator. The tap, the worker thread, its path queue and its handler are those of a port with one queue.
+ * Serves a tap called `twinpath0` with a handler of src/handlers while `work` runs. The tap, the worker thread, its path queue and
+ * its handler are those of a port with one queue. There is no port, NetVSC or coordinator: a port's tap takes only the packets that
+ * its NetVSC has received, and its coordinator reports programs that come before its own.
  */
 export async function withLoneTap<T>(
   wire: TapWire,

@@ -2,8 +2,7 @@
  * Runs a program in a process group of its own, within a time limit, and leaves none of the group's processes behind.
  *
  * The first interruption sends one signal to the group, which may end in good order; a second one kills the group. A
- * group is also killed when its time is over, when the caller's limit says so, and when its first process has ended and
- * others have not.
+ * group is also killed when its time is over, and when its first process has ended and others have not.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,8 +15,6 @@ export interface GroupOptions {
   readonly interrupt?: AbortSignal;
   /** Kills the group. */
   readonly kill?: AbortSignal;
-  /** Called every 250 ms: a reason to kill the group, or undefined. */
-  readonly limit?: () => string | undefined;
   /** What the group prints, as it comes. */
   readonly output: (text: string, stream: 'stdout' | 'stderr') => void;
 }
@@ -29,7 +26,6 @@ export interface Outcome {
   readonly killed: string | undefined;
 }
 
-const LOOK_MILLIS = 250;
 /** A group ends within microseconds of SIGKILL; a zombie may wait for its parent. */
 const GONE_MILLIS = 2000;
 
@@ -37,7 +33,7 @@ const GONE_MILLIS = 2000;
 export async function runGroup(
   command: string,
   args: readonly string[],
-  { timeoutSeconds, cwd, env, interrupt, kill, limit, output }: GroupOptions,
+  { timeoutSeconds, cwd, env, interrupt, kill, output }: GroupOptions,
 ): Promise<Outcome> {
   const child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const closed = new Promise<number | null>((resolve, reject) => {
@@ -57,15 +53,12 @@ export async function runGroup(
   const onKill = (): void => end('interrupted twice');
   interrupt?.addEventListener('abort', onInterrupt);
   kill?.addEventListener('abort', onKill);
-  const deadline = performance.now() + timeoutSeconds * 1000;
-  const timer = setInterval(() => {
-    const why = performance.now() > deadline ? `it had not ended after ${timeoutSeconds} s` : limit?.();
-    if (why !== undefined) end(why);
-  }, LOOK_MILLIS);
+  const late = (): void => end(`it had not ended after ${timeoutSeconds} s`);
+  const timer = setTimeout(late, timeoutSeconds * 1000);
   try {
     return { code: await closed, killed };
   } finally {
-    clearInterval(timer);
+    clearTimeout(timer);
     interrupt?.removeEventListener('abort', onInterrupt);
     kill?.removeEventListener('abort', onKill);
     signal(child, 'SIGKILL');

@@ -12,16 +12,13 @@ export interface SamplingOptions {
   readonly signal: AbortSignal;
   /** Called before each run. */
   readonly onRun: (variant: string, turn: number, turns: number) => void;
-  /** Called with each line of progress that a variant prints. */
+  /** Called with each line that a variant prints before its figures. */
   readonly onProgress: (text: string) => void;
   /** What runs a variant; tests have another than variant.js. */
   readonly program?: URL;
   /** CPU time of the machine until now; tests have their own. */
   readonly cpuTime?: () => CpuTime;
 }
-
-/** Marks a line of standard error that reports progress, not a failure. */
-export const PROGRESS = '> ';
 
 /** A run during which the hypervisor took more of the CPUs than this is set aside. */
 const MAX_STOLEN = 0.05;
@@ -71,6 +68,7 @@ async function runVariant(
   const args = [fileURLToPath(program), benchmark, variant, String(seconds), ...(quick ? ['quick'] : [])];
   const before = cpuTime();
   const text = { stdout: '', stderr: '' };
+  let figures: string | undefined;
   const late = new AbortController();
   const onAbort = (): void => void sleep(CLEANUP_MILLIS, undefined, { ref: false }).then(() => late.abort());
   signal.addEventListener('abort', onAbort, { once: true });
@@ -80,25 +78,26 @@ async function runVariant(
     kill: late.signal,
     output: (chunk, stream) => {
       text[stream] += chunk;
-      if (stream === 'stdout') return;
-      const lines = text.stderr.split('\n');
-      const rest = lines.pop();
-      for (const line of lines) if (line.startsWith(PROGRESS)) onProgress(line.slice(PROGRESS.length));
-      text.stderr = [...lines.filter((line) => !line.startsWith(PROGRESS)).slice(-10), rest].join('\n');
+      const lines = text[stream].split('\n');
+      const rest = lines.pop()!;
+      if (stream === 'stderr') text.stderr = [...lines.slice(-10), rest].join('\n');
+      else {
+        text.stdout = rest;
+        for (const line of lines)
+          if (line.startsWith('{')) figures = line;
+          else onProgress(line);
+      }
     },
   });
   signal.removeEventListener('abort', onAbort);
   if (signal.aborted) return { failure: 'interrupted' };
   if (killed !== undefined) return { failure: killed };
-  if (code !== 0) return { failure: lastLine(text.stderr) || `exit code ${code}` };
-  const printed = lastLine(text.stdout);
-  if (!printed.startsWith('{')) return { failure: `no result: it printed ${JSON.stringify(printed)}` };
+  if (code !== 0) return { failure: text.stderr.trimEnd().split('\n').at(-1) || `exit code ${code}` };
+  if (figures === undefined) return { failure: 'no result: it printed no figures' };
   const stolen = stolenShare(before, cpuTime());
-  if (stolen <= MAX_STOLEN) return { sample: JSON.parse(printed) };
+  if (stolen <= MAX_STOLEN) return { sample: JSON.parse(figures) };
   return { failure: `noisy: the hypervisor took ${Math.round(stolen * 100)} % of the CPUs` };
 }
-
-const lastLine = (text: string): string => text.trimEnd().split('\n').at(-1) ?? '';
 
 export interface CpuTime {
   /** USER_HZ of all CPUs together since the machine started. */

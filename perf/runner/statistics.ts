@@ -136,13 +136,11 @@ export function resampled(points: readonly Point[], count: number, random = pseu
   return Array.from({ length: count }, () => fitLaw([...groups.values()].flatMap(drawn)));
 }
 
-/** The same numbers each time (mulberry32): the same samples have the same uncertainty. */
+/** The same numbers each time: the same samples have the same uncertainty. A linear congruential generator (Numerical Recipes). */
 function pseudoRandom(): () => number {
   let state = 1;
   return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
   };
 }

@@ -3,11 +3,10 @@
  *
  *     node dist/perf/runner/variant.js BENCHMARK VARIANT SECONDS [quick]
  *
- * Prints the figures as one line of JSON, the last one on standard output. Lines of progress go to standard error behind a
- * mark. A failure goes to standard error too, and the exit code is 1.
+ * Prints lines of progress, and at the end the figures as one line of JSON. A failure goes to standard error, and the exit code
+ * is 1.
  */
 import { BENCHMARKS } from './benchmarks.ts';
-import { PROGRESS } from './sampling.ts';
 
 const [name = '', variant = '', seconds = '1', quick] = process.argv.slice(2);
 const run = BENCHMARKS.find((benchmark) => benchmark.name === name)?.variants[variant];
@@ -16,7 +15,7 @@ if (run === undefined) {
   process.exit(2);
 }
 try {
-  const report = (text: string): boolean => process.stderr.write(`${PROGRESS}${text}\n`);
+  const report = (text: string): boolean => process.stdout.write(`${text}\n`);
   const sample = await run({ seconds: Number(seconds), quick: quick === 'quick', report });
   for (const [figure, value] of Object.entries(sample)) {
     if (!Number.isFinite(value)) throw new Error(`${variant}.${figure} is ${value}`);

@@ -183,18 +183,24 @@ export function internetAddress(address: string, port: number): DataView {
   return view;
 }
 
-/** BATCH message headers, each with one iovec and one payload, in one buffer: headers, iovecs, payloads. */
-class Batch {
+/**
+ * Message headers for sendmmsg(2) and recvmmsg(2), each with one iovec and one payload, in one buffer: headers, iovecs, payloads.
+ * It must live as long as the kernel has its address.
+ */
+export class Batch {
   readonly view: DataView;
   readonly address: number;
+  readonly #count: number;
   readonly #bytes: number;
 
-  constructor(bytes: number) {
+  /** @param bytes of a payload */
+  constructor(bytes: number, count = BATCH) {
     this.#bytes = bytes;
-    this.view = new DataView(new ArrayBuffer(BATCH * (MMSGHDR + IOVEC + bytes)));
+    this.#count = count;
+    this.view = new DataView(new ArrayBuffer(count * (MMSGHDR + IOVEC + bytes)));
     this.address = addressOf(this.view);
-    for (let i = 0; i < BATCH; i++) {
-      const iovec = BATCH * MMSGHDR + i * IOVEC;
+    for (let i = 0; i < count; i++) {
+      const iovec = count * MMSGHDR + i * IOVEC;
       this.view.setBigUint64(i * MMSGHDR + MSG_IOV, BigInt(this.address + iovec), true);
       this.view.setBigUint64(i * MMSGHDR + MSG_IOVLEN, 1n, true);
       this.view.setBigUint64(iovec, BigInt(this.address + this.payload(i)), true);
@@ -202,7 +208,8 @@ class Batch {
     }
   }
 
+  /** Offset of a payload in {@link view}. */
   payload(index: number): number {
-    return BATCH * (MMSGHDR + IOVEC) + index * this.#bytes;
+    return this.#count * (MMSGHDR + IOVEC) + index * this.#bytes;
   }
 }

@@ -61,14 +61,13 @@ describe('perf:clinic', () => {
     const { output, exited } = start('clinic', ['flame', '--prefix', folder]);
     expect(await exited).toBe(1);
     expect(output.err).toContain(`Run "npm ci --prefix ${folder}"`);
-    expect(output.err).toContain('--install');
     expect(output.out).toBe('');
   });
 
   test('refuses a wrong command line with 2, and explains itself', async () => {
     const wrong = start('clinic', ['flaem']);
     expect(await wrong.exited).toBe(2);
-    expect(wrong.output.err).toContain('Did you mean flame?');
+    expect(wrong.output.err).toContain('Did you mean "flame"?');
     const help = start('clinic', ['--help']);
     expect(await help.exited).toBe(0);
     expect(help.output.out).toContain('heapprofiler');
@@ -83,15 +82,9 @@ describe('perf:clinic', () => {
       'did not run to its end',
     ],
     ['fails', 'process.exit(3)', 'Clinic failed (3)'],
-    [
-      'floods the disk',
-      `require('fs').writeFileSync('big', 'x'.repeat(3e6)); setInterval(() => {}, 1000)`,
-      'more than 2 MB',
-    ],
-    ['never ends', 'setInterval(() => {}, 1000)', 'not ended after 2 s'],
   ])('fails, and leaves nothing, when clinic %s', async (_, text, why) => {
     const out = scratch();
-    const options = ['--seconds', '1', '--timeout', '2', '--disk', '2', '--out', out];
+    const options = ['--seconds', '1', '--out', out];
     const { output, exited } = start('clinic', ['flame', '--prefix', standIn(text), ...options]);
     expect(await exited).toBe(1);
     expect(output.err).toContain(why);
@@ -144,7 +137,7 @@ test('perf:profile leaves a profile of each thread, and says so when Linux perf 
   expect(load.packets).toBeGreaterThan(0);
   expect(flame).toBeUndefined();
   const names = threads.map(({ thread }: { thread: string }) => thread);
-  expect(names).toEqual(['main', 'supervisor', 'coordinator', 'queue-worker', 'network']);
+  expect(names).toEqual(['main', 'supervisor', 'coordinator', 'queue-worker']);
   const worker = threads.find(({ thread }: { thread: string }) => thread === 'queue-worker');
   // The poll loop, in whichever of its functions V8 has put it.
   expect(worker.functions.map(({ name }: { name: string }) => name).join()).toMatch(

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { evidenceIn } from '../../../perf/profile/clinic.ts';
 import { type CpuProfile, summarize, threadIdOf, threadNames } from '../../../perf/profile/cpu-profile.ts';
-import { messagesIn } from '../../../perf/profile/load.ts';
+import { endedIn } from '../../../perf/profile/load.ts';
 
 const node = (id: number, functionName: string, url = '', lineNumber = -1) => ({
   id,
@@ -79,7 +79,13 @@ describe('a page of clinic', () => {
 });
 
 it('the line of the load is found between lines of other programs, if it is whole', () => {
-  const started = '{"kind":"started","pid":7}';
-  expect(messagesIn(`Analysing data\n${started}\n{"kind":"end`)).toEqual([{ kind: 'started', pid: 7 }]);
-  expect(messagesIn(started)).toEqual([]);
+  const ended = '{"kind":"ended","pid":7,"seconds":1,"packets":9}';
+  expect(endedIn(`Analysing data\n${ended}\nDone`)).toEqual({
+    kind: 'ended',
+    pid: 7,
+    seconds: 1,
+    packets: 9,
+  });
+  expect(endedIn(ended)).toBeUndefined();
+  expect(endedIn('')).toBeUndefined();
 });

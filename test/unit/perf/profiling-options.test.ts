@@ -13,10 +13,10 @@ const load = (line: string, inline = false): Load =>
 describe('the load of a profiler', () => {
   it('lasts ten seconds over rings in memory unless the options say otherwise', () => {
     expect(load('')).toEqual({
-      ...{ network: 'memory', handler: 'reflect', wasm: false, queues: 1, seconds: 10, inline: false },
+      ...{ network: 'memory', wasm: false, queues: 1, seconds: 10, inline: false },
     });
-    expect(load('--network veth --handler echo --wasm --queues 3 --seconds 2')).toMatchObject({
-      ...{ network: 'veth', handler: 'echo', wasm: true, queues: 3, seconds: 2 },
+    expect(load('--network veth --wasm --queues 3 --seconds 2')).toMatchObject({
+      ...{ network: 'veth', wasm: true, queues: 3, seconds: 2 },
     });
   });
 
@@ -26,7 +26,6 @@ describe('the load of a profiler', () => {
     ['--seconds 0', 'from 1 to 3600, not 0'],
     ['--seconds 1e3', 'not 1e3'],
     ['--network vet', 'Did you mean veth'],
-    ['--handler echo', 'only reflect'],
     ['flame', '"npm run perf:x --" takes no argument'],
     ['--out=', 'needs a value'],
   ])('refuses %j: %s', (line, why) => {

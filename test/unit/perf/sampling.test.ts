@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Benchmark, Comparison } from '../../../perf/runner/benchmark.ts';
+import { runGroup } from '../../../perf/runner/process-group.ts';
 import { type CpuTime, sample } from '../../../perf/runner/sampling.ts';
 
 let folder: string;
@@ -81,4 +82,12 @@ describe('the runs of a benchmark', () => {
     while (!['', 'Z', 'X'].includes(state())) await sleep(10);
     expect(order()).toBe('endless');
   });
+});
+
+it('a program that does not end in time is killed, and what it had started as well', async () => {
+  const child = `require('child_process').spawn('sleep', ['1000'], { stdio: 'inherit' }); setInterval(() => {}, 1000)`;
+  const output = (): void => {};
+  const { code, killed } = await runGroup(process.execPath, ['-e', child], { timeoutSeconds: 0.5, output });
+  // Its output has ended: nobody has it open any more.
+  expect({ code, killed }).toEqual({ code: null, killed: 'it had not ended after 0.5 s' });
 });
