@@ -68,7 +68,7 @@ export class Networks {
     const locks: number[] = [];
     try {
       const store = SettingsStore.open(shim);
-      putBackOrphans(shim, table.ethtool, store, table.links);
+      putBackOrphans(table.ethtool, store, table.links);
       const options = optionsOf(settings, store, report);
       const sysfs = new Sysfs();
       const taken = new Set<number>();

@@ -1,9 +1,7 @@
 /**
- * A device's receive-side scaling: key, redirection table, hash function, and which fields are hashed.
+ * A device's receive-side scaling by ioctl, for kernels that have no netlink message for it: see ethtool-rss.ts.
  *
- * Uses the ioctl, as `ethtool -x` and `-X` do: every kernel has it, while netlink can set these only since Linux 6.17
- * (ETHTOOL_MSG_RSS_SET). Each call takes RTNL (device-ioctl.ts). A driver may stop its queues for a moment during a change.
- * Formats: include/uapi/linux/ethtool.h; the kernel's side: net/ethtool/ioctl.c.
+ * Each call takes RTNL (device-ioctl.ts). Formats: include/uapi/linux/ethtool.h; the kernel's side: net/ethtool/ioctl.c.
  *
  * NB: a table entry has 32 bits here. The key follows the table in the same structure.
  */
@@ -15,7 +13,7 @@ export interface Rss {
   readonly key: Uint8Array;
   /** A receive queue number for each entry that the device has. */
   readonly table: number[];
-  /** One bit: {@link HASH_TOEPLITZ}, XOR (2) or CRC32 (4). */
+  /** One bit: Toeplitz (1, ETH_RSS_HASH_TOP), XOR (2) or CRC32 (4). */
   readonly hashFunction: number;
   /** How the input is transformed before it is hashed; 0 is not at all, as in kernels before 6.8. */
   readonly inputTransform: number;
@@ -30,15 +28,9 @@ export interface RssChange {
   readonly inputTransform?: number;
 }
 
-/** ETH_RSS_HASH_TOP. */
-export const HASH_TOEPLITZ = 1;
-
 /** Flow types, each of which has its own set of hashed fields: TCP_V4_FLOW and so on. */
 export const Flow = { TCP4: 1, UDP4: 2, TCP6: 5, UDP6: 6 } as const;
 export type FlowType = (typeof Flow)[keyof typeof Flow];
-
-/** Addresses and ports: RXH_IP_SRC, RXH_IP_DST, RXH_L4_B_0_1 and RXH_L4_B_2_3. */
-export const ADDRESSES_AND_PORTS = 0xf0;
 
 const ETHTOOL_GRXFH = 0x29;
 const ETHTOOL_SRXFH = 0x2a;
@@ -55,33 +47,33 @@ const FIELDS_BYTES = 16;
 const FLOW_TYPE = 4;
 const FIELDS = 8;
 
-/** `undefined` if the device is gone or does not report it. */
-export function rssOf(shim: Shim, ifindex: number): Rss | undefined {
-  const rss = read(shim, ifindex);
-  return typeof rss === 'number' ? undefined : rss;
+/** Asks for the sizes, then for the contents; a negative errno: EINVAL if the sizes change in between. */
+export function readRss(shim: Shim, ifindex: number): Rss | number {
+  const sizes = encodeRssQuery(0, 0);
+  const sized = ethtool(shim, ifindex, sizes);
+  if (sized < 0) return sized;
+  const contents = encodeRssQuery(sizes.getUint32(Rxfh.tableSize, true), sizes.getUint32(Rxfh.keySize, true));
+  const result = ethtool(shim, ifindex, contents);
+  return result < 0 ? result : decodeRss(contents);
 }
 
-/**
- * Makes the change in one request.
- *
- * @returns 0 or a negative errno: EOPNOTSUPP if the driver cannot; EINVAL if key or table has the wrong size for the
- *   device, or an entry names a queue that it does not have
- */
-export function setRss(shim: Shim, ifindex: number, change: RssChange): number {
-  const current = read(shim, ifindex);
+/** Makes the change in one request. @returns 0 or a negative errno */
+export function writeRss(shim: Shim, ifindex: number, change: RssChange): number {
+  const current = readRss(shim, ifindex);
   if (typeof current === 'number') return current;
   // Older kernels refuse the value for "no change" of the transform, so the current one is set again.
   return ethtool(shim, ifindex, encodeRss({ inputTransform: current.inputTransform, ...change }));
 }
 
-/** RXH_ bits of the fields hashed for this flow type; `undefined` if the device does not report them. */
-export function hashFields(shim: Shim, ifindex: number, flow: FlowType): number | undefined {
+/** RXH_ bits, or a negative errno. */
+export function readHashFields(shim: Shim, ifindex: number, flow: FlowType): number {
   const request = encodeHashFields(ETHTOOL_GRXFH, flow, 0);
-  return ethtool(shim, ifindex, request) < 0 ? undefined : request.getUint32(FIELDS, true);
+  const result = ethtool(shim, ifindex, request);
+  return result < 0 ? result : request.getUint32(FIELDS, true);
 }
 
 /** 0 or a negative errno. */
-export function setHashFields(shim: Shim, ifindex: number, flow: FlowType, fields: number): number {
+export function writeHashFields(shim: Shim, ifindex: number, flow: FlowType, fields: number): number {
   return ethtool(shim, ifindex, encodeHashFields(ETHTOOL_SRXFH, flow, fields));
 }
 
@@ -129,14 +121,4 @@ function encodeHashFields(command: number, flow: FlowType, fields: number): Data
   view.setUint32(FLOW_TYPE, flow, true);
   view.setUint32(FIELDS, fields, true);
   return view;
-}
-
-/** Asks for the sizes, then for the contents; EINVAL if the sizes change in between. */
-function read(shim: Shim, ifindex: number): Rss | number {
-  const sizes = encodeRssQuery(0, 0);
-  const sized = ethtool(shim, ifindex, sizes);
-  if (sized < 0) return sized;
-  const contents = encodeRssQuery(sizes.getUint32(Rxfh.tableSize, true), sizes.getUint32(Rxfh.keySize, true));
-  const result = ethtool(shim, ifindex, contents);
-  return result < 0 ? result : decodeRss(contents);
 }

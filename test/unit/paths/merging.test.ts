@@ -48,7 +48,10 @@ class Device {
 }
 
 function ethtoolOf(devices: Record<number, Device>): EthtoolNetlink {
-  const fake: Pick<EthtoolNetlink, 'features' | 'setFeatures' | 'channels'> = {
+  const fake: Pick<EthtoolNetlink, 'features' | 'setFeatures' | 'channels' | 'has' | 'shim'> = {
+    // No system call about RSS is answered.
+    has: () => false,
+    shim: { socket: () => -1, close: () => 0 } as unknown as Shim,
     channels: () => undefined,
     features: (ifindex) => devices[ifindex],
     setFeatures: (ifindex, change) => {
@@ -75,9 +78,6 @@ function made(device: Device) {
   const open = (): Merging => new Merging(NETVSC, { ethtool, store, report: (error) => told.push(error) });
   return { folder, store, told, devices, ethtool, open };
 }
-
-/** No syscall of RSS is answered. */
-const shim = { socket: () => -1, close: () => 0 } as unknown as Shim;
 
 describe('what a NetVSC merges', () => {
   it('is off while a port is open, and what was on is on again afterwards', () => {
@@ -200,10 +200,10 @@ describe('after a kill', () => {
     const vf = new Device(['rx-lro'], []);
     devices[VF.ifindex] = vf;
     store.save(VF, { features: { original: { 'rx-lro': true }, applied: { 'rx-lro': false } } });
-    putBackOrphans(shim, ethtool, store, links); // its process still lives
+    putBackOrphans(ethtool, store, links); // its process still lives
     expect([device.wanted.size, vf.wanted.size, readdirSync(folder).length]).toEqual([0, 0, 2]);
     age(folder);
-    putBackOrphans(shim, ethtool, store, links);
+    putBackOrphans(ethtool, store, links);
     expect([[...device.wanted], [...vf.wanted], readdirSync(folder)]).toEqual([['rx-lro'], ['rx-lro'], []]);
   });
 
@@ -212,7 +212,7 @@ describe('after a kill', () => {
     const { folder, store, ethtool } = killed(device);
     age(folder);
     const lock = link({ ifindex: 9, name: `tlock${NETVSC.ifindex}`, kind: 'tun' });
-    putBackOrphans(shim, ethtool, store, [NETVSC, lock]);
+    putBackOrphans(ethtool, store, [NETVSC, lock]);
     expect([device.wanted.size, readdirSync(folder).length]).toEqual([0, 1]);
   });
 
@@ -222,7 +222,7 @@ describe('after a kill', () => {
     store.netvsc.save(NETVSC, { merging: { original: { 'rx-all': true }, applied: { 'rx-lro': false } } });
     age(folder);
     device.writes.length = 0;
-    putBackOrphans(shim, ethtool, store, [NETVSC]);
+    putBackOrphans(ethtool, store, [NETVSC]);
     expect([device.writes, readdirSync(folder)]).toEqual([[], []]);
   });
 });
