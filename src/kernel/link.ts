@@ -28,6 +28,9 @@ export interface Link {
   /** ARPHRD_*: 1 is Ethernet. */
   readonly type: number;
   readonly mtu: number;
+  /** The range that the driver takes. Both are 0 if the kernel does not report it, the upper one also without a limit. */
+  readonly minMtu: number;
+  readonly maxMtu: number;
   /** 'aa:bb:cc:dd:ee:ff', lower case; '' if the device has none. */
   readonly address: string;
   /** The address it was made with; '' if the kernel (before 5.6) or the driver does not report it. */
@@ -101,6 +104,8 @@ export const IFLA = {
   CARRIER: 33,
   PHYS_PORT_NAME: 38,
   XDP: 43,
+  MIN_MTU: 50,
+  MAX_MTU: 51,
   PROP_LIST: 52,
   ALT_IFNAME: 53,
   PERM_ADDRESS: 54,
@@ -130,6 +135,8 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     flags,
     type: view.getUint16(2, true),
     mtu: a.u32(IFLA.MTU),
+    minMtu: a.u32(IFLA.MIN_MTU),
+    maxMtu: a.u32(IFLA.MAX_MTU),
     address: formatMac(a.get(IFLA.ADDRESS)),
     permanentAddress: formatMac(a.get(IFLA.PERM_ADDRESS)),
     master: a.u32(IFLA.MASTER),
