@@ -157,6 +157,7 @@ export class Group {
     switch (report.kind) {
       case 'path':
       case 'link':
+      case 'carrier':
         this.#members[report.event.port]?.event(report);
         return;
       case 'worker':

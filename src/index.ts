@@ -4,6 +4,7 @@ export type { PortDescription } from './coordinator/messages.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, type PlainError, TwinpathError } from './errors.ts';
 export type { FrameLedger } from './group.ts';
+export type { LinkState } from './kernel/device-information.ts';
 export type { Failover, Reason } from './memory/journal.ts';
 export type {
   ForwardTarget,
@@ -16,5 +17,5 @@ export type {
 } from './options.ts';
 export type { PathDescription } from './paths/device.ts';
 export { openPort, openPorts, type Port } from './port.ts';
-export type { LinkEvent, WorkerEvent } from './port-events.ts';
+export type { CarrierEvent, LinkEvent, WorkerEvent } from './port-events.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

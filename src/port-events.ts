@@ -6,6 +6,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { type PlainError, plainError, type TwinpathError } from './errors.ts';
+import type { LinkState } from './kernel/device-information.ts';
 import type { Failover } from './memory/journal.ts';
 import type { PathName } from './memory/layout.ts';
 import type { PathDescription } from './paths/device.ts';
@@ -25,6 +26,16 @@ export interface LinkEvent {
   readonly state: 'up' | 'down' | 'gone' | 'failed' | 'changed' | 'bypassed';
   /** Details for people. */
   readonly detail?: string;
+}
+
+/** The port's link came up, was lost, or has another speed. */
+export interface CarrierEvent extends LinkState {
+  /** Number of the port, in the order the ports were opened. */
+  readonly port: number;
+  /** The path that the port transmits on; 'none' without one. */
+  readonly path: PathName;
+  /** Name of its network device; the NetVSC's without one. */
+  readonly device: string;
 }
 
 /**
@@ -48,6 +59,7 @@ export type ReportedEvent =
   | { readonly kind: 'path'; readonly event: Failover }
   /** With the paths that are open then. */
   | { readonly kind: 'link'; readonly event: LinkEvent; readonly paths: OpenPaths }
+  | { readonly kind: 'carrier'; readonly event: CarrierEvent }
   | { readonly kind: 'worker'; readonly event: WorkerEvent }
   /** In its plain form. */
   | { readonly kind: 'error'; readonly event: PlainError };
@@ -63,6 +75,8 @@ interface PortEventMap {
   path: [Failover];
   /** A device of the port appeared, disappeared, changed, or could not be used. */
   link: [LinkEvent];
+  /** The port's link came up, was lost, or has another speed: one event for each change of `port.link`. */
+  carrier: [CarrierEvent];
   /** A worker thread started, died and is being replaced, or one without the handler serves its queue. */
   worker: [WorkerEvent];
   /** Something failed; the port goes on without it and tries again. Without a listener it becomes a process warning. */
@@ -108,5 +122,5 @@ interface NamedMethods<Event extends keyof PortEventMap> extends Omit<EventEmitt
 
 /** EventEmitter, for these events and no others. */
 export const PortEmitter = EventEmitter as unknown as new () => NamedMethods<
-  'path' | 'link' | 'worker' | 'error' | 'close'
+  'path' | 'link' | 'carrier' | 'worker' | 'error' | 'close'
 >;

@@ -10,6 +10,7 @@ import type { MemoryPath, PortDescription } from './coordinator/messages.ts';
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
 import { type FrameLedger, Group } from './group.ts';
+import { type LinkState, NO_LINK, sameLink } from './kernel/device-information.ts';
 import { loadShim, requireLinux } from './kernel/shim.ts';
 import type { SharedMemory } from './memory/geometry.ts';
 import type { Failover } from './memory/journal.ts';
@@ -24,8 +25,8 @@ import { invalid } from './validation.ts';
 /**
  * A port that {@link openPort} has opened. Belongs to the thread that opened it.
  *
- * Events: 'path' ({@link Failover}), 'link' ({@link LinkEvent}), 'worker' ({@link WorkerEvent}),
- * 'error' ({@link TwinpathError}), 'close'.
+ * Events: 'path' ({@link Failover}), 'link' ({@link LinkEvent}), 'carrier' ({@link CarrierEvent}),
+ * 'worker' ({@link WorkerEvent}), 'error' ({@link TwinpathError}), 'close'.
  */
 export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget {
   readonly #group: Group;
@@ -47,6 +48,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
       event: (event) => this.#emit(event),
       closed: () => {
         this.#deliveries.close();
+        this.#description = { ...this.#description, link: NO_LINK };
         this.emit('close');
       },
     });
@@ -65,6 +67,14 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   /** The open paths: driver, device, mode, redirect. As of the last 'link' event. */
   get paths(): OpenPaths {
     return this.#description.paths;
+  }
+
+  /**
+   * The port's link: that of the device that it transmits through, the VF's or else the NetVSC's. As of the last 'carrier'
+   * event; reading it asks no other thread. A closed port has no link.
+   */
+  get link(): LinkState {
+    return this.#description.link;
   }
 
   /** The queues that flows are spread over, in ascending order. */
@@ -205,6 +215,15 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
         this.#description = { ...this.#description, paths: reported.paths };
         this.emit('link', reported.event);
         return;
+      case 'carrier': {
+        const { up, speedMbps, duplex } = reported.event;
+        const link: LinkState = { up, speedMbps, duplex };
+        // A coordinator that replaces another one reports the state anew.
+        if (sameLink(link, this.#description.link)) return;
+        this.#description = { ...this.#description, link };
+        this.emit('carrier', reported.event);
+        return;
+      }
       case 'worker':
         this.emit('worker', reported.event);
         return;

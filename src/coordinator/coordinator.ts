@@ -156,10 +156,7 @@ export class Coordinator {
   /** After the workers have started: packets arrive as soon as the first path is open, and orders wait for workers. */
   async #openPorts(): Promise<void> {
     for (const port of this.#ports) await port.start();
-    this.#post({
-      kind: 'ready',
-      ports: this.#ports.map(({ network, paths }) => ({ device: network.device, paths })),
-    });
+    this.#post({ kind: 'ready', ports: this.#ports.map((port) => port.describe()) });
   }
 
   /** Checks the ports when a worker rings, and periodically, since a ring may be lost and a check may fail. */

@@ -7,6 +7,7 @@
  */
 import type { TwinpathError } from '../errors.ts';
 import { isRunning } from '../kernel/device-ioctl.ts';
+import type { LinkModes } from '../kernel/ethtool-messages.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
@@ -155,6 +156,12 @@ export class KernelNetwork implements PortNetwork {
   runs(path: PathId): boolean | undefined {
     const key = this.endpoint(path)?.key;
     return key === undefined ? undefined : isRunning(this.#shim, key);
+  }
+
+  modes(path: PathId): LinkModes | undefined {
+    const key = this.endpoint(path)?.key;
+    const { ethtool } = this.#table;
+    return key !== undefined && ethtool.has('LINKMODES_GET') ? ethtool.linkModes(key) : undefined;
   }
 
   get holdings(): KernelHoldings {

@@ -12,6 +12,8 @@ import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { OpenPaths } from '../port-events.ts';
 import type { KernelDrops } from './kernel-drops.ts';
+import { LinkStatus } from './link-status.ts';
+import type { PortDescription } from './messages.ts';
 import type { PortNetwork } from './network.ts';
 import type { Ownership } from './ownership.ts';
 import { PathChecks } from './path-checks.ts';
@@ -43,6 +45,7 @@ export class ManagedPort {
   readonly network: PortNetwork;
   readonly #state: PortState;
   readonly #checks: PathChecks;
+  readonly #linkStatus: LinkStatus;
   readonly #reconciler: Reconciler;
 
   constructor(
@@ -65,7 +68,8 @@ export class ManagedPort {
       reconcile: () => this.#reconciler.reconcile(),
     };
     this.#checks = new PathChecks(this.#state);
-    this.#reconciler = new Reconciler(this.#state, this.#checks);
+    this.#linkStatus = new LinkStatus(this.#state);
+    this.#reconciler = new Reconciler(this.#state, this.#checks, this.#linkStatus);
   }
 
   get holdings(): PortHoldings {
@@ -83,6 +87,11 @@ export class ManagedPort {
 
   get paths(): OpenPaths {
     return openPaths(this.#state);
+  }
+
+  /** For the application, once: changes of the link are reported from now on. */
+  describe(): PortDescription {
+    return { device: this.network.device, paths: this.paths, link: this.#linkStatus.start() };
   }
 
   /** Opens the paths whose devices exist. @throws the error of the synthetic path: a port needs that one */
@@ -118,6 +127,7 @@ export class ManagedPort {
 
   /** After {@link adopt}: closes what the last coordinator had half open, and reconciles. */
   resume(): Promise<void> {
+    this.#linkStatus.resume();
     for (const slot of this.#state.slots) {
       if (slot.device === undefined) continue;
       if (slot.ready && this.#state.ownership.isAttached(slot.path)) continue;
@@ -140,6 +150,7 @@ export class ManagedPort {
       if (reason === undefined || (isLinkLoss(reason) && waitsForLink(slot))) continue;
       react(this.#state, slot, reason, now);
     }
+    this.#linkStatus.noticeLoss();
     this.#checks.maintain(false);
     this.#reportChanges();
     return this.#reconciler.reconcile();
@@ -147,6 +158,7 @@ export class ManagedPort {
 
   /** A program, this one or another, has changed settings of a device: of any if `ifindex` is undefined. */
   settingsChanged(ifindex: number | undefined): Promise<void> {
+    this.#linkStatus.doubt();
     for (const slot of this.#state.slots)
       slot.settingsChanged ||= ifindex === undefined || slot.key === ifindex;
     return this.#reconciler.reconcile();

@@ -5,6 +5,7 @@
  * The application sends commands, which the supervisor forwards to the coordinator. Reports go the other way.
  */
 import type { PlainError } from '../errors.ts';
+import type { LinkState } from '../kernel/device-information.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
 import type { PathName } from '../memory/layout.ts';
 import type { OpenPaths, ReportedEvent } from '../port-events.ts';
@@ -29,6 +30,8 @@ export interface PortDescription {
   readonly device: string;
   /** The open paths, by name. */
   readonly paths: OpenPaths;
+  /** The state of the port's link. */
+  readonly link: LinkState;
 }
 
 /** From the application to the supervisor. */

@@ -3,6 +3,7 @@
  * it make path devices; it does not know which kind of network it has.
  */
 import type { TwinpathError } from '../errors.ts';
+import type { LinkModes } from '../kernel/ethtool-messages.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { PathDevice } from '../paths/device.ts';
 import type { Report } from '../paths/upkeep.ts';
@@ -35,6 +36,8 @@ export interface PortNetwork {
   query(path: PathId): Endpoint | undefined;
   /** Whether the kernel has the path's device running, asked without waiting; undefined if the kernel does not say. */
   runs?(path: PathId): boolean | undefined;
+  /** Speed and duplex of the path's device, if they are known. May take long. */
+  modes?(path: PathId): LinkModes | undefined;
   /** What another coordinator needs to make the same network. Plain data. */
   readonly holdings: unknown;
   /** The changes since the last call. */

@@ -23,6 +23,12 @@ export interface LinkState {
   readonly duplex: Duplex | undefined;
 }
 
+export const NO_LINK: LinkState = { up: false, speedMbps: undefined, duplex: undefined };
+
+export function sameLink(a: LinkState, b: LinkState): boolean {
+  return a.up === b.up && a.speedMbps === b.speedMbps && a.duplex === b.duplex;
+}
+
 /** An offload of the device. */
 export interface Offload {
   readonly on: boolean;
