@@ -6,7 +6,7 @@
 import { once } from 'node:events';
 import { isMainThread, Worker } from 'node:worker_threads';
 import { newCompletion, waitForCompletion } from './coordinator/completion.ts';
-import type { Command, GroupData, PortDescription, Report } from './coordinator/messages.ts';
+import type { Command, GroupData, PortDescription, Question, Report } from './coordinator/messages.ts';
 import { workerFile } from './coordinator/queue-workers.ts';
 import { closeLinks, release } from './coordinator/release.ts';
 import { threadEnvironment } from './coordinator/thread-environment.ts';
@@ -54,8 +54,11 @@ export class Group {
   readonly #members: Member[] = [];
   /** Reports from before the ports joined. */
   readonly #early: Report[] = [];
-  readonly #audits = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
-  #nextAudit = 1;
+  readonly #questions = new Map<
+    number,
+    { resolve: (value: unknown) => void; reject: (error: Error) => void }
+  >();
+  #nextQuestion = 1;
   #closed: Promise<void> | undefined;
   #ended = false;
   /** Whether the supervisor has reported that all resources are released. */
@@ -121,6 +124,15 @@ export class Group {
     this.#supervisor.postMessage(command);
   }
 
+  /** Asks the coordinator. @throws ERR_PORT_CLOSED, and what the coordinator answers with */
+  ask(question: Question): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextQuestion++;
+      this.send({ kind: 'ask', id, question });
+      this.#questions.set(id, { resolve, reject });
+    });
+  }
+
   /** Before the process terminates all threads: waits a moment until the coordinator's may be terminated. */
   exiting(): void {
     const done = newCompletion();
@@ -131,11 +143,7 @@ export class Group {
   }
 
   async audit(): Promise<FrameLedger[]> {
-    const id = this.#nextAudit++;
-    await new Promise<void>((resolve, reject) => {
-      this.send({ kind: 'audit', id });
-      this.#audits.set(id, { resolve, reject });
-    });
+    await this.ask({ kind: 'audit' });
     const { words, workers } = this.memory;
     return workers.map((worker) => {
       const at = worker.at('ledger');
@@ -158,16 +166,24 @@ export class Group {
       case 'path':
       case 'link':
       case 'carrier':
+      case 'configured':
         this.#members[report.event.port]?.event(report);
         return;
       case 'worker':
-      case 'error':
         for (const member of this.#members) member.event(report);
         return;
-      case 'audited':
-        this.#audits.get(report.id)?.resolve();
-        this.#audits.delete(report.id);
+      case 'error':
+        for (const [port, member] of this.#members.entries())
+          if (report.port === undefined || report.port === port) member.event(report);
         return;
+      case 'answered': {
+        const { id, value, error } = report;
+        const question = this.#questions.get(id);
+        this.#questions.delete(id);
+        if (error === undefined) question?.resolve(value);
+        else question?.reject(TwinpathError.from(error));
+        return;
+      }
       case 'closed':
         this.#orderly = true;
         return;
@@ -204,8 +220,8 @@ export class Group {
     this.#ended = true;
     running.delete(this);
     if (running.size === 0) process.off('exit', exiting);
-    for (const { reject } of this.#audits.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));
-    this.#audits.clear();
+    for (const { reject } of this.#questions.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));
+    this.#questions.clear();
     for (const member of this.#members) member.closed();
   }
 }

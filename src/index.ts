@@ -1,5 +1,6 @@
 /// <reference types="node" preserve="true" />
 /** The interface for applications: `import { openPort } from 'twinpath'`. */
+export type { ConfigurationChange, PortConfiguration } from './configuration.ts';
 export type { PortDescription } from './coordinator/messages.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, type PlainError, TwinpathError } from './errors.ts';

@@ -1,6 +1,7 @@
 /**
  * The options of `openPort` and `openPorts`: types, names, defaults. settings.ts checks them.
  */
+import type { ConfigurationChange } from './configuration.ts';
 import type { SharedMemory } from './memory/geometry.ts';
 
 /** One port. Without `device`, `netvsc`, `mac` and `vf` it is the one pair that has no address. */
@@ -19,6 +20,8 @@ export interface PortOptions {
   vf?: string;
   /** Take the named device although it is not a NetVSC. Default false. */
   force?: boolean;
+  /** What the devices shall have from the start: see `Port.configure`. */
+  configuration?: ConfigurationChange;
 }
 
 /**
@@ -144,7 +147,7 @@ export type OpenPortsOptions = SharedOptions & {
 };
 
 /** Of `openPort`, the options of one port; see {@link PortOptions}. */
-export const PORT_KEYS = ['device', 'netvsc', 'mac', 'vf', 'force'] as const;
+export const PORT_KEYS = ['device', 'netvsc', 'mac', 'vf', 'force', 'configuration'] as const;
 
 /** See {@link SharedOptions}. */
 export const SHARED_KEYS = [

@@ -5,6 +5,7 @@
  * The thread that notices something makes the event. The threads between it and the application pass it on as it is.
  */
 import { EventEmitter } from 'node:events';
+import type { PortConfiguration } from './configuration.ts';
 import { type PlainError, plainError, type TwinpathError } from './errors.ts';
 import type { LinkState } from './kernel/device-information.ts';
 import type { Failover } from './memory/journal.ts';
@@ -54,6 +55,12 @@ export interface WorkerEvent {
 /** The open paths, by name. */
 export type OpenPaths = Partial<Record<PathName, PathDescription>>;
 
+/** The configuration that a port has now. */
+export interface Configured {
+  readonly port: number;
+  readonly configuration: PortConfiguration;
+}
+
 /** An event between threads. One with a port's number is for that port, one without is for all ports opened together. */
 export type ReportedEvent =
   | { readonly kind: 'path'; readonly event: Failover }
@@ -61,12 +68,14 @@ export type ReportedEvent =
   | { readonly kind: 'link'; readonly event: LinkEvent; readonly paths: OpenPaths }
   | { readonly kind: 'carrier'; readonly event: CarrierEvent }
   | { readonly kind: 'worker'; readonly event: WorkerEvent }
+  /** The configuration of a port has changed. The application gets no event: it, or the administrator, has changed it. */
+  | { readonly kind: 'configured'; readonly event: Configured }
   /** In its plain form. */
-  | { readonly kind: 'error'; readonly event: PlainError };
+  | { readonly kind: 'error'; readonly event: PlainError; readonly port?: number };
 
-/** The 'error' event of any exception. */
-export function errorEvent(error: unknown): ReportedEvent {
-  return { kind: 'error', event: plainError(error) };
+/** The 'error' event of any exception. @param port absent if it concerns all ports opened together */
+export function errorEvent(error: unknown, port?: number): ReportedEvent {
+  return { kind: 'error', event: plainError(error), port };
 }
 
 /** Events are emitted on the thread that opened the port, after the fact: a failover never waits for them. */

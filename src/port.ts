@@ -6,6 +6,7 @@
  * that opened the port.
  */
 import type { Readable } from 'node:stream';
+import { type ConfigurationChange, checkChange, type PortConfiguration } from './configuration.ts';
 import type { MemoryPath, PortDescription } from './coordinator/messages.ts';
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
@@ -34,6 +35,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   readonly #deliveries: Deliveries;
   readonly #active: Set<number>;
   #description: PortDescription;
+  #configuration: PortConfiguration;
 
   /** Use {@link openPort}. */
   constructor(group: Group, number: number, description: PortDescription) {
@@ -41,6 +43,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
     this.#group = group;
     this.#number = number;
     this.#description = description;
+    this.#configuration = description.configuration;
     this.#deliveries = new Deliveries(group.memory, number);
     const { queues } = group.memory.layout.geometry;
     this.#active = new Set(Array.from({ length: queues }, (_, queue) => queue));
@@ -106,6 +109,28 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   async startQueue(queue: number): Promise<void> {
     this.#checkQueue(queue);
     await this.#redirect([...this.#active, queue]);
+  }
+
+  /**
+   * What `configure` has set last, or another program in its place. The devices have it, except for what `paths` names as
+   * refused.
+   */
+  get configuration(): PortConfiguration {
+    return this.#configuration;
+  }
+
+  /**
+   * Changes the configuration of the port, on both paths: those that are open have it when this resolves, and a VF that comes
+   * or returns gets it before it is used. If a device refuses, both paths are as they were before.
+   *
+   * @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID; ERR_DEVICE_SETTINGS: what a device has refused; ERR_PORT_CLOSED
+   */
+  async configure(change: ConfigurationChange): Promise<PortConfiguration> {
+    const checked = checkChange(change, this.#group.memory.layout.geometry.frameSize);
+    return (await this.#group.ask({
+      ...{ kind: 'configure', port: this.#number },
+      change: checked,
+    })) as PortConfiguration;
   }
 
   /**
@@ -224,6 +249,9 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
         this.emit('carrier', reported.event);
         return;
       }
+      case 'configured':
+        this.#configuration = reported.event.configuration;
+        return;
       case 'worker':
         this.emit('worker', reported.event);
         return;

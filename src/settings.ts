@@ -3,6 +3,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { checkChange } from './configuration.ts';
 import { type Geometry, layOut } from './memory/geometry.ts';
 import { Memory } from './memory/shared.ts';
 import {
@@ -71,7 +72,7 @@ export function validate(options: OpenPortsOptions): Settings {
   if (!Array.isArray(ports) || ports.length < 1 || ports.length > MAX_PORTS) {
     invalid('ports', `it must be a list of 1 to ${MAX_PORTS} ports`);
   }
-  ports.forEach(checkPort);
+  const frameSize = oneOf('frameSize', given('frameSize'), [2048, 4096]);
   const frames = oneOf('frames', given('frames'), FRAMES);
   if (frames * ports.length > MAX_FRAMES) {
     invalid('frames', `${ports.length} ports of ${frames} frames a queue: together at most ${MAX_FRAMES}`);
@@ -80,12 +81,12 @@ export function validate(options: OpenPortsOptions): Settings {
   if (signal !== undefined && !(signal instanceof AbortSignal))
     invalid('signal', 'it must be an AbortSignal');
   return {
-    ports: ports.map(({ device, netvsc, mac, vf, force }) => ({ device, netvsc, mac, vf, force })),
+    ports: ports.map((port) => checkPort(port, frameSize)),
     handler: handlerUrl(options.handler),
     handlerOptions: cloneable('handlerOptions', plainObject('handlerOptions', given('handlerOptions'))),
     queues: wholeNumber('queues', queues, 1, 64),
     mode: oneOf('mode', given('mode'), ['poll', 'adaptive', 'interrupt']),
-    frameSize: oneOf('frameSize', given('frameSize'), [2048, 4096]),
+    frameSize,
     frames,
     pin: flag('pin', given('pin')),
     netns,
@@ -108,8 +109,8 @@ export function validate(options: OpenPortsOptions): Settings {
 /** `openPort`'s options as `openPorts` takes them. */
 export function single(options: OpenPortOptions): OpenPortsOptions {
   checkNames(options, [...PORT_KEYS, ...SHARED_KEYS]);
-  const { device, netvsc, mac, vf, force, ...shared } = options;
-  return { ...shared, ports: [{ device, netvsc, mac, vf, force }] };
+  const { device, netvsc, mac, vf, force, configuration, ...shared } = options;
+  return { ...shared, ports: [{ device, netvsc, mac, vf, force, configuration }] };
 }
 
 /**
@@ -145,19 +146,22 @@ function checkNames(options: object, names: readonly string[]): void {
   onlyKnown(options, names, `Known are ${names.join(', ')}.`);
 }
 
-function checkPort(port: PortOptions): void {
+function checkPort(port: PortOptions, frameSize: number): PortOptions {
   checkNames(port, PORT_KEYS);
   const { device, netvsc, mac, vf, force } = port;
+  const configuration = port.configuration && checkChange(port.configuration, frameSize);
   for (const [name, value] of Object.entries({ device, netvsc, mac, vf })) {
     if (value !== undefined) nonEmptyText(name, value);
   }
   if (force !== undefined) flag('force', force);
-  if (device === undefined) return;
+  const checked = { device, netvsc, mac, vf, force, configuration };
+  if (device === undefined) return checked;
   // `device` is enough: whether it is a pair depends on which devices exist.
   const others = Object.entries({ netvsc, mac, vf }).filter(([, value]) => value !== undefined);
   const [other] = others.map(([name]) => name).concat(force === true ? 'force' : []);
   if (other !== undefined)
     invalid('device', `it cannot be combined with "${other}": it takes the device's pair, or the card alone`);
+  return checked;
 }
 
 function routes(targets: readonly ForwardTarget[]): RelayRoute[] {

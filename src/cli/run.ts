@@ -2,6 +2,7 @@
  * `twinpath run HANDLER`: a port with that handler until Ctrl-C, then its statistics.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ConfigurationChange } from '../configuration.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { openPort, type Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
@@ -29,6 +30,16 @@ export const run: Command = {
       vf: { value: 'NAME', help: 'the VF of the NetVSC, by name, MAC or PCI address' },
       force: { help: 'use the named device although it is not a NetVSC' },
       option: { value: 'KEY=VALUE', help: 'an option of the handler', repeatable: true },
+      mtu: {
+        value: 'BYTES',
+        help: 'MTU of both paths while the port is open',
+        otherwise: 'as the devices have it',
+      },
+      'set-mac': { value: 'MAC', help: 'MAC address of both paths while the port is open' },
+      unicast: { value: 'MAC', help: 'a unicast address to accept beside it', repeatable: true },
+      multicast: { value: 'MAC', help: 'a multicast address to accept', repeatable: true },
+      promiscuous: { help: 'accept packets for any address' },
+      'all-multicast': { help: 'accept packets for any multicast address' },
       queues: { value: 'N', help: 'queues and worker threads, 1 to 64', otherwise: 'one per CPU, 8 at most' },
       mode: { value: 'MODE', help: 'when idle: poll, adaptive or interrupt', otherwise: 'adaptive' },
       'frame-size': { value: 'BYTES', help: 'size of a packet frame: 2048 or 4096', otherwise: '2048' },
@@ -130,6 +141,7 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
       mac: text(args, 'mac'),
       vf: text(args, 'vf'),
       force: args.flags.has('force'),
+      configuration: configurationOf(args),
       handler,
       handlerOptions,
       queues: whole(args, 'queues', 1, 64),
@@ -168,6 +180,17 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
   else await terminal.print(summary(report));
   for (const problem of new Set(report.problems)) terminal.log(`twinpath: ${problem}`);
   return report.ok ? EXIT.OK : EXIT.FAILED;
+}
+
+function configurationOf(args: Arguments): ConfigurationChange {
+  return {
+    mtu: whole(args, 'mtu', 0, 65_536),
+    mac: text(args, 'set-mac'),
+    unicast: args.texts.get('unicast'),
+    multicast: args.texts.get('multicast'),
+    promiscuous: args.flags.has('promiscuous') || undefined,
+    allMulticast: args.flags.has('all-multicast') || undefined,
+  };
 }
 
 /** Resolves when the command is interrupted, the time is over, or the port has closed by itself. */

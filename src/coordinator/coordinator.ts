@@ -6,6 +6,7 @@
  * starts another one, which resumes from the checkpoint.
  */
 import type { MessagePort } from 'node:worker_threads';
+import { initial } from '../configuration.ts';
 import { plainError, TwinpathError } from '../errors.ts';
 import { recordingShim } from '../kernel/descriptors.ts';
 import { raisePriority } from '../kernel/machine.ts';
@@ -24,7 +25,13 @@ import { complete } from './completion.ts';
 import type { LinkEvents } from './link-table.ts';
 import { ManagedPort } from './managed-port.ts';
 import { MemoryNetwork } from './memory-network.ts';
-import type { CoordinatorCommand, CoordinatorData, FromCoordinator, ToCoordinator } from './messages.ts';
+import type {
+  CoordinatorCommand,
+  CoordinatorData,
+  FromCoordinator,
+  Question,
+  ToCoordinator,
+} from './messages.ts';
 import { type GroupContext, type GroupHoldings, Networks } from './networks.ts';
 import { Ownership } from './ownership.ts';
 import { closeUnheld } from './release.ts';
@@ -119,22 +126,21 @@ export class Coordinator {
       port.adopt(holdings.ports[number]!);
     });
     this.#save();
-    for (const port of this.#ports) this.#tasks.run('taking a port over', () => port.resume());
+    this.#eachPort('taking a port over', (port) => port.resume());
   }
 
   get #context(): GroupContext {
-    const report = (error: TwinpathError): void => this.#post(errorEvent(error));
+    const report = (error: TwinpathError, port?: number): void => this.#post(errorEvent(error, port));
     return { shim: this.#shim, memory: this.#memory, settings: this.#settings, report };
   }
 
   get #linkEvents(): LinkEvents {
     return {
       changed: (gone, downed) => {
-        for (const port of this.#ports) this.#tasks.run('following links', () => port.changed(gone, downed));
+        this.#eachPort('following links', (port) => port.changed(gone, downed));
       },
       settingsChanged: (ifindex) => {
-        for (const port of this.#ports)
-          this.#tasks.run('following settings', () => port.settingsChanged(ifindex));
+        this.#eachPort('following settings', (port) => port.settingsChanged(ifindex));
       },
       failed: (error) => this.#tasks.failed('reading links', error),
     };
@@ -145,10 +151,12 @@ export class Coordinator {
     this.#ports = this.#networks!.list.map((network, port) => {
       const report = (event: ReportedEvent): void => this.#post(event);
       const ownership = new Ownership(this.#shim, this.#memory, journal, port, report);
+      const { configuration = {} } = this.#settings.ports[port]!;
       return new ManagedPort(this.#memory, port, network, ownership, {
         report,
         save: () => this.#save(),
-        run: (task, work) => this.#tasks.run(task, work),
+        run: (task, work) => this.#tasks.run(task, work, port),
+        configuration: initial(configuration),
       });
     });
   }
@@ -164,24 +172,27 @@ export class Coordinator {
     const bell = this.#memory.workers[0]!.coordinatorFd;
     const scratch = new Uint8Array(8);
     const task = 'checking workers';
-    const check = (port: ManagedPort): void => this.#tasks.run(task, () => port.checkWorkers());
+    const check = (): void => this.#eachPort(task, (port) => port.checkWorkers());
     const onRing = (): void => {
       this.#shim.read(bell, scratch, 8);
-      this.#ports.forEach(check);
+      check();
     };
     this.#readiness = onReadable(bell, onRing, (error) => this.#tasks.failed(task, error));
     this.#timer = setInterval(() => {
       this.#networks?.table?.update();
-      for (const port of this.#ports) {
-        check(port);
-        this.#tasks.run('checking paths', () => port.changed());
-      }
+      check();
+      this.#eachPort('checking paths', (port) => port.changed());
       this.#count();
     }, CHECK_MILLIS);
   }
 
   #count(): void {
-    for (const port of this.#ports) this.#tasks.run('reading counters', () => port.count());
+    this.#eachPort('reading counters', (port) => port.count());
+  }
+
+  /** A port that fails keeps none of the others from its task, and its error names it. */
+  #eachPort(task: string, work: (port: ManagedPort) => void | Promise<void>): void {
+    for (const [number, port] of this.#ports.entries()) this.#tasks.run(task, () => work(port), number);
   }
 
   async #execute(command: CoordinatorCommand): Promise<void> {
@@ -189,11 +200,15 @@ export class Coordinator {
       case 'close':
         await this.#close();
         return;
-      case 'audit':
-        this.#count(); // a counter that cannot be read now is read later, and the audit goes on
-        await this.#audits.ask();
-        this.#post({ kind: 'audited', id: command.id });
+      case 'ask': {
+        const { id, question } = command;
+        const answer = await this.#answer(question).then(
+          (value) => ({ value }),
+          (error: unknown) => ({ error: plainError(error) }),
+        );
+        this.#post({ kind: 'answered', id, ...answer });
         return;
+      }
       case 'plug':
       case 'unplug': {
         const port = this.#ports[command.port]!;
@@ -208,6 +223,20 @@ export class Coordinator {
         this.#save();
         await port.changed(new Set(gone === undefined ? [] : [gone]));
         return;
+      }
+    }
+  }
+
+  async #answer(question: Question): Promise<unknown> {
+    switch (question.kind) {
+      case 'audit':
+        this.#count(); // a counter that cannot be read now is read later, and the audit goes on
+        await this.#audits.ask();
+        return undefined;
+      case 'configure': {
+        const configuration = await this.#ports[question.port]!.configure(question.change);
+        this.#networks?.table?.update(); // the kernel has sent its messages about the change
+        return configuration;
       }
     }
   }

@@ -8,7 +8,8 @@
  * the user's only access to the machine. In doubt a device carries traffic.
  */
 import { type ErrorDetails, TwinpathError } from '../errors.ts';
-import { ARPHRD_ETHER, type Link, normalizeMac } from '../kernel/rtnetlink.ts';
+import { ARPHRD_ETHER, type Link } from '../kernel/rtnetlink.ts';
+import { normalizeMac } from '../net/mac.ts';
 import { nearest } from '../validation.ts';
 import { belongs, discover, driverName, NO_HISTORY, pairs, type Snapshot } from './inventory.ts';
 import { KINDS, type KindName, kindOf } from './kinds.ts';

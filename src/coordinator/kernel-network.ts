@@ -193,6 +193,10 @@ export class KernelNetwork implements PortNetwork {
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
       netlink: this.#table.netlink,
+      configuration:
+        this.#kind === KINDS.card
+          ? undefined
+          : { netlink: this.#table.netlink, store, report: (error) => this.#report(error) },
       generic: this.#kind !== KINDS.card || host === 'off',
       report: (error) => this.#report(error),
     });

@@ -2,7 +2,7 @@
 import { TwinpathError } from '../errors.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
 import { Path, type PathId } from '../memory/layout.ts';
-import { maxMtu } from '../paths/packet-size.ts';
+import { maxMtu } from '../net/packet-size.ts';
 import type { LinkChange } from './network.ts';
 
 export class LinkChanges {
@@ -24,13 +24,18 @@ export class LinkChanges {
     this.#last.set(path, link);
     if (before?.ifindex !== link.ifindex) return [];
     const found: LinkChange[] = [];
-    const note = (what: string, was: string | number, is: string | number, error?: TwinpathError): void => {
+    const note = (
+      what: string,
+      was: string | number,
+      is: string | number,
+      rest: Partial<LinkChange> = {},
+    ): void => {
       if (was === is) return;
-      found.push({ path, device: link.name, detail: `its ${what} was ${was} and is ${is}`, error });
+      found.push({ path, device: link.name, detail: `its ${what} was ${was} and is ${is}`, ...rest });
     };
     note('name', before.name, link.name);
-    note('MAC address', before.address, link.address);
-    note('MTU', before.mtu, link.mtu, this.#tooLong(path, link));
+    note('MAC address', before.address, link.address, { value: { mac: link.address } });
+    note('MTU', before.mtu, link.mtu, { value: { mtu: link.mtu }, error: this.#tooLong(path, link) });
     return found;
   }
 

@@ -7,6 +7,8 @@
  *
  * This file takes what happens to the port: changed links, changed settings, rings of workers, and commands.
  */
+
+import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
 import { TwinpathError } from '../errors.ts';
 import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
@@ -31,6 +33,7 @@ const ORDER = [Path.HOST, Path.SYNTHETIC, Path.VF] as const;
 /** What another coordinator needs to take the port over. Plain data. */
 export interface PortHoldings {
   readonly network: unknown;
+  readonly configuration: PortConfiguration;
   readonly slots: readonly {
     readonly path: PathId;
     readonly key: number;
@@ -75,6 +78,7 @@ export class ManagedPort {
   get holdings(): PortHoldings {
     return {
       network: this.network.holdings,
+      configuration: this.#state.configuration,
       slots: this.#state.slots.map(({ path, key, ready, device, drops }) => ({
         path,
         key,
@@ -85,19 +89,30 @@ export class ManagedPort {
     };
   }
 
+  get configuration(): PortConfiguration {
+    return this.#state.configuration;
+  }
+
   get paths(): OpenPaths {
     return openPaths(this.#state);
   }
 
   /** For the application, once: changes of the link are reported from now on. */
   describe(): PortDescription {
-    return { device: this.network.device, paths: this.paths, link: this.#linkStatus.start() };
+    const { paths, configuration } = this;
+    return { device: this.network.device, paths, configuration, link: this.#linkStatus.start() };
   }
 
-  /** Opens the paths whose devices exist. @throws the error of the synthetic path: a port needs that one */
+  /**
+   * Opens the paths whose devices exist.
+   *
+   * @throws the error of the synthetic path, which a port needs, or what of its configuration that path's device refuses
+   */
   async start(): Promise<void> {
     await this.changed();
     const synthetic = this.#state.slots.find(({ path }) => path === Path.SYNTHETIC)!;
+    const [refusal] = synthetic.refusals;
+    if (refusal !== undefined) throw refusal;
     if (synthetic.ready) return;
     throw (
       this.#reconciler.firstError ??
@@ -112,7 +127,8 @@ export class ManagedPort {
    * Takes over what another coordinator has opened. Nothing else happens here: {@link resume} closes a path that it was
    * opening or closing, and opens it again if it is needed.
    */
-  adopt({ slots }: PortHoldings): void {
+  adopt({ slots, configuration }: PortHoldings): void {
+    this.#state.configuration = configuration;
     this.#state.ownership.resume();
     for (const { path, key, ready, device, drops } of slots) {
       const slot = this.#state.slots.find((one) => one.path === path)!;
@@ -164,6 +180,17 @@ export class ManagedPort {
     return this.#reconciler.reconcile();
   }
 
+  /**
+   * Changes the configuration of the port, and of all its open paths. Paths that are opened later get it before their
+   * packets are let in.
+   *
+   * @returns the configuration then
+   * @throws ERR_DEVICE_SETTINGS, the first refusal of a device: all are as they were before. ERR_PORT_CLOSED
+   */
+  configure(change: ConfigurationChange): Promise<PortConfiguration> {
+    return this.#reconciler.configure(change);
+  }
+
   /** A worker rang: see {@link PathChecks.checkWorkers}. */
   checkWorkers(): void {
     this.#checks.checkWorkers();
@@ -189,10 +216,22 @@ export class ManagedPort {
   /** Names, MAC addresses and MTUs that have changed. */
   #reportChanges(): void {
     const { port, report } = this.#state;
-    for (const { path, device, detail, error } of this.network.observe()) {
+    for (const { path, device, detail, value, error } of this.network.observe()) {
+      if (path === Path.SYNTHETIC && value !== undefined) this.#follow(value);
       const event = { port, path: PATH_NAMES[path], device, state: 'changed', detail } as const;
       report({ kind: 'link', event, paths: this.paths });
       if (error !== undefined) reportError(this.#state, error);
     }
+  }
+
+  /** Another program has given the NetVSC a value that the port has configured: the port takes it, for the VF too. */
+  #follow(value: Pick<ConfigurationChange, 'mtu' | 'mac'>): void {
+    const { configuration, run, closing } = this.#state;
+    const others = Object.entries(value).filter(([name, now]) => {
+      const ours = configuration[name as keyof typeof value];
+      return ours !== null && ours !== now;
+    });
+    if (others.length === 0 || closing) return; // a port that closes puts back what it found
+    run('following settings', async () => void (await this.configure(Object.fromEntries(others))));
   }
 }

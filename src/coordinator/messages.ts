@@ -4,6 +4,7 @@
  *
  * The application sends commands, which the supervisor forwards to the coordinator. Reports go the other way.
  */
+import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
 import type { PlainError } from '../errors.ts';
 import type { LinkState } from '../kernel/device-information.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
@@ -32,6 +33,7 @@ export interface PortDescription {
   readonly paths: OpenPaths;
   /** The state of the port's link. */
   readonly link: LinkState;
+  readonly configuration: PortConfiguration;
 }
 
 /** From the application to the supervisor. */
@@ -39,13 +41,20 @@ export type Command =
   | { kind: 'close' }
   /** The process exits. It waits a moment until the coordinator's thread may be terminated. */
   | { kind: 'exit'; done: Completion }
-  /** Asks every worker where its frames are. The answers are in the worker blocks. */
-  | { kind: 'audit'; id: number }
+  /** A command with an answer. `id` is unique in the group. */
+  | { kind: 'ask'; id: number; question: Question }
   /** Memory network only: a device appears, or disappears. */
   | { kind: 'plug'; port: number; path: MemoryPath; name: string }
   | { kind: 'unplug'; port: number; path: MemoryPath }
   /** Spreads the flows of a port over these queues. */
   | { kind: 'redirect'; port: number; queues: readonly number[] };
+
+/** What the application asks of the coordinator, and waits for. */
+export type Question =
+  /** Asks every worker where its frames are. The answers are in the worker blocks. */
+  | { kind: 'audit' }
+  /** Changes the configuration of a port. Answered by the configuration then. */
+  | { kind: 'configure'; port: number; change: ConfigurationChange };
 
 /** A path that a memory network can have. */
 export type MemoryPath = Exclude<PathName, 'none'>;
@@ -59,7 +68,8 @@ export type Report =
   | { kind: 'ready'; ports: PortDescription[] }
   /** The ports could not be opened, and everything was undone. */
   | { kind: 'failed'; error: PlainError }
-  | { kind: 'audited'; id: number }
+  /** The answer to a question: a value, which only the one who asked knows, or an error. */
+  | { kind: 'answered'; id: number; value?: unknown; error?: PlainError }
   /** All resources are released. */
   | { kind: 'closed' };
 

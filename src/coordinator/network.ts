@@ -2,6 +2,7 @@
  * Where the devices of a port come from: the kernel, or memory. The managed port asks a network which devices exist, and has
  * it make path devices; it does not know which kind of network it has.
  */
+import type { ConfigurationChange } from '../configuration.ts';
 import type { TwinpathError } from '../errors.ts';
 import type { LinkModes } from '../kernel/ethtool-messages.ts';
 import type { PathId } from '../memory/layout.ts';
@@ -22,6 +23,8 @@ export interface LinkChange {
   readonly path: PathId;
   readonly device: string;
   readonly detail: string;
+  /** The new value, of a property that a port can configure. */
+  readonly value?: Pick<ConfigurationChange, 'mtu' | 'mac'>;
   /** Set if the new value does not suit the port. */
   readonly error?: TwinpathError;
 }

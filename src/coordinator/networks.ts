@@ -6,7 +6,7 @@ import { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { Sysfs } from '../kernel/sysfs.ts';
 import type { Memory } from '../memory/shared.ts';
-import { putBackOrphans } from '../paths/af-xdp/settings.ts';
+import { putBackOrphans } from '../paths/orphans.ts';
 import type { Settings } from '../settings.ts';
 import { choose, hasDefaultRoute, refuseToCut } from './discovery.ts';
 import { takeSnapshot } from './inventory.ts';
@@ -27,7 +27,7 @@ export interface GroupHoldings {
 /** The group whose ports these are. */
 export interface GroupContext {
   /** Reports an error that the ports go on without. */
-  readonly report: (error: TwinpathError) => void;
+  readonly report: (error: TwinpathError, port?: number) => void;
   readonly shim: Shim;
   readonly memory: Memory;
   readonly settings: Settings;
@@ -68,8 +68,7 @@ export class Networks {
     const locks: number[] = [];
     try {
       const store = SettingsStore.open(shim);
-      putBackOrphans(table.ethtool, store, table.links);
-      const options = optionsOf(settings, store, report);
+      putBackOrphans(table, store, table.links);
       const sysfs = new Sysfs();
       const taken = new Set<number>();
       const list = ports.map((wanted, port) => {
@@ -83,6 +82,7 @@ export class Networks {
         const protects =
           protect ?? (host !== 'off' && hasDefaultRoute(snapshot, choice) ? 'platform' : 'none');
         const chosen = { ...choice, protect: protects === 'platform' };
+        const options = optionsOf(settings, store, (error) => report(error, port));
         return new KernelNetwork(shim, memory, port, table, sysfs, chosen, options);
       });
       return new Networks(shim, list, locks, table);
@@ -113,7 +113,7 @@ export class Networks {
     const sysfs = new Sysfs();
     const list = ports.map(({ network }, port) => {
       const choice = network as KernelHoldings;
-      const options = optionsOf(settings, SettingsStore.open(shim), report);
+      const options = optionsOf(settings, SettingsStore.open(shim), (error) => report(error, port));
       return new KernelNetwork(shim, memory, port, table, sysfs, choice, options);
     });
     return new Networks(shim, list, locks, table);
@@ -128,7 +128,7 @@ export class Networks {
 function optionsOf(
   { tap, redirect, redirectOrder: order, xdp, host, rss, rssKey }: Settings,
   store: SettingsStore,
-  report: GroupContext['report'],
+  report: KernelOptions['report'],
 ): KernelOptions {
   return {
     tap: { plain: tap === 'read/write', redirect, order, inline: host === 'inline' },

@@ -9,6 +9,7 @@
 import { TwinpathError } from '../errors.ts';
 import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
+import { configurePath } from './configure.ts';
 import type { Endpoint } from './network.ts';
 import type { PathChecks } from './path-checks.ts';
 import { attempt, type PortState, reportError, reportLink } from './port-state.ts';
@@ -118,6 +119,7 @@ export class PathOpener {
     slot.device.changed = this.#state.save;
     slot.key = endpoint.key;
     slot.device.open();
+    configurePath(this.#state, slot);
   }
 
   /**

@@ -1,5 +1,6 @@
 /** What the parts of a managed port share: its slots, and whom they report to. Coordinator thread only. */
 
+import type { PortConfiguration } from '../configuration.ts';
 import { PATH_NAMES } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { errorEvent, type LinkEvent, type OpenPaths, type ReportedEvent } from '../port-events.ts';
@@ -15,6 +16,8 @@ export interface PortServices {
   readonly save: () => void;
   /** Runs a task that the port starts by itself; its exceptions are reported. */
   readonly run: (task: string, work: () => void | Promise<void>) => void;
+  /** What its devices shall have. */
+  configuration: PortConfiguration;
 }
 
 export interface PortState extends PortServices {
@@ -54,6 +57,6 @@ export function attempt({ run, network }: PortState, step: string, work: () => v
   run(`${step}, ${network.device}`, work);
 }
 
-export function reportError({ report }: PortState, error: unknown): void {
-  report(errorEvent(error));
+export function reportError({ report, port }: PortState, error: unknown): void {
+  report(errorEvent(error, port));
 }

@@ -3,10 +3,12 @@
  * open until they agree: it closes sockets, opens devices, waits for workers. An event that comes meanwhile only marks the
  * port dirty; so every event may come twice, late or in any order. Coordinator thread only.
  */
+import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
 import type { TwinpathError } from '../errors.ts';
 import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { closePath } from './close-path.ts';
+import { type ConfigurationOrder, carryOut } from './configure.ts';
 import type { LinkStatus } from './link-status.ts';
 import { PathOpener } from './open-path.ts';
 import type { PathChecks } from './path-checks.ts';
@@ -19,6 +21,7 @@ export class Reconciler {
   readonly #opener: PathOpener;
   readonly #linkStatus: LinkStatus;
   #running: Promise<void> | undefined;
+  #orders: ConfigurationOrder[] = [];
   #dirty = false;
 
   constructor(state: PortState, checks: PathChecks, linkStatus: LinkStatus) {
@@ -39,6 +42,14 @@ export class Reconciler {
     return this.#running;
   }
 
+  /** See `ManagedPort.configure`. */
+  configure(change: ConfigurationChange): Promise<PortConfiguration> {
+    return new Promise((resolve, reject) => {
+      this.#orders.push({ change, resolve, reject });
+      this.reconcile().catch(reject);
+    });
+  }
+
   async #loop(): Promise<void> {
     await undefined; // `#running` is set before the loop can end and clear it
     const { slots } = this.#state;
@@ -46,6 +57,7 @@ export class Reconciler {
       while (this.#dirty) {
         this.#dirty = false;
         for (const slot of slots) if (slot.broken !== undefined) await this.#close(slot);
+        for (const order of this.#orders.splice(0)) await carryOut(this.#state, order);
         if (this.#state.closing) {
           await this.#closeAll();
           continue;

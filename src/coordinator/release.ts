@@ -47,6 +47,7 @@ export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings)
   for (const device of devicesOf(holdings)) {
     for (const fd of Object.values(device.fds ?? {})) held.add(fd);
     for (const fd of 'segmentFds' in device ? (device.segmentFds ?? []) : []) held.add(fd);
+    held.add('configuration' in device ? (device.configuration?.fd ?? 0) : 0);
     for (const attachment of Object.values(redirectOf(device))) held.add(linkOf(attachment) ?? 0);
   }
   for (const fd of recordedDescriptors(memory)) if (!held.has(fd)) shim.close(fd);

@@ -1,4 +1,5 @@
 /** The state of one path of a managed port. */
+import type { TwinpathError } from '../errors.ts';
 import type { Reason } from '../memory/journal.ts';
 import { Path, type PathId } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -29,6 +30,8 @@ export interface Slot {
   failingSince: number;
   retryAt: number;
   retry: NodeJS.Timeout | undefined;
+  /** What of the port's configuration its device has refused. */
+  refusals: readonly TwinpathError[];
   readonly drops: KernelDrops;
   /** The last error that was reported: a path that keeps failing reports each reason once. */
   reported: string;
@@ -49,6 +52,7 @@ export function newSlot(memory: Memory, port: number, path: PathId): Slot {
     failingSince: 0,
     retryAt: 0,
     retry: undefined,
+    refusals: [],
     drops: new KernelDrops(memory, port, path),
     reported: '',
   };

@@ -18,22 +18,23 @@ export class TaskRunner {
   }
 
   /** Runs a task. A failure is reported when it occurs the first time, the second, the fourth, the eighth, and so on. */
-  run(task: string, work: () => void | Promise<void>): void {
+  run(task: string, work: () => void | Promise<void>, port?: number): void {
     try {
-      work()?.catch((error: unknown) => this.failed(task, error));
+      work()?.catch((error: unknown) => this.failed(task, error, port));
     } catch (error) {
-      this.failed(task, error);
+      this.failed(task, error, port);
     }
   }
 
-  failed(task: string, error: unknown): void {
+  /** @param port absent if the failure concerns all ports */
+  failed(task: string, error: unknown, port?: number): void {
     const failure = plainError(error);
-    const key = `${task} ${failure.code} ${failure.syscall ?? ''} ${failure.errno ?? ''}`;
+    const key = `${port ?? ''} ${task} ${failure.code} ${failure.syscall ?? ''} ${failure.errno ?? ''}`;
     const times = (this.#failures.get(key) ?? 0) + 1;
     this.#failures.set(key, times);
     if ((times & (times - 1)) !== 0) return;
     const detail = [task, failure.detail, times > 1 ? `${times} times so far` : undefined];
     const event = { ...failure, detail: detail.filter((part) => part !== undefined).join(': ') };
-    this.#report({ kind: 'error', event });
+    this.#report({ kind: 'error', event, port });
   }
 }

@@ -74,6 +74,10 @@ export function describeDrift({ name, from, to, result, reapplied, wasReset }: D
   return `${change}, and the device ${why}`;
 }
 
+/** For a report: the originals of a device could not be saved. */
+export const notSaved = (why: string): string =>
+  `its settings cannot be saved (${why}): if this process is killed, they stay as the port has set them`;
+
 interface Written {
   readonly result: number;
   /** The reading after the write; the written value, if the device is gone. */
@@ -121,7 +125,8 @@ export class DeviceSettings {
   }
 
   /**
-   * Applies a value until `restore`.
+   * Applies a value until `restore`. May be called again with another value: the original stays, unless another program has
+   * changed the setting since.
    *
    * @param toOriginal makes the value to write back from the value that was read, if they differ
    * @returns 0 or a negative errno: then the device is unchanged
@@ -129,21 +134,24 @@ export class DeviceSettings {
   set<T>(setting: Setting<T>, value: T, toOriginal: (current: T) => unknown = identity): number {
     const current = setting.read();
     if (current === undefined) return Errno.EOPNOTSUPP;
+    const before = this.#entries.find((one) => one.setting.name === setting.name);
+    const ours = before?.changed === true && same(current, before.applied);
     const entry: Entry = {
       setting: setting as Setting<unknown>,
       toOriginal: toOriginal as Entry['toOriginal'],
-      original: toOriginal(current),
+      original: ours ? before.original : toOriginal(current),
       applied: value,
-      changed: !same(current, value),
+      changed: ours || !same(current, value),
     };
-    this.#entries.push(entry);
-    if (!entry.changed) return 0;
+    if (before === undefined) this.#entries.push(entry);
+    else this.#entries[this.#entries.indexOf(before)] = entry;
+    if (same(current, value)) return 0;
     this.#save();
     const { result, applied, interfering } = write(entry.setting, value);
     entry.applied = applied;
     if (interfering !== undefined) entry.original = entry.toOriginal(interfering);
     // A successful write may have changed more than `read` shows: a table now counts as set by the administrator.
-    entry.changed = result >= 0 || !same(current, applied);
+    entry.changed = ours || result >= 0 || !same(current, applied);
     if (result < 0 || interfering !== undefined || !same(applied, value)) this.#save();
     return result;
   }
@@ -181,6 +189,19 @@ export class DeviceSettings {
     }
     if (interfered) this.#save();
     return drifts;
+  }
+
+  /** Restores one setting, unless another program has changed it since. @returns 0 or a negative errno */
+  undo(name: string): number {
+    const entry = this.#entries.find(({ setting }) => setting.name === name);
+    if (entry === undefined) return 0;
+    const { setting, original, applied, changed } = entry;
+    const current = setting.read();
+    const result = changed && current !== undefined && same(current, applied) ? setting.write(original) : 0;
+    if (result < 0) return result;
+    this.#entries.splice(this.#entries.indexOf(entry), 1);
+    this.#save();
+    return 0;
   }
 
   /** Restores all settings, last first. Never throws; may be called again. */

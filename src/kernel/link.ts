@@ -4,6 +4,7 @@
  * A Link is a snapshot: everything but the ifindex may have changed since, above all the name, which udev changes while
  * a VF comes up. Attributes: include/uapi/linux/if_link.h.
  */
+import { formatMac } from '../net/mac.ts';
 import { Attributes, viewOf } from './netlink.ts';
 
 export interface LinkStatistics {
@@ -155,21 +156,6 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     promiscuity: a.u32(IFLA.PROMISCUITY),
     ...(statistics ? { statistics } : {}),
   };
-}
-
-/** 'AA-BB-…' or 'aa:bb:…' in the form of {@link Link}.address; `undefined` if it is neither. */
-export function normalizeMac(text: string): string | undefined {
-  if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)) return undefined;
-  return text.toLowerCase().replaceAll('-', ':');
-}
-
-export function macBytes(address: string): Uint8Array {
-  return Uint8Array.from(address.split(':'), (byte) => Number.parseInt(byte, 16));
-}
-
-function formatMac(value: Uint8Array | undefined): string {
-  if (!value) return '';
-  return Array.from(value, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
 /** struct rtnl_link_stats64: packets, bytes, errors and dropped, each receive first; then causes of receive errors. */

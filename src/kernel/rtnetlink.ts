@@ -8,7 +8,8 @@
  * An answer may be stale when it arrives: link-monitor.ts reports changes. Identify links by ifindex; names change.
  */
 import { Errno } from '../errors.ts';
-import { IFF, IFINFOMSG, IFLA, type Link, macBytes, parseLink } from './link.ts';
+import { macBytes } from '../net/mac.ts';
+import { IFF, IFINFOMSG, IFLA, type Link, parseLink } from './link.ts';
 import { type Message, type MessageBuilder, NLM_F } from './netlink.ts';
 import { checkAnswer, NETLINK, NetlinkSocket } from './netlink-socket.ts';
 import {
@@ -25,7 +26,7 @@ import {
 import type { Shim } from './shim.ts';
 import * as tc from './traffic-control.ts';
 
-export { ARPHRD_ETHER, IFF, type Link, macBytes, normalizeMac } from './link.ts';
+export { ARPHRD_ETHER, IFF, type Link } from './link.ts';
 export type { InterfaceAddress } from './routes.ts';
 
 /** Properties that {@link RtNetlink.setLink} changes; absent ones stay. */

@@ -35,6 +35,9 @@ export interface SavedSetting {
 
 export type SavedSettings = Readonly<Record<string, SavedSetting>>;
 
+/** What settings are for: the merging of a NetVSC, or the configuration of a port's links. A VF's setup needs no name. */
+export type StoredPurpose = 'netvsc' | 'netvsc-link' | 'vf-link';
+
 const SOL_SOCKET = 1;
 const SO_NETNS_COOKIE = 71;
 const AF_INET = 2;
@@ -81,11 +84,11 @@ export class SettingsStore {
   }
 
   /**
-   * The store of NetVSC settings, whose files have other names. A NetVSC and its VF have the same permanent MAC, and a
-   * single card is both.
+   * A store whose files have other names. A NetVSC and its VF have the same permanent MAC, a single card is both, and one
+   * device may have settings of several purposes.
    */
-  get netvsc(): SettingsStore {
-    return new SettingsStore(this.#namespace, this.#folder, this.refusal, '-netvsc');
+  for(purpose: StoredPurpose): SettingsStore {
+    return new SettingsStore(this.#namespace, this.#folder, this.refusal, `-${purpose}`);
   }
 
   /** The saved settings of this device; empty if there are none. Never throws. */

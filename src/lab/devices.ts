@@ -6,10 +6,11 @@
  * Numbers: include/uapi/linux/{if_link,neighbour}.h.
  */
 import { check, Errno } from '../errors.ts';
-import { IFINFOMSG, IFLA, macBytes } from '../kernel/link.ts';
+import { IFINFOMSG, IFLA } from '../kernel/link.ts';
 import { MessageBuilder, NLM_F } from '../kernel/netlink.ts';
 import { checkAnswer, NETLINK, NetlinkSocket } from '../kernel/netlink-socket.ts';
 import { addressOf, type Shim } from '../kernel/shim.ts';
+import { macBytes } from '../net/mac.ts';
 
 const NLMSGHDR = 16;
 const RTM_NEWLINK = 16;

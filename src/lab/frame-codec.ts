@@ -5,12 +5,13 @@
  * Each flow has a template; from packet to packet only the numbers of the payload and one checksum change. Reading checks
  * every header and checksum. Allocates nothing per packet. One thread.
  */
-import { macBytes } from '../kernel/link.ts';
+
 import { checksum, sum } from '../net/checksum.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
 import { Flow } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
+import { macBytes } from '../net/mac.ts';
 
 export interface CodecOptions {
   readonly flows: number;

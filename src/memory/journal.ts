@@ -35,6 +35,7 @@ export const REASONS = [
   'path ready',
   'path failed',
   'close',
+  'configured', // the VF gets another MTU or MAC address
   'coordinator replaced', // its predecessor had begun the switch, and died
 ] as const;
 /** Why a queue changed the path it transmits on. */

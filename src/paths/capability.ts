@@ -3,8 +3,8 @@
  * descriptions of its devices; any thread.
  */
 import type { DeviceInformation } from '../kernel/device-information.ts';
+import { maxMtu } from '../net/packet-size.ts';
 import type { PathDescription } from './device.ts';
-import { maxMtu } from './packet-size.ts';
 
 export interface CapabilityOptions {
   readonly frameSize: number;

@@ -2,6 +2,8 @@
  * A path device: the coordinator's end of a path. It opens kernel objects for all queues, arms them once the workers have
  * attached, and closes them once the workers have left. path.ts has the worker's end.
  */
+import type { PortConfiguration } from '../configuration.ts';
+import type { TwinpathError } from '../errors.ts';
 import type { KernelCounter } from '../memory/counters.ts';
 import type { Surroundings } from './upkeep.ts';
 
@@ -25,6 +27,13 @@ export interface PathDevice {
   changed: () => void;
   /** Opens and describes every queue in its path slot. @throws TwinpathError, after undoing all of it */
   open(): void;
+  /**
+   * Gives the device the port's configuration: between `open` and `arm`, and after each change. What is refused does not keep
+   * the rest from being applied. Absent: the device has no such properties.
+   *
+   * @returns the refusals
+   */
+  configure?(wanted: PortConfiguration): TwinpathError[];
   /** Lets packets in: after every worker has attached and filled. @throws TwinpathError */
   arm(): void;
   /** Lets no more packets in; the device may be gone. @throws the first refusal, after all steps */
@@ -74,6 +83,8 @@ export interface PathDescription {
   rss?: 'device' | 'software';
   /** Of a VF on the generic hook: why its driver runs no native XDP, and a remedy, in sentences. */
   generic?: string;
+  /** What of the port's configuration the device has refused, in sentences. */
+  refused?: readonly string[];
   /** The traffic that stays with the machine's own stack, unseen by handlers: the option `protect`. */
   protects?: 'platform';
 }

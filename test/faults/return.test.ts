@@ -61,7 +61,7 @@ describe('a port', () => {
     await scene.plug('vf0');
     await passed(traffic);
     const [report] = await scene.finish();
-    if (RENAMED_DOWN) expect(unexplained(report!, moves)).toEqual([]);
+    if (RENAMED_DOWN) expect(unexplained(report!, moves), scene.story(from)).toEqual([]);
     else expectUnharmed(report!);
     expect(scene.errors).toEqual([]);
   });

@@ -16,7 +16,7 @@ import type { Nic } from '../../dist/src/lab/nic.js';
 import type { TrafficReport } from '../../dist/src/lab/reports.js';
 import { Traffic, type TrafficOptions } from '../../dist/src/lab/traffic.js';
 import { NOTHING_DROPPED } from '../../dist/src/memory/counters.js';
-import type { OpenPortsOptions } from '../../dist/src/options.js';
+import type { OpenPortsOptions, PortOptions } from '../../dist/src/options.js';
 import { openPorts, type Port } from '../../dist/src/port.js';
 import type { LinkEvent, OpenPaths } from '../../dist/src/port-events.js';
 import { attachments, descriptors, ringMappings } from './machine-state.ts';
@@ -79,7 +79,8 @@ export async function ownedBy(port: Port, path: 'vf' | 'synthetic' | 'none'): Pr
 }
 
 /** `alone`: each port is opened on its stand-in as on one card alone. */
-type PortsOptions = Partial<Omit<OpenPortsOptions, 'ports'>> & { readonly alone?: boolean };
+type PortsOptions = Partial<Omit<OpenPortsOptions, 'ports'>> &
+  Pick<PortOptions, 'configuration'> & { readonly alone?: boolean };
 
 /** Descriptors and mappings of this process, without the lab's BPF links: it has one for each VF. */
 interface Holdings {
@@ -109,14 +110,20 @@ async function warmUp(): Promise<void> {
   await warm;
 }
 
-function portsOptions(lab: Lab, { alone = false, ...options }: PortsOptions): OpenPortsOptions {
+function portsOptions(
+  lab: Lab,
+  { alone = false, configuration, ...options }: PortsOptions,
+): OpenPortsOptions {
   return {
     handler: ECHO,
     handlerOptions: { address: lab.nics.map(({ guestAddress }) => guestAddress) },
     netns: lab.guest,
     queues: lab.queues,
     ...options,
-    ports: lab.nics.map(({ netvsc }) => (alone ? { device: netvsc } : { netvsc, force: true })),
+    ports: lab.nics.map(({ netvsc }) => ({
+      ...(alone ? { device: netvsc } : { netvsc, force: true }),
+      configuration,
+    })),
   };
 }
 
@@ -160,6 +167,18 @@ export class Scene {
 
   get port(): Port {
     return this.ports[0]!;
+  }
+
+  /** What the host did and the port did, in ms after `from`: to explain a loss. */
+  story(from: number): string {
+    const at = (nanos: number): string => `${((nanos - from) / 1e6).toFixed(0)}`;
+    const host = this.nic.events.map(({ kind, atNanos }) => ({ nanos: atNanos, text: kind as string }));
+    const port = this.port.failovers().map(({ queue, to, reason, endedNanos }) => ({
+      nanos: endedNanos,
+      text: `queue ${queue} to ${to}, ${reason}`,
+    }));
+    const all = [...host, ...port].sort((a, b) => a.nanos - b.nanos);
+    return all.map(({ nanos, text }) => `${at(nanos)}: ${text}`).join('; ');
   }
 
   /** The open paths of the first port, as last reported. */
@@ -264,15 +283,29 @@ export function expectNoDrops(port: Port): void {
   }
 }
 
-/** The longest time that a packet may have been in flight when an event met it, on a busy machine. */
+/** A packet may have been in flight for so long when an event met it, on a busy machine. */
 const UNDER_WAY_NANOS = 100e6;
 
-/** Losses that were sent neither in these stretches of time nor in flight when one began. */
+/**
+ * Losses that were sent neither in these stretches of time nor in flight when one began: in an emulated machine packets are
+ * in flight for as long as the longest round trip.
+ *
+ * @returns runs of such losses, with the times at which they were sent, after the first stretch began
+ */
 export function unexplained(
   report: TrafficReport,
   stretches: readonly (readonly [from: number, to: number])[],
-): number[] {
-  return [...report.lostAt, ...report.icmpLostAt].filter(
-    (at) => !stretches.some(([from, to]) => at >= from - UNDER_WAY_NANOS && at < to),
-  );
+): string[] {
+  const underWay = Math.max(UNDER_WAY_NANOS, report.latency.max * 1e3);
+  const losses = [...report.lostAt, ...report.icmpLostAt]
+    .filter((at) => !stretches.some(([from, to]) => at >= from - underWay && at < to))
+    .sort((a, b) => a - b);
+  const runs: { from: number; to: number; packets: number }[] = [];
+  for (const at of losses) {
+    const run = runs.at(-1);
+    if (run === undefined || at - run.to > UNDER_WAY_NANOS) runs.push({ from: at, to: at, packets: 1 });
+    else Object.assign(run, { to: at, packets: run.packets + 1 });
+  }
+  const millis = (at: number): string => ((at - (stretches[0]?.[0] ?? 0)) / 1e6).toFixed(0);
+  return runs.map(({ from, to, packets }) => `${packets} sent from ${millis(from)} to ${millis(to)} ms`);
 }

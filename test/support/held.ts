@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import type { ConfigurationChange } from '../../dist/src/configuration.js';
 import { endWithTest } from './children.ts';
 import { type Lab, until } from './harness.ts';
 
@@ -20,10 +21,18 @@ export async function hold(
     redirect = 'tcx',
     host,
     alone = false,
-  }: { redirect?: 'tcx' | 'clsact'; host?: 'ingress' | 'inline'; alone?: boolean } = {},
+    configuration = {},
+  }: {
+    redirect?: 'tcx' | 'clsact';
+    host?: 'ingress' | 'inline';
+    alone?: boolean;
+    configuration?: ConfigurationChange;
+  } = {},
 ): Promise<Held> {
   const { netvsc, guestAddress } = lab.nic;
-  const parameters = [lab.guest, netvsc, guestAddress, redirect, alone ? 'alone' : 'pair', host ?? ''];
+  const devices = alone ? 'alone' : 'pair';
+  const json = JSON.stringify(configuration);
+  const parameters = [lab.guest, netvsc, guestAddress, redirect, devices, host ?? '', json];
   const child = spawn(process.execPath, [FIXTURE, ...parameters], { stdio: ['ignore', 'pipe', 'inherit'] });
   endWithTest(child);
   let text = '';

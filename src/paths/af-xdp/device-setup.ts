@@ -3,7 +3,7 @@
  * XDP sees them, and its own RSS. `restore` puts the originals back; after a kill the next start does. Coordinator only.
  */
 import { errnoName, TwinpathError } from '../../errors.ts';
-import { DeviceSettings, describeDrift, type HeldSettings } from '../../kernel/device-settings.ts';
+import { DeviceSettings, describeDrift, type HeldSettings, notSaved } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import { IFF, type Link } from '../../kernel/link.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
@@ -14,7 +14,6 @@ import type { PathDescription } from '../device.ts';
 import {
   channelSetting,
   featureSetting,
-  notSaved,
   putBackSettings,
   settingsOf,
   UNWANTED_BY_GENERIC,

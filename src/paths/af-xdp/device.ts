@@ -3,6 +3,7 @@
  * and the settings that they need of the device (device-setup.ts). Coordinator only.
  */
 
+import type { PortConfiguration } from '../../configuration.ts';
 import { TwinpathError } from '../../errors.ts';
 import type { XdpMode } from '../../kernel/bpf.ts';
 import type { HeldSettings } from '../../kernel/device-settings.ts';
@@ -15,7 +16,12 @@ import { Driver, type PathId, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
-import { limitToMtu, refuseLongPackets } from '../packet-size.ts';
+import {
+  LinkConfiguration,
+  type LinkConfigurationHoldings,
+  type LinkConfigurationOptions,
+} from '../link-configuration.ts';
+import { limitToMtu, refuseLongPackets } from '../packet-limit.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import type { Surroundings } from '../upkeep.ts';
 import { DeviceSetup, type SetupOptions } from './device-setup.ts';
@@ -25,6 +31,8 @@ import { XskSockets } from './sockets.ts';
 export interface AfXdpOptions extends SetupOptions, ProgramOptions {
   /** Whether large segments of the machine's own stack may be sent here. */
   readonly segments?: boolean;
+  /** Absent: the device is not configured here. */
+  readonly configuration?: Omit<LinkConfigurationOptions, 'changed'>;
 }
 
 /** See `PathDevice.holdings`. The sockets are in the path slots. */
@@ -40,6 +48,7 @@ export interface AfXdpHoldings {
   readonly missedBefore: number;
   /** `segments`: the packet socket for large segments, of all queues. */
   readonly fds: ProgramDescriptors & { readonly segments: number };
+  readonly configuration: LinkConfigurationHoldings | undefined;
 }
 
 export class AfXdpDevice implements PathDevice {
@@ -53,6 +62,8 @@ export class AfXdpDevice implements PathDevice {
   readonly #setup: DeviceSetup;
   readonly #program: XdpProgram;
   readonly #sockets: XskSockets;
+  /** Absent if the port's synthetic path is on the same device, and configures it. */
+  readonly #configuration: LinkConfiguration | undefined;
   /** As of the kernel's last message. */
   #link: Link;
   #segmentsFd = -1;
@@ -71,6 +82,9 @@ export class AfXdpDevice implements PathDevice {
     this.#setup = new DeviceSetup(memory, port, link, options, this.description, changed);
     this.#program = new XdpProgram(shim, link, options, changed);
     this.#sockets = new XskSockets(shim, memory, port, path);
+    const { configuration } = options;
+    this.#configuration =
+      configuration && new LinkConfiguration(shim, link, 'vf-link', { ...configuration, changed });
   }
 
   get holdings(): AfXdpHoldings {
@@ -85,6 +99,7 @@ export class AfXdpDevice implements PathDevice {
       hook,
       missedBefore: this.#missedBefore,
       fds: { ...fds, segments: this.#segmentsFd },
+      configuration: this.#configuration?.held,
     };
   }
 
@@ -95,6 +110,7 @@ export class AfXdpDevice implements PathDevice {
     this.#program.adopt(held);
     this.#segmentsFd = held.fds.segments;
     this.#missedBefore = held.missedBefore;
+    if (held.configuration !== undefined) this.#configuration?.adopt(held.configuration);
     return this;
   }
 
@@ -110,6 +126,7 @@ export class AfXdpDevice implements PathDevice {
   open(): void {
     refuseLongPackets(this.#link, this.#memory.layout.geometry.frameSize);
     this.#program.refuseOthers();
+    this.#configuration?.putBack();
     limitToMtu(this.#memory, this.#port, this.#path, this.#link.mtu);
     this.#missedBefore = this.#missed();
     try {
@@ -129,6 +146,14 @@ export class AfXdpDevice implements PathDevice {
     } catch (error) {
       closeAfter(this, error);
     }
+  }
+
+  configure(wanted: PortConfiguration): TwinpathError[] {
+    const refusals = this.#configuration?.apply(wanted) ?? [];
+    const { mtu = this.#link.mtu } = this.#configuration ?? {};
+    limitToMtu(this.#memory, this.#port, this.#path, mtu);
+    this.description.refused = refusals.map(({ message }) => message);
+    return refusals;
   }
 
   arm(): void {
@@ -168,6 +193,7 @@ export class AfXdpDevice implements PathDevice {
       ...this.#sockets.closings,
       () => this.#closeSegmentSocket(),
       ...this.#program.closings,
+      ...(this.#configuration?.closings ?? []),
       () => this.#setup.restore(),
       () => this.changed(),
     ]);

@@ -1,5 +1,4 @@
 /** The settings of a device that a port changes: channels, features and RSS, each as a `Setting`. Coordinator only. */
-import { lockName } from '../../kernel/device-lock.ts';
 import { restoreSaved, type Setting } from '../../kernel/device-settings.ts';
 import type { ChannelCounts, EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import {
@@ -39,10 +38,6 @@ export interface RssValue {
   readonly hashFunction: number;
   readonly inputTransform: number;
 }
-
-/** For a report: the originals of a device could not be saved. */
-export const notSaved = (why: string): string =>
-  `its settings cannot be saved (${why}): if this process is killed, they stay as the port has set them`;
 
 export function channelSetting(ethtool: EthtoolNetlink, ifindex: number): Setting<ChannelCounts> {
   return {
@@ -183,18 +178,7 @@ export function putBackMerging(
   names?: readonly string[],
 ): string[] {
   const setting = mergingSetting(ethtool, link.ifindex, names) as Setting<unknown>;
-  return restoreSaved(store.netvsc, link, (name) => (name === setting.name ? setting : undefined));
-}
-
-/** The same for every device of the namespace: a start may use another NetVSC than the process that was killed. */
-export function putBackOrphans(ethtool: EthtoolNetlink, store: SettingsStore, links: readonly Link[]): void {
-  if (store.empty) return;
-  for (const link of links) {
-    // A device with an XDP program or a living owner is in use, perhaps by a port in another PID namespace.
-    if (link.xdpProgram === 0 && store.owner(link) === 0) putBackSettings(ethtool, store, link);
-    const locked = links.some(({ name }) => name === lockName(link.ifindex));
-    if (!locked && store.netvsc.owner(link) === 0) putBackMerging(ethtool, store, link);
-  }
+  return restoreSaved(store.for('netvsc'), link, (name) => (name === setting.name ? setting : undefined));
 }
 
 function isCount(value: unknown): value is number {

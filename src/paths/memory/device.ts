@@ -12,8 +12,9 @@ import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/layout.ts';
 import { layOwnRings } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { maxPacketBytes } from '../../net/packet-size.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
-import { limitSentBytes, maxPacketBytes } from '../packet-size.ts';
+import { limitSentBytes } from '../packet-limit.ts';
 
 /** The longest wait for a peer's burst. A burst takes microseconds; a thread that was ended in one never completes it. */
 const BURST_MILLIS = 250;

@@ -16,11 +16,12 @@ import { layOwnRings } from '../../memory/requests.ts';
 import { ringOperationsOf } from '../../memory/ring-operations.ts';
 import { keepUnhandled } from '../../memory/ring-recovery.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { maxPacketBytes } from '../../net/packet-size.ts';
 import type { AttachedPath, AttachedTransmitter } from '../attached-path.ts';
 import { ReceiveRing } from '../descriptor-rings.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { InPlaceRings } from '../in-place-rings.ts';
-import { limitSentBytes, maxPacketBytes } from '../packet-size.ts';
+import { limitSentBytes } from '../packet-limit.ts';
 import { ResumableRing } from '../transmit-recovery.ts';
 
 /** A published packet has arrived. */

@@ -6,7 +6,8 @@
  * kernels before 6.6 the redirects are tc filters, which outlive a killed process: they pass packets to the kernel, and
  * the next start removes them.
  */
-import { errnoName } from '../../errors.ts';
+import type { PortConfiguration } from '../../configuration.ts';
+import { errnoName, type TwinpathError } from '../../errors.ts';
 import type { HeldSettings } from '../../kernel/device-settings.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
@@ -15,9 +16,11 @@ import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, Reader } from '../../memory/layout.ts';
 import { uringPlace } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { fillsFrame, maxUntaggedBytes } from '../../net/packet-size.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
-import { fillsFrame, limitToMtu, maxUntaggedBytes, refuseLongPackets } from '../packet-size.ts';
+import { LinkConfiguration, type LinkConfigurationHoldings } from '../link-configuration.ts';
+import { limitToMtu, refuseLongPackets } from '../packet-limit.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import { tendAttachment } from '../tc-attachment.ts';
 import type { RedirectKind, RedirectOrder } from '../tc-attachments.ts';
@@ -54,6 +57,7 @@ export interface TapHoldings {
   readonly redirect: RedirectHoldings | undefined;
   /** The NetVSC's. */
   readonly settings: HeldSettings;
+  readonly configuration: LinkConfigurationHoldings;
 }
 
 export class TapDevice implements PathDevice {
@@ -71,6 +75,7 @@ export class TapDevice implements PathDevice {
   #segmentFds: readonly number[] = [];
   #redirect: TcRedirect | undefined;
   readonly #disciplines = new DisciplineWatch();
+  readonly #configuration: LinkConfiguration;
 
   constructor(
     shim: Shim,
@@ -89,6 +94,12 @@ export class TapDevice implements PathDevice {
     this.#link = link;
     this.#options = options;
     this.#merging = new Merging(link, options);
+    const { store, report } = options;
+    const onChange = (): void => this.changed();
+    this.#configuration = new LinkConfiguration(shim, link, 'netvsc-link', {
+      ...{ netlink, store, report },
+      changed: onChange,
+    });
     const slot = (queue: number) => memory.slot({ port, queue, path });
     this.#tap = new OwnTap(shim, netlink, slot, () => this.changed());
     this.description = { driver: 'tap', device: link.name, mode: '', redirect: '' };
@@ -106,12 +117,15 @@ export class TapDevice implements PathDevice {
       name,
       redirect: this.#redirect?.holdings,
       settings: this.#merging.held,
+      configuration: this.#configuration.held,
     };
   }
 
   /** Continues what another coordinator has opened. */
-  adopt({ description, fds, segmentFds, ifindex, name, redirect, settings }: TapHoldings): this {
+  adopt(held: TapHoldings): this {
+    const { description, fds, segmentFds, ifindex, name, redirect, settings, configuration } = held;
     Object.assign(this.description, description);
+    this.#configuration.adopt(configuration);
     this.#merging.adopt(settings);
     this.#segmentFds = segmentFds;
     this.#tap.hold({ fds, ifindex, name });
@@ -131,6 +145,7 @@ export class TapDevice implements PathDevice {
     limitToMtu(this.#memory, this.#port, this.#path, mtu);
     let readsLong = false;
     try {
+      this.#configuration.putBack();
       const request = { template: 'twinpath%d', queues, mtu };
       openTap(this.#shim, this.#netlink, request, (tap) => this.#tap.hold(tap));
       const fd = this.#tap.fds[0]!;
@@ -162,6 +177,13 @@ export class TapDevice implements PathDevice {
       this.#segmentFds = [...this.#segmentFds, fd];
       this.changed();
     }
+  }
+
+  configure(wanted: PortConfiguration): TwinpathError[] {
+    const refusals = this.#configuration.apply(wanted);
+    limitToMtu(this.#memory, this.#port, this.#path, this.#configuration.mtu ?? this.#link.mtu);
+    this.description.refused = refusals.map(({ message }) => message);
+    return refusals;
   }
 
   arm(): void {
@@ -208,6 +230,7 @@ export class TapDevice implements PathDevice {
         this.#redirect = undefined;
       },
       () => this.#merging.restore(),
+      ...this.#configuration.closings,
       ...this.#segmentFds.map((fd, queue) => () => this.#closeSegmentSocket(fd, queue)),
       ...this.#tap.closings,
     ]);

@@ -20,8 +20,8 @@ import { checksum } from '../../net/checksum.ts';
 import { VLAN_TAG_BYTES } from '../../net/ethernet.ts';
 import { Headers, pseudoSum } from '../../net/headers.ts';
 import { Protocol } from '../../net/ip.ts';
+import { SENT_HEADER } from '../../net/packet-size.ts';
 import { Segmenter } from '../../offload/segment.ts';
-import { SENT_HEADER } from '../packet-size.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 

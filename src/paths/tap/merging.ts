@@ -9,11 +9,11 @@
  * Coordinator only.
  */
 import { errnoName, TwinpathError } from '../../errors.ts';
-import { DeviceSettings, describeDrift, type HeldSettings } from '../../kernel/device-settings.ts';
+import { DeviceSettings, describeDrift, type HeldSettings, notSaved } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import type { Link } from '../../kernel/link.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
-import { MERGING, mergingSetting, notSaved, putBackMerging } from '../af-xdp/settings.ts';
+import { MERGING, mergingSetting, putBackMerging } from '../af-xdp/settings.ts';
 
 export interface MergingOptions {
   readonly ethtool: EthtoolNetlink;
@@ -32,7 +32,9 @@ export class Merging {
     this.#link = link;
     this.#options = options;
     this.#names = names;
-    this.#settings = new DeviceSettings(options.store.netvsc, link, (why) => this.#report(notSaved(why)));
+    this.#settings = new DeviceSettings(options.store.for('netvsc'), link, (why) =>
+      this.#report(notSaved(why)),
+    );
   }
 
   get held(): HeldSettings {

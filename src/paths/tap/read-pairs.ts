@@ -18,7 +18,7 @@ import { addressOf } from '../../kernel/shim.ts';
 import { HOST_BUFFER_BYTES, LONG_HEAD_BYTES, LONG_READS } from '../../memory/geometry.ts';
 import { BURST, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import { maxPacketBytes } from '../packet-size.ts';
+import { maxPacketBytes } from '../../net/packet-size.ts';
 
 /** struct iovec: address and length, 64 bits each. */
 const PAIR_BYTES = 32;

@@ -10,7 +10,7 @@ import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/
 import type { FramePool } from '../../memory/frames.ts';
 import type { QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
-import { maxPacketBytes } from '../packet-size.ts';
+import { maxPacketBytes } from '../../net/packet-size.ts';
 
 export class TapFrames {
   readonly tag: number;

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { initial } from '../../../src/configuration.ts';
 import { ManagedPort } from '../../../src/coordinator/managed-port.ts';
 import type { Endpoint, PortNetwork } from '../../../src/coordinator/network.ts';
 import type { Ownership } from '../../../src/coordinator/ownership.ts';
@@ -52,6 +53,7 @@ test('a path that cannot be opened is tried again even if the other path asks fo
     report() {},
     save() {},
     run: (_, work) => void work(),
+    configuration: initial({}),
   });
   await expect(port.start()).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
   expect(tries).toMatchObject({ [Path.SYNTHETIC]: 1, [Path.VF]: 1 });
@@ -149,6 +151,7 @@ class Card {
         if (kind === 'error') this.errors.push(event.code);
       },
       save() {},
+      configuration: initial({}),
       run: (_, work) => {
         try {
           void work();

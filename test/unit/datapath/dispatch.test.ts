@@ -10,8 +10,9 @@ import { queueCounters, readCounters } from '../../../src/memory/counters.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HEADROOM, Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
+import { maxSentBytes } from '../../../src/net/packet-size.ts';
 import type { AttachedPath } from '../../../src/paths/attached-path.ts';
-import { limitSentBytes, maxSentBytes } from '../../../src/paths/packet-size.ts';
+import { limitSentBytes } from '../../../src/paths/packet-limit.ts';
 
 const FRAMES = 128;
 

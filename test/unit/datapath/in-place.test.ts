@@ -17,7 +17,7 @@ import { Memory } from '../../../src/memory/shared.ts';
 import { InPlaceWord } from '../../../src/memory/wasm-abi.ts';
 import { MemoryDevice } from '../../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../../src/paths/memory/peer.ts';
-import { limitSentBytes } from '../../../src/paths/packet-size.ts';
+import { limitSentBytes } from '../../../src/paths/packet-limit.ts';
 import type { RingQueue } from '../../../src/paths/ring-queue.ts';
 import { inPlaceTwin } from '../../models/in-place-twin.ts';
 import { ringOperationsTwin } from '../../models/ring-operations-twin.ts';

@@ -20,8 +20,9 @@ import { HEADROOM, Path } from '../../../src/memory/layout.ts';
 import { setMac } from '../../../src/memory/macs.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES } from '../../../src/memory/wasm-abi.ts';
+import { maxPacketBytes } from '../../../src/net/packet-size.ts';
 import type { AttachedPath } from '../../../src/paths/attached-path.ts';
-import { limitSentBytes, maxPacketBytes } from '../../../src/paths/packet-size.ts';
+import { limitSentBytes } from '../../../src/paths/packet-limit.ts';
 import {
   arp,
   BROADCAST,

@@ -75,6 +75,28 @@ describe('settings of a device', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it('may be set again and undone: the first value found is the original, unless another program set one since', () => {
+    const { store, settings } = made();
+    const knob = new Knob(1);
+    settings.set(knob, 2);
+    settings.set(knob, 3);
+    expect(store.load(VF)).toEqual({ knob: { original: 1, applied: 3 } });
+    knob.refuses = -22;
+    expect(settings.set(knob, 4)).toBe(-22);
+    expect(store.load(VF)).toEqual({ knob: { original: 1, applied: 3 } });
+    knob.refuses = 0;
+    expect(settings.undo('knob')).toBe(0);
+    expect([knob.value, store.load(VF), settings.undo('knob')]).toEqual([1, {}, 0]);
+    settings.set(knob, 5);
+    knob.value = 9;
+    settings.set(knob, 6);
+    settings.restore();
+    expect(knob.value).toBe(9);
+    settings.set(knob, 7);
+    knob.value = 8;
+    expect([settings.undo('knob'), knob.value]).toEqual([0, 8]);
+  });
+
   it('are saved before they are changed', () => {
     const { store, settings } = made();
     const knob = new Knob(1);

@@ -11,7 +11,8 @@ import {
   parseMessages,
 } from '../../../src/kernel/netlink.ts';
 import { nexthopLinks, parseAddress, parseDefaultRoute } from '../../../src/kernel/routes.ts';
-import { IFF, macBytes, normalizeMac } from '../../../src/kernel/rtnetlink.ts';
+import { IFF } from '../../../src/kernel/rtnetlink.ts';
+import { macBytes, normalizeMac } from '../../../src/net/mac.ts';
 import { dump } from '../../support/machine.ts';
 
 type Tree = { type: number; value: Uint8Array | Tree[] };

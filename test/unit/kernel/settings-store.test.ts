@@ -90,16 +90,16 @@ describe('a store of settings', () => {
     const netvsc = link({ ifindex: 3, permanentAddress: VF.permanentAddress, parentBus: 'vmbus' });
     const theirs = { merging: { original: { 'rx-lro': true }, applied: { 'rx-lro': false } } };
     store.save(VF, SETTINGS);
-    store.netvsc.save(netvsc, theirs);
+    store.for('netvsc').save(netvsc, theirs);
     store.forget(netvsc);
-    store.netvsc.forget(VF);
-    expect([store.load(VF), store.netvsc.load(netvsc)]).toEqual([SETTINGS, theirs]);
-    expect([store.load(netvsc), store.netvsc.load(VF)]).toEqual([{}, {}]);
+    store.for('netvsc').forget(VF);
+    expect([store.load(VF), store.for('netvsc').load(netvsc)]).toEqual([SETTINGS, theirs]);
+    expect([store.load(netvsc), store.for('netvsc').load(VF)]).toEqual([{}, {}]);
     // One card alone is both.
-    store.netvsc.save(VF, theirs);
+    store.for('netvsc').save(VF, theirs);
     store.forget(VF);
-    expect([store.load(VF), store.netvsc.load(VF)]).toEqual([{}, theirs]);
-    store.netvsc.forget(VF);
+    expect([store.load(VF), store.for('netvsc').load(VF)]).toEqual([{}, theirs]);
+    store.for('netvsc').forget(VF);
     expect(readdirSync(folder)).toEqual([]);
   });
 

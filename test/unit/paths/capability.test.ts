@@ -2,9 +2,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { DeviceInformation } from '../../../src/kernel/device-information.ts';
+import { maxMtu } from '../../../src/net/packet-size.ts';
 import { type Ability, portCapability } from '../../../src/paths/capability.ts';
 import type { PathDescription } from '../../../src/paths/device.ts';
-import { maxMtu } from '../../../src/paths/packet-size.ts';
 
 const device = (given: Partial<DeviceInformation> = {}): DeviceInformation => ({
   ...{ device: 'eth0', mac: '', driver: 'hv_netvsc', firmware: '', bus: 'vmbus', busAddress: '' },

@@ -10,8 +10,8 @@ import { type PathCounter, pathCounters, queueCounters } from '../../../src/memo
 import { FramePool } from '../../../src/memory/frames.ts';
 import { BURST, Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
+import { maxSentBytes } from '../../../src/net/packet-size.ts';
 import type { AttachedPath } from '../../../src/paths/attached-path.ts';
-import { maxSentBytes } from '../../../src/paths/packet-size.ts';
 import { OrphanedUring } from '../../../src/paths/tap/orphaned-uring.ts';
 import { PlainQueue } from '../../../src/paths/tap/plain-queue.ts';
 import { UringQueue } from '../../../src/paths/tap/uring-queue.ts';

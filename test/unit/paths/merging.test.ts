@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { TwinpathError } from '../../../src/errors.ts';
 import type { EthtoolNetlink } from '../../../src/kernel/ethtool-netlink.ts';
+import type { RtNetlink } from '../../../src/kernel/rtnetlink.ts';
 import { SettingsStore } from '../../../src/kernel/settings-store.ts';
 import type { Shim } from '../../../src/kernel/shim.ts';
-import { putBackOrphans } from '../../../src/paths/af-xdp/settings.ts';
+import { putBackOrphans } from '../../../src/paths/orphans.ts';
 import { Merging } from '../../../src/paths/tap/merging.ts';
 import { link } from '../../support/machine.ts';
 
@@ -46,6 +47,9 @@ class Device {
     return new Set([...this.wanted, ...this.stubborn]);
   }
 }
+
+/** Not asked for anything: no link was configured. */
+const netlink = {} as RtNetlink;
 
 function ethtoolOf(devices: Record<number, Device>): EthtoolNetlink {
   const fake: Pick<EthtoolNetlink, 'features' | 'setFeatures' | 'channels' | 'has' | 'shim'> = {
@@ -169,7 +173,7 @@ describe('after a kill', () => {
   function killed(device: Device) {
     const site = made(device);
     site.open().stop();
-    expect(site.store.netvsc.owner(NETVSC)).toBe(process.pid);
+    expect(site.store.for('netvsc').owner(NETVSC)).toBe(process.pid);
     return site;
   }
 
@@ -200,10 +204,10 @@ describe('after a kill', () => {
     const vf = new Device(['rx-lro'], []);
     devices[VF.ifindex] = vf;
     store.save(VF, { features: { original: { 'rx-lro': true }, applied: { 'rx-lro': false } } });
-    putBackOrphans(ethtool, store, links); // its process still lives
+    putBackOrphans({ ethtool, netlink }, store, links); // its process still lives
     expect([device.wanted.size, vf.wanted.size, readdirSync(folder).length]).toEqual([0, 0, 2]);
     age(folder);
-    putBackOrphans(ethtool, store, links);
+    putBackOrphans({ ethtool, netlink }, store, links);
     expect([[...device.wanted], [...vf.wanted], readdirSync(folder)]).toEqual([['rx-lro'], ['rx-lro'], []]);
   });
 
@@ -212,17 +216,19 @@ describe('after a kill', () => {
     const { folder, store, ethtool } = killed(device);
     age(folder);
     const lock = link({ ifindex: 9, name: `tlock${NETVSC.ifindex}`, kind: 'tun' });
-    putBackOrphans(ethtool, store, [NETVSC, lock]);
+    putBackOrphans({ ethtool, netlink }, store, [NETVSC, lock]);
     expect([device.wanted.size, readdirSync(folder).length]).toEqual([0, 1]);
   });
 
   it('a file that names other features is not believed', () => {
     const device = new Device(['rx-lro', 'rx-all'], ['rx-lro']);
     const { folder, store, ethtool } = killed(device);
-    store.netvsc.save(NETVSC, { merging: { original: { 'rx-all': true }, applied: { 'rx-lro': false } } });
+    store
+      .for('netvsc')
+      .save(NETVSC, { merging: { original: { 'rx-all': true }, applied: { 'rx-lro': false } } });
     age(folder);
     device.writes.length = 0;
-    putBackOrphans(ethtool, store, [NETVSC]);
+    putBackOrphans({ ethtool, netlink }, store, [NETVSC]);
     expect([device.writes, readdirSync(folder)]).toEqual([[], []]);
   });
 });

@@ -9,7 +9,7 @@ import { loadShim } from '../../../src/kernel/shim.ts';
 import { pathCounters } from '../../../src/memory/counters.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import { offloadWord, PSEUDO_KEPT, Segmentation } from '../../../src/memory/offload.ts';
-import { limitSentBytes } from '../../../src/paths/packet-size.ts';
+import { limitSentBytes } from '../../../src/paths/packet-limit.ts';
 import { SegmentSender } from '../../../src/paths/segments.ts';
 import { ACK, CWR, frameOf, headersArbitrary, noise, roomyMemory, segment } from '../../support/segments.ts';
 

@@ -1,0 +1,96 @@
+/**
+ * The desired configuration of a port: what its devices shall have, whichever of them exist. The coordinator keeps it, applies
+ * it to each path before packets are let in, and applies it again when a device returns. Checked on the thread that asks for
+ * a change; plain data.
+ */
+import { macBytes, normalizeMac } from './net/mac.ts';
+import { maxMtuWhileOpen } from './net/packet-size.ts';
+import { flag, invalid, onlyKnown, plainObject } from './validation.ts';
+
+/** A port's configuration, complete. */
+export interface PortConfiguration {
+  /** Counts the changes; 0 before the first. */
+  readonly generation: number;
+  /** Bytes of the longest packet without its Ethernet header; null: as the devices have it. */
+  readonly mtu: number | null;
+  /** 'aa:bb:cc:dd:ee:ff'; null: as the devices have it. */
+  readonly mac: string | null;
+  /** Unicast addresses that the devices accept beside their own. */
+  readonly unicast: readonly string[];
+  /** Multicast addresses that they accept beside those of the machine's own stack. */
+  readonly multicast: readonly string[];
+  /** Whether they accept packets for any address. */
+  readonly promiscuous: boolean;
+  /** Whether they accept packets for any multicast address. */
+  readonly allMulticast: boolean;
+}
+
+/** What `Port.configure` changes; absent properties stay as they are. A list replaces the list before. */
+export type ConfigurationChange = Partial<Omit<PortConfiguration, 'generation'>>;
+
+const UNCONFIGURED: PortConfiguration = {
+  generation: 0,
+  mtu: null,
+  mac: null,
+  unicast: [],
+  multicast: [],
+  promiscuous: false,
+  allMulticast: false,
+};
+
+const NAMES = ['mtu', 'mac', 'unicast', 'multicast', 'promiscuous', 'allMulticast'] as const;
+
+/** IPv4 needs no more than that of a link (RFC 791, section 3.2). */
+export const MIN_MTU = 68;
+/** Drivers filter some tens of addresses and go promiscuous beyond that. */
+const MAX_ADDRESSES = 256;
+
+/** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
+export function checkChange(change: ConfigurationChange, frameSize: number): ConfigurationChange {
+  onlyKnown(plainObject('configuration', change), NAMES, `Known are ${NAMES.join(', ')}.`);
+  const { mtu, mac, unicast, multicast, promiscuous, allMulticast } = change;
+  return {
+    ...(mtu === undefined ? {} : { mtu: mtu === null ? null : checkMtu(mtu, frameSize) }),
+    ...(mac === undefined ? {} : { mac: mac === null ? null : checkAddress('mac', mac, 'unicast') }),
+    ...(unicast === undefined ? {} : { unicast: checkAddresses('unicast', unicast) }),
+    ...(multicast === undefined ? {} : { multicast: checkAddresses('multicast', multicast) }),
+    ...(promiscuous === undefined ? {} : { promiscuous: flag('promiscuous', promiscuous) }),
+    ...(allMulticast === undefined ? {} : { allMulticast: flag('allMulticast', allMulticast) }),
+  };
+}
+
+/** The configuration of a port that is opened with this. */
+export const initial = (wanted: ConfigurationChange): PortConfiguration =>
+  Object.keys(wanted).length === 0 ? UNCONFIGURED : changed(UNCONFIGURED, wanted);
+
+/** The configuration after a change. */
+export function changed(before: PortConfiguration, change: ConfigurationChange): PortConfiguration {
+  return { ...before, ...change, generation: before.generation + 1 };
+}
+
+function checkMtu(mtu: unknown, frameSize: number): number {
+  const most = maxMtuWhileOpen(frameSize);
+  if (Number.isInteger(mtu) && (mtu as number) >= MIN_MTU && (mtu as number) <= most) return mtu as number;
+  const range = `it must be a whole number from ${MIN_MTU} to ${most}, the most for frames of ${frameSize} bytes`;
+  const larger = frameSize < 4096 && (mtu as number) > most && (mtu as number) <= maxMtuWhileOpen(4096);
+  const hint = larger ? 'Open the port with frameSize: 4096 (--frame-size 4096).' : undefined;
+  return invalid('mtu', `${range}, or null, not ${String(mtu)}`, hint);
+}
+
+function checkAddresses(option: 'unicast' | 'multicast', addresses: unknown): string[] {
+  if (!Array.isArray(addresses)) return invalid(option, 'it must be a list of MAC addresses');
+  const known = new Set(addresses.map((address) => checkAddress(option, address, option)));
+  if (known.size > MAX_ADDRESSES)
+    invalid(option, `it has ${known.size} addresses; ${MAX_ADDRESSES} is the most`);
+  return [...known];
+}
+
+function checkAddress(option: string, address: unknown, kind: 'unicast' | 'multicast'): string {
+  const mac = typeof address === 'string' ? normalizeMac(address) : undefined;
+  if (mac === undefined) return invalid(option, `${String(address)} is not a MAC address`);
+  const bytes = macBytes(mac);
+  const isGroup = (bytes[0]! & 1) === 1;
+  if (isGroup !== (kind === 'multicast'))
+    return invalid(option, `${mac} is a ${isGroup ? 'multi' : 'uni'}cast address`);
+  return bytes.every((byte) => byte === 0) ? invalid(option, `${mac} is no device's address`) : mac;
+}

@@ -1,0 +1,47 @@
+/** The configuration of a port: what may be asked for, and what remains of several changes. */
+import { describe, expect, it } from 'vitest';
+import { type ConfigurationChange, changed, checkChange, initial } from '../../src/configuration.ts';
+
+const check = (change: object): ConfigurationChange => checkChange(change as ConfigurationChange, 2048);
+
+describe('a change of the configuration', () => {
+  it('is taken in any spelling, each address once, and names only what it changes', () => {
+    expect(check({})).toEqual({});
+    expect(check({ mac: '02-00-00-00-00-0A', unicast: ['02:00:00:00:00:07', '02:00:00:00:00:07'] })).toEqual({
+      ...{ mac: '02:00:00:00:00:0a', unicast: ['02:00:00:00:00:07'] },
+    });
+    expect(check({ mtu: null, multicast: ['01:00:5E:00:00:FB'] })).toEqual({
+      ...{ mtu: null, multicast: ['01:00:5e:00:00:fb'] },
+    });
+  });
+
+  it.each([
+    ['a number below every MTU', { mtu: 67 }, /68 to 1765/],
+    ['an MTU that larger frames would hold', { mtu: 1766 }, /frameSize: 4096/],
+    ['an MTU that no frame holds', { mtu: 9000 }, /68 to 1765/],
+    ['a broken MTU', { mtu: 1500.5 }, /not 1500\.5/],
+    ['text for an MTU', { mtu: '1500' }, /not 1500/],
+    ['a group address of its own', { mac: '01:00:5e:00:00:fb' }, /multicast address/],
+    ['no address', { mac: '00:00:00:00:00:00' }, /no device's address/],
+    ['half an address', { mac: '02:00:00' }, /not a MAC address/],
+    ['a multicast address among the others', { unicast: ['33:33:00:00:00:01'] }, /multicast address/],
+    ['a unicast address among the groups', { multicast: ['02:00:00:00:00:07'] }, /unicast address/],
+    ['no list', { unicast: '02:00:00:00:00:07' }, /must be a list/],
+    ['a list too long', { unicast: Array.from({ length: 257 }, (_, i) => address(i)) }, /256 is the most/],
+    ['a word for yes', { promiscuous: 'yes' }, /true or false/],
+    ['an unknown name', { promisc: true }, /Did you mean "promiscuous"/],
+    ['no object', 7, /must be an object/],
+  ])('is refused with the reason: %s', (_, change, message) => {
+    expect(() => check(change as object)).toThrow(message);
+  });
+
+  it('leaves the rest as it was, and counts', () => {
+    const first = initial({ mtu: 1400 });
+    expect(initial({}).generation).toBe(0);
+    expect(first).toMatchObject({ generation: 1, mtu: 1400, promiscuous: false });
+    expect(changed(first, { promiscuous: true })).toEqual({ ...first, generation: 2, promiscuous: true });
+  });
+});
+
+const address = (i: number): string =>
+  `02:00:00:00:${(i >> 8).toString(16).padStart(2, '0')}:${(i & 255).toString(16).padStart(2, '0')}`;

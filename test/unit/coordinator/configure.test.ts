@@ -1,0 +1,129 @@
+/** The configuration of several paths: on all of them, or as before on all of them. */
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type ConfigurationChange, initial, type PortConfiguration } from '../../../src/configuration.ts';
+import { carryOut, configurePath } from '../../../src/coordinator/configure.ts';
+import type { PortState } from '../../../src/coordinator/port-state.ts';
+import { newSlot, type Slot } from '../../../src/coordinator/slot.ts';
+import { TwinpathError } from '../../../src/errors.ts';
+import { PATH_NAMES, Path, type PathId } from '../../../src/memory/layout.ts';
+import { Memory } from '../../../src/memory/shared.ts';
+import type { PathDevice } from '../../../src/paths/device.ts';
+
+const memory = Memory.create({
+  ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
+});
+
+/** A port's paths, each of which accepts an MTU up to its own limit, and anything else. */
+class Paths {
+  readonly done: string[] = [];
+  readonly errors: string[] = [];
+  readonly has = new Map<PathId, PortConfiguration>();
+  readonly state: PortState;
+  owner: PathId = Path.VF;
+
+  constructor(limits: Partial<Record<PathId, number>>) {
+    const ownership = {
+      setOwner: async (path: PathId, reason: string) => {
+        this.done.push(`to ${PATH_NAMES[path]}: ${reason}`);
+        this.owner = path;
+      },
+    };
+    Object.defineProperty(ownership, 'owner', { get: () => this.owner });
+    this.state = {
+      ...{ memory, port: 0, closing: false, configuration: initial({}) },
+      slots: ([Path.HOST, Path.SYNTHETIC, Path.VF] as const).map((path) => this.#slot(path, limits[path])),
+      ownership,
+      save: () => this.done.push('save'),
+      report: ({ kind, event }: { kind: string; event?: { code: string } }) => {
+        if (kind === 'error') this.errors.push(event!.code);
+      },
+    } as unknown as PortState;
+  }
+
+  slot(path: PathId): Slot {
+    return this.state.slots.find((slot) => slot.path === path)!;
+  }
+
+  change(change: ConfigurationChange): Promise<PortConfiguration> {
+    return new Promise((resolve, reject) => void carryOut(this.state, { change, resolve, reject }));
+  }
+
+  #slot(path: PathId, limit: number | undefined): Slot {
+    const slot = newSlot(memory, 0, path);
+    if (limit === undefined) return slot;
+    slot.ready = true;
+    slot.device = {
+      configure: (wanted: PortConfiguration) => {
+        this.done.push(`${PATH_NAMES[path]} ${wanted.mtu}`);
+        const refused = (wanted.mtu ?? 0) > limit;
+        const mtu = refused ? (this.has.get(path)?.mtu ?? null) : wanted.mtu;
+        this.has.set(path, { ...wanted, mtu });
+        return refused ? [new TwinpathError('ERR_DEVICE_SETTINGS', { device: PATH_NAMES[path] })] : [];
+      },
+    } as unknown as PathDevice;
+    return slot;
+  }
+}
+
+describe('a change', () => {
+  it('reaches every open path, and the VF is left while it may reset itself', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000, [Path.VF]: 2000 });
+    expect(await paths.change({ mtu: 1400 })).toMatchObject({ generation: 1, mtu: 1400 });
+    expect(paths.done).toEqual(['to synthetic: configured', 'synthetic 1400', 'vf 1400', 'save']);
+    paths.owner = Path.VF;
+    paths.done.length = 0;
+    await paths.change({ promiscuous: true });
+    expect(paths.done).toEqual(['synthetic 1400', 'vf 1400', 'save']);
+  });
+
+  it('needs no VF, and does not leave the only path', async () => {
+    const vfAlone = new Paths({ [Path.VF]: 2000 });
+    await vfAlone.change({ mtu: 1400 });
+    expect(vfAlone.done).toEqual(['vf 1400', 'save']);
+    const broken = new Paths({ [Path.SYNTHETIC]: 2000, [Path.VF]: 100 });
+    broken.slot(Path.VF).broken = 'link gone';
+    await broken.change({ mtu: 1400 });
+    expect(broken.has.get(Path.VF)).toBeUndefined();
+  });
+
+  it('is refused while the port closes', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000 });
+    paths.state.closing = true;
+    await expect(paths.change({ mtu: 1400 })).rejects.toMatchObject({ code: 'ERR_PORT_CLOSED' });
+    expect(paths.done).toEqual([]);
+  });
+
+  it('is on all paths or on none, whatever came before', async () => {
+    const limit = fc.integer({ min: 1000, max: 2000 });
+    const mtus = fc.array(fc.integer({ min: 900, max: 2100 }), { maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(limit, limit, mtus, async (synthetic, vf, wanted) => {
+        const paths = new Paths({ [Path.SYNTHETIC]: synthetic, [Path.VF]: vf });
+        let now: number | null = null;
+        for (const mtu of wanted) {
+          const fits = mtu <= Math.min(synthetic, vf);
+          const answer = paths.change({ mtu });
+          if (fits) await answer;
+          else await expect(answer).rejects.toMatchObject({ device: mtu > synthetic ? 'synthetic' : 'vf' });
+          if (fits) now = mtu;
+          expect(paths.state.configuration.mtu).toBe(now);
+          for (const has of paths.has.values()) expect(has.mtu).toBe(now);
+        }
+        expect(paths.errors).toEqual([]);
+      }),
+    );
+  });
+});
+
+describe('a path that opens', () => {
+  it('gets the configuration, and what it refuses is reported and remembered until it is changed', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000, [Path.VF]: 1200 });
+    paths.state.configuration = initial({ mtu: 1400, promiscuous: true });
+    configurePath(paths.state, paths.slot(Path.VF));
+    expect(paths.has.get(Path.VF)).toMatchObject({ mtu: null, promiscuous: true });
+    expect([paths.errors, paths.slot(Path.VF).refusals.length]).toEqual([['ERR_DEVICE_SETTINGS'], 1]);
+    await paths.change({ mtu: 1100 });
+    expect(paths.slot(Path.VF).refusals).toEqual([]);
+  });
+});
