@@ -167,6 +167,7 @@ export class Group {
       case 'link':
       case 'carrier':
       case 'configured':
+      case 'counted':
         this.#members[report.event.port]?.event(report);
         return;
       case 'worker':

@@ -7,6 +7,7 @@
 import { EventEmitter } from 'node:events';
 import type { PortConfiguration } from './configuration.ts';
 import { type PlainError, plainError, type TwinpathError } from './errors.ts';
+import type { CounterReadings } from './kernel/device-counters.ts';
 import type { LinkState } from './kernel/device-information.ts';
 import type { Failover } from './memory/journal.ts';
 import type { PathName } from './memory/layout.ts';
@@ -52,6 +53,12 @@ export interface WorkerEvent {
   readonly detail?: string;
 }
 
+/** What the devices of a port count. */
+export interface Counted {
+  readonly port: number;
+  readonly readings: CounterReadings;
+}
+
 /** The open paths, by name. */
 export type OpenPaths = Partial<Record<PathName, PathDescription>>;
 
@@ -70,6 +77,8 @@ export type ReportedEvent =
   | { readonly kind: 'worker'; readonly event: WorkerEvent }
   /** The configuration of a port has changed. The application gets no event: it, or the administrator, has changed it. */
   | { readonly kind: 'configured'; readonly event: Configured }
+  /** The last reading of a device before it leaves. */
+  | { readonly kind: 'counted'; readonly event: Counted }
   /** In its plain form. */
   | { readonly kind: 'error'; readonly event: PlainError; readonly port?: number };
 

@@ -8,9 +8,12 @@
 import type { Readable } from 'node:stream';
 import { type ConfigurationChange, checkChange, type PortConfiguration } from './configuration.ts';
 import type { MemoryPath, PortDescription } from './coordinator/messages.ts';
+import type { PortInformation } from './coordinator/port-information.ts';
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
+import { ExtendedHistory, type ExtendedStatistics } from './extended-statistics.ts';
 import { type FrameLedger, Group } from './group.ts';
+import type { CounterReadings } from './kernel/device-counters.ts';
 import { type LinkState, NO_LINK, sameLink } from './kernel/device-information.ts';
 import { loadShim, requireLinux } from './kernel/shim.ts';
 import type { SharedMemory } from './memory/geometry.ts';
@@ -20,7 +23,7 @@ import type { ForwardTarget, OpenPortOptions, OpenPortsOptions } from './options
 import { type OpenPaths, PortEmitter, type ReportedEvent } from './port-events.ts';
 import { type Settings, single, validate } from './settings.ts';
 import { startFailure } from './start-failure.ts';
-import { type PortStatistics, portStatistics } from './statistics.ts';
+import { type PortStatistics, portStatistics, statisticsSince } from './statistics.ts';
 import { invalid } from './validation.ts';
 
 /**
@@ -34,6 +37,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   readonly #number: number;
   readonly #deliveries: Deliveries;
   readonly #active: Set<number>;
+  readonly #history = new ExtendedHistory();
   #description: PortDescription;
   #configuration: PortConfiguration;
 
@@ -78,6 +82,16 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
    */
   get link(): LinkState {
     return this.#description.link;
+  }
+
+  /**
+   * What the port's devices are and can do, and what the port can: drivers, queues, rings, MTU range, offloads, AF_XDP. The
+   * coordinator asks the kernel, which may take seconds while a VF comes or goes; packets flow meanwhile.
+   *
+   * @throws ERR_PORT_CLOSED; ERR_DEVICE_NOT_FOUND if the NetVSC is gone; ERR_OPTION_INVALID for a port in memory; ERR_KERNEL
+   */
+  async information(): Promise<PortInformation> {
+    return (await this.#group.ask({ kind: 'information', port: this.#number })) as PortInformation;
   }
 
   /** The queues that flows are spread over, in ascending order. */
@@ -155,9 +169,24 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   /**
    * Counters of packets and bytes since the port was opened. Reads the shared memory and asks no other thread: may be called
    * at any rate, and after close. The kernel's own counters are up to 500 ms old.
+   *
+   * @param since an earlier result of this port: what has been counted since then. The counters themselves are never reset
    */
-  stats(): PortStatistics {
-    return portStatistics(this.#group.memory, this.#number);
+  stats(since?: PortStatistics): PortStatistics {
+    const now = portStatistics(this.#group.memory, this.#number);
+    return since === undefined ? now : statisticsSince(now, since);
+  }
+
+  /**
+   * Statistics by name, with the devices' own: the kernel's of each device, and the driver's, as `ethtool -S` shows them. A
+   * counter never decreases and never disappears, over any number of failovers. After the first call, a VF is read once more
+   * before it leaves; what it counts when it disappears without a warning is missing. The coordinator asks the kernel, and drivers their firmware: not more often than once a second.
+   *
+   * @throws ERR_PORT_CLOSED, ERR_KERNEL
+   */
+  async extendedStats(): Promise<ExtendedStatistics> {
+    const readings = (await this.#group.ask({ kind: 'counters', port: this.#number })) as CounterReadings;
+    return this.#history.read(readings);
   }
 
   /** The last 1024 changes of path, one record per queue, oldest first. */
@@ -251,6 +280,9 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
       }
       case 'configured':
         this.#configuration = reported.event.configuration;
+        return;
+      case 'counted':
+        this.#history.read(reported.event.readings);
         return;
       case 'worker':
         this.emit('worker', reported.event);

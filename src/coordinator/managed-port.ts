@@ -10,15 +10,18 @@
 
 import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
 import { TwinpathError } from '../errors.ts';
+import type { CounterReadings } from '../kernel/device-counters.ts';
 import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { OpenPaths } from '../port-events.ts';
+import { readCounters } from './counter-readings.ts';
 import type { KernelDrops } from './kernel-drops.ts';
 import { LinkStatus } from './link-status.ts';
 import type { PortDescription } from './messages.ts';
 import type { PortNetwork } from './network.ts';
 import type { Ownership } from './ownership.ts';
 import { PathChecks } from './path-checks.ts';
+import { type PortInformation, portInformation } from './port-information.ts';
 import { openPaths, type PortServices, type PortState, reportError } from './port-state.ts';
 import { failureOf, isLinkLoss, react, waitsForLink } from './react.ts';
 import { Reconciler } from './reconcile.ts';
@@ -67,6 +70,7 @@ export class ManagedPort {
       ownership,
       slots: ORDER.map((path) => newSlot(memory, port, path)),
       closing: false,
+      counting: false,
       changed: () => this.changed(),
       reconcile: () => this.#reconciler.reconcile(),
     };
@@ -189,6 +193,16 @@ export class ManagedPort {
    */
   configure(change: ConfigurationChange): Promise<PortConfiguration> {
     return this.#reconciler.configure(change);
+  }
+
+  /** See {@link portInformation}. */
+  information(): PortInformation {
+    return portInformation(this.#state);
+  }
+
+  /** What the devices count. May take long. @throws ERR_KERNEL */
+  counters(): CounterReadings {
+    return readCounters(this.#state);
   }
 
   /** A worker rang: see {@link PathChecks.checkWorkers}. */

@@ -53,6 +53,10 @@ export type Command =
 export type Question =
   /** Asks every worker where its frames are. The answers are in the worker blocks. */
   | { kind: 'audit' }
+  /** What the port is and can do. Answered by a PortInformation. */
+  | { kind: 'information'; port: number }
+  /** What its devices count. Answered by CounterReadings. */
+  | { kind: 'counters'; port: number }
   /** Changes the configuration of a port. Answered by the configuration then. */
   | { kind: 'configure'; port: number; change: ConfigurationChange };
 

@@ -4,6 +4,8 @@
  */
 import type { ConfigurationChange } from '../configuration.ts';
 import type { TwinpathError } from '../errors.ts';
+import type { DeviceCounters } from '../kernel/device-counters.ts';
+import type { DeviceInformation } from '../kernel/device-information.ts';
 import type { LinkModes } from '../kernel/ethtool-messages.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { PathDevice } from '../paths/device.ts';
@@ -41,6 +43,10 @@ export interface PortNetwork {
   runs?(path: PathId): boolean | undefined;
   /** Speed and duplex of the path's device, if they are known. May take long. */
   modes?(path: PathId): LinkModes | undefined;
+  /** What the path's device is and can do; `undefined` if the path has none. May take long. @throws ERR_KERNEL */
+  information?(path: PathId): DeviceInformation | undefined;
+  /** What the kernel and the driver count of the path's device. May take long. @throws ERR_KERNEL */
+  counters?(path: PathId): DeviceCounters | undefined;
   /** What another coordinator needs to make the same network. Plain data. */
   readonly holdings: unknown;
   /** The changes since the last call. */

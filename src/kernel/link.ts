@@ -158,6 +158,33 @@ export function parseLink(payload: Uint8Array): Link | undefined {
   };
 }
 
+/** The fields of struct rtnl_link_stats64, in their order. Older kernels have fewer. */
+const COUNTERS = [
+  ...[
+    'rx_packets',
+    'tx_packets',
+    'rx_bytes',
+    'tx_bytes',
+    'rx_errors',
+    'tx_errors',
+    'rx_dropped',
+    'tx_dropped',
+  ],
+  ...['multicast', 'collisions', 'rx_length_errors', 'rx_over_errors', 'rx_crc_errors', 'rx_frame_errors'],
+  ...['rx_fifo_errors', 'rx_missed_errors', 'tx_aborted_errors', 'tx_carrier_errors', 'tx_fifo_errors'],
+  ...['tx_heartbeat_errors', 'tx_window_errors', 'rx_compressed', 'tx_compressed', 'rx_nohandler'],
+  'rx_otherhost_dropped',
+];
+
+/** Every counter that the kernel has of a link, by the kernel's name; `undefined` if the message has none. */
+export function parseCounters(payload: Uint8Array): Record<string, number> | undefined {
+  const value = new Attributes(payload, IFINFOMSG).get(IFLA.STATS64);
+  if (value === undefined) return undefined;
+  const view = viewOf(value);
+  const known = COUNTERS.slice(0, value.length >> 3);
+  return Object.fromEntries(known.map((name, i) => [name, Number(view.getBigUint64(i * 8, true))]));
+}
+
 /** struct rtnl_link_stats64: packets, bytes, errors and dropped, each receive first; then causes of receive errors. */
 function parseStatistics(value: Uint8Array | undefined): LinkStatistics | undefined {
   if (!value || value.length < 128) return undefined;

@@ -1,6 +1,7 @@
 /** What a device is and can do, as this kernel reports it. */
 import { spawnSync } from 'node:child_process';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { deviceCounters } from '../../src/kernel/device-counters.ts';
 import { deviceInformation } from '../../src/kernel/device-information.ts';
 import { EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import { kernelIsAtLeast } from '../../src/kernel/machine.ts';
@@ -87,4 +88,15 @@ it('a device that is gone is described as far as its link was known', () => {
     ...{ device: 'one', driver: '', offloads: {}, xdp: undefined },
     queues: { maxRx: 3, maxTx: 2 },
   });
+});
+
+it('a veth counts by the names of the kernel and of its driver, under any name that it has', () => {
+  const { ifindex } = linkOf('one');
+  ip('-n', HERE, 'link', 'set', 'one', 'down');
+  ip('-n', HERE, 'link', 'set', 'one', 'name', 'uno');
+  const counters = inNamespace(shim, HERE, () => deviceCounters(shim, sockets.links, ifindex))!;
+  expect(counters).toMatchObject({ key: ifindex, link: { rx_packets: 0, tx_dropped: 0 } });
+  expect(counters.driver).toMatchObject({ peer_ifindex: linkOf('two').ifindex, rx_queue_2_xdp_packets: 0 });
+  ip('-n', HERE, 'link', 'del', 'uno');
+  expect(inNamespace(shim, HERE, () => deviceCounters(shim, sockets.links, ifindex))).toBeUndefined();
 });
