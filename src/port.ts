@@ -180,7 +180,8 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   /**
    * Statistics by name, with the devices' own: the kernel's of each device, and the driver's, as `ethtool -S` shows them. A
    * counter never decreases and never disappears, over any number of failovers. After the first call, a VF is read once more
-   * before it leaves; what it counts when it disappears without a warning is missing. The coordinator asks the kernel, and drivers their firmware: not more often than once a second.
+   * before it leaves; what it counts when it disappears without a warning is missing. The coordinator asks the kernel, and
+   * some drivers ask their firmware: call it at most once a second.
    *
    * @throws ERR_PORT_CLOSED, ERR_KERNEL
    */
