@@ -16,8 +16,8 @@ export interface PortOptions {
   netvsc?: string;
   /** The NetVSC by MAC address. Together with `netvsc` both must match. */
   mac?: string;
-  /** The VF by name, MAC or PCI address: the port takes its NetVSC. */
-  vf?: string;
+  /** The VF by name, MAC or PCI address: the port takes its NetVSC. false: the port uses no VF. */
+  vf?: string | false;
   /** Take the named device although it is not a NetVSC. Default false. */
   force?: boolean;
   /** What the devices shall have from the start: see `Port.configure`. */

@@ -151,7 +151,7 @@ function checkPort(port: PortOptions, frameSize: number): PortOptions {
   const { device, netvsc, mac, vf, force } = port;
   const configuration = port.configuration && checkChange(port.configuration, frameSize);
   for (const [name, value] of Object.entries({ device, netvsc, mac, vf })) {
-    if (value !== undefined) nonEmptyText(name, value);
+    if (value !== undefined && !(name === 'vf' && value === false)) nonEmptyText(name, value);
   }
   if (force !== undefined) flag('force', force);
   const checked = { device, netvsc, mac, vf, force, configuration };

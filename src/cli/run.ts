@@ -6,6 +6,7 @@ import type { ConfigurationChange } from '../configuration.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { openPort, type Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
+import { invalid } from '../validation.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
 import { type Command, type CommandContext, EXIT } from './command.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
@@ -28,6 +29,7 @@ export const run: Command = {
       netvsc: { value: 'NAME', help: 'the NetVSC: interface name or MAC' },
       mac: { value: 'MAC', help: 'the NetVSC by its MAC address' },
       vf: { value: 'NAME', help: 'the VF of the NetVSC, by name, MAC or PCI address' },
+      'no-vf': { help: 'use no VF' },
       force: { help: 'use the named device although it is not a NetVSC' },
       option: { value: 'KEY=VALUE', help: 'an option of the handler', repeatable: true },
       mtu: {
@@ -139,7 +141,7 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
       device: text(args, 'device'),
       netvsc: text(args, 'netvsc'),
       mac: text(args, 'mac'),
-      vf: text(args, 'vf'),
+      vf: vfOf(args),
       force: args.flags.has('force'),
       configuration: configurationOf(args),
       handler,
@@ -180,6 +182,13 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
   else await terminal.print(summary(report));
   for (const problem of new Set(report.problems)) terminal.log(`twinpath: ${problem}`);
   return report.ok ? EXIT.OK : EXIT.FAILED;
+}
+
+/** @throws ERR_OPTION_INVALID */
+function vfOf(args: Arguments): string | false | undefined {
+  const name = text(args, 'vf');
+  if (!args.flags.has('no-vf')) return name;
+  return name === undefined ? false : invalid('--no-vf', 'it contradicts --vf');
 }
 
 function configurationOf(args: Arguments): ConfigurationChange {

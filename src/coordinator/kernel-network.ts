@@ -36,6 +36,8 @@ export interface KernelOptions {
   readonly tap: Omit<TapOptions, keyof MergingOptions>;
   readonly redirect: RedirectKind;
   readonly order: RedirectOrder;
+  /** Whether the port uses a VF. */
+  readonly vf: boolean;
   /** No generic XDP for the VF. */
   readonly native: boolean;
   readonly host: HostMode;
@@ -121,6 +123,7 @@ export class KernelNetwork implements PortNetwork {
     const netvsc = this.#find();
     if (path === Path.HOST && this.#options.host === 'off') return undefined;
     if (path !== Path.VF) return netvsc && endpointOf(netvsc);
+    if (!this.#options.vf) return undefined;
     const history = {
       ours: new Set(this.taken),
       addresses: this.#addresses,

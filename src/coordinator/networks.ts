@@ -73,7 +73,7 @@ export class Networks {
       const taken = new Set<number>();
       const list = ports.map((wanted, port) => {
         const snapshot = takeSnapshot(table.netlink, sysfs);
-        const choice = choose(snapshot, wanted, taken);
+        const choice = choose(snapshot, { ...wanted, vf: wanted.vf || undefined }, taken);
         if (host === 'off' && !cutHost) refuseToCut(snapshot, choice);
         locks.push(lockDevice(shim, table.netlink, choice.netvsc));
         taken.add(choice.netvsc.ifindex);
@@ -82,7 +82,7 @@ export class Networks {
         const protects =
           protect ?? (host !== 'off' && hasDefaultRoute(snapshot, choice) ? 'platform' : 'none');
         const chosen = { ...choice, protect: protects === 'platform' };
-        const options = optionsOf(settings, store, (error) => report(error, port));
+        const options = optionsOf(settings, port, store, (error) => report(error, port));
         return new KernelNetwork(shim, memory, port, table, sysfs, chosen, options);
       });
       return new Networks(shim, list, locks, table);
@@ -113,7 +113,7 @@ export class Networks {
     const sysfs = new Sysfs();
     const list = ports.map(({ network }, port) => {
       const choice = network as KernelHoldings;
-      const options = optionsOf(settings, SettingsStore.open(shim), (error) => report(error, port));
+      const options = optionsOf(settings, port, SettingsStore.open(shim), (error) => report(error, port));
       return new KernelNetwork(shim, memory, port, table, sysfs, choice, options);
     });
     return new Networks(shim, list, locks, table);
@@ -126,7 +126,8 @@ export class Networks {
 }
 
 function optionsOf(
-  { tap, redirect, redirectOrder: order, xdp, host, rss, rssKey }: Settings,
+  { ports, tap, redirect, redirectOrder: order, xdp, host, rss, rssKey }: Settings,
+  port: number,
   store: SettingsStore,
   report: KernelOptions['report'],
 ): KernelOptions {
@@ -135,6 +136,7 @@ function optionsOf(
     host,
     redirect,
     order,
+    vf: ports[port]!.vf !== false,
     native: xdp === 'native',
     rss,
     rssKey,

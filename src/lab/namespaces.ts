@@ -34,17 +34,13 @@ export function freeLabName(): string {
 /**
  * Removes the namespaces of labs whose process has ended, even if another process has its id now. Labs of running processes
  * are not touched.
- *
- * @returns how many namespaces it removed
  */
-export function cleanUpStaleLabs(): number {
+export function cleanUpStaleLabs(): void {
   const stale = namespaces().filter((name) => {
     const pid = LAB.exec(name)?.[1];
     return pid !== undefined && !isAlive(Number(pid), createdAt(name));
   });
   if (stale.length > 0) deleteNamespaces(stale);
-  const left = new Set(namespaces());
-  return stale.filter((name) => !left.has(name)).length;
 }
 
 /** Deletes the names. The kernel frees a namespace when its last socket is closed and its last thread has left. */

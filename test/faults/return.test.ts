@@ -52,7 +52,12 @@ describe('a port', () => {
       await scene.nic.moveDataPath('vf');
     }
     await passed(traffic);
+    const openings = (): number =>
+      scene.news.filter(({ path, state }) => path === 'synthetic' && state === 'up').length;
+    const opened = openings();
     scene.nic.renameNetvsc('hv0');
+    // Until then what the host delivers to the NetVSC is the machine's.
+    if (RENAMED_DOWN) await until('the NetVSC taken back', () => openings() > opened);
     await passed(traffic);
     if (!RENAMED_DOWN) expect(scene.port.failovers()).toHaveLength(before);
     expect(owners(scene.port)).toEqual(['vf', 'vf']);

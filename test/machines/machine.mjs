@@ -19,6 +19,8 @@ const SYNTHETIC_MAC = '02:00:00:00:00:08';
 const OUTSIDE_MAC = '02:00:00:00:00:99';
 /** Who the guest answers for: its own address, and that of a second port. */
 const ADDRESSES = ['10.77.0.2', SECOND_ADDRESS];
+/** Unicast and multicast addresses that scenarios have accepted. */
+export const ADDRESSES_TO_ACCEPT = ['02:00:00:00:01:01', '02:00:00:00:01:02', '01:00:5e:00:00:fb'];
 /** Generous: what has not happened on an emulated machine by then never will. */
 const PATIENCE_MILLIS = 120_000;
 
@@ -195,6 +197,20 @@ export class Machine {
   /** Whether the card has an XDP program. */
   get hasProgram() {
     return sh(`ip -d link show ${this.vf}`).includes('xdp');
+  }
+
+  /** Whether the card has a configuration, as the kernel tells others: see `Port.configure`. */
+  checkConfigured({ mtu, unicast, multicast, promiscuous }) {
+    const [link] = JSON.parse(sh(`ip -d -j link show ${this.vf}`));
+    const accepted = sh(`bridge fdb show dev ${this.vf}`);
+    const asked = [...unicast, ...multicast];
+    const wrong = [
+      ...(link.mtu === mtu ? [] : [`MTU ${link.mtu}, not ${mtu}`]),
+      // As a leg of the bridge that stands for the NetVSC it is promiscuous once.
+      ...(link.promiscuity === (promiscuous ? 2 : 1) ? [] : [`promiscuity ${link.promiscuity}`]),
+      ...ADDRESSES_TO_ACCEPT.filter((address) => accepted.includes(address) !== asked.includes(address)),
+    ];
+    if (wrong.length > 0) this.failures.push(`${this.vf} is not configured as asked: ${wrong.join(', ')}`);
   }
 
   /** On the card in slot 1 alone, by whichever path that comes to. */

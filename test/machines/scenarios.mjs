@@ -3,7 +3,7 @@
  * lost, doubled or out of order, but what a scenario allows to be lost.
  */
 import { HeldPort } from './held.mjs';
-import { Machine, settingsOf } from './machine.mjs';
+import { ADDRESSES_TO_ACCEPT, Machine, settingsOf } from './machine.mjs';
 import { Second } from './second.mjs';
 import { download, serve } from './tcp.mjs';
 
@@ -11,6 +11,8 @@ import { download, serve } from './tcp.mjs';
 const BACKLOG = { rate: 3000, window: 1500, icmpRate: 0 };
 /** What a card had been given, or the host sent to it, when it went without a word. */
 const EVERYTHING_UNDER_WAY = 4000;
+
+const [FIRST, SECOND, GROUP] = ADDRESSES_TO_ACCEPT;
 
 /** One, but for cards that insist on as many as the machine has CPUs. */
 const few = (model) => ({ queues: model === 'vmxnet3' ? 2 : 1 });
@@ -209,6 +211,32 @@ export const SCENARIOS = {
     const result = await machine.finish();
     if ((await settingsOf(model)) !== before) result.failures.push('the card is not set as it was');
     return result;
+  },
+
+  /**
+   * What the port was asked for is on whichever card comes, also what was asked while there was none. A card may reset itself
+   * for another MTU, which costs what the host sends to it meanwhile.
+   */
+  async configuration(model) {
+    const machine = await Machine.open(few(model));
+    machine.allowed = EVERYTHING_UNDER_WAY;
+    const { port } = machine;
+    await machine.drive();
+    await port.configure({ mtu: 1400, unicast: [FIRST, SECOND] });
+    await machine.plug(model);
+    await machine.passed();
+    machine.checkConfigured({ mtu: 1400, unicast: [FIRST, SECOND], multicast: [], promiscuous: false });
+    await port.configure({ mtu: 1300, unicast: [SECOND], multicast: [GROUP], promiscuous: true });
+    machine.checkConfigured({ mtu: 1300, unicast: [SECOND], multicast: [GROUP], promiscuous: true });
+    await machine.owned('vf');
+    await machine.passed();
+    await machine.unplug();
+    await port.configure({ mtu: null, unicast: [FIRST], promiscuous: false });
+    await machine.plug(model, { slot: 2 });
+    await machine.passed();
+    machine.checkConfigured({ mtu: 1500, unicast: [FIRST], multicast: [GROUP], promiscuous: false });
+    await machine.unplug();
+    return machine.finish();
   },
 
   /** Downloads from the guest's own stack, and its echo, by a handler that passes everything on, while the card goes and comes. */

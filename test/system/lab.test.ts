@@ -278,12 +278,12 @@ describe('a lab', () => {
       child.stdout.once('data', (text) => resolve(String(text).trim())),
     );
     const own = await build();
-    expect(cleanUpStaleLabs()).toBe(0);
+    cleanUpStaleLabs();
     expect(existsSync(`/run/netns/${guest}`)).toBe(true);
     child.kill('SIGKILL');
     await new Promise((resolve) => child.once('exit', resolve));
-    expect(cleanUpStaleLabs()).toBe(3);
-    expect(existsSync(`/run/netns/${guest}`)).toBe(false);
+    cleanUpStaleLabs();
+    expect(readdirSync('/run/netns').filter((name) => name.startsWith(`tp-${child.pid}-`))).toEqual([]);
     expect(existsSync(`/run/netns/${own.guest}`)).toBe(true);
   });
 
@@ -292,7 +292,8 @@ describe('a lab', () => {
     const names = ['tp-1-0-guest', `tp-${process.pid}-x-guest`];
     try {
       ip(names.map((name) => `netns add ${name}`));
-      expect(cleanUpStaleLabs()).toBe(0);
+      cleanUpStaleLabs();
+      for (const name of names) expect(existsSync(`/run/netns/${name}`)).toBe(true);
     } finally {
       for (const name of names) execFileSync('ip', ['netns', 'del', name]);
     }

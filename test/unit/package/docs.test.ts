@@ -94,6 +94,14 @@ describe('the pages name', () => {
     expect(entries.map(([, code]) => code!).sort()).toEqual([...codes].sort());
   });
 
+  test('only tests that exist', () => {
+    const named = pages.flatMap((page) => [
+      ...read(page).matchAll(/\]\(\.\.\/(test\/[\w/-]+\.test\.ts)\): `([^`]+)`/g),
+    ]);
+    expect(named.length).toBeGreaterThan(20);
+    for (const [, file, name] of named) expect(read(file!), file).toContain(name);
+  });
+
   test('every option of openPort', () => {
     const lists = [...read('src/options.ts').matchAll(/const (?:PORT|SHARED)_KEYS = \[([^\]]*)\]/g)];
     const options = lists.flatMap(([, list]) => [...list!.matchAll(/'(\w+)'/g)].map(([, name]) => name!));
