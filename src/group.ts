@@ -165,7 +165,9 @@ export class Group {
     switch (report.kind) {
       case 'path':
       case 'link':
+      case 'carrier':
       case 'configured':
+      case 'counted':
         this.#members[report.event.port]?.event(report);
         return;
       case 'worker':

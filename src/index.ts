@@ -2,9 +2,13 @@
 /** The interface for applications: `import { openPort } from 'twinpath'`. */
 export type { ConfigurationChange, PortConfiguration } from './configuration.ts';
 export type { PortDescription } from './coordinator/messages.ts';
+export type { PathInformation, PortInformation } from './coordinator/port-information.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, type PlainError, TwinpathError } from './errors.ts';
+export type { DeviceStatistics, ExtendedStatistics } from './extended-statistics.ts';
 export type { FrameLedger } from './group.ts';
+export type { DeviceInformation, LinkState, Offload, OffloadName } from './kernel/device-information.ts';
+export type { XdpAbilities } from './kernel/netdev-netlink.ts';
 export type { Failover, Reason } from './memory/journal.ts';
 export type {
   ForwardTarget,
@@ -15,7 +19,8 @@ export type {
   RssMode,
   SharedOptions,
 } from './options.ts';
+export type { Ability, PortCapability } from './paths/capability.ts';
 export type { PathDescription } from './paths/device.ts';
 export { openPort, openPorts, type Port } from './port.ts';
-export type { LinkEvent, WorkerEvent } from './port-events.ts';
+export type { CarrierEvent, LinkEvent, WorkerEvent } from './port-events.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

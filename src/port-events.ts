@@ -7,6 +7,8 @@
 import { EventEmitter } from 'node:events';
 import type { PortConfiguration } from './configuration.ts';
 import { type PlainError, plainError, type TwinpathError } from './errors.ts';
+import type { CounterReadings } from './kernel/device-counters.ts';
+import type { LinkState } from './kernel/device-information.ts';
 import type { Failover } from './memory/journal.ts';
 import type { PathName } from './memory/layout.ts';
 import type { PathDescription } from './paths/device.ts';
@@ -28,6 +30,16 @@ export interface LinkEvent {
   readonly detail?: string;
 }
 
+/** The port's link came up, was lost, or has another speed. */
+export interface CarrierEvent extends LinkState {
+  /** Number of the port, in the order the ports were opened. */
+  readonly port: number;
+  /** The path that the port transmits on; 'none' without one. */
+  readonly path: PathName;
+  /** Name of its network device; the NetVSC's without one. */
+  readonly device: string;
+}
+
 /**
  * A worker thread started, or died and is being replaced. 'fallback': a thread without the handler serves the queue, and
  * other queues have its flows until a worker with the handler has started.
@@ -39,6 +51,12 @@ export interface WorkerEvent {
   readonly state: 'started' | 'died' | 'fallback';
   /** Details for people. */
   readonly detail?: string;
+}
+
+/** What the devices of a port count. */
+export interface Counted {
+  readonly port: number;
+  readonly readings: CounterReadings;
 }
 
 /** The open paths, by name. */
@@ -55,9 +73,12 @@ export type ReportedEvent =
   | { readonly kind: 'path'; readonly event: Failover }
   /** With the paths that are open then. */
   | { readonly kind: 'link'; readonly event: LinkEvent; readonly paths: OpenPaths }
+  | { readonly kind: 'carrier'; readonly event: CarrierEvent }
   | { readonly kind: 'worker'; readonly event: WorkerEvent }
   /** The configuration of a port has changed. The application gets no event: it, or the administrator, has changed it. */
   | { readonly kind: 'configured'; readonly event: Configured }
+  /** The last reading of a device before it leaves. */
+  | { readonly kind: 'counted'; readonly event: Counted }
   /** In its plain form. */
   | { readonly kind: 'error'; readonly event: PlainError; readonly port?: number };
 
@@ -72,6 +93,8 @@ interface PortEventMap {
   path: [Failover];
   /** A device of the port appeared, disappeared, changed, or could not be used. */
   link: [LinkEvent];
+  /** The port's link came up, was lost, or has another speed: one event for each change of `port.link`. */
+  carrier: [CarrierEvent];
   /** A worker thread started, died and is being replaced, or one without the handler serves its queue. */
   worker: [WorkerEvent];
   /** Something failed; the port goes on without it and tries again. Without a listener it becomes a process warning. */
@@ -117,5 +140,5 @@ interface NamedMethods<Event extends keyof PortEventMap> extends Omit<EventEmitt
 
 /** EventEmitter, for these events and no others. */
 export const PortEmitter = EventEmitter as unknown as new () => NamedMethods<
-  'path' | 'link' | 'worker' | 'error' | 'close'
+  'path' | 'link' | 'carrier' | 'worker' | 'error' | 'close'
 >;

@@ -8,9 +8,13 @@
 import type { Readable } from 'node:stream';
 import { type ConfigurationChange, checkChange, type PortConfiguration } from './configuration.ts';
 import type { MemoryPath, PortDescription } from './coordinator/messages.ts';
+import type { PortInformation } from './coordinator/port-information.ts';
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
+import { ExtendedHistory, type ExtendedStatistics } from './extended-statistics.ts';
 import { type FrameLedger, Group } from './group.ts';
+import type { CounterReadings } from './kernel/device-counters.ts';
+import { type LinkState, NO_LINK, sameLink } from './kernel/device-information.ts';
 import { loadShim, requireLinux } from './kernel/shim.ts';
 import type { SharedMemory } from './memory/geometry.ts';
 import type { Failover } from './memory/journal.ts';
@@ -19,20 +23,21 @@ import type { ForwardTarget, OpenPortOptions, OpenPortsOptions } from './options
 import { type OpenPaths, PortEmitter, type ReportedEvent } from './port-events.ts';
 import { type Settings, single, validate } from './settings.ts';
 import { startFailure } from './start-failure.ts';
-import { type PortStatistics, portStatistics } from './statistics.ts';
+import { type PortStatistics, portStatistics, statisticsSince } from './statistics.ts';
 import { invalid } from './validation.ts';
 
 /**
  * A port that {@link openPort} has opened. Belongs to the thread that opened it.
  *
- * Events: 'path' ({@link Failover}), 'link' ({@link LinkEvent}), 'worker' ({@link WorkerEvent}),
- * 'error' ({@link TwinpathError}), 'close'.
+ * Events: 'path' ({@link Failover}), 'link' ({@link LinkEvent}), 'carrier' ({@link CarrierEvent}),
+ * 'worker' ({@link WorkerEvent}), 'error' ({@link TwinpathError}), 'close'.
  */
 export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget {
   readonly #group: Group;
   readonly #number: number;
   readonly #deliveries: Deliveries;
   readonly #active: Set<number>;
+  readonly #history = new ExtendedHistory();
   #description: PortDescription;
   #configuration: PortConfiguration;
 
@@ -50,6 +55,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
       event: (event) => this.#emit(event),
       closed: () => {
         this.#deliveries.close();
+        this.#description = { ...this.#description, link: NO_LINK };
         this.emit('close');
       },
     });
@@ -68,6 +74,24 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   /** The open paths: driver, device, mode, redirect. As of the last 'link' event. */
   get paths(): OpenPaths {
     return this.#description.paths;
+  }
+
+  /**
+   * The port's link: that of the device that it transmits through, the VF's or else the NetVSC's. As of the last 'carrier'
+   * event; reading it asks no other thread. A closed port has no link.
+   */
+  get link(): LinkState {
+    return this.#description.link;
+  }
+
+  /**
+   * What the port's devices are and can do, and what the port can: drivers, queues, rings, MTU range, offloads, AF_XDP. The
+   * coordinator asks the kernel, which may take seconds while a VF comes or goes; packets flow meanwhile.
+   *
+   * @throws ERR_PORT_CLOSED; ERR_DEVICE_NOT_FOUND if the NetVSC is gone; ERR_OPTION_INVALID for a port in memory; ERR_KERNEL
+   */
+  async information(): Promise<PortInformation> {
+    return (await this.#group.ask({ kind: 'information', port: this.#number })) as PortInformation;
   }
 
   /** The queues that flows are spread over, in ascending order. */
@@ -145,9 +169,25 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   /**
    * Counters of packets and bytes since the port was opened. Reads the shared memory and asks no other thread: may be called
    * at any rate, and after close. The kernel's own counters are up to 500 ms old.
+   *
+   * @param since an earlier result of this port: what has been counted since then. The counters themselves are never reset
    */
-  stats(): PortStatistics {
-    return portStatistics(this.#group.memory, this.#number);
+  stats(since?: PortStatistics): PortStatistics {
+    const now = portStatistics(this.#group.memory, this.#number);
+    return since === undefined ? now : statisticsSince(now, since);
+  }
+
+  /**
+   * Statistics by name, with the devices' own: the kernel's of each device, and the driver's, as `ethtool -S` shows them. A
+   * counter never decreases and never disappears, over any number of failovers. After the first call, a VF is read once more
+   * before it leaves; what it counts when it disappears without a warning is missing. The coordinator asks the kernel, and
+   * some drivers ask their firmware: call it at most once a second.
+   *
+   * @throws ERR_PORT_CLOSED, ERR_KERNEL
+   */
+  async extendedStats(): Promise<ExtendedStatistics> {
+    const readings = (await this.#group.ask({ kind: 'counters', port: this.#number })) as CounterReadings;
+    return this.#history.read(readings);
   }
 
   /** The last 1024 changes of path, one record per queue, oldest first. */
@@ -230,8 +270,20 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
         this.#description = { ...this.#description, paths: reported.paths };
         this.emit('link', reported.event);
         return;
+      case 'carrier': {
+        const { up, speedMbps, duplex } = reported.event;
+        const link: LinkState = { up, speedMbps, duplex };
+        // A coordinator that replaces another one reports the state anew.
+        if (sameLink(link, this.#description.link)) return;
+        this.#description = { ...this.#description, link };
+        this.emit('carrier', reported.event);
+        return;
+      }
       case 'configured':
         this.#configuration = reported.event.configuration;
+        return;
+      case 'counted':
+        this.#history.read(reported.event.readings);
         return;
       case 'worker':
         this.emit('worker', reported.event);

@@ -116,6 +116,26 @@ export function portStatistics(memory: Memory, port: number): PortStatistics {
   };
 }
 
+/**
+ * What was counted between two results of the same port. The owner of a queue is the present one.
+ *
+ * @param before the earlier of the two
+ */
+export function statisticsSince(now: PortStatistics, before: PortStatistics): PortStatistics {
+  return subtract(now, before) as PortStatistics;
+}
+
+/** Both have the same shape: a counter is a number, all else has counters in it. */
+function subtract(now: unknown, before: unknown, name = ''): unknown {
+  if (typeof now === 'number') return name === 'queue' ? now : now - (before as number); // that one is a name
+  if (Array.isArray(now)) return now.map((one, i) => subtract(one, (before as unknown[])[i]));
+  if (typeof now !== 'object' || now === null) return now;
+  const earlier = before as Record<string, unknown>;
+  return Object.fromEntries(
+    Object.entries(now).map(([key, value]) => [key, subtract(value, earlier[key], key)]),
+  );
+}
+
 function queueStatistics(memory: Memory, port: number, queue: number): QueueStatistics {
   const word = Atomics.load(memory.words, memory.queue(port, queue).at('ack'));
   const paths = Object.fromEntries(

@@ -6,13 +6,23 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { lackingCapabilities } from '../capabilities.ts';
 import { cards, discover, type Found, takeSnapshot } from '../coordinator/inventory.ts';
+import {
+  type DeviceInformation,
+  deviceInformation,
+  type InformationSources,
+} from '../kernel/device-information.ts';
+import { EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
 import { ARPHRD_ETHER, IFF, type Link } from '../kernel/link.ts';
 import { inNamespace } from '../kernel/namespace.ts';
+import { NetdevNetlink } from '../kernel/netdev-netlink.ts';
 import { RtNetlink } from '../kernel/rtnetlink.ts';
 import { loadShim } from '../kernel/shim.ts';
 import { Sysfs } from '../kernel/sysfs.ts';
+import { DEFAULTS } from '../options.ts';
+import { type PortCapability, portCapability } from '../paths/capability.ts';
 import { type Arguments, text } from './arguments.ts';
 import { type Command, type CommandContext, EXIT, EXITS } from './command.ts';
+import { capabilityLines, deviceLines } from './list-details.ts';
 
 /** A pair or a single card, as `--json` prints it. */
 interface Row {
@@ -32,6 +42,14 @@ interface Row {
   readonly free: boolean;
   /** What prevents a port, in sentences without a full stop. */
   readonly obstacles: readonly string[];
+  readonly devices: { readonly synthetic: DeviceInformation; readonly vf: DeviceInformation | null };
+  /** What both devices can, with the default frame size. */
+  readonly capability: PortCapability;
+}
+
+/** A pair or a card, and what its devices say of themselves. */
+interface Described extends Found {
+  readonly devices: { readonly synthetic: DeviceInformation; readonly vf: DeviceInformation | undefined };
 }
 
 interface VfRow {
@@ -62,11 +80,15 @@ export const list: Command = {
         help: 'list the devices of this network namespace',
         otherwise: "the process's",
       },
+      details: {
+        help: 'add the driver, queues, rings, MTU range, offloads and XDP of each device, and what a port on it can do',
+      },
     },
     notes: ['With --json: an array with one object for each pair and each other card.'],
     examples: [
       ['twinpath list', 'the devices of this machine'],
-      ['twinpath list --json', 'the same for programs'],
+      ['twinpath list --details', 'what they can do'],
+      ['twinpath list --json', 'all of that for programs'],
     ],
     exits: [[EXIT.OK, 'listed, even if the list is empty'], ...EXITS.slice(0, 1)],
   },
@@ -81,28 +103,59 @@ async function runList(args: Arguments, { terminal }: CommandContext): Promise<n
     uring: firstLine('/proc/sys/kernel/io_uring_disabled') !== '2',
   };
   const rows = found.map((one) => row(one, machine));
-  if (args.flags.has('json')) await terminal.printJson(rows, 2);
-  else await terminal.print(rows.length === 0 ? emptyListText(links) : rows.map(rowText).join('\n'));
+  if (args.flags.has('json')) await terminal.printJson(withNulls(rows), 2);
+  else {
+    const withDetails = args.flags.has('details');
+    const texts = rows.map((one) => rowText(one) + (withDetails ? detailsText(one) : ''));
+    await terminal.print(rows.length === 0 ? emptyListText(links) : texts.join('\n'));
+  }
   return EXIT.OK;
 }
 
-function readDevices(netns: string | undefined): { found: Found[]; links: readonly Link[] } {
+function readDevices(netns: string | undefined): { found: Described[]; links: readonly Link[] } {
   const shim = loadShim();
-  const inside = (): { found: Found[]; links: readonly Link[] } => {
-    const netlink = RtNetlink.open(shim);
+  const inside = (): { found: Described[]; links: readonly Link[] } => {
+    const opened: { close(): void }[] = [];
+    const opens = <T extends { close(): void }>(socket: T): T => {
+      opened.push(socket);
+      return socket;
+    };
     try {
+      const netlink = opens(RtNetlink.open(shim));
+      const sources = { ethtool: opens(EthtoolNetlink.open(shim)), netdev: opens(NetdevNetlink.open(shim)) };
       const snapshot = takeSnapshot(netlink, new Sysfs());
-      return { found: [...discover(snapshot), ...cards(snapshot)], links: snapshot.links };
+      const found = [...discover(snapshot), ...cards(snapshot)];
+      return { found: found.map((one) => described(one, sources)), links: snapshot.links };
     } finally {
-      netlink.close();
+      for (const socket of opened) socket.close();
     }
   };
   return netns === undefined ? inside() : inNamespace(shim, netns, inside);
 }
 
-function row(one: Found, machine: Machine): Row {
-  const { kind, netvsc, vf, standby, driver, vfDriver, queues, vfQueues, addresses, defaultRoute, free } =
-    one;
+function described(found: Found, sources: InformationSources): Described {
+  const synthetic = deviceInformation(sources, found.netvsc);
+  // A card alone is its own VF.
+  if (found.kind === 'card') return { ...found, devices: { synthetic, vf: synthetic } };
+  const vf = found.vf && deviceInformation(sources, found.vf);
+  return { ...found, devices: { synthetic, vf } };
+}
+
+function row(one: Described, machine: Machine): Row {
+  const {
+    kind,
+    netvsc,
+    vf,
+    standby,
+    driver,
+    vfDriver,
+    queues,
+    vfQueues,
+    addresses,
+    defaultRoute,
+    free,
+    devices,
+  } = one;
   return {
     kind,
     name: netvsc.name,
@@ -127,6 +180,8 @@ function row(one: Found, machine: Machine): Row {
     defaultRoute,
     free,
     obstacles: obstacles(one, machine),
+    devices: { synthetic: devices.synthetic, vf: devices.vf ?? null },
+    capability: portCapability({ frameSize: DEFAULTS.frameSize, ...devices }),
   };
 }
 
@@ -158,6 +213,20 @@ function rowText({ kind, name, mac, driver, queues, vf, standby, paths, obstacle
     obstacles.length === 0 ? '  ready' : '',
   ];
   return `${lines.filter((line) => line !== '').join('\n')}\n`;
+}
+
+function detailsText({ devices: { synthetic, vf }, capability }: Row): string {
+  const lines = [
+    ...deviceLines(synthetic),
+    ...(vf === null || vf.device === synthetic.device ? [] : deviceLines(vf)),
+    ...capabilityLines(capability),
+  ];
+  return lines.map((line) => `  ${line}\n`).join('');
+}
+
+/** What a kernel or a driver does not report is null in JSON, and not left out. */
+function withNulls(rows: readonly Row[]): unknown {
+  return JSON.parse(JSON.stringify(rows, (_, value) => (value === undefined ? null : value)));
 }
 
 /** Says why the list is empty, and names the virtual devices that there are. */

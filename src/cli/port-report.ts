@@ -119,6 +119,10 @@ function watchDevices(port: Port, terminal: Terminal): void {
       `${path}: ${device} ${state === 'failed' ? '' : 'is '}${state}${detail === undefined ? '' : ` (${detail})`}`,
     );
   });
+  port.on('carrier', ({ device, up, speedMbps }) => {
+    const speed = speedMbps === undefined ? '' : `, ${speedMbps} Mbit/s`;
+    terminal.log(up ? `link up through ${device}${speed}` : 'link down');
+  });
   port.on('worker', ({ queue, state }) => {
     if (state === 'started') terminal.log(`worker of queue ${queue} started`);
   });

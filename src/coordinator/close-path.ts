@@ -6,6 +6,7 @@ import { errnoName, TwinpathError } from '../errors.ts';
 import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
 import type { PathDevice } from '../paths/device.ts';
+import { reportLastReading } from './counter-readings.ts';
 import type { PathOpener } from './open-path.ts';
 import { attempt, type PortState, reportError, reportLink } from './port-state.ts';
 import { failureOf, react } from './react.ts';
@@ -23,6 +24,7 @@ export async function closePath(state: PortState, slot: Slot, opener: PathOpener
   const device = slot.device!;
   const staysOpen = isOnlyLink(state, slot);
   attempt(state, 'reading counters', () => slot.drops.settle(device));
+  if (!staysOpen) attempt(state, 'reading counters', () => reportLastReading(state, slot));
   slot.ready = false;
   attempt(state, 'closing a path', () => (staysOpen ? device.closeQueues!() : device.close())); // disarms
   await ownership.reclaim(slot.path);

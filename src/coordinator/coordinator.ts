@@ -174,12 +174,7 @@ export class Coordinator {
   /** After the workers have started: packets arrive as soon as the first path is open, and orders wait for workers. */
   async #openPorts(): Promise<void> {
     for (const port of this.#ports) await port.start();
-    this.#post({
-      kind: 'ready',
-      ports: this.#ports.map(({ network, paths, configuration }) => ({
-        ...{ device: network.device, paths, configuration },
-      })),
-    });
+    this.#post({ kind: 'ready', ports: this.#ports.map((port) => port.describe()) });
   }
 
   #watch(): void {
@@ -245,6 +240,10 @@ export class Coordinator {
         this.#count(); // a counter that cannot be read now is read later, and the audit goes on
         await this.#audits.ask();
         return undefined;
+      case 'information':
+        return this.#ports[question.port]!.information();
+      case 'counters':
+        return this.#ports[question.port]!.counters();
       case 'configure': {
         const configuration = await this.#ports[question.port]!.configure(question.change);
         this.#networks?.table?.update(); // the kernel has sent its messages about the change

@@ -6,6 +6,10 @@
  * time, so it may return with another name, ifindex or PCI address. `observe` finds changed names, MAC addresses and MTUs.
  */
 import type { TwinpathError } from '../errors.ts';
+import { type DeviceCounters, deviceCounters } from '../kernel/device-counters.ts';
+import { type DeviceInformation, deviceInformation } from '../kernel/device-information.ts';
+import type { LinkModes } from '../kernel/ethtool-messages.ts';
+import { NetdevNetlink } from '../kernel/netdev-netlink.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
@@ -152,6 +156,29 @@ export class KernelNetwork implements PortNetwork {
     const key = this.endpoint(path)?.key;
     const link = key === undefined ? undefined : this.#table.netlink.link(key);
     return link && endpointOf(link);
+  }
+
+  modes(path: PathId): LinkModes | undefined {
+    const key = this.endpoint(path)?.key;
+    const { ethtool } = this.#table;
+    return key !== undefined && ethtool.has('LINKMODES_GET') ? ethtool.linkModes(key) : undefined;
+  }
+
+  information(path: PathId): DeviceInformation | undefined {
+    const key = this.endpoint(path)?.key;
+    const link = key === undefined ? undefined : this.#table.netlink.link(key);
+    if (link === undefined) return undefined;
+    const netdev = NetdevNetlink.open(this.#shim);
+    try {
+      return deviceInformation({ ethtool: this.#table.ethtool, netdev }, link);
+    } finally {
+      netdev.close();
+    }
+  }
+
+  counters(path: PathId): DeviceCounters | undefined {
+    const key = this.endpoint(path)?.key;
+    return key === undefined ? undefined : deviceCounters(this.#shim, this.#table.netlink, key);
   }
 
   get holdings(): KernelHoldings {

@@ -6,7 +6,8 @@
  * Coordinator thread only.
  */
 import { TwinpathError } from '../errors.ts';
-import { EthtoolMonitor, EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
+import { EthtoolMonitor } from '../kernel/ethtool-monitor.ts';
+import { EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
 import { LinkMonitor } from '../kernel/link-monitor.ts';
 import { onReadable, type Readiness } from '../kernel/readiness.ts';
 import { type Link, RtNetlink } from '../kernel/rtnetlink.ts';

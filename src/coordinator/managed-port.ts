@@ -10,14 +10,19 @@
 
 import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
 import { TwinpathError } from '../errors.ts';
+import type { CounterReadings } from '../kernel/device-counters.ts';
 import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { OpenPaths } from '../port-events.ts';
+import { readCounters } from './counter-readings.ts';
 import type { KernelDrops } from './kernel-drops.ts';
+import { LinkStatus } from './link-status.ts';
+import type { PortDescription } from './messages.ts';
 import type { PortNetwork } from './network.ts';
 import type { OwnershipClient } from './ownership-client.ts';
 import { PathChecks } from './path-checks.ts';
 import type { LeftPath } from './path-orders.ts';
+import { type PortInformation, portInformation } from './port-information.ts';
 import { openPaths, type PortServices, type PortState, reportError } from './port-state.ts';
 import { failureOf, react } from './react.ts';
 import { Reconciler } from './reconcile.ts';
@@ -47,6 +52,7 @@ export class ManagedPort {
   readonly network: PortNetwork;
   readonly #state: PortState;
   readonly #checks: PathChecks;
+  readonly #linkStatus: LinkStatus;
   readonly #reconciler: Reconciler;
 
   constructor(
@@ -65,11 +71,13 @@ export class ManagedPort {
       ownership,
       slots: ORDER.map((path) => newSlot(memory, port, path)),
       closing: false,
+      counting: false,
       changed: () => this.changed(),
       reconcile: () => this.#reconciler.reconcile(),
     };
     this.#checks = new PathChecks(this.#state);
-    this.#reconciler = new Reconciler(this.#state, this.#checks);
+    this.#linkStatus = new LinkStatus(this.#state);
+    this.#reconciler = new Reconciler(this.#state, this.#checks, this.#linkStatus);
   }
 
   get holdings(): PortHoldings {
@@ -92,6 +100,12 @@ export class ManagedPort {
 
   get paths(): OpenPaths {
     return openPaths(this.#state);
+  }
+
+  /** For the application, once: changes of the link are reported from now on. */
+  describe(): PortDescription {
+    const { paths, configuration } = this;
+    return { device: this.network.device, paths, configuration, link: this.#linkStatus.start() };
   }
 
   /**
@@ -133,6 +147,7 @@ export class ManagedPort {
 
   /** After {@link adopt}: closes what the last coordinator had half open, and what was left since, and reconciles. */
   resume(): Promise<void> {
+    this.#linkStatus.resume();
     const { ownership, slots } = this.#state;
     for (const slot of slots) {
       if (slot.device === undefined) continue;
@@ -152,6 +167,7 @@ export class ManagedPort {
       slot.broken = reason;
       slot.kickErrno = kickErrno;
     }
+    this.#linkStatus.noticeLoss();
     return this.#reconciler.reconcile();
   }
 
@@ -169,6 +185,7 @@ export class ManagedPort {
       if (reason === undefined || (isLinkLoss(reason) && waitsForLink(slot))) continue;
       react(this.#state, slot, reason, now);
     }
+    this.#linkStatus.noticeLoss();
     this.#checks.maintain(false);
     this.#reportChanges();
     return this.#reconciler.reconcile();
@@ -176,6 +193,7 @@ export class ManagedPort {
 
   /** A program, this one or another, has changed settings of a device: of any if `ifindex` is undefined. */
   settingsChanged(ifindex: number | undefined): Promise<void> {
+    this.#linkStatus.doubt();
     for (const slot of this.#state.slots)
       slot.settingsChanged ||= ifindex === undefined || slot.key === ifindex;
     return this.#reconciler.reconcile();
@@ -190,6 +208,16 @@ export class ManagedPort {
    */
   configure(change: ConfigurationChange): Promise<PortConfiguration> {
     return this.#reconciler.configure(change);
+  }
+
+  /** See {@link portInformation}. */
+  information(): PortInformation {
+    return portInformation(this.#state);
+  }
+
+  /** What the devices count. May take long. @throws ERR_KERNEL */
+  counters(): CounterReadings {
+    return readCounters(this.#state);
   }
 
   /** A worker doubts a link: see {@link PathChecks.checkLinks}. */

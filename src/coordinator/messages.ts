@@ -6,6 +6,7 @@
  */
 import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
 import type { PlainError } from '../errors.ts';
+import type { LinkState } from '../kernel/device-information.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
 import type { PathName } from '../memory/layout.ts';
 import type { OpenPaths, ReportedEvent } from '../port-events.ts';
@@ -31,6 +32,8 @@ export interface PortDescription {
   readonly device: string;
   /** The open paths, by name. */
   readonly paths: OpenPaths;
+  /** The state of the port's link. */
+  readonly link: LinkState;
   readonly configuration: PortConfiguration;
 }
 
@@ -51,6 +54,10 @@ export type Command =
 export type Question =
   /** Asks every worker where its frames are. The answers are in the worker blocks. */
   | { kind: 'audit' }
+  /** What the port is and can do. Answered by a PortInformation. */
+  | { kind: 'information'; port: number }
+  /** What its devices count. Answered by CounterReadings. */
+  | { kind: 'counters'; port: number }
   /** Changes the configuration of a port. Answered by the configuration then. */
   | { kind: 'configure'; port: number; change: ConfigurationChange };
 

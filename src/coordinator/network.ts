@@ -4,6 +4,9 @@
  */
 import type { ConfigurationChange } from '../configuration.ts';
 import type { TwinpathError } from '../errors.ts';
+import type { DeviceCounters } from '../kernel/device-counters.ts';
+import type { DeviceInformation } from '../kernel/device-information.ts';
+import type { LinkModes } from '../kernel/ethtool-messages.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { PathDevice } from '../paths/device.ts';
 import type { Report } from '../paths/upkeep.ts';
@@ -36,6 +39,12 @@ export interface PortNetwork {
   endpoint(path: PathId): Endpoint | undefined;
   /** The same, asked from the kernel: {@link endpoint} may be some messages behind. May take long. */
   query(path: PathId): Endpoint | undefined;
+  /** Speed and duplex of the path's device, if they are known. May take long. */
+  modes?(path: PathId): LinkModes | undefined;
+  /** What the path's device is and can do; `undefined` if the path has none. May take long. @throws ERR_KERNEL */
+  information?(path: PathId): DeviceInformation | undefined;
+  /** What the kernel and the driver count of the path's device. May take long. @throws ERR_KERNEL */
+  counters?(path: PathId): DeviceCounters | undefined;
   /** What another coordinator needs to make the same network. Plain data. */
   readonly holdings: unknown;
   /** The changes since the last call. */

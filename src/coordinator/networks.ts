@@ -68,7 +68,7 @@ export class Networks {
     const locks: number[] = [];
     try {
       const store = SettingsStore.open(shim);
-      putBackOrphans({ shim, ethtool: table.ethtool, netlink: table.netlink }, store, table.links);
+      putBackOrphans(table, store, table.links);
       const sysfs = new Sysfs();
       const taken = new Set<number>();
       const list = ports.map((wanted, port) => {

@@ -29,6 +29,8 @@ export interface PortState extends PortServices {
   readonly slots: readonly Slot[];
   /** Whether the port is being closed. */
   closing: boolean;
+  /** Whether the application has asked what the devices count. */
+  counting: boolean;
   /** See `ManagedPort.changed`. */
   readonly changed: () => Promise<void>;
   /** See `Reconciler.reconcile`. */

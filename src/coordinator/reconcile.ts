@@ -9,6 +9,7 @@ import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { closePath } from './close-path.ts';
 import { type ConfigurationOrder, carryOut } from './configure.ts';
+import type { LinkStatus } from './link-status.ts';
 import { PathOpener } from './open-path.ts';
 import type { PathChecks } from './path-checks.ts';
 import { attempt, type PortState, reportError } from './port-state.ts';
@@ -18,12 +19,14 @@ import type { Slot } from './slot.ts';
 export class Reconciler {
   readonly #state: PortState;
   readonly #opener: PathOpener;
+  readonly #linkStatus: LinkStatus;
   #running: Promise<void> | undefined;
   #orders: ConfigurationOrder[] = [];
   #dirty = false;
 
-  constructor(state: PortState, checks: PathChecks) {
+  constructor(state: PortState, checks: PathChecks, linkStatus: LinkStatus) {
     this.#state = state;
+    this.#linkStatus = linkStatus;
     this.#opener = new PathOpener(state, checks);
   }
 
@@ -63,6 +66,7 @@ export class Reconciler {
         for (const slot of slots) if (await this.#opener.open(slot)) this.#dirty = true;
         await this.#selectOwner();
         this.#enableInline();
+        this.#linkStatus.update();
       }
     } finally {
       this.#running = undefined;

@@ -1,9 +1,9 @@
 /**
- * Ioctls on a network device: the ethtool requests that netlink cannot make on every kernel (ethtool-rss.ts), and
+ * Ioctls on a network device: the ethtool requests that netlink cannot make on every kernel (ethtool-rss-ioctl.ts), and
  * the device's flags.
  *
  * These ioctls take a device's name only, and a name may pass to another device at any moment. Callers give the
- * ifindex: the name is looked up before the call, and once more after an ethtool request.
+ * ifindex: the name is looked up before the call and once more after it, and the call is repeated if it was renamed.
  *
  * Each ethtool request opens a socket in the thread's network namespace. Formats: include/uapi/linux/ethtool.h, if.h, sockios.h.
  */
@@ -31,23 +31,18 @@ const ATTEMPTS = 5;
  * NB: if the device is renamed in the microsecond between look-up and call, a request that changes something may
  * reach the device that has the name now. It is then repeated on the right one.
  *
- * @returns 0 or more, or a negative errno; EAGAIN if the device was renamed during every attempt
+ * @returns 0 or more, or a negative errno; ENODEV if the device is gone, EAGAIN if it was renamed during every attempt
  */
 export function ethtool(shim: Shim, ifindex: number, request: DataView): number {
-  const asked = new Uint8Array(request.buffer, request.byteOffset, request.byteLength).slice();
-  return withSocket(shim, ifindex, (fd) => {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const ifreq = namedRequest(shim, fd, ifindex);
-      if (typeof ifreq === 'number') return ifreq;
-      const name = nameIn(ifreq);
-      new Uint8Array(request.buffer, request.byteOffset, request.byteLength).set(asked);
+  const bytes = new Uint8Array(request.buffer, request.byteOffset, request.byteLength);
+  const asked = bytes.slice();
+  return withSocket(shim, ifindex, (fd) =>
+    byName(shim, fd, ifindex, (ifreq) => {
+      bytes.set(asked);
       ifreq.setBigUint64(IFNAMSIZ, BigInt(addressOf(request)), true); // the parameter keeps the buffer alive
-      const result = shim.ioctl(fd, SIOCETHTOOL, ifreq);
-      const after = namedRequest(shim, fd, ifindex);
-      if (typeof after === 'number' || nameIn(after) === name) return result;
-    }
-    return Errno.EAGAIN;
-  });
+      return shim.ioctl(fd, SIOCETHTOOL, ifreq);
+    }),
+  );
 }
 
 /**
@@ -58,21 +53,42 @@ export function ethtool(shim: Shim, ifindex: number, request: DataView): number 
  * driver. The flag stays set while a driver turns its carrier off for a moment.
  *
  * @param fd see {@link openIoctlSocket}: of the device's network namespace
- * @returns undefined if there is no such device, or it was renamed meanwhile
+ * @returns undefined if there is no such device, or it is renamed all the time
  * @throws ERR_KERNEL
  */
 export function isRunning(shim: Shim, fd: number, ifindex: number): boolean | undefined {
-  const ifreq = namedRequest(shim, fd, ifindex);
-  if (typeof ifreq === 'number') return undefined;
-  const result = shim.ioctl(fd, SIOCGIFFLAGS, ifreq);
-  if (result === Errno.ENODEV) return undefined;
+  let flags = 0;
+  const result = byName(shim, fd, ifindex, (ifreq) => {
+    const answer = shim.ioctl(fd, SIOCGIFFLAGS, ifreq);
+    flags = ifreq.getUint16(IFNAMSIZ, true);
+    return answer;
+  });
+  if (result === Errno.ENODEV || result === Errno.EAGAIN) return undefined;
   check(result, 'ioctl(SIOCGIFFLAGS)', { device: `ifindex ${ifindex}` });
-  return (ifreq.getUint16(IFNAMSIZ, true) & IFF_RUNNING) !== 0;
+  return (flags & IFF_RUNNING) !== 0;
 }
 
 /** A socket for these ioctls, in the thread's network namespace. @throws ERR_KERNEL */
 export function openIoctlSocket(shim: Shim, details: ErrorDetails = {}): number {
   return check(shim.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), 'socket(AF_INET)', details);
+}
+
+/**
+ * Makes a call by the device's current name, again if the device was renamed during it.
+ *
+ * @returns the call's result; ENODEV if the device is gone, EAGAIN if it was renamed during every attempt
+ */
+function byName(shim: Shim, fd: number, ifindex: number, call: (ifreq: DataView) => number): number {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const ifreq = namedRequest(shim, fd, ifindex);
+    if (typeof ifreq === 'number') return ifreq;
+    const name = nameIn(ifreq);
+    const result = call(ifreq);
+    const after = namedRequest(shim, fd, ifindex);
+    if (typeof after === 'number') return after; // the answer may be another device's, which has the name now
+    if (nameIn(after) === name) return result;
+  }
+  return Errno.EAGAIN;
 }
 
 function withSocket<T>(shim: Shim, ifindex: number, work: (fd: number) => T): T {

@@ -1,63 +1,48 @@
 /**
  * A device's receive-side scaling: key, redirection table, hash function, and which fields are hashed.
  *
- * Uses the ioctl, as `ethtool -x` and `-X` do: every kernel has it, while netlink can set these only since Linux 6.17
- * (ETHTOOL_MSG_RSS_SET). Each call takes RTNL (device-ioctl.ts). A driver may stop its queues for a moment during a change.
- * Formats: include/uapi/linux/ethtool.h; the kernel's side: net/ethtool/ioctl.c.
+ * By netlink, which names the device by its ifindex, where the kernel has the message: it reads them since Linux 6.3
+ * (ETHTOOL_MSG_RSS_GET), and sets them and reports the hashed fields since Linux 6.17 (ETHTOOL_MSG_RSS_SET). On other kernels
+ * by ioctl (ethtool-rss-ioctl.ts), which names the device by the name that it has at that moment.
  *
- * NB: a table entry has 32 bits here. The key follows the table in the same structure.
+ * Each call takes RTNL. A driver may stop its queues for a moment during a change. Coordinator thread only. The kernel's side:
+ * net/ethtool/rss.c.
  */
-import { ethtool } from './device-ioctl.ts';
-import type { Shim } from './shim.ts';
+import { Errno } from '../errors.ts';
+import type { EthtoolNetlink } from './ethtool-netlink.ts';
+import {
+  Flow,
+  type FlowType,
+  type Rss,
+  type RssChange,
+  readHashFields,
+  readRss,
+  writeHashFields,
+  writeRss,
+} from './ethtool-rss-ioctl.ts';
+import { type Attributes, viewOf } from './netlink.ts';
 
-export interface Rss {
-  /** 40 bytes on most devices, 52 on some. */
-  readonly key: Uint8Array;
-  /** A receive queue number for each entry that the device has. */
-  readonly table: number[];
-  /** One bit: {@link HASH_TOEPLITZ}, XOR (2) or CRC32 (4). */
-  readonly hashFunction: number;
-  /** How the input is transformed before it is hashed; 0 is not at all, as in kernels before 6.8. */
-  readonly inputTransform: number;
-}
-
-/** A change; absent properties stay. */
-export interface RssChange {
-  readonly key?: Uint8Array;
-  /** 'default': the kernel's own table, which follows the number of channels from then on. */
-  readonly table?: readonly number[] | 'default';
-  readonly hashFunction?: number;
-  readonly inputTransform?: number;
-}
+export { Flow, type FlowType, type Rss } from './ethtool-rss-ioctl.ts';
 
 /** ETH_RSS_HASH_TOP. */
 export const HASH_TOEPLITZ = 1;
 
-/** Flow types, each of which has its own set of hashed fields: TCP_V4_FLOW and so on. */
-export const Flow = { TCP4: 1, UDP4: 2, TCP6: 5, UDP6: 6 } as const;
-export type FlowType = (typeof Flow)[keyof typeof Flow];
-
 /** Addresses and ports: RXH_IP_SRC, RXH_IP_DST, RXH_L4_B_0_1 and RXH_L4_B_2_3. */
 export const ADDRESSES_AND_PORTS = 0xf0;
 
-const ETHTOOL_GRXFH = 0x29;
-const ETHTOOL_SRXFH = 0x2a;
-const ETHTOOL_GRSSH = 0x46;
-const ETHTOOL_SRSSH = 0x47;
-/** In a request, this size of the table leaves the table unchanged; 0 resets it. */
-const TABLE_UNCHANGED = 0xffffffff;
+/** ETHTOOL_A_RSS_* */
+const RSS = { HFUNC: 3, INDIR: 4, HKEY: 5, INPUT_XFRM: 6, FLOW_HASH: 8 } as const;
+/** ETHTOOL_A_FLOW_* */
+const FLOW_ATTRIBUTE: Record<FlowType, number> = {
+  [Flow.TCP4]: 4,
+  [Flow.TCP6]: 5,
+  [Flow.UDP4]: 6,
+  [Flow.UDP6]: 7,
+};
 
-/** struct ethtool_rxfh. Bytes 18 to 23 are reserved and must be 0; the key follows the table. */
-const Rxfh = { tableSize: 8, keySize: 12, hashFunction: 16, inputTransform: 17, table: 24 } as const;
-
-/** The start of struct ethtool_rxnfc: command, flow type, 64 bits of fields. */
-const FIELDS_BYTES = 16;
-const FLOW_TYPE = 4;
-const FIELDS = 8;
-
-/** `undefined` if the device is gone or does not report it. */
-export function rssOf(shim: Shim, ifindex: number): Rss | undefined {
-  const rss = read(shim, ifindex);
+/** `undefined` if the device is gone or does not report it. @throws ERR_KERNEL if the request cannot be sent */
+export function rssOf(ethtool: EthtoolNetlink, ifindex: number): Rss | undefined {
+  const rss = read(ethtool, ifindex);
   return typeof rss === 'number' ? undefined : rss;
 }
 
@@ -66,77 +51,97 @@ export function rssOf(shim: Shim, ifindex: number): Rss | undefined {
  *
  * @returns 0 or a negative errno: EOPNOTSUPP if the driver cannot; EINVAL if key or table has the wrong size for the
  *   device, or an entry names a queue that it does not have
+ * @throws ERR_KERNEL if the request cannot be sent
  */
-export function setRss(shim: Shim, ifindex: number, change: RssChange): number {
-  const current = read(shim, ifindex);
-  if (typeof current === 'number') return current;
-  // Older kernels refuse the value for "no change" of the transform, so the current one is set again.
-  return ethtool(shim, ifindex, encodeRss({ inputTransform: current.inputTransform, ...change }));
+export function setRss(ethtool: EthtoolNetlink, ifindex: number, change: RssChange): number {
+  if (!ethtool.has('RSS_SET')) return writeRss(ethtool.shim, ifindex, change);
+  const before = read(ethtool, ifindex);
+  if (typeof before === 'number') return before;
+  const { key, table, hashFunction = 0, inputTransform } = change;
+  // The kernel accepts a shorter table, and repeats it. A table of another size is refused here as by ioctl.
+  if (Array.isArray(table) && table.length > 0 && table.length !== before.table.length) return Errno.EINVAL;
+  const result = ethtool.set('RSS_SET', ifindex, (request) => {
+    if (hashFunction !== 0) request.u32(RSS.HFUNC, hashFunction);
+    if (table !== undefined) request.bytes(RSS.INDIR, tableBytes(table === 'default' ? [] : table));
+    if (key !== undefined && key.length > 0) request.bytes(RSS.HKEY, key);
+    if (inputTransform !== undefined) request.u32(RSS.INPUT_XFRM, inputTransform);
+  });
+  if (result < 0 || table === undefined) return result;
+  return missesTable(ethtool, ifindex, table, before.table)
+    ? writeRss(ethtool.shim, ifindex, { table })
+    : result;
 }
 
-/** RXH_ bits of the fields hashed for this flow type; `undefined` if the device does not report them. */
-export function hashFields(shim: Shim, ifindex: number, flow: FlowType): number | undefined {
-  const request = encodeHashFields(ETHTOOL_GRXFH, flow, 0);
-  return ethtool(shim, ifindex, request) < 0 ? undefined : request.getUint32(FIELDS, true);
+/** RXH_ bits of the fields hashed for this flow type; `undefined` if the device does not report them. @throws ERR_KERNEL */
+export function hashFields(ethtool: EthtoolNetlink, ifindex: number, flow: FlowType): number | undefined {
+  // A kernel that cannot set the fields by netlink does not report them by netlink either.
+  if (!ethtool.has('RSS_SET')) {
+    const fields = readHashFields(ethtool.shim, ifindex, flow);
+    return fields < 0 ? undefined : fields;
+  }
+  const reply = ethtool.get('RSS_GET', ifindex);
+  if (typeof reply === 'number') return undefined;
+  const fields = reply.nested(RSS.FLOW_HASH);
+  const attribute = FLOW_ATTRIBUTE[flow];
+  return fields.has(attribute) ? fields.u32(attribute) : undefined;
 }
 
-/** 0 or a negative errno. */
-export function setHashFields(shim: Shim, ifindex: number, flow: FlowType, fields: number): number {
-  return ethtool(shim, ifindex, encodeHashFields(ETHTOOL_SRXFH, flow, fields));
+/** 0 or a negative errno. @throws ERR_KERNEL if the request cannot be sent */
+export function setHashFields(
+  ethtool: EthtoolNetlink,
+  ifindex: number,
+  flow: FlowType,
+  fields: number,
+): number {
+  if (!ethtool.has('RSS_SET')) return writeHashFields(ethtool.shim, ifindex, flow, fields);
+  return ethtool.set('RSS_SET', ifindex, (request) =>
+    request.nest(RSS.FLOW_HASH).u32(FLOW_ATTRIBUTE[flow], fields).end(),
+  );
 }
 
-/** A query with room for this many table entries and key bytes; (0, 0) asks for the sizes. */
-export function encodeRssQuery(tableSize: number, keySize: number): DataView {
-  const view = new DataView(new ArrayBuffer(Rxfh.table + tableSize * 4 + keySize));
-  view.setUint32(0, ETHTOOL_GRSSH, true);
-  view.setUint32(Rxfh.tableSize, tableSize, true);
-  view.setUint32(Rxfh.keySize, keySize, true);
-  return view;
-}
-
-/** Decodes the kernel's answer in a query with the right sizes. */
-export function decodeRss(view: DataView): Rss {
-  const tableSize = view.getUint32(Rxfh.tableSize, true);
-  const key = Rxfh.table + tableSize * 4;
+/** A device without a value does not send its attribute. */
+export function parseRss(reply: Attributes): Rss {
   return {
-    key: new Uint8Array(view.buffer, view.byteOffset + key, view.getUint32(Rxfh.keySize, true)).slice(),
-    table: Array.from({ length: tableSize }, (_, i) => view.getUint32(Rxfh.table + i * 4, true)),
-    hashFunction: view.getUint8(Rxfh.hashFunction),
-    inputTransform: view.getUint8(Rxfh.inputTransform),
+    key: (reply.get(RSS.HKEY) ?? new Uint8Array(0)).slice(),
+    table: tableOf(reply.get(RSS.INDIR)),
+    hashFunction: reply.u32(RSS.HFUNC),
+    inputTransform: reply.u32(RSS.INPUT_XFRM),
   };
 }
 
-/** A request to change. Function 0 and a key without bytes change nothing; a transform of 0 is set. */
-export function encodeRss(change: RssChange): DataView {
-  const { key = new Uint8Array(0), table, hashFunction = 0, inputTransform = 0 } = change;
-  const entries = table === undefined || table === 'default' ? [] : table;
-  const view = new DataView(new ArrayBuffer(Rxfh.table + entries.length * 4 + key.length));
-  view.setUint32(0, ETHTOOL_SRSSH, true);
-  view.setUint32(Rxfh.tableSize, table === undefined ? TABLE_UNCHANGED : entries.length, true);
-  view.setUint32(Rxfh.keySize, key.length, true);
-  view.setUint8(Rxfh.hashFunction, hashFunction);
-  view.setUint8(Rxfh.inputTransform, inputTransform);
-  entries.forEach((queue, i) => {
-    view.setUint32(Rxfh.table + i * 4, queue, true);
-  });
-  new Uint8Array(view.buffer, Rxfh.table + entries.length * 4).set(key);
-  return view;
+function read(ethtool: EthtoolNetlink, ifindex: number): Rss | number {
+  if (!ethtool.has('RSS_GET')) return readRss(ethtool.shim, ifindex);
+  const reply = ethtool.get('RSS_GET', ifindex);
+  return typeof reply === 'number' ? reply : parseRss(reply);
 }
 
-function encodeHashFields(command: number, flow: FlowType, fields: number): DataView {
-  const view = new DataView(new ArrayBuffer(FIELDS_BYTES));
-  view.setUint32(0, command, true);
-  view.setUint32(FLOW_TYPE, flow, true);
-  view.setUint32(FIELDS, fields, true);
-  return view;
+/**
+ * Whether the kernel may have reported success without giving the table to the driver. rss_set_prep_indir compares only the
+ * first quarter of a table with the present one, and finds no change if the difference is behind it (fixed by comparing
+ * `alloc_size` bytes; Linux 6.17 and 6.18 have the fault). The ioctl compares nothing.
+ */
+function missesTable(
+  ethtool: EthtoolNetlink,
+  ifindex: number,
+  wanted: NonNullable<RssChange['table']>,
+  before: readonly number[],
+): boolean {
+  const after = rssOf(ethtool, ifindex)?.table;
+  if (after === undefined) return false;
+  return same(after, before) && (wanted === 'default' || !same(after, wanted));
 }
 
-/** Asks for the sizes, then for the contents; EINVAL if the sizes change in between. */
-function read(shim: Shim, ifindex: number): Rss | number {
-  const sizes = encodeRssQuery(0, 0);
-  const sized = ethtool(shim, ifindex, sizes);
-  if (sized < 0) return sized;
-  const contents = encodeRssQuery(sizes.getUint32(Rxfh.tableSize, true), sizes.getUint32(Rxfh.keySize, true));
-  const result = ethtool(shim, ifindex, contents);
-  return result < 0 ? result : decodeRss(contents);
+const same = (a: readonly number[], b: readonly number[]): boolean =>
+  a.length === b.length && a.every((queue, entry) => queue === b[entry]);
+
+function tableOf(value: Uint8Array | undefined): number[] {
+  if (value === undefined) return [];
+  const view = viewOf(value);
+  return Array.from({ length: value.length >> 2 }, (_, entry) => view.getUint32(entry * 4, true));
+}
+
+function tableBytes(table: readonly number[]): Uint8Array {
+  const view = new DataView(new ArrayBuffer(table.length * 4));
+  for (const [entry, queue] of table.entries()) view.setUint32(entry * 4, queue, true);
+  return new Uint8Array(view.buffer);
 }

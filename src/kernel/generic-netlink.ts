@@ -12,12 +12,15 @@ export const GENLMSGHDR = 4;
 
 const GENL_ID_CTRL = 0x10;
 const CTRL_CMD_GETFAMILY = 3;
-const CTRL_ATTR = { FAMILY_ID: 1, FAMILY_NAME: 2, MCAST_GROUPS: 7 } as const;
+const CTRL_ATTR = { FAMILY_ID: 1, FAMILY_NAME: 2, OPS: 6, MCAST_GROUPS: 7 } as const;
+const CTRL_ATTR_OP_ID = 1;
 const CTRL_ATTR_MCAST_GRP = { NAME: 1, ID: 2 } as const;
 
 export interface Family {
   /** The message type of all its messages. */
   readonly id: number;
+  /** The commands that this kernel has: an older kernel has fewer, and refuses the others with EOPNOTSUPP. */
+  readonly commands: ReadonlySet<number>;
   /** Multicast groups by name. */
   readonly groups: ReadonlyMap<string, number>;
 }
@@ -38,7 +41,10 @@ export function findFamily(socket: NetlinkSocket, name: string): Family | undefi
     const group = new Attributes(value);
     return [group.string(CTRL_ATTR_MCAST_GRP.NAME), group.u32(CTRL_ATTR_MCAST_GRP.ID)] as const;
   });
-  return { id: family.u16(CTRL_ATTR.FAMILY_ID), groups: new Map(groups) };
+  const commands = family
+    .nested(CTRL_ATTR.OPS)
+    .list.map(({ value }) => new Attributes(value).u32(CTRL_ATTR_OP_ID));
+  return { id: family.u16(CTRL_ATTR.FAMILY_ID), commands: new Set(commands), groups: new Map(groups) };
 }
 
 export function genlmsghdr(command: number): Uint8Array {

@@ -29,6 +29,9 @@ export interface Link {
   /** ARPHRD_*: 1 is Ethernet. */
   readonly type: number;
   readonly mtu: number;
+  /** The range that the driver takes. Both are 0 if the kernel does not report it, the upper one also without a limit. */
+  readonly minMtu: number;
+  readonly maxMtu: number;
   /** 'aa:bb:cc:dd:ee:ff', lower case; '' if the device has none. */
   readonly address: string;
   /** The address it was made with; '' if the kernel (before 5.6) or the driver does not report it. */
@@ -102,6 +105,8 @@ export const IFLA = {
   CARRIER: 33,
   PHYS_PORT_NAME: 38,
   XDP: 43,
+  MIN_MTU: 50,
+  MAX_MTU: 51,
   PROP_LIST: 52,
   ALT_IFNAME: 53,
   PERM_ADDRESS: 54,
@@ -131,6 +136,8 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     flags,
     type: view.getUint16(2, true),
     mtu: a.u32(IFLA.MTU),
+    minMtu: a.u32(IFLA.MIN_MTU),
+    maxMtu: a.u32(IFLA.MAX_MTU),
     address: formatMac(a.get(IFLA.ADDRESS)),
     permanentAddress: formatMac(a.get(IFLA.PERM_ADDRESS)),
     master: a.u32(IFLA.MASTER),
@@ -149,6 +156,33 @@ export function parseLink(payload: Uint8Array): Link | undefined {
     promiscuity: a.u32(IFLA.PROMISCUITY),
     ...(statistics ? { statistics } : {}),
   };
+}
+
+/** The fields of struct rtnl_link_stats64, in their order. Older kernels have fewer. */
+const COUNTERS = [
+  ...[
+    'rx_packets',
+    'tx_packets',
+    'rx_bytes',
+    'tx_bytes',
+    'rx_errors',
+    'tx_errors',
+    'rx_dropped',
+    'tx_dropped',
+  ],
+  ...['multicast', 'collisions', 'rx_length_errors', 'rx_over_errors', 'rx_crc_errors', 'rx_frame_errors'],
+  ...['rx_fifo_errors', 'rx_missed_errors', 'tx_aborted_errors', 'tx_carrier_errors', 'tx_fifo_errors'],
+  ...['tx_heartbeat_errors', 'tx_window_errors', 'rx_compressed', 'tx_compressed', 'rx_nohandler'],
+  'rx_otherhost_dropped',
+];
+
+/** Every counter that the kernel has of a link, by the kernel's name; `undefined` if the message has none. */
+export function parseCounters(payload: Uint8Array): Record<string, number> | undefined {
+  const value = new Attributes(payload, IFINFOMSG).get(IFLA.STATS64);
+  if (value === undefined) return undefined;
+  const view = viewOf(value);
+  const known = COUNTERS.slice(0, value.length >> 3);
+  return Object.fromEntries(known.map((name, i) => [name, Number(view.getBigUint64(i * 8, true))]));
 }
 
 /** struct rtnl_link_stats64: packets, bytes, errors and dropped, each receive first; then causes of receive errors. */

@@ -9,7 +9,7 @@
  */
 import { Errno } from '../errors.ts';
 import { macBytes } from '../net/mac.ts';
-import { IFF, IFINFOMSG, IFLA, type Link, parseLink } from './link.ts';
+import { IFF, IFINFOMSG, IFLA, type Link, parseCounters, parseLink } from './link.ts';
 import { type Message, type MessageBuilder, NLM_F } from './netlink.ts';
 import { checkAnswer, NETLINK, NetlinkSocket } from './netlink-socket.ts';
 import {
@@ -98,6 +98,17 @@ export class RtNetlink {
 
   /** By ifindex, name or alternative name; `undefined` if there is no such link. */
   link(nameOrIndex: string | number): Link | undefined {
+    const replies = this.#getLink(nameOrIndex);
+    return replies.map(({ payload }) => parseLink(payload)).find((link) => link !== undefined);
+  }
+
+  /** The kernel's statistics of a device, by name; `undefined` if it is gone. @throws ERR_KERNEL */
+  counters(ifindex: number): Record<string, number> | undefined {
+    const [reply] = this.#getLink(ifindex);
+    return reply && parseCounters(reply.payload);
+  }
+
+  #getLink(nameOrIndex: string | number): Message[] {
     const { builder } = this.#socket;
     builder.begin(
       RTM_GETLINK,
@@ -106,15 +117,15 @@ export class RtNetlink {
     );
     if (typeof nameOrIndex === 'string') {
       // A device name has at most 15 bytes, so a longer name can only be an alternative name.
-      if (Buffer.byteLength(nameOrIndex) > 127) return undefined;
+      if (Buffer.byteLength(nameOrIndex) > 127) return [];
       if (Buffer.byteLength(nameOrIndex) > 15) builder.string(IFLA.ALT_IFNAME, nameOrIndex);
       else builder.string(IFLA.IFNAME, nameOrIndex);
     }
     const subject = { syscall: 'RTM_GETLINK', device: String(nameOrIndex) };
     const answer = this.#socket.request(subject);
-    if (answer.error === Errno.ENODEV) return undefined;
+    if (answer.error === Errno.ENODEV) return [];
     checkAnswer(answer, subject);
-    return answer.replies.map(({ payload }) => parseLink(payload)).find((link) => link !== undefined);
+    return answer.replies;
   }
 
   /** IPv4 and IPv6 addresses of all links. */

@@ -6,18 +6,16 @@ import { lockName } from '../kernel/device-lock.ts';
 import type { EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
 import type { Link, RtNetlink } from '../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
-import type { Shim } from '../kernel/shim.ts';
 import { putBackMerging, putBackSettings } from './af-xdp/settings.ts';
 import { putBackLink } from './link-configuration.ts';
 
 export interface Kernel {
-  readonly shim: Shim;
   readonly ethtool: EthtoolNetlink;
   readonly netlink: RtNetlink;
 }
 
 export function putBackOrphans(
-  { shim, ethtool, netlink }: Kernel,
+  { ethtool, netlink }: Kernel,
   store: SettingsStore,
   links: readonly Link[],
 ): void {
@@ -26,7 +24,7 @@ export function putBackOrphans(
     const inUse = (of: SettingsStore): boolean => of.owner(link) !== 0;
     // A device with an XDP program or a living owner is in use, perhaps by a port in another PID namespace.
     if (link.xdpProgram === 0) {
-      if (!inUse(store)) putBackSettings(shim, ethtool, store, link);
+      if (!inUse(store)) putBackSettings(ethtool, store, link);
       if (!inUse(store.for('vf-link'))) putBackLink(netlink, store.for('vf-link'), link);
     }
     if (links.some(({ name }) => name === lockName(link.ifindex))) continue;

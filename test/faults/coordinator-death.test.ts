@@ -86,9 +86,10 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
       await lab.nic.unplug();
       await until(`all queues on the synthetic path, call ${call}`, owned('synthetic'));
       await passed(traffic, MOVED);
-      const { errors, closed } = await process.ask('look');
-      expect({ call, errors, closed }).toEqual({
-        ...{ call, closed: false },
+      const { errors, closed, up, carriers } = await process.ask('look');
+      // The new coordinator reports the port's link anew, which is no change.
+      expect({ call, errors, closed, up, carriers }).toEqual({
+        ...{ call, closed: false, up: true, carriers: 0 },
         errors: [
           expect.objectContaining({ code: 'ERR_WORKER', message: expect.stringMatching(/coordinator died/) }),
         ],

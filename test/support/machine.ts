@@ -4,7 +4,8 @@
  *
  * azure/ was written by hand from Microsoft's documentation and the kernel's source. netlink/ was
  * recorded on Linux 6.18 in a namespace with a veth pair (veth0, far0) and a bridge (br0) with the ports
- * syn0 and vf0; a dump has one datagram a line.
+ * syn0 and vf0; a dump has one datagram a line. devices.json has the replies about a veth with four queues and an MTU of 1400,
+ * which was up, and about a tap, which was down: payloads by message, or the errno.
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +25,8 @@ export function link(given: Partial<Link>): Link {
     flags: 0x1003,
     type: 1,
     mtu: 1500,
+    minMtu: 68,
+    maxMtu: 65_535,
     address: '',
     permanentAddress: '',
     master: 0,
@@ -70,4 +73,15 @@ export function dump(name: 'links' | 'addresses' | 'routes'): Message[] {
   return datagrams(name)
     .flatMap(parseMessages)
     .filter(({ type }) => type >= 16);
+}
+
+type Payloads = Record<string, string | number>;
+
+/** What the kernel replied about a device: a payload or an errno. */
+export function recordedReply(device: 'veth0' | 'tap0', message: string): Uint8Array | number {
+  const file = new URL('../fixtures/netlink/devices.json', import.meta.url);
+  const devices: Record<string, Payloads> = JSON.parse(readFileSync(file, 'utf8'));
+  const reply = devices[device]?.[message];
+  if (reply === undefined) throw new Error(`nothing is recorded of ${message} and ${device}`);
+  return typeof reply === 'number' ? reply : new Uint8Array(Buffer.from(reply, 'hex'));
 }

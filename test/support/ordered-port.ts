@@ -43,7 +43,15 @@ export interface Failure {
 
 interface Answers {
   open: { opened: boolean; error?: Failure };
-  look: { owners: string[]; links: string[]; moves: string[]; errors: Failure[]; closed: boolean };
+  look: {
+    owners: string[];
+    links: string[];
+    moves: string[];
+    errors: Failure[];
+    closed: boolean;
+    up: boolean;
+    carriers: number;
+  };
   close: { dropped: Record<string, number>; frames: { total: number; accounted: number }[] };
   left: { calls: number; descriptors: string[]; mappings: string[] };
 }

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DeviceSettings } from '../../src/kernel/device-settings.ts';
+import { EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import { Flow, hashFields, rssOf, setHashFields, setRss } from '../../src/kernel/ethtool-rss.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { type Link, RtNetlink } from '../../src/kernel/rtnetlink.ts';
@@ -36,7 +37,15 @@ const index = (name: string): number => linkOf(name).ifindex;
 
 // No device of a test machine has RSS to set: this is about the kernel's refusals.
 describe('a veth, which has queues but no RSS', () => {
-  const here = <T>(work: () => T): T => inNamespace(shim, HERE, work);
+  const here = (work: (ethtool: EthtoolNetlink) => void): void =>
+    inNamespace(shim, HERE, () => {
+      const ethtool = EthtoolNetlink.open(shim);
+      try {
+        work(ethtool);
+      } finally {
+        ethtool.close();
+      }
+    });
 
   beforeAll(
     privileged(() => {
@@ -52,33 +61,33 @@ describe('a veth, which has queues but no RSS', () => {
   );
 
   it('reports no RSS settings, and refuses new ones', () => {
-    here(() => {
-      expect(rssOf(shim, index('veth0'))).toBeUndefined();
-      expect(setRss(shim, index('veth0'), { key: DEFAULT_KEY })).toBe(EOPNOTSUPP);
-      expect(hashFields(shim, index('veth0'), Flow.TCP4)).toBeUndefined();
-      expect(setHashFields(shim, index('veth0'), Flow.TCP4, 0xf0)).toBe(EOPNOTSUPP);
+    here((ethtool) => {
+      expect(rssOf(ethtool, index('veth0'))).toBeUndefined();
+      expect(setRss(ethtool, index('veth0'), { key: DEFAULT_KEY })).toBe(EOPNOTSUPP);
+      expect(hashFields(ethtool, index('veth0'), Flow.TCP4)).toBeUndefined();
+      expect(setHashFields(ethtool, index('veth0'), Flow.TCP4, 0xf0)).toBe(EOPNOTSUPP);
     });
   });
 
   it('is not there under another number', () => {
-    here(() => {
-      expect(rssOf(shim, ABSENT)).toBeUndefined();
-      expect(setRss(shim, ABSENT, { table: 'default' })).toBe(ENODEV);
+    here((ethtool) => {
+      expect(rssOf(ethtool, ABSENT)).toBeUndefined();
+      expect(setRss(ethtool, ABSENT, { table: 'default' })).toBe(ENODEV);
     });
   });
 
   it('does not settle with two queues, and does with one', () => {
-    here(() => {
+    here((ethtool) => {
       const settings = new DeviceSettings(SettingsStore.open(shim), linkOf('veth0'));
       const two = spreadDevice(
-        shim,
+        ethtool,
         index('veth0'),
         { key: DEFAULT_KEY, table: spread([0, 1]), queues: 2, isUp: true },
         settings,
       );
       expect(two).toBe(false);
       const one = spreadDevice(
-        shim,
+        ethtool,
         index('veth0'),
         { key: DEFAULT_KEY, table: spread([0]), queues: 1, isUp: true },
         settings,

@@ -2,8 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { TwinpathError } from '../../src/errors.ts';
-import { EthtoolMonitor, EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
+import { EthtoolMonitor } from '../../src/kernel/ethtool-monitor.ts';
+import { EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import { type LinkEvent, LinkMonitor } from '../../src/kernel/link-monitor.ts';
+import { kernelIsAtLeast } from '../../src/kernel/machine.ts';
 import { inNamespace, openNamespace } from '../../src/kernel/namespace.ts';
 import { IFF, RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { addressOf, loadShim } from '../../src/kernel/shim.ts';
@@ -311,6 +313,30 @@ describe('in a network namespace', () => {
     expect([ethtool.channels(absent), ethtool.features(absent)]).toEqual([undefined, undefined]);
     expect(ethtool.setChannels(absent, { combined: 0, rx: 1, tx: 1 })).toBeLessThan(0);
     expect(ethtool.setFeatures(absent, new Map([[tags, false]]))).toBe(-19);
+  });
+
+  it('ethtool reports the link of a device by its ifindex, and no rings of one that has none', () => {
+    ip('-n', HERE, 'link', 'add', 'one', 'type', 'veth', 'peer', 'name', 'two');
+    const ethtool = inNamespace(shim, HERE, () => EthtoolNetlink.open(shim));
+    onTestFinished(() => ethtool.close());
+    const one = index('one');
+    rtnetlink.setLink(one, { up: true, name: 'uno' });
+    expect([ethtool.linkState(one), ethtool.rings(one)]).toEqual([false, undefined]);
+    rtnetlink.setLink(index('two'), { up: true });
+    expect(ethtool.linkState(one)).toBe(true);
+    expect(ethtool.linkModes(one)).toEqual({ speedMbps: 10_000, duplex: 'full' });
+
+    const absent = 123_456;
+    const answers = [ethtool.linkState(absent), ethtool.linkModes(absent), ethtool.rings(absent)];
+    expect(answers).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('ethtool has those messages about RSS that this kernel is new enough for', () => {
+    const ethtool = EthtoolNetlink.open(shim);
+    onTestFinished(() => ethtool.close());
+    expect(ethtool.has('CHANNELS_SET')).toBe(true);
+    expect(ethtool.has('RSS_GET')).toBe(kernelIsAtLeast(6, 3));
+    expect(ethtool.has('RSS_SET')).toBe(kernelIsAtLeast(6, 17));
   });
 
   it('uevents tell of a device that comes, changes its name and goes', async () => {

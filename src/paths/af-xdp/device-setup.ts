@@ -7,7 +7,6 @@ import { DeviceSettings, describeDrift, type HeldSettings, notSaved } from '../.
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import { IFF, type Link } from '../../kernel/link.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
-import type { Shim } from '../../kernel/shim.ts';
 import { RETA_ENTRIES } from '../../memory/geometry.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
@@ -37,7 +36,6 @@ export class DeviceSetup {
   link: Link;
   /** Receive queues of the device in use: at most as many as the port has. */
   rxQueues = 0;
-  readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #port: number;
   readonly #options: SetupOptions;
@@ -50,7 +48,6 @@ export class DeviceSetup {
    * @param changed called after each change of the holdings
    */
   constructor(
-    shim: Shim,
     memory: Memory,
     port: number,
     link: Link,
@@ -59,7 +56,6 @@ export class DeviceSetup {
     changed: () => void,
   ) {
     this.link = link;
-    this.#shim = shim;
     this.#memory = memory;
     this.#port = port;
     this.#options = options;
@@ -74,7 +70,7 @@ export class DeviceSetup {
 
   /** Continues what another coordinator has set. */
   adopt(held: HeldSettings, rxQueues: number): void {
-    this.#settings.adopt(held, settingsOf(this.#shim, this.#options.ethtool, this.link.ifindex));
+    this.#settings.adopt(held, settingsOf(this.#options.ethtool, this.link.ifindex));
     this.rxQueues = rxQueues;
   }
 
@@ -135,7 +131,7 @@ export class DeviceSetup {
     const { name, ifindex, numRxQueues } = this.link;
     const { ethtool, store, rss } = this.#options;
     // Settings that a killed port left are put back first: the originals to keep are those from before it.
-    putBackSettings(this.#shim, ethtool, store, this.link);
+    putBackSettings(ethtool, store, this.link);
     const have = ethtool.channels(ifindex);
     const found = have === undefined ? numRxQueues : have.combined + have.rx;
     const { combined, rx, tx } = have ?? { combined: 0, rx: found, tx: found };
@@ -184,7 +180,7 @@ export class DeviceSetup {
       queues: this.rxQueues,
       isUp: (this.link.flags & IFF.UP) !== 0,
     };
-    const agrees = spreadDevice(this.#shim, this.link.ifindex, wanted, this.#settings);
+    const agrees = spreadDevice(this.#options.ethtool, this.link.ifindex, wanted, this.#settings);
     if (queues > 1) this.#description.rss = agrees && this.rxQueues === queues ? 'device' : 'software';
   }
 

@@ -79,7 +79,7 @@ export class AfXdpDevice implements PathDevice {
     this.description = { driver: 'af-xdp', device: link.name, mode: '', redirect: 'xdp link' };
     if (options.protect) this.description.protects = 'platform';
     const changed = (): void => this.changed();
-    this.#setup = new DeviceSetup(shim, memory, port, link, options, this.description, changed);
+    this.#setup = new DeviceSetup(memory, port, link, options, this.description, changed);
     this.#program = new XdpProgram(shim, link, options, changed);
     this.#sockets = new XskSockets(shim, memory, port, path);
     const { configuration } = options;

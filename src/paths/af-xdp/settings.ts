@@ -12,7 +12,6 @@ import {
 } from '../../kernel/ethtool-rss.ts';
 import type { Link } from '../../kernel/link.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
-import type { Shim } from '../../kernel/shim.ts';
 
 /** Features that alter or drop packets before XDP sees them: off while a port is open. */
 export const UNWANTED_FEATURES = [
@@ -79,16 +78,16 @@ export function featureSetting(
   };
 }
 
-export function rssSetting(shim: Shim, ifindex: number): Setting<RssValue> {
+export function rssSetting(ethtool: EthtoolNetlink, ifindex: number): Setting<RssValue> {
   return {
     name: 'rss',
     read: () => {
-      const rss = rssOf(shim, ifindex);
+      const rss = rssOf(ethtool, ifindex);
       return rss === undefined || rss.table.length === 0 ? undefined : rssValue(rss);
     },
     write: ({ key, table, hashFunction, inputTransform }) => {
-      const now = rssOf(shim, ifindex)?.hashFunction;
-      return setRss(shim, ifindex, {
+      const now = rssOf(ethtool, ifindex)?.hashFunction;
+      return setRss(ethtool, ifindex, {
         key: Uint8Array.from(Buffer.from(key, 'hex')),
         table,
         // Named only if it changes: some drivers refuse the field altogether.
@@ -115,11 +114,11 @@ export function rssValue({ key, table, hashFunction, inputTransform }: Rss): Rss
   return { key: Buffer.from(key).toString('hex'), table, hashFunction, inputTransform };
 }
 
-export function fieldsSetting(shim: Shim, ifindex: number, flow: FlowType): Setting<number> {
+export function fieldsSetting(ethtool: EthtoolNetlink, ifindex: number, flow: FlowType): Setting<number> {
   return {
     name: `fields ${flow}`,
-    read: () => hashFields(shim, ifindex, flow),
-    write: (fields) => setHashFields(shim, ifindex, flow, fields),
+    read: () => hashFields(ethtool, ifindex, flow),
+    write: (fields) => setHashFields(ethtool, ifindex, flow, fields),
     parse: (value) => (typeof value === 'number' && value >= 0 && value <= 0xffffffff ? value : undefined),
   };
 }
@@ -155,24 +154,19 @@ export const mergingSetting = (
 ) => featureSetting(ethtool, ifindex, 'merging', names);
 
 /** Every kind of setting that a port changes on a VF. */
-export function settingsOf(shim: Shim, ethtool: EthtoolNetlink, ifindex: number): Setting<unknown>[] {
+export function settingsOf(ethtool: EthtoolNetlink, ifindex: number): Setting<unknown>[] {
   return [
     channelSetting(ethtool, ifindex),
     featureSetting(ethtool, ifindex, 'features', UNWANTED_FEATURES),
     featureSetting(ethtool, ifindex, 'generic features', UNWANTED_BY_GENERIC),
-    rssSetting(shim, ifindex),
-    ...Object.values(Flow).map((flow) => fieldsSetting(shim, ifindex, flow)),
+    rssSetting(ethtool, ifindex),
+    ...Object.values(Flow).map((flow) => fieldsSetting(ethtool, ifindex, flow)),
   ] as Setting<unknown>[];
 }
 
 /** Puts back what a killed port has changed on a device that no port uses. Returns the names of the settings. */
-export function putBackSettings(
-  shim: Shim,
-  ethtool: EthtoolNetlink,
-  store: SettingsStore,
-  link: Link,
-): string[] {
-  const all = settingsOf(shim, ethtool, link.ifindex);
+export function putBackSettings(ethtool: EthtoolNetlink, store: SettingsStore, link: Link): string[] {
+  const all = settingsOf(ethtool, link.ifindex);
   return restoreSaved(store, link, (name) => all.find((setting) => setting.name === name));
 }
 

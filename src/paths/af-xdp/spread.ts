@@ -11,6 +11,7 @@
  * other queues.
  */
 import type { DeviceSettings } from '../../kernel/device-settings.ts';
+import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import {
   ADDRESSES_AND_PORTS,
   Flow,
@@ -19,7 +20,6 @@ import {
   type Rss,
   rssOf,
 } from '../../kernel/ethtool-rss.ts';
-import type { Shim } from '../../kernel/shim.ts';
 import { RETA_ENTRIES } from '../../memory/geometry.ts';
 import { KEY_BYTES } from '../../rss/key.ts';
 import { fieldsSetting, originalRss, type RssValue, rssSetting, rssValue } from './settings.ts';
@@ -40,22 +40,27 @@ export interface Wanted {
  * smaller table than the port's is set too: it agrees for some packets, each of which then needs no hand-over.
  *
  * @returns whether the device now delivers every packet with hashed ports to the queue that the port's table names
- * @throws ERR_KERNEL if no socket can be opened for the request
+ * @throws ERR_KERNEL if a request cannot be sent
  */
-export function spreadDevice(shim: Shim, ifindex: number, wanted: Wanted, settings: DeviceSettings): boolean {
+export function spreadDevice(
+  ethtool: EthtoolNetlink,
+  ifindex: number,
+  wanted: Wanted,
+  settings: DeviceSettings,
+): boolean {
   if (wanted.queues === 1) return true;
-  const before = rssOf(shim, ifindex);
+  const before = rssOf(ethtool, ifindex);
   if (before === undefined || before.table.length === 0) return false;
 
   const want = agrees(before, wanted) ? rssValue(before) : changeFor(before, wanted);
   const original = (value: RssValue): RssValue => originalRss(value, wanted.queues, wanted.isUp);
-  if (settings.set(rssSetting(shim, ifindex), want, original) < 0) return false;
+  if (settings.set(rssSetting(ethtool, ifindex), want, original) < 0) return false;
   for (const flow of Object.values(Flow)) {
-    settings.set(fieldsSetting(shim, ifindex, flow), ADDRESSES_AND_PORTS);
+    settings.set(fieldsSetting(ethtool, ifindex, flow), ADDRESSES_AND_PORTS);
   }
-  const after = rssOf(shim, ifindex);
+  const after = rssOf(ethtool, ifindex);
   const fieldsAgree = Object.values(Flow).every(
-    (flow) => hashFields(shim, ifindex, flow) === ADDRESSES_AND_PORTS,
+    (flow) => hashFields(ethtool, ifindex, flow) === ADDRESSES_AND_PORTS,
   );
   return fieldsAgree && after !== undefined && agrees(after, wanted);
 }

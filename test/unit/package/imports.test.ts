@@ -27,6 +27,8 @@ const ORDER = [
   'port-events.ts',
   'coordinator',
   'statistics.ts',
+  'counter-history.ts',
+  'extended-statistics.ts',
   'delivery.ts',
   'group.ts',
   'port.ts',

@@ -52,7 +52,10 @@ class Device {
 const netlink = {} as RtNetlink;
 
 function ethtoolOf(devices: Record<number, Device>): EthtoolNetlink {
-  const fake: Pick<EthtoolNetlink, 'features' | 'setFeatures' | 'channels'> = {
+  const fake: Pick<EthtoolNetlink, 'features' | 'setFeatures' | 'channels' | 'has' | 'shim'> = {
+    // No system call about RSS is answered.
+    has: () => false,
+    shim: { socket: () => -1, close: () => 0 } as unknown as Shim,
     channels: () => undefined,
     features: (ifindex) => devices[ifindex],
     setFeatures: (ifindex, change) => {
@@ -79,9 +82,6 @@ function made(device: Device) {
   const open = (): Merging => new Merging(NETVSC, { ethtool, store, report: (error) => told.push(error) });
   return { folder, store, told, devices, ethtool, open };
 }
-
-/** No syscall of RSS is answered. */
-const shim = { socket: () => -1, close: () => 0 } as unknown as Shim;
 
 describe('what a NetVSC merges', () => {
   it('is off while a port is open, and what was on is on again afterwards', () => {
@@ -204,10 +204,10 @@ describe('after a kill', () => {
     const vf = new Device(['rx-lro'], []);
     devices[VF.ifindex] = vf;
     store.save(VF, { features: { original: { 'rx-lro': true }, applied: { 'rx-lro': false } } });
-    putBackOrphans({ shim, ethtool, netlink }, store, links); // its process still lives
+    putBackOrphans({ ethtool, netlink }, store, links); // its process still lives
     expect([device.wanted.size, vf.wanted.size, readdirSync(folder).length]).toEqual([0, 0, 2]);
     age(folder);
-    putBackOrphans({ shim, ethtool, netlink }, store, links);
+    putBackOrphans({ ethtool, netlink }, store, links);
     expect([[...device.wanted], [...vf.wanted], readdirSync(folder)]).toEqual([['rx-lro'], ['rx-lro'], []]);
   });
 
@@ -216,7 +216,7 @@ describe('after a kill', () => {
     const { folder, store, ethtool } = killed(device);
     age(folder);
     const lock = link({ ifindex: 9, name: `tlock${NETVSC.ifindex}`, kind: 'tun' });
-    putBackOrphans({ shim, ethtool, netlink }, store, [NETVSC, lock]);
+    putBackOrphans({ ethtool, netlink }, store, [NETVSC, lock]);
     expect([device.wanted.size, readdirSync(folder).length]).toEqual([0, 1]);
   });
 
@@ -228,7 +228,7 @@ describe('after a kill', () => {
       .save(NETVSC, { merging: { original: { 'rx-all': true }, applied: { 'rx-lro': false } } });
     age(folder);
     device.writes.length = 0;
-    putBackOrphans({ shim, ethtool, netlink }, store, [NETVSC]);
+    putBackOrphans({ ethtool, netlink }, store, [NETVSC]);
     expect([device.writes, readdirSync(folder)]).toEqual([[], []]);
   });
 });

@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { DeviceSettings } from '../../../src/kernel/device-settings.ts';
+import type { EthtoolNetlink } from '../../../src/kernel/ethtool-netlink.ts';
 import { rssOf } from '../../../src/kernel/ethtool-rss.ts';
 import { SettingsStore } from '../../../src/kernel/settings-store.ts';
-import type { Shim } from '../../../src/kernel/shim.ts';
 import { originalRss, rssSetting } from '../../../src/paths/af-xdp/settings.ts';
 import { agrees, spreadDevice, type Wanted } from '../../../src/paths/af-xdp/spread.ts';
 import { DEFAULT_KEY, keyOf } from '../../../src/rss/key.ts';
 import { respread, retaIndex, spread } from '../../../src/rss/redirection.ts';
-import { RssDevice, type RssDeviceOptions } from '../../models/rss-device.ts';
+import { KERNELS, RssDevice, type RssDeviceOptions } from '../../models/rss-device.ts';
 import { link } from '../../support/machine.ts';
 
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, queue) => queue);
@@ -24,11 +24,11 @@ const wantedFor = (queues: number, change: Partial<Wanted> = {}): Wanted => ({
 function spreadOver(device: RssDevice, wanted: Wanted): { settled: boolean; restore: () => void } {
   const store = new SettingsStore('1', undefined, 'no folder');
   const settings = new DeviceSettings(store, link({ ifindex: device.ifindex }));
-  const settled = spreadDevice(device.shim, device.ifindex, wanted, settings);
+  const settled = spreadDevice(device.ethtool, device.ifindex, wanted, settings);
   return { settled, restore: () => settings.restore() };
 }
 
-describe('a device whose RSS can be set', () => {
+describe.each(KERNELS)('a device whose RSS can be set on Linux %s', (kernel) => {
   it.each<[string, RssDeviceOptions]>([
     ['as many entries as the port', { queues: 3 }],
     ['twice as many', { queues: 3, entries: 256 }],
@@ -38,7 +38,7 @@ describe('a device whose RSS can be set', () => {
     ['another hash function', { queues: 3, hashFunction: 2 }],
     ['an input that is made symmetric first', { queues: 3, inputTransform: 1 }],
   ])('settles with %s', (_, options) => {
-    const device = new RssDevice(options);
+    const device = new RssDevice({ ...options, kernel });
     const before = device.state();
     const wanted = wantedFor(options.queues);
     const { settled, restore } = spreadOver(device, wanted);
@@ -61,7 +61,7 @@ describe('a device whose RSS can be set', () => {
 
   it("gets its administrator's table back as that, and the kernel's own as the kernel's own", () => {
     for (const administered of [true, false]) {
-      const device = new RssDevice({ queues: 4 });
+      const device = new RssDevice({ kernel, queues: 4 });
       if (administered) device.table = device.table.map((_, i) => i % 2);
       device.configured = administered;
       const before = device.state();
@@ -73,7 +73,7 @@ describe('a device whose RSS can be set', () => {
   });
 
   it('is not touched when it agrees already', () => {
-    const device = new RssDevice({ queues: 2 });
+    const device = new RssDevice({ kernel, queues: 2 });
     device.key = [...DEFAULT_KEY];
     for (const flow of device.fields.keys()) device.fields.set(flow, 0xf0);
     const { settled, restore } = spreadOver(device, wantedFor(2));
@@ -84,23 +84,23 @@ describe('a device whose RSS can be set', () => {
 
   it('does not agree as long as it changes the input or hashes otherwise', () => {
     for (const options of [{ inputTransform: 1 }, { hashFunction: 2 }]) {
-      const device = new RssDevice({ queues: 2, ...options });
+      const device = new RssDevice({ kernel, queues: 2, ...options });
       device.key = [...DEFAULT_KEY];
-      expect(agrees(rssOf(device.shim, device.ifindex)!, wantedFor(2))).toBe(false);
+      expect(agrees(rssOf(device.ethtool, device.ifindex)!, wantedFor(2))).toBe(false);
       expect(spreadOver(device, wantedFor(2)).settled).toBe(true);
-      expect(agrees(rssOf(device.shim, device.ifindex)!, wantedFor(2))).toBe(true);
+      expect(agrees(rssOf(device.ethtool, device.ifindex)!, wantedFor(2))).toBe(true);
     }
   });
 
   it('keeps the bytes of a port key that it has room for', () => {
     const key = keyOf('ab'.repeat(52));
-    const device = new RssDevice({ queues: 2, keyBytes: 40 });
+    const device = new RssDevice({ kernel, queues: 2, keyBytes: 40 });
     expect(spreadOver(device, wantedFor(2, { key })).settled).toBe(true);
     expect(device.key).toEqual([...key.slice(0, 40)]);
   });
 });
 
-describe('a device that does not settle', () => {
+describe.each(KERNELS)('a device that does not settle on Linux %s', (kernel) => {
   it.each<[string, RssDeviceOptions]>([
     ['has too few entries for the table', { queues: 3, entries: 64 }],
     ['has a number of entries that no hash is taken from alike', { queues: 3, entries: 96 }],
@@ -109,7 +109,7 @@ describe('a device that does not settle', () => {
     ['does not say which fields it hashes', { queues: 3, refuses: [0x29] }],
     ['does not let the fields be chosen', { queues: 3, refuses: [0x2a] }],
   ])('%s, and gets back what it had', (_, options) => {
-    const device = new RssDevice(options);
+    const device = new RssDevice({ ...options, kernel });
     const before = device.state();
     const { settled, restore } = spreadOver(device, wantedFor(options.queues));
     expect(settled).toBe(false);
@@ -125,7 +125,7 @@ describe('a device that does not settle', () => {
     ['has no table', { queues: 2, entries: 0 }, {}],
     ['lacks a queue that the table names', { queues: 2 }, { table: spread([0, 1, 2]) }],
   ])('is left alone when it %s', (_, options, change) => {
-    const device = new RssDevice(options);
+    const device = new RssDevice({ ...options, kernel });
     const before = device.state();
     const { settled, restore } = spreadOver(device, wantedFor(2, change));
     restore();
@@ -140,25 +140,31 @@ it('a device with one queue needs no redirection table', () => {
   expect(spreadOver(device, wantedFor(1)).settled).toBe(true);
 });
 
-it('tables that agree find the same queue for every hash, masked or divided, and tables that differ do not', () => {
-  const sizes = fc.oneof(fc.constantFrom(1, 2, 32, 64, 128, 256, 384, 512), fc.integer({ min: 1, max: 520 }));
-  const subset = fc.uniqueArray(fc.integer({ min: 0, max: 7 }), { minLength: 1, maxLength: 8 });
-  fc.assert(
-    fc.property(sizes, subset, subset, fc.boolean(), (entries, first, active, moved) => {
-      const table = moved ? respread(spread(first), active) : spread(active);
-      const device = new RssDevice({ queues: 8, entries });
-      const wanted = wantedFor(8, { table });
-      const { settled } = spreadOver(device, wanted);
-      expect(agrees(rssOf(device.shim, device.ifindex)!, wanted)).toBe(settled);
+it.each(KERNELS)(
+  'on Linux %s tables that agree find the same queue for every hash, masked or divided, and tables that differ do not',
+  (kernel) => {
+    const sizes = fc.oneof(
+      fc.constantFrom(1, 2, 32, 64, 128, 256, 384, 512),
+      fc.integer({ min: 1, max: 520 }),
+    );
+    const subset = fc.uniqueArray(fc.integer({ min: 0, max: 7 }), { minLength: 1, maxLength: 8 });
+    fc.assert(
+      fc.property(sizes, subset, subset, fc.boolean(), (entries, first, active, moved) => {
+        const table = moved ? respread(spread(first), active) : spread(active);
+        const device = new RssDevice({ queues: 8, entries, kernel });
+        const wanted = wantedFor(8, { table });
+        const { settled } = spreadOver(device, wanted);
+        expect(agrees(rssOf(device.ethtool, device.ifindex)!, wanted)).toBe(settled);
 
-      const hashes = upTo(entries * 128);
-      const same = (index: (hash: number) => number): boolean =>
-        hashes.every((hash) => device.table[index(hash)] === table[retaIndex(hash)]);
-      if (settled) expect(same((hash) => hash % entries)).toBe(true);
-      if ((entries & (entries - 1)) === 0) expect(same((hash) => hash & (entries - 1))).toBe(settled);
-    }),
-  );
-});
+        const hashes = upTo(entries * 128);
+        const same = (index: (hash: number) => number): boolean =>
+          hashes.every((hash) => device.table[index(hash)] === table[retaIndex(hash)]);
+        if (settled) expect(same((hash) => hash % entries)).toBe(true);
+        if ((entries & (entries - 1)) === 0) expect(same((hash) => hash & (entries - 1))).toBe(settled);
+      }),
+    );
+  },
+);
 
 it.each([
   ['the kernel’s', (entry: number, queues: number) => entry % queues, 'default'],
@@ -185,6 +191,6 @@ it.each([
   ['one queue’s', () => 0, false],
 ] as const)('%s table is what a device makes of itself: %#', (_, queueOf, fresh) => {
   const table = Array.from({ length: 128 }, (_, entry) => queueOf(entry));
-  const setting = rssSetting({} as Shim, 7);
+  const setting = rssSetting({} as EthtoolNetlink, 7);
   expect(setting.isDefault!({ key: '', table, hashFunction: 1, inputTransform: 0 })).toBe(fresh);
 });
