@@ -28,7 +28,7 @@ export interface Fault {
   readonly errno?: number;
   readonly dies?: boolean;
   readonly thereafter?: number;
-  /** A file: while it is there, the thread is held in the function `holds`, or `dies` and its successor is held. */
+  /** A file: while it is there, the thread is held in the function `holds`; or it `dies` after `call` more, and its successor is held. */
   readonly gate?: string;
   readonly holds?: string;
   /** A file that gets a line for each call of the thread. */
