@@ -86,8 +86,8 @@ const inline: Run = async ({ wasm, seconds }, signal) => {
 
 async function main(load: Load): Promise<void> {
   const { signal } = new Interruption();
-  // V8's map for Linux perf. When it is interrupted, perf ends this process by a second signal, and reads no map.
-  process.once('exit', () => signal.aborted && rmSync(`/tmp/perf-${process.pid}.map`, { force: true }));
+  // V8's map for Linux perf, which reads it when this process has ended well. Ctrl-C ends it by two signals, perf's is the second.
+  process.once('exit', (code) => code !== 0 && rmSync(`/tmp/perf-${process.pid}.map`, { force: true }));
   const run = load.inline ? inline : { memory: overMemory, veth: overVeth }[load.network];
   try {
     const ended: Ended = { kind: 'ended', pid: process.pid, ...(await run(load, signal)) };
