@@ -5,10 +5,9 @@
 import { execFileSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { check } from '../../dist/src/errors.js';
 import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { tcCapture, tcCaptureWhilePresent, Unclaimed, xdpRedirect } from '../../dist/src/kernel/programs.js';
-import { addressOf, loadShim } from '../../dist/src/kernel/shim.js';
+import { loadShim } from '../../dist/src/kernel/shim.js';
 import { addsUp, buildLab, type Lab, ownedBy, Scene, until } from '../support/harness.ts';
 import { Station } from '../support/stations.ts';
 
@@ -19,15 +18,7 @@ const PLATFORM = ['168.63.129.16', '169.254.169.254'];
 const shim = loadShim();
 const bpf = new Bpf(shim);
 
-/** What a program answers to a frame: BPF_PROG_TEST_RUN. */
-function run(program: number, frame: Uint8Array): number {
-  const attr = new DataView(new ArrayBuffer(80));
-  attr.setUint32(0, program, true);
-  attr.setUint32(8, frame.length, true);
-  attr.setBigUint64(16, BigInt(addressOf(frame)), true);
-  check(shim.bpf(10, attr, 80), 'bpf(PROG_TEST_RUN)');
-  return attr.getInt32(4, true);
-}
+const run = (program: number, frame: Uint8Array): number => bpf.testRun(program, frame).result;
 
 function own(fd: number): number {
   onTestFinished(() => void shim.close(fd));
