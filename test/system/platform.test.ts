@@ -35,7 +35,7 @@ function programs(protect: boolean): { name: string; fd: number; taken: number; 
   const load = (type: 'xdp' | 'sched_cls', code: Uint8Array): number => own(bpf.load(type, 'tp_test', code));
   // bpf_clone_redirect to the loopback device succeeds; TC_ACT_REDIRECT is 7, TC_ACT_STOLEN 4.
   return [
-    { name: 'xdp', fd: load('xdp', xdpRedirect(map, gate, count, protect)), taken: 1, left: 2 },
+    { name: 'xdp', fd: load('xdp', xdpRedirect(map, gate, count, { protect })), taken: 1, left: 2 },
     { name: 'tcx', fd: load('sched_cls', tcCapture(1, { protect })), taken: 7, left: -1 },
     { name: 'filter', fd: load('sched_cls', tcCaptureWhilePresent(1, { protect })), taken: 4, left: -1 },
   ];

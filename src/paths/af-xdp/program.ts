@@ -120,7 +120,7 @@ export class XdpProgram {
     this.#keep('unclaimed', this.#bpf.valueMap());
     const { map, gate, unclaimed } = this.fds;
     this.#bpf.setValue(gate, Unclaimed.PASS);
-    const code = xdpRedirect(map, gate, unclaimed, this.#options.protect);
+    const code = xdpRedirect(map, gate, unclaimed, { protect: this.#options.protect });
     this.#keep('program', this.#bpf.load('xdp', 'twinpath', code));
     this.#programId = this.#bpf.programInfo(this.fds.program).id;
   }

@@ -15,6 +15,7 @@ const ORDER = [
   'memory',
   'net',
   'rss',
+  'rules',
   'configuration.ts',
   'options.ts',
   'settings.ts',
