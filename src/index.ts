@@ -4,7 +4,10 @@ export type { ConfigurationChange, PortConfiguration } from './configuration.ts'
 export type { PortDescription } from './coordinator/messages.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, type PlainError, TwinpathError } from './errors.ts';
+export type { FlowRules } from './flow-rules.ts';
 export type { FrameLedger } from './group.ts';
+export type { RuleCounts } from './kernel/kernel-rules.ts';
+export type { Count } from './kernel/rule-maps.ts';
 export type { Failover, Reason } from './memory/journal.ts';
 export type {
   ForwardTarget,
@@ -18,4 +21,5 @@ export type {
 export type { PathDescription } from './paths/device.ts';
 export { openPort, openPorts, type Port } from './port.ts';
 export type { LinkEvent, WorkerEvent } from './port-events.ts';
+export type { FlowRule, FragmentMatch, PortRange, ProtocolName, RuleAction } from './rules/rule.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

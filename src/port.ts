@@ -10,7 +10,9 @@ import { type ConfigurationChange, checkChange, type PortConfiguration } from '.
 import type { MemoryPath, PortDescription } from './coordinator/messages.ts';
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
+import { FlowRules } from './flow-rules.ts';
 import { type FrameLedger, Group } from './group.ts';
+import type { RuleCounts } from './kernel/kernel-rules.ts';
 import { loadShim, requireLinux } from './kernel/shim.ts';
 import type { SharedMemory } from './memory/geometry.ts';
 import type { Failover } from './memory/journal.ts';
@@ -33,6 +35,8 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   readonly #number: number;
   readonly #deliveries: Deliveries;
   readonly #active: Set<number>;
+  /** Which packets the handler gets, and how many each rule has counted. */
+  readonly rules: FlowRules;
   #description: PortDescription;
   #configuration: PortConfiguration;
 
@@ -43,6 +47,10 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
     this.#number = number;
     this.#description = description;
     this.#configuration = description.configuration;
+    this.rules = new FlowRules(
+      this,
+      () => group.ask({ kind: 'count rules', port: number }) as Promise<RuleCounts | undefined>,
+    );
     this.#deliveries = new Deliveries(group.memory, number);
     const { queues } = group.memory.layout.geometry;
     this.#active = new Set(Array.from({ length: queues }, (_, queue) => queue));

@@ -245,6 +245,8 @@ export class Coordinator {
         this.#count(); // a counter that cannot be read now is read later, and the audit goes on
         await this.#audits.ask();
         return undefined;
+      case 'count rules':
+        return this.#ports[question.port]!.ruleCounts;
       case 'configure': {
         const configuration = await this.#ports[question.port]!.configure(question.change);
         this.#networks?.table?.update(); // the kernel has sent its messages about the change

@@ -6,6 +6,7 @@
  * time, so it may return with another name, ifindex or PCI address. `observe` finds changed names, MAC addresses and MTUs.
  */
 import type { TwinpathError } from '../errors.ts';
+import type { HeldRules } from '../kernel/kernel-rules.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
@@ -26,6 +27,7 @@ import { KINDS, type Kind, type KindName, type Machine } from './kinds.ts';
 import { LinkChanges } from './link-changes.ts';
 import type { LinkTable } from './link-table.ts';
 import type { Endpoint, LinkChange, PortNetwork } from './network.ts';
+import { PortRules } from './port-rules.ts';
 
 export interface KernelOptions {
   readonly tap: Omit<TapOptions, keyof MergingOptions>;
@@ -48,9 +50,11 @@ export interface KernelHoldings {
   readonly kind: KindName;
   readonly protect: boolean;
   readonly addresses: readonly [first: string, last: string];
+  readonly rules?: HeldRules | undefined;
 }
 
 export class KernelNetwork implements PortNetwork {
+  readonly rules: PortRules;
   readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #port: number;
@@ -79,7 +83,7 @@ export class KernelNetwork implements PortNetwork {
     port: number,
     table: LinkTable,
     sysfs: Sysfs,
-    { netvsc, kind, protect }: Pick<KernelHoldings, 'netvsc' | 'kind' | 'protect'>,
+    { netvsc, kind, protect, rules }: Omit<KernelHoldings, 'addresses'>,
     options: KernelOptions,
   ) {
     this.#shim = shim;
@@ -92,6 +96,7 @@ export class KernelNetwork implements PortNetwork {
     this.#netvsc = netvsc;
     this.#options = options;
     this.#addresses = [netvsc.address, netvsc.address];
+    this.rules = new PortRules(shim, rules);
     this.#changes = new LinkChanges(memory.layout.geometry.frameSize);
     this.#changes.opened(Path.SYNTHETIC, netvsc);
   }
@@ -156,7 +161,7 @@ export class KernelNetwork implements PortNetwork {
 
   get holdings(): KernelHoldings {
     const [netvsc, kind, protect] = [this.#netvsc, this.#kind.name, this.#protect];
-    return { netvsc, kind, protect, addresses: this.#addresses };
+    return { netvsc, kind, protect, addresses: this.#addresses, rules: this.rules.held };
   }
 
   make(path: PathId, { key }: Endpoint): PathDevice {
@@ -180,6 +185,7 @@ export class KernelNetwork implements PortNetwork {
       native,
       segments: host === 'inline',
       protect: this.#protect,
+      rules: this.rules.current,
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
       netlink: this.#table.netlink,
@@ -211,6 +217,7 @@ export class KernelNetwork implements PortNetwork {
       ...tap,
       store,
       protect: this.#protect,
+      rules: this.rules.current,
       ethtool: this.#table.ethtool,
       standby: this.#kind.standby(link, this.#machine)?.ifindex ?? 0,
       shared: this.#kind === KINDS.card,

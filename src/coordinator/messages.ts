@@ -51,6 +51,8 @@ export type Command =
 export type Question =
   /** Asks every worker where its frames are. The answers are in the worker blocks. */
   | { kind: 'audit' }
+  /** Answered by the counters of a port's rules, or undefined. */
+  | { kind: 'count rules'; port: number }
   /** Changes the configuration of a port. Answered by the configuration then. */
   | { kind: 'configure'; port: number; change: ConfigurationChange };
 

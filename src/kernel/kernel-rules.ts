@@ -1,17 +1,20 @@
 /**
- * A set of rules in the kernel: its maps, filled, for the programs of one path. Coordinator only.
+ * A set of rules in the kernel: its maps, filled, for the programs of both paths of a port. Coordinator only.
  *
- * A set is never changed: another one takes its place together with the program that uses it. The maps live until the last
- * program that uses them ends, so `close` right after the exchange is safe.
+ * The paths share the counters, which therefore outlast a VF that goes, and the scratch: on one CPU the XDP program has ended
+ * before the tc program sees the packet. A set is never changed: another one takes its place together with the programs that
+ * use it. The maps live until the last such program ends, so `close` right after the exchange is safe.
  */
+
+import { checkRules } from '../rules/check.ts';
 import { type Step, stepsOf, type Table } from '../rules/plan.ts';
-import type { RuleSet } from '../rules/rule.ts';
+import type { GivenRules, RuleSet } from '../rules/rule.ts';
 import { ActionCode, type Classifier, type ClassifierMaps, counterOf, type TableMaps } from './classifier.ts';
 import { SCRATCH_BYTES } from './packet-access.ts';
 import { type Count, RuleMaps } from './rule-maps.ts';
 import type { Shim } from './shim.ts';
 
-/** Packets and bytes since the set was given to the path. */
+/** Packets and bytes since the set was given to the port, of both paths. A packet counts for each program that tries it. */
 export interface RuleCounts {
   /** By position in the user's list. */
   readonly rules: readonly Count[];
@@ -23,29 +26,39 @@ export interface RuleCounts {
 
 /** As plain data, for another coordinator. */
 export interface HeldRules {
-  readonly set: RuleSet;
+  /** The descriptor of a map with the rules as they were given. */
+  readonly text: number;
   readonly maps: ClassifierMaps;
+}
+
+/** All of them. */
+export function descriptorsOf({ text, maps: { scratch, counters, tables } }: HeldRules): number[] {
+  const tries = tables.flatMap(({ table, others }) => [table[4], table[6], others[4], others[6]]);
+  return [text, scratch, counters, ...tries].filter((fd) => fd > 0);
 }
 
 const NO_TABLES: TableMaps = { 4: 0, 6: 0 };
 
 export class KernelRules implements Classifier {
-  readonly set: RuleSet;
-  readonly steps: readonly Step[];
   readonly maps: ClassifierMaps;
+  readonly #text: number;
   readonly #shim: Shim;
   readonly #ruleMaps: RuleMaps;
+  /** Read from the map when they are needed: a thread that only closes everything must not fail here. */
+  #given: GivenRules | undefined;
+  #set: RuleSet | undefined;
+  #steps: readonly Step[] | undefined;
 
-  private constructor(shim: Shim, set: RuleSet, maps: ClassifierMaps) {
-    this.set = set;
-    this.steps = stepsOf('rules', set);
+  private constructor(shim: Shim, { text, maps }: HeldRules) {
     this.maps = maps;
+    this.#text = text;
     this.#shim = shim;
     this.#ruleMaps = new RuleMaps(shim);
   }
 
-  /** Makes and fills the maps. @throws ERR_PERMISSION, ERR_KERNEL, after closing all of them */
-  static open(shim: Shim, set: RuleSet): KernelRules {
+  /** Makes and fills the maps. @throws ERR_PERMISSION, ERR_KERNEL, after closing all of them; as `checkRules` */
+  static open(shim: Shim, given: GivenRules): KernelRules {
+    const set = checkRules('rules', given.rules, given.otherwise);
     const ruleMaps = new RuleMaps(shim);
     const fds: number[] = [];
     const keep = (fd: number): number => {
@@ -53,13 +66,19 @@ export class KernelRules implements Classifier {
       return fd;
     };
     try {
+      const text = keep(ruleMaps.textMap(JSON.stringify(given)));
       const scratch = keep(ruleMaps.cpuMap(1, SCRATCH_BYTES, 'a scratch value per CPU'));
       const counters = keep(ruleMaps.counterMap(counterOf(set.rules.length).all));
-      const tables = stepsOf('rules', set).map(({ table, others }) => ({
+      const steps = stepsOf('rules', set);
+      const tables = steps.map(({ table, others }) => ({
         table: fill(ruleMaps, table, keep),
         others: fill(ruleMaps, others, keep),
       }));
-      return new KernelRules(shim, set, { scratch, counters, tables });
+      const made = new KernelRules(shim, { text, maps: { scratch, counters, tables } });
+      made.#given = given;
+      made.#set = set;
+      made.#steps = steps;
+      return made;
     } catch (error) {
       for (const fd of fds) shim.close(fd);
       throw error;
@@ -67,12 +86,28 @@ export class KernelRules implements Classifier {
   }
 
   /** Continues what another coordinator has made. */
-  static adopt(shim: Shim, { set, maps }: HeldRules): KernelRules {
-    return new KernelRules(shim, set, maps);
+  static adopt(shim: Shim, held: HeldRules): KernelRules {
+    return new KernelRules(shim, held);
+  }
+
+  /** @throws ERR_KERNEL, if another coordinator has made it and the kernel does not give it out */
+  get given(): GivenRules {
+    this.#given ??= JSON.parse(this.#ruleMaps.text(this.#text)) as GivenRules;
+    return this.#given;
+  }
+
+  get set(): RuleSet {
+    this.#set ??= checkRules('rules', this.given.rules, this.given.otherwise);
+    return this.#set;
+  }
+
+  get steps(): readonly Step[] {
+    this.#steps ??= stepsOf('rules', this.set);
+    return this.#steps;
   }
 
   get held(): HeldRules {
-    return { set: this.set, maps: this.maps };
+    return { text: this.#text, maps: this.maps };
   }
 
   /** One system call for each counter. @throws ERR_KERNEL */
@@ -87,9 +122,7 @@ export class KernelRules implements Classifier {
   }
 
   close(): void {
-    const { scratch, counters, tables } = this.maps;
-    const tries = tables.flatMap(({ table, others }) => [table[4], table[6], others[4], others[6]]);
-    for (const fd of [scratch, counters, ...tries]) if (fd > 0) this.#shim.close(fd);
+    for (const fd of descriptorsOf(this.held)) this.#shim.close(fd);
   }
 }
 

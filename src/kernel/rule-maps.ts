@@ -9,6 +9,8 @@ import { check, Errno } from '../errors.ts';
 import {
   type Attributes,
   Command,
+  infoAttributes,
+  infoOf,
   MapType,
   mapAttributes,
   pairAttributes,
@@ -20,6 +22,10 @@ import type { Shim } from './shim.ts';
 /** `struct bpf_lpm_trie_key`: the prefix length, a 32-bit number of the machine, then the address in network order. */
 const PREFIX_LENGTH_BYTES = 4;
 const INDEX_BYTES = 4;
+/** The index of an array's first entry. */
+const FIRST = new Uint8Array(INDEX_BYTES);
+/** `struct bpf_map_info` */
+const MAP_INFO = { valueBytes: 12, bytes: 16 } as const;
 /** Packets and bytes, 64 bits each. */
 export const COUNTER_BYTES = 16;
 
@@ -72,6 +78,40 @@ export class RuleMaps {
   /** Creates an array with a copy for each CPU. @throws as {@link prefixMap} */
   cpuMap(entries: number, valueBytes: number, what: string): number {
     return this.#create(mapAttributes(MapType.PERCPU_ARRAY, entries, valueBytes), what);
+  }
+
+  /**
+   * Creates a map that keeps a text, for another coordinator: rules may be longer than its checkpoint.
+   *
+   * @throws as {@link prefixMap}
+   */
+  textMap(text: string): number {
+    const bytes = new TextEncoder().encode(text);
+    const value = new Uint8Array(8 + bytes.length);
+    new DataView(value.buffer).setUint32(0, bytes.length, true);
+    value.set(bytes, 8);
+    const fd = this.#create(mapAttributes(MapType.ARRAY, 1, value.length), `a text of ${bytes.length} bytes`);
+    const result = this.#call(Command.MAP_UPDATE_ELEM, pairAttributes(fd, FIRST, value));
+    if (result < 0) this.#shim.close(fd);
+    check(result, 'bpf(MAP_UPDATE_ELEM)', { detail: `a text of ${bytes.length} bytes` });
+    return fd;
+  }
+
+  /** @throws ERR_KERNEL */
+  text(fd: number): string {
+    const room = this.#valueBytes(fd);
+    const attributes = pairAttributes(fd, FIRST, new Uint8Array(room));
+    check(this.#call(Command.MAP_LOOKUP_ELEM, attributes), 'bpf(MAP_LOOKUP_ELEM)', { detail: 'a text' });
+    const value = pairValueOf(attributes, INDEX_BYTES);
+    return new TextDecoder().decode(
+      new Uint8Array(value.buffer, value.byteOffset + 8, value.getUint32(0, true)),
+    );
+  }
+
+  #valueBytes(fd: number): number {
+    const attributes = infoAttributes(fd, MAP_INFO.bytes);
+    check(this.#call(Command.OBJ_GET_INFO_BY_FD, attributes), 'bpf(OBJ_GET_INFO_BY_FD)', { detail: 'a map' });
+    return infoOf(attributes).getUint32(MAP_INFO.valueBytes, true);
   }
 
   /**

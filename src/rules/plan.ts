@@ -47,10 +47,9 @@ export interface Step {
 
 /** @param option names the list of rules in the error. @throws ERR_OPTION_INVALID if there are too many steps, or tables */
 export function stepsOf(option: string, { rules }: RuleSet): Step[] {
-  const keys = { src: rules.map((rule) => keyOf(rule, 'src')), dst: rules.map((rule) => keyOf(rule, 'dst')) };
   const steps: Step[] = [];
   for (let at = 0; at < rules.length; ) {
-    const [src, dst] = (['src', 'dst'] as const).map((side) => runLength(rules, keys[side], at, side));
+    const [src, dst] = (['src', 'dst'] as const).map((side) => runLength(rules, at, side));
     const side = dst! > src! ? 'dst' : 'src';
     const run = rules.slice(at, at + Math.max(src!, dst!));
     steps.push(stepOf(run, run.length > 1 ? side : sideOfMost(run[0]!)));
@@ -80,24 +79,32 @@ export function matchesAll({ index: _, action, ...fields }: Rule): boolean {
   return action !== 'count' && Object.values(fields).every((field) => field === undefined);
 }
 
-/** All fields but the side's prefixes, the action and the place. */
-function keyOf(rule: Rule, side: Side): string {
-  const rest: Partial<Rule> = {
-    ...rule,
-    [side]: undefined,
-    action: undefined,
-    index: undefined,
-  } as Partial<Rule>;
-  return JSON.stringify(rest);
+/** Rules from `at` on that make one step with a table of that side; 1 if it is no more. */
+function runLength(rules: readonly Rule[], at: number, side: Side): number {
+  const first = rules[at]!;
+  if (!joins(first, side)) return 1;
+  let end = at + 1;
+  while (end < rules.length && joins(rules[end]!, side) && differOnlyIn(side, first, rules[end]!)) end++;
+  return end - at;
 }
 
-/** Rules from `at` on that make one step with a table of that side; 1 if it is no more. */
-function runLength(rules: readonly Rule[], keys: readonly string[], at: number, side: Side): number {
-  const joins = (rule: Rule): boolean => rule[side] !== undefined && rule.action !== 'count';
-  if (!joins(rules[at]!)) return 1;
-  let end = at + 1;
-  while (end < rules.length && joins(rules[end]!) && keys[end] === keys[at]) end++;
-  return end - at;
+const joins = (rule: Rule, side: Side): boolean => rule[side] !== undefined && rule.action !== 'count';
+
+/** Whether two rules have the same fields, but for the side's prefixes, the action and the place. */
+function differOnlyIn(side: Side, one: Rule, other: Rule): boolean {
+  return COMPARED.every((field) => field === side || isSame(one[field], other[field]));
+}
+
+const COMPARED = [
+  ...(['etherType', 'vlan', 'version', 'protocol', 'src', 'dst', 'srcPort', 'dstPort', 'port'] as const),
+  ...(['tcpFlags', 'fragment'] as const),
+];
+
+function isSame(one: Rule[keyof Rule], other: Rule[keyof Rule]): boolean {
+  if (one === other) return true;
+  return (
+    typeof one === 'object' && typeof other === 'object' && JSON.stringify(one) === JSON.stringify(other)
+  );
 }
 
 const sideOfMost = ({ src, dst }: Rule): Side => ((dst?.length ?? 0) > (src?.length ?? 0) ? 'dst' : 'src');

@@ -92,7 +92,13 @@ export interface Rule {
 /** What a packet that matches no rule gets. */
 export type DefaultAction = 'handler' | 'kernel';
 
-/** Checked rules. Cloneable. */
+/** Rules as a user gave them. Plain data. */
+export interface GivenRules {
+  readonly rules: readonly (string | FlowRule)[];
+  readonly otherwise: DefaultAction;
+}
+
+/** Checked rules. */
 export interface RuleSet {
   /** In the order in which they are tried. */
   readonly rules: readonly Rule[];

@@ -30,6 +30,7 @@ const ORDER = [
   'statistics.ts',
   'delivery.ts',
   'group.ts',
+  'flow-rules.ts',
   'port.ts',
   'lab',
   'handler.ts',
