@@ -5,6 +5,8 @@
  */
 import { macBytes, normalizeMac } from './net/mac.ts';
 import { maxMtuWhileOpen } from './net/packet-size.ts';
+import { checkRules } from './rules/check.ts';
+import type { FlowRule, GivenRules } from './rules/rule.ts';
 import { flag, invalid, onlyKnown, plainObject } from './validation.ts';
 
 /** A port's configuration, complete. */
@@ -23,6 +25,10 @@ export interface PortConfiguration {
   readonly promiscuous: boolean;
   /** Whether they accept packets for any multicast address. */
   readonly allMulticast: boolean;
+  /** Which packets the handler gets, as texts or objects: see rules/rule.ts. */
+  readonly rules: readonly (string | FlowRule)[];
+  /** What matches no rule stays with the machine's own stack. */
+  readonly isolate: boolean;
 }
 
 /** What `Port.configure` changes; absent properties stay as they are. A list replaces the list before. */
@@ -36,9 +42,20 @@ const UNCONFIGURED: PortConfiguration = {
   multicast: [],
   promiscuous: false,
   allMulticast: false,
+  rules: [],
+  isolate: false,
 };
 
-const NAMES = ['mtu', 'mac', 'unicast', 'multicast', 'promiscuous', 'allMulticast'] as const;
+const NAMES = [
+  'mtu',
+  'mac',
+  'unicast',
+  'multicast',
+  'promiscuous',
+  'allMulticast',
+  'rules',
+  'isolate',
+] as const;
 
 /** IPv4 needs no more than that of a link (RFC 791, section 3.2). */
 export const MIN_MTU = 68;
@@ -48,7 +65,8 @@ const MAX_ADDRESSES = 256;
 /** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
 export function checkChange(change: ConfigurationChange, frameSize: number): ConfigurationChange {
   onlyKnown(plainObject('configuration', change), NAMES, `Known are ${NAMES.join(', ')}.`);
-  const { mtu, mac, unicast, multicast, promiscuous, allMulticast } = change;
+  const { mtu, mac, unicast, multicast, promiscuous, allMulticast, rules, isolate } = change;
+  if (rules !== undefined) checkRules('rules', rules, 'handler');
   return {
     ...(mtu === undefined ? {} : { mtu: mtu === null ? null : checkMtu(mtu, frameSize) }),
     ...(mac === undefined ? {} : { mac: mac === null ? null : checkAddress('mac', mac, 'unicast') }),
@@ -56,12 +74,20 @@ export function checkChange(change: ConfigurationChange, frameSize: number): Con
     ...(multicast === undefined ? {} : { multicast: checkAddresses('multicast', multicast) }),
     ...(promiscuous === undefined ? {} : { promiscuous: flag('promiscuous', promiscuous) }),
     ...(allMulticast === undefined ? {} : { allMulticast: flag('allMulticast', allMulticast) }),
+    ...(rules === undefined ? {} : { rules }),
+    ...(isolate === undefined ? {} : { isolate: flag('isolate', isolate) }),
   };
 }
 
 /** The configuration of a port that is opened with this. */
 export const initial = (wanted: ConfigurationChange): PortConfiguration =>
   Object.keys(wanted).length === 0 ? UNCONFIGURED : changed(UNCONFIGURED, wanted);
+
+/** The rules of a configuration; undefined: every packet is for the handler. */
+export function rulesOf({ rules, isolate }: PortConfiguration): GivenRules | undefined {
+  if (rules.length === 0 && !isolate) return undefined;
+  return { rules, otherwise: isolate ? 'kernel' : 'handler' };
+}
 
 /** The configuration after a change. */
 export function changed(before: PortConfiguration, change: ConfigurationChange): PortConfiguration {

@@ -137,6 +137,7 @@ const ERRNO = [
   [28, 'ENOSPC', 'no space left'],
   [32, 'EPIPE', 'broken pipe'],
   [38, 'ENOSYS', 'not in this kernel'],
+  [67, 'ENOLINK', 'link has been severed'],
   [77, 'EBADFD', 'file descriptor in bad state'],
   [88, 'ENOTSOCK', 'not a socket'],
   [90, 'EMSGSIZE', 'message too long'],

@@ -6,9 +6,12 @@ export type { PathInformation, PortInformation } from './coordinator/port-inform
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, type PlainError, TwinpathError } from './errors.ts';
 export type { DeviceStatistics, ExtendedStatistics } from './extended-statistics.ts';
+export type { FlowRules } from './flow-rules.ts';
 export type { FrameLedger } from './group.ts';
 export type { DeviceInformation, LinkState, Offload, OffloadName } from './kernel/device-information.ts';
+export type { RuleCounts } from './kernel/kernel-rules.ts';
 export type { XdpAbilities } from './kernel/netdev-netlink.ts';
+export type { Count } from './kernel/rule-maps.ts';
 export type { Failover, Reason } from './memory/journal.ts';
 export type {
   ForwardTarget,
@@ -23,4 +26,5 @@ export type { Ability, PortCapability } from './paths/capability.ts';
 export type { PathDescription } from './paths/device.ts';
 export { openPort, openPorts, type Port } from './port.ts';
 export type { CarrierEvent, LinkEvent, WorkerEvent } from './port-events.ts';
+export type { FlowRule, FragmentMatch, PortRange, ProtocolName, RuleAction } from './rules/rule.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

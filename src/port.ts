@@ -12,9 +12,11 @@ import type { PortInformation } from './coordinator/port-information.ts';
 import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
 import { ExtendedHistory, type ExtendedStatistics } from './extended-statistics.ts';
+import { FlowRules } from './flow-rules.ts';
 import { type FrameLedger, Group } from './group.ts';
 import type { CounterReadings } from './kernel/device-counters.ts';
 import { type LinkState, NO_LINK, sameLink } from './kernel/device-information.ts';
+import type { RuleCounts } from './kernel/kernel-rules.ts';
 import { loadShim, requireLinux } from './kernel/shim.ts';
 import type { SharedMemory } from './memory/geometry.ts';
 import type { Failover } from './memory/journal.ts';
@@ -37,6 +39,8 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   readonly #number: number;
   readonly #deliveries: Deliveries;
   readonly #active: Set<number>;
+  /** Which packets the handler gets, and how many each rule has counted. */
+  readonly rules: FlowRules;
   readonly #history = new ExtendedHistory();
   #description: PortDescription;
   #configuration: PortConfiguration;
@@ -48,6 +52,10 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
     this.#number = number;
     this.#description = description;
     this.#configuration = description.configuration;
+    this.rules = new FlowRules(
+      this,
+      () => group.ask({ kind: 'count rules', port: number }) as Promise<RuleCounts | undefined>,
+    );
     this.#deliveries = new Deliveries(group.memory, number);
     const { queues } = group.memory.layout.geometry;
     this.#active = new Set(Array.from({ length: queues }, (_, queue) => queue));

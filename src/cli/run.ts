@@ -41,6 +41,12 @@ export const run: Command = {
       unicast: { value: 'MAC', help: 'a unicast address to accept beside it', repeatable: true },
       multicast: { value: 'MAC', help: 'a multicast address to accept', repeatable: true },
       promiscuous: { help: 'accept packets for any address' },
+      rule: {
+        value: 'RULE',
+        help: "which packets the handler gets: 'udp dst port 53 to handler'",
+        repeatable: true,
+      },
+      isolate: { help: "leave what matches no rule to the machine's own stack" },
       'all-multicast': { help: 'accept packets for any multicast address' },
       queues: { value: 'N', help: 'queues and worker threads, 1 to 64', otherwise: 'one per CPU, 8 at most' },
       mode: { value: 'MODE', help: 'when idle: poll, adaptive or interrupt', otherwise: 'adaptive' },
@@ -199,6 +205,8 @@ function configurationOf(args: Arguments): ConfigurationChange {
     multicast: args.texts.get('multicast'),
     promiscuous: args.flags.has('promiscuous') || undefined,
     allMulticast: args.flags.has('all-multicast') || undefined,
+    rules: args.texts.get('rule'),
+    isolate: args.flags.has('isolate') || undefined,
   };
 }
 

@@ -244,6 +244,8 @@ export class Coordinator {
         return this.#ports[question.port]!.information();
       case 'counters':
         return this.#ports[question.port]!.counters();
+      case 'count rules':
+        return this.#ports[question.port]!.ruleCounts;
       case 'configure': {
         const configuration = await this.#ports[question.port]!.configure(question.change);
         this.#networks?.table?.update(); // the kernel has sent its messages about the change

@@ -9,6 +9,7 @@ import type { TwinpathError } from '../errors.ts';
 import { type DeviceCounters, deviceCounters } from '../kernel/device-counters.ts';
 import { type DeviceInformation, deviceInformation } from '../kernel/device-information.ts';
 import type { LinkModes } from '../kernel/ethtool-messages.ts';
+import type { HeldRules } from '../kernel/kernel-rules.ts';
 import { NetdevNetlink } from '../kernel/netdev-netlink.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
 import type { SettingsStore } from '../kernel/settings-store.ts';
@@ -30,6 +31,7 @@ import { KINDS, type Kind, type KindName, type Machine } from './kinds.ts';
 import { LinkChanges } from './link-changes.ts';
 import type { LinkTable } from './link-table.ts';
 import type { Endpoint, LinkChange, PortNetwork } from './network.ts';
+import { PortRules } from './port-rules.ts';
 
 export interface KernelOptions {
   readonly tap: Omit<TapOptions, keyof MergingOptions>;
@@ -52,9 +54,11 @@ export interface KernelHoldings {
   readonly kind: KindName;
   readonly protect: boolean;
   readonly addresses: readonly [first: string, last: string];
+  readonly rules?: HeldRules | undefined;
 }
 
 export class KernelNetwork implements PortNetwork {
+  readonly rules: PortRules;
   readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #port: number;
@@ -83,7 +87,7 @@ export class KernelNetwork implements PortNetwork {
     port: number,
     table: LinkTable,
     sysfs: Sysfs,
-    { netvsc, kind, protect }: Pick<KernelHoldings, 'netvsc' | 'kind' | 'protect'>,
+    { netvsc, kind, protect, rules }: Omit<KernelHoldings, 'addresses'>,
     options: KernelOptions,
   ) {
     this.#shim = shim;
@@ -96,6 +100,7 @@ export class KernelNetwork implements PortNetwork {
     this.#netvsc = netvsc;
     this.#options = options;
     this.#addresses = [netvsc.address, netvsc.address];
+    this.rules = new PortRules(shim, rules);
     this.#changes = new LinkChanges(memory.layout.geometry.frameSize);
     this.#changes.opened(Path.SYNTHETIC, netvsc);
   }
@@ -183,7 +188,7 @@ export class KernelNetwork implements PortNetwork {
 
   get holdings(): KernelHoldings {
     const [netvsc, kind, protect] = [this.#netvsc, this.#kind.name, this.#protect];
-    return { netvsc, kind, protect, addresses: this.#addresses };
+    return { netvsc, kind, protect, addresses: this.#addresses, rules: this.rules.held };
   }
 
   make(path: PathId, { key }: Endpoint): PathDevice {
@@ -207,6 +212,7 @@ export class KernelNetwork implements PortNetwork {
       native,
       segments: host === 'inline',
       protect: this.#protect,
+      rules: this.rules.current,
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
       netlink: this.#table.netlink,
@@ -238,6 +244,7 @@ export class KernelNetwork implements PortNetwork {
       ...tap,
       store,
       protect: this.#protect,
+      rules: this.rules.current,
       ethtool: this.#table.ethtool,
       standby: this.#kind.standby(link, this.#machine)?.ifindex ?? 0,
       shared: this.#kind === KINDS.card,

@@ -11,9 +11,11 @@
 import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
 import { TwinpathError } from '../errors.ts';
 import type { CounterReadings } from '../kernel/device-counters.ts';
+import type { RuleCounts } from '../kernel/kernel-rules.ts';
 import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { OpenPaths } from '../port-events.ts';
+import { startRules } from './configure.ts';
 import { readCounters } from './counter-readings.ts';
 import type { KernelDrops } from './kernel-drops.ts';
 import { LinkStatus } from './link-status.ts';
@@ -83,7 +85,8 @@ export class ManagedPort {
   get holdings(): PortHoldings {
     return {
       network: this.network.holdings,
-      configuration: this.#state.configuration,
+      // The network has the rules: they may be longer than the checkpoint.
+      configuration: { ...this.#state.configuration, rules: [] },
       slots: this.#state.slots.map(({ path, key, ready, device, drops }) => ({
         path,
         key,
@@ -114,6 +117,7 @@ export class ManagedPort {
    * @throws the error of the synthetic path, which a port needs, or what of its configuration that path's device refuses
    */
   async start(): Promise<void> {
+    startRules(this.#state);
     await this.changed();
     const synthetic = this.#state.slots.find(({ path }) => path === Path.SYNTHETIC)!;
     const [refusal] = synthetic.refusals;
@@ -133,7 +137,10 @@ export class ManagedPort {
    * opening or closing, and opens it again if it is needed.
    */
   adopt({ slots, configuration }: PortHoldings): void {
-    this.#state.configuration = configuration;
+    this.#state.configuration = {
+      ...configuration,
+      rules: this.network.rules?.current?.given.rules ?? [],
+    };
     for (const { path, key, ready, device, drops } of slots) {
       const slot = this.#state.slots.find((one) => one.path === path)!;
       slot.key = key;
@@ -235,6 +242,12 @@ export class ManagedPort {
     this.#state.closing = true;
     for (const { retry } of this.#state.slots) clearTimeout(retry);
     await this.#reconciler.reconcile();
+    this.network.rules?.close();
+  }
+
+  /** Packets and bytes of each rule; undefined without rules. @throws ERR_KERNEL */
+  get ruleCounts(): RuleCounts | undefined {
+    return this.network.rules?.counts;
   }
 
   /** Names, MAC addresses and MTUs that have changed. */

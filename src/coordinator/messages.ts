@@ -58,6 +58,8 @@ export type Question =
   | { kind: 'information'; port: number }
   /** What its devices count. Answered by CounterReadings. */
   | { kind: 'counters'; port: number }
+  /** Answered by the counters of a port's rules, or undefined. */
+  | { kind: 'count rules'; port: number }
   /** Changes the configuration of a port. Answered by the configuration then. */
   | { kind: 'configure'; port: number; change: ConfigurationChange };
 

@@ -5,6 +5,7 @@
  * The thread that fails open is the supervisor's, or the application's if the supervisor has died too.
  */
 import { recordedDescriptors, recordingShim } from '../kernel/descriptors.ts';
+import { descriptorsOf } from '../kernel/kernel-rules.ts';
 import { closeLinkWatch } from '../kernel/link-watch.ts';
 import { inNamespace } from '../kernel/namespace.ts';
 import type { Shim } from '../kernel/shim.ts';
@@ -13,6 +14,7 @@ import type { Memory } from '../memory/shared.ts';
 import type { AfXdpHoldings } from '../paths/af-xdp/device.ts';
 import type { HostHoldings } from '../paths/host/device.ts';
 import type { TapHoldings } from '../paths/tap/device.ts';
+import type { KernelHoldings } from './kernel-network.ts';
 import { type GroupContext, type GroupHoldings, Networks } from './networks.ts';
 
 type AnyHoldings = Partial<AfXdpHoldings | TapHoldings | HostHoldings>;
@@ -45,6 +47,10 @@ export function closeLinks(plain: Shim, memory: Memory): void {
 /** Closes the descriptors of a dead coordinator that are not in the checkpoint: netlink sockets, programs. */
 export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings): void {
   const held = new Set(holdings.locks);
+  for (const { network } of holdings.ports) {
+    const { rules } = (network ?? {}) as Partial<KernelHoldings>;
+    for (const fd of rules === undefined ? [] : descriptorsOf(rules)) held.add(fd);
+  }
   for (const device of devicesOf(holdings)) {
     for (const fd of Object.values(device.fds ?? {})) held.add(fd);
     for (const fd of 'segmentFds' in device ? (device.segmentFds ?? []) : []) held.add(fd);

@@ -1,7 +1,7 @@
 /** Answers ARP requests for IPv4 addresses (RFC 826), for handlers that have addresses of their own. */
 import type { Packet } from '../handler/packet.ts';
+import { has } from '../net/addresses.ts';
 import { EtherType } from '../net/ethernet.ts';
-import { has } from './addresses.ts';
 
 const ARP_BYTES = 28;
 /** Hardware type 1, which is Ethernet, and protocol type. */

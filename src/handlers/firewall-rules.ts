@@ -12,10 +12,10 @@
  * not matter.
  */
 import type { Packet } from '../handler/packet.ts';
+import { ipv4Number, ipv6Bytes, wordsOf } from '../net/addresses.ts';
 import { int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { invalid } from '../validation.ts';
-import { ipv4Number, ipv6Bytes, wordsOf } from './addresses.ts';
 
 /** Result of matching a list. MAYBE: it depends on a port or protocol that the packet does not show. */
 export const NO = 0;

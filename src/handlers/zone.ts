@@ -15,7 +15,7 @@
  * anything else are errors, which name the line. Any thread; allocates.
  */
 import { TwinpathError } from '../errors.ts';
-import { ipv4Number, ipv6Bytes } from './addresses.ts';
+import { ipv4Number, ipv6Bytes } from '../net/addresses.ts';
 
 export interface ZoneRecord {
   /** Lower case, absolute: 'www.example.org.'. */

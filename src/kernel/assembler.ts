@@ -97,6 +97,15 @@ export class Assembler {
     return this.#emit(CLASS.STX | MEM | SIZE.W, dst, src, offset);
   }
 
+  loadDW(dst: Register, src: Register, offset: number): this {
+    return this.#emit(CLASS.LDX | MEM | SIZE.DW, dst, src, offset);
+  }
+
+  /** `*(u64 *)(dst + offset) = src` */
+  storeDW(dst: Register, src: Register, offset: number): this {
+    return this.#emit(CLASS.STX | MEM | SIZE.DW, dst, src, offset);
+  }
+
   /** Loads the address of a map. It takes two slots, and a jump across it counts both. */
   loadMapFd(dst: Register, fd: number): this {
     return this.#emit(CLASS.LD | LD_IMM64, dst, PSEUDO_MAP_FD, 0, fd).#emit(0, 0, 0);

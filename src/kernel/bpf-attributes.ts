@@ -21,14 +21,18 @@ export const Command = {
   MAP_UPDATE_ELEM: 2,
   MAP_DELETE_ELEM: 3,
   PROG_LOAD: 5,
+  PROG_TEST_RUN: 10,
   OBJ_GET_INFO_BY_FD: 15,
   PROG_QUERY: 16,
   LINK_CREATE: 28,
+  LINK_UPDATE: 29,
   LINK_DETACH: 34,
 } as const;
 
 /** `enum bpf_map_type` */
-export const MapType = { ARRAY: 2, XSKMAP: 17 } as const;
+export const MapType = { ARRAY: 2, PERCPU_ARRAY: 6, LPM_TRIE: 11, XSKMAP: 17 } as const;
+/** Required of an LPM trie (kernel/bpf/lpm_trie.c, trie_alloc). */
+const NO_PREALLOC = 1;
 const PROGRAM_TYPE: Record<ProgramType, number> = { socket_filter: 1, sched_cls: 3, xdp: 6 };
 const ATTACH_XDP = 37;
 const ATTACH_TCX: Record<TcDirection, number> = { ingress: 46, egress: 47 };
@@ -38,7 +42,15 @@ const BEFORE = 1 << 3;
 const XDP_MODE: Record<XdpMode, number> = { generic: 2, native: 4 };
 
 /** Offsets inside `union bpf_attr`, one group for each command. */
-const MapAttr = { type: 0, keySize: 4, valueSize: 8, maxEntries: 12, name: 28, bytes: 44 } as const;
+const MapAttr = {
+  type: 0,
+  keySize: 4,
+  valueSize: 8,
+  maxEntries: 12,
+  flags: 16,
+  name: 28,
+  bytes: 44,
+} as const;
 const ElementAttr = { mapFd: 0, key: 8, value: 16, flags: 24, bytes: 32 } as const;
 const ProgramAttr = {
   type: 0,
@@ -53,8 +65,18 @@ const ProgramAttr = {
   bytes: 72,
 } as const;
 const LinkAttr = { programFd: 0, ifindex: 4, attachType: 8, flags: 12, bytes: 32 } as const;
+const UpdateAttr = { linkFd: 0, programFd: 4, flags: 8, oldProgramFd: 12, bytes: 16 } as const;
 const DetachAttr = { linkFd: 0, bytes: 4 } as const;
 const QueryAttr = { ifindex: 0, attachType: 4, ids: 16, count: 24, bytes: 64 } as const;
+const TestAttr = {
+  programFd: 0,
+  result: 4,
+  bytesIn: 8,
+  bytesOut: 12,
+  dataIn: 16,
+  dataOut: 24,
+  bytes: 40,
+} as const;
 const InfoAttr = { fd: 0, length: 4, at: 8, bytes: 16 } as const;
 
 const KEY_BYTES = 4;
@@ -72,13 +94,20 @@ export interface Attributes {
   readonly size: number;
 }
 
-export function mapAttributes(type: number, entries: number, valueBytes: number): Attributes {
+/** @param keyBytes default 4, the index of an array */
+export function mapAttributes(
+  type: number,
+  entries: number,
+  valueBytes: number,
+  keyBytes = KEY_BYTES,
+): Attributes {
   const attributes = allocate(MapAttr.bytes);
   const { block } = attributes;
   block.setUint32(MapAttr.type, type, true);
-  block.setUint32(MapAttr.keySize, KEY_BYTES, true);
+  block.setUint32(MapAttr.keySize, keyBytes, true);
   block.setUint32(MapAttr.valueSize, valueBytes, true);
   block.setUint32(MapAttr.maxEntries, entries, true);
+  if (type === MapType.LPM_TRIE) block.setUint32(MapAttr.flags, NO_PREALLOC, true);
   setName(block, MapAttr.name, 'twinpath');
   return attributes;
 }
@@ -106,6 +135,25 @@ export function elementAttributes(mapFd: number, key: number, value = 0): Attrib
 
 export function mapValueOf({ block }: Attributes): number {
   return Number(block.getBigUint64(ElementAttr.bytes + KEY_BYTES, true));
+}
+
+/** A key and its value as bytes, which the kernel reads (an update) or of which it writes the value (a look-up). */
+export function pairAttributes(mapFd: number, key: Uint8Array, value: Uint8Array): Attributes {
+  const valueAt = ElementAttr.bytes + Math.ceil(key.length / 8) * 8;
+  const attributes = allocate(ElementAttr.bytes, valueAt - ElementAttr.bytes + value.length);
+  const { block } = attributes;
+  const bytes = new Uint8Array(block.buffer);
+  bytes.set(key, ElementAttr.bytes);
+  bytes.set(value, valueAt);
+  block.setUint32(ElementAttr.mapFd, mapFd, true);
+  setPointer(block, ElementAttr.key, ElementAttr.bytes);
+  setPointer(block, ElementAttr.value, valueAt);
+  return attributes;
+}
+
+/** The value of {@link pairAttributes} for a key of `keyBytes`. */
+export function pairValueOf({ block }: Attributes, keyBytes: number): DataView {
+  return new DataView(block.buffer, ElementAttr.bytes + Math.ceil(keyBytes / 8) * 8);
 }
 
 /** @param logBytes room for the verifier's log; 0 asks for no log. See {@link logOf} */
@@ -165,6 +213,13 @@ function linkAttributes(programFd: number, ifindex: number, type: number, flags:
   return attributes;
 }
 
+export function linkUpdateAttributes(linkFd: number, programFd: number): Attributes {
+  const attributes = allocate(UpdateAttr.bytes);
+  attributes.block.setUint32(UpdateAttr.linkFd, linkFd, true);
+  attributes.block.setUint32(UpdateAttr.programFd, programFd, true);
+  return attributes;
+}
+
 export function detachAttributes(linkFd: number): Attributes {
   const attributes = allocate(DetachAttr.bytes);
   attributes.block.setUint32(DetachAttr.linkFd, linkFd, true);
@@ -185,6 +240,32 @@ export function queryAttributes(ifindex: number, where: TcDirection): Attributes
 export function programIdsOf({ block }: Attributes): number[] {
   const count = Math.min(block.getUint32(QueryAttr.count, true), MAX_PROGRAMS);
   return Array.from({ length: count }, (_, i) => block.getUint32(QueryAttr.bytes + 4 * i, true));
+}
+
+/** Runs a program over a frame; its result and its frame are in {@link testResultOf}. */
+export function testAttributes(programFd: number, frame: Uint8Array, room: number): Attributes {
+  const frameAt = TestAttr.bytes;
+  const outAt = frameAt + frame.length;
+  const attributes = allocate(TestAttr.bytes, frame.length + room);
+  const { block } = attributes;
+  new Uint8Array(block.buffer).set(frame, frameAt);
+  block.setUint32(TestAttr.programFd, programFd, true);
+  block.setUint32(TestAttr.bytesIn, frame.length, true);
+  block.setUint32(TestAttr.bytesOut, room, true);
+  setPointer(block, TestAttr.dataIn, frameAt);
+  setPointer(block, TestAttr.dataOut, outAt);
+  return attributes;
+}
+
+export function testResultOf(
+  { block }: Attributes,
+  frameBytes: number,
+): { readonly result: number; readonly frame: Uint8Array } {
+  const bytes = block.getUint32(TestAttr.bytesOut, true);
+  return {
+    result: block.getInt32(TestAttr.result, true),
+    frame: new Uint8Array(block.buffer, TestAttr.bytes + frameBytes, bytes),
+  };
 }
 
 /** Asks for the first `bytes` of an object's description: see {@link infoOf}. */

@@ -18,6 +18,7 @@ import {
   infoAttributes,
   infoOf,
   keyAttributes,
+  linkUpdateAttributes,
   logOf,
   MapType,
   mapAttributes,
@@ -28,6 +29,8 @@ import {
   queryAttributes,
   type TcDirection,
   tcxLinkAttributes,
+  testAttributes,
+  testResultOf,
   textOf,
   type XdpMode,
   xdpLinkAttributes,
@@ -63,6 +66,8 @@ const NAME_BYTES = 16;
 const LOG_BYTES = 64 * 1024;
 const LOG_LINES = 4;
 const LOAD_ATTEMPTS = 20;
+/** Room for what a test run adds to a frame: tags, or the 256 bytes in front of a packet. */
+const TEST_GROWTH = 256;
 
 export class Bpf {
   readonly #shim: Shim;
@@ -152,6 +157,10 @@ export class Bpf {
           syscall: 'bpf(PROG_LOAD)',
           errno: -first,
           detail: `${detail}: ${lines.slice(-LOG_LINES).join(' | ')}`,
+          // Positions in a packet that the program computes take it (sanitize_err in kernel/bpf/verifier.c).
+          hint: lines.some((line) => line.includes('prohibited for !root'))
+            ? 'Give this process CAP_PERFMON too.'
+            : undefined,
         });
       }
       detail += ', and the verifier said nothing';
@@ -177,6 +186,34 @@ export class Bpf {
    */
   attachTcx(programFd: number, ifindex: number, where: TcDirection, first = false): number {
     return this.#call(Command.LINK_CREATE, tcxLinkAttributes(programFd, ifindex, where, first));
+  }
+
+  /**
+   * Replaces the program of a link: each packet meets the old program or the new one. An XDP driver that has a program
+   * already exchanges it without a reset (mlx5e_xdp_set in mlx5/core/en_main.c resets for the first and the last only).
+   * XDP links since Linux 5.9 (bpf_xdp_link_update in net/core/dev.c), tcx since 6.6 (tcx_link_update in
+   * kernel/bpf/tcx.c). Waits for RTNL.
+   *
+   * @returns 0, or a negative errno: ENOLINK (the device is gone), EINVAL (the kernel cannot)
+   */
+  updateLink(linkFd: number, programFd: number): number {
+    return this.#call(Command.LINK_UPDATE, linkUpdateAttributes(linkFd, programFd));
+  }
+
+  /**
+   * Runs an XDP or sched_cls program over a frame without a device (net/bpf/test_run.c). A frame has at least 14 bytes, and
+   * must fit one page with its headroom. Newer kernels refuse a sched_cls program an untagged IP frame without a whole IP
+   * header. The frame of a sched_cls program keeps its first VLAN tag, which received packets have in the sk_buff instead.
+   *
+   * @returns what the program returned, and the frame afterwards
+   * @throws ERR_KERNEL: EINVAL (such a frame, or another type of program), EBADF
+   */
+  testRun(programFd: number, frame: Uint8Array): { readonly result: number; readonly frame: Uint8Array } {
+    const attributes = testAttributes(programFd, frame, frame.length + TEST_GROWTH);
+    check(this.#call(Command.PROG_TEST_RUN, attributes), 'bpf(PROG_TEST_RUN)', {
+      detail: `a frame of ${frame.length} bytes`,
+    });
+    return testResultOf(attributes, frame.length);
   }
 
   /**

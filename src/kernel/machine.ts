@@ -14,6 +14,23 @@ export function pageSize(): number {
   return 4096;
 }
 
+/**
+ * CPUs that the machine may ever have, plugged in or not: the copies of a per-CPU map's value. The kernel's list is like
+ * '0-3,8' (Documentation/admin-guide/cputopology.rst).
+ */
+export function possibleCpus(): number {
+  return countCpus(readFileSync('/sys/devices/system/cpu/possible', 'utf8'));
+}
+
+/** The CPUs in such a list. */
+export function countCpus(list: string): number {
+  return list
+    .trim()
+    .split(',')
+    .map((range) => range.split('-').map(Number))
+    .reduce((sum, [first = 0, last = first]) => sum + last - first + 1, 0);
+}
+
 /** Whether the running kernel has at least this version; false if its name does not begin with a version. */
 export function kernelIsAtLeast(major: number, minor: number, name = release()): boolean {
   const [, a, b] = /^(\d+)\.(\d+)/.exec(name) ?? [];

@@ -6,6 +6,7 @@
  */
 import { EtherType } from '../net/ethernet.ts';
 import { Assembler, htons } from './assembler.ts';
+import { type Classifier, classify } from './classifier.ts';
 import { matchPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
 
 /** Helper numbers, include/uapi/linux/bpf.h. */
@@ -16,10 +17,20 @@ const REDIRECT = 23;
 const REDIRECT_MAP = 51;
 const CSUM_LEVEL = 135;
 
+/** Which packets a program keeps from the handler. */
+export interface FilterOptions {
+  /** Does not capture the packets of platform.ts. */
+  readonly protect?: boolean | undefined;
+  /** Captures of the others those that these rules give to the handler. */
+  readonly rules?: Classifier | undefined;
+}
+
 /** XDP's action for a packet whose receive queue has no socket: XDP_DROP, XDP_PASS. */
 export const Unclaimed = { DROP: 1, PASS: 2 } as const;
 /** Continue with the next program: TCX_NEXT of tcx, TC_ACT_UNSPEC of cls_bpf. */
 const NEXT = -1;
+/** TC_ACT_SHOT, which is TCX_DROP. */
+const SHOT = 2;
 /** TC_ACT_STOLEN: the program consumed the packet, and its sender sees success. */
 const STOLEN = 4;
 /** BPF_F_INGRESS of bpf_redirect. */
@@ -54,13 +65,19 @@ export type QueueMapping = 'recorded' | 'raw';
  *
  * The action is in a map so that one store changes it between two packets: exchanging the program takes RTNL.
  *
- * With `protect` the packets of platform.ts go to the kernel.
+ * With `protect` the packets of platform.ts go to the kernel. Then `rules` decide which others are redirected.
  *
  * NB: the fallback does not apply to a slot whose socket is dead; such packets are dropped.
  */
-export function xdpRedirect(mapFd: number, gateFd: number, countFd: number, protect = false): Uint8Array {
+export function xdpRedirect(
+  mapFd: number,
+  gateFd: number,
+  countFd: number,
+  { protect = false, rules }: FilterOptions = {},
+): Uint8Array {
   const program = new Assembler();
   if (protect) matchPlatform(program, XDP_PACKET);
+  if (rules !== undefined) classify(program, rules, 'xdp').label('to handler').mov(1, 6);
   program
     .loadW(2, 1, RX_QUEUE_INDEX)
     .loadMapValue(3, gateFd)
@@ -73,8 +90,7 @@ export function xdpRedirect(mapFd: number, gateFd: number, countFd: number, prot
     .atomicAddDW(1, 2, 0)
     .label('done')
     .exit();
-  if (protect) program.label('protected').movImm(0, Unclaimed.PASS).exit();
-  return program.assemble();
+  return withExits(program, { protect, rules }, Unclaimed.PASS, Unclaimed.DROP);
 }
 
 /**
@@ -124,9 +140,7 @@ export const LongTag = { TYPE: EtherType.SERVICE_VLAN, VERIFIED: 0x7457, UNVERIF
 const LONG_TYPE = htons(LongTag.TYPE);
 
 /** Which packets are captured, and how. Packets that are not captured go to the kernel, as without Twinpath. */
-export interface CaptureOptions {
-  /** Does not capture the packets of platform.ts. */
-  readonly protect?: boolean | undefined;
+export interface CaptureOptions extends FilterOptions {
   /** Captures only packets for the device's own MAC address. */
   readonly own?: boolean;
   /**
@@ -142,14 +156,15 @@ export interface CaptureOptions {
  */
 export function tcCapture(
   tap: number,
-  { protect = false, own, maxPacketBytes }: CaptureOptions = {},
+  { protect = false, own, maxPacketBytes, rules }: CaptureOptions = {},
 ): Uint8Array {
   const program = passMarked(own);
   if (protect) matchPlatform(program, SKB_PACKET);
+  if (rules !== undefined) classify(program, rules, 'skb').label('to handler').mov(1, 6);
   program.movImm(2, MARK).storeW(1, 2, SKB_MARK);
   if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes);
   program.movImm(1, tap).movImm(2, 0).call(REDIRECT).exit();
-  return withEnd(program, protect);
+  return withExits(program, { protect, rules }, NEXT, SHOT);
 }
 
 /**
@@ -159,10 +174,12 @@ export function tcCapture(
  */
 export function tcCaptureWhilePresent(
   tap: number,
-  { protect = false, own, maxPacketBytes }: CaptureOptions = {},
+  { protect = false, own, maxPacketBytes, rules }: CaptureOptions = {},
 ): Uint8Array {
   const program = passMarked(own);
-  if (protect) matchPlatform(program, SKB_PACKET).loadW(2, 1, SKB_MARK);
+  if (protect) matchPlatform(program, SKB_PACKET);
+  if (rules !== undefined) classify(program, rules, 'skb').label('to handler').mov(1, 6);
+  if (protect || rules !== undefined) program.loadW(2, 1, SKB_MARK);
   program.mov(6, 1).mov(7, 2).movImm(2, MARK).storeW(1, 2, SKB_MARK);
   if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes).mov(1, 6);
   program
@@ -174,12 +191,19 @@ export function tcCaptureWhilePresent(
   if (maxPacketBytes !== undefined)
     program.jneImm(8, 1, 'untagged').mov(1, 6).call(VLAN_POP).label('untagged');
   program.movImm(0, NEXT).exit().label('taken').movImm(0, STOLEN).exit();
-  return withEnd(program, protect);
+  return withExits(program, { protect, rules }, NEXT, SHOT);
 }
 
-/** Appends the exit for protected packets. */
-function withEnd(program: Assembler, protect: boolean): Uint8Array {
-  if (protect) program.label('protected').movImm(0, NEXT).exit();
+/** Appends the exits for packets that are not captured. */
+function withExits(
+  program: Assembler,
+  { protect, rules }: FilterOptions,
+  pass: number,
+  drop: number,
+): Uint8Array {
+  if (rules !== undefined) program.label('to drop').movImm(0, drop).exit().label('to kernel');
+  if (protect) program.label('protected');
+  if (protect || rules !== undefined) program.movImm(0, pass).exit();
   return program.assemble();
 }
 

@@ -4,6 +4,7 @@
  */
 import type { PortConfiguration } from '../configuration.ts';
 import type { TwinpathError } from '../errors.ts';
+import type { KernelRules } from '../kernel/kernel-rules.ts';
 import type { KernelCounter } from '../memory/counters.ts';
 import type { Surroundings } from './upkeep.ts';
 
@@ -32,6 +33,13 @@ export interface PathDevice {
    * @returns the refusals
    */
   configure?(wanted: PortConfiguration): TwinpathError[];
+  /**
+   * Exchanges the flow rules that it was made with, between two packets; undefined: every packet is for the handler. Between
+   * `open` and `close`. Absent: no packet comes in here.
+   *
+   * @throws TwinpathError: the rules before stay
+   */
+  setRules?(rules: KernelRules | undefined): void;
   /** Lets packets in: after every worker has attached and filled. @throws TwinpathError */
   arm(): void;
   /** Lets no more packets in; the device may be gone. @throws the first refusal, after all steps */

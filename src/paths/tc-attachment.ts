@@ -51,6 +51,12 @@ export interface TcAttachment {
    * @throws as `TcAttachments.attach`
    */
   renew(changed: () => void): void;
+  /**
+   * Puts another program in its place, between two packets.
+   *
+   * @throws ERR_KERNEL: the program before stays
+   */
+  replace(program: TcProgram): void;
   /** Names the programs that run before it, for people; '' if none does. */
   before(): string;
   /** May be called twice. */

@@ -71,6 +71,14 @@ export class TcAttachments<End extends string> {
     this.#attached.set(end, adopted);
   }
 
+  /** Puts another program in the place of the one there, if there is one. @throws as `TcAttachment.replace` */
+  replace(end: End, program: TcProgram): void {
+    const attachment = this.at(end);
+    if (attachment === undefined) return;
+    attachment.replace(program);
+    this.#changed();
+  }
+
   /** May be called twice. */
   detach(end: End): void {
     const attachment = this.at(end);

@@ -17,7 +17,7 @@ const filterName = (where: Hook, tap: number): string =>
   where === 'egress' ? `twinpath ${tap}` : 'twinpath';
 
 export class TcFilter implements TcAttachment {
-  readonly program: TcProgram;
+  #program: TcProgram;
   readonly #context: TcContext;
   #programId = 0;
   #attached = false;
@@ -29,13 +29,17 @@ export class TcFilter implements TcAttachment {
     program: TcProgram,
     held?: { readonly clsact: boolean; readonly programId: number },
   ) {
-    this.program = program;
+    this.#program = program;
     this.#context = context;
     if (held === undefined) return;
     this.#programId = held.programId;
     this.#attached = true;
     this.#addedClsact = held.clsact;
     if (held.clsact) context.netlink.noteClsact(program.ifindex);
+  }
+
+  get program(): TcProgram {
+    return this.#program;
   }
 
   get holding(): AttachmentHolding {
@@ -67,6 +71,21 @@ export class TcFilter implements TcAttachment {
       shim.close(fd);
     }
     changed();
+  }
+
+  replace(program: TcProgram): void {
+    if (!this.#attached) return;
+    const { bpf, netlink, shim } = this.#context;
+    const { ifindex, where, name, filter, tap } = program;
+    const fd = bpf.load('sched_cls', name, filter);
+    try {
+      // The kernel puts the new program in the place of the old one, which has the same handle (cls_bpf_change).
+      netlink.addBpfFilter(ifindex, where, fd, filterName(where, tap), HANDLE, PRIORITY);
+      this.#programId = bpf.programInfo(fd).id;
+      this.#program = program;
+    } finally {
+      shim.close(fd);
+    }
   }
 
   before(): string {

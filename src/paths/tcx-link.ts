@@ -1,19 +1,23 @@
 /** A program attached by a tcx bpf_link (Linux 6.6). The kernel removes it with the process. Coordinator only. */
-import { check } from '../errors.ts';
+import { check, Errno } from '../errors.ts';
 import type { AttachmentHolding, TcAttachment, TcContext, TcProgram } from './tc-attachment.ts';
 
 export class TcxLink implements TcAttachment {
-  readonly program: TcProgram;
+  #program: TcProgram;
   readonly #context: TcContext;
   #link: number;
   #programId: number;
 
   /** @param held what another coordinator has attached */
   constructor(context: TcContext, program: TcProgram, held = { link: -1, programId: 0 }) {
-    this.program = program;
+    this.#program = program;
     this.#context = context;
     this.#link = held.link;
     this.#programId = held.programId;
+  }
+
+  get program(): TcProgram {
+    return this.#program;
   }
 
   get holding(): AttachmentHolding {
@@ -48,6 +52,20 @@ export class TcxLink implements TcAttachment {
     changed();
     if (old >= 0) this.#context.shim.close(old);
     check(result, 'bpf(LINK_CREATE, tcx)', { device: this.#context.device });
+  }
+
+  replace(program: TcProgram): void {
+    const { bpf, shim, device } = this.#context;
+    const fd = bpf.load('sched_cls', program.name, program.link);
+    try {
+      const result = this.#link < 0 ? 0 : bpf.updateLink(this.#link, fd);
+      // ENOLINK: the device is gone, or another program has detached the link, which the next check finds.
+      if (result !== Errno.ENOLINK) check(result, 'bpf(LINK_UPDATE, tcx)', { device });
+      this.#programId = bpf.programInfo(fd).id;
+      this.#program = program;
+    } finally {
+      shim.close(fd);
+    }
   }
 
   before(): string {

@@ -4,13 +4,25 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { buildLab, drive, expectUnharmed, type Lab, nothingLeft, passed, until } from '../support/harness.ts';
 import { ROOT } from '../support/nobody.ts';
-import { type Fault, faultyShim, OrderedPort, PRELOAD } from '../support/ordered-port.ts';
+import {
+  type Fault,
+  faultyShim,
+  type OrderedOptions,
+  OrderedPort,
+  PRELOAD,
+} from '../support/ordered-port.ts';
 import { Run, temporary } from '../support/process.ts';
 
 /** How far it has come with the system calls that open a port. */
 const OPENING = [0.02, 0.12, 0.26, 0.39, 0.52, 0.66, 0.8];
 /** How many it has made since; it makes dozens a second, and a hundred when a VF comes or goes. */
 const LIVING = [40, 53, 71, 97, 131, 167, 211, 257];
+
+/** A second coordinator gives a VF that comes the rules of the first. */
+const RULES = {
+  rules: ['src in {10.0.0.0/8, 2001:db8::/32} udp dst port 7 to handler', 'icmp to handler'],
+  isolate: true,
+};
 
 /** Packets between two moves: sixteen of each queue keep the order of its flows, see datapath/path-order.ts. */
 const MOVED = 300;
@@ -24,7 +36,7 @@ const dying = (call: number, more: Partial<Fault> = {}): Fault => ({
 async function warm(
   lab: Lab,
   process: OrderedPort,
-  options: object = {},
+  options: OrderedOptions = {},
 ): Promise<{ before: { descriptors: string[]; mappings: string[] }; opening: number }> {
   expect(await process.open(lab, { thread: 'twinpath-coord', call: 0 }, options)).toEqual({ opened: true });
   const { calls: opening } = await process.ask('left');
@@ -67,44 +79,53 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
     expect(refused).toBeGreaterThanOrEqual(OPENING.length / 2);
   });
 
-  test('is followed by another one, while packets flow and none is lost, whenever it ends', async () => {
-    const lab = await buildLab();
-    const process = OrderedPort.start();
-    const { before, opening } = await warm(lab, process);
-    for (const call of LIVING.map((more) => opening + more)) {
-      expect(await process.open(lab, dying(call))).toEqual({ opened: true });
-      const traffic = await drive(lab, lab.nic, { rate: 2000 });
-      await passed(traffic, MOVED);
-      const owned = (path: string) => async () =>
-        (await process.ask('look')).owners.every((owner) => owner === path);
-      await lab.nic.plug();
-      await until(`all queues on the VF, call ${call}`, owned('vf'));
-      await lab.nic.moveDataPath('vf');
-      await passed(traffic, MOVED);
-      // It looks at everything twice a second: its call comes.
-      await until(`a death, call ${call}`, async () => (await process.ask('look')).errors.length > 0);
-      await lab.nic.unplug();
-      await until(`all queues on the synthetic path, call ${call}`, owned('synthetic'));
-      await passed(traffic, MOVED);
-      const { errors, closed, up, carriers } = await process.ask('look');
-      // The new coordinator reports the port's link anew, which is no change.
-      expect({ call, errors, closed, up, carriers }).toEqual({
-        ...{ call, closed: false, up: true, carriers: 0 },
-        errors: [
-          expect.objectContaining({ code: 'ERR_WORKER', message: expect.stringMatching(/coordinator died/) }),
-        ],
-      });
-      expectUnharmed(await traffic.stop({ settleMillis: 400 }));
-      const { frames } = await process.ask('close');
-      expect(frames.map(({ accounted }) => accounted)).toEqual(frames.map(({ total }) => total));
-      await sameAsBefore(lab, process, before, dying(call));
-    }
-  });
+  test.each([
+    ['without rules', {}],
+    ['with rules', { configuration: RULES }],
+  ])(
+    'is followed by another one, while packets flow and none is lost, whenever it ends: %s',
+    async (_, options) => {
+      const lab = await buildLab();
+      const process = OrderedPort.start();
+      const { before, opening } = await warm(lab, process, options);
+      for (const call of LIVING.map((more) => opening + more)) {
+        expect(await process.open(lab, dying(call), options)).toEqual({ opened: true });
+        const traffic = await drive(lab, lab.nic, { rate: 2000 });
+        await passed(traffic, MOVED);
+        const owned = (path: string) => async () =>
+          (await process.ask('look')).owners.every((owner) => owner === path);
+        await lab.nic.plug();
+        await until(`all queues on the VF, call ${call}`, owned('vf'));
+        await lab.nic.moveDataPath('vf');
+        await passed(traffic, MOVED);
+        // It looks at everything twice a second: its call comes.
+        await until(`a death, call ${call}`, async () => (await process.ask('look')).errors.length > 0);
+        await lab.nic.unplug();
+        await until(`all queues on the synthetic path, call ${call}`, owned('synthetic'));
+        await passed(traffic, MOVED);
+        const { errors, closed, up, carriers } = await process.ask('look');
+        // The new coordinator reports the port's link anew, which is no change.
+        expect({ call, errors, closed, up, carriers }).toEqual({
+          ...{ call, closed: false, up: true, carriers: 0 },
+          errors: [
+            expect.objectContaining({
+              code: 'ERR_WORKER',
+              message: expect.stringMatching(/coordinator died/),
+            }),
+          ],
+        });
+        expectUnharmed(await traffic.stop({ settleMillis: 400 }));
+        const { frames } = await process.ask('close');
+        expect(frames.map(({ accounted }) => accounted)).toEqual(frames.map(({ total }) => total));
+        await sameAsBefore(lab, process, before, dying(call));
+      }
+    },
+  );
 
   test('again and again closes the port with an error, and the kernel has its interface back', async () => {
     const lab = await buildLab();
     const process = OrderedPort.start();
-    for (const options of [{}, { host: 'inline' }, { redirect: 'clsact' }]) {
+    for (const options of [{}, { host: 'inline' }, { redirect: 'clsact' }, { configuration: RULES }]) {
       const { before, opening } = await warm(lab, process, options);
       const fault = dying(opening + 100, { thereafter: 12 });
       expect(await process.open(lab, fault, options)).toEqual({ opened: true });

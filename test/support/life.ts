@@ -40,6 +40,11 @@ export class Life {
     });
   }
 
+  /** Datagrams from the outside to an echo service at the guest's address: see the station's call. */
+  echo(port: number, count: number): Promise<number> {
+    return this.#outside.call('echo', this.#lab.nic.guestAddress, port, count);
+  }
+
   /** Until every connection has got so far again: bytes of a stream, lines of a session. */
   async goOn(bytes = MIB, lines = 10): Promise<void> {
     const before = await this.#progress();

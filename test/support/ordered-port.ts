@@ -56,6 +56,12 @@ interface Answers {
   left: { calls: number; descriptors: string[]; mappings: string[] };
 }
 
+/** Options of the ports, and the configuration that each of them gets. */
+export interface OrderedOptions {
+  readonly configuration?: object;
+  readonly [option: string]: unknown;
+}
+
 /** An answer that has not come by then does not come: a hang. */
 const ANSWER_MILLIS = 40_000;
 
@@ -101,9 +107,10 @@ export class OrderedPort {
   }
 
   /** Opens a port on each NIC of the lab. */
-  open(lab: Lab, fault: Fault, options: object = {}): Promise<Answers['open']> {
-    const ports = lab.nics.map(({ netvsc }) => ({ netvsc, force: true }));
-    const all = { netns: lab.guest, ports, queues: lab.queues, ...options };
+  open(lab: Lab, fault: Fault, options: OrderedOptions = {}): Promise<Answers['open']> {
+    const { configuration, ...shared } = options;
+    const ports = lab.nics.map(({ netvsc }) => ({ netvsc, force: true, configuration }));
+    const all = { netns: lab.guest, ports, queues: lab.queues, ...shared };
     const address = lab.nics.map(({ guestAddress }) => guestAddress);
     const handler = { handler: ECHO.href, handlerOptions: { address } };
     return this.ask('open', { fault, options: { ...handler, ...all } });

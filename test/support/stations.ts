@@ -39,6 +39,7 @@ interface Calls {
   stream(address: string, direction: 'to' | 'from'): number;
   streamed(name: number): StreamEnd;
   finish(name: number): void;
+  echo(address: string, port: number, count: number): number;
   datagrams(address: string, port: number, count: number, bytes: number): number;
 }
 

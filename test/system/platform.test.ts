@@ -5,10 +5,9 @@
 import { execFileSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { check } from '../../dist/src/errors.js';
 import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { tcCapture, tcCaptureWhilePresent, Unclaimed, xdpRedirect } from '../../dist/src/kernel/programs.js';
-import { addressOf, loadShim } from '../../dist/src/kernel/shim.js';
+import { loadShim } from '../../dist/src/kernel/shim.js';
 import { addsUp, buildLab, type Lab, ownedBy, Scene, until } from '../support/harness.ts';
 import { Station } from '../support/stations.ts';
 
@@ -19,15 +18,7 @@ const PLATFORM = ['168.63.129.16', '169.254.169.254'];
 const shim = loadShim();
 const bpf = new Bpf(shim);
 
-/** What a program answers to a frame: BPF_PROG_TEST_RUN. */
-function run(program: number, frame: Uint8Array): number {
-  const attr = new DataView(new ArrayBuffer(80));
-  attr.setUint32(0, program, true);
-  attr.setUint32(8, frame.length, true);
-  attr.setBigUint64(16, BigInt(addressOf(frame)), true);
-  check(shim.bpf(10, attr, 80), 'bpf(PROG_TEST_RUN)');
-  return attr.getInt32(4, true);
-}
+const run = (program: number, frame: Uint8Array): number => bpf.testRun(program, frame).result;
 
 function own(fd: number): number {
   onTestFinished(() => void shim.close(fd));
@@ -44,7 +35,7 @@ function programs(protect: boolean): { name: string; fd: number; taken: number; 
   const load = (type: 'xdp' | 'sched_cls', code: Uint8Array): number => own(bpf.load(type, 'tp_test', code));
   // bpf_clone_redirect to the loopback device succeeds; TC_ACT_REDIRECT is 7, TC_ACT_STOLEN 4.
   return [
-    { name: 'xdp', fd: load('xdp', xdpRedirect(map, gate, count, protect)), taken: 1, left: 2 },
+    { name: 'xdp', fd: load('xdp', xdpRedirect(map, gate, count, { protect })), taken: 1, left: 2 },
     { name: 'tcx', fd: load('sched_cls', tcCapture(1, { protect })), taken: 7, left: -1 },
     { name: 'filter', fd: load('sched_cls', tcCaptureWhilePresent(1, { protect })), taken: 4, left: -1 },
   ];

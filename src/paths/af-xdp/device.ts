@@ -7,6 +7,7 @@ import type { PortConfiguration } from '../../configuration.ts';
 import { TwinpathError } from '../../errors.ts';
 import type { XdpMode } from '../../kernel/bpf.ts';
 import type { HeldSettings } from '../../kernel/device-settings.ts';
+import type { KernelRules } from '../../kernel/kernel-rules.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { xdpStatistics } from '../../kernel/xdp-statistics.ts';
@@ -150,6 +151,10 @@ export class AfXdpDevice implements PathDevice {
     limitToMtu(this.#memory, this.#port, this.#path, mtu);
     this.description.refused = refusals.map(({ message }) => message);
     return refusals;
+  }
+
+  setRules(rules: KernelRules | undefined): void {
+    this.#program.setRules(rules);
   }
 
   arm(): void {

@@ -11,6 +11,7 @@
 import { check, Errno, TwinpathError } from '../../errors.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
+import type { KernelRules } from '../../kernel/kernel-rules.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
@@ -38,6 +39,8 @@ export interface ProgramOptions {
    * at this very device: the generic hook would get those packets again, in an endless loop. Default true.
    */
   readonly generic?: boolean;
+  /** Which packets are for the sockets: at first, see {@link XdpProgram.setRules}. */
+  readonly rules?: KernelRules | undefined;
 }
 
 /** Descriptors. Not positive if not open. */
@@ -118,11 +121,37 @@ export class XdpProgram {
     this.#keep('map', this.#bpf.xskMap(queues));
     this.#keep('gate', this.#bpf.valueMap());
     this.#keep('unclaimed', this.#bpf.valueMap());
-    const { map, gate, unclaimed } = this.fds;
-    this.#bpf.setValue(gate, Unclaimed.PASS);
-    const code = xdpRedirect(map, gate, unclaimed, this.#options.protect);
-    this.#keep('program', this.#bpf.load('xdp', 'twinpath', code));
+    this.#bpf.setValue(this.fds.gate, Unclaimed.PASS);
+    this.#keep('program', this.#loadProgram(this.#options.rules));
     this.#programId = this.#bpf.programInfo(this.fds.program).id;
+  }
+
+  /**
+   * Exchanges the rules between two packets, by exchanging the program of the link: the device is not reset. After
+   * {@link load}.
+   *
+   * @throws ERR_KERNEL, ERR_PERMISSION: the rules before stay
+   */
+  setRules(rules: KernelRules | undefined): void {
+    const { program: old, attached } = this.fds;
+    const program = this.#loadProgram(rules);
+    try {
+      const result = attached > 0 ? this.#bpf.updateLink(attached, program) : 0;
+      // ENOLINK: the device is gone, and its DELLINK is under way.
+      if (result !== Errno.ENOLINK) check(result, 'bpf(LINK_UPDATE, XDP)', { device: this.link.name });
+      this.#programId = this.#bpf.programInfo(program).id;
+    } catch (error) {
+      this.#shim.close(program);
+      throw error;
+    }
+    this.#keep('program', program);
+    if (old > 0) this.#shim.close(old);
+  }
+
+  #loadProgram(rules: KernelRules | undefined): number {
+    const { map, gate, unclaimed } = this.fds;
+    const code = xdpRedirect(map, gate, unclaimed, { protect: this.#options.protect, rules });
+    return this.#bpf.load('xdp', 'twinpath', code);
   }
 
   /** @returns why the driver runs no native XDP, if the generic hook is used. @throws TwinpathError */
@@ -224,7 +253,8 @@ export class XdpProgram {
 
   /** Steps that close the program and its maps, after {@link detach}: see `everyStep`. */
   get closings(): (() => void)[] {
-    return (['program', 'map', 'gate', 'unclaimed'] as const).map((which) => () => this.#shut(which));
+    const fds = ['program', 'map', 'gate', 'unclaimed'] as const;
+    return fds.map((which) => () => this.#shut(which));
   }
 
   /**

@@ -9,6 +9,7 @@
 import type { PortConfiguration } from '../../configuration.ts';
 import { errnoName, type TwinpathError } from '../../errors.ts';
 import type { HeldSettings } from '../../kernel/device-settings.ts';
+import type { KernelRules } from '../../kernel/kernel-rules.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { Registered } from '../../memory/abi.ts';
@@ -43,6 +44,8 @@ export interface TapOptions extends MergingOptions {
   readonly standby?: number;
   /** The port's VF path is on the same device, and watches the XDP program there. */
   readonly shared?: boolean;
+  /** Which packets of the NetVSC are redirected: at first, see {@link TapDevice.setRules}. */
+  readonly rules?: KernelRules | undefined;
 }
 
 /** See `PathDevice.holdings`. */
@@ -74,6 +77,7 @@ export class TapDevice implements PathDevice {
   readonly #tap: OwnTap;
   #segmentFds: readonly number[] = [];
   #redirect: TcRedirect | undefined;
+  #rules: KernelRules | undefined;
   readonly #disciplines = new DisciplineWatch();
   readonly #configuration: LinkConfiguration;
 
@@ -93,6 +97,7 @@ export class TapDevice implements PathDevice {
     this.#path = path;
     this.#link = link;
     this.#options = options;
+    this.#rules = options.rules;
     this.#merging = new Merging(link, options);
     const { store, report } = options;
     const onChange = (): void => this.changed();
@@ -186,6 +191,12 @@ export class TapDevice implements PathDevice {
     return refusals;
   }
 
+  /** Only what the NetVSC receives is tried, and not what the machine's own stack sends. */
+  setRules(rules: KernelRules | undefined): void {
+    this.#redirect?.setRules(rules);
+    this.#rules = rules;
+  }
+
   arm(): void {
     this.#redirect = this.#newRedirect();
     this.#redirect.attach();
@@ -258,6 +269,7 @@ export class TapDevice implements PathDevice {
       first: order !== 'last',
       maxPacketBytes: maxUntaggedBytes(this.#memory.layout.geometry.frameSize),
       standby,
+      rules: this.#rules,
     };
     return new TcRedirect(this.#shim, this.#netlink, request, () => this.changed(), holdings);
   }

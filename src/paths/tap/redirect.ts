@@ -8,6 +8,7 @@
  * the kernel passes one copy to the net_failover device: those are not redirected here.
  */
 import { Bpf } from '../../kernel/bpf.ts';
+import type { KernelRules } from '../../kernel/kernel-rules.ts';
 import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect, tcRedirect } from '../../kernel/programs.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
@@ -34,6 +35,8 @@ export interface RedirectRequest {
   readonly maxPacketBytes?: number;
   /** ifindex of the standby leg; 0 none. */
   readonly standby?: number;
+  /** What is redirected of the packets that the NetVSC receives: at first, see {@link TcRedirect.setRules}. */
+  readonly rules?: KernelRules | undefined;
 }
 
 /** The attachments of a redirect as data: see `PathDevice.holdings`. */
@@ -55,6 +58,7 @@ export class TcRedirect {
   readonly #netlink: RtNetlink;
   readonly #request: RedirectRequest;
   readonly #standbyIndex: number;
+  #rules: KernelRules | undefined;
 
   /**
    * @param changed called after each change of the holdings
@@ -72,6 +76,7 @@ export class TcRedirect {
     this.#attachments = new TcAttachments(context, held?.kind ?? kind, changed);
     this.#netlink = netlink;
     this.#request = request;
+    this.#rules = request.rules;
     this.#standbyIndex = held?.standbyIndex ?? standby;
     this.#attachments.adopt('tap', this.#outward, held?.tap);
     this.#attachments.adopt('netvsc', this.#inward, held?.netvsc);
@@ -108,6 +113,23 @@ export class TcRedirect {
     this.#attachments.attach('standby', this.#fromStandby);
   }
 
+  /** Exchanges the rules at the NetVSC and at the standby leg. @throws ERR_KERNEL: both have the rules before */
+  setRules(rules: KernelRules | undefined): void {
+    const before = this.#rules;
+    const exchange = (): void => {
+      this.#attachments.replace('netvsc', this.#inward);
+      this.#attachments.replace('standby', this.#fromStandby);
+    };
+    this.#rules = rules;
+    try {
+      exchange();
+    } catch (error) {
+      this.#rules = before;
+      exchange();
+      throw error;
+    }
+  }
+
   /** From now on the kernel gets the NetVSC's packets. Packets that are written to the tap are still sent. */
   releaseNetvsc(): void {
     everyStep([() => this.#attachments.detach('standby'), () => this.#attachments.detach('netvsc')]);
@@ -133,7 +155,7 @@ export class TcRedirect {
 
   #capture(ifindex: number, name: string, own: boolean): TcProgram {
     const { tap, protect, maxPacketBytes, first } = this.#request;
-    const options = { protect, maxPacketBytes, own };
+    const options = { protect, maxPacketBytes, own, rules: this.#rules };
     const link = tcCapture(tap, options);
     const filter = tcCaptureWhilePresent(tap, options);
     return { ifindex, where: 'ingress', first, name, tap, link, filter };

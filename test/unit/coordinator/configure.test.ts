@@ -34,6 +34,7 @@ class Paths {
       ...{ memory, port: 0, closing: false, configuration: initial({}) },
       slots: ([Path.HOST, Path.SYNTHETIC, Path.VF] as const).map((path) => this.#slot(path, limits[path])),
       ownership,
+      network: { device: 'memory0' },
       save: () => this.done.push('save'),
       report: ({ kind, event }: { kind: string; event?: { code: string } }) => {
         if (kind === 'error') this.errors.push(event!.code);
@@ -65,6 +66,40 @@ class Paths {
     return slot;
   }
 }
+
+describe('a change of the rules', () => {
+  it('is refused where there is no kernel that could try them, and the rest of the change with it', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000 });
+    await paths.change({ mtu: 1300 });
+    await expect(paths.change({ mtu: 1400, rules: ['udp drop'] })).rejects.toThrow(
+      'memory0 is no device of the kernel',
+    );
+    expect(paths.has.get(Path.SYNTHETIC)).toMatchObject({ mtu: 1300, rules: [] });
+    expect(paths.state.configuration).toMatchObject({ generation: 1, mtu: 1300, rules: [] });
+  });
+
+  it('is undone together with the rest if a device refuses them', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000, [Path.VF]: 2000 });
+    const exchanged: unknown[] = [];
+    const refusal = new TwinpathError('ERR_KERNEL', { syscall: 'bpf(LINK_UPDATE, XDP)', errno: 12 });
+    const rules = {
+      exchange(given: unknown, devices: readonly unknown[]) {
+        exchanged.push([given, devices.length]);
+        if (exchanged.length === 2) throw refusal;
+      },
+    };
+    Object.assign(paths.state.network, { rules });
+    await paths.change({ isolate: true });
+    await expect(paths.change({ mtu: 1400, rules: ['udp drop'] })).rejects.toBe(refusal);
+    expect(exchanged).toEqual([
+      [{ rules: [], otherwise: 'kernel' }, 2],
+      [{ rules: ['udp drop'], otherwise: 'kernel' }, 2],
+    ]);
+    for (const path of [Path.SYNTHETIC, Path.VF])
+      expect(paths.has.get(path)).toMatchObject({ mtu: null, rules: [] });
+    expect(paths.state.configuration).toMatchObject({ generation: 1, rules: [], isolate: true });
+  });
+});
 
 describe('a change', () => {
   it('reaches every open path, and the VF is left while it may reset itself', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ipv6Bytes } from '../../../src/handlers/addresses.ts';
 import { parseZone } from '../../../src/handlers/zone.ts';
+import { ipv6Bytes } from '../../../src/net/addresses.ts';
 
 const summary = (text: string) =>
   parseZone(text, 'test').records.map(({ name, type, ttl, data, target, line }) =>

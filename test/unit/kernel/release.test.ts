@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { kernelIsAtLeast } from '../../../src/kernel/machine.ts';
+import { countCpus, kernelIsAtLeast } from '../../../src/kernel/machine.ts';
 
 it.each([
   ['6.17.0', true],
@@ -14,4 +14,12 @@ it.each([
   ['next', false],
 ])('%o is a kernel from 6.17 on: %o', (name, whether) => {
   expect(kernelIsAtLeast(6, 17, name)).toBe(whether);
+});
+
+it.each([
+  ['0\n', 1],
+  ['0-3\n', 4],
+  ['0-3,8,10-11\n', 7],
+])('the list %o is of %i CPUs', (list, cpus) => {
+  expect(countCpus(list)).toBe(cpus);
 });
