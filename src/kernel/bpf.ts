@@ -158,7 +158,7 @@ export class Bpf {
           errno: -first,
           detail: `${detail}: ${lines.slice(-LOG_LINES).join(' | ')}`,
           // Positions in a packet that the program computes take it (sanitize_err in kernel/bpf/verifier.c).
-          hint: lines.some((line) => line.includes('prohibited for !root'))
+          hint: lines.some((line) => /prohibited for !root|pointer (-= pointer )?prohibited/.test(line))
             ? 'Give this process CAP_PERFMON too.'
             : undefined,
         });

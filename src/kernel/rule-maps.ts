@@ -36,11 +36,9 @@ export interface Count {
 
 export class RuleMaps {
   readonly #shim: Shim;
-  readonly #cpus: number;
 
   constructor(shim: Shim) {
     this.#shim = shim;
-    this.#cpus = possibleCpus();
   }
 
   /**
@@ -122,14 +120,14 @@ export class RuleMaps {
    */
   count(fd: number, index: number): Count {
     const key = new Uint8Array(Uint32Array.of(index).buffer);
-    const attributes = pairAttributes(fd, key, new Uint8Array(COUNTER_BYTES * this.#cpus));
+    const attributes = pairAttributes(fd, key, new Uint8Array(COUNTER_BYTES * possibleCpus()));
     check(this.#call(Command.MAP_LOOKUP_ELEM, attributes), 'bpf(MAP_LOOKUP_ELEM)', {
       detail: `counter ${index}`,
     });
     const copies = pairValueOf(attributes, INDEX_BYTES);
     let packets = 0;
     let bytes = 0;
-    for (let cpu = 0; cpu < this.#cpus; cpu++) {
+    for (let cpu = 0; cpu < possibleCpus(); cpu++) {
       packets += Number(copies.getBigUint64(cpu * COUNTER_BYTES, true));
       bytes += Number(copies.getBigUint64(cpu * COUNTER_BYTES + 8, true));
     }

@@ -79,9 +79,10 @@ export class TcFilter implements TcAttachment {
     const { ifindex, where, name, filter, tap } = program;
     const fd = bpf.load('sched_cls', name, filter);
     try {
+      const { id } = bpf.programInfo(fd);
       // The kernel puts the new program in the place of the old one, which has the same handle (cls_bpf_change).
       netlink.addBpfFilter(ifindex, where, fd, filterName(where, tap), HANDLE, PRIORITY);
-      this.#programId = bpf.programInfo(fd).id;
+      this.#programId = id;
       this.#program = program;
     } finally {
       shim.close(fd);

@@ -58,10 +58,11 @@ export class TcxLink implements TcAttachment {
     const { bpf, shim, device } = this.#context;
     const fd = bpf.load('sched_cls', program.name, program.link);
     try {
+      const { id } = bpf.programInfo(fd);
       const result = this.#link < 0 ? 0 : bpf.updateLink(this.#link, fd);
       // ENOLINK: the device is gone, or another program has detached the link, which the next check finds.
       if (result !== Errno.ENOLINK) check(result, 'bpf(LINK_UPDATE, tcx)', { device });
-      this.#programId = bpf.programInfo(fd).id;
+      this.#programId = id;
       this.#program = program;
     } finally {
       shim.close(fd);

@@ -4,6 +4,7 @@
  * A rule that can match no packet is an error: it is a mistake that would otherwise show only in what does not happen.
  */
 import { EtherType, LOWEST_TYPE } from '../net/ethernet.ts';
+import { AUTHENTICATION } from '../net/ip.ts';
 import { invalid, nearest, oneOf, onlyKnown, plainObject, wholeNumber } from '../validation.ts';
 import { stepsOf } from './plan.ts';
 import { prefixOf } from './prefix.ts';
@@ -25,6 +26,8 @@ import { ruleOfText } from './text.ts';
 const MAX_RULES = 65_536;
 /** In all rules together. Each takes about 100 bytes of kernel memory. */
 const MAX_PREFIXES = 1_048_576;
+/** Headers of IPv6 that are passed over: hop-by-hop and destination options, routing, fragment (RFC 8200, section 4). */
+const EXTENSIONS = [0, 43, 44, 60];
 const DEFAULT_PRIORITY = 1000;
 const KEYS: readonly (keyof FlowRule)[] = [
   'action',
@@ -112,6 +115,9 @@ function contradictionIn(rule: Rule): string | undefined {
     if (tcpFlags !== undefined) return 'only TCP has flags';
     if (wantsPorts && protocol !== UDP) return 'only TCP and UDP have ports';
   }
+  if (protocol === AUTHENTICATION) return 'authentication headers are passed over';
+  if (version === 6 && EXTENSIONS.includes(protocol ?? -1))
+    return 'it is an extension header, and those are passed over';
   if (fragment !== 'later') return undefined;
   if (wantsPorts) return 'later fragments show no ports';
   return tcpFlags === undefined ? undefined : 'later fragments show no TCP flags';

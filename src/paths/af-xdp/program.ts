@@ -136,10 +136,11 @@ export class XdpProgram {
     const { program: old, attached } = this.fds;
     const program = this.#loadProgram(rules);
     try {
+      const { id } = this.#bpf.programInfo(program);
       const result = attached > 0 ? this.#bpf.updateLink(attached, program) : 0;
       // ENOLINK: the device is gone, and its DELLINK is under way.
       if (result !== Errno.ENOLINK) check(result, 'bpf(LINK_UPDATE, XDP)', { device: this.link.name });
-      this.#programId = this.#bpf.programInfo(program).id;
+      this.#programId = id;
     } catch (error) {
       this.#shim.close(program);
       throw error;

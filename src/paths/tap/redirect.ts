@@ -116,17 +116,21 @@ export class TcRedirect {
   /** Exchanges the rules at the NetVSC and at the standby leg. @throws ERR_KERNEL: both have the rules before */
   setRules(rules: KernelRules | undefined): void {
     const before = this.#rules;
-    const exchange = (): void => {
-      this.#attachments.replace('netvsc', this.#inward);
-      this.#attachments.replace('standby', this.#fromStandby);
-    };
+    const steps = [
+      () => this.#attachments.replace('netvsc', this.#inward),
+      () => this.#attachments.replace('standby', this.#fromStandby),
+    ];
     this.#rules = rules;
     try {
-      exchange();
+      for (const step of steps) step();
     } catch (error) {
       this.#rules = before;
-      exchange();
-      throw error;
+      everyStep([
+        () => {
+          throw error; // the first error is the one to report
+        },
+        ...steps,
+      ]);
     }
   }
 
@@ -156,8 +160,15 @@ export class TcRedirect {
   #capture(ifindex: number, name: string, own: boolean): TcProgram {
     const { tap, protect, maxPacketBytes, first } = this.#request;
     const options = { protect, maxPacketBytes, own, rules: this.#rules };
-    const link = tcCapture(tap, options);
-    const filter = tcCaptureWhilePresent(tap, options);
-    return { ifindex, where: 'ingress', first, name, tap, link, filter };
+    return {
+      ...{ ifindex, where: 'ingress', first, name, tap },
+      // Made when they are needed: a thread that only closes must not fail at reading the rules.
+      get link() {
+        return tcCapture(tap, options);
+      },
+      get filter() {
+        return tcCaptureWhilePresent(tap, options);
+      },
+    };
   }
 }
