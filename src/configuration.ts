@@ -60,7 +60,7 @@ const NAMES = [
 /** IPv4 needs no more than that of a link (RFC 791, section 3.2). */
 export const MIN_MTU = 68;
 /** Drivers filter some tens of addresses and go promiscuous beyond that. */
-const MAX_ADDRESSES = 256;
+const MAX_ADDRESSES = 128;
 
 /** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
 export function checkChange(change: ConfigurationChange, frameSize: number): ConfigurationChange {

@@ -6,6 +6,7 @@ import { errnoName, TwinpathError } from '../errors.ts';
 import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
 import type { PathDevice } from '../paths/device.ts';
+import { reconfigurePath } from './configure.ts';
 import { reportLastReading } from './counter-readings.ts';
 import type { PathOpener } from './open-path.ts';
 import { attempt, type PortState, reportError, reportLink } from './port-state.ts';
@@ -63,6 +64,7 @@ function isOnlyLink(state: PortState, { path, broken, key, device }: Slot): bool
 async function renewQueues(state: PortState, slot: Slot, opener: PathOpener): Promise<void> {
   try {
     await openQueues(slot.device!);
+    reconfigurePath(state, slot); // it may have been left when that was changed
   } catch (error) {
     await opener.failed(slot, error);
     return;

@@ -8,12 +8,14 @@ import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
 import type { PathDevice } from '../paths/device.ts';
 import type { PortNetwork } from './network.ts';
-import { type PortState, reportError } from './port-state.ts';
+import { attempt, type PortState, reportError } from './port-state.ts';
 import type { Slot } from './slot.ts';
 
 /** A change that waits for the loop. */
 export interface ConfigurationOrder {
   readonly change: ConfigurationChange;
+  /** Whether another program has made it on the NetVSC: then it stays, and the VF gets what it takes of it. */
+  readonly followed?: boolean;
   readonly resolve: (configuration: PortConfiguration) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -21,38 +23,58 @@ export interface ConfigurationOrder {
 /**
  * Applies a change to every open path. If one refuses, all get the configuration before again.
  *
- * The VF may reset itself for another MTU or MAC address: the workers send through the synthetic path meanwhile.
+ * The VF may reset itself for it: the workers send through the synthetic path meanwhile.
  */
-export async function carryOut(
-  state: PortState,
-  { change, resolve, reject }: ConfigurationOrder,
-): Promise<void> {
+export async function carryOut(state: PortState, order: ConfigurationOrder): Promise<void> {
+  const { change, resolve, reject } = order;
   if (state.closing) {
     reject(new TwinpathError('ERR_PORT_CLOSED'));
     return;
   }
   const before = state.configuration;
   const wanted = changed(before, change);
-  if (wanted.mtu !== before.mtu || wanted.mac !== before.mac) await leaveVf(state);
+  try {
+    if (mayReset(before, wanted)) await leaveVf(state);
+  } catch (error) {
+    reject(error);
+    return;
+  }
   const open = state.slots.filter(({ device, broken }) => device !== undefined && broken === undefined);
   const refusal = applyTo(open, wanted) ?? exchangeRules(state, open, wanted);
-  if (refusal !== undefined) {
-    for (const slot of open.reverse()) configurePath(state, slot);
+  if (refusal !== undefined && order.followed !== true) {
+    for (const slot of open.reverse()) attempt(state, 'configuring a path', () => configurePath(state, slot));
     reject(refusal);
     return;
   }
-  for (const slot of open) slot.refusals = [];
   state.configuration = wanted;
+  if (refusal !== undefined) reportError(state, refusal);
   state.save();
   state.report({ kind: 'configured', event: { port: state.port, configuration: wanted } });
   resolve(wanted);
 }
 
-/** Gives the devices a configuration, until one refuses. @returns its first refusal */
-function applyTo(open: readonly Slot[], wanted: PortConfiguration): TwinpathError | undefined {
-  for (const { device } of open) {
-    const [refusal] = device!.configure?.(wanted) ?? [];
-    if (refusal !== undefined) return refusal;
+/** Drivers may rebuild a device's queues for another MTU or MAC address, and some (mana, bnxt) for another XDP program. */
+function mayReset(before: PortConfiguration, wanted: PortConfiguration): boolean {
+  if (wanted.mtu !== before.mtu || wanted.mac !== before.mac) return true;
+  return JSON.stringify(rulesOf(before)) !== JSON.stringify(rulesOf(wanted));
+}
+
+/**
+ * Gives the devices a configuration, until one refuses what it had not refused before.
+ *
+ * @returns that refusal, or what was thrown
+ */
+function applyTo(open: readonly Slot[], wanted: PortConfiguration): unknown {
+  for (const slot of open) {
+    const known = new Set(slot.refusals.map(({ message }) => message));
+    try {
+      const refusals = slot.device!.configure?.(wanted) ?? [];
+      const news = refusals.find(({ message }) => !known.has(message));
+      if (news !== undefined) return news;
+      slot.refusals = refusals;
+    } catch (error) {
+      return error;
+    }
   }
   return undefined;
 }
@@ -62,7 +84,7 @@ function exchangeRules(
   { network, save }: PortState,
   open: readonly Slot[],
   wanted: PortConfiguration,
-): TwinpathError | undefined {
+): unknown {
   try {
     giveRules(
       network,
@@ -72,8 +94,7 @@ function exchangeRules(
     );
     return undefined;
   } catch (error) {
-    if (error instanceof TwinpathError) return error;
-    throw error;
+    return error;
   }
 }
 
@@ -96,6 +117,12 @@ function giveRules(
     detail: `${device} is no device of the kernel, which tries the rules`,
     hint: "Open the port with network: 'kernel', or have the handler decide.",
   });
+}
+
+/** The same, and its rules, to a VF that stayed open while it was left. @throws TwinpathError: the path is to be closed */
+export function reconfigurePath(state: PortState, slot: Slot): void {
+  configurePath(state, slot);
+  slot.device?.setRules?.(state.network.rules?.current);
 }
 
 /** Gives one path the port's configuration. What its device refuses is reported, and in the path's description. */

@@ -109,9 +109,10 @@ export class Coordinator {
         return;
       case 'execute': {
         const { id, command } = message;
-        this.#tasks.run(`executing '${command.kind}'`, () =>
-          this.#execute(command).finally(() => this.#post({ kind: 'executed', id })),
-        );
+        const port = 'port' in command ? command.port : undefined;
+        const work = (): Promise<void> =>
+          this.#execute(command).finally(() => this.#post({ kind: 'executed', id }));
+        this.#tasks.run(`executing '${command.kind}'`, work, port);
         return;
       }
     }
@@ -120,6 +121,7 @@ export class Coordinator {
   #chooseDevices(): void {
     this.#networks = Networks.choose(this.#context, this.#linkEvents);
     this.#makePorts();
+    for (const port of this.#ports) port.prepare();
     this.#save();
     this.#networks.list.forEach(({ mac }, port) => {
       setMac(this.#memory, port, mac);

@@ -87,7 +87,13 @@ export class KernelNetwork implements PortNetwork {
     port: number,
     table: LinkTable,
     sysfs: Sysfs,
-    { netvsc, kind, protect, rules }: Omit<KernelHoldings, 'addresses'>,
+    {
+      netvsc,
+      kind,
+      protect,
+      rules,
+      addresses,
+    }: Omit<KernelHoldings, 'addresses'> & Partial<Pick<KernelHoldings, 'addresses'>>,
     options: KernelOptions,
   ) {
     this.#shim = shim;
@@ -99,7 +105,7 @@ export class KernelNetwork implements PortNetwork {
     this.#protect = protect;
     this.#netvsc = netvsc;
     this.#options = options;
-    this.#addresses = [netvsc.address, netvsc.address];
+    this.#addresses = addresses ?? [netvsc.address, netvsc.address];
     this.rules = new PortRules(shim, rules);
     this.#changes = new LinkChanges(memory.layout.geometry.frameSize);
     this.#changes.opened(Path.SYNTHETIC, netvsc);

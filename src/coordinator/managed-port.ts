@@ -8,7 +8,7 @@
  * This file takes what happens to the port: changed links, changed settings, paths that were left, and commands.
  */
 
-import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
+import { type ConfigurationChange, checkChange, type PortConfiguration } from '../configuration.ts';
 import { TwinpathError } from '../errors.ts';
 import type { CounterReadings } from '../kernel/device-counters.ts';
 import type { RuleCounts } from '../kernel/kernel-rules.ts';
@@ -111,13 +111,17 @@ export class ManagedPort {
     return { device: this.network.device, paths, configuration, link: this.#linkStatus.start() };
   }
 
+  /** Before any path is opened: makes the rules in the kernel. @throws TwinpathError */
+  prepare(): void {
+    startRules(this.#state);
+  }
+
   /**
    * Opens the paths whose devices exist.
    *
    * @throws the error of the synthetic path, which a port needs, or what of its configuration that path's device refuses
    */
   async start(): Promise<void> {
-    startRules(this.#state);
     await this.changed();
     const synthetic = this.#state.slots.find(({ path }) => path === Path.SYNTHETIC)!;
     const [refusal] = synthetic.refusals;
@@ -243,6 +247,7 @@ export class ManagedPort {
     for (const { retry } of this.#state.slots) clearTimeout(retry);
     await this.#reconciler.reconcile();
     this.network.rules?.close();
+    this.#state.save(); // their descriptors are closed
   }
 
   /** Packets and bytes of each rule; undefined without rules. @throws ERR_KERNEL */
@@ -252,9 +257,13 @@ export class ManagedPort {
 
   /** Names, MAC addresses and MTUs that have changed. */
   #reportChanges(): void {
-    const { port, report } = this.#state;
+    const { port, report, slots, configuration, closing } = this.#state;
+    const synthetic = slots.find(({ path }) => path === Path.SYNTHETIC)!;
+    const isOpen = synthetic.device !== undefined && synthetic.broken === undefined;
     for (const { path, device, detail, value, error } of this.network.observe()) {
-      if (path === Path.SYNTHETIC && value !== undefined) this.#follow(value);
+      // What the port has set itself, or puts back, is no news.
+      if (value !== undefined && (closing || isConfigured(value, configuration))) continue;
+      if (path === Path.SYNTHETIC && value !== undefined && isOpen) this.#follow(value);
       const event = { port, path: PATH_NAMES[path], device, state: 'changed', detail } as const;
       report({ kind: 'link', event, paths: this.paths });
       if (error !== undefined) reportError(this.#state, error);
@@ -263,12 +272,22 @@ export class ManagedPort {
 
   /** Another program has given the NetVSC a value that the port has configured: the port takes it, for the VF too. */
   #follow(value: Pick<ConfigurationChange, 'mtu' | 'mac'>): void {
-    const { configuration, run, closing } = this.#state;
+    const { configuration, run, memory } = this.#state;
     const others = Object.entries(value).filter(([name, now]) => {
       const ours = configuration[name as keyof typeof value];
       return ours !== null && ours !== now;
     });
-    if (others.length === 0 || closing) return; // a port that closes puts back what it found
-    run('following settings', async () => void (await this.configure(Object.fromEntries(others))));
+    if (others.length === 0) return;
+    run('following settings', async () => {
+      const change = checkChange(Object.fromEntries(others), memory.layout.geometry.frameSize);
+      await this.#reconciler.configure(change, true);
+    });
   }
+}
+
+function isConfigured(
+  value: Pick<ConfigurationChange, 'mtu' | 'mac'>,
+  configuration: PortConfiguration,
+): boolean {
+  return Object.entries(value).every(([name, now]) => configuration[name as keyof typeof value] === now);
 }

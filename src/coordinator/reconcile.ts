@@ -42,10 +42,10 @@ export class Reconciler {
     return this.#running;
   }
 
-  /** See `ManagedPort.configure`. */
-  configure(change: ConfigurationChange): Promise<PortConfiguration> {
+  /** See `ManagedPort.configure`. @param followed whether another program has made the change on the NetVSC */
+  configure(change: ConfigurationChange, followed = false): Promise<PortConfiguration> {
     return new Promise((resolve, reject) => {
-      this.#orders.push({ change, resolve, reject });
+      this.#orders.push({ change, followed, resolve, reject });
       this.reconcile().catch(reject);
     });
   }

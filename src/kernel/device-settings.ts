@@ -97,10 +97,20 @@ export class DeviceSettings {
   readonly #store: SettingsStore;
   readonly #link: Link;
   readonly #reportUnsaved: (detail: string) => void;
+  readonly #changed: () => void;
   readonly #entries: Entry[] = [];
 
-  /** @param reportUnsaved called with the reason if an original cannot be saved */
-  constructor(store: SettingsStore, link: Link, reportUnsaved: (detail: string) => void = () => {}) {
+  /**
+   * @param reportUnsaved called with the reason if an original cannot be saved
+   * @param changed called when what is held has changed, before the device is written to
+   */
+  constructor(
+    store: SettingsStore,
+    link: Link,
+    reportUnsaved: (detail: string) => void = () => {},
+    changed: () => void = () => {},
+  ) {
+    this.#changed = changed;
     this.#store = store;
     this.#link = link;
     this.#reportUnsaved = reportUnsaved;
@@ -219,6 +229,7 @@ export class DeviceSettings {
   }
 
   #save(): void {
+    this.#changed();
     const changed = this.#entries.filter((entry) => entry.changed);
     if (changed.length === 0) {
       this.#store.forget(this.#link);

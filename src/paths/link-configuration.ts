@@ -66,11 +66,11 @@ export class LinkConfiguration {
     this.#link = link;
     this.#options = options;
     this.#store = options.store.for(purpose);
-    this.#settings = new DeviceSettings(this.#store, link, (why) =>
+    const unsaved = (why: string): void =>
       options.report?.(
         new TwinpathError('ERR_DEVICE_SETTINGS', { device: link.name, detail: notSaved(why) }),
-      ),
-    );
+      );
+    this.#settings = new DeviceSettings(this.#store, link, unsaved, options.changed);
   }
 
   get held(): LinkConfigurationHoldings {

@@ -182,8 +182,9 @@ export class AfXdpDevice implements PathDevice {
     const { links, netvsc, upkeep } = around;
     const link = links.link(this.#link.ifindex);
     if (link === undefined || !this.#program.isLoaded) return; // gone, or closed
-    limitToMtu(this.#memory, this.#port, this.#path, link.mtu);
-    upkeep.tell('mtu', link.mtu < netvsc.mtu ? smallerMtu(link, netvsc) : undefined);
+    const [own, other] = link.mtu < netvsc.mtu ? this.#asked(link, netvsc) : [link, netvsc];
+    limitToMtu(this.#memory, this.#port, this.#path, own.mtu);
+    upkeep.tell('mtu', own.mtu < other.mtu ? smallerMtu(own, other) : undefined);
     this.#program.tend(link, around);
   }
 
@@ -233,6 +234,12 @@ export class AfXdpDevice implements PathDevice {
       lostInDevice,
       txInvalid: Math.max(0, txInvalid - slot.recalled), // without those that we made invalid: see recall.ts
     };
+  }
+
+  /** The same links, asked from the kernel: its messages about what the port has just set may be unread. */
+  #asked(...links: readonly [Link, Link]): [Link, Link] {
+    const [own, other] = links.map((link) => this.#options.netlink?.link(link.ifindex) ?? link);
+    return [own!, other!];
   }
 
   /** Packets for which the device ever had no buffer, or 0. A device that is set up under traffic has none at first. */

@@ -35,6 +35,7 @@ class Paths {
       slots: ([Path.HOST, Path.SYNTHETIC, Path.VF] as const).map((path) => this.#slot(path, limits[path])),
       ownership,
       network: { device: 'memory0' },
+      run: (_: string, work: () => void) => work(),
       save: () => this.done.push('save'),
       report: ({ kind, event }: { kind: string; event?: { code: string } }) => {
         if (kind === 'error') this.errors.push(event!.code);
@@ -47,7 +48,9 @@ class Paths {
   }
 
   change(change: ConfigurationChange): Promise<PortConfiguration> {
-    return new Promise((resolve, reject) => void carryOut(this.state, { change, resolve, reject }));
+    return new Promise(
+      (resolve, reject) => void carryOut(this.state, { change, resolve, reject }).catch(reject),
+    );
   }
 
   #slot(path: PathId, limit: number | undefined): Slot {
@@ -148,6 +151,32 @@ describe('a change', () => {
         expect(paths.errors).toEqual([]);
       }),
     );
+  });
+});
+
+describe('what a path has refused before', () => {
+  it('keeps no other change from it, and is forgotten when the path takes it', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000, [Path.VF]: 1200 });
+    paths.state.configuration = initial({ mtu: 1400 });
+    configurePath(paths.state, paths.slot(Path.VF));
+    expect(await paths.change({ promiscuous: true })).toMatchObject({ mtu: 1400, promiscuous: true });
+    expect(paths.has.get(Path.VF)).toMatchObject({ mtu: null, promiscuous: true });
+    expect(paths.slot(Path.VF).refusals).toHaveLength(1);
+    await paths.change({ mtu: 1100 });
+    expect(paths.slot(Path.VF).refusals).toEqual([]);
+  });
+});
+
+describe('a change that another program has made', () => {
+  it('stays, and what the VF refuses of it is reported', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 9000, [Path.VF]: 1500 });
+    const followed = new Promise<PortConfiguration>((resolve, reject) => {
+      const order = { change: { mtu: 1700 }, followed: true, resolve, reject };
+      void carryOut(paths.state, order).catch(reject);
+    });
+    expect(await followed).toMatchObject({ mtu: 1700 });
+    expect(paths.has.get(Path.SYNTHETIC)).toMatchObject({ mtu: 1700 });
+    expect(paths.errors).toEqual(['ERR_DEVICE_SETTINGS']);
   });
 });
 
