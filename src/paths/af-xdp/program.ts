@@ -70,6 +70,8 @@ export class XdpProgram {
   readonly #bpf: Bpf;
   readonly #options: ProgramOptions;
   readonly #changed: () => void;
+  /** Those of the program. */
+  #rules: KernelRules | undefined;
   #armed = false;
   #programId = 0;
   #hook: XdpMode = 'native';
@@ -82,6 +84,7 @@ export class XdpProgram {
     this.#shim = shim;
     this.#bpf = new Bpf(shim);
     this.#options = options;
+    this.#rules = options.rules;
     this.#changed = changed;
   }
 
@@ -122,17 +125,18 @@ export class XdpProgram {
     this.#keep('gate', this.#bpf.valueMap());
     this.#keep('unclaimed', this.#bpf.valueMap());
     this.#bpf.setValue(this.fds.gate, Unclaimed.PASS);
-    this.#keep('program', this.#loadProgram(this.#options.rules));
+    this.#keep('program', this.#loadProgram(this.#rules));
     this.#programId = this.#bpf.programInfo(this.fds.program).id;
   }
 
   /**
-   * Exchanges the rules between two packets, by exchanging the program of the link: the device is not reset. After
-   * {@link load}.
+   * Exchanges the rules between two packets, by exchanging the program of the link, which resets few devices. The same rules
+   * again change nothing. After {@link load}.
    *
    * @throws ERR_KERNEL, ERR_PERMISSION: the rules before stay
    */
   setRules(rules: KernelRules | undefined): void {
+    if (rules === this.#rules) return; // some drivers reset the device for another program
     const { program: old, attached } = this.fds;
     const program = this.#loadProgram(rules);
     try {
@@ -145,6 +149,7 @@ export class XdpProgram {
       this.#shim.close(program);
       throw error;
     }
+    this.#rules = rules;
     this.#keep('program', program);
     if (old > 0) this.#shim.close(old);
   }
