@@ -36,6 +36,8 @@ export interface Count {
 
 export class RuleMaps {
   readonly #shim: Shim;
+  /** Of the machine, once a counter has been read: a thread that only closes must not fail at reading it. */
+  #cpus: number | undefined;
 
   constructor(shim: Shim) {
     this.#shim = shim;
@@ -120,14 +122,15 @@ export class RuleMaps {
    */
   count(fd: number, index: number): Count {
     const key = new Uint8Array(Uint32Array.of(index).buffer);
-    const attributes = pairAttributes(fd, key, new Uint8Array(COUNTER_BYTES * possibleCpus()));
+    this.#cpus ??= possibleCpus();
+    const attributes = pairAttributes(fd, key, new Uint8Array(COUNTER_BYTES * this.#cpus));
     check(this.#call(Command.MAP_LOOKUP_ELEM, attributes), 'bpf(MAP_LOOKUP_ELEM)', {
       detail: `counter ${index}`,
     });
     const copies = pairValueOf(attributes, INDEX_BYTES);
     let packets = 0;
     let bytes = 0;
-    for (let cpu = 0; cpu < possibleCpus(); cpu++) {
+    for (let cpu = 0; cpu < this.#cpus; cpu++) {
       packets += Number(copies.getBigUint64(cpu * COUNTER_BYTES, true));
       bytes += Number(copies.getBigUint64(cpu * COUNTER_BYTES + 8, true));
     }
