@@ -30,10 +30,11 @@ import type { Handler, HandlerContext } from '../handler/handler.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { Path } from '../memory/layout.ts';
-import { has, hostAddresses, macBytes } from '../net/addresses.ts';
+import { has, hostAddresses } from '../net/addresses.ts';
 import { Flow, finishHash, int32At, mixHash } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
+import { macBytes, normalizeMac } from '../net/mac.ts';
 import { flag, invalid } from '../validation.ts';
 import { answersArp } from './arp.ts';
 import { MAX_BACKENDS, maglevTable, SLOTS } from './maglev.ts';
@@ -197,7 +198,8 @@ function backendsOf(option: unknown, ours: readonly Uint8Array[]): Backends {
 function backendOf(option: unknown): { name: string; mac: Uint8Array } {
   const text = String(option);
   const [, name, address = ''] = /^(?:([^@]+)@)?(.*)$/.exec(text) ?? [];
-  const mac = macBytes(address);
+  const normal = normalizeMac(address);
+  const mac = normal === undefined ? undefined : macBytes(normal);
   if (mac === undefined || (mac[0]! & 1) !== 0) {
     return invalid(
       'backends',

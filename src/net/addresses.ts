@@ -21,12 +21,6 @@ export function ipv6Bytes(text: string): Uint8Array | undefined {
   );
 }
 
-/** '02:00:00:00:00:05', or with hyphens, as six bytes; undefined if it is not a MAC address. */
-export function macBytes(text: string): Uint8Array | undefined {
-  if (!/^[\da-f]{2}([:-])(?:[\da-f]{2}\1){4}[\da-f]{2}$/i.test(text)) return undefined;
-  return Uint8Array.from(text.split(/[:-]/), (byte) => Number.parseInt(byte, 16));
-}
-
 /** Bytes in network order as signed 32-bit words, to compare with `packet.u32(at) | 0`. */
 export function wordsOf(bytes: Uint8Array): Int32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

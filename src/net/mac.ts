@@ -2,10 +2,11 @@
 
 /** 'AA-BB-…' or 'aa:bb:…' in lower case with colons; `undefined` if it is neither. */
 export function normalizeMac(text: string): string | undefined {
-  if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)) return undefined;
+  if (!/^[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}$/i.test(text)) return undefined;
   return text.toLowerCase().replaceAll('-', ':');
 }
 
+/** @param address in the form of {@link normalizeMac} */
 export function macBytes(address: string): Uint8Array {
   return Uint8Array.from(address.split(':'), (byte) => Number.parseInt(byte, 16));
 }
