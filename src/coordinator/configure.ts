@@ -8,6 +8,7 @@ import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
 import type { PathDevice } from '../paths/device.ts';
 import type { PortNetwork } from './network.ts';
+import { isSameRules } from './port-rules.ts';
 import { attempt, type PortState, reportError } from './port-state.ts';
 import type { Slot } from './slot.ts';
 
@@ -56,7 +57,7 @@ export async function carryOut(state: PortState, order: ConfigurationOrder): Pro
 /** Drivers may rebuild a device's queues for another MTU or MAC address, and some (mana, bnxt) for another XDP program. */
 function mayReset(before: PortConfiguration, wanted: PortConfiguration): boolean {
   if (wanted.mtu !== before.mtu || wanted.mac !== before.mac) return true;
-  return JSON.stringify(rulesOf(before)) !== JSON.stringify(rulesOf(wanted));
+  return !isSameRules(rulesOf(before), rulesOf(wanted));
 }
 
 /**

@@ -5,7 +5,7 @@
 import { type HeldRules, KernelRules, type RuleCounts } from '../kernel/kernel-rules.ts';
 import type { Shim } from '../kernel/shim.ts';
 import type { PathDevice } from '../paths/device.ts';
-import { everyStep } from '../paths/every-step.ts';
+import { undoAfter } from '../paths/every-step.ts';
 import type { GivenRules } from '../rules/rule.ts';
 
 export class PortRules {
@@ -40,7 +40,7 @@ export class PortRules {
    */
   exchange(given: GivenRules | undefined, devices: readonly PathDevice[], changed: () => void): void {
     const before = this.#current;
-    if (isSame(before?.given, given)) return;
+    if (isSameRules(before?.given, given)) return;
     const rules = given && KernelRules.open(this.#shim, given);
     const exchanged: PathDevice[] = [];
     try {
@@ -49,13 +49,7 @@ export class PortRules {
         exchanged.push(device);
       }
     } catch (error) {
-      everyStep([
-        () => {
-          throw error; // the first error is the one to report
-        },
-        ...exchanged.map((device) => () => device.setRules?.(before)),
-        () => rules?.close(),
-      ]);
+      undoAfter(error, [...exchanged.map((device) => () => device.setRules?.(before)), () => rules?.close()]);
     }
     this.#current = rules;
     changed();
@@ -69,7 +63,8 @@ export class PortRules {
   }
 }
 
-function isSame(one: GivenRules | undefined, other: GivenRules | undefined): boolean {
+/** Whether they are the same rules. */
+export function isSameRules(one: GivenRules | undefined, other: GivenRules | undefined): boolean {
   if (one?.rules === other?.rules && one?.otherwise === other?.otherwise) return true;
   return JSON.stringify(one) === JSON.stringify(other); // that of another coordinator, or of another message
 }

@@ -13,12 +13,17 @@ export function everyStep(steps: readonly (() => unknown)[]): void {
   if (first !== undefined) throw first;
 }
 
-/** After `error` has stopped an opening: closes what was opened, and throws that error. */
-export function closeAfter(opened: { close(): void }, error: unknown): never {
+/** After `error` has stopped something half-way: undoes what was done, every step of it, and throws that error. */
+export function undoAfter(error: unknown, steps: readonly (() => unknown)[]): never {
   try {
-    opened.close();
+    everyStep(steps);
   } catch {
     // The first error is the cause, and the one to report.
   }
   throw error;
+}
+
+/** The same for an opening: closes what was opened. */
+export function closeAfter(opened: { close(): void }, error: unknown): never {
+  return undoAfter(error, [() => opened.close()]);
 }

@@ -12,7 +12,7 @@ import type { KernelRules } from '../../kernel/kernel-rules.ts';
 import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect, tcRedirect } from '../../kernel/programs.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import { everyStep } from '../every-step.ts';
+import { everyStep, undoAfter } from '../every-step.ts';
 import type { AttachmentHolding, TcAttachment, TcProgram } from '../tc-attachment.ts';
 import { type RedirectKind, TcAttachments } from '../tc-attachments.ts';
 import { removeLeftFilters } from '../tc-filter.ts';
@@ -125,12 +125,7 @@ export class TcRedirect {
       for (const step of steps) step();
     } catch (error) {
       this.#rules = before;
-      everyStep([
-        () => {
-          throw error; // the first error is the one to report
-        },
-        ...steps,
-      ]);
+      undoAfter(error, steps);
     }
   }
 
