@@ -38,17 +38,6 @@ describe.each(['veth', 'bridge'] as const)('a port over a %s as NetVSC', (standI
   });
 });
 
-/** The port has been told of all flaps and done with them: nothing new for a while, and the VF up at last. */
-async function settled({ news }: Scene): Promise<void> {
-  let seen = -1;
-  await until('the VF back in use', async () => {
-    if (news.length === seen && news.at(-1)?.path === 'vf' && news.at(-1)?.state === 'up') return true;
-    seen = news.length;
-    await sleep(100);
-    return false;
-  });
-}
-
 describe('a VF', () => {
   it('that loses its carrier gives its queues to the synthetic path, and has them back with it', async () => {
     const scene = await Scene.open();
@@ -99,7 +88,7 @@ describe('a VF', () => {
         await passed(traffic, 300);
         const from = monotonicNanos();
         await scene.nic.flap(times, { what });
-        await settled(scene);
+        await scene.settled();
         await ownedBy(scene.port, 'vf');
         await scene.nic.moveDataPath('vf');
         flaps.push([from, monotonicNanos()]);

@@ -169,6 +169,19 @@ export class Scene {
     return this.ports[0]!;
   }
 
+  /** A port has been told of all flaps and is done with them: nothing new for a while, and the VF up at last. */
+  async settled(number = 0): Promise<void> {
+    let seen = -1;
+    await until('the VF back in use', async () => {
+      const news = this.news.filter(({ port }) => port === number);
+      const last = news.at(-1);
+      if (news.length === seen && last?.path === 'vf' && last.state === 'up') return true;
+      seen = news.length;
+      await sleep(100);
+      return false;
+    });
+  }
+
   /** What the host did and the port did, in ms after `from`: to explain a loss. */
   story(from: number): string {
     const at = (nanos: number): string => `${((nanos - from) / 1e6).toFixed(0)}`;
