@@ -145,7 +145,8 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
    * Changes the configuration of the port, on both paths: those that are open have it when this resolves, and a VF that comes
    * or returns gets it before it is used. If a device refuses, both paths are as they were before.
    *
-   * @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID; ERR_DEVICE_SETTINGS: what a device has refused; ERR_PORT_CLOSED
+   * @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID; ERR_DEVICE_SETTINGS: what a device has refused; ERR_KERNEL, ERR_PERMISSION:
+   *   why the rules could not be exchanged; ERR_PORT_CLOSED
    */
   async configure(change: ConfigurationChange): Promise<PortConfiguration> {
     const checked = checkChange(change, this.#group.memory.layout.geometry.frameSize);
