@@ -25,8 +25,9 @@ import { compiled, FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
 import { Testpmd } from '../peers/testpmd.ts';
 import { BarePaths } from '../rigs/bare-paths.ts';
 import { openLabPort, ownedBy, withNamespace, withVf } from '../rigs/lab.ts';
+import { portRules } from '../rigs/rules.ts';
 import { growth } from '../rigs/timing.ts';
-import { type Benchmark, type Budget, comparisons, type Sample } from '../runner/benchmark.ts';
+import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
 /** Bare AF_XDP path queues on devices of a namespace, on a CPU, while `work` runs. The thread stays in the namespace. */
 async function withPaths<T>(
@@ -105,30 +106,48 @@ const GENERATOR_CPU = 1;
 /** Until V8 has compiled everything. */
 const WARM_UP_MILLIS = 300;
 
+const portWith =
+  (rules: readonly string[]): Variant =>
+  ({ seconds }) =>
+    withVf(async (lab) => {
+      const port = await openLabPort(lab, 'reflect.js', { mode: 'poll', configuration: { rules } });
+      try {
+        await ownedBy(port, 'vf');
+        return await reflected(lab, seconds);
+      } finally {
+        await port.close();
+      }
+    });
+
 export const port: Benchmark = {
   name: 'port',
   about:
     'consolidated port reflecting in a lab, VF active, tap idle; the generator, on the other core, offers more than is taken',
-  variants: { ours: wholePort, bare: barePath, testpmd: testpmdFailsafe },
-  comparisons: comparisons(`
-    port         | ours.mpps / bare.mpps    | Mpps | ≥ 0.97 | the port; peer: one bare AF_XDP path queue with the same handler
-    port:testpmd | ours.mpps / testpmd.mpps | Mpps | ≥ 1.1  | the port; peer: testpmd with net_failsafe over net_af_xdp and net_tap
-  `),
+  variants: {
+    ours: portWith([]),
+    bare: barePath,
+    testpmd: testpmdFailsafe,
+    rules10: portWith(portRules(10, 'none')),
+    rules1000: portWith(portRules(1000, 'none')),
+    rules10000: portWith(portRules(10_000, 'none')),
+  },
+  comparisons: comparisons(
+    `
+    port               | ours.mpps / bare.mpps         | Mpps | ≥ 0.97 | the port; peer: one bare AF_XDP path queue with the same handler
+    port:testpmd       | ours.mpps / testpmd.mpps      | Mpps | ≥ 1.1  | the port; peer: testpmd with net_failsafe over net_af_xdp and net_tap
+    port:rules-{count} | rules{count}.mpps / ours.mpps | Mpps | ≥ 0.9  | {COUNT}, none of which matches; peer: the port without rules
+  `,
+    {
+      count: {
+        10: 'with 10 flow rules for one port each',
+        1000: 'with 1,000 for one prefix each',
+        10000: 'with 10,000',
+      },
+    },
+  ),
   full: { runs: 5, seconds: 1.5 },
   quick: { runs: 2, seconds: 0.8 },
 };
-
-function wholePort({ seconds }: Budget): Promise<Sample> {
-  return withVf(async (lab) => {
-    const port = await openLabPort(lab, 'reflect.js', { mode: 'poll' });
-    try {
-      await ownedBy(port, 'vf');
-      return await reflected(lab, seconds);
-    } finally {
-      await port.close();
-    }
-  });
-}
 
 function barePath({ seconds }: Budget): Promise<Sample> {
   return withVf((lab) =>

@@ -3,10 +3,13 @@
  * a device (BPF_F_TEST_XDP_LIVE_FRAMES, since Linux 5.18). To the other end of a veth that runs native XDP no socket buffer is made
  * on the way, so this program offers far more than any receiver takes.
  *
- *     xdp-generator CPU SECONDS DEVICE            DEVICE sends them
- *     xdp-generator CPU SECONDS DEVICE PROGRAM    DEVICE has received them: as its driver would, it runs the XDP program
- *                                                 with that number on them; 0: no program, they go to the kernel
- *     xdp-generator CPU SECONDS DEVICE drop       they are made and dropped, and their number in a second is printed
+ *     xdp-generator CPU SECONDS DEVICE                     DEVICE sends them
+ *     xdp-generator CPU SECONDS DEVICE PROGRAM [FRAMES]    DEVICE has received them: as its driver would, it runs the XDP
+ *                                                          program with that number on them; 0: no program, they go to the
+ *                                                          kernel; drop: one that drops them
+ *
+ * With FRAMES, so many are made, and their number in a second is printed. The frame is an empty UDP datagram from 10.77.0.1,
+ * port 4000, to 10.77.0.2, port 4001, padded to 60 bytes.
  *
  * See Documentation/bpf/bpf_prog_run.rst.
  */
@@ -14,7 +17,7 @@
 #include <signal.h>
 
 /* Runs are long, since it takes 30 ms to take one down. */
-enum { RUN = 0x7fffffff, DROPPED = 8000000, BATCH = 64, BYTES = 60 };
+enum { RUN = 0x7fffffff, BATCH = 64, BYTES = 60 };
 
 static void expired(int signal)
 {
@@ -42,9 +45,10 @@ static int numbered(int id)
 
 int main(int argc, char **argv)
 {
-	if (argc < 4 || argc > 5)
-		return usage("CPU SECONDS DEVICE [PROGRAM | drop]");
-	int received = argc == 5;
+	if (argc < 4 || argc > 6)
+		return usage("CPU SECONDS DEVICE [PROGRAM [FRAMES]]");
+	int received = argc > 4;
+	int frames = argc > 5 ? atoi(argv[5]) : RUN;
 	int drop = received && strcmp(argv[4], "drop") == 0;
 	int id = received && !drop ? atoi(argv[4]) : 0;
 	int seconds = atoi(argv[2]);
@@ -55,14 +59,18 @@ int main(int argc, char **argv)
 	int program = !received ? sends(ifindex) : drop ? answers(XDP_DROP) : id > 0 ? numbered(id) : answers(XDP_PASS);
 
 	/* From a lab's outside to its guest. */
-	uint8_t frame[BYTES] = { 2, 0x15, 0x5d, 0x77, 0, 2, 2, 0x15, 0x5d, 0x77, 0, 1, 0x88, 0xb5 };
+	uint8_t frame[BYTES] = {
+		2, 0x15, 0x5d, 0x77, 0, 2, 2, 0x15, 0x5d, 0x77, 0, 1, 0x08, 0x00,
+		0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0x66, 0x35, 10, 77, 0, 1, 10, 77, 0, 2,
+		0x0f, 0xa0, 0x0f, 0xa1, 0, 8, 0, 0,
+	};
 	struct xdp_md context = { .data_end = sizeof(frame), .ingress_ifindex = received ? ifindex : 0 };
 	union bpf_attr run = {
 		.test = {
 			.prog_fd = program,
 			.data_size_in = sizeof(frame),
 			.data_in = (uint64_t)frame,
-			.repeat = drop ? DROPPED : RUN,
+			.repeat = frames,
 			.ctx_size_in = sizeof(context),
 			.ctx_in = (uint64_t)&context,
 			.flags = BPF_F_TEST_XDP_LIVE_FRAMES,
@@ -74,7 +82,7 @@ int main(int argc, char **argv)
 	int64_t began = nanos(CLOCK_MONOTONIC);
 	do
 		check(bpf(BPF_PROG_RUN, &run), "bpf(PROG_RUN)");
-	while (!drop);
-	printf("%.0f\n", DROPPED * 1e9 / (nanos(CLOCK_MONOTONIC) - began));
+	while (frames == RUN);
+	printf("%.0f\n", frames * 1e9 / (nanos(CLOCK_MONOTONIC) - began));
 	return 0;
 }

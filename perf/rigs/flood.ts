@@ -56,15 +56,27 @@ const LINES = [
 ];
 /** Longer than any receiver runs, after which the sender is killed. */
 const SENDER_SECONDS = 600;
+/** A second's work for the sender alone. */
+const FRAMES = 8_000_000;
+
+type Sender = (...how: (string | number)[]) => Peer;
+
+function withDevice<T>(work: (namespace: string, send: Sender) => Promise<T>): Promise<T> {
+  return withNamespace(LINES, (namespace) =>
+    work(namespace, (...how) => Peer.start(namespace, 'xdp-generator', LAST_CPU, SENDER_SECONDS, ...how)),
+  );
+}
+
+/** Frames a second that the sender makes, or that it takes through the program, or the kernel. */
+const framesPerSecond = async (send: Sender, device: string, how: string | number): Promise<number> =>
+  Number(await send(device, how, FRAMES).output());
 
 /** Runs `receive`. Returns its result, and the frames a second that the sender makes when there is no receiver. */
 export function flooded(
   receive: (device: FloodedDevice) => Promise<Received>,
 ): Promise<{ received: Received; madeAlone: number }> {
-  return withNamespace(LINES, async (namespace) => {
-    const send = (...how: (string | number)[]): Peer =>
-      Peer.start(namespace, 'xdp-generator', LAST_CPU, SENDER_SECONDS, ...how);
-    const madeAlone = Number(await send('vf0', 'drop').output());
+  return withDevice(async (namespace, send) => {
+    const madeAlone = await framesPerSecond(send, 'vf0', 'drop');
     let sender: Peer | undefined;
     const begin = (): void => {
       sender = send('vf0', xdpProgram(namespace));
@@ -79,7 +91,40 @@ export function flooded(
   });
 }
 
-/** Number of the XDP program at the device, 0 without one. */
+/** What drops all frames of a device while they are timed. */
+export interface Dropper {
+  /** Frames that it has dropped. */
+  dropped(): Promise<number> | number;
+  close(): Promise<void> | void;
+}
+
+/**
+ * Nanoseconds that one core takes for a frame which is dropped where a device has received it, without those to make it: at the
+ * XDP hook of `vf0`, or, with a socket buffer, in the kernel behind `eth0`.
+ *
+ * @throws Error if not every frame was dropped
+ */
+export function costOfDrop(
+  device: 'vf0' | 'eth0',
+  prepare: (namespace: string) => Promise<Dropper> | Dropper,
+): Promise<number> {
+  return withDevice(async (namespace, send) => {
+    const madeAlone = await framesPerSecond(send, device, 'drop');
+    const dropper = await prepare(namespace);
+    try {
+      const before = await dropper.dropped();
+      const program = device === 'vf0' ? xdpProgram(namespace) : 0;
+      const taken = await framesPerSecond(send, device, program);
+      const dropped = (await dropper.dropped()) - before;
+      if (dropped < FRAMES) throw new Error(`of ${FRAMES} frames only ${dropped} were dropped`);
+      return 1e9 / taken - 1e9 / madeAlone;
+    } finally {
+      await dropper.close();
+    }
+  });
+}
+
+/** Number of the XDP program at the VF, 0 without one. */
 function xdpProgram(namespace: string): number {
   const links = inNamespace(loadShim(), namespace, () => RtNetlink.open(loadShim()));
   try {

@@ -8,6 +8,7 @@ import { idle, latency } from '../benchmarks/latency.ts';
 import { nodeLibs } from '../benchmarks/node-libs.ts';
 import { soak, start } from '../benchmarks/process.ts';
 import { failsafeTax, ring } from '../benchmarks/ring.ts';
+import { rules } from '../benchmarks/rules.ts';
 import { scaling } from '../benchmarks/scaling.ts';
 import { fallback, tap } from '../benchmarks/tap.ts';
 import { tcp, tcpFailover } from '../benchmarks/tcp.ts';
@@ -19,6 +20,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   veth,
   tap,
   port,
+  rules,
   fallback,
   failover,
   tcp,
