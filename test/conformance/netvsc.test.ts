@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { openPort, openPorts, type Port } from '../../dist/src/port.js';
-import type { PortStatistics } from '../../dist/src/statistics.js';
+import { CounterWatch } from '../support/counters.ts';
 import {
   buildLab,
   drive,
@@ -20,20 +20,6 @@ import {
 import { NumberedTraffic } from '../support/memory-network.ts';
 
 const REFLECT = new URL('../../dist/src/handlers/reflect.js', import.meta.url);
-
-/** Every number of the statistics, by its place in them. */
-function numbers(value: unknown, place = ''): [place: string, value: number][] {
-  if (typeof value === 'number') return [[place, value]];
-  if (typeof value !== 'object' || value === null) return [];
-  return Object.entries(value).flatMap(([name, inner]) => numbers(inner, `${place}.${name}`));
-}
-
-/** What is a state and not a count. */
-const STATES = /\.(queue|owner|epoch)$|Nanos$|Micros$/;
-
-function counters(stats: PortStatistics): Map<string, number> {
-  return new Map(numbers(stats).filter(([place]) => !STATES.test(place)));
-}
 
 describe('case 4: two NICs', () => {
   it('flap at once, and each port has its VF in the end', async () => {
@@ -63,16 +49,7 @@ describe('case 7: the counters', { tags: 'unprivileged' }, () => {
     const port = await openPort({ network: 'memory', handler: REFLECT, queues: 2, mode: 'interrupt' });
     onTestFinished(() => port.close());
     const traffic = [0, 1].map((queue) => new NumberedTraffic(port, queue));
-    let before = counters(port.stats());
-    const fallen: string[] = [];
-    const look = (cycle: number): void => {
-      const stats = port.stats();
-      const now = counters(stats);
-      for (const [place, value] of before) {
-        if ((now.get(place) ?? -1) < value) fallen.push(`cycle ${cycle}: ${place} fell to ${now.get(place)}`);
-      }
-      before = now;
-    };
+    const watch = new CounterWatch(port);
     for (let cycle = 0; cycle < 500; cycle++) {
       for (const [action, owner] of [
         ['plug', 'vf'],
@@ -88,10 +65,10 @@ describe('case 7: the counters', { tags: 'unprivileged' }, () => {
         if (cycle % 50 === 0) await port.configure({ promiscuous: cycle % 100 === 0 });
         if (cycle % 70 === 0) await port.setQueues(1 + ((cycle / 70) % 2));
         for (const one of traffic) one.spin(8);
-        look(cycle);
+        watch.look(`cycle ${cycle}`);
       }
     }
-    expect(fallen).toEqual([]);
+    expect(watch.fallen).toEqual([]);
     const stats = port.stats();
     const paths = Object.values(stats.paths);
     const sum = (

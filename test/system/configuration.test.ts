@@ -2,38 +2,15 @@
 import { execFileSync } from 'node:child_process';
 import * as fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { ConfigurationChange } from '../../dist/src/configuration.js';
 import { Bpf } from '../../src/kernel/bpf.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
-import { IFF } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
+import { configured, MULTICAST, NOTHING, UNICAST } from '../support/configured.ts';
 import { buildLab, expectUnharmed, type Lab, ownedBy, passed, Scene, until } from '../support/harness.ts';
 import { hold, kill } from '../support/held.ts';
 import { linkIn } from '../support/machine-state.ts';
 
 const OWN = '02:15:5d:00:00:09';
-const UNICAST = ['02:00:00:00:00:07', '02:00:00:00:00:08', '02:00:00:00:00:09'];
-const MULTICAST = ['01:00:5e:00:00:fb', '33:33:00:01:00:02'];
-
-/** What a device has of a configuration, as the kernel tells others. */
-function configured(lab: Lab, name: string): Required<Omit<ConfigurationChange, 'rules' | 'isolate'>> {
-  const { mtu, address, promiscuity } = linkIn(lab.guest, name)!;
-  const inGuest = (...command: string[]): string =>
-    execFileSync('ip', ['netns', 'exec', lab.guest, ...command], { encoding: 'utf8' });
-  const entries = inGuest('bridge', 'fdb', 'show', 'dev', name).split('\n');
-  const addresses = entries.filter((line) => /\bself\b/.test(line)).map((line) => line.split(' ')[0]!);
-  const flags = Number(inGuest('cat', `/sys/class/net/${name}/flags`));
-  const unicast = UNICAST.filter((one) => addresses.includes(one));
-  // A device without a filter of its own is promiscuous once for all additional addresses (__dev_set_rx_mode).
-  const asked = promiscuity - (unicast.length > 0 ? 1 : 0);
-  return {
-    ...{ mtu, mac: address },
-    unicast,
-    multicast: MULTICAST.filter((one) => addresses.includes(one)),
-    promiscuous: asked > 0,
-    allMulticast: (flags & IFF.ALLMULTI) !== 0,
-  };
-}
 
 /** r0 = 2 (XDP_PASS); exit. */
 const PASS = Uint8Array.of(0xb4, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
@@ -51,8 +28,6 @@ function limitVf(lab: Lab): void {
   for (const fd of [program, link]) onTestFinished(() => void shim.close(fd));
   expect(link).toBeGreaterThan(0);
 }
-
-const NOTHING = { unicast: [], multicast: [], promiscuous: false, allMulticast: false };
 
 describe('a port', () => {
   it('is configured on both paths, keeps its packets meanwhile, and leaves the devices as it found them', async () => {
