@@ -2,9 +2,8 @@
  * Saves the original settings of devices, one small file for each device whose settings a port has changed. A port that
  * is killed cannot restore them; the next start does.
  *
- * The files are in a folder that only its owner can enter: /run/twinpath for root, else $XDG_RUNTIME_DIR/twinpath. A boot
- * empties /run and resets the settings. A file is complete or absent, because it is written under another name and
- * renamed. The store reads no file that another user could have written, and follows no link.
+ * The files are in the folder of runtime-folder.ts. A boot empties it and resets the settings. A file is complete or absent,
+ * because it is written under another name and renamed. The store reads no file that another user could have written, and follows no link.
  *
  * Coordinator thread; synchronous, some tens of microseconds a call.
  */
@@ -12,8 +11,6 @@ import {
   closeSync,
   constants,
   fstatSync,
-  lstatSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -24,7 +21,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import type { Link } from './link.ts';
-import { isRoot } from './machine.ts';
+import { runtimeFolder } from './runtime-folder.ts';
 import type { Shim } from './shim.ts';
 
 /** The value before the port's first change, and the value that the port applied; both are JSON. */
@@ -68,19 +65,8 @@ export class SettingsStore {
 
   /** The store for the network namespace of the calling thread. Makes the folder if it is missing. Never throws. */
   static open(shim: Shim, environment: NodeJS.ProcessEnv = process.env): SettingsStore {
-    const namespace = namespaceId(shim);
-    const parent = isRoot() ? '/run' : runtimeFolder(environment);
-    if (parent === undefined) {
-      const why = 'this user has no folder for them: XDG_RUNTIME_DIR is not set, or not the user’s own';
-      return new SettingsStore(namespace, undefined, why);
-    }
-    const folder = join(parent, 'twinpath');
-    try {
-      makeFolder(folder);
-      return new SettingsStore(namespace, folder, whyNotPrivate(folder));
-    } catch (error) {
-      return new SettingsStore(namespace, undefined, (error as Error).message);
-    }
+    const { folder, refusal } = runtimeFolder(environment);
+    return new SettingsStore(namespaceId(shim), folder, refusal);
   }
 
   /**
@@ -161,7 +147,7 @@ export class SettingsStore {
   get empty(): boolean {
     if (this.#folder === undefined) return true;
     try {
-      return readdirSync(this.#folder).length === 0;
+      return !readdirSync(this.#folder).some((name) => name.endsWith('.json'));
     } catch {
       return true;
     }
@@ -206,33 +192,6 @@ export function namespaceId(shim: Shim): string {
     if (length === 8) return String(cookie[0]);
   }
   return `i${/\d+/.exec(readlinkSync('/proc/thread-self/ns/net'))?.[0] ?? ''}`;
-}
-
-/** Not `recursive`: a missing parent must not be made here. */
-function makeFolder(folder: string): void {
-  try {
-    mkdirSync(folder, 0o700);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  }
-}
-
-/** Why other users can use this folder; undefined if they cannot. */
-function whyNotPrivate(folder: string): string | undefined {
-  const { uid, mode } = lstatSync(folder);
-  if ((mode & constants.S_IFMT) !== constants.S_IFDIR) return `${folder} is not a folder`;
-  if (uid !== process.geteuid?.()) return `${folder} belongs to another user`;
-  return (mode & 0o077) === 0 ? undefined : `other users can use ${folder}: its mode must be 700`;
-}
-
-/** $XDG_RUNTIME_DIR, if it is as its specification requires: absolute, the user's own, mode 0700. */
-function runtimeFolder({ XDG_RUNTIME_DIR: folder }: NodeJS.ProcessEnv): string | undefined {
-  if (folder === undefined || !folder.startsWith('/')) return undefined;
-  try {
-    return whyNotPrivate(folder) === undefined ? folder : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** @throws Error if the file is missing, or is not a regular file of this user that only this user can write */
