@@ -29,6 +29,8 @@ const TABLE = {
   ERR_KERNEL: 'A system call failed',
   ERR_HANDLER: 'The handler could not be loaded',
   ERR_HANDLER_THREW: 'The handler threw an exception and its packet was dropped',
+  ERR_NO_PORT: 'No such port runs here',
+  ERR_CONTROL: 'The port has no control socket',
   ERR_PORT_CLOSED: 'The port is closed',
   ERR_WORKER: 'A thread of the port has failed',
   ERR_LAB: 'The lab could not be built',

@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events';
 import { isMainThread, Worker } from 'node:worker_threads';
+import { ControlThread } from './control/control-thread.ts';
 import { newCompletion, waitForCompletion } from './coordinator/completion.ts';
 import type { Command, GroupData, PortDescription, Question, Report } from './coordinator/messages.ts';
 import { workerFile } from './coordinator/queue-workers.ts';
@@ -13,6 +14,7 @@ import { threadEnvironment } from './coordinator/thread-environment.ts';
 import { TwinpathError } from './errors.ts';
 import { closeDoorbells } from './kernel/doorbell.ts';
 import { pageSize } from './kernel/machine.ts';
+import { runtimeFolder } from './kernel/runtime-folder.ts';
 import { loadShim } from './kernel/shim.ts';
 import { LEDGER_FIELDS } from './memory/blocks.ts';
 import { Journal } from './memory/journal.ts';
@@ -51,6 +53,7 @@ export class Group {
   readonly rss: RssMode;
   readonly #supervisor: Worker;
   readonly #settings: Settings;
+  #control: ControlThread | undefined;
   readonly #members: Member[] = [];
   /** Reports from before the ports joined. */
   readonly #early: Report[] = [];
@@ -107,11 +110,20 @@ export class Group {
         else this.#receive(report);
       });
     });
+    const { control } = this.#settings;
+    if (control === true || (control === 'default' && runtimeFolder().folder !== undefined)) {
+      this.#startControl(descriptions);
+    }
     // Events from while the ports were opened are emitted once the application can have added listeners.
     setImmediate(() => {
       for (const report of this.#early.splice(0)) this.#receive(report);
     });
     return descriptions;
+  }
+
+  /** Path of the control socket; undefined without one, and in the first moments. */
+  get controlSocket(): string | undefined {
+    return this.#control?.file;
   }
 
   join(member: Member): void {
@@ -135,6 +147,7 @@ export class Group {
 
   /** Before the process terminates all threads: waits a moment until the coordinator's may be terminated. */
   exiting(): void {
+    this.#control?.exiting();
     const done = newCompletion();
     this.#supervisor.postMessage({ kind: 'exit', done } satisfies Command);
     waitForCompletion(done, EXIT_MILLIS);
@@ -157,8 +170,21 @@ export class Group {
       const exited = once(this.#supervisor, 'exit');
       this.#supervisor.postMessage({ kind: 'close' } satisfies Command);
       await exited;
+      await this.#control?.ended;
     })();
     return this.#closed;
+  }
+
+  #startControl(ports: readonly PortDescription[]): void {
+    try {
+      this.#control = new ControlThread(
+        { shared: this.memory.shared, settings: this.#settings, ports },
+        (line) => this.#supervisor.postMessage({ kind: 'attach', line } satisfies Command, [line]),
+        (error) => this.#fail(error),
+      );
+    } catch (error) {
+      this.#fail(new TwinpathError('ERR_CONTROL', { detail: (error as Error).message }));
+    }
   }
 
   #receive(report: Report): void {

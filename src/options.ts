@@ -134,6 +134,11 @@ export interface SharedOptions {
    * path returns what it transmits.
    */
   network?: 'kernel' | 'memory' | 'loop';
+  /**
+   * Whether `twinpath ps`, `stats`, `top`, `set` and `stop` may attach to the ports, through a socket that only this user and
+   * root can open: docs/control.md. Default: true for ports on devices, if the user has a folder for it (root has).
+   */
+  control?: boolean;
   /** Closes the ports when it aborts. */
   signal?: AbortSignal;
 }
@@ -172,6 +177,7 @@ export const SHARED_KEYS = [
   'stuckMillis',
   'loadMillis',
   'network',
+  'control',
   'signal',
 ] as const;
 

@@ -228,6 +228,11 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
     return this.close();
   }
 
+  /** Path of the control socket ({@link SharedOptions.control}); undefined without one, and in the first moments. */
+  get controlSocket(): string | undefined {
+    return this.#group.controlSocket;
+  }
+
   /** The memory that the datapath runs in: for memory networks and benchmarks. */
   get shared(): SharedMemory {
     return this.#group.memory.shared;

@@ -47,6 +47,8 @@ export interface Settings {
   readonly stuckMillis: number;
   readonly loadMillis: number;
   readonly network: 'kernel' | 'memory' | 'loop';
+  /** Whether there is a control socket; 'default': if the user has a folder for it. */
+  readonly control: boolean | 'default';
 }
 
 /** Ports that can be opened together: a frame's owner has four bits for them. */
@@ -103,6 +105,10 @@ export function validate(options: OpenPortsOptions): Settings {
     stuckMillis: wholeNumber('stuckMillis', given('stuckMillis'), 100, 60_000),
     loadMillis: wholeNumber('loadMillis', given('loadMillis'), 100, 600_000),
     network: oneOf('network', given('network'), ['kernel', 'memory', 'loop']),
+    control:
+      options.control === undefined
+        ? given('network') === 'kernel' && 'default'
+        : flag('control', options.control),
   };
 }
 

@@ -12,7 +12,7 @@ import { Burst } from '../src/handler/burst.ts';
 import { bound } from '../src/handler/jit.ts';
 import { type LoadedHandler, loadHandler } from '../src/handler/load-handler.ts';
 import host from '../src/handlers/host.ts';
-import { resetPriority } from '../src/kernel/machine.ts';
+import { resetPriority, threadNumber } from '../src/kernel/machine.ts';
 import { loadShim } from '../src/kernel/shim.ts';
 import { Memory } from '../src/memory/shared.ts';
 
@@ -47,6 +47,7 @@ async function serve(
   const handler = await load().finally(() => complete(handlerLoaded));
   report({ kind: 'loaded' });
   takeLease(memory, queue, worker);
+  memory.workers[queue]!.thread = threadNumber();
   report({ kind: 'worker', event: { queue, state: fallback ? 'fallback' : 'started' } });
   const failed = (error: unknown, times: number): void => {
     const message = error instanceof Error ? error.message : String(error);

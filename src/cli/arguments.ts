@@ -23,6 +23,8 @@ export interface CommandTable {
   readonly summary: string;
   /** Names of its arguments, all required. */
   readonly positionals: readonly string[];
+  /** The name of one more, which may be left out. */
+  readonly optional?: string;
   readonly options: Readonly<Record<string, OptionRow>>;
   /** Paragraphs between the options and the examples. */
   readonly notes: readonly string[];
@@ -46,6 +48,12 @@ export const COMMON: Readonly<Record<string, OptionRow>> = {
 /** A command with its program, as in a shell. */
 export const typed = ({ program = 'twinpath', name }: CommandTable): string =>
   [program, name].filter(Boolean).join(' ');
+
+/** The names of its arguments, as the help shows them. */
+export const argumentNames = ({ positionals, optional }: CommandTable): string[] => [
+  ...positionals,
+  ...(optional === undefined ? [] : [`[${optional}]`]),
+];
 
 /** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
 export function parse(table: CommandTable, args: readonly string[]): Arguments {
@@ -143,14 +151,15 @@ export function unknownCommand(name: string, known: readonly string[]): Twinpath
 
 function checkPositionals(table: CommandTable, given: readonly string[]): void {
   const { positionals: wanted } = table;
+  const names = argumentNames(table);
   if (given.length < wanted.length) {
     const missing = wanted[given.length]!;
     invalid(missing, `"${typed(table)}" needs one`, `"${typed(table)} --help" explains.`);
   }
-  if (given.length > wanted.length) {
+  if (given.length > names.length) {
     invalid(
-      given[wanted.length]!,
-      `"${typed(table)}" takes ${wanted.length === 0 ? 'no argument' : wanted.join(' ')}`,
+      given[names.length]!,
+      `"${typed(table)}" takes ${names.length === 0 ? 'no argument' : names.join(' ')}`,
     );
   }
 }

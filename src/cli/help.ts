@@ -1,11 +1,11 @@
 /** The text of `--help`, from a command's table. */
-import { COMMON, type CommandTable, type OptionRow, typed } from './arguments.ts';
+import { argumentNames, COMMON, type CommandTable, type OptionRow, typed } from './arguments.ts';
 
 export function commandHelp(table: CommandTable): string {
-  const { summary, positionals, options, notes, examples, exits } = table;
+  const { summary, options, notes, examples, exits } = table;
   const rows = { ...options, ...COMMON };
   const sections = [
-    `Usage: ${[typed(table), ...positionals, '[options]'].join(' ')}\n\n${capital(summary)}.`,
+    `Usage: ${[typed(table), ...argumentNames(table), '[options]'].join(' ')}\n\n${capital(summary)}.`,
     `Options:\n${columns(Object.entries(rows).map(optionLine))}`,
     ...notes,
     `Examples:\n${columns(examples)}`,
@@ -15,7 +15,9 @@ export function commandHelp(table: CommandTable): string {
 }
 
 export function generalHelp(tables: readonly CommandTable[]): string {
-  const lines = tables.map((table) => [[table.name, ...table.positionals].join(' '), table.summary] as const);
+  const lines = tables.map(
+    (table) => [[table.name, ...argumentNames(table)].join(' '), table.summary] as const,
+  );
   return [
     'Usage: twinpath COMMAND [options]',
     'One Ethernet port over two paths: NetVSC and its SR-IOV VF.',

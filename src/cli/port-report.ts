@@ -144,7 +144,16 @@ function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLed
 
 /** The statistics of a closed port as text. */
 export function summary({ statistics, frames }: PortReport): string {
-  const { received, transmitted, sent, dropped, paths, queues } = statistics;
+  const whole = frames.filter(({ total, accounted, duplicates }) => total === accounted && duplicates === 0);
+  return [
+    ...statisticsLines(statistics),
+    `frames: every one accounted for in ${whole.length} of ${statistics.queues.length} queues`,
+  ].join('\n');
+}
+
+/** What was counted, as text. */
+export function statisticsLines(statistics: PortStatistics): string[] {
+  const { received, transmitted, sent, dropped, paths } = statistics;
   const { passed, fromHost, delivered, forwarded, handedOver } = statistics;
   const elsewhere = [
     [delivered, `${count(delivered)} delivered to the application`],
@@ -152,7 +161,6 @@ export function summary({ statistics, frames }: PortReport): string {
     [handedOver, `${count(handedOver)} handed from worker to worker`],
   ] as const;
   const drops = Object.entries(dropped).filter(([, packets]) => packets > 0);
-  const whole = frames.filter(({ total, accounted, duplicates }) => total === accounted && duplicates === 0);
   return [
     `${count(received)} packets in, ${count(transmitted)} out, ${count(sent)} of them the handler's own`,
     ...(['vf', 'synthetic'] as const).map((name) => {
@@ -166,8 +174,7 @@ export function summary({ statistics, frames }: PortReport): string {
       : []),
     ...elsewhere.filter(([packets]) => packets > 0).map(([, line]) => `  ${line}`),
     `dropped: ${drops.map(([reason, packets]) => `${reason} ${count(packets)}`).join(', ') || 'none'}`,
-    `frames: every one accounted for in ${whole.length} of ${queues.length} queues`,
-  ].join('\n');
+  ];
 }
 
 /** A whole number with separators. */

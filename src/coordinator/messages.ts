@@ -4,6 +4,7 @@
  *
  * The application sends commands, which the supervisor forwards to the coordinator. Reports go the other way.
  */
+import type { MessagePort } from 'node:worker_threads';
 import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
 import type { PlainError } from '../errors.ts';
 import type { LinkState } from '../kernel/device-information.ts';
@@ -42,6 +43,8 @@ export type Command =
   | { kind: 'close' }
   /** The process exits. It waits a moment until the coordinator's thread may be terminated. */
   | { kind: 'exit'; done: Completion }
+  /** The control thread sends commands by this line, and gets the reports too. Its questions have negative numbers. */
+  | { kind: 'attach'; line: MessagePort }
   /** A command with an answer. `id` is unique in the group. */
   | { kind: 'ask'; id: number; question: Question }
   /** Memory network only: a device appears, or disappears. */
@@ -67,7 +70,7 @@ export type Question =
 export type MemoryPath = Exclude<PathName, 'none'>;
 
 /** Commands that the supervisor forwards. */
-export type CoordinatorCommand = Exclude<Command, { kind: 'redirect' | 'exit' }>;
+export type CoordinatorCommand = Exclude<Command, { kind: 'redirect' | 'exit' | 'attach' }>;
 
 /** From the supervisor to the application. */
 export type Report =

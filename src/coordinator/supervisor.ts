@@ -11,7 +11,7 @@
  * if coordinators die again and again, the group **fails open**: the kernel has its interfaces back at once, then the
  * threads end, and the application gets an error.
  */
-import { Worker } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 import { type PlainError, plainError } from '../errors.ts';
 import { closeDoorbells, openDoorbells, ringDoorbell } from '../kernel/doorbell.ts';
 import { raisePriority } from '../kernel/machine.ts';
@@ -52,6 +52,8 @@ export class Supervisor {
   readonly #post: (report: Report) => void;
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
+  /** To the control thread. */
+  #line: MessagePort | undefined;
   #coordinator: Worker | undefined;
   #workers: QueueWorkers | undefined;
   #watchdog: NodeJS.Timeout | undefined;
@@ -71,8 +73,11 @@ export class Supervisor {
     this.#memory = Memory.attach(shared);
     this.#settings = settings;
     this.#spread = new QueueSpread(this.#memory);
-    this.#post = post;
-    this.#failover = new GroupFailover(this.#shim, this.#memory, settings, post, (notice) =>
+    this.#post = (report) => {
+      this.#line?.postMessage(report);
+      if (report.kind !== 'answered' || report.id > 0) post(report);
+    };
+    this.#failover = new GroupFailover(this.#shim, this.#memory, settings, this.#post, (notice) =>
       this.#toCoordinator(notice),
     );
     this.#ended = new Promise((resolve) => {
@@ -98,6 +103,11 @@ export class Supervisor {
   execute(command: Command): void {
     if (command.kind === 'redirect') {
       this.#spread.redirect(command.port, command.queues);
+      return;
+    }
+    if (command.kind === 'attach') {
+      this.#line = command.line;
+      this.#line.on('message', (given: Command) => this.execute(given));
       return;
     }
     if (command.kind === 'exit') {
@@ -225,6 +235,7 @@ export class Supervisor {
     release({ shim: this.#shim, memory: this.#memory, settings: this.#settings, report }).forEach(report);
     closeDoorbells(this.#shim, this.#memory);
     for (const one of last) this.#post(one);
+    this.#line?.close();
     this.#end();
   }
 

@@ -1,5 +1,5 @@
 /** The machine and this process as the kernel sees them: page size, version, user, scheduling priority. Any thread. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { getPriority, release, setPriority } from 'node:os';
 
 /** AT_PAGESZ, include/uapi/linux/auxvec.h. */
@@ -29,6 +29,27 @@ export function countCpus(list: string): number {
     .split(',')
     .map((range) => range.split('-').map(Number))
     .reduce((sum, [first = 0, last = first]) => sum + last - first + 1, 0);
+}
+
+/** The calling thread's number in the kernel (gettid); 0 without /proc. */
+export function threadNumber(): number {
+  try {
+    return Number(readlinkSync('/proc/thread-self').split('/').at(-1));
+  } catch {
+    return 0;
+  }
+}
+
+/**
+ * Nanoseconds that a thread of this process has run on a CPU; 0 if it has ended, or without /proc. The first number of schedstat
+ * (Documentation/scheduler/sched-stats.rst).
+ */
+export function cpuNanosOf(thread: number): number {
+  try {
+    return Number(readFileSync(`/proc/self/task/${thread}/schedstat`, 'ascii').split(' ')[0]);
+  } catch {
+    return 0;
+  }
 }
 
 /** Whether the running kernel has at least this version; false if its name does not begin with a version. */

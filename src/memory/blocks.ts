@@ -24,6 +24,7 @@ export const WORKER_WORDS = {
   heartbeat: 64, // counts the handler's calls: it stands still in a call that does not return
   handling: 68, // the packets that the handler has: `handlingWord` in datapath/handler-call.ts; 0 while it is not running
   lowOnFrames: 72, // 1 while free frames are few: a worker that returns some wakes this one
+  thread: 76, // its thread's number in the kernel, for those who read its CPU time
   // (c)
   auditWanted: LINE, // an increment asks for an audit
   doorbell: 2 * LINE, // (s), (c) and (p) increment: a worker without a descriptor sleeps on it

@@ -30,6 +30,7 @@ const ORDER = [
   'statistics.ts',
   'counter-history.ts',
   'extended-statistics.ts',
+  'control',
   'delivery.ts',
   'group.ts',
   'flow-rules.ts',

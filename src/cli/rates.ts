@@ -1,0 +1,96 @@
+/** What a port did between two samples of its counters, per second. Pure. */
+import type { StatisticsSample } from '../control/protocol.ts';
+import { type DropReason, statisticsSince } from '../statistics.ts';
+
+/** Packets and bits a second, each way. */
+export interface Flow {
+  readonly rxPackets: number;
+  readonly rxBits: number;
+  readonly txPackets: number;
+  readonly txBits: number;
+}
+
+export interface QueueRates {
+  readonly queue: number;
+  readonly owner: string;
+  /** Packets that it received from any path and from other workers. */
+  readonly packets: number;
+  /** Mean packets of a call of the handler; 0 without a call. */
+  readonly burst: number;
+  /** CPU time of its worker for each packet, with what the worker does meanwhile; 0 without packets. */
+  readonly nanosPerPacket: number;
+  /** Share of the time in which the worker used no CPU. */
+  readonly idle: number;
+  readonly sleeps: number;
+  readonly kicks: number;
+  readonly handedOver: number;
+}
+
+export interface PortRates {
+  readonly paths: Readonly<Record<'vf' | 'synthetic' | 'host', Flow>>;
+  readonly queues: readonly QueueRates[];
+  /** Dropped packets by reason, those of the kernel too; without reasons that did not occur. */
+  readonly drops: Readonly<Record<string, number>>;
+  readonly handlerErrors: number;
+}
+
+const PATHS = ['vf', 'synthetic', 'host'] as const;
+
+/** @param port number of the port in the samples */
+export function ratesBetween(before: StatisticsSample, now: StatisticsSample, port: number): PortRates {
+  const nanos = Math.max(1, now.nanos - before.nanos);
+  const change = statisticsSince(now.ports[port]!, before.ports[port]!);
+  const each = (packets: number): number => (packets / nanos) * 1e9;
+  const flow = (path: (typeof PATHS)[number]): Flow => {
+    const { rxPackets, rxBytes, txPosted, txBytes } = change.paths[path];
+    return {
+      rxPackets: each(rxPackets),
+      rxBits: each(8 * rxBytes),
+      txPackets: each(txPosted),
+      txBits: each(8 * txBytes),
+    };
+  };
+  const drops: Record<string, number> = {};
+  const drop = (reason: string, packets: number): void => {
+    if (packets > 0) drops[reason] = (drops[reason] ?? 0) + each(packets);
+  };
+  for (const [reason, packets] of Object.entries(change.dropped)) drop(reason as DropReason, packets);
+  for (const path of PATHS) {
+    const { kernel, txErrors, rxErrors } = change.paths[path];
+    for (const [reason, packets] of Object.entries({ ...kernel, txErrors, rxErrors }))
+      drop(`${path} ${reason}`, packets);
+  }
+  return {
+    paths: { vf: flow('vf'), synthetic: flow('synthetic'), host: flow('host') },
+    queues: change.queues.map((queue) => {
+      const packets = PATHS.reduce((all, path) => all + queue.paths[path].rxPackets, queue.takenOver);
+      const kicks = PATHS.reduce((all, path) => all + queue.paths[path].kicks, 0);
+      const cpu = Math.max(0, now.cpuNanos[queue.queue]! - before.cpuNanos[queue.queue]!);
+      return {
+        queue: queue.queue,
+        owner: queue.owner,
+        packets: each(packets),
+        burst: queue.bursts === 0 ? 0 : (packets - queue.handedOver) / queue.bursts,
+        nanosPerPacket: packets === 0 ? 0 : cpu / packets,
+        idle: Math.max(0, 1 - cpu / nanos),
+        sleeps: each(queue.sleeps),
+        kicks: each(kicks),
+        handedOver: each(queue.handedOver),
+      };
+    }),
+    drops,
+    handlerErrors: each(change.handlerErrors),
+  };
+}
+
+/** A number for people: three digits and a unit of thousands. */
+export function short(value: number): string {
+  for (const [unit, size] of [
+    ['G', 1e9],
+    ['M', 1e6],
+    ['k', 1e3],
+  ] as const) {
+    if (value >= size) return `${(value / size).toPrecision(3)} ${unit}`;
+  }
+  return value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toPrecision(2);
+}

@@ -1,0 +1,142 @@
+/** Carries out the requests of clients: reads the shared memory, and asks the coordinator. Control thread only. */
+import { checkChange } from '../configuration.ts';
+import type { PortDescription, Question } from '../coordinator/messages.ts';
+import { TwinpathError } from '../errors.ts';
+import { ExtendedHistory } from '../extended-statistics.ts';
+import type { CounterReadings } from '../kernel/device-counters.ts';
+import { cpuNanosOf } from '../kernel/machine.ts';
+import { Journal } from '../memory/journal.ts';
+import { macOf } from '../memory/macs.ts';
+import { type Memory, nowNanos } from '../memory/shared.ts';
+import type { ReportedEvent } from '../port-events.ts';
+import type { Settings } from '../settings.ts';
+import { portStatistics } from '../statistics.ts';
+import { invalid, oneOf, onlyKnown, plainObject, wholeNumber } from '../validation.ts';
+import type { PortRow, Request, RequestName, StatisticsSample } from './protocol.ts';
+
+/** The other threads of the ports. */
+export interface Ports {
+  /** Asks the coordinator. @throws what it answers with */
+  ask(question: Question): Promise<unknown>;
+  /** Begins to close the ports. */
+  close(): void;
+}
+
+/** Fields of each request besides `id` and `request`. */
+const FIELDS: Readonly<Record<RequestName, readonly string[]>> = {
+  ports: [],
+  stats: [],
+  failovers: ['since'],
+  information: ['port'],
+  extended: ['port'],
+  rules: ['port'],
+  configure: ['port', 'change'],
+  watch: ['millis'],
+  stop: [],
+};
+
+export class Attendant {
+  readonly #memory: Memory;
+  readonly #settings: Settings;
+  readonly #ports: Ports;
+  readonly #descriptions: PortDescription[];
+  readonly #journal: Journal;
+  readonly #histories: readonly ExtendedHistory[];
+
+  constructor(memory: Memory, settings: Settings, descriptions: readonly PortDescription[], ports: Ports) {
+    this.#memory = memory;
+    this.#settings = settings;
+    this.#descriptions = [...descriptions];
+    this.#ports = ports;
+    this.#journal = new Journal(memory);
+    this.#histories = descriptions.map(() => new ExtendedHistory());
+  }
+
+  /** Keeps what an event says of a port. */
+  note(reported: ReportedEvent): void {
+    const port = 'port' in reported.event ? reported.event.port : undefined;
+    const description = port === undefined ? undefined : this.#descriptions[port];
+    if (description === undefined) return;
+    if (reported.kind === 'counted') this.#histories[port!]!.read(reported.event.readings);
+    else if (reported.kind === 'link') this.#descriptions[port!] = { ...description, paths: reported.paths };
+    else if (reported.kind === 'configured')
+      this.#descriptions[port!] = { ...description, configuration: reported.event.configuration };
+    else if (reported.kind === 'carrier') {
+      const { up, speedMbps, duplex } = reported.event;
+      this.#descriptions[port!] = { ...description, link: { up, speedMbps, duplex } };
+    }
+  }
+
+  /** Checks what came from a client. @throws ERR_OPTION_INVALID, ERR_OPTION_UNKNOWN */
+  check(given: unknown): Request {
+    const asked = plainObject('request', given as Record<string, unknown>);
+    const names = Object.keys(FIELDS) as RequestName[];
+    const request = oneOf('request', asked.request as RequestName, names);
+    const fields = FIELDS[request];
+    onlyKnown(asked, ['id', 'request', ...fields], `"${request}" has: ${fields.join(', ') || 'no fields'}.`);
+    const { port, since, millis } = asked;
+    if (fields.includes('port')) wholeNumber('port', port, 0, this.#descriptions.length - 1);
+    if (since !== undefined) wholeNumber('since', since, 0, Number.MAX_SAFE_INTEGER);
+    if (request === 'watch') wholeNumber('millis', millis, 100, 3_600_000);
+    if (request === 'configure') plainObject('change', asked.change as Record<string, unknown>);
+    return asked as unknown as Request;
+  }
+
+  /** Answers a request other than `watch`. @throws TwinpathError */
+  async answer(request: Exclude<Request, { request: 'watch' }>): Promise<unknown> {
+    switch (request.request) {
+      case 'ports':
+        return this.#rows();
+      case 'stats':
+        return this.sample();
+      case 'failovers':
+        return this.#journal.since(request.since ?? 0);
+      case 'information':
+        return this.#ports.ask({ kind: 'information', port: request.port });
+      case 'extended': {
+        const readings = await this.#ports.ask({ kind: 'counters', port: request.port });
+        return this.#histories[request.port]!.read(readings as CounterReadings);
+      }
+      case 'rules':
+        return (await this.#ports.ask({ kind: 'count rules', port: request.port })) ?? null;
+      case 'configure': {
+        const { port } = request;
+        const change = checkChange(request.change, this.#memory.layout.geometry.frameSize);
+        return this.#ports.ask({ kind: 'configure', port, change });
+      }
+      case 'stop':
+        this.#ports.close();
+        return null;
+    }
+  }
+
+  sample(): StatisticsSample {
+    const ports = this.#descriptions.map((_, port) => portStatistics(this.#memory, port));
+    const cpuNanos = this.#memory.workers.map(({ thread }) => cpuNanosOf(thread));
+    return { nanos: nowNanos(), ports, cpuNanos };
+  }
+
+  #rows(): PortRow[] {
+    const { netns, handler, queues, mode } = this.#settings;
+    return this.#descriptions.map((description, port) => ({
+      port,
+      device: description.device,
+      mac: macOf(this.#memory, port),
+      netns: netns ?? null,
+      ...{ handler, queues, mode },
+      paths: description.paths,
+      link: description.link,
+      configuration: description.configuration,
+    }));
+  }
+}
+
+/** An error as an answer has it. */
+export function answerError(error: unknown): { code: string; message: string } {
+  if (error instanceof TwinpathError) return { ...error.toJSON(), message: error.message };
+  return { code: 'ERR_WORKER', message: error instanceof Error ? error.message : String(error) };
+}
+
+/** For a line that is no JSON. */
+export const notJson = (error: unknown): never =>
+  invalid('request', `the line is not JSON: ${(error as Error).message}`);

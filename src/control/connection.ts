@@ -1,0 +1,105 @@
+/**
+ * One client of a control socket. Its requests are answered one after the other; while one is, nothing more is read. What it
+ * does not read waits in the kernel's buffer and in one answer here, so a client that is slow or hostile costs the thread of
+ * the socket a bounded amount of memory, and other clients nothing but their turn. Control thread only.
+ */
+import type { Socket } from 'node:net';
+import { type Attendant, answerError, notJson } from './attendant.ts';
+import { type Answer, type Hello, LineReader } from './protocol.ts';
+
+/** How long a connection that ends waits for its client to read. */
+const PATIENCE_MILLIS = 500;
+
+export class Connection {
+  readonly #socket: Socket;
+  readonly #attendant: Attendant;
+  readonly #reader = new LineReader();
+  #timer: NodeJS.Timeout | undefined;
+  #missed = 0;
+  /** Goes on when the client has read what was written, or has gone. */
+  #resume = (): void => {};
+
+  constructor(socket: Socket, attendant: Attendant, hello: Hello) {
+    this.#socket = socket;
+    this.#attendant = attendant;
+    socket.on('error', () => {}); // 'close' follows
+    socket.on('drain', () => this.#resume());
+    socket.on('close', () => {
+      clearInterval(this.#timer);
+      this.#resume();
+    });
+    socket.on('data', (chunk) => void this.#receive(chunk));
+    this.#write(hello);
+  }
+
+  /** Ends the connection when the client has read what was written, or does not. */
+  end(): void {
+    clearInterval(this.#timer);
+    this.#socket.end();
+    const timer = setTimeout(() => this.#socket.destroy(), PATIENCE_MILLIS);
+    this.#socket.once('close', () => clearTimeout(timer));
+  }
+
+  async #receive(chunk: Buffer): Promise<void> {
+    this.#socket.pause();
+    try {
+      for (const line of this.#reader.push(chunk)) {
+        if (line.trim() === '') continue;
+        this.#write(await this.#answer(line));
+        if (this.#socket.writableNeedDrain) await this.#drained();
+        if (this.#socket.destroyed) return;
+      }
+      this.#socket.resume();
+    } catch (error) {
+      // A line that is too long: where the next one begins is not worth a search.
+      this.#write({ id: null, error: answerError(error) });
+      this.end();
+    }
+  }
+
+  async #answer(line: string): Promise<Answer> {
+    let id: unknown = null;
+    try {
+      const given = parse(line);
+      id = (given as { id?: unknown } | null)?.id ?? null;
+      const request = this.#attendant.check(given);
+      if (request.request !== 'watch') return { id, result: await this.#attendant.answer(request) };
+      this.#watch(id, request.millis);
+      return { id, result: this.#attendant.sample() };
+    } catch (error) {
+      return { id, error: answerError(error) };
+    }
+  }
+
+  /** Another watch of this client takes the place of the last. */
+  #watch(id: unknown, millis: number): void {
+    clearInterval(this.#timer);
+    this.#missed = 0;
+    this.#timer = setInterval(() => {
+      if (this.#socket.writableLength > 0) {
+        this.#missed++;
+        return;
+      }
+      const missed = this.#missed === 0 ? {} : { missed: this.#missed };
+      this.#write({ id, result: { ...this.#attendant.sample(), ...missed } });
+    }, millis);
+  }
+
+  #write(document: Hello | Answer): void {
+    if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(document)}\n`);
+  }
+
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#resume = resolve;
+    });
+  }
+}
+
+function parse(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch (error) {
+    return notJson(error);
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * The thread of a control socket, as the application's thread sees it. It is a thread of its own, so that a port can be attached
+ * to while the application is busy, and so that no client delays a failover. Belongs to the thread that opened the ports.
+ */
+import { rmSync } from 'node:fs';
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import type { GroupData, PortDescription } from '../coordinator/messages.ts';
+import { workerFile } from '../coordinator/queue-workers.ts';
+import { threadEnvironment } from '../coordinator/thread-environment.ts';
+import { type PlainError, TwinpathError } from '../errors.ts';
+
+/** `workerData` of the control thread. */
+export interface ControlData extends GroupData {
+  readonly ports: readonly PortDescription[];
+  /** To the supervisor: commands one way, reports the other. */
+  readonly line: MessagePort;
+}
+
+/** From the control thread to the application's. */
+export type ControlReport =
+  | { readonly kind: 'listening'; readonly file: string }
+  | { readonly kind: 'failed'; readonly error: PlainError };
+
+export class ControlThread {
+  /** Path of the socket, once it listens. */
+  file: string | undefined;
+  /** Resolves when the thread has ended. */
+  readonly ended: Promise<void>;
+  readonly #worker: Worker;
+
+  /**
+   * @param attach gives the supervisor its end of the line
+   * @param failed reports why there is no socket
+   */
+  constructor(
+    data: Omit<ControlData, 'line'>,
+    attach: (line: MessagePort) => void,
+    failed: (error: TwinpathError) => void,
+  ) {
+    const { port1, port2 } = new MessageChannel();
+    attach(port2);
+    const workerData: ControlData = { ...data, line: port1 };
+    this.#worker = new Worker(workerFile('control'), {
+      ...{ workerData, transferList: [port1] },
+      name: 'twinpath control',
+      env: threadEnvironment(),
+    });
+    this.#worker.on('message', (report: ControlReport) => {
+      if (report.kind === 'listening') this.file = report.file;
+      else failed(TwinpathError.from(report.error));
+    });
+    this.#worker.on('error', (error) => failed(new TwinpathError('ERR_CONTROL', { detail: error.message })));
+    this.ended = new Promise((resolve) => this.#worker.once('exit', () => resolve()));
+  }
+
+  /** The process exits: removes the socket. */
+  exiting(): void {
+    if (this.file !== undefined) rmSync(this.file, { force: true });
+  }
+}

@@ -1,0 +1,141 @@
+/** A running port from other processes: `twinpath ps`, `stats`, `top` and `stop`, and what they leave alone. */
+import { existsSync, statSync } from 'node:fs';
+import { connect } from 'node:net';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { PortRow } from '../../dist/src/control/protocol.js';
+import { openPort } from '../../dist/src/port.js';
+import { buildLab, ECHO, expectUnharmed, type Port, passed, Scene, until } from '../support/harness.ts';
+import { hold, kill } from '../support/held.ts';
+import { start, twinpath } from '../support/process.ts';
+
+interface Listed extends PortRow {
+  readonly pid: number;
+  readonly socket: string;
+}
+
+/** The running ports of a process. */
+async function running(pid = process.pid): Promise<Listed[]> {
+  const { code, stdout, stderr } = await twinpath(['ps', '--json']);
+  expect(code, stderr).toBe(0);
+  return (JSON.parse(stdout) as Listed[]).filter((row) => row.pid === pid);
+}
+
+const listens = (port: Port): Promise<void> =>
+  until('the control socket', () => port.controlSocket !== undefined);
+
+describe('a running port', () => {
+  it('is listed, counted and closed by other processes, and its packets pass meanwhile', async () => {
+    const scene = await Scene.open();
+    const { port, nic } = scene;
+    await listens(port);
+    const traffic = await scene.drive();
+    await scene.plug();
+    const [row] = await running();
+    expect(row).toMatchObject({ device: 'eth0', mac: nic.mac, queues: 2, link: { up: true } });
+    expect(row).toMatchObject({ paths: { vf: { device: 'vf0' } }, socket: port.controlSocket });
+    const name = String(process.pid);
+    const { received } = port.stats();
+    const counted = await twinpath(['stats', name, '--json', '--extended']);
+    const { statistics, extended } = JSON.parse(counted.stdout);
+    expect(statistics.received).toBeGreaterThan(received);
+    expect(extended.synthetic.link.rx_packets).toBeGreaterThan(0);
+    expect((await twinpath(['stats', name])).stdout).toMatch(/packets in, [\d,]+ out/);
+    const pictures = await twinpath(['top', name, '--count', '2']);
+    expect(pictures.code, pictures.stderr).toBe(0);
+    expect(pictures.stdout.match(/^queue +owner/gm)).toHaveLength(2);
+    expect(pictures.stdout).toMatch(/^ {4}1 +vf +\d/m);
+    expect(pictures.stdout).toContain('synthetic → vf');
+    const rates = await twinpath(['top', name, '--count', '1', '--json']);
+    expect(JSON.parse(rates.stdout)).toMatchObject({ device: 'eth0', queues: [{ queue: 0 }, { queue: 1 }] });
+    await passed(traffic);
+    const [report] = await scene.finish();
+    expectUnharmed(report!);
+    expect(await running()).toEqual([]);
+  });
+
+  it('that is stopped closes in order, and tells its own process', async () => {
+    const lab = await buildLab();
+    const port = await openPort({
+      ...{ netns: lab.guest, netvsc: lab.nic.netvsc, force: true, handler: ECHO, queues: 1 },
+      handlerOptions: { address: [lab.nic.guestAddress] },
+    });
+    onTestFinished(() => port.close());
+    await listens(port);
+    const socket = port.controlSocket!;
+    expect(statSync(socket).mode & 0o777).toBe(0o600);
+    let closed = false;
+    port.on('close', () => {
+      closed = true;
+    });
+    const watching = start(['stats', String(process.pid), '--watch', '1']);
+    await until('a line of rates', () => watching.stdout.includes('packets/s'));
+    const { code, stdout } = await twinpath(['stop', String(process.pid)]);
+    expect([code, stdout]).toEqual([0, 'The port on eth0 is closed.\n']);
+    await until('word of it', () => closed);
+    const ended = await watching.outcome;
+    expect([ended.code, ended.stderr]).toEqual([1, 'twinpath: the port on eth0 has ended\n']);
+    expect(existsSync(socket)).toBe(false);
+    await port.close();
+  });
+
+  it('that was killed is no longer listed, and its socket is removed', async () => {
+    const lab = await buildLab();
+    const held = await hold(lab);
+    await until('the port listed', async () => (await running(held.child.pid)).length === 1);
+    const [{ socket }] = (await running(held.child.pid)) as [Listed];
+    await kill(held);
+    expect(existsSync(socket)).toBe(true);
+    expect(await running(held.child.pid)).toEqual([]);
+    expect(existsSync(socket)).toBe(false);
+  });
+
+  it('has no socket where it was told so, and no other user can use that of another', async () => {
+    const lab = await buildLab({ nics: 2 });
+    const open = async (nic: number, control?: boolean): Promise<Port> => {
+      const port = await openPort({
+        ...{ netns: lab.guest, netvsc: lab.nics[nic]!.netvsc, force: true, handler: ECHO, queues: 1 },
+        ...(control === undefined ? {} : { control }),
+        handlerOptions: { address: [lab.nics[nic]!.guestAddress] },
+      });
+      onTestFinished(() => port.close());
+      return port;
+    };
+    const silent = await open(0, false);
+    const port = await open(1);
+    await listens(port);
+    expect(silent.controlSocket).toBeUndefined();
+    expect((await running()).map(({ device }) => device)).toEqual(['eth1']);
+    const seen = await twinpath(['ps'], { nobody: true });
+    expect(seen.stdout + seen.stderr).not.toContain('eth1');
+    const missing = await twinpath(['stats', 'eth7']);
+    expect([missing.code, missing.stderr]).toEqual([1, expect.stringContaining('eth1')]);
+  });
+
+  it('answers while its application is busy, and fails over while clients stall', async () => {
+    const scene = await Scene.open();
+    const { port } = scene;
+    await listens(port);
+    const stalled = Array.from({ length: 8 }, () => {
+      const socket = connect(port.controlSocket!).pause();
+      onTestFinished(() => void socket.destroy());
+      socket.on('error', () => {});
+      socket.write('{"id":1,"request":"stats"}\n'.repeat(2000));
+      return socket;
+    });
+    const traffic = await scene.drive();
+    await scene.plug();
+    await passed(traffic);
+    const asked = start(['stats', String(process.pid), '--json']);
+    // This thread does nothing until the answer is there.
+    const bell = new Int32Array(new SharedArrayBuffer(4));
+    for (let i = 0; i < 40 && existsSync(`/proc/${asked.child.pid}/exe`); i++) Atomics.wait(bell, 0, 0, 50);
+    expect(existsSync(`/proc/${asked.child.pid}/exe`)).toBe(false);
+    expect(JSON.parse((await asked.outcome).stdout).device).toBe('eth0');
+    await scene.unplug();
+    await passed(traffic);
+    for (const socket of stalled) socket.destroy();
+    const [report] = await scene.finish();
+    expectUnharmed(report!);
+    expect(scene.errors).toEqual([]);
+  });
+});
