@@ -4,6 +4,7 @@
  *
  * The thread that notices something makes the event. The threads between it and the application pass it on as it is.
  */
+import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import type { PortConfiguration } from './configuration.ts';
 import { type PlainError, plainError, type TwinpathError } from './errors.ts';
@@ -142,3 +143,16 @@ interface NamedMethods<Event extends keyof PortEventMap> extends Omit<EventEmitt
 export const PortEmitter = EventEmitter as unknown as new () => NamedMethods<
   'path' | 'link' | 'carrier' | 'worker' | 'error' | 'close'
 >;
+
+/** Channels of node:diagnostics_channel, for programs that watch a process without its ports in hand. */
+const CHANNELS = {
+  path: channel('twinpath:failover'),
+  link: channel('twinpath:link'),
+  worker: channel('twinpath:worker'),
+} as const;
+
+/** Publishes an event with the device of its port. */
+export function publish(kind: keyof typeof CHANNELS, device: string, event: object): void {
+  const { [kind]: channel } = CHANNELS;
+  if (channel.hasSubscribers) channel.publish({ device, event });
+}

@@ -22,7 +22,7 @@ import type { SharedMemory } from './memory/geometry.ts';
 import type { Failover } from './memory/journal.ts';
 import { macOf } from './memory/macs.ts';
 import type { ForwardTarget, OpenPortOptions, OpenPortsOptions } from './options.ts';
-import { type OpenPaths, PortEmitter, type ReportedEvent } from './port-events.ts';
+import { type OpenPaths, PortEmitter, publish, type ReportedEvent } from './port-events.ts';
 import { type Settings, single, validate } from './settings.ts';
 import { startFailure } from './start-failure.ts';
 import { type PortStatistics, portStatistics, statisticsSince } from './statistics.ts';
@@ -276,6 +276,8 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   }
 
   #emit(reported: ReportedEvent): void {
+    if (reported.kind === 'path' || reported.kind === 'link' || reported.kind === 'worker')
+      publish(reported.kind, this.device, reported.event);
     switch (reported.kind) {
       case 'path':
         this.emit('path', reported.event);

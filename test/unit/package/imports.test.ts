@@ -35,6 +35,8 @@ const ORDER = [
   'group.ts',
   'flow-rules.ts',
   'port.ts',
+  'metrics',
+  'metrics.ts',
   'lab',
   'handler.ts',
   'testing.ts',

@@ -1,0 +1,34 @@
+/**
+ * Whether a port does its work: every queue transmits by a path, and each has a worker with the handler. Belongs to the thread
+ * that opened the port.
+ */
+import type { Port } from '../port.ts';
+
+export class PortHealth {
+  readonly #port: Port;
+  /** Queues without a worker that has the handler, and why. */
+  readonly #ill = new Map<number, string>();
+  #closed = false;
+
+  constructor(port: Port) {
+    this.#port = port;
+    port.on('worker', ({ queue, state }) => {
+      if (state === 'started') this.#ill.delete(queue);
+      else this.#ill.set(queue, state === 'died' ? 'its worker died' : 'its worker has no handler');
+    });
+    port.once('close', () => {
+      this.#closed = true;
+    });
+  }
+
+  /** What is wrong, in sentences without a full stop; empty if nothing is. */
+  problems(): string[] {
+    const { device } = this.#port;
+    if (this.#closed) return [`${device}: the port is closed`];
+    const idle = this.#port.stats().queues.filter(({ owner }) => owner === 'none');
+    return [
+      ...idle.map(({ queue }) => `${device}: queue ${queue} has no path`),
+      ...[...this.#ill].map(([queue, why]) => `${device}: queue ${queue}: ${why}`),
+    ];
+  }
+}
