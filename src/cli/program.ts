@@ -11,6 +11,7 @@ import { packageRoot } from '../kernel/shim.ts';
 import { parse, unknownCommand } from './arguments.ts';
 import { type Command, EXIT } from './command.ts';
 import { demo } from './demo/demo.ts';
+import { doctor } from './doctor.ts';
 import { commandHelp, generalHelp } from './help.ts';
 import { Interruption } from './interruption.ts';
 import { list } from './list.ts';
@@ -22,7 +23,7 @@ import { Terminal } from './terminal.ts';
 import { top } from './top.ts';
 import { tryHandler } from './try.ts';
 
-const COMMANDS = [demo, list, run, tryHandler, ps, stats, top, stop];
+const COMMANDS = [demo, list, doctor, run, tryHandler, ps, stats, top, stop];
 const USAGE_CODES = new Set(['ERR_COMMAND_UNKNOWN', 'ERR_OPTION_UNKNOWN', 'ERR_OPTION_INVALID']);
 
 /** Resolves with the exit code. Rejects with errors that are not TwinpathErrors. */
