@@ -30,7 +30,7 @@ export const Command = {
 } as const;
 
 /** `enum bpf_map_type` */
-export const MapType = { ARRAY: 2, PERCPU_ARRAY: 6, LPM_TRIE: 11, XSKMAP: 17 } as const;
+export const MapType = { ARRAY: 2, PERCPU_ARRAY: 6, LPM_TRIE: 11, DEVMAP: 14, XSKMAP: 17 } as const;
 /** Required of an LPM trie (kernel/bpf/lpm_trie.c, trie_alloc). */
 const NO_PREALLOC = 1;
 const PROGRAM_TYPE: Record<ProgramType, number> = { socket_filter: 1, sched_cls: 3, xdp: 6 };

@@ -87,6 +87,24 @@ export class Bpf {
   }
 
   /**
+   * Creates a map whose only entry, at index 0, is that device, for as long as the device exists: the kernel removes the entry
+   * with the device (kernel/bpf/devmap.c, dev_map_notification). The device is of the calling thread's network namespace.
+   *
+   * @returns the descriptor
+   * @throws ERR_PERMISSION, ERR_KERNEL: EINVAL (no such device)
+   */
+  presenceMap(ifindex: number): number {
+    const fd = this.#createMap(MapType.DEVMAP, 1, 4, 'a DEVMAP of one device');
+    try {
+      this.updateMap(fd, 0, ifindex);
+    } catch (error) {
+      this.#shim.close(fd);
+      throw error;
+    }
+    return fd;
+  }
+
+  /**
    * Creates a map of one value: eight bytes, at first 0, which programs and Twinpath share. It holds a setting of a
    * program, or a counter.
    *

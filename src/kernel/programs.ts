@@ -10,6 +10,7 @@ import { type Classifier, classify } from './classifier.ts';
 import { matchPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
 
 /** Helper numbers, include/uapi/linux/bpf.h. */
+const MAP_LOOKUP = 1;
 const CLONE_REDIRECT = 13;
 const VLAN_PUSH = 18;
 const VLAN_POP = 19;
@@ -169,15 +170,23 @@ export function tcCapture(
 
 /**
  * The same for a filter, which outlives a killed process: if the tap is gone, packets go to the kernel, with the mark
- * that they came with and without our tag. Only bpf_clone_redirect reports a missing tap; it costs a copy of the sk_buff,
- * not of the packet. If it returns a negative number, it delivered no copy, so no packet is both captured and passed on.
+ * that they came with and without our tag. Of redirects only bpf_clone_redirect reports a missing tap; it costs a copy of
+ * the sk_buff, not of the packet. If it returns a negative number, it delivered no copy, so no packet is both captured and
+ * passed on.
+ *
+ * Rules are tried only while the tap is in the map `tapMap`, see `Bpf.presenceMap`: else they would go on dropping. Helpers
+ * that ask for a device by its ifindex are reserved for GPL programs.
+ *
+ * @param tapMap needed with rules
  */
 export function tcCaptureWhilePresent(
   tap: number,
   { protect = false, own, maxPacketBytes, rules }: CaptureOptions = {},
+  tapMap = -1,
 ): Uint8Array {
   const program = passMarked(own);
   if (protect) matchPlatform(program, SKB_PACKET);
+  if (rules !== undefined) requireEntry(program, tapMap, 'to kernel');
   if (rules !== undefined) classify(program, rules, 'skb').label('to handler').mov(1, 6);
   if (protect || rules !== undefined) program.loadW(2, 1, SKB_MARK);
   program.mov(6, 1).mov(7, 2).movImm(2, MARK).storeW(1, 2, SKB_MARK);
@@ -192,6 +201,20 @@ export function tcCaptureWhilePresent(
     program.jneImm(8, 1, 'untagged').mov(1, 6).call(VLAN_POP).label('untagged');
   program.movImm(0, NEXT).exit().label('taken').movImm(0, STOLEN).exit();
   return withExits(program, { protect, rules }, NEXT, SHOT);
+}
+
+/** Jumps if the map has no entry of index 0. The packet is in register 1, before and after; all others but 7 to 9 are overwritten. */
+function requireEntry(program: Assembler, map: number, otherwise: string): void {
+  program
+    .mov(6, 1)
+    .movImm(2, 0)
+    .storeW(10, 2, -4)
+    .mov(2, 10)
+    .aluImm('add', 2, -4)
+    .loadMapFd(1, map)
+    .call(MAP_LOOKUP)
+    .jeqImm(0, 0, otherwise)
+    .mov(1, 6);
 }
 
 /** Appends the exits for packets that are not captured. */

@@ -162,7 +162,8 @@ export class TcRedirect {
         return tcCapture(tap, options);
       },
       get filter() {
-        return tcCaptureWhilePresent(tap, options);
+        if (options.rules === undefined) return tcCaptureWhilePresent(tap, options);
+        return (tapMap: number) => tcCaptureWhilePresent(tap, options, tapMap);
       },
     };
   }
