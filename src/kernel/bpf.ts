@@ -9,6 +9,7 @@
  * SIGKILL, the kernel detaches the programs; test/system/bpf.test.ts shows it for XDP and tcx. If the *device* goes
  * first, the link stays without a device, and its `ifindex` is 0.
  */
+import { computingHint } from '../capabilities.ts';
 import { check, Errno, TwinpathError } from '../errors.ts';
 import {
   type Attributes,
@@ -170,15 +171,20 @@ export class Bpf {
       if (second >= 0) return second;
       const lines = logOf(attributes, code.length).split('\n').filter(Boolean);
       if (lines.length > 0) {
+        // Positions in a packet that the program computes take CAP_PERFMON (sanitize_err in kernel/bpf/verifier.c).
+        if (lines.some((line) => /prohibited for !root|pointer (-= pointer )?prohibited/.test(line))) {
+          throw new TwinpathError('ERR_PERMISSION', {
+            syscall: 'bpf(PROG_LOAD)',
+            errno: -first,
+            detail,
+            hint: computingHint(),
+          });
+        }
         // The verifier wrote a log, so its EACCES means a bad program and not a missing permission.
         throw new TwinpathError('ERR_KERNEL', {
           syscall: 'bpf(PROG_LOAD)',
           errno: -first,
           detail: `${detail}: ${lines.slice(-LOG_LINES).join(' | ')}`,
-          // Positions in a packet that the program computes take it (sanitize_err in kernel/bpf/verifier.c).
-          hint: lines.some((line) => /prohibited for !root|pointer (-= pointer )?prohibited/.test(line))
-            ? 'Give this process CAP_PERFMON too.'
-            : undefined,
         });
       }
       detail += ', and the verifier said nothing';
