@@ -5,6 +5,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { PortMacFilter } from '../../src/coordinator/port-mac-filter.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { Assembler } from '../../src/kernel/assembler.ts';
 import { Bpf } from '../../src/kernel/bpf.ts';
@@ -63,7 +64,11 @@ function programsOf(given: GivenRules): Classifying[] {
     return { name, rules, fd, answers, pushed, close };
   };
   const maps = xskMaps();
-  const xdp = make('xdp', 'xdp', (rules) => xdpRedirect(...maps, { rules }), {
+  // As the programs of a port have it; it accepts everything.
+  const filter = new PortMacFilter(shim, () => []);
+  filter.open();
+  const macFilter = filter.of('vf');
+  const xdp = make('xdp', 'xdp', (rules) => xdpRedirect(...maps, { macFilter, rules }), {
     handler: TAKEN,
     kernel: 2,
     drop: 1,
@@ -73,14 +78,15 @@ function programsOf(given: GivenRules): Classifying[] {
   const loopback = bpf.presenceMap(LOOPBACK);
   const made = [
     xdp,
-    make('tcx', 'sched_cls', (rules) => tcCapture(LOOPBACK, { rules }), { ...tc, handler: 7 }),
-    make('filter', 'sched_cls', (rules) => tcCaptureWhilePresent(LOOPBACK, { rules }, loopback), {
+    make('tcx', 'sched_cls', (rules) => tcCapture(LOOPBACK, { macFilter, rules }), { ...tc, handler: 7 }),
+    make('filter', 'sched_cls', (rules) => tcCaptureWhilePresent(LOOPBACK, { macFilter, rules }, loopback), {
       ...tc,
       handler: 4,
     }),
     make('tag in the sk_buff', 'sched_cls', pushing, { handler: 10, kernel: 11, drop: 12 }, PUSHED),
   ];
   shim.close(loopback);
+  filter.close();
   return made;
 }
 
