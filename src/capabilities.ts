@@ -10,6 +10,10 @@
  * - CAP_IPC_LOCK: an AF_XDP socket locks all frames of the port in memory. Without it RLIMIT_MEMLOCK has to be large enough
  *   (net/xdp/xdp_umem.c, xdp_umem_account_pages).
  *
+ * - CAP_PERFMON: programs that compute positions in a packet, which are those with `protect: 'platform'`, and those of rules for
+ *   XDP (kernel/bpf/verifier.c, sanitize_err, bpf_allow_ptr_leaks). A port without them does not need it. CAP_SYS_ADMIN
+ *   includes it.
+ *
  * Only `netns` needs CAP_SYS_ADMIN (setns(2)), and only thread priorities need CAP_SYS_NICE.
  */
 import { readFileSync } from 'node:fs';
@@ -21,24 +25,29 @@ const NEEDED = [
   ['CAP_IPC_LOCK', 14],
 ] as const;
 const CAP_SYS_ADMIN = 21;
+/** Needed by some ports only. */
+const COMPUTING = [['CAP_PERFMON', 38]] as const;
+/** Parts of CAP_SYS_ADMIN before Linux 5.8, which includes them still. */
+const INCLUDED: readonly string[] = ['CAP_BPF', 'CAP_PERFMON'];
 
-type Name = (typeof NEEDED)[number][0];
+type Capability = (typeof NEEDED)[number] | (typeof COMPUTING)[number];
+type Name = Capability[0];
 
-/** Names of the needed capabilities that are not effective in `status`, the text of /proc/thread-self/status. */
-export function lackingIn(status: string): Name[] {
+/** Names of these capabilities that are not effective in `status`, the text of /proc/thread-self/status. */
+export function lackingIn(status: string, needed: readonly Capability[] = NEEDED): Name[] {
   const digits = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1];
   if (digits === undefined) return [];
   const effective = BigInt(`0x${digits}`);
   const has = (bit: number): boolean => ((effective >> BigInt(bit)) & 1n) === 1n;
-  return NEEDED.filter(([name, bit]) => !has(bit) && !(name === 'CAP_BPF' && has(CAP_SYS_ADMIN))).map(
-    ([name]) => name,
-  );
+  return needed
+    .filter(([name, bit]) => !has(bit) && !(INCLUDED.includes(name) && has(CAP_SYS_ADMIN)))
+    .map(([name]) => name);
 }
 
 /** The same for the calling thread; none if /proc cannot be read. */
-export function lackingCapabilities(): Name[] {
+export function lackingCapabilities(needed: readonly Capability[] = NEEDED): Name[] {
   try {
-    return lackingIn(readFileSync('/proc/thread-self/status', 'latin1'));
+    return lackingIn(readFileSync('/proc/thread-self/status', 'latin1'), needed);
   } catch {
     return [];
   }
@@ -50,6 +59,13 @@ export function permissionHint(lacking: readonly string[] = lackingCapabilities(
   return lacking.length > 0
     ? `Run as root, or with ${needed}: this process lacks ${enumeration(lacking)}.`
     : `This process has ${needed}, as root has: a security module, a container or a user namespace refuses.`;
+}
+
+/** The hint if the verifier refuses a program that computes positions in a packet. */
+export function computingHint(lacking: readonly string[] = lackingCapabilities(COMPUTING)): string {
+  return lacking.length > 0
+    ? "Run as root, or with CAP_PERFMON too, which rules and protect: 'platform' need: this process lacks it."
+    : 'This process has CAP_PERFMON, as root has: a security module, a container or a user namespace refuses.';
 }
 
 function enumeration(names: readonly string[]): string {

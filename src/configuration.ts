@@ -25,6 +25,11 @@ export interface PortConfiguration {
   readonly promiscuous: boolean;
   /** Whether they accept packets for any multicast address. */
   readonly allMulticast: boolean;
+  /**
+   * Whether the handler gets only what was asked for: packets for the MAC addresses of the port's devices, for broadcast, and
+   * for what the four properties above name. The machine's own stack gets the others.
+   */
+  readonly macFilter: boolean;
   /** Which packets the handler gets, as texts or objects: see rules/rule.ts. */
   readonly rules: readonly (string | FlowRule)[];
   /** What matches no rule stays with the machine's own stack. */
@@ -42,6 +47,7 @@ const UNCONFIGURED: PortConfiguration = {
   multicast: [],
   promiscuous: false,
   allMulticast: false,
+  macFilter: false,
   rules: [],
   isolate: false,
 };
@@ -53,6 +59,7 @@ const NAMES = [
   'multicast',
   'promiscuous',
   'allMulticast',
+  'macFilter',
   'rules',
   'isolate',
 ] as const;
@@ -65,7 +72,7 @@ const MAX_ADDRESSES = 128;
 /** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
 export function checkChange(change: ConfigurationChange, frameSize: number): ConfigurationChange {
   onlyKnown(plainObject('configuration', change), NAMES, `Known are ${NAMES.join(', ')}.`);
-  const { mtu, mac, unicast, multicast, promiscuous, allMulticast, rules, isolate } = change;
+  const { mtu, mac, unicast, multicast, promiscuous, allMulticast, macFilter, rules, isolate } = change;
   if (rules !== undefined) checkRules('rules', rules, 'handler');
   return {
     ...(mtu === undefined ? {} : { mtu: mtu === null ? null : checkMtu(mtu, frameSize) }),
@@ -74,6 +81,7 @@ export function checkChange(change: ConfigurationChange, frameSize: number): Con
     ...(multicast === undefined ? {} : { multicast: checkAddresses('multicast', multicast) }),
     ...(promiscuous === undefined ? {} : { promiscuous: flag('promiscuous', promiscuous) }),
     ...(allMulticast === undefined ? {} : { allMulticast: flag('allMulticast', allMulticast) }),
+    ...(macFilter === undefined ? {} : { macFilter: flag('macFilter', macFilter) }),
     ...(rules === undefined ? {} : { rules }),
     ...(isolate === undefined ? {} : { isolate: flag('isolate', isolate) }),
   };

@@ -12,11 +12,13 @@ export interface DeviceStatistics {
   readonly link: Readonly<Record<string, number>>;
   /** The driver's own, as `ethtool -S` shows them. */
   readonly driver: Readonly<Record<string, number>>;
+  /** Packets that the MAC filter has left to the machine's own stack: see `macFilter`. Since the port was opened. */
+  readonly filtered: number;
 }
 
 /** Empty for a path that has had no device. A card alone has both paths, and so counts the same in both. */
 export type ExtendedStatistics = Readonly<Record<DevicePath, DeviceStatistics>>;
-export type DevicePath = keyof CounterReadings;
+export type DevicePath = 'synthetic' | 'vf';
 
 export class ExtendedHistory {
   readonly #paths = {
@@ -24,7 +26,10 @@ export class ExtendedHistory {
     vf: { link: new CounterHistory(), driver: new CounterHistory() },
   } satisfies Record<DevicePath, unknown>;
 
-  read({ synthetic, vf }: CounterReadings): ExtendedStatistics {
+  #filtered = { synthetic: 0, vf: 0 };
+
+  read({ synthetic, vf, filtered = this.#filtered }: CounterReadings): ExtendedStatistics {
+    this.#filtered = filtered;
     for (const [path, reading] of [
       [this.#paths.synthetic, synthetic],
       [this.#paths.vf, vf],
@@ -33,10 +38,13 @@ export class ExtendedHistory {
       path.link.read(reading.key, reading.link);
       path.driver.read(reading.key, reading.driver);
     }
-    return { synthetic: totals(this.#paths.synthetic), vf: totals(this.#paths.vf) };
+    return {
+      synthetic: { ...totals(this.#paths.synthetic), filtered: filtered.synthetic },
+      vf: { ...totals(this.#paths.vf), filtered: filtered.vf },
+    };
   }
 }
 
-function totals({ link, driver }: Record<keyof DeviceStatistics, CounterHistory>): DeviceStatistics {
+function totals({ link, driver }: Record<'link' | 'driver', CounterHistory>) {
   return { link: link.totals(), driver: driver.totals() };
 }

@@ -4,6 +4,14 @@
 import type { ConfigurationChange } from './configuration.ts';
 import type { SharedMemory } from './memory/geometry.ts';
 
+/** A handler module and what it gets. */
+export interface HandlerOptions {
+  /** The handler module, JavaScript or WebAssembly: a URL, a `file:` string or an absolute path. */
+  handler?: string | URL;
+  /** Passed to the module's `create`; structured-cloneable. */
+  handlerOptions?: Record<string, unknown>;
+}
+
 /** One port. Without `device`, `netvsc`, `mac` and `vf` it is the one pair that has no address. */
 export interface PortOptions {
   /**
@@ -72,11 +80,7 @@ export interface RelayRoute {
 }
 
 /** Options that ports opened together share. */
-export interface SharedOptions {
-  /** The handler module, JavaScript or WebAssembly: a URL, a `file:` string or an absolute path. */
-  handler: string | URL;
-  /** Passed to the module's `create`; structured-cloneable. */
-  handlerOptions?: Record<string, unknown>;
+export interface SharedOptions extends HandlerOptions {
   /** Queues, and worker threads, of each port: 1 to 64. Default: one per CPU, 8 at most. */
   queues?: number;
   /**
@@ -144,11 +148,17 @@ export interface SharedOptions {
 }
 
 /** Options of `openPort`. */
-export type OpenPortOptions = PortOptions & SharedOptions;
+export type OpenPortOptions = PortOptions & SharedOptions & { handler: string | URL };
+
+/**
+ * One port of several. `handler` and `handlerOptions` are its own, in place of the shared ones. With `handlerOptions` alone it has
+ * the shared module, made once more with these; with `handler` alone that module has no options.
+ */
+export type OnePortOptions = PortOptions & HandlerOptions;
 /** Options of `openPorts`. */
 export type OpenPortsOptions = SharedOptions & {
   /** The ports, 1 to 16; their numbers are their positions here. */
-  ports: PortOptions[];
+  ports: OnePortOptions[];
 };
 
 /** Of `openPort`, the options of one port; see {@link PortOptions}. */
@@ -183,7 +193,6 @@ export const SHARED_KEYS = [
 
 /** Defaults that depend on nothing else. */
 export const DEFAULTS = {
-  handlerOptions: {},
   mode: 'adaptive',
   frameSize: 2048,
   frames: 8192,

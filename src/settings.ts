@@ -2,8 +2,8 @@
  * Settings: the options of ports, checked and complete. Everything is checked here, once; all other code relies on it.
  */
 import { availableParallelism } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { checkChange } from './configuration.ts';
+import { handlersOf, type PortHandlers } from './handler-settings.ts';
 import { type Geometry, layOut } from './memory/geometry.ts';
 import { Memory } from './memory/shared.ts';
 import {
@@ -20,13 +20,11 @@ import {
   SHARED_KEYS,
 } from './options.ts';
 import { keyOf } from './rss/key.ts';
-import { flag, invalid, nonEmptyText, oneOf, onlyKnown, plainObject, wholeNumber } from './validation.ts';
+import { flag, invalid, nonEmptyText, oneOf, onlyKnown, wholeNumber } from './validation.ts';
 
 /** Options as the port's threads take them: complete, checked, cloneable. */
-export interface Settings {
+export interface Settings extends PortHandlers {
   readonly ports: readonly PortOptions[];
-  readonly handler: string;
-  readonly handlerOptions: Record<string, unknown>;
   readonly queues: number;
   readonly mode: 'poll' | 'adaptive' | 'interrupt';
   readonly frameSize: number;
@@ -84,8 +82,7 @@ export function validate(options: OpenPortsOptions): Settings {
     invalid('signal', 'it must be an AbortSignal');
   return {
     ports: ports.map((port) => checkPort(port, frameSize)),
-    handler: handlerUrl(options.handler),
-    handlerOptions: cloneable('handlerOptions', plainObject('handlerOptions', given('handlerOptions'))),
+    ...handlersOf(options, ports),
     queues: wholeNumber('queues', queues, 1, 64),
     mode: oneOf('mode', given('mode'), ['poll', 'adaptive', 'interrupt']),
     frameSize,
@@ -153,7 +150,7 @@ function checkNames(options: object, names: readonly string[]): void {
 }
 
 function checkPort(port: PortOptions, frameSize: number): PortOptions {
-  checkNames(port, PORT_KEYS);
+  checkNames(port, [...PORT_KEYS, 'handler', 'handlerOptions']);
   const { device, netvsc, mac, vf, force } = port;
   const configuration = port.configuration && checkChange(port.configuration, frameSize);
   for (const [name, value] of Object.entries({ device, netvsc, mac, vf })) {
@@ -185,28 +182,4 @@ function routes(targets: readonly ForwardTarget[]): RelayRoute[] {
     numbers.set(buffer, from);
     return { shared, port, from };
   });
-}
-
-function cloneable(option: string, value: Record<string, unknown>): Record<string, unknown> {
-  try {
-    structuredClone(value);
-    return value;
-  } catch (error) {
-    return invalid(option, `it must survive a structured clone: ${(error as Error).message}`);
-  }
-}
-
-function handlerUrl(handler: unknown): string {
-  if (handler === undefined)
-    invalid('handler', 'every port needs one: a URL or an absolute path of a module');
-  try {
-    const url =
-      handler instanceof URL
-        ? handler
-        : new URL(String(handler).startsWith('/') ? `file://${String(handler)}` : String(handler));
-    fileURLToPath(url);
-    return url.href;
-  } catch {
-    return invalid('handler', `${String(handler)} is neither a file URL nor an absolute path`);
-  }
 }

@@ -10,7 +10,8 @@ import { runWorker } from '../src/datapath/worker.ts';
 import { TwinpathError } from '../src/errors.ts';
 import { Burst } from '../src/handler/burst.ts';
 import { bound } from '../src/handler/jit.ts';
-import { type LoadedHandler, loadHandler } from '../src/handler/load-handler.ts';
+import type { LoadedHandler } from '../src/handler/load-handler.ts';
+import { loadHandlers } from '../src/handler/load-handlers.ts';
 import host from '../src/handlers/host.ts';
 import { resetPriority, threadNumber } from '../src/kernel/machine.ts';
 import { loadShim } from '../src/kernel/shim.ts';
@@ -40,21 +41,23 @@ async function serve(
   if (settings.pin) shim.affinity(queue % availableParallelism());
   const burst = new Burst(memory, queue);
   const context = { queue, queues: settings.queues, memory, burst };
-  const load = async (): Promise<LoadedHandler> =>
+  const load = async (): Promise<LoadedHandler[]> =>
     fallback
-      ? { handle: bound(host, burst), tick: undefined, tickMillis: 1 }
-      : await loadHandler(settings.handler, settings.handlerOptions, context);
-  const handler = await load().finally(() => complete(handlerLoaded));
+      ? settings.handlers.map(() => ({ handle: bound(host, burst), tick: undefined, tickMillis: 1 }))
+      : await loadHandlers(settings.handlers, context);
+  const loaded = await load().finally(() => complete(handlerLoaded));
+  const handlers = settings.handlerOf.map((index) => loaded[index]!);
   report({ kind: 'loaded' });
   takeLease(memory, queue, worker);
   memory.workers[queue]!.thread = threadNumber();
   report({ kind: 'worker', event: { queue, state: fallback ? 'fallback' : 'started' } });
-  const failed = (error: unknown, times: number): void => {
+  const failed = (error: unknown, times: number, port: number): void => {
     const message = error instanceof Error ? error.message : String(error);
     const detail = `queue ${queue}: ${message} (${times} so far)`;
-    report({ kind: 'error', event: { code: 'ERR_HANDLER_THREW', device: settings.handler, detail } });
+    const device = settings.handlers[settings.handlerOf[port]!]!.url;
+    report({ kind: 'error', event: { code: 'ERR_HANDLER_THREW', device, detail }, port });
   };
   const rssKey = settings.rss === 'device' ? undefined : settings.rssKey;
   const { mode, forwardTo: routes } = settings;
-  return runWorker({ shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker, fallback });
+  return runWorker({ shim, memory, queue, mode, burst, handlers, failed, rssKey, routes, worker, fallback });
 }

@@ -48,6 +48,7 @@ export const run: Command = {
       },
       isolate: { help: "leave what matches no rule to the machine's own stack" },
       'all-multicast': { help: 'accept packets for any multicast address' },
+      'mac-filter': { help: 'give the handler only packets for the addresses above' },
       queues: { value: 'N', help: 'queues and worker threads, 1 to 64', otherwise: 'one per CPU, 8 at most' },
       mode: { value: 'MODE', help: 'when idle: poll, adaptive or interrupt', otherwise: 'adaptive' },
       'frame-size': { value: 'BYTES', help: 'size of a packet frame: 2048 or 4096', otherwise: '2048' },
@@ -205,6 +206,7 @@ function configurationOf(args: Arguments): ConfigurationChange {
     multicast: args.texts.get('multicast'),
     promiscuous: args.flags.has('promiscuous') || undefined,
     allMulticast: args.flags.has('all-multicast') || undefined,
+    macFilter: args.flags.has('mac-filter') || undefined,
     rules: args.texts.get('rule'),
     isolate: args.flags.has('isolate') || undefined,
   };

@@ -41,13 +41,15 @@ export async function carryOut(state: PortState, order: ConfigurationOrder): Pro
     return;
   }
   const open = state.slots.filter(({ device, broken }) => device !== undefined && broken === undefined);
-  const refusal = applyTo(open, wanted) ?? exchangeRules(state, open, wanted);
+  const refusal = widenFilter(state, wanted) ?? applyTo(open, wanted) ?? exchangeRules(state, open, wanted);
   if (refusal !== undefined && order.followed !== true) {
     for (const slot of open.reverse()) attempt(state, 'configuring a path', () => configurePath(state, slot));
+    followMacs(state, true);
     reject(refusal);
     return;
   }
   state.configuration = wanted;
+  followMacs(state, true);
   if (refusal !== undefined) reportError(state, refusal);
   state.save();
   state.report({ kind: 'configured', event: { port: state.port, configuration: wanted } });
@@ -99,9 +101,44 @@ function exchangeRules(
   }
 }
 
-/** Before the first path is opened: devices are made with the rules. @throws TwinpathError */
-export function startRules({ network, configuration, save }: PortState): void {
+/** Before the first path is opened: devices are made with the rules and the MAC filter. @throws TwinpathError */
+export function startFilters({ network, configuration, save }: PortState): void {
   giveRules(network, [], configuration, save);
+  network.macFilter?.open();
+  save();
+  if (configuration.macFilter) requireFilter(network);
+  network.macFilter?.set(configuration, false);
+}
+
+/**
+ * Has the MAC filter accept what the configuration asks for and the addresses that the port's devices have now.
+ *
+ * @param asked as for `PortMacFilter.set`
+ */
+export function followMacs(state: PortState, asked = false): void {
+  const { network, configuration } = state;
+  attempt(state, 'following MAC addresses', () => network.macFilter?.set(configuration, asked));
+}
+
+/** Has the MAC filter accept what will be asked for too. @returns why that failed */
+function widenFilter({ network }: PortState, wanted: PortConfiguration): unknown {
+  try {
+    if (wanted.macFilter) requireFilter(network);
+    network.macFilter?.widen(wanted);
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
+/** @throws ERR_OPTION_INVALID */
+function requireFilter({ macFilter, device }: PortNetwork): void {
+  if (macFilter !== undefined) return;
+  throw new TwinpathError('ERR_OPTION_INVALID', {
+    device: 'macFilter',
+    detail: `${device} is no device of the kernel, which filters`,
+    hint: "Open the port with network: 'kernel', or have the handler decide.",
+  });
 }
 
 function giveRules(

@@ -11,7 +11,8 @@ import type { Slot } from './slot.ts';
 export function readCounters(state: PortState): CounterReadings {
   state.counting = true;
   const read = (path: PathId) => state.network.counters?.(path);
-  return { synthetic: read(Path.SYNTHETIC), vf: read(Path.VF) };
+  const { filtered } = state.network.macFilter ?? {};
+  return { synthetic: read(Path.SYNTHETIC), vf: read(Path.VF), filtered };
 }
 
 /** A VF that is closed may be about to leave: reports its last reading, if the application has ever asked for one. */

@@ -9,56 +9,30 @@ import type { TwinpathError } from '../errors.ts';
 import { type DeviceCounters, deviceCounters } from '../kernel/device-counters.ts';
 import { type DeviceInformation, deviceInformation } from '../kernel/device-information.ts';
 import type { LinkModes } from '../kernel/ethtool-messages.ts';
-import type { HeldRules } from '../kernel/kernel-rules.ts';
 import { NetdevNetlink } from '../kernel/netdev-netlink.ts';
 import { IFF, type Link } from '../kernel/rtnetlink.ts';
-import type { SettingsStore } from '../kernel/settings-store.ts';
 import type { Shim } from '../kernel/shim.ts';
 import type { Sysfs } from '../kernel/sysfs.ts';
 import { Path, type PathId } from '../memory/layout.ts';
 import { setMac } from '../memory/macs.ts';
 import type { Memory } from '../memory/shared.ts';
-import type { HostMode, RssMode } from '../options.ts';
 import { AfXdpDevice, type AfXdpHoldings } from '../paths/af-xdp/device.ts';
 import { NATIVE_ATTACH } from '../paths/af-xdp/program.ts';
 import type { PathDevice } from '../paths/device.ts';
 import { HostDevice, type HostHoldings } from '../paths/host/device.ts';
-import { TapDevice, type TapHoldings, type TapOptions } from '../paths/tap/device.ts';
-import type { MergingOptions } from '../paths/tap/merging.ts';
-import type { RedirectKind, RedirectOrder } from '../paths/tc-attachments.ts';
+import { TapDevice, type TapHoldings } from '../paths/tap/device.ts';
 import { type Report, Upkeep } from '../paths/upkeep.ts';
-import { KINDS, type Kind, type KindName, type Machine } from './kinds.ts';
+import type { KernelHoldings, KernelOptions } from './kernel-options.ts';
+import { KINDS, type Kind, type Machine } from './kinds.ts';
 import { LinkChanges } from './link-changes.ts';
 import type { LinkTable } from './link-table.ts';
 import type { Endpoint, LinkChange, PortNetwork } from './network.ts';
+import { PortMacFilter } from './port-mac-filter.ts';
 import { PortRules } from './port-rules.ts';
-
-export interface KernelOptions {
-  readonly tap: Omit<TapOptions, keyof MergingOptions>;
-  readonly redirect: RedirectKind;
-  readonly order: RedirectOrder;
-  /** Whether the port uses a VF. */
-  readonly vf: boolean;
-  /** No generic XDP for the VF. */
-  readonly native: boolean;
-  readonly host: HostMode;
-  readonly rss: RssMode;
-  readonly rssKey: Uint8Array;
-  readonly store: SettingsStore;
-  /** Reports an error that the port goes on without; called once per error. */
-  readonly report: (error: TwinpathError) => void;
-}
-
-export interface KernelHoldings {
-  readonly netvsc: Link;
-  readonly kind: KindName;
-  readonly protect: boolean;
-  readonly addresses: readonly [first: string, last: string];
-  readonly rules?: HeldRules | undefined;
-}
 
 export class KernelNetwork implements PortNetwork {
   readonly rules: PortRules;
+  readonly macFilter: PortMacFilter;
   readonly #shim: Shim;
   readonly #memory: Memory;
   readonly #port: number;
@@ -92,6 +66,7 @@ export class KernelNetwork implements PortNetwork {
       kind,
       protect,
       rules,
+      macFilter,
       addresses,
     }: Omit<KernelHoldings, 'addresses'> & Partial<Pick<KernelHoldings, 'addresses'>>,
     options: KernelOptions,
@@ -107,12 +82,20 @@ export class KernelNetwork implements PortNetwork {
     this.#options = options;
     this.#addresses = addresses ?? [netvsc.address, netvsc.address];
     this.rules = new PortRules(shim, rules);
+    this.macFilter = new PortMacFilter(shim, (asked) => this.#macs(asked), macFilter);
     this.#changes = new LinkChanges(memory.layout.geometry.frameSize);
     this.#changes.opened(Path.SYNTHETIC, netvsc);
   }
 
   get mac(): string {
     return this.#netvsc.address;
+  }
+
+  /** Of the devices that the port has now. */
+  #macs(asked: boolean): string[] {
+    const devices = this.#vf === undefined ? [this.#netvsc] : [this.#netvsc, this.#vf];
+    const source = asked ? this.#table.netlink : this.#table;
+    return devices.flatMap(({ ifindex }) => source.link(ifindex)?.address ?? []);
   }
 
   get device(): string {
@@ -194,7 +177,8 @@ export class KernelNetwork implements PortNetwork {
 
   get holdings(): KernelHoldings {
     const [netvsc, kind, protect] = [this.#netvsc, this.#kind.name, this.#protect];
-    return { netvsc, kind, protect, addresses: this.#addresses, rules: this.rules.held };
+    const [rules, macFilter] = [this.rules.held, this.macFilter.held];
+    return { netvsc, kind, protect, addresses: this.#addresses, rules, macFilter };
   }
 
   make(path: PathId, { key }: Endpoint): PathDevice {
@@ -218,6 +202,7 @@ export class KernelNetwork implements PortNetwork {
       native,
       segments: host === 'inline',
       protect: this.#protect,
+      macFilter: this.macFilter.of('vf'),
       rules: this.rules.current,
       ethtool: this.#table.ethtool,
       netvsc: this.#netvsc.ifindex,
@@ -250,6 +235,7 @@ export class KernelNetwork implements PortNetwork {
       ...tap,
       store,
       protect: this.#protect,
+      macFilter: this.macFilter.of('synthetic'),
       rules: this.rules.current,
       ethtool: this.#table.ethtool,
       standby: this.#kind.standby(link, this.#machine)?.ifindex ?? 0,

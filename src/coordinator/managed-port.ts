@@ -15,7 +15,7 @@ import type { RuleCounts } from '../kernel/kernel-rules.ts';
 import { PATH_NAMES, Path, type PathId } from '../memory/layout.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import type { OpenPaths } from '../port-events.ts';
-import { startRules } from './configure.ts';
+import { followMacs, startFilters } from './configure.ts';
 import { readCounters } from './counter-readings.ts';
 import type { KernelDrops } from './kernel-drops.ts';
 import { LinkStatus } from './link-status.ts';
@@ -111,9 +111,9 @@ export class ManagedPort {
     return { device: this.network.device, paths, configuration, link: this.#linkStatus.start() };
   }
 
-  /** Before any path is opened: makes the rules in the kernel. @throws TwinpathError */
+  /** Before any path is opened: makes the rules and the MAC filter in the kernel. @throws TwinpathError */
   prepare(): void {
-    startRules(this.#state);
+    startFilters(this.#state);
   }
 
   /**
@@ -199,6 +199,7 @@ export class ManagedPort {
     this.#linkStatus.noticeLoss();
     this.#checks.maintain(false);
     this.#reportChanges();
+    followMacs(this.#state);
     return this.#reconciler.reconcile();
   }
 
@@ -247,6 +248,7 @@ export class ManagedPort {
     for (const { retry } of this.#state.slots) clearTimeout(retry);
     await this.#reconciler.reconcile();
     this.network.rules?.close();
+    this.network.macFilter?.close();
     this.#state.save(); // their descriptors are closed
   }
 

@@ -10,6 +10,7 @@ import type { LinkModes } from '../kernel/ethtool-messages.ts';
 import type { PathId } from '../memory/layout.ts';
 import type { PathDevice } from '../paths/device.ts';
 import type { Report } from '../paths/upkeep.ts';
+import type { PortMacFilter } from './port-mac-filter.ts';
 import type { PortRules } from './port-rules.ts';
 
 /** A network device that a path could use, as it is at this moment. */
@@ -48,6 +49,8 @@ export interface PortNetwork {
   counters?(path: PathId): DeviceCounters | undefined;
   /** What another coordinator needs to make the same network. Plain data. */
   readonly holdings: unknown;
+  /** The port's MAC filter. Absent: there is no kernel that could filter. */
+  readonly macFilter?: PortMacFilter;
   /** The port's flow rules. Absent: there is no kernel that could try rules. */
   readonly rules?: PortRules;
   /** The changes since the last call. */

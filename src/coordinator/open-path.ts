@@ -9,7 +9,7 @@
 import { TwinpathError } from '../errors.ts';
 import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
-import { configurePath } from './configure.ts';
+import { configurePath, followMacs } from './configure.ts';
 import type { Endpoint } from './network.ts';
 import type { PathChecks } from './path-checks.ts';
 import { attempt, type PortState, reportError, reportLink } from './port-state.ts';
@@ -118,6 +118,7 @@ export class PathOpener {
     slot.key = endpoint.key;
     slot.device.open();
     configurePath(this.#state, slot);
+    followMacs(this.#state, true);
   }
 
   /**

@@ -166,7 +166,7 @@ export class QueueKeeper {
       if (!revokeLease(this.#context.memory, this.#queue, thread.worker)) return;
       thread.end(
         new TwinpathError('ERR_HANDLER', {
-          device: settings.handler,
+          device: settings.handlers.map(({ url }) => url).join(', '),
           detail: `its module or its create() has not finished within ${settings.loadMillis} ms`,
           hint: 'Look for an await, or a loop, that never ends; or raise loadMillis.',
         }),

@@ -14,8 +14,9 @@ import type { Memory } from '../memory/shared.ts';
 import type { AfXdpHoldings } from '../paths/af-xdp/device.ts';
 import type { HostHoldings } from '../paths/host/device.ts';
 import type { TapHoldings } from '../paths/tap/device.ts';
-import type { KernelHoldings } from './kernel-network.ts';
+import type { KernelHoldings } from './kernel-options.ts';
 import { type GroupContext, type GroupHoldings, Networks } from './networks.ts';
+import { descriptorsOfFilter } from './port-mac-filter.ts';
 
 type AnyHoldings = Partial<AfXdpHoldings | TapHoldings | HostHoldings>;
 
@@ -48,8 +49,9 @@ export function closeLinks(plain: Shim, memory: Memory): void {
 export function closeUnheld(shim: Shim, memory: Memory, holdings: GroupHoldings): void {
   const held = new Set(holdings.locks);
   for (const { network } of holdings.ports) {
-    const { rules } = (network ?? {}) as Partial<KernelHoldings>;
+    const { rules, macFilter } = (network ?? {}) as Partial<KernelHoldings>;
     for (const fd of rules === undefined ? [] : descriptorsOf(rules)) held.add(fd);
+    for (const fd of macFilter === undefined ? [] : descriptorsOfFilter(macFilter)) held.add(fd);
   }
   for (const device of devicesOf(holdings)) {
     for (const fd of Object.values(device.fds ?? {})) held.add(fd);

@@ -18,8 +18,8 @@ export const handlingPackets = (word: number): number => word & 0xfff;
 /** Whether they are still in the receive ring, and not counted yet. */
 export const handlingInPlace = (word: number): boolean => (word & (1 << 30)) !== 0;
 
-/** Reports an exception of the handler and how many it has thrown. Called rarely; may be slow. */
-export type HandlerFailure = (error: unknown, times: number) => void;
+/** Reports an exception of the handler of a port and how many it has thrown. Called rarely; may be slow. */
+export type HandlerFailure = (error: unknown, times: number, port: number) => void;
 
 export class HandlerCall {
   readonly #handler: Handler;
@@ -99,6 +99,6 @@ export class HandlerCall {
     const times = ++this.#doubles[this.#errors]!;
     if (times < this.#nextReport) return;
     this.#nextReport = times * 2;
-    this.#failed(error, times);
+    this.#failed(error, times, this.#port);
   }
 }

@@ -8,7 +8,7 @@
 import type { Burst } from '../handler/burst.ts';
 import type { LoadedHandler } from '../handler/load-handler.ts';
 import { announce, callSupervisor } from '../kernel/doorbell.ts';
-import { millisBetween, type Shim } from '../kernel/shim.ts';
+import type { Shim } from '../kernel/shim.ts';
 import { CopySender } from '../memory/copies.ts';
 import { FramePool } from '../memory/frames.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -22,15 +22,17 @@ import { hasLease } from './lease.ts';
 import { PortQueue } from './port-queue.ts';
 import { RelayReceivers, relaysTo } from './relay.ts';
 import { takeOver } from './takeover.ts';
+import { Ticks } from './ticks.ts';
 
 export interface WorkerContext {
   readonly shim: Shim;
   readonly memory: Memory;
   readonly queue: number;
   readonly mode: IdleMode;
-  /** The burst that the handler was loaded with. */
+  /** The burst that the handlers were loaded with. */
   readonly burst: Burst;
-  readonly handler: LoadedHandler;
+  /** One for each port; ports may have the same. */
+  readonly handlers: readonly LoadedHandler[];
   readonly failed: HandlerFailure;
   /** Key of the Toeplitz hash; undefined: flows stay where the devices put them. */
   readonly rssKey: Uint8Array | undefined;
@@ -47,7 +49,7 @@ const HOUSEKEEPING = 16;
 
 /** @returns whether the ports close; false: the lease of the queue has ended */
 export function runWorker(context: WorkerContext): boolean {
-  const { shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker = 0 } = context;
+  const { shim, memory, queue, mode, burst, handlers, failed, rssKey, routes, worker = 0 } = context;
   const { words, layout } = memory;
   const notifySupervisor = (): void => callSupervisor(shim, memory);
 
@@ -72,8 +74,8 @@ export function runWorker(context: WorkerContext): boolean {
         rss,
         failed,
         notifySupervisor,
-        handler: handler.handle,
-        inPlace: handler.inPlace,
+        handler: handlers[port]!.handle,
+        inPlace: handlers[port]!.inPlace,
         fallback: context.fallback ?? false,
       }),
   );
@@ -86,9 +88,7 @@ export function runWorker(context: WorkerContext): boolean {
   const stop = memory.control.at('stop');
   const lowOnFrames = memory.workers.map((worker) => worker.at('lowOnFrames'));
   const audited = (): boolean => answerAudit(memory, queue, pool, ports);
-  const { tick, tickMillis } = handler;
-  const mostSleep = tick === undefined ? Number.POSITIVE_INFINITY : tickMillis;
-  let nextTick = shim.millis();
+  const ticks = new Ticks(shim, handlers, ports);
 
   const round = (): number => {
     pool.collect();
@@ -126,10 +126,7 @@ export function runWorker(context: WorkerContext): boolean {
     }
     if (!hasLease(memory, queue, worker)) return false; // relays stay claimed for the next worker
     audited();
-    if (tick !== undefined && millisBetween(nextTick, shim.millis()) >= 0) {
-      nextTick = shim.millis() + Math.ceil(tickMillis);
-      for (const port of ports) port.dispatch.tick(tick);
-    }
+    ticks.run();
     if (!shouldSleep) continue;
     let hasUnpolledWork = false;
     for (const port of ports) {
@@ -139,6 +136,6 @@ export function runWorker(context: WorkerContext): boolean {
       for (const { tx, fd } of port.paths) if (!tx.backlog) idle.watch(fd);
     }
     pool.announce();
-    idle.sleep(hasUnpolledWork, mostSleep, quiet);
+    idle.sleep(hasUnpolledWork, ticks.mostSleep, quiet);
   }
 }

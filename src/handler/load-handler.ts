@@ -31,6 +31,7 @@ export interface LoadedHandler {
 const TICK_MILLIS = 10;
 
 /**
+ * @param foundWasm called before a handler in WebAssembly is made, with its URL. May throw
  * @throws ERR_HANDLER if the module cannot be loaded, exports no handler, or its `create` throws; a TwinpathError of
  *   `create` as it is
  */
@@ -38,9 +39,11 @@ export async function loadHandler(
   url: string,
   options: Record<string, unknown>,
   { queue, queues, memory, burst }: LoadContext,
+  foundWasm: (url: string) => void = () => {},
 ): Promise<LoadedHandler> {
   const wasm = wasmBytes(url);
   if (wasm !== undefined) {
+    foundWasm(url);
     const context = { queue, queues, macs: macsOf(memory), burst };
     const { handle, tick, inPlace } = wasmHandler(url, wasm, options, context, memory);
     return { handle, tick, tickMillis: TICK_MILLIS, inPlace };

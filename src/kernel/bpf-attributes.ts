@@ -20,6 +20,7 @@ export const Command = {
   MAP_LOOKUP_ELEM: 1,
   MAP_UPDATE_ELEM: 2,
   MAP_DELETE_ELEM: 3,
+  MAP_GET_NEXT_KEY: 4,
   PROG_LOAD: 5,
   PROG_TEST_RUN: 10,
   OBJ_GET_INFO_BY_FD: 15,
@@ -30,7 +31,7 @@ export const Command = {
 } as const;
 
 /** `enum bpf_map_type` */
-export const MapType = { ARRAY: 2, PERCPU_ARRAY: 6, LPM_TRIE: 11, XSKMAP: 17 } as const;
+export const MapType = { HASH: 1, ARRAY: 2, PERCPU_ARRAY: 6, LPM_TRIE: 11, DEVMAP: 14, XSKMAP: 17 } as const;
 /** Required of an LPM trie (kernel/bpf/lpm_trie.c, trie_alloc). */
 const NO_PREALLOC = 1;
 const PROGRAM_TYPE: Record<ProgramType, number> = { socket_filter: 1, sched_cls: 3, xdp: 6 };
@@ -137,7 +138,17 @@ export function mapValueOf({ block }: Attributes): number {
   return Number(block.getBigUint64(ElementAttr.bytes + KEY_BYTES, true));
 }
 
-/** A key and its value as bytes, which the kernel reads (an update) or of which it writes the value (a look-up). */
+/** A key as bytes, without a value. */
+export function pairKeyAttributes(mapFd: number, key: Uint8Array): Attributes {
+  const attributes = pairAttributes(mapFd, key, new Uint8Array(0));
+  attributes.block.setBigUint64(ElementAttr.value, 0n, true);
+  return attributes;
+}
+
+/**
+ * A key and its value as bytes, which the kernel reads (an update) or of which it writes the value (a look-up). For
+ * MAP_GET_NEXT_KEY the value is the next key.
+ */
 export function pairAttributes(mapFd: number, key: Uint8Array, value: Uint8Array): Attributes {
   const valueAt = ElementAttr.bytes + Math.ceil(key.length / 8) * 8;
   const attributes = allocate(ElementAttr.bytes, valueAt - ElementAttr.bytes + value.length);

@@ -9,6 +9,7 @@
  * SIGKILL, the kernel detaches the programs; test/system/bpf.test.ts shows it for XDP and tcx. If the *device* goes
  * first, the link stays without a device, and its `ifindex` is 0.
  */
+import { computingHint } from '../capabilities.ts';
 import { check, Errno, TwinpathError } from '../errors.ts';
 import {
   type Attributes,
@@ -87,6 +88,24 @@ export class Bpf {
   }
 
   /**
+   * Creates a map whose only entry, at index 0, is that device, for as long as the device exists: the kernel removes the entry
+   * with the device (kernel/bpf/devmap.c, dev_map_notification). The device is of the calling thread's network namespace.
+   *
+   * @returns the descriptor
+   * @throws ERR_PERMISSION, ERR_KERNEL: EINVAL (no such device)
+   */
+  presenceMap(ifindex: number): number {
+    const fd = this.#createMap(MapType.DEVMAP, 1, 4, 'a DEVMAP of one device');
+    try {
+      this.updateMap(fd, 0, ifindex);
+    } catch (error) {
+      this.#shim.close(fd);
+      throw error;
+    }
+    return fd;
+  }
+
+  /**
    * Creates a map of one value: eight bytes, at first 0, which programs and Twinpath share. It holds a setting of a
    * program, or a counter.
    *
@@ -152,15 +171,20 @@ export class Bpf {
       if (second >= 0) return second;
       const lines = logOf(attributes, code.length).split('\n').filter(Boolean);
       if (lines.length > 0) {
+        // Positions in a packet that the program computes take CAP_PERFMON (sanitize_err in kernel/bpf/verifier.c).
+        if (lines.some((line) => /prohibited for !root|pointer (-= pointer )?prohibited/.test(line))) {
+          throw new TwinpathError('ERR_PERMISSION', {
+            syscall: 'bpf(PROG_LOAD)',
+            errno: -first,
+            detail,
+            hint: computingHint(),
+          });
+        }
         // The verifier wrote a log, so its EACCES means a bad program and not a missing permission.
         throw new TwinpathError('ERR_KERNEL', {
           syscall: 'bpf(PROG_LOAD)',
           errno: -first,
           detail: `${detail}: ${lines.slice(-LOG_LINES).join(' | ')}`,
-          // Positions in a packet that the program computes take it (sanitize_err in kernel/bpf/verifier.c).
-          hint: lines.some((line) => /prohibited for !root|pointer (-= pointer )?prohibited/.test(line))
-            ? 'Give this process CAP_PERFMON too.'
-            : undefined,
         });
       }
       detail += ', and the verifier said nothing';

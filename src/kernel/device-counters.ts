@@ -16,7 +16,12 @@ export interface DeviceCounters {
 }
 
 /** What each path's device counts now; undefined for a path without a device. */
-export type CounterReadings = Readonly<Record<'synthetic' | 'vf', DeviceCounters | undefined>>;
+export interface CounterReadings {
+  readonly synthetic: DeviceCounters | undefined;
+  readonly vf: DeviceCounters | undefined;
+  /** Packets that the port's MAC filter has left to the machine's own stack, at each path. Absent: they were not read. */
+  readonly filtered?: { readonly synthetic: number; readonly vf: number } | undefined;
+}
 
 /** `undefined` if the device is gone. @throws ERR_KERNEL */
 export function deviceCounters(shim: Shim, netlink: RtNetlink, ifindex: number): DeviceCounters | undefined {

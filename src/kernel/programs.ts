@@ -7,9 +7,11 @@
 import { EtherType } from '../net/ethernet.ts';
 import { Assembler, htons } from './assembler.ts';
 import { type Classifier, classify } from './classifier.ts';
+import { filterMacs, type MacFilter } from './mac-filter.ts';
 import { matchPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
 
 /** Helper numbers, include/uapi/linux/bpf.h. */
+const MAP_LOOKUP = 1;
 const CLONE_REDIRECT = 13;
 const VLAN_PUSH = 18;
 const VLAN_POP = 19;
@@ -21,6 +23,8 @@ const CSUM_LEVEL = 135;
 export interface FilterOptions {
   /** Does not capture the packets of platform.ts. */
   readonly protect?: boolean | undefined;
+  /** Captures of the others those for the port's MAC addresses. */
+  readonly macFilter?: MacFilter | undefined;
   /** Captures of the others those that these rules give to the handler. */
   readonly rules?: Classifier | undefined;
 }
@@ -65,7 +69,8 @@ export type QueueMapping = 'recorded' | 'raw';
  *
  * The action is in a map so that one store changes it between two packets: exchanging the program takes RTNL.
  *
- * With `protect` the packets of platform.ts go to the kernel. Then `rules` decide which others are redirected.
+ * With `protect` the packets of platform.ts go to the kernel, then those that `macFilter` does not accept. Then `rules` decide
+ * which others are redirected.
  *
  * NB: the fallback does not apply to a slot whose socket is dead; such packets are dropped.
  */
@@ -73,10 +78,11 @@ export function xdpRedirect(
   mapFd: number,
   gateFd: number,
   countFd: number,
-  { protect = false, rules }: FilterOptions = {},
+  { protect = false, macFilter, rules }: FilterOptions = {},
 ): Uint8Array {
   const program = new Assembler();
   if (protect) matchPlatform(program, XDP_PACKET);
+  if (macFilter !== undefined) filterMacs(program, macFilter, XDP_PACKET);
   if (rules !== undefined) classify(program, rules, 'xdp').label('to handler').mov(1, 6);
   program
     .loadW(2, 1, RX_QUEUE_INDEX)
@@ -90,7 +96,7 @@ export function xdpRedirect(
     .atomicAddDW(1, 2, 0)
     .label('done')
     .exit();
-  return withExits(program, { protect, rules }, Unclaimed.PASS, Unclaimed.DROP);
+  return withExits(program, { protect, macFilter, rules }, Unclaimed.PASS, Unclaimed.DROP);
 }
 
 /**
@@ -156,30 +162,40 @@ export interface CaptureOptions extends FilterOptions {
  */
 export function tcCapture(
   tap: number,
-  { protect = false, own, maxPacketBytes, rules }: CaptureOptions = {},
+  { protect = false, macFilter, own, maxPacketBytes, rules }: CaptureOptions = {},
 ): Uint8Array {
   const program = passMarked(own);
   if (protect) matchPlatform(program, SKB_PACKET);
+  if (macFilter !== undefined) filterMacs(program, macFilter, SKB_PACKET);
   if (rules !== undefined) classify(program, rules, 'skb').label('to handler').mov(1, 6);
   program.movImm(2, MARK).storeW(1, 2, SKB_MARK);
   if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes);
   program.movImm(1, tap).movImm(2, 0).call(REDIRECT).exit();
-  return withExits(program, { protect, rules }, NEXT, SHOT);
+  return withExits(program, { protect, macFilter, rules }, NEXT, SHOT);
 }
 
 /**
  * The same for a filter, which outlives a killed process: if the tap is gone, packets go to the kernel, with the mark
- * that they came with and without our tag. Only bpf_clone_redirect reports a missing tap; it costs a copy of the sk_buff,
- * not of the packet. If it returns a negative number, it delivered no copy, so no packet is both captured and passed on.
+ * that they came with and without our tag. Of redirects only bpf_clone_redirect reports a missing tap; it costs a copy of
+ * the sk_buff, not of the packet. If it returns a negative number, it delivered no copy, so no packet is both captured and
+ * passed on.
+ *
+ * Rules are tried only while the tap is in the map `tapMap`, see `Bpf.presenceMap`: else they would go on dropping. Helpers
+ * that ask for a device by its ifindex are reserved for GPL programs.
+ *
+ * @param tapMap needed with rules
  */
 export function tcCaptureWhilePresent(
   tap: number,
-  { protect = false, own, maxPacketBytes, rules }: CaptureOptions = {},
+  { protect = false, macFilter, own, maxPacketBytes, rules }: CaptureOptions = {},
+  tapMap = -1,
 ): Uint8Array {
   const program = passMarked(own);
   if (protect) matchPlatform(program, SKB_PACKET);
+  if (macFilter !== undefined) filterMacs(program, macFilter, SKB_PACKET);
+  if (rules !== undefined) requireEntry(program, tapMap, 'to kernel');
   if (rules !== undefined) classify(program, rules, 'skb').label('to handler').mov(1, 6);
-  if (protect || rules !== undefined) program.loadW(2, 1, SKB_MARK);
+  if (protect || (macFilter ?? rules) !== undefined) program.loadW(2, 1, SKB_MARK);
   program.mov(6, 1).mov(7, 2).movImm(2, MARK).storeW(1, 2, SKB_MARK);
   if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes).mov(1, 6);
   program
@@ -191,19 +207,34 @@ export function tcCaptureWhilePresent(
   if (maxPacketBytes !== undefined)
     program.jneImm(8, 1, 'untagged').mov(1, 6).call(VLAN_POP).label('untagged');
   program.movImm(0, NEXT).exit().label('taken').movImm(0, STOLEN).exit();
-  return withExits(program, { protect, rules }, NEXT, SHOT);
+  return withExits(program, { protect, macFilter, rules }, NEXT, SHOT);
+}
+
+/** Jumps if the map has no entry of index 0. The packet is in register 1, before and after; all others but 7 to 9 are overwritten. */
+function requireEntry(program: Assembler, map: number, otherwise: string): void {
+  program
+    .mov(6, 1)
+    .movImm(2, 0)
+    .storeW(10, 2, -4)
+    .mov(2, 10)
+    .aluImm('add', 2, -4)
+    .loadMapFd(1, map)
+    .call(MAP_LOOKUP)
+    .jeqImm(0, 0, otherwise)
+    .mov(1, 6);
 }
 
 /** Appends the exits for packets that are not captured. */
 function withExits(
   program: Assembler,
-  { protect, rules }: FilterOptions,
+  { protect, macFilter, rules }: FilterOptions,
   pass: number,
   drop: number,
 ): Uint8Array {
-  if (rules !== undefined) program.label('to drop').movImm(0, drop).exit().label('to kernel');
+  if (rules !== undefined) program.label('to drop').movImm(0, drop).exit();
+  if ((macFilter ?? rules) !== undefined) program.label('to kernel');
   if (protect) program.label('protected');
-  if (protect || rules !== undefined) program.movImm(0, pass).exit();
+  if (protect || (macFilter ?? rules) !== undefined) program.movImm(0, pass).exit();
   return program.assemble();
 }
 

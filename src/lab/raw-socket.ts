@@ -9,8 +9,8 @@ import { addressOf, loadShim, type Shim } from '../kernel/shim.ts';
 
 const AF_PACKET = 17;
 const SOCK_RAW_NONBLOCK = 3 | 0o4000 | 0o2000000;
-/** ETH_P_ALL, in network order. */
-const ALL = 0x0300;
+/** ETH_P_ALL */
+const ALL = 3;
 const SOL_PACKET = 263;
 const PACKET_AUXDATA = 8;
 const PACKET_OUTGOING = 4;
@@ -40,18 +40,19 @@ export class RawSocket {
   }
 
   /**
-   * On a device of a network namespace, which is given by name or path.
+   * On a device of a network namespace, which is given by name or path. It receives every frame before the tc programs of the
+   * device's ingress, or only frames of that EtherType, behind an outermost tag if there is one, and after those programs.
    *
    * @throws ERR_LAB if there is no such device, ERR_KERNEL, ERR_PERMISSION
    */
-  static open(namespace: string, device: string): RawSocket {
+  static open(namespace: string, device: string, etherType = ALL): RawSocket {
     const shim = loadShim();
     return inNamespace(shim, namespace, () => {
       const ifindex = indexOf(shim, device);
       const fd = check(shim.socket(AF_PACKET, SOCK_RAW_NONBLOCK, 0), 'socket(AF_PACKET)', { device });
       const socket = new RawSocket(shim, fd);
       try {
-        socket.#bind(ifindex);
+        socket.#bind(ifindex, etherType);
       } catch (error) {
         socket.close();
         throw error;
@@ -60,12 +61,12 @@ export class RawSocket {
     });
   }
 
-  #bind(ifindex: number): void {
+  #bind(ifindex: number, etherType: number): void {
     const result = this.#shim.setsockopt(this.#fd, SOL_PACKET, PACKET_AUXDATA, new Int32Array([1]), 4);
     check(result, 'setsockopt(PACKET_AUXDATA)');
     const name = new DataView(new ArrayBuffer(20)); // struct sockaddr_ll: family, protocol, ifindex, …
     name.setUint16(0, AF_PACKET, true);
-    name.setUint16(2, ALL, true);
+    name.setUint16(2, etherType);
     name.setInt32(4, ifindex, true);
     check(this.#shim.bind(this.#fd, name, 20), 'bind(AF_PACKET)');
   }

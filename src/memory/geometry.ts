@@ -69,7 +69,7 @@ const CHECKPOINT_PORT_BYTES = 32 * 1024;
 const RULE_MAPS = 2 * 60;
 
 /** Descriptors of the coordinator, at most: for the group, for each port, and for each queue of one. */
-const DESCRIPTORS = { group: 64, port: 32 + RULE_MAPS, queue: 4 } as const;
+const DESCRIPTORS = { group: 64, port: 36 + RULE_MAPS, queue: 4 } as const;
 
 /** A handoff ring's entry: four words, the packet's address and length, `handoffMeta`, and the hash. */
 const HANDOFF_ENTRY = 16;

@@ -26,8 +26,11 @@ export interface TcProgram {
   readonly name: string;
   /** The code for a tcx link. */
   readonly link: Uint8Array;
-  /** The code for a filter. It differs from `link` where the filter can outlive the tap. */
-  readonly filter: Uint8Array;
+  /**
+   * The code for a filter. It differs from `link` where the filter can outlive the tap. A function makes it from the descriptor
+   * of a map that has the tap, see `Bpf.presenceMap`.
+   */
+  readonly filter: Uint8Array | ((tapMap: number) => Uint8Array);
   /** ifindex of the tap it belongs to. */
   readonly tap: number;
 }

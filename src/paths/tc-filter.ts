@@ -1,8 +1,8 @@
 /**
  * A program attached as a cls_bpf filter under clsact, for kernels before 6.6. Coordinator only.
  *
- * A filter survives a kill of the process. Its program passes packets to the kernel once the tap is gone, and the next
- * start removes it.
+ * A filter survives a kill of the process. Its program passes all packets to the kernel once the tap is gone, whatever its
+ * rules, and the next start removes it.
  */
 import type { RtNetlink } from '../kernel/rtnetlink.ts';
 import type { Hook } from '../kernel/traffic-control.ts';
@@ -57,8 +57,8 @@ export class TcFilter implements TcAttachment {
 
   renew(changed: () => void): void {
     const { bpf, netlink, shim } = this.#context;
-    const { ifindex, where, name, filter, tap } = this.program;
-    const fd = bpf.load('sched_cls', name, filter);
+    const { ifindex, where, tap } = this.program;
+    const fd = this.#load(this.program);
     try {
       this.#programId = bpf.programInfo(fd).id;
       if (netlink.addClsact(ifindex)) this.#addedClsact = true;
@@ -76,8 +76,8 @@ export class TcFilter implements TcAttachment {
   replace(program: TcProgram): void {
     if (!this.#attached) return;
     const { bpf, netlink, shim } = this.#context;
-    const { ifindex, where, name, filter, tap } = program;
-    const fd = bpf.load('sched_cls', name, filter);
+    const { ifindex, where, tap } = program;
+    const fd = this.#load(program);
     try {
       const { id } = bpf.programInfo(fd);
       // The kernel puts the new program in the place of the old one, which has the same handle (cls_bpf_change).
@@ -86,6 +86,17 @@ export class TcFilter implements TcAttachment {
       this.#program = program;
     } finally {
       shim.close(fd);
+    }
+  }
+
+  #load({ name, filter, tap }: TcProgram): number {
+    const { bpf, shim } = this.#context;
+    if (typeof filter !== 'function') return bpf.load('sched_cls', name, filter);
+    const tapMap = bpf.presenceMap(tap);
+    try {
+      return bpf.load('sched_cls', name, filter(tapMap));
+    } finally {
+      shim.close(tapMap); // the program keeps it
     }
   }
 

@@ -20,6 +20,12 @@ import { Run, temporary } from '../support/process.ts';
 
 const FIXTURE = join(ROOT, 'test/fixtures/told-port.mjs');
 const DOCUMENTED = ['net_admin', 'net_raw', 'bpf', 'ipc_lock'];
+/** What makes the programs compute positions in a packet. The rules leave all traffic to the handler, as without them. */
+const COMPUTING = {
+  "protect: 'platform'": { protect: 'platform' },
+  rules: { configuration: { rules: ['tcp dst port 9 count'] } },
+};
+const COMPUTES = /bpf\(PROG_LOAD.*EACCES.*CAP_PERFMON too.*: this process lacks it\.$/;
 const TUN_FOR_ALL = 'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec "$@"';
 
 interface Told {
@@ -117,6 +123,22 @@ async function passesBoth(lab: Lab, port: ToldPort): Promise<void> {
   await nothingLeft(lab);
 }
 
+/** A VF that is plugged is refused with these words, and the traffic goes on by the synthetic path. */
+async function keepsSynthetic(lab: Lab, port: ToldPort, words: RegExp): Promise<void> {
+  await port.opened();
+  const traffic = await drive(lab, lab.nic, { rate: 2000 });
+  await lab.nic.plug();
+  const { error, message } = await port.until('an error', (told) => told.error !== undefined);
+  expect(error).toBe('ERR_PERMISSION');
+  expect(message).toMatch(words);
+  const { link } = await port.until('the VF failed', (told) => told.link?.state === 'failed');
+  expect(link).toMatchObject({ path: 'vf', device: 'vf0' });
+  await passed(traffic, 400);
+  expectUnharmed(await traffic.stop({ settleMillis: 400 }));
+  await port.close();
+  await nothingLeft(lab);
+}
+
 describe('a user that is not root', () => {
   it.each(['ingress', 'inline', 'off'])(
     'has both paths with exactly the documented capabilities, with host %s',
@@ -125,6 +147,27 @@ describe('a user that is not root', () => {
       await passesBoth(lab, new ToldPort(lab, { options: { host } }));
     },
   );
+
+  it.each(Object.entries(COMPUTING))(
+    'has both paths with CAP_PERFMON beside them, with %s',
+    async (_, options) => {
+      const lab = await buildLab();
+      await passesBoth(lab, new ToldPort(lab, { capabilities: [...DOCUMENTED, 'perfmon'], options }));
+    },
+  );
+
+  it('without CAP_PERFMON is refused protect: ’platform’ by the name of what it lacks', async () => {
+    const lab = await buildLab();
+    const options = { protect: 'platform' };
+    expect(await new ToldPort(lab, { options }).refused()).toMatch(COMPUTES);
+    await nothingLeft(lab);
+  });
+
+  it('without CAP_PERFMON keeps the synthetic path with rules, and is told what the VF takes', async () => {
+    const lab = await buildLab();
+    const port = new ToldPort(lab, { options: COMPUTING.rules });
+    await keepsSynthetic(lab, port, COMPUTES);
+  });
 
   it('has a port in another network namespace with CAP_SYS_ADMIN beside them', async () => {
     const lab = await buildLab();
@@ -155,19 +198,7 @@ describe('a user that is not root', () => {
     const lab = await buildLab();
     const capabilities = DOCUMENTED.filter((other) => other !== name);
     const wrapped = ['prlimit', '--memlock=65536:65536', '--'];
-    const port = new ToldPort(lab, { capabilities, wrapped });
-    await port.opened();
-    const traffic = await drive(lab, lab.nic, { rate: 2000 });
-    await lab.nic.plug();
-    const { error, message } = await port.until('an error', (told) => told.error !== undefined);
-    expect(error).toBe('ERR_PERMISSION');
-    expect(message).toMatch(words);
-    const { link } = await port.until('the VF failed', (told) => told.link?.state === 'failed');
-    expect(link).toMatchObject({ path: 'vf', device: 'vf0' });
-    await passed(traffic, 400);
-    expectUnharmed(await traffic.stop({ settleMillis: 400 }));
-    await port.close();
-    await nothingLeft(lab);
+    await keepsSynthetic(lab, new ToldPort(lab, { capabilities, wrapped }), words);
   });
 
   it('needs no CAP_IPC_LOCK where the limit of locked memory holds the frames and what Node has', async () => {

@@ -20,6 +20,7 @@ const LIVING = [40, 53, 71, 97, 131, 167, 211, 257];
 
 /** A second coordinator gives a VF that comes the rules of the first. */
 const RULES = {
+  macFilter: true,
   rules: ['src in {10.0.0.0/8, 2001:db8::/32} udp dst port 7 to handler', 'icmp to handler'],
   isolate: true,
 };
@@ -81,7 +82,7 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
 
   test.each([
     ['without rules', {}],
-    ['with rules', { configuration: RULES }],
+    ['with rules and the MAC filter', { configuration: RULES }],
   ])(
     'is followed by another one, while packets flow and none is lost, whenever it ends: %s',
     async (_, options) => {

@@ -6,6 +6,7 @@ import { loadShim } from '../../src/kernel/shim.ts';
 import { buildLab, drive, expectUnharmed, nothingLeft, passed, Scene, until } from '../support/harness.ts';
 import { hold, kill } from '../support/held.ts';
 import { attachments, linkIn } from '../support/machine-state.ts';
+import { frame, rawSocket } from '../support/raw.ts';
 
 describe.each(['veth', 'bridge'] as const)('a killed process with a port over a %s', (standIn) => {
   it('leaves nothing, the kernel answers at once, and the next port opens', async () => {
@@ -56,6 +57,44 @@ describe('a killed process that had tc filters', () => {
       expectUnharmed(report!);
       expect(linkIn(lab.guest, 'eth0')).toMatchObject({ ifindex: before!.ifindex, promiscuity: 0 });
     }
+  });
+});
+
+describe('a killed process that had tc filters with rules that drop', () => {
+  it('leaves a filter that drops no packet, also none with more than eight tags', async () => {
+    const lab = await buildLab();
+    const [inside, outside] = [rawSocket(lab.guest, 'eth0', 0x8100), rawSocket(lab.outside, 'u0')];
+    const send = (tags: number, text: string): void => {
+      const bytes = frame(lab.nic.mac, '02:15:5d:77:00:01', `${'8100 0005 '.repeat(tags)}88b5`, text);
+      outside.send(bytes);
+    };
+    /** The frames that the kernel has received behind the filter, up to one with this text. */
+    const received = async (last: string): Promise<string[]> => {
+      const words: string[] = [];
+      await until(`"${last}" received`, () => {
+        words.push(
+          ...inside.received().map((bytes) => /[a-z]+ *$/.exec(bytes.toString('latin1'))![0].trim()),
+        );
+        return words.includes(last);
+      });
+      return words;
+    };
+    const rules = ['vlan 5 to kernel', 'icmp drop'];
+    const held = await hold(lab, { redirect: 'clsact', configuration: { rules, isolate: true } });
+    const traffic = await drive(lab, lab.nic, { rate: 1 });
+    send(9, 'overtagged');
+    send(2, 'kept');
+    expect(await received('kept')).toEqual(['kept']);
+    await until('pings sent', () => traffic.progress().icmpSent >= 10);
+    expect(traffic.progress().icmpReceived).toBe(0);
+
+    await kill(held);
+    await until('the tap gone', () => !attachments(lab.guest).some((line) => line.startsWith('tap ')));
+    expect(attachments(lab.guest)).toContain('filter twinpath at ingress of eth0');
+    send(9, 'overtagged');
+    expect(await received('overtagged')).toEqual(['overtagged']);
+    await until('pings answered by the kernel', () => traffic.progress().icmpReceived >= 5);
+    await traffic.stop({ settleMillis: 0 });
   });
 });
 

@@ -13,7 +13,10 @@ export const MULTICAST = ['01:00:5e:00:00:fb', '33:33:00:01:00:02'];
 export const NOTHING = { unicast: [], multicast: [], promiscuous: false, allMulticast: false };
 
 /** What a device has of a configuration, as the kernel tells others. */
-export function configured(lab: Lab, name: string): Required<Omit<ConfigurationChange, 'rules' | 'isolate'>> {
+export function configured(
+  lab: Lab,
+  name: string,
+): Required<Pick<ConfigurationChange, 'mtu' | 'mac' | keyof typeof NOTHING>> {
   const { mtu, address, promiscuity } = linkIn(lab.guest, name)!;
   const inGuest = (...command: string[]): string =>
     execFileSync('ip', ['netns', 'exec', lab.guest, ...command], { encoding: 'utf8' });

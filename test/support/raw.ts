@@ -2,9 +2,9 @@
 import { onTestFinished } from 'vitest';
 import { RawSocket } from '../../src/lab/raw-socket.ts';
 
-/** On a device of the namespace, until the test is over. */
-export function rawSocket(namespace: string, device: string): RawSocket {
-  const socket = RawSocket.open(namespace, device);
+/** On a device of the namespace, until the test is over: see `RawSocket.open`. */
+export function rawSocket(namespace: string, device: string, etherType?: number): RawSocket {
+  const socket = RawSocket.open(namespace, device, etherType);
   onTestFinished(() => socket.close());
   return socket;
 }

@@ -5,6 +5,7 @@ import { getPriority } from 'node:os';
 import { describe, expect, it, onTestFinished } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import { type Failover, type OpenPortOptions, openPort, openPorts, type Port } from '../../dist/src/index.js';
+import type { TwinpathError } from '../../src/errors.ts';
 import { Path } from '../../src/memory/layout.ts';
 import { MemoryPeer } from '../../src/paths/memory/peer.ts';
 import { addsUp, expectNoDrops, owners, until } from '../support/harness.ts';
@@ -12,6 +13,10 @@ import { NumberedTraffic } from '../support/memory-network.ts';
 
 const REFLECT = new URL('../../dist/src/handlers/reflect.js', import.meta.url);
 const REFLECT_WASM = new URL('../../dist/src/handlers/reflect.wasm', import.meta.url);
+const ECHO_WASM = new URL('../../dist/src/handlers/echo.wasm', import.meta.url);
+const DROP = new URL('../../dist/src/handlers/drop.js', import.meta.url);
+const TICKING = new URL('../fixtures/handlers/ticking.mjs', import.meta.url);
+const THROWING = new URL('../fixtures/handlers/throwing.mjs', import.meta.url);
 const TRAP_WASM = new URL('../../dist/test/fixtures/wasm/trap.wasm', import.meta.url);
 
 async function open(options: Partial<OpenPortOptions> = {}): Promise<Port> {
@@ -207,6 +212,56 @@ describe('a port in memory', { tags: 'unprivileged' }, () => {
     expect(owners(ports[0]!)).toEqual(['synthetic', 'synthetic']);
     await whole(ports[0]!);
     expect(ports.map((port) => port.stats().received)).toEqual(traffic.map(({ sent }) => sent));
+  });
+
+  it('gives each port of a call its own handler, with its own tick, in JavaScript or WebAssembly', async () => {
+    const ports = await openPorts({
+      ...{ network: 'memory', queues: 2, rss: 'device', handler: REFLECT },
+      ports: [{}, { handler: TICKING }, { handler: DROP, handlerOptions: {} }, { handler: REFLECT_WASM }, {}],
+    });
+    onTestFinished(() => ports[0]!.close());
+    const traffic = ports.map((port, number) => new NumberedTraffic(port, number % 2, number));
+    const reflecting = [0, 3, 4];
+    for (const number of reflecting) {
+      const one = traffic[number]!;
+      await one.until(() => one.received > 1_000);
+    }
+    await traffic[2]!.until(() => ports[2]!.stats().received >= 200);
+    await until('ticks', () => ports[1]!.stats().queues.every(({ ticks, sent }) => ticks > 2 && sent > 2));
+    for (const number of reflecting) await traffic[number]!.settle();
+    const stats = ports.map((port) => port.stats());
+    expect(stats.map(({ queues }) => queues.every(({ ticks }) => ticks === 0))).toEqual(
+      [0, 1, 2, 3, 4].map((number) => number !== 1),
+    );
+    for (const number of reflecting) expect(traffic[number]!.summary).toMatchObject(unharmed);
+    expect(stats[2]).toMatchObject({ transmitted: 0, dropped: { verdict: stats[2]!.received } });
+    await whole(ports[0]!);
+  });
+
+  it('reports what a handler throws at the port that has it', async () => {
+    const ports = await openPorts({
+      ...{ network: 'memory', queues: 1, rss: 'device', handler: REFLECT },
+      ports: [{}, { handler: THROWING, handlerOptions: { every: 50 } }],
+    });
+    onTestFinished(() => ports[0]!.close());
+    const errors: [number, TwinpathError][] = [];
+    for (const [number, port] of ports.entries()) port.on('error', (error) => errors.push([number, error]));
+    const traffic = ports.map((port, number) => new NumberedTraffic(port, 0, number));
+    await traffic[0]!.until(() => traffic[0]!.received > 1_000);
+    await traffic[1]!.until(() => errors.length > 0);
+    await traffic[0]!.settle();
+    for (const [number, { code, device }] of errors) {
+      expect([number, code, device]).toEqual([1, 'ERR_HANDLER_THREW', THROWING.href]);
+    }
+  });
+
+  it('refuses a second handler in WebAssembly, which would have its data in the place of the first', async () => {
+    const opening = openPorts({
+      ...{ network: 'memory', queues: 1, ports: [{ handler: REFLECT_WASM }, { handler: ECHO_WASM }] },
+    });
+    await expect(opening).rejects.toMatchObject({
+      ...{ code: 'ERR_HANDLER', device: ECHO_WASM.href, hint: expect.stringContaining('forwardTo') },
+    });
   });
 
   it('returns the same statistics at every call after it was closed', async () => {

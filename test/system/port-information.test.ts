@@ -113,7 +113,7 @@ describe('a port in memory', { tags: 'unprivileged' }, () => {
     const port = await openPort({ network: 'memory', handler: DROP, queues: 1 });
     onTestFinished(() => port.close());
     await expect(port.information()).rejects.toMatchObject({ code: 'ERR_OPTION_INVALID' });
-    const none = { link: {}, driver: {} };
+    const none = { link: {}, driver: {}, filtered: 0 };
     expect(await port.extendedStats()).toEqual({ synthetic: none, vf: none });
   });
 });

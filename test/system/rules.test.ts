@@ -5,6 +5,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { PortMacFilter } from '../../src/coordinator/port-mac-filter.ts';
 import { TwinpathError } from '../../src/errors.ts';
 import { Assembler } from '../../src/kernel/assembler.ts';
 import { Bpf } from '../../src/kernel/bpf.ts';
@@ -63,19 +64,30 @@ function programsOf(given: GivenRules): Classifying[] {
     return { name, rules, fd, answers, pushed, close };
   };
   const maps = xskMaps();
-  const xdp = make('xdp', 'xdp', (rules) => xdpRedirect(...maps, { rules }), {
+  // As the programs of a port have it; it accepts everything.
+  const filter = new PortMacFilter(shim, () => []);
+  filter.open();
+  const macFilter = filter.of('vf');
+  const xdp = make('xdp', 'xdp', (rules) => xdpRedirect(...maps, { macFilter, rules }), {
     handler: TAKEN,
     kernel: 2,
     drop: 1,
   });
   for (const fd of maps) shim.close(fd);
   const tc = { kernel: -1, drop: 2 };
-  return [
+  const loopback = bpf.presenceMap(LOOPBACK);
+  const made = [
     xdp,
-    make('tcx', 'sched_cls', (rules) => tcCapture(LOOPBACK, { rules }), { ...tc, handler: 7 }),
-    make('filter', 'sched_cls', (rules) => tcCaptureWhilePresent(LOOPBACK, { rules }), { ...tc, handler: 4 }),
+    make('tcx', 'sched_cls', (rules) => tcCapture(LOOPBACK, { macFilter, rules }), { ...tc, handler: 7 }),
+    make('filter', 'sched_cls', (rules) => tcCaptureWhilePresent(LOOPBACK, { macFilter, rules }, loopback), {
+      ...tc,
+      handler: 4,
+    }),
     make('tag in the sk_buff', 'sched_cls', pushing, { handler: 10, kernel: 11, drop: 12 }, PUSHED),
   ];
+  shim.close(loopback);
+  filter.close();
+  return made;
 }
 
 /** Takes a tag into the sk_buff first. */
@@ -170,6 +182,30 @@ function possible(rules: readonly FlowRule[], otherwise: DefaultAction): GivenRu
   });
   return { rules: good, otherwise };
 }
+
+describe('a tc filter whose tap is gone', () => {
+  it('passes what its rules drop or count to the kernel, and counts nothing', () => {
+    const rules = KernelRules.open(shim, { rules: ['ip count', 'ip drop'], otherwise: 'handler' });
+    const present = bpf.presenceMap(LOOPBACK);
+    const fd = bpf.load('sched_cls', 'tp_rules', tcCaptureWhilePresent(LOOPBACK, { rules }, present));
+    const overtagged = Uint8Array.from(
+      ethernet([...Array.from({ length: 50 }, () => 0)], { tags: Array(9).fill([0x81, 0, 0, 5]).flat() }),
+    );
+    const frames = [ipv4Frame([10, 0, 0, 1]), overtagged];
+    const answers = (): number[] => frames.map((frame) => bpf.testRun(fd, frame).result);
+    try {
+      expect(answers()).toEqual([2, 2]);
+      const counts = rules.counts();
+      expect([...counts.rules, counts.overtagged].map(({ packets }) => packets)).toEqual([1, 1, 1]);
+      bpf.deleteMap(present, 0); // as the kernel does with the device
+      expect(answers()).toEqual([-1, -1]);
+      expect(rules.counts()).toEqual(counts);
+    } finally {
+      for (const each of [fd, present]) shim.close(each);
+      rules.close();
+    }
+  });
+});
 
 describe('the programs in the kernel and the matcher', () => {
   it('agree on verdicts and counters for random rules and packets', { timeout: 240_000 }, () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { lackingIn, permissionHint } from '../../src/capabilities.ts';
+import { computingHint, lackingIn, permissionHint } from '../../src/capabilities.ts';
 
 /** The text of /proc/thread-self/status with these bits effective. */
 const status = (...bits: number[]): string => {
@@ -7,7 +7,7 @@ const status = (...bits: number[]): string => {
   return `Name:\tnode\nCapPrm:\t000001ffffffffff\nCapEff:\t${set.toString(16).padStart(16, '0')}\nCapBnd:\t0\n`;
 };
 
-const [NET_ADMIN, NET_RAW, IPC_LOCK, SYS_ADMIN, BPF] = [12, 13, 14, 21, 39] as const;
+const [NET_ADMIN, NET_RAW, IPC_LOCK, SYS_ADMIN, PERFMON, BPF] = [12, 13, 14, 21, 38, 39] as const;
 
 describe('the capabilities that a process lacks', () => {
   it.each([
@@ -18,6 +18,14 @@ describe('the capabilities that a process lacks', () => {
     ['CAP_SYS_ADMIN and nothing else', [SYS_ADMIN], ['CAP_NET_ADMIN', 'CAP_NET_RAW', 'CAP_IPC_LOCK']],
   ])('with %s', (_, bits, lacking) => {
     expect(lackingIn(status(...bits))).toEqual(lacking);
+  });
+
+  it.each([
+    ['those that every port needs', [NET_ADMIN, NET_RAW, BPF, IPC_LOCK], ['CAP_PERFMON']],
+    ['CAP_PERFMON', [PERFMON], []],
+    ['CAP_SYS_ADMIN in place of it', [SYS_ADMIN], []],
+  ])('of those for rules, with %s', (_, bits, lacking) => {
+    expect(lackingIn(status(...bits), [['CAP_PERFMON', PERFMON]])).toEqual(lacking);
   });
 
   it('are unknown, and the error names none, where /proc has no answer', () => {
@@ -36,5 +44,6 @@ describe('the hint of a refusal', () => {
   it('sends a process that has all of them elsewhere, not back to them', () => {
     expect(permissionHint([])).toMatch(/^This process has .*container/);
     expect(permissionHint([])).not.toMatch(/Run as/);
+    expect(computingHint([])).toMatch(/^This process has CAP_PERFMON.*container/);
   });
 });

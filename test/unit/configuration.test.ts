@@ -29,6 +29,7 @@ describe('a change of the configuration', () => {
     ['no list', { unicast: '02:00:00:00:00:07' }, /must be a list/],
     ['a list too long', { unicast: Array.from({ length: 129 }, (_, i) => address(i)) }, /128 is the most/],
     ['a word for yes', { promiscuous: 'yes' }, /true or false/],
+    ['a number for yes', { macFilter: 1 }, /true or false/],
     ['an unknown name', { promisc: true }, /Did you mean "promiscuous"/],
     ['no object', 7, /must be an object/],
   ])('is refused with the reason: %s', (_, change, message) => {

@@ -90,14 +90,13 @@ function slowTotals(
 it('each path has its own history, which stays when the path has no device', () => {
   const history = new ExtendedHistory();
   const synthetic = { key: 1, link: { rx_packets: 5 }, driver: {} };
-  expect(
-    history.read({ synthetic, vf: { key: 2, link: { rx_packets: 9 }, driver: { rx_steer: 3 } } }),
-  ).toEqual({
-    synthetic: { link: { rx_packets: 5 }, driver: {} },
-    vf: { link: { rx_packets: 9 }, driver: { rx_steer: 3 } },
+  const vf = { key: 2, link: { rx_packets: 9 }, driver: { rx_steer: 3 } };
+  expect(history.read({ synthetic, vf, filtered: { synthetic: 3, vf: 4 } })).toEqual({
+    synthetic: { link: { rx_packets: 5 }, driver: {}, filtered: 3 },
+    vf: { link: { rx_packets: 9 }, driver: { rx_steer: 3 }, filtered: 4 },
   });
   expect(history.read({ synthetic, vf: undefined }).vf).toEqual({
-    link: { rx_packets: 9 },
-    driver: { rx_steer: 3 },
+    ...{ link: { rx_packets: 9 }, driver: { rx_steer: 3 } },
+    filtered: 4,
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { TwinpathError } from '../../src/errors.ts';
 import { layOut } from '../../src/memory/geometry.ts';
-import type { OpenPortOptions } from '../../src/options.ts';
+import type { OpenPortOptions, OpenPortsOptions } from '../../src/options.ts';
 import { geometryOf, single, validate } from '../../src/settings.ts';
 import { nearest } from '../../src/validation.ts';
 
@@ -35,7 +35,8 @@ describe('options', () => {
   test('are complete after validation', () => {
     const settings = validate(single(good));
     expect(settings).toMatchObject({
-      handler: 'file:///tmp/handler.js',
+      handlers: [{ url: 'file:///tmp/handler.js', options: {} }],
+      handlerOf: [0],
       mode: 'adaptive',
       frameSize: 2048,
       frames: 8192,
@@ -43,7 +44,6 @@ describe('options', () => {
       tap: 'io_uring',
       redirect: 'tcx',
       network: 'kernel',
-      handlerOptions: {},
     });
     expect(settings.queues).toBeGreaterThanOrEqual(1);
     const unnamed = { device: undefined, netvsc: undefined, mac: undefined, vf: undefined, force: undefined };
@@ -171,5 +171,62 @@ describe('the nearest word', () => {
     ['s'.repeat(100_000), ['seconds']],
   ])('to %.20s is none of %j', (wanted, candidates) => {
     expect(nearest(wanted, candidates)).toBeUndefined();
+  });
+});
+
+describe('the handlers of several ports', () => {
+  const url = (name: string): string => `file:///tmp/${name}.js`;
+  const refused = (options: object): TwinpathError => {
+    try {
+      validate(options as OpenPortsOptions);
+    } catch (error) {
+      if (error instanceof TwinpathError) return error;
+      throw error;
+    }
+    throw new Error('the options were accepted');
+  };
+
+  test('are the shared one, and that of each port which has its own module or options', () => {
+    const { handlers, handlerOf } = validate({
+      handler: '/tmp/shared.js',
+      handlerOptions: { a: 1 },
+      ports: [
+        { netvsc: 'eth1' },
+        { netvsc: 'eth2', handler: '/tmp/own.js' },
+        { netvsc: 'eth3', handlerOptions: { a: 2 } },
+        { netvsc: 'eth4' },
+        { netvsc: 'eth5', handler: '/tmp/own.js', handlerOptions: { b: 3 } },
+      ],
+    });
+    expect(handlerOf.map((index) => handlers[index])).toEqual([
+      { url: url('shared'), options: { a: 1 } },
+      { url: url('own'), options: {} },
+      { url: url('shared'), options: { a: 2 } },
+      { url: url('shared'), options: { a: 1 } },
+      { url: url('own'), options: { b: 3 } },
+    ]);
+    expect(handlers).toHaveLength(4);
+  });
+
+  test.each([
+    ['a port without any', { ports: [{ handler: '/tmp/own.js' }, {}] }, 'handler', /every port needs one/],
+    [
+      'a shared one that no port would have',
+      { handler: '/tmp/shared.js', ports: [{ handler: '/tmp/own.js' }] },
+      ...(['handler', /of its own/] as const),
+    ],
+    [
+      'shared options that no port would have',
+      { handler: '/tmp/shared.js', handlerOptions: {}, ports: [{ handlerOptions: {} }] },
+      ...(['handlerOptions', /of its own/] as const),
+    ],
+    [
+      'options of a port that cannot be cloned',
+      { handler: '/tmp/shared.js', ports: [{ handlerOptions: { call: () => {} } }] },
+      ...(['handlerOptions', /structured clone/] as const),
+    ],
+  ])('are refused with %s', (_, options, device, words) => {
+    expect(refused(options)).toMatchObject({ code: 'ERR_OPTION_INVALID', device });
+    expect(refused(options).message).toMatch(words);
   });
 });

@@ -12,6 +12,7 @@ import { check, Errno, TwinpathError } from '../../errors.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import type { KernelRules } from '../../kernel/kernel-rules.ts';
+import type { MacFilter } from '../../kernel/mac-filter.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
@@ -39,6 +40,7 @@ export interface ProgramOptions {
    * at this very device: the generic hook would get those packets again, in an endless loop. Default true.
    */
   readonly generic?: boolean;
+  readonly macFilter?: MacFilter | undefined;
   /** Which packets are for the sockets: at first, see {@link XdpProgram.setRules}. */
   readonly rules?: KernelRules | undefined;
 }
@@ -156,7 +158,7 @@ export class XdpProgram {
 
   #loadProgram(rules: KernelRules | undefined): number {
     const { map, gate, unclaimed } = this.fds;
-    const code = xdpRedirect(map, gate, unclaimed, { protect: this.#options.protect, rules });
+    const code = xdpRedirect(map, gate, unclaimed, { ...this.#options, rules });
     return this.#bpf.load('xdp', 'twinpath', code);
   }
 

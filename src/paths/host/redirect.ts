@@ -27,7 +27,7 @@ import type { AttachmentHolding, TcAttachment, TcProgram } from '../tc-attachmen
 import { type RedirectKind, TcAttachments } from '../tc-attachments.ts';
 
 /** `tap` is the host tap here. */
-type HostRedirectRequest = Omit<RedirectRequest, 'marks' | 'maxPacketBytes'>;
+type HostRedirectRequest = Omit<RedirectRequest, 'marks' | 'maxPacketBytes' | 'macFilter'>;
 
 /** The attachments of a host redirect as data: see `PathDevice.holdings`. */
 export interface HostRedirectHoldings {

@@ -10,6 +10,7 @@ import type { PortConfiguration } from '../../configuration.ts';
 import { errnoName, type TwinpathError } from '../../errors.ts';
 import type { HeldSettings } from '../../kernel/device-settings.ts';
 import type { KernelRules } from '../../kernel/kernel-rules.ts';
+import type { MacFilter } from '../../kernel/mac-filter.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { Registered } from '../../memory/abi.ts';
@@ -44,6 +45,7 @@ export interface TapOptions extends MergingOptions {
   readonly standby?: number;
   /** The port's VF path is on the same device, and watches the XDP program there. */
   readonly shared?: boolean;
+  readonly macFilter?: MacFilter | undefined;
   /** Which packets of the NetVSC are redirected: at first, see {@link TapDevice.setRules}. */
   readonly rules?: KernelRules | undefined;
 }
@@ -269,6 +271,7 @@ export class TapDevice implements PathDevice {
       first: order !== 'last',
       maxPacketBytes: maxUntaggedBytes(this.#memory.layout.geometry.frameSize),
       standby,
+      macFilter: this.#options.macFilter,
       rules: this.#rules,
     };
     return new TcRedirect(this.#shim, this.#netlink, request, () => this.changed(), holdings);

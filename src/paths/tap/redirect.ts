@@ -9,6 +9,7 @@
  */
 import { Bpf } from '../../kernel/bpf.ts';
 import type { KernelRules } from '../../kernel/kernel-rules.ts';
+import type { MacFilter } from '../../kernel/mac-filter.ts';
 import { tcCapture, tcCaptureWhilePresent, tcMarkedRedirect, tcRedirect } from '../../kernel/programs.ts';
 import type { RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
@@ -35,6 +36,7 @@ export interface RedirectRequest {
   readonly maxPacketBytes?: number;
   /** ifindex of the standby leg; 0 none. */
   readonly standby?: number;
+  readonly macFilter?: MacFilter | undefined;
   /** What is redirected of the packets that the NetVSC receives: at first, see {@link TcRedirect.setRules}. */
   readonly rules?: KernelRules | undefined;
 }
@@ -153,8 +155,8 @@ export class TcRedirect {
   }
 
   #capture(ifindex: number, name: string, own: boolean): TcProgram {
-    const { tap, protect, maxPacketBytes, first } = this.#request;
-    const options = { protect, maxPacketBytes, own, rules: this.#rules };
+    const { tap, protect, macFilter, maxPacketBytes, first } = this.#request;
+    const options = { protect, macFilter, maxPacketBytes, own, rules: this.#rules };
     return {
       ...{ ifindex, where: 'ingress', first, name, tap },
       // Made when they are needed: a thread that only closes must not fail at reading the rules.
@@ -162,7 +164,8 @@ export class TcRedirect {
         return tcCapture(tap, options);
       },
       get filter() {
-        return tcCaptureWhilePresent(tap, options);
+        if (options.rules === undefined) return tcCaptureWhilePresent(tap, options);
+        return (tapMap: number) => tcCaptureWhilePresent(tap, options, tapMap);
       },
     };
   }

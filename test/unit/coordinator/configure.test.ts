@@ -70,6 +70,33 @@ class Paths {
   }
 }
 
+describe('the MAC filter', () => {
+  it('is refused where there is no kernel that could filter, and the rest of the change with it', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000 });
+    await expect(paths.change({ mtu: 1400, macFilter: true })).rejects.toMatchObject({
+      ...{ code: 'ERR_OPTION_INVALID', device: 'macFilter' },
+    });
+    expect(paths.state.configuration).toMatchObject({ generation: 0, mtu: null, macFilter: false });
+  });
+
+  it('accepts what is asked for before the devices are changed, and what was asked for before if one refuses', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000 });
+    const macFilter = {
+      widen: ({ unicast }: PortConfiguration) => paths.done.push(`widen ${unicast}`),
+      set: ({ unicast }: PortConfiguration) => paths.done.push(`set ${unicast}`),
+    };
+    Object.assign(paths.state.network, { macFilter });
+    const mac = '02:00:00:00:00:07';
+    await paths.change({ unicast: [mac], macFilter: true });
+    expect(paths.done.slice(0, 3)).toEqual([`widen ${mac}`, 'synthetic null', `set ${mac}`]);
+    paths.done.length = 0;
+    await expect(paths.change({ unicast: [], mtu: 3000 })).rejects.toMatchObject({
+      code: 'ERR_DEVICE_SETTINGS',
+    });
+    expect(paths.done.filter((step) => /widen|set/.test(step))).toEqual(['widen ', `set ${mac}`]);
+  });
+});
+
 describe('a change of the rules', () => {
   it('is refused where there is no kernel that could try them, and the rest of the change with it', async () => {
     const paths = new Paths({ [Path.SYNTHETIC]: 2000 });

@@ -136,7 +136,7 @@ class Workshop {
           rssKey: DEFAULT_KEY,
           routes: [],
         },
-        handler: { handle, tick: undefined, tickMillis: 10 },
+        handlers: [{ handle, tick: undefined, tickMillis: 10 }],
         failed: (error) => {
           throw error;
         },

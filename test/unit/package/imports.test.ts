@@ -18,6 +18,7 @@ const ORDER = [
   'rules',
   'configuration.ts',
   'options.ts',
+  'handler-settings.ts',
   'settings.ts',
   'kernel',
   'offload',

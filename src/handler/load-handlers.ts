@@ -1,0 +1,32 @@
+/** Makes the handlers of one worker, of all its ports. */
+import { TwinpathError } from '../errors.ts';
+import { type LoadContext, type LoadedHandler, loadHandler } from './load-handler.ts';
+
+/** @throws as `loadHandler`; ERR_HANDLER for a second handler in WebAssembly */
+export async function loadHandlers(
+  modules: readonly { readonly url: string; readonly options: Record<string, unknown> }[],
+  context: LoadContext,
+): Promise<LoadedHandler[]> {
+  const loaded: LoadedHandler[] = [];
+  let wasm: string | undefined;
+  for (const { url, options } of modules) {
+    const handler = await loadHandler(url, options, context, (found) => {
+      if (wasm !== undefined) throw secondModule(found, wasm);
+      wasm = found;
+    });
+    loaded.push(handler);
+  }
+  return loaded;
+}
+
+/**
+ * A module's static data is in the first page of the memory, which all its instances share: the page holds one module, and with
+ * one set of options, which a module may keep there.
+ */
+function secondModule(url: string, first: string): TwinpathError {
+  return new TwinpathError('ERR_HANDLER', {
+    device: url,
+    detail: `another port of the same call has a handler in WebAssembly, ${first}, and the ports' memory has room for one`,
+    hint: 'Open the ports with two calls, and forward between them with forwardTo.',
+  });
+}
