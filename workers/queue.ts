@@ -53,7 +53,7 @@ async function serve(
     const detail = `queue ${queue}: ${message} (${times} so far)`;
     report({ kind: 'error', event: { code: 'ERR_HANDLER_THREW', device: settings.handler, detail } });
   };
-  const rssKey = settings.rss === 'device' ? undefined : settings.rssKey;
-  const { mode, forwardTo: routes } = settings;
-  return runWorker({ shim, memory, queue, mode, burst, handler, failed, rssKey, routes, worker, fallback });
+  const hashes = settings.rss !== 'device';
+  const { forwardTo: routes } = settings;
+  return runWorker({ shim, memory, queue, burst, handler, failed, hashes, routes, worker, fallback });
 }

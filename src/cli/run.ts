@@ -2,7 +2,7 @@
  * `twinpath run HANDLER`: a port with that handler until Ctrl-C, then its statistics.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ConfigurationChange } from '../configuration.ts';
+import { type ConfigurationChange, IDLE_MODES } from '../configuration.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { openPort, type Port } from '../port.ts';
 import type { PortStatistics } from '../statistics.ts';
@@ -153,7 +153,7 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
       handler,
       handlerOptions,
       queues: whole(args, 'queues', 1, 64),
-      mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
+      mode: oneOf(args, 'mode', IDLE_MODES),
       frameSize: whole(args, 'frame-size', 0, 65_536),
       frames: whole(args, 'frames', 0, 1_000_000),
       pin: args.flags.has('pin'),

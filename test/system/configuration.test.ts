@@ -15,8 +15,10 @@ const OWN = '02:15:5d:00:00:09';
 const UNICAST = ['02:00:00:00:00:07', '02:00:00:00:00:08', '02:00:00:00:00:09'];
 const MULTICAST = ['01:00:5e:00:00:fb', '33:33:00:01:00:02'];
 
+type LinkProperty = 'mtu' | 'mac' | 'unicast' | 'multicast' | 'promiscuous' | 'allMulticast';
+
 /** What a device has of a configuration, as the kernel tells others. */
-function configured(lab: Lab, name: string): Required<Omit<ConfigurationChange, 'rules' | 'isolate'>> {
+function configured(lab: Lab, name: string): Required<Pick<ConfigurationChange, LinkProperty>> {
   const { mtu, address, promiscuity } = linkIn(lab.guest, name)!;
   const inGuest = (...command: string[]): string =>
     execFileSync('ip', ['netns', 'exec', lab.guest, ...command], { encoding: 'utf8' });
@@ -71,7 +73,7 @@ describe('a port', () => {
       allMulticast: true,
     };
     const configuration = await port.configure(wanted);
-    expect(configuration).toEqual({ generation: 1, mac: null, rules: [], isolate: false, ...wanted });
+    expect(configuration).toMatchObject({ generation: 1, mac: null, rules: [], isolate: false, ...wanted });
     expect(port.configuration).toEqual(configuration);
     for (const device of ['eth0', 'vf0']) {
       expect(configured(lab, device), device).toEqual({ mac: nic.mac, ...wanted });
