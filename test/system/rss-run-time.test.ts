@@ -200,3 +200,45 @@ describe('a queue that is stopped', () => {
     await finish(opened);
   });
 });
+
+describe('a VF that alone is to spread the flows', () => {
+  it('and cannot refuses what is asked for, and both paths are as they were', async () => {
+    const scene = await Scene.open({ port: { rss: 'device' } });
+    const { port } = scene;
+    const traffic = await scene.drive();
+    await scene.plug();
+    const before = port.rss;
+    expect(before).toEqual({ spreadBy: 'device', key: null, table: null, hashTypes: null });
+    for (const change of [
+      { queues: [0] },
+      { rss: { key: 'symmetric' } },
+      { rss: { hashTypes: ['ipv4'] } },
+    ] as const) {
+      await expect(port.configure({ ...change, mtu: 1400 })).rejects.toMatchObject({
+        code: 'ERR_DEVICE_SETTINGS',
+        device: 'vf0',
+        detail: 'it has no RSS table that can be set',
+      });
+    }
+    expect(port.rss).toEqual(before);
+    expect(port.activeQueues).toEqual([0, 1]);
+    expect(port.configuration).toMatchObject({ generation: 0, mtu: null, queues: null });
+    await ownedBy(port, 'vf');
+    await passed(traffic);
+    const [report] = await scene.finish();
+    expectUnharmed(report!);
+    expect(scene.errors).toEqual([]);
+  });
+
+  it('and comes when that is configured is used with its own settings, and says what it refuses', async () => {
+    const scene = await Scene.open({ port: { rss: 'device' } });
+    const { port } = scene;
+    await port.configure({ rss: { table: [1, 0] } });
+    await scene.plug();
+    await until('the refusal', () => scene.errors.length > 0);
+    expect(scene.errors[0]).toMatchObject({ code: 'ERR_DEVICE_SETTINGS', device: 'vf0' });
+    expect(scene.paths.vf!.refused).toHaveLength(1);
+    await scene.unplug();
+    await scene.finish();
+  });
+});
