@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConfigurationChange, IDLE_MODES } from '../configuration.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { openPort, type Port } from '../port.ts';
+import type { HashType } from '../rss/configuration.ts';
 import type { PortStatistics } from '../statistics.ts';
 import { invalid } from '../validation.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
@@ -94,6 +95,16 @@ export const run: Command = {
         value: 'KEY',
         help: 'key of the RSS hash: default, symmetric, or 80 hexadecimal digits',
         otherwise: 'default',
+      },
+      'rss-table': {
+        value: 'QUEUES',
+        help: 'queue of each hash: 128 numbers with commas, or a power of two below, which repeat',
+        otherwise: 'all queues in turn',
+      },
+      'hash-types': {
+        value: 'TYPES',
+        help: 'what is hashed, with commas: ipv4, tcp4, udp4, ipv6, tcp6, udp6',
+        otherwise: 'all of them',
       },
       'stuck-millis': {
         value: 'N',
@@ -207,8 +218,15 @@ function configurationOf(args: Arguments): ConfigurationChange {
     allMulticast: args.flags.has('all-multicast') || undefined,
     rules: args.texts.get('rule'),
     isolate: args.flags.has('isolate') || undefined,
+    rss: {
+      table: words(args, 'rss-table')?.map((word) => (/^\d+$/.test(word) ? Number(word) : word) as number),
+      hashTypes: words(args, 'hash-types') as HashType[] | undefined,
+    },
   };
 }
+
+/** Checked where all of the configuration is. */
+const words = (args: Arguments, name: string): string[] | undefined => text(args, name)?.split(',');
 
 /** Resolves when the command is interrupted, the time is over, or the port has closed by itself. */
 async function untilEnd(interrupted: AbortSignal, port: Port, seconds: number | undefined): Promise<void> {

@@ -32,12 +32,17 @@ interface Open {
   readonly wanted: () => number[];
 }
 
-async function open(options: { deviceQueues?: number; rss?: 'software' } = {}): Promise<Open> {
-  const { deviceQueues = 2, rss } = options;
+interface OpenOptions {
+  readonly deviceQueues?: number;
+  readonly rss?: 'software';
+  readonly configuration?: { readonly queues: number[] };
+}
+
+async function open({ deviceQueues = 2, rss, configuration }: OpenOptions = {}): Promise<Open> {
   const lab = await buildLab({ queues: deviceQueues });
   const seen = new Int32Array(new SharedArrayBuffer(16 * FLOWS));
   const scene = await Scene.openIn(lab, {
-    ...{ queues: QUEUES, handler: WITNESS, rss },
+    ...{ queues: QUEUES, handler: WITNESS, rss, configuration },
     handlerOptions: { address: lab.nic.guestAddress, seen, first: FIRST_PORT },
   });
   const traffic = await scene.drive({ flows: FLOWS, firstPort: FIRST_PORT, rate: 10_000, icmpRate: 1000 });
@@ -197,6 +202,24 @@ describe('a queue that is stopped', () => {
     await port.startQueue(1);
     await passed(traffic);
     expect(await opened.workers()).toEqual(before);
+    await finish(opened);
+  });
+});
+
+describe('a queue', () => {
+  it('that was not started with the port gets flows once it is', async () => {
+    const opened = await open({ configuration: { queues: [1, 3] } });
+    const { port } = opened.scene;
+    expect(port.activeQueues).toEqual([1, 3]);
+    const of = async (): Promise<number> => (await opened.workers()).reduce((all, mask) => all | mask, 0);
+    expect(await of()).toBe(0b1010);
+    await opened.scene.plug();
+    await ownedBy(port, 'vf');
+    expect(await of()).toBe(0b1010);
+    await port.startQueue(0);
+    expect(await of()).toBe(0b1011);
+    await port.setQueues(QUEUES);
+    expect(await of()).toBe(0b1111);
     await finish(opened);
   });
 });

@@ -46,8 +46,8 @@ export class SocketMap {
 
   /** @param queues of the map */
   disarm(link: Link, queues: number): void {
-    const { map } = this.#fds;
-    if (map < 0) return;
+    const { map, gate } = this.#fds;
+    if (map < 0 || gate < 0) return; // closed, or a coordinator died before it had opened both
     this.armed = false;
     // A dead socket in the map drops packets (bpf_redirect_map falls back for empty slots only): each is removed before it
     // is closed. If the kernel refuses that, closing the link and the map follows anyway.

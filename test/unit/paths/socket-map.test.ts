@@ -66,6 +66,21 @@ describe('the map of sockets', () => {
     );
   });
 
+  it('is not touched as long as only one of the two maps is open', () => {
+    for (const fds of [
+      { map: 20, gate: -1 },
+      { map: -1, gate: -1 },
+    ]) {
+      const maps = new Maps();
+      const refused = {
+        ...maps.bpf,
+        setValue: () => expect.unreachable(),
+        deleteMap: () => expect.unreachable(),
+      };
+      new SocketMap(refused as unknown as Bpf, fds, NETVSC).disarm(vf(true), 4);
+    }
+  });
+
   it('lacks a stopped queue of one card alone, whose packets reach the handler through the tap', () => {
     const maps = new Maps();
     new SocketMap(maps.bpf, MAPS, 7).arm(vf(false), SOCKETS, [2]);
