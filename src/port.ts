@@ -23,11 +23,11 @@ import type { Failover } from './memory/journal.ts';
 import { macOf } from './memory/macs.ts';
 import type { ForwardTarget, OpenPortOptions, OpenPortsOptions } from './options.ts';
 import { type OpenPaths, PortEmitter, type ReportedEvent } from './port-events.ts';
+import { PortQueues } from './port-queues.ts';
 import { type PortRss, portRss } from './port-rss.ts';
 import { type Settings, single, validate } from './settings.ts';
 import { startFailure } from './start-failure.ts';
 import { type PortStatistics, portStatistics, statisticsSince } from './statistics.ts';
-import { wholeNumber } from './validation.ts';
 
 /**
  * A port that {@link openPort} has opened. Belongs to the thread that opened it.
@@ -41,6 +41,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   readonly #deliveries: Deliveries;
   /** Which packets the handler gets, and how many each rule has counted. */
   readonly rules: FlowRules;
+  readonly #queues: PortQueues;
   readonly #history = new ExtendedHistory();
   #description: PortDescription;
   #configuration: PortConfiguration;
@@ -56,6 +57,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
       this,
       () => group.ask({ kind: 'count rules', port: number }) as Promise<RuleCounts | undefined>,
     );
+    this.#queues = new PortQueues(this, group.memory.layout.geometry.queues);
     this.#deliveries = new Deliveries(group.memory, number);
     group.join({
       event: (event) => this.#emit(event),
@@ -108,32 +110,27 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
 
   /** The queues that flows are spread over, in ascending order. */
   get activeQueues(): number[] {
-    const { queues } = this.#group.memory.layout.geometry;
-    return [...(this.#configuration.queues ?? Array.from({ length: queues }, (_, queue) => queue))];
+    return this.#queues.active;
   }
 
   /**
-   * Spreads the flows over the first `count` queues, at most as many as the port was opened with. As `configure({ queues })`:
-   * the other queues are stopped.
+   * Spreads the flows over the first `count` queues, at most as many as the port was opened with, and stops the others. As
+   * `configure({ queues })`.
    *
-   * @throws as `configure`
+   * @throws ERR_OPTION_INVALID, and as `configure`
    */
-  async setQueues(count: number): Promise<void> {
-    const { queues } = this.#group.memory.layout.geometry;
-    wholeNumber('queues', count, 1, queues, 'a number of queues that the port was opened with');
-    await this.configure({ queues: Array.from({ length: count }, (_, queue) => queue) });
+  setQueues(count: number): Promise<void> {
+    return this.#queues.select(count);
   }
 
   /** Moves the flows of a queue to the others. As {@link setQueues}. */
-  async stopQueue(queue: number): Promise<void> {
-    this.#checkQueue(queue);
-    await this.configure({ queues: this.activeQueues.filter((active) => active !== queue) });
+  stopQueue(queue: number): Promise<void> {
+    return this.#queues.stop(queue);
   }
 
   /** Gives a stopped queue its share of the flows again. As {@link setQueues}. */
-  async startQueue(queue: number): Promise<void> {
-    this.#checkQueue(queue);
-    await this.configure({ queues: [...this.activeQueues, queue] });
+  startQueue(queue: number): Promise<void> {
+    return this.#queues.start(queue);
   }
 
   /**
@@ -267,10 +264,6 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   /** For the option `forwardTo` of another `openPort`. */
   get route(): ForwardTarget['route'] {
     return { shared: this.shared, port: this.#number, from: 0 };
-  }
-
-  #checkQueue(queue: number): void {
-    wholeNumber('queue', queue, 0, this.#group.memory.layout.geometry.queues - 1, 'a queue');
   }
 
   #emit(reported: ReportedEvent): void {

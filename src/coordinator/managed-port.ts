@@ -278,9 +278,8 @@ export class ManagedPort {
     const isOpen = synthetic.device !== undefined && synthetic.broken === undefined;
     for (const { path, device, detail, value, error } of this.network.observe()) {
       // What the port has set itself, or puts back, is no news.
-      const isOwn =
-        closing || (!configuration.started && !isOpen) || isConfigured(value ?? {}, configuration);
-      if (value !== undefined && isOwn) continue;
+      const reopens = !configuration.started && !isOpen;
+      if (value !== undefined && (closing || reopens || isConfigured(value, configuration))) continue;
       if (path === Path.SYNTHETIC && value !== undefined && isOpen) this.#follow(value);
       const event = { port, path: PATH_NAMES[path], device, state: 'changed', detail } as const;
       report({ kind: 'link', event, paths: this.paths });

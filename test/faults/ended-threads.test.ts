@@ -139,7 +139,7 @@ it('threads that hand packets to each other may be ended at any point as well', 
   await until('everything out, and every frame at home', async () => {
     network.collect();
     found = [await workers.audit(0), await workers.audit(1)];
-    return found.every(({ rx, tx, lent }) => rx === 0 && tx === 0 && lent === 0);
+    return found.every((one) => [one.rx, one.tx, one.lent, one.borrowed].every((frames) => frames === 0));
   });
   for (const ledger of found) expect(ledger).toMatchObject(home);
   const lost = network.out.filter((places) => places.length === 0).length;

@@ -166,9 +166,8 @@ export class AfXdpDevice implements PathDevice {
 
   /** Only if the device gives them no flows: else their workers hand the packets over. */
   stopQueues(): void {
-    const { agrees, rxQueues } = this.#setup;
-    const queues = Array.from({ length: rxQueues }, (_, queue) => queue);
-    this.#serve(agrees ? queues.filter((queue) => !this.#isActive(queue)) : []);
+    const queues = this.#setup.agrees ? [...this.#served.keys()] : [];
+    this.#serve(queues.filter((queue) => !this.#isActive(queue)));
   }
 
   setRules(rules: KernelRules | undefined): void {

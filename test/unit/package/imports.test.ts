@@ -33,6 +33,7 @@ const ORDER = [
   'delivery.ts',
   'group.ts',
   'flow-rules.ts',
+  'port-queues.ts',
   'port-rss.ts',
   'port.ts',
   'lab',
