@@ -169,3 +169,17 @@ test.each(['adaptive', 'poll'] as const)('mode %s coalesces nothing', (mode) => 
   }
   expect(worker.gathers).toEqual([]);
 });
+
+test('a mode that changes counts from the next empty round on', () => {
+  const { idle, setMode } = sleeper([], 'poll');
+  const empty = (rounds: number): boolean[] => Array.from({ length: rounds }, () => idle.shouldSleep(0));
+  expect(empty(1_000)).not.toContain(true);
+  setMode('interrupt');
+  expect(empty(1)).toEqual([true]);
+  expect(idle.shouldSleep(1)).toBe(false);
+  setMode('adaptive');
+  expect(empty(200)).not.toContain(true);
+  expect(empty(1)).toEqual([true]);
+  setMode('poll');
+  expect(empty(1_000)).not.toContain(true);
+});
