@@ -5,9 +5,16 @@
  */
 import { macBytes, normalizeMac } from './net/mac.ts';
 import { maxMtuWhileOpen } from './net/packet-size.ts';
+import {
+  checkQueues,
+  checkRss,
+  DEFAULT_RSS,
+  type RssChange,
+  type RssConfiguration,
+} from './rss/configuration.ts';
 import { checkRules } from './rules/check.ts';
 import type { FlowRule, GivenRules } from './rules/rule.ts';
-import { flag, invalid, onlyKnown, plainObject } from './validation.ts';
+import { flag, invalid, oneOf, onlyKnown, plainObject } from './validation.ts';
 
 /** A port's configuration, complete. */
 export interface PortConfiguration {
@@ -34,10 +41,30 @@ export interface PortConfiguration {
   readonly rules: readonly (string | FlowRule)[];
   /** What matches no rule stays with the machine's own stack. */
   readonly isolate: boolean;
+  /** How flows are spread over the queues. */
+  readonly rss: RssConfiguration;
+  /** The queues that flows are spread over, in ascending order; null: all. The others are stopped. */
+  readonly queues: readonly number[] | null;
+  /** What idle workers do; null: as the option `mode` says. A worker of several ports: see `idleModeOf`. */
+  readonly mode: IdleMode | null;
+  /** Whether packets are let in. If not, all is open and configured, and the traffic is the kernel's, as without a port. */
+  readonly started: boolean;
 }
 
+/** What a worker does that finds no packets: see the option `mode`. */
+export type IdleMode = (typeof IDLE_MODES)[number];
+export const IDLE_MODES = ['poll', 'adaptive', 'interrupt'] as const;
+
 /** What `Port.configure` changes; absent properties stay as they are. A list replaces the list before. */
-export type ConfigurationChange = Partial<Omit<PortConfiguration, 'generation'>>;
+export type ConfigurationChange = Partial<Omit<PortConfiguration, 'generation' | 'rss'>> & {
+  /** What changes of it; null: all as at first. */
+  readonly rss?: RssChange | null;
+};
+
+/** A change that {@link checkChange} has checked. */
+export type CheckedChange = Partial<Omit<PortConfiguration, 'generation' | 'rss'>> & {
+  readonly rss?: Partial<RssConfiguration>;
+};
 
 const UNCONFIGURED: PortConfiguration = {
   generation: 0,
@@ -50,6 +77,10 @@ const UNCONFIGURED: PortConfiguration = {
   macFilter: false,
   rules: [],
   isolate: false,
+  rss: DEFAULT_RSS,
+  queues: null,
+  mode: null,
+  started: true,
 };
 
 const NAMES = [
@@ -62,6 +93,10 @@ const NAMES = [
   'macFilter',
   'rules',
   'isolate',
+  'rss',
+  'queues',
+  'mode',
+  'started',
 ] as const;
 
 /** IPv4 needs no more than that of a link (RFC 791, section 3.2). */
@@ -69,10 +104,11 @@ export const MIN_MTU = 68;
 /** Drivers filter some tens of addresses and go promiscuous beyond that. */
 const MAX_ADDRESSES = 128;
 
-/** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
-export function checkChange(change: ConfigurationChange, frameSize: number): ConfigurationChange {
+/** @param queues of the port. @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
+export function checkChange(change: ConfigurationChange, frameSize: number, queues: number): CheckedChange {
   onlyKnown(plainObject('configuration', change), NAMES, `Known are ${NAMES.join(', ')}.`);
   const { mtu, mac, unicast, multicast, promiscuous, allMulticast, macFilter, rules, isolate } = change;
+  const { rss, queues: active, mode, started } = change;
   if (rules !== undefined) checkRules('rules', rules, 'handler');
   return {
     ...(mtu === undefined ? {} : { mtu: mtu === null ? null : checkMtu(mtu, frameSize) }),
@@ -84,11 +120,15 @@ export function checkChange(change: ConfigurationChange, frameSize: number): Con
     ...(macFilter === undefined ? {} : { macFilter: flag('macFilter', macFilter) }),
     ...(rules === undefined ? {} : { rules }),
     ...(isolate === undefined ? {} : { isolate: flag('isolate', isolate) }),
+    ...(rss === undefined ? {} : { rss: checkRss(rss, queues) }),
+    ...(active === undefined ? {} : { queues: active === null ? null : checkQueues(active, queues) }),
+    ...(mode === undefined ? {} : { mode: mode === null ? null : oneOf('mode', mode, IDLE_MODES) }),
+    ...(started === undefined ? {} : { started: flag('started', started) }),
   };
 }
 
 /** The configuration of a port that is opened with this. */
-export const initial = (wanted: ConfigurationChange): PortConfiguration =>
+export const initial = (wanted: CheckedChange): PortConfiguration =>
   Object.keys(wanted).length === 0 ? UNCONFIGURED : changed(UNCONFIGURED, wanted);
 
 /** The rules of a configuration; undefined: every packet is for the handler. */
@@ -98,8 +138,9 @@ export function rulesOf({ rules, isolate }: PortConfiguration): GivenRules | und
 }
 
 /** The configuration after a change. */
-export function changed(before: PortConfiguration, change: ConfigurationChange): PortConfiguration {
-  return { ...before, ...change, generation: before.generation + 1 };
+export function changed(before: PortConfiguration, change: CheckedChange): PortConfiguration {
+  const rss = { ...before.rss, ...change.rss };
+  return { ...before, ...change, rss, generation: before.generation + 1 };
 }
 
 function checkMtu(mtu: unknown, frameSize: number): number {

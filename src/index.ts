@@ -1,6 +1,6 @@
 /// <reference types="node" preserve="true" />
 /** The interface for applications: `import { openPort } from 'twinpath'`. */
-export type { ConfigurationChange, PortConfiguration } from './configuration.ts';
+export type { ConfigurationChange, IdleMode, PortConfiguration } from './configuration.ts';
 export type { PortDescription } from './coordinator/messages.ts';
 export type { PathInformation, PortInformation } from './coordinator/port-information.ts';
 export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
@@ -26,5 +26,7 @@ export type { Ability, PortCapability } from './paths/capability.ts';
 export type { PathDescription } from './paths/device.ts';
 export { openPort, openPorts, type Port } from './port.ts';
 export type { CarrierEvent, LinkEvent, WorkerEvent } from './port-events.ts';
+export type { PortRss } from './port-rss.ts';
+export type { HashType, RssChange, RssConfiguration } from './rss/configuration.ts';
 export type { FlowRule, FragmentMatch, PortRange, ProtocolName, RuleAction } from './rules/rule.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

@@ -1,7 +1,7 @@
 /**
  * The options of `openPort` and `openPorts`: types, names, defaults. settings.ts checks them.
  */
-import type { ConfigurationChange } from './configuration.ts';
+import type { ConfigurationChange, IdleMode } from './configuration.ts';
 import type { SharedMemory } from './memory/geometry.ts';
 
 /** A handler module and what it gets. */
@@ -84,10 +84,10 @@ export interface SharedOptions extends HandlerOptions {
   /** Queues, and worker threads, of each port: 1 to 64. Default: one per CPU, 8 at most. */
   queues?: number;
   /**
-   * What workers do when idle. Default 'adaptive'. 'interrupt' takes the least CPU time. From some 250,000 packets a second
+   * What workers do when idle, unless a port's configuration says otherwise. Default 'adaptive'. 'interrupt' takes the least CPU time. From some 250,000 packets a second
    * on it lets packets wait for up to 0.25 ms, as network cards do.
    */
-  mode?: 'poll' | 'adaptive' | 'interrupt';
+  mode?: IdleMode;
   /** Bytes of a packet frame, 2048 or 4096. Default 2048, which is enough for an MTU up to 1769. */
   frameSize?: number;
   /** Frames of each queue of each port: 4096 to 65536 by powers of two. Default 8192. */

@@ -23,10 +23,11 @@ import type { Failover } from './memory/journal.ts';
 import { macOf } from './memory/macs.ts';
 import type { ForwardTarget, OpenPortOptions, OpenPortsOptions } from './options.ts';
 import { type OpenPaths, PortEmitter, publish, type ReportedEvent } from './port-events.ts';
+import { PortQueues } from './port-queues.ts';
+import { type PortRss, portRss } from './port-rss.ts';
 import { type Settings, single, validate } from './settings.ts';
 import { startFailure } from './start-failure.ts';
 import { type PortStatistics, portStatistics, statisticsSince } from './statistics.ts';
-import { invalid } from './validation.ts';
 
 /**
  * A port that {@link openPort} has opened. Belongs to the thread that opened it.
@@ -38,9 +39,9 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   readonly #group: Group;
   readonly #number: number;
   readonly #deliveries: Deliveries;
-  readonly #active: Set<number>;
   /** Which packets the handler gets, and how many each rule has counted. */
   readonly rules: FlowRules;
+  readonly #queues: PortQueues;
   readonly #history = new ExtendedHistory();
   #description: PortDescription;
   #configuration: PortConfiguration;
@@ -56,9 +57,8 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
       this,
       () => group.ask({ kind: 'count rules', port: number }) as Promise<RuleCounts | undefined>,
     );
+    this.#queues = new PortQueues(this, group.memory.layout.geometry.queues);
     this.#deliveries = new Deliveries(group.memory, number);
-    const { queues } = group.memory.layout.geometry;
-    this.#active = new Set(Array.from({ length: queues }, (_, queue) => queue));
     group.join({
       event: (event) => this.#emit(event),
       closed: () => {
@@ -102,35 +102,35 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
     return (await this.#group.ask({ kind: 'information', port: this.#number })) as PortInformation;
   }
 
+  /** How flows are spread now: what is in force, also while a queue is given up. Reads the shared memory. */
+  get rss(): PortRss {
+    const vf = this.#description.paths.vf?.rss;
+    return portRss(this.#group.memory, this.#number, this.#group.rss, this.#configuration, vf);
+  }
+
   /** The queues that flows are spread over, in ascending order. */
   get activeQueues(): number[] {
-    return [...this.#active].sort((a, b) => a - b);
+    return this.#queues.active;
   }
 
   /**
-   * Spreads the flows over the first `count` queues, at most as many as the port was opened with. Resolves when every worker
-   * uses the new table. No packet is lost; packets of a flow that moves to another worker may be reordered at that moment.
+   * Spreads the flows over the first `count` queues, at most as many as the port was opened with, and stops the others. As
+   * `configure({ queues })`.
    *
-   * @throws ERR_OPTION_INVALID, also with `rss: 'device'`; ERR_PORT_CLOSED
+   * @throws ERR_OPTION_INVALID, and as `configure`
    */
-  async setQueues(count: number): Promise<void> {
-    const { queues } = this.#group.memory.layout.geometry;
-    if (!Number.isInteger(count) || count < 1 || count > queues) {
-      invalid('queues', `it must be a whole number from 1 to ${queues}, which the port was opened with`);
-    }
-    await this.#redirect(Array.from({ length: count }, (_, queue) => queue));
+  setQueues(count: number): Promise<void> {
+    return this.#queues.select(count);
   }
 
-  /** Moves the flows of a queue to the others. Its worker hands over what still arrives there. As {@link setQueues}. */
-  async stopQueue(queue: number): Promise<void> {
-    this.#checkQueue(queue);
-    await this.#redirect(this.activeQueues.filter((active) => active !== queue));
+  /** Moves the flows of a queue to the others. As {@link setQueues}. */
+  stopQueue(queue: number): Promise<void> {
+    return this.#queues.stop(queue);
   }
 
   /** Gives a stopped queue its share of the flows again. As {@link setQueues}. */
-  async startQueue(queue: number): Promise<void> {
-    this.#checkQueue(queue);
-    await this.#redirect([...this.#active, queue]);
+  startQueue(queue: number): Promise<void> {
+    return this.#queues.start(queue);
   }
 
   /**
@@ -149,11 +149,25 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
    *   why the rules could not be exchanged; ERR_PORT_CLOSED
    */
   async configure(change: ConfigurationChange): Promise<PortConfiguration> {
-    const checked = checkChange(change, this.#group.memory.layout.geometry.frameSize);
+    const { frameSize, queues } = this.#group.memory.layout.geometry;
+    const checked = checkChange(change, frameSize, queues);
     return (await this.#group.ask({
       ...{ kind: 'configure', port: this.#number },
       change: checked,
     })) as PortConfiguration;
+  }
+
+  /** Lets packets in, if the port was opened or left without. As `configure({ started: true })`. */
+  async start(): Promise<void> {
+    await this.configure({ started: true });
+  }
+
+  /**
+   * Leaves the traffic to the kernel, as without a port. What has arrived is handled first. All stays configured, and
+   * {@link start} goes on. As `configure({ started: false })`.
+   */
+  async stop(): Promise<void> {
+    await this.configure({ started: false });
   }
 
   /**
@@ -255,24 +269,6 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   /** For the option `forwardTo` of another `openPort`. */
   get route(): ForwardTarget['route'] {
     return { shared: this.shared, port: this.#number, from: 0 };
-  }
-
-  #checkQueue(queue: number): void {
-    const { queues } = this.#group.memory.layout.geometry;
-    if (Number.isInteger(queue) && queue >= 0 && queue < queues) return;
-    invalid('queue', `there is no queue ${queue}: they are numbered from 0 to ${queues - 1}`);
-  }
-
-  async #redirect(queues: readonly number[]): Promise<void> {
-    if (this.#group.rss === 'device') {
-      const hint = "Open the port with rss: 'auto' or 'software'.";
-      invalid('rss', "with 'device' the devices alone spread the flows", hint);
-    }
-    if (queues.length === 0) invalid('queue', 'a port needs a queue: this is the last one');
-    this.#group.send({ kind: 'redirect', port: this.#number, queues: [...new Set(queues)] });
-    this.#active.clear();
-    for (const queue of queues) this.#active.add(queue);
-    await this.#group.audit(); // answered at a burst boundary after the change
   }
 
   #emit(reported: ReportedEvent): void {

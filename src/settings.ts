@@ -2,7 +2,7 @@
  * Settings: the options of ports, checked and complete. Everything is checked here, once; all other code relies on it.
  */
 import { availableParallelism } from 'node:os';
-import { checkChange } from './configuration.ts';
+import { type CheckedChange, checkChange, IDLE_MODES, type IdleMode } from './configuration.ts';
 import { handlersOf, type PortHandlers } from './handler-settings.ts';
 import { type Geometry, layOut } from './memory/geometry.ts';
 import { Memory } from './memory/shared.ts';
@@ -22,11 +22,14 @@ import {
 import { keyOf } from './rss/key.ts';
 import { flag, invalid, nonEmptyText, oneOf, onlyKnown, wholeNumber } from './validation.ts';
 
+/** The options of one port, checked. */
+export type PortSettings = Omit<PortOptions, 'configuration'> & { readonly configuration?: CheckedChange };
+
 /** Options as the port's threads take them: complete, checked, cloneable. */
 export interface Settings extends PortHandlers {
-  readonly ports: readonly PortOptions[];
+  readonly ports: readonly PortSettings[];
   readonly queues: number;
-  readonly mode: 'poll' | 'adaptive' | 'interrupt';
+  readonly mode: IdleMode;
   readonly frameSize: number;
   readonly frames: number;
   readonly pin: boolean;
@@ -67,7 +70,7 @@ const RING_ENTRIES = 2048;
 export function validate(options: OpenPortsOptions): Settings {
   checkNames(options, [...SHARED_KEYS, 'ports']);
   const { ports, netns, protect, signal } = options;
-  const queues = options.queues ?? Math.min(availableParallelism(), 8);
+  const queues = wholeNumber('queues', options.queues ?? Math.min(availableParallelism(), 8), 1, 64);
   const given = <Name extends keyof typeof DEFAULTS>(name: Name) => options[name] ?? DEFAULTS[name];
   if (!Array.isArray(ports) || ports.length < 1 || ports.length > MAX_PORTS) {
     invalid('ports', `it must be a list of 1 to ${MAX_PORTS} ports`);
@@ -81,10 +84,10 @@ export function validate(options: OpenPortsOptions): Settings {
   if (signal !== undefined && !(signal instanceof AbortSignal))
     invalid('signal', 'it must be an AbortSignal');
   return {
-    ports: ports.map((port) => checkPort(port, frameSize)),
+    ports: ports.map((port) => checkPort(port, frameSize, queues)),
     ...handlersOf(options, ports),
-    queues: wholeNumber('queues', queues, 1, 64),
-    mode: oneOf('mode', given('mode'), ['poll', 'adaptive', 'interrupt']),
+    queues,
+    mode: oneOf('mode', given('mode'), IDLE_MODES),
     frameSize,
     frames,
     pin: flag('pin', given('pin')),
@@ -149,10 +152,10 @@ function checkNames(options: object, names: readonly string[]): void {
   onlyKnown(options, names, `Known are ${names.join(', ')}.`);
 }
 
-function checkPort(port: PortOptions, frameSize: number): PortOptions {
+function checkPort(port: PortOptions, frameSize: number, queues: number): PortSettings {
   checkNames(port, [...PORT_KEYS, 'handler', 'handlerOptions']);
   const { device, netvsc, mac, vf, force } = port;
-  const configuration = port.configuration && checkChange(port.configuration, frameSize);
+  const configuration = port.configuration && checkChange(port.configuration, frameSize, queues);
   for (const [name, value] of Object.entries({ device, netvsc, mac, vf })) {
     if (value !== undefined && !(name === 'vf' && value === false)) nonEmptyText(name, value);
   }

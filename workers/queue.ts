@@ -57,7 +57,7 @@ async function serve(
     const device = settings.handlers[settings.handlerOf[port]!]!.url;
     report({ kind: 'error', event: { code: 'ERR_HANDLER_THREW', device, detail }, port });
   };
-  const rssKey = settings.rss === 'device' ? undefined : settings.rssKey;
-  const { mode, forwardTo: routes } = settings;
-  return runWorker({ shim, memory, queue, mode, burst, handlers, failed, rssKey, routes, worker, fallback });
+  const hashes = settings.rss !== 'device';
+  const { forwardTo: routes } = settings;
+  return runWorker({ shim, memory, queue, burst, handlers, failed, hashes, routes, worker, fallback });
 }

@@ -2,9 +2,10 @@
  * `twinpath run HANDLER`: a port with that handler until Ctrl-C, then its statistics.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ConfigurationChange } from '../configuration.ts';
+import { type ConfigurationChange, IDLE_MODES } from '../configuration.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { openPort, type Port } from '../port.ts';
+import type { HashType } from '../rss/configuration.ts';
 import type { PortStatistics } from '../statistics.ts';
 import { invalid } from '../validation.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
@@ -96,6 +97,16 @@ export const run: Command = {
         help: 'key of the RSS hash: default, symmetric, or 80 hexadecimal digits',
         otherwise: 'default',
       },
+      'rss-table': {
+        value: 'QUEUES',
+        help: 'queue of each hash: 128 numbers with commas, or a power of two below, which repeat',
+        otherwise: 'all queues in turn',
+      },
+      'hash-types': {
+        value: 'TYPES',
+        help: 'what is hashed, with commas: ipv4, tcp4, udp4, ipv6, tcp6, udp6',
+        otherwise: 'all of them',
+      },
       'stuck-millis': {
         value: 'N',
         help: 'replace the worker if the handler has not returned for so long',
@@ -154,7 +165,7 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
       handler,
       handlerOptions,
       queues: whole(args, 'queues', 1, 64),
-      mode: oneOf(args, 'mode', ['poll', 'adaptive', 'interrupt']),
+      mode: oneOf(args, 'mode', IDLE_MODES),
       frameSize: whole(args, 'frame-size', 0, 65_536),
       frames: whole(args, 'frames', 0, 1_000_000),
       pin: args.flags.has('pin'),
@@ -209,8 +220,15 @@ function configurationOf(args: Arguments): ConfigurationChange {
     macFilter: args.flags.has('mac-filter') || undefined,
     rules: args.texts.get('rule'),
     isolate: args.flags.has('isolate') || undefined,
+    rss: {
+      table: words(args, 'rss-table')?.map((word) => (/^\d+$/.test(word) ? Number(word) : word) as number),
+      hashTypes: words(args, 'hash-types') as HashType[] | undefined,
+    },
   };
 }
+
+/** Checked where all of the configuration is. */
+const words = (args: Arguments, name: string): string[] | undefined => text(args, name)?.split(',');
 
 /** Resolves when the command is interrupted, the time is over, or the port has closed by itself. */
 async function untilEnd(interrupted: AbortSignal, port: Port, seconds: number | undefined): Promise<void> {

@@ -101,7 +101,8 @@ export class Attendant {
         return (await this.#ports.ask({ kind: 'count rules', port: request.port })) ?? null;
       case 'configure': {
         const { port } = request;
-        const change = checkChange(request.change, this.#memory.layout.geometry.frameSize);
+        const { frameSize, queues } = this.#memory.layout.geometry;
+        const change = checkChange(request.change, frameSize, queues);
         return this.#ports.ask({ kind: 'configure', port, change });
       }
       case 'stop':
@@ -117,13 +118,15 @@ export class Attendant {
   }
 
   #rows(): PortRow[] {
-    const { netns, handler, queues, mode } = this.#settings;
+    const { netns, handlers, handlerOf, queues, mode } = this.#settings;
     return this.#descriptions.map((description, port) => ({
       port,
       device: description.device,
       mac: macOf(this.#memory, port),
       netns: netns ?? null,
-      ...{ handler, queues, mode },
+      handler: handlers[handlerOf[port]!]!.url,
+      queues,
+      mode: description.configuration.mode ?? mode,
       paths: description.paths,
       link: description.link,
       configuration: description.configuration,

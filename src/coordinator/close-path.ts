@@ -23,7 +23,7 @@ export async function closePath(state: PortState, slot: Slot, opener: PathOpener
   const { ownership } = state;
   await ownership.settled();
   const device = slot.device!;
-  const staysOpen = isOnlyLink(state, slot);
+  const staysOpen = staysWhole(state, slot);
   attempt(state, 'reading counters', () => slot.drops.settle(device));
   if (!staysOpen) attempt(state, 'reading counters', () => reportLastReading(state, slot));
   slot.ready = false;
@@ -48,9 +48,12 @@ export async function closePath(state: PortState, slot: Slot, opener: PathOpener
 const failureText = ({ broken, kickErrno }: Slot): string =>
   kickErrno === 0 ? broken! : `${broken} (${errnoName(kickErrno)})`;
 
-/** Whether only the link is down: the device exists, and what is open of it can stay open meanwhile. */
-function isOnlyLink(state: PortState, { path, broken, key, device }: Slot): boolean {
+/**
+ * Whether only the link is down, or the port is stopped: the device exists, and what is open of it can stay open meanwhile.
+ */
+function staysWhole(state: PortState, { path, broken, key, device }: Slot): boolean {
   if (state.closing || path !== Path.VF || device?.outlastsLink !== true) return false;
+  if (broken === 'stopped') return true;
   if (!isLinkLoss(broken) && broken !== 'kick failed') return false;
   try {
     const now = state.network.query(path);

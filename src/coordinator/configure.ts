@@ -2,7 +2,7 @@
  * Applying a port's configuration to its paths: to all that are open when it changes, to each one before its packets are let
  * in, and so again to a device that returns. Coordinator thread only, in the serial loop of reconcile.ts.
  */
-import { type ConfigurationChange, changed, type PortConfiguration, rulesOf } from '../configuration.ts';
+import { type CheckedChange, changed, type PortConfiguration, rulesOf } from '../configuration.ts';
 import { TwinpathError } from '../errors.ts';
 import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
@@ -10,11 +10,12 @@ import type { PathDevice } from '../paths/device.ts';
 import type { PortNetwork } from './network.ts';
 import { isSameRules } from './port-rules.ts';
 import { attempt, type PortState, reportError } from './port-state.ts';
+import { workerConfiguration } from './queue-spread.ts';
 import type { Slot } from './slot.ts';
 
 /** A change that waits for the loop. */
 export interface ConfigurationOrder {
-  readonly change: ConfigurationChange;
+  readonly change: CheckedChange;
   /** Whether another program has made it on the NetVSC: then it stays, and the VF gets what it takes of it. */
   readonly followed?: boolean;
   readonly resolve: (configuration: PortConfiguration) => void;
@@ -48,6 +49,9 @@ export async function carryOut(state: PortState, order: ConfigurationOrder): Pro
     reject(refusal);
     return;
   }
+  // The devices come first: one that spreads by itself may refuse. Of a stopped queue, the last step comes after the workers.
+  if (concernsWorkers(change)) await state.spread(workerConfiguration(wanted));
+  for (const slot of open) attempt(state, 'stopping queues', () => slot.device!.stopQueues?.());
   state.configuration = wanted;
   followMacs(state, true);
   if (refusal !== undefined) reportError(state, refusal);
@@ -55,6 +59,10 @@ export async function carryOut(state: PortState, order: ConfigurationOrder): Pro
   state.report({ kind: 'configured', event: { port: state.port, configuration: wanted } });
   resolve(wanted);
 }
+
+/** Whether workers carry out a part of the change. */
+export const concernsWorkers = ({ rss, queues, mode, started }: CheckedChange): boolean =>
+  rss !== undefined || queues !== undefined || mode !== undefined || started !== undefined;
 
 /** Drivers may rebuild a device's queues for another MTU or MAC address, and some (mana, bnxt) for another XDP program. */
 function mayReset(before: PortConfiguration, wanted: PortConfiguration): boolean {
@@ -166,6 +174,7 @@ export function reconfigurePath(state: PortState, slot: Slot): void {
 /** Gives one path the port's configuration. What its device refuses is reported, and in the path's description. */
 export function configurePath(state: PortState, slot: Slot): void {
   slot.refusals = slot.device?.configure?.(state.configuration) ?? [];
+  slot.device?.stopQueues?.();
   for (const refusal of slot.refusals) reportError(state, refusal);
 }
 

@@ -21,6 +21,7 @@ import { errorEvent, type ReportedEvent } from '../port-events.ts';
 import type { Settings } from '../settings.ts';
 import { Audits } from './audits.ts';
 import { complete } from './completion.ts';
+import { concernsWorkers } from './configure.ts';
 import type { LinkEvents } from './link-table.ts';
 import { ManagedPort } from './managed-port.ts';
 import { MemoryNetwork } from './memory-network.ts';
@@ -28,7 +29,9 @@ import type {
   CoordinatorCommand,
   CoordinatorData,
   FromCoordinator,
+  OrderMessage,
   Question,
+  SpreadMessage,
   ToCoordinator,
 } from './messages.ts';
 import { type GroupContext, type GroupHoldings, Networks } from './networks.ts';
@@ -169,6 +172,7 @@ export class Coordinator {
         save: () => this.#save(),
         run: (task, work) => this.#tasks.run(task, work, port),
         configuration: initial(configuration),
+        spread: (wanted) => this.#sent((id) => ({ kind: 'spread', id, port, wanted })),
       });
     });
   }
@@ -189,9 +193,14 @@ export class Coordinator {
 
   /** Sends an order to the supervisor. Resolves when the workers have carried out every order so far. */
   #order(port: number, order: PathOrder): Promise<void> {
+    return this.#sent((id) => ({ kind: 'order', id, port, order }));
+  }
+
+  /** Sends the supervisor a message that it answers with its number. */
+  #sent(message: (id: number) => OrderMessage | SpreadMessage): Promise<void> {
     const id = this.#nextOrder++;
     const done = new Promise<void>((resolve) => this.#orders.set(id, resolve));
-    this.#post({ kind: 'order', id, port, order });
+    this.#post(message(id));
     return done;
   }
 
@@ -251,6 +260,7 @@ export class Coordinator {
       case 'configure': {
         const configuration = await this.#ports[question.port]!.configure(question.change);
         this.#networks?.table?.update(); // the kernel has sent its messages about the change
+        if (concernsWorkers(question.change)) await this.#audits.ask(); // answered after the change
         return configuration;
       }
     }

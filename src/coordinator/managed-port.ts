@@ -8,7 +8,12 @@
  * This file takes what happens to the port: changed links, changed settings, paths that were left, and commands.
  */
 
-import { type ConfigurationChange, checkChange, type PortConfiguration } from '../configuration.ts';
+import {
+  type CheckedChange,
+  type ConfigurationChange,
+  checkChange,
+  type PortConfiguration,
+} from '../configuration.ts';
 import { TwinpathError } from '../errors.ts';
 import type { CounterReadings } from '../kernel/device-counters.ts';
 import type { RuleCounts } from '../kernel/kernel-rules.ts';
@@ -123,10 +128,16 @@ export class ManagedPort {
    */
   async start(): Promise<void> {
     await this.changed();
+    this.#checkOpen();
+  }
+
+  /** @throws as {@link start} */
+  #checkOpen(): void {
+    const { started } = this.configuration;
     const synthetic = this.#state.slots.find(({ path }) => path === Path.SYNTHETIC)!;
     const [refusal] = synthetic.refusals;
     if (refusal !== undefined) throw refusal;
-    if (synthetic.ready) return;
+    if (synthetic.ready || (!started && synthetic.device !== undefined)) return;
     throw (
       this.#reconciler.firstError ??
       new TwinpathError('ERR_DEVICE_DOWN', {
@@ -216,10 +227,15 @@ export class ManagedPort {
    * packets are let in.
    *
    * @returns the configuration then
-   * @throws ERR_DEVICE_SETTINGS, the first refusal of a device: all are as they were before. ERR_PORT_CLOSED
+   * @throws ERR_DEVICE_SETTINGS, the first refusal of a device: all are as they were before. ERR_PORT_CLOSED. When it starts
+   *   the port also as {@link start}; the port goes on trying
    */
-  configure(change: ConfigurationChange): Promise<PortConfiguration> {
-    return this.#reconciler.configure(change);
+  async configure(change: CheckedChange): Promise<PortConfiguration> {
+    const configuration = await this.#reconciler.configure(change);
+    if (change.started === undefined) return configuration;
+    await this.#reconciler.reconcile(); // packets are let in, or are not any more
+    this.#checkOpen();
+    return configuration;
   }
 
   /** See {@link portInformation}. */
@@ -264,7 +280,8 @@ export class ManagedPort {
     const isOpen = synthetic.device !== undefined && synthetic.broken === undefined;
     for (const { path, device, detail, value, error } of this.network.observe()) {
       // What the port has set itself, or puts back, is no news.
-      if (value !== undefined && (closing || isConfigured(value, configuration))) continue;
+      const reopens = !configuration.started && !isOpen;
+      if (value !== undefined && (closing || reopens || isConfigured(value, configuration))) continue;
       if (path === Path.SYNTHETIC && value !== undefined && isOpen) this.#follow(value);
       const event = { port, path: PATH_NAMES[path], device, state: 'changed', detail } as const;
       report({ kind: 'link', event, paths: this.paths });
@@ -281,7 +298,8 @@ export class ManagedPort {
     });
     if (others.length === 0) return;
     run('following settings', async () => {
-      const change = checkChange(Object.fromEntries(others), memory.layout.geometry.frameSize);
+      const { frameSize, queues } = memory.layout.geometry;
+      const change = checkChange(Object.fromEntries(others), frameSize, queues);
       await this.#reconciler.configure(change, true);
     });
   }

@@ -5,7 +5,7 @@
  * The application sends commands, which the supervisor forwards to the coordinator. Reports go the other way.
  */
 import type { MessagePort } from 'node:worker_threads';
-import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
+import type { CheckedChange, PortConfiguration } from '../configuration.ts';
 import type { PlainError } from '../errors.ts';
 import type { LinkState } from '../kernel/device-information.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
@@ -14,6 +14,7 @@ import type { OpenPaths, ReportedEvent } from '../port-events.ts';
 import type { Settings } from '../settings.ts';
 import type { Completion } from './completion.ts';
 import type { PathNotice, PathOrder } from './path-orders.ts';
+import type { WorkerConfiguration } from './queue-spread.ts';
 
 /** `workerData` of the supervisor's thread. */
 export interface GroupData {
@@ -49,9 +50,7 @@ export type Command =
   | { kind: 'ask'; id: number; question: Question }
   /** Memory network only: a device appears, or disappears. */
   | { kind: 'plug'; port: number; path: MemoryPath; name: string }
-  | { kind: 'unplug'; port: number; path: MemoryPath }
-  /** Spreads the flows of a port over these queues. */
-  | { kind: 'redirect'; port: number; queues: readonly number[] };
+  | { kind: 'unplug'; port: number; path: MemoryPath };
 
 /** What the application asks of the coordinator, and waits for. */
 export type Question =
@@ -64,13 +63,13 @@ export type Question =
   /** Answered by the counters of a port's rules, or undefined. */
   | { kind: 'count rules'; port: number }
   /** Changes the configuration of a port. Answered by the configuration then. */
-  | { kind: 'configure'; port: number; change: ConfigurationChange };
+  | { kind: 'configure'; port: number; change: CheckedChange };
 
 /** A path that a memory network can have. */
 export type MemoryPath = Exclude<PathName, 'none'>;
 
 /** Commands that the supervisor forwards. */
-export type CoordinatorCommand = Exclude<Command, { kind: 'redirect' | 'exit' | 'attach' }>;
+export type CoordinatorCommand = Exclude<Command, { kind: 'exit' | 'attach' }>;
 
 /** From the supervisor to the application. */
 export type Report =
@@ -90,7 +89,16 @@ export type FromCoordinator =
   | { kind: 'devices chosen' }
   /** A command has been executed. A coordinator that replaces this one gets all other commands again. */
   | { kind: 'executed'; id: number }
-  | OrderMessage;
+  | OrderMessage
+  | SpreadMessage;
+
+/** From the coordinator: what the workers of a port are to carry out of its configuration. Answered as an order. */
+export interface SpreadMessage {
+  readonly kind: 'spread';
+  readonly id: number;
+  readonly port: number;
+  readonly wanted: WorkerConfiguration;
+}
 
 /** An order to the workers of a port. Each order of a coordinator has its own number. */
 export interface OrderMessage {
@@ -107,6 +115,6 @@ export type ToCoordinator =
   | { kind: 'exit'; done: Completion }
   /** Every worker polls. */
   | { kind: 'workers started' }
-  /** The workers have carried out that order, and every earlier one. */
+  /** The workers have carried out that order, and every earlier one; or they see that configuration. */
   | { kind: 'ordered'; id: number }
   | PathNotice;

@@ -33,7 +33,7 @@ export class PathOpener {
   }
 
   /**
-   * Opens a path whose device exists. Once the device has a link, has the workers poll it, and lets packets in.
+   * Opens a path whose device exists. Once the device has a link, and the port is started, lets packets in.
    *
    * @returns whether the loop has to run again
    */
@@ -46,6 +46,7 @@ export class PathOpener {
       if (slot.device === undefined) this.#openDevice(slot, endpoint!);
       // Before there is a link: a zero-copy driver receives into our frames from its first packet on.
       if (!ownership.isAttached(slot.path)) await ownership.attach(slot.path, slot.key);
+      if (!this.#state.configuration.started && slot.broken === undefined) return false;
       if (slot.broken === undefined) {
         if (!this.#hasLink(slot, network.endpoint(slot.path))) return false;
         await this.#provideOwner(slot);

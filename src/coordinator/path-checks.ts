@@ -28,12 +28,14 @@ export class PathChecks {
   }
 
   /**
-   * Has each open path check and repair what it has set up. Reacts to a path that it cannot repair.
+   * Has each open path check and repair what it has set up. Reacts to a path that it cannot repair. Not of a port that is not
+   * started: it is checked when it starts, and the synthetic path is closed for a moment when it stops.
    *
    * @returns whether there was one
    */
   maintain(thorough: boolean): boolean {
-    const { slots, network, closing } = this.#state;
+    const { slots, network, closing, configuration } = this.#state;
+    if (!configuration.started) return false;
     let any = false;
     for (const slot of slots) {
       if (slot.device === undefined || slot.broken !== undefined || closing) continue;

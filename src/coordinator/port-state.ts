@@ -6,6 +6,7 @@ import type { Memory } from '../memory/shared.ts';
 import { errorEvent, type LinkEvent, type OpenPaths, type ReportedEvent } from '../port-events.ts';
 import type { PortNetwork } from './network.ts';
 import type { OwnershipClient } from './ownership-client.ts';
+import type { WorkerConfiguration } from './queue-spread.ts';
 import type { Slot } from './slot.ts';
 
 /** What a managed port needs of its coordinator. */
@@ -18,6 +19,8 @@ export interface PortServices {
   readonly run: (task: string, work: () => void | Promise<void>) => void;
   /** What its devices shall have. */
   configuration: PortConfiguration;
+  /** Has the workers carry out what is theirs of a configuration. Resolves when they can see it. */
+  readonly spread: (wanted: WorkerConfiguration) => Promise<void>;
 }
 
 export interface PortState extends PortServices {

@@ -1,60 +1,82 @@
 /**
- * Which queues the flows of each port are spread over: those that the application selected, except queues that are given up
- * because no worker with the handler serves them. Writes the redirection tables. Supervisor's thread only.
+ * How the flows of each port are spread over its queues, as far as workers do it: key, hash types and table of its
+ * configuration, except for queues that are given up because no worker with the handler serves them. Writes the RSS blocks,
+ * and what each worker does when idle. Supervisor's thread only.
  */
-import { RETA_ENTRIES } from '../memory/geometry.ts';
+import { initial, type PortConfiguration } from '../configuration.ts';
+import { IdleCode } from '../datapath/idle.ts';
+import { writeRss } from '../memory/rss-block.ts';
 import type { Memory } from '../memory/shared.ts';
-import { respread, spread } from '../rss/redirection.ts';
+import { hashBits } from '../rss/configuration.ts';
+import { keyFrom } from '../rss/key.ts';
+import { tableFrom } from '../rss/redirection.ts';
+import type { Settings } from '../settings.ts';
+import { idleModeOf, type PortIdle } from './idle-mode.ts';
+
+/** The part of a port's configuration that workers carry out. */
+export type WorkerConfiguration = Pick<PortConfiguration, 'rss' | 'queues' | 'mode' | 'started'>;
+
+export const workerConfiguration = ({
+  rss,
+  queues,
+  mode,
+  started,
+}: PortConfiguration): WorkerConfiguration => ({ rss, queues, mode, started });
 
 export class QueueSpread {
   readonly #memory: Memory;
-  readonly #all: readonly number[];
-  /** Per port: the selected queues, and the table if none of them is given up. */
-  readonly #wanted: { queues: readonly number[]; table: Uint8Array }[];
+  readonly #settings: Pick<Settings, 'rssKey' | 'mode'>;
+  readonly #ports: WorkerConfiguration[];
   readonly #givenUp = new Set<number>();
 
-  constructor(memory: Memory) {
-    const { ports, queues } = memory.layout.geometry;
+  constructor(memory: Memory, settings: Pick<Settings, 'ports' | 'rssKey' | 'mode'>) {
     this.#memory = memory;
-    this.#all = Array.from({ length: queues }, (_, queue) => queue);
-    this.#wanted = Array.from({ length: ports }, () => ({ queues: this.#all, table: spread(this.#all) }));
-    this.#wanted.forEach((_, port) => {
-      this.#write(port);
-    });
+    this.#settings = settings;
+    this.#ports = settings.ports.map(({ configuration = {} }) => initial(configuration));
+    this.#writeAll(false);
   }
 
-  /** Workers use the new table within a burst, and before they answer the next audit. */
-  redirect(port: number, queues: readonly number[]): void {
-    this.#wanted[port] = { queues, table: respread(this.#wanted[port]!.table, queues) };
-    this.#write(port);
+  /** Workers use it within a burst, and before they answer the next audit. */
+  configure(port: number, wanted: WorkerConfiguration): void {
+    this.#ports[port] = wanted;
+    this.#write(port, true);
+    this.#writeModes();
   }
 
   /** Other queues get the queue's flows. */
   giveUp(queue: number): void {
     this.#givenUp.add(queue);
-    this.#writeAll();
+    this.#writeAll(false); // its worker takes nothing that others could wait for
   }
 
   /** The queue gets the same flows back. */
   restore(queue: number): void {
     this.#givenUp.delete(queue);
-    this.#writeAll();
+    this.#writeAll(true);
   }
 
-  #writeAll(): void {
-    this.#wanted.forEach((_, port) => {
-      this.#write(port);
-    });
+  #writeAll(ordered: boolean): void {
+    for (const port of this.#ports.keys()) this.#write(port, ordered);
+    this.#writeModes();
   }
 
-  #write(port: number): void {
-    const { bytes, layout } = this.#memory;
-    const { queues, table } = this.#wanted[port]!;
+  #write(port: number, ordered: boolean): void {
+    const { rss, queues: active } = this.#ports[port]!;
+    const { queues } = this.#memory.layout.geometry;
     const serves = (queue: number): boolean => !this.#givenUp.has(queue);
-    const wanted = queues.filter(serves);
-    // If all selected queues are given up, the others serve; if all queues are, each keeps its flows.
-    const left = wanted.length > 0 ? wanted : this.#all.filter(serves);
-    const now = wanted.length === queues.length || left.length === 0 ? table : respread(table, left);
-    bytes.set(now.subarray(0, RETA_ENTRIES), layout.redirection(port));
+    const table = tableFrom({ table: rss.table, active, queues, serves });
+    const key = keyFrom(rss.key, this.#settings.rssKey);
+    writeRss(this.#memory, port, { key, table, hashTypes: hashBits(rss.hashTypes) }, ordered);
+  }
+
+  #writeModes(): void {
+    const { words, workers } = this.#memory;
+    const ports: PortIdle[] = this.#ports.map((port) => ({
+      ...port,
+      mode: port.mode ?? this.#settings.mode,
+    }));
+    workers.forEach((worker, queue) => {
+      Atomics.store(words, worker.at('idleMode'), IdleCode[idleModeOf(ports, queue)]);
+    });
   }
 }

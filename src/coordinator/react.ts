@@ -39,7 +39,7 @@ export function react(state: PortState, slot: Slot, reason: Reason, detected = n
   if (!ownership.isAttached(slot.path)) return;
   // A path that the port leaves by choice still delivers: it is disarmed first and drained then. A path that is left for
   // any other reason delivers nothing any more, and nothing may delay the order.
-  if (reason === 'close' || reason === 'device replaced')
+  if (reason === 'close' || reason === 'stopped' || reason === 'device replaced')
     attempt(state, 'disarming', () => slot.device!.disarm());
   void ownership.detach(slot.path, reason, detected);
 }

@@ -3,7 +3,7 @@
  * open until they agree: it closes sockets, opens devices, waits for workers. An event that comes meanwhile only marks the
  * port dirty; so every event may come twice, late or in any order. Coordinator thread only.
  */
-import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
+import type { CheckedChange, PortConfiguration } from '../configuration.ts';
 import type { TwinpathError } from '../errors.ts';
 import { Path } from '../memory/layout.ts';
 import { nowNanos } from '../memory/shared.ts';
@@ -43,7 +43,7 @@ export class Reconciler {
   }
 
   /** See `ManagedPort.configure`. @param followed whether another program has made the change on the NetVSC */
-  configure(change: ConfigurationChange, followed = false): Promise<PortConfiguration> {
+  configure(change: CheckedChange, followed = false): Promise<PortConfiguration> {
     return new Promise((resolve, reject) => {
       this.#orders.push({ change, followed, resolve, reject });
       this.reconcile().catch(reject);
@@ -59,9 +59,10 @@ export class Reconciler {
         for (const slot of slots) if (slot.broken !== undefined) await this.#close(slot);
         for (const order of this.#orders.splice(0)) await carryOut(this.#state, order);
         if (this.#state.closing) {
-          await this.#closeAll();
+          await this.#closeAll('close');
           continue;
         }
+        if (!this.#state.configuration.started) await this.#closeAll('stopped');
         for (const slot of slots) this.#restoreSettings(slot);
         for (const slot of slots) if (await this.#opener.open(slot)) this.#dirty = true;
         await this.#selectOwner();
@@ -78,14 +79,15 @@ export class Reconciler {
     await closePath(this.#state, slot, this.#opener);
   }
 
-  async #closeAll(): Promise<void> {
+  /** 'stopped': those that let packets in. */
+  async #closeAll(reason: 'close' | 'stopped'): Promise<void> {
     const { slots } = this.#state;
     // The machine's own stack transmits through the NetVSC again before the workers stop transmitting for it.
     for (const { device } of slots)
       attempt(this.#state, 'leaving inline mode', () => device?.disableInline?.());
     for (const slot of slots.toReversed()) {
-      if (slot.device === undefined) continue;
-      if (slot.broken === undefined) react(this.#state, slot, 'close');
+      if (slot.device === undefined || (reason === 'stopped' && !slot.ready)) continue;
+      if (slot.broken === undefined) react(this.#state, slot, reason);
       await this.#close(slot);
     }
   }

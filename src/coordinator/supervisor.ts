@@ -30,6 +30,7 @@ import type {
   GroupData,
   OrderMessage,
   Report,
+  SpreadMessage,
   ToCoordinator,
 } from './messages.ts';
 import { QueueSpread } from './queue-spread.ts';
@@ -72,7 +73,7 @@ export class Supervisor {
     this.#shim = loadShim();
     this.#memory = Memory.attach(shared);
     this.#settings = settings;
-    this.#spread = new QueueSpread(this.#memory);
+    this.#spread = new QueueSpread(this.#memory, settings);
     this.#post = (report) => {
       this.#line?.postMessage(report);
       if (report.kind !== 'answered' || report.id > 0) post(report);
@@ -101,10 +102,6 @@ export class Supervisor {
 
   /** Executes a command of the application, or has the coordinator execute it. */
   execute(command: Command): void {
-    if (command.kind === 'redirect') {
-      this.#spread.redirect(command.port, command.queues);
-      return;
-    }
     if (command.kind === 'attach') {
       this.#line = command.line;
       this.#line.on('message', (given: Command) => this.execute(given));
@@ -129,6 +126,7 @@ export class Supervisor {
     let failure: PlainError = { code: 'ERR_WORKER', detail: 'the coordinator died: it ended by itself' };
     coordinator.on('message', (message: FromCoordinator) => {
       if (message.kind === 'order') this.#order(coordinator, message);
+      else if (message.kind === 'spread') this.#spreadFlows(coordinator, message);
       else this.#receive(message);
     });
     coordinator.on('error', (error) => {
@@ -151,7 +149,12 @@ export class Supervisor {
     void this.#failover.execute(port, order).then(answer);
   }
 
-  #receive(message: Exclude<FromCoordinator, OrderMessage>): void {
+  #spreadFlows(coordinator: Worker, { id, port, wanted }: SpreadMessage): void {
+    this.#spread.configure(port, wanted);
+    coordinator.postMessage({ kind: 'ordered', id } satisfies ToCoordinator);
+  }
+
+  #receive(message: Exclude<FromCoordinator, OrderMessage | SpreadMessage>): void {
     switch (message.kind) {
       case 'devices chosen':
         this.#startWorkers().catch((error: unknown) => this.#fail(plainError(error)));

@@ -8,6 +8,9 @@
  *   moderates its interrupts: it sleeps for a time, at most {@link MAX_GATHER} and the kernel's timer slack, and packets do
  *   not end that sleep. The doorbell does.
  *
+ * The mode is a word of the worker's block, so it may change at any time: the worker reads it when a round was empty. The
+ * supervisor writes it, see coordinator/queue-spread.ts.
+ *
  * The sleep is poll(2) over the paths' descriptors and the doorbell; with a path that has no descriptor (memory paths) it
  * is `Atomics.wait` on the doorbell word. A sleep that packets end begins with one more poll after the worker has stored
  * "asleep", so it misses no packet.
@@ -17,7 +20,9 @@ import { SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 import { NO_ARRIVALS } from '../paths/attached-path.ts';
 
-export type IdleMode = 'poll' | 'adaptive' | 'interrupt';
+/** The word of each mode. */
+export const IdleCode = { poll: 0, adaptive: 1, interrupt: 2 } as const;
+const { poll: POLL, interrupt: INTERRUPT } = IdleCode;
 
 const SPINS = 200;
 /** Milliseconds of one poll(2): a thread can only be ended when that returns. */
@@ -38,7 +43,7 @@ const MAX_GATHER = 200;
 const MIN_GATHER = 25;
 
 export class Idle {
-  readonly #mode: IdleMode;
+  readonly #modeAt: number;
   readonly #shim: Shim;
   readonly #words: Int32Array;
   readonly #stopAt: number;
@@ -58,11 +63,11 @@ export class Idle {
   #watched = 0;
   #withoutFd = false;
 
-  constructor(shim: Shim, memory: Memory, queue: number, mode: IdleMode) {
-    this.#mode = mode;
+  constructor(shim: Shim, memory: Memory, queue: number) {
     this.#shim = shim;
     this.#words = memory.words;
     const worker = memory.workers[queue]!;
+    this.#modeAt = worker.at('idleMode');
     this.#stopAt = memory.control.at('stop');
     this.#doorbellAt = worker.at('doorbell');
     this.sleeping = worker.at('sleeping');
@@ -77,8 +82,9 @@ export class Idle {
       this.#empty = 0;
       return false;
     }
-    if (this.#mode === 'poll') return false;
-    return this.#mode === 'interrupt' || ++this.#empty > SPINS;
+    const mode = this.#words[this.#modeAt];
+    if (mode === POLL) return false;
+    return mode === INTERRUPT || ++this.#empty > SPINS;
   }
 
   /** Adds packets of a round that {@link shouldSleep} is not called for. */
@@ -108,7 +114,7 @@ export class Idle {
       this.#wait(millis, quiet);
       return;
     }
-    const gather = this.#mode === 'interrupt' ? this.#pace() : 0;
+    const gather = this.#words[this.#modeAt] === INTERRUPT ? this.#pace() : 0;
     if (gather > 0) count = 0;
     pollfds[2 * count++] = this.#doorbellFd;
     for (let i = 0; i < count; i++) pollfds[2 * i + 1] = POLLIN;

@@ -13,7 +13,7 @@ import { HOST_BUFFERS } from '../memory/geometry.ts';
 import type { HandoffReceiver } from '../memory/handoff.ts';
 import { BURST, Path } from '../memory/layout.ts';
 import type { AttachedPath } from '../paths/attached-path.ts';
-import type { RssHash } from '../rss/toeplitz.ts';
+import type { HashTables } from '../rss/toeplitz.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
 import { handoffSource } from './handler-call.ts';
 import { OwnerSwitch } from './owner-switch.ts';
@@ -26,7 +26,7 @@ const MAX_SEGMENTS = 48;
 
 export interface PortQueueContext extends DispatchContext {
   /** Undefined: flows stay where the devices put them. */
-  readonly rss: RssHash | undefined;
+  readonly hashTables: HashTables | undefined;
   /** Of a worker without the port's handler: packets that other workers hand over are distributed again. */
   readonly fallback?: boolean;
   /** See owner-switch.ts. */
@@ -75,7 +75,7 @@ export class PortQueue {
   /** Whether packets wait that no descriptor will report: do not sleep long. */
   get hasUnpolledWork(): boolean {
     for (const { tx } of this.#attached) if (tx.backlog) return true;
-    return this.ownerSwitch.waits || this.#replay !== undefined;
+    return this.ownerSwitch.waits || this.#replay !== undefined || this.softwareRss?.holds === true;
   }
 
   /** The attached paths have changed: `paths` has them by number. */
@@ -96,12 +96,18 @@ export class PortQueue {
     if (order !== this.ownerSwitch.acknowledged && !this.ownerSwitch.carryOut(order)) return 0;
     this.dispatch.readLimit();
     if (this.#replay !== undefined) return this.#pollReplay(this.#replay);
-    let handled = this.#order.poll();
-    if (this.softwareRss !== undefined)
-      for (const handoff of this.softwareRss.receivers) handled += this.#pollHandoffs(handoff);
-    const { host } = this.dispatch;
-    if (host !== undefined) handled += this.#pollHost(host);
+    const { softwareRss } = this;
+    if (softwareRss === undefined) {
+      const handled = this.#order.poll() + this.#pollHost();
+      this.#flush();
+      return handled;
+    }
+    let handled = softwareRss.update() ? this.#order.poll() : 0;
+    for (const handoff of softwareRss.receivers) handled += this.#pollHandoffs(handoff);
+    handled += this.#pollHost();
     this.#flush();
+    // NB: once they are sent. A sender that moves a flow to another worker takes that for granted.
+    for (const handoff of softwareRss.receivers) handoff.releaseRead();
     return handled;
   }
 
@@ -147,7 +153,7 @@ export class PortQueue {
     return out.tx.room(wanted) >= wanted;
   }
 
-  /** Handles up to a burst of packets that another worker has handed over, or transmits them for it. */
+  /** Handles up to a burst of packets that another worker has handed over, or transmits them for it. Releases none. */
   #pollHandoffs(handoff: HandoffReceiver): number {
     if (handoff.ready(BURST) === 0) return 0;
     const { meta } = handoff;
@@ -162,13 +168,14 @@ export class PortQueue {
       const own = this.#context.fallback ? this.softwareRss!.distribute(count, handoffPath(meta)) : count;
       if (own > 0) this.dispatch.run(own, handoffPath(meta), handoffSource(handoff.from));
     }
-    handoff.release(count);
     return count;
   }
 
   /** Handles packets of the machine's own stack: few at a time, because each may become many. */
-  #pollHost({ rx }: AttachedPath): number {
-    const { out } = this.dispatch;
+  #pollHost(): number {
+    const { host, out } = this.dispatch;
+    if (host === undefined) return 0;
+    const { rx } = host;
     const room = out === undefined ? MAX_SEGMENTS : out.tx.room(MAX_SEGMENTS * HOST_BUFFERS);
     const most = Math.floor(room / MAX_SEGMENTS);
     if (most === 0 || rx.ready(most) === 0) return 0;

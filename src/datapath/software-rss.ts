@@ -6,26 +6,32 @@
  * hands its descriptor over if not. If a device already distributes flows by that table, no packet is handed over; each hash
  * is still checked.
  *
+ * Key, hash types and table may change while packets flow: see {@link SoftwareRss.update}.
+ *
  * One object for each (port, worker). Belongs to the worker thread.
  */
 import type { Burst } from '../handler/burst.ts';
 import { announce } from '../kernel/doorbell.ts';
-import type { Shim } from '../kernel/shim.ts';
+import { millisBetween, type Shim } from '../kernel/shim.ts';
 import { HandoffKind } from '../memory/bit-fields.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { Enumerable } from '../memory/frame-owners.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../memory/handoff.ts';
 import type { PathId } from '../memory/layout.ts';
+import { RssReader } from '../memory/rss-block.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { HandoffRings } from '../paths/proxy-queue.ts';
 import { retaIndex } from '../rss/redirection.ts';
-import type { RssHash } from '../rss/toeplitz.ts';
+import { type HashTables, RssHash } from '../rss/toeplitz.ts';
 import type { Scope } from './scope.ts';
+
+/** The longest wait for other workers before flows move, in ms. */
+const MAX_HOLD = 100;
 
 export interface SoftwareRssContext extends Scope {
   /** Undefined: packets stay on the queues that the devices choose. */
-  readonly rss: RssHash | undefined;
+  readonly hashTables: HashTables | undefined;
   /** Whether the queue's worker is one without the port's handler, which keeps no packets if the table allows. */
   readonly fallback?: boolean;
 }
@@ -37,15 +43,22 @@ export class SoftwareRss implements HandoffRings {
   readonly #memory: Memory;
   readonly #pool: FramePool;
   readonly #burst: Burst;
+  readonly #reader: RssReader;
+  readonly #hashTables: HashTables | undefined;
   readonly #rss: RssHash | undefined;
+  /** That of the reader. */
+  readonly #table: Uint8Array;
   readonly #fallback: boolean;
   readonly #queue: number;
-  readonly #table: number;
   readonly #counter: CounterIndex<QueueCounter>;
   #receivers: readonly HandoffReceiver[] = [];
   readonly #port: number;
+  /** For each other worker: the cursor of what was handed over to it before the last change. */
+  readonly #marks: Int32Array;
+  #holds = false;
+  #heldSince = 0;
 
-  constructor({ shim, memory, pool, burst, port, queue, rss, fallback = false }: SoftwareRssContext) {
+  constructor({ shim, memory, pool, burst, port, queue, hashTables, fallback = false }: SoftwareRssContext) {
     const { layout } = memory;
     const queues = Array.from({ length: layout.geometry.queues }, (_, other) => other);
     this.handoffs = queues.map((to) =>
@@ -55,11 +68,16 @@ export class SoftwareRss implements HandoffRings {
     this.#memory = memory;
     this.#pool = pool;
     this.#burst = burst;
-    this.#rss = rss;
+    this.#reader = new RssReader(memory, port);
+    this.#table = this.#reader.table;
+    this.#marks = new Int32Array(queues.length);
+    this.#hashTables = hashTables;
+    while (!this.#reader.take()); // it is written within a microsecond
+    this.#rss = hashTables && new RssHash(memory.view, this.#reader.key);
+    this.#rss?.use(hashTables!.of(this.#reader.key), this.#reader.hashTypes);
     this.#fallback = fallback;
     this.#queue = queue;
     this.#port = port;
-    this.#table = layout.redirection(port);
     this.#counter = queueCounters(memory, port, queue);
   }
 
@@ -73,6 +91,11 @@ export class SoftwareRss implements HandoffRings {
     return this.#rss !== undefined;
   }
 
+  /** Whether packets are to wait in their paths: see {@link update}. */
+  get holds(): boolean {
+    return this.#holds;
+  }
+
   /** For the pool: the frames in the handoff rings out of here. */
   get outgoing(): Enumerable[] {
     return this.handoffs.filter((handoff) => handoff !== undefined);
@@ -83,6 +106,40 @@ export class SoftwareRss implements HandoffRings {
     this.#receivers = Array.from({ length: queues }, (_, from) => from)
       .filter((from) => from !== this.#queue)
       .map((from) => new HandoffReceiver(this.#memory, this.#pool, this.#port, from, this.#queue));
+  }
+
+  /**
+   * At the start of a round: takes new settings, once they are there. Returns whether packets may be received.
+   *
+   * A flow that moves may have packets on the way to the worker that had it, and the next ones must not be handled before
+   * them. So this worker receives none until the others have taken, handled and sent all that it had handed over to them.
+   * Meanwhile packets wait in their paths, {@link MAX_HOLD} at most: a worker may be stuck.
+   *
+   * The flow keeps its order if it comes through one queue of the device, and each worker has a queue of the device to send
+   * through.
+   */
+  update(): boolean {
+    if (this.#reader.isStale) this.#take();
+    if (!this.#holds) return true;
+    if (this.#isPassed() || millisBetween(this.#heldSince, this.#shim.millis()) >= MAX_HOLD)
+      this.#holds = false;
+    return !this.#holds;
+  }
+
+  #take(): void {
+    if (!this.#reader.take()) return;
+    this.#rss?.use(this.#hashTables!.of(this.#reader.key), this.#reader.hashTypes);
+    if (!this.#reader.ordered) return;
+    for (const handoff of this.handoffs) if (handoff !== undefined) this.#marks[handoff.to] = handoff.cursor;
+    if (!this.#holds) this.#heldSince = this.#shim.millis();
+    this.#holds = true;
+  }
+
+  #isPassed(): boolean {
+    for (const handoff of this.handoffs) {
+      if (handoff !== undefined && !handoff.hasPassed(this.#marks[handoff.to]!)) return false;
+    }
+    return true;
   }
 
   /** Computes the hashes of the first `count` packets of the burst. */
@@ -100,12 +157,12 @@ export class SoftwareRss implements HandoffRings {
     this.hash(count);
     if (this.#rss === undefined) return this.#fallback ? this.#handOverAll(count, path) : count;
     const { offset, bytes, hash } = this.#burst;
-    const table = this.#memory.bytes;
+    const table = this.#table;
     let kept = 0;
     let handed = 0;
     for (let i = 0; i < count; i++) {
       const at = offset[i]!;
-      const to = table[this.#table + retaIndex(hash[i]!)]!;
+      const to = table[retaIndex(hash[i]!)]!;
       if (to === this.#queue) {
         offset[kept] = at;
         bytes[kept] = bytes[i]!;
@@ -121,7 +178,7 @@ export class SoftwareRss implements HandoffRings {
   /** Without a hash: all packets of this queue go to the one that the table names for it. */
   #handOverAll(count: number, path: PathId): number {
     const { offset, bytes, hash } = this.#burst;
-    const to = this.#memory.bytes[this.#table + retaIndex(this.#queue)]!;
+    const to = this.#table[retaIndex(this.#queue)]!;
     if (to === this.#queue) return count;
     let handed = 0;
     for (let i = 0; i < count; i++) if (this.#push(to, offset[i]!, bytes[i]!, path, hash[i]!)) handed++;

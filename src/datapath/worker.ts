@@ -13,11 +13,11 @@ import { CopySender } from '../memory/copies.ts';
 import { FramePool } from '../memory/frames.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
-import { RssHash } from '../rss/toeplitz.ts';
+import { HashTables } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
 import type { ForwardTable } from './forward.ts';
 import type { HandlerFailure } from './handler-call.ts';
-import { Idle, type IdleMode } from './idle.ts';
+import { Idle } from './idle.ts';
 import { hasLease } from './lease.ts';
 import { PortQueue } from './port-queue.ts';
 import { RelayReceivers, relaysTo } from './relay.ts';
@@ -28,14 +28,13 @@ export interface WorkerContext {
   readonly shim: Shim;
   readonly memory: Memory;
   readonly queue: number;
-  readonly mode: IdleMode;
   /** The burst that the handlers were loaded with. */
   readonly burst: Burst;
   /** One for each port; ports may have the same. */
   readonly handlers: readonly LoadedHandler[];
   readonly failed: HandlerFailure;
-  /** Key of the Toeplitz hash; undefined: flows stay where the devices put them. */
-  readonly rssKey: Uint8Array | undefined;
+  /** Whether packets are hashed, and go to the queues that the tables name; else they stay where the devices put them. */
+  readonly hashes: boolean;
   /** Ports of other memories that packets may be forwarded to. */
   readonly routes: readonly RelayRoute[];
   /** Number of the worker that has the lease of the queue; absent: no other worker asks for it. */
@@ -49,12 +48,12 @@ const HOUSEKEEPING = 16;
 
 /** @returns whether the ports close; false: the lease of the queue has ended */
 export function runWorker(context: WorkerContext): boolean {
-  const { shim, memory, queue, mode, burst, handlers, failed, rssKey, routes, worker = 0 } = context;
+  const { shim, memory, queue, burst, handlers, failed, hashes, routes, worker = 0 } = context;
   const { words, layout } = memory;
   const notifySupervisor = (): void => callSupervisor(shim, memory);
 
   const pool = new FramePool(memory, queue);
-  const rss = rssKey === undefined ? undefined : new RssHash(memory.view, rssKey);
+  const hashTables = hashes ? new HashTables(layout.geometry.ports) : undefined;
   const forwardTable: { -readonly [K in keyof ForwardTable]: ForwardTable[K] } = { ports: [], relays: [] };
   const deliveries = Array.from(
     { length: layout.geometry.ports },
@@ -71,7 +70,7 @@ export function runWorker(context: WorkerContext): boolean {
         queue,
         forwardTable,
         delivery,
-        rss,
+        hashTables,
         failed,
         notifySupervisor,
         handler: handlers[port]!.handle,
@@ -84,7 +83,7 @@ export function runWorker(context: WorkerContext): boolean {
   takeOver({ shim, memory, pool, burst, queue }, ports);
 
   const relays = new RelayReceivers(memory, queue, forwardTable.ports);
-  const idle = new Idle(shim, memory, queue, mode);
+  const idle = new Idle(shim, memory, queue);
   const stop = memory.control.at('stop');
   const lowOnFrames = memory.workers.map((worker) => worker.at('lowOnFrames'));
   const audited = (): boolean => answerAudit(memory, queue, pool, ports);

@@ -28,8 +28,8 @@ export interface RssChange {
   readonly inputTransform?: number;
 }
 
-/** Flow types, each of which has its own set of hashed fields: TCP_V4_FLOW and so on. */
-export const Flow = { TCP4: 1, UDP4: 2, TCP6: 5, UDP6: 6 } as const;
+/** Flow types, each of which has its own set of hashed fields: TCP_V4_FLOW and so on; IP4 is what is none of the others. */
+export const Flow = { TCP4: 1, UDP4: 2, TCP6: 5, UDP6: 6, IP4: 0x10, IP6: 0x11 } as const;
 export type FlowType = (typeof Flow)[keyof typeof Flow];
 
 const ETHTOOL_GRXFH = 0x29;

@@ -29,6 +29,9 @@ export const HASH_TOEPLITZ = 1;
 
 /** Addresses and ports: RXH_IP_SRC, RXH_IP_DST, RXH_L4_B_0_1 and RXH_L4_B_2_3. */
 export const ADDRESSES_AND_PORTS = 0xf0;
+export const ADDRESSES = 0x30;
+/** Packets with these fields are not hashed, and have the hash 0. */
+export const NO_FIELDS = 0;
 
 /** ETHTOOL_A_RSS_* */
 const RSS = { HFUNC: 3, INDIR: 4, HKEY: 5, INPUT_XFRM: 6, FLOW_HASH: 8 } as const;
@@ -38,6 +41,8 @@ const FLOW_ATTRIBUTE: Record<FlowType, number> = {
   [Flow.TCP6]: 5,
   [Flow.UDP4]: 6,
   [Flow.UDP6]: 7,
+  [Flow.IP4]: 2,
+  [Flow.IP6]: 3,
 };
 
 /** `undefined` if the device is gone or does not report it. @throws ERR_KERNEL if the request cannot be sent */

@@ -31,6 +31,7 @@ export const WORKER_WORDS = {
   doorbellFd: 2 * LINE + 4, // eventfd that wakes the worker
   supervisorFd: 2 * LINE + 8, // eventfd that wakes the supervisor
   stuck: 2 * LINE + 12, // 1: the last worker was ended because its handler did not return: its packets are dropped
+  idleMode: 2 * LINE + 20, // (s) what the worker does when idle: `IdleCode` in datapath/idle.ts
   lease: 2 * LINE + 16, // which thread may serve the queue: datapath/lease.ts. (s), and the worker that takes it
   // any thread
   sleeping: 3 * LINE, // 1 while the worker sleeps: (w) sets it, the thread that wakes it clears it

@@ -44,6 +44,10 @@ export const RELAY_ENTRIES = 128;
 /** Entries of a port's redirection table: a power of two, and the most that Windows programs into a device. */
 export const RETA_ENTRIES = 128;
 
+/** A port's RSS block, before and with its table: see rss-block.ts. */
+const RSS_HEAD = LINE;
+const RSS_BYTES = RSS_HEAD + RETA_ENTRIES;
+
 /** Records of the failover journal. */
 export const JOURNAL_RECORDS = 1024;
 
@@ -113,6 +117,9 @@ export interface Layout {
   readonly deliveryEntries: number;
   /** Bytes of a copy's slot: {@link COPY_HEAD} and a packet as long as a frame holds. */
   readonly copyBytes: number;
+  /** A port's RSS: key, hash types, and its redirection table. See rss-block.ts. */
+  rss(port: number): number;
+  /** The redirection table in that block. */
   redirection(port: number): number;
   /** Of all ports, {@link MAC_STRIDE} bytes each. */
   readonly macs: number;
@@ -155,7 +162,7 @@ export function layOut(geometry: Geometry): Layout {
   const bursts = reserve(queues * lines(BURST_BYTES));
   const stacks = reserve(queues * lines(framesPerWorker * 4));
   const owners = reserve(queues * framesPerWorker * 2);
-  const tables = reserve(ports * RETA_ENTRIES);
+  const rss = reserve(ports * RSS_BYTES);
   const macs = reserve(ports * MAC_STRIDE);
 
   const powerOfTwo = (wanted: number, least: number, most: number): number =>
@@ -224,7 +231,8 @@ export function layOut(geometry: Geometry): Layout {
     deliveryEntries,
     copyBytes: frameSize,
     macs,
-    redirection: (port) => tables + port * RETA_ENTRIES,
+    rss: (port) => rss + port * RSS_BYTES,
+    redirection: (port) => rss + port * RSS_BYTES + RSS_HEAD,
     handoff: (port, from, to) => handoffs + ((port * queues + from) * queues + to) * handoffBytes,
     returnRing: (from, to) => homes + (from * queues + to) * returnBytes,
     replay: (port, queue) => replays + (port * queues + queue) * replayBytes,

@@ -104,6 +104,8 @@ export class HandoffReceiver {
   readonly #words: Int32Array;
   readonly #ring: Consumer;
   readonly #frames: number;
+  /** Entries of the last {@link receive} that are not released. */
+  #read = 0;
 
   constructor(memory: Memory, pool: FramePool, port: number, from: number, to: number) {
     this.from = from;
@@ -138,16 +140,26 @@ export class HandoffReceiver {
     const { meta } = this;
     for (let i = 0; i < count; i++) {
       const slot = ring.slot(i);
-      if (words[slot + 2] !== meta) return i;
+      if (words[slot + 2] !== meta) {
+        this.#read = i;
+        return i;
+      }
       offset[i] = this.#frames + words[slot]!;
       bytes[i] = words[slot + 1]!;
       hash[i] = words[slot + 3]!;
     }
+    this.#read = count;
     return count;
   }
 
-  /** Releases `count` entries, once each of their frames has another owner. */
+  /** {@link release} of what the last {@link receive} has read, if that has not been released. */
+  releaseRead(): void {
+    if (this.#read > 0) this.release(this.#read);
+  }
+
+  /** Releases `count` entries, once each of their frames has another owner. The sender takes them for handled and sent. */
   release(count: number): void {
+    this.#read = 0;
     this.#ring.release(count);
   }
 }

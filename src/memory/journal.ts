@@ -37,6 +37,7 @@ export const REASONS = [
   'close',
   'configured', // the VF gets another MTU or MAC address
   'coordinator replaced', // its predecessor had the path half open, and died
+  'stopped', // the port leaves the traffic to the kernel
 ] as const;
 /** Why a queue changed the path it transmits on. */
 export type Reason = (typeof REASONS)[number];

@@ -16,7 +16,7 @@
  *   path slots      one per (port, queue, path): descriptors (c), counters    (w)
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
  *   pool stacks     one per worker: free frames; one owner per frame          (w)
- *   redirection     one table a port: hash to queue                           (s)
+ *   RSS             one block a port: key, hash types, table of queues         (s)
  *   MAC addresses   one a port                                                (c)
  *   replay rings    packets of a dead worker, for its successor               (w)
  *   handoff rings   packets from worker to worker, per port and pair          (w)(w')

@@ -33,6 +33,8 @@ export interface PathDevice {
    * @returns the refusals
    */
   configure?(wanted: PortConfiguration): TwinpathError[];
+  /** After {@link configure} and the workers: packets that come to a stopped queue all the same are the kernel's. */
+  stopQueues?(): void;
   /**
    * Exchanges the flow rules that it was made with, between two packets; undefined: every packet is for the handler. Between
    * `open` and `close`. Absent: no packet comes in here.

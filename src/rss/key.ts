@@ -38,6 +38,11 @@ export function keyOf(option: string | Uint8Array | undefined): Uint8Array {
   return key;
 }
 
+/** The key of a configuration: its hexadecimal digits, or null for the port's own. */
+export function keyFrom(digits: string | null, own: Uint8Array): Uint8Array {
+  return digits === null ? own : parsed(digits);
+}
+
 function parsed(text: unknown): Uint8Array {
   if (typeof text !== 'string') throw invalid('it is neither a string nor bytes');
   if (!/^([0-9a-f]{2})+$/i.test(text) && !/^[0-9a-f]{2}(:[0-9a-f]{2})*$/i.test(text)) {

@@ -21,6 +21,38 @@ export function spread(queues: readonly number[]): Uint8Array {
   return Uint8Array.from({ length: RETA_ENTRIES }, (_, i) => queues[i % queues.length]!);
 }
 
+/** What a table is made of. */
+export interface TableSources {
+  /** The table that was asked for; null: all queues in turn. */
+  readonly table: readonly number[] | null;
+  /** The queues that flows are to be spread over; null: all. */
+  readonly active: readonly number[] | null;
+  /** All queues of the port. */
+  readonly queues: number;
+  /** Whether a worker with the handler serves the queue. */
+  readonly serves: (queue: number) => boolean;
+}
+
+/**
+ * The table in force. It depends on nothing but its sources, so a queue that comes back gets the flows that it had.
+ *
+ * - Flows go to the active queues that are served; if there are none, to any that are; if there are none, as if all were.
+ * - A table that was asked for keeps its entries for those queues. The other entries go, in turn, to those queues that it
+ *   names, or to all of them if it names none.
+ * - The default table is {@link respread}: the counts of two queues differ by at most one.
+ */
+export function tableFrom({ table, active, queues, serves }: TableSources): Uint8Array {
+  const all = Array.from({ length: queues }, (_, queue) => queue);
+  const asked = active ?? all;
+  const candidates = [asked.filter(serves), all.filter(serves), asked];
+  const chosen = candidates.find(({ length }) => length > 0)!;
+  if (table === null) return respread(spread(all), chosen);
+  const named = chosen.filter((queue) => table.includes(queue));
+  const heirs = named.length > 0 ? named : chosen;
+  let turn = 0;
+  return Uint8Array.from(table, (queue) => (chosen.includes(queue) ? queue : heirs[turn++ % heirs.length]!));
+}
+
 /**
  * The table for another set of queues. The entry counts of two queues differ by at most one, and as few entries as possible
  * change, because each change moves flows.

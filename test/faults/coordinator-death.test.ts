@@ -83,6 +83,10 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
   test.each([
     ['without rules', {}],
     ['with rules and the MAC filter', { configuration: RULES }],
+    [
+      'with a stopped queue',
+      { configuration: { queues: [1], rss: { key: 'symmetric', table: [0, 1, 1, 0] } } },
+    ],
   ])(
     'is followed by another one, while packets flow and none is lost, whenever it ends: %s',
     async (_, options) => {

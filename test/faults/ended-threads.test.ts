@@ -11,8 +11,10 @@ import { ownerWord, pathBit } from '../../src/memory/bit-fields.ts';
 import { LEDGER_FIELDS } from '../../src/memory/blocks.ts';
 import { queueCounters } from '../../src/memory/counters.ts';
 import { BURST, Path } from '../../src/memory/layout.ts';
+import { writeRss } from '../../src/memory/rss-block.ts';
 import { Memory } from '../../src/memory/shared.ts';
 import { MemoryDevice } from '../../src/paths/memory/device.ts';
+import { ALL_HASHED } from '../../src/rss/configuration.ts';
 import { keyOf } from '../../src/rss/key.ts';
 import { spread } from '../../src/rss/redirection.ts';
 import { until } from '../support/harness.ts';
@@ -24,11 +26,11 @@ const unharmed = { missing: 0, repeated: 0, reordered: 0 };
 /** Worker threads without a coordinator: the test may end any of them between any two statements. */
 class BareWorkers {
   readonly memory: Memory;
-  readonly #rssKey: Uint8Array | undefined;
+  readonly #hashes: boolean;
   readonly #threads: Worker[] = [];
 
-  constructor(queues: number, framesPerWorker: number, rssKey?: Uint8Array) {
-    this.#rssKey = rssKey;
+  constructor(queues: number, framesPerWorker: number, hashes = false) {
+    this.#hashes = hashes;
     this.memory = Memory.create({
       ...{ pageSize: 4096, ports: 1, queues, frameSize: 2048, framesPerWorker, ringEntries: 256 },
     });
@@ -61,7 +63,7 @@ class BareWorkers {
 
   async start(queue: number): Promise<void> {
     const worker = new Worker(new URL('../fixtures/bare-worker.mjs', import.meta.url), {
-      workerData: { shared: this.memory.shared, queue, rssKey: this.#rssKey },
+      workerData: { shared: this.memory.shared, queue, hashes: this.#hashes },
     });
     this.#threads[queue] = worker;
     await once(worker, 'message');
@@ -103,9 +105,10 @@ it('a thread that is ended between any two statements takes no frame and no pack
 });
 
 it('threads that hand packets to each other may be ended at any point as well', async () => {
-  const workers = new BareWorkers(2, 1024, keyOf('default'));
+  const workers = new BareWorkers(2, 1024, true);
   const { memory } = workers;
-  memory.bytes.set(spread([0, 1]), memory.layout.redirection(0));
+  const values = { key: keyOf('default'), hashTypes: ALL_HASHED, table: spread([0, 1]) };
+  writeRss(memory, 0, values, false);
   await workers.open();
   const network = new VerdictNetwork([[workers.memory]]);
   let back = 0;
@@ -136,7 +139,7 @@ it('threads that hand packets to each other may be ended at any point as well', 
   await until('everything out, and every frame at home', async () => {
     network.collect();
     found = [await workers.audit(0), await workers.audit(1)];
-    return found.every(({ rx, tx, lent }) => rx === 0 && tx === 0 && lent === 0);
+    return found.every((one) => [one.rx, one.tx, one.lent, one.borrowed].every((frames) => frames === 0));
   });
   for (const ledger of found) expect(ledger).toMatchObject(home);
   const lost = network.out.filter((places) => places.length === 0).length;

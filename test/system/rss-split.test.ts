@@ -105,6 +105,9 @@ it('flows move when the number of queues changes, and no packet is lost', async 
   await expect(port.stopQueue(1)).rejects.toMatchObject({ code: 'ERR_OPTION_INVALID' });
   await port.startQueue(3);
   expect(await seenNow()).toBe(0b1010);
+  await Promise.all([port.startQueue(0), port.stopQueue(3), port.startQueue(2), port.stopQueue(1)]);
+  expect(port.activeQueues).toEqual([0, 2]);
+  expect(await seenNow()).toBe(0b0101);
   await port.setQueues(4);
   expect(await seenNow()).toBe(0b1111);
   await scene.whole();

@@ -1,8 +1,14 @@
 /** The configuration of a port: what may be asked for, and what remains of several changes. */
 import { describe, expect, it } from 'vitest';
-import { type ConfigurationChange, changed, checkChange, initial } from '../../src/configuration.ts';
+import {
+  type CheckedChange,
+  type ConfigurationChange,
+  changed,
+  checkChange,
+  initial,
+} from '../../src/configuration.ts';
 
-const check = (change: object): ConfigurationChange => checkChange(change as ConfigurationChange, 2048);
+const check = (change: object): CheckedChange => checkChange(change as ConfigurationChange, 2048, 3);
 
 describe('a change of the configuration', () => {
   it('is taken in any spelling, each address once, and names only what it changes', () => {
@@ -32,8 +38,33 @@ describe('a change of the configuration', () => {
     ['a number for yes', { macFilter: 1 }, /true or false/],
     ['an unknown name', { promisc: true }, /Did you mean "promiscuous"/],
     ['no object', 7, /must be an object/],
+    ['a short key', { rss: { key: 'ab' } }, /it has 1 bytes/],
+    ['a table of a wrong size', { rss: { table: [0, 1, 2] } }, /128 queue numbers, or a power of two/],
+    ['no table', { rss: { table: [] } }, /128 queue numbers/],
+    ['a queue too many in a table', { rss: { table: [0, 3] } }, /no queue 3: they are numbered from 0 to 2/],
+    ['a hole in a table', { rss: { table: [0, undefined] } }, /no queue undefined/],
+    ['an unknown hash type', { rss: { hashTypes: ['udp4', 'sctp4'] } }, /sctp4 is none of ipv4, tcp4/],
+    ['an unknown part of RSS', { rss: { keys: 'default' } }, /Did you mean "key"/],
+    ['RSS that is a word', { rss: 'symmetric' }, /must be an object/],
+    ['no queue', { queues: [] }, /none is left/],
+    ['a queue too many', { queues: [0, 3] }, /no queue 3/],
+    ['an unknown mode', { mode: 'sleepy' }, /poll, adaptive, interrupt/],
+    ['a word for started', { started: 'no' }, /true or false/],
   ])('is refused with the reason: %s', (_, change, message) => {
     expect(() => check(change as object)).toThrow(message);
+  });
+
+  it('has the RSS key as digits, the table whole, and queues in order', () => {
+    expect(check({ rss: { key: 'symmetric', table: [2, 0] }, queues: [2, 0, 2], mode: null })).toEqual({
+      rss: { key: '6d5a'.repeat(20), table: Array.from({ length: 128 }, (_, i) => (i % 2 === 0 ? 2 : 0)) },
+      queues: [0, 2],
+      mode: null,
+    });
+    expect(check({ rss: { hashTypes: ['udp4', 'ipv4', 'udp4'] } })).toEqual({
+      rss: { hashTypes: ['ipv4', 'udp4'] },
+    });
+    expect(check({ rss: null })).toEqual({ rss: { key: null, table: null, hashTypes: null } });
+    expect(check({ rss: { key: Uint8Array.from({ length: 52 }, (_, i) => i) } }).rss!.key).toHaveLength(104);
   });
 
   it('leaves the rest as it was, and counts', () => {

@@ -2,14 +2,17 @@
  * What a port needs of a device's own settings: as many channels as it has queues, no features that alter packets before
  * XDP sees them, and its own RSS. `restore` puts the originals back; after a kill the next start does. Coordinator only.
  */
+import type { PortConfiguration } from '../../configuration.ts';
 import { errnoName, TwinpathError } from '../../errors.ts';
 import { DeviceSettings, describeDrift, type HeldSettings, notSaved } from '../../kernel/device-settings.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import { IFF, type Link } from '../../kernel/link.ts';
 import type { SettingsStore } from '../../kernel/settings-store.ts';
-import { RETA_ENTRIES } from '../../memory/geometry.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { RssMode } from '../../options.ts';
+import { hashBits } from '../../rss/configuration.ts';
+import { keyFrom } from '../../rss/key.ts';
+import { tableFrom } from '../../rss/redirection.ts';
 import type { PathDescription } from '../device.ts';
 import {
   channelSetting,
@@ -19,10 +22,10 @@ import {
   UNWANTED_BY_GENERIC,
   UNWANTED_FEATURES,
 } from './settings.ts';
-import { spreadDevice } from './spread.ts';
+import { spreadDevice, unspreadDevice, type Wanted } from './spread.ts';
 
 export interface SetupOptions {
-  /** 'auto' asks the device to hash and spread packets as the port does. */
+  /** 'auto' asks the device to hash and spread packets as the port does; 'device' insists on it once that is configured. */
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
   readonly ethtool: EthtoolNetlink;
@@ -37,11 +40,11 @@ export class DeviceSetup {
   /** Receive queues of the device in use: at most as many as the port has. */
   rxQueues = 0;
   readonly #memory: Memory;
-  readonly #port: number;
   readonly #options: SetupOptions;
   readonly #settings: DeviceSettings;
   readonly #description: PathDescription;
   readonly #changed: () => void;
+  #agrees = false;
 
   /**
    * @param description filled in with what becomes of VLAN tags, and who spreads flows
@@ -49,7 +52,6 @@ export class DeviceSetup {
    */
   constructor(
     memory: Memory,
-    port: number,
     link: Link,
     options: SetupOptions,
     description: PathDescription,
@@ -57,7 +59,6 @@ export class DeviceSetup {
   ) {
     this.link = link;
     this.#memory = memory;
-    this.#port = port;
     this.#options = options;
     this.#settings = new DeviceSettings(options.store, link, (why) => this.#report(notSaved(why)));
     this.#description = description;
@@ -78,7 +79,53 @@ export class DeviceSetup {
   open(): void {
     this.#setChannels();
     this.#switchOff('features', UNWANTED_FEATURES);
-    this.#spreadFlows();
+  }
+
+  /**
+   * Has the device spread flows as the port does. With `auto` it may refuse: then workers do it. With `device` nothing else
+   * would, and a device that refuses is as it was found.
+   *
+   * @returns the refusal
+   */
+  spread(configuration: PortConfiguration): TwinpathError | undefined {
+    const { ethtool, rss } = this.#options;
+    const { ifindex, name } = this.link;
+    const { queues } = this.#memory.layout.geometry;
+    const own = rss === 'device' && isUnasked(configuration);
+    if (rss === 'software' || own) {
+      this.#agrees = false;
+      if (own) unspreadDevice(ethtool, ifindex, this.#settings);
+      return undefined;
+    }
+    const reason = spreadDevice(ethtool, ifindex, this.#wanted(configuration), this.#settings);
+    this.#agrees = reason === undefined && this.rxQueues === queues;
+    if (rss === 'auto') {
+      if (queues > 1) this.#description.rss = this.#agrees ? 'device' : 'software';
+      return undefined;
+    }
+    if (reason === undefined) return undefined;
+    unspreadDevice(ethtool, ifindex, this.#settings);
+    return new TwinpathError('ERR_DEVICE_SETTINGS', {
+      device: name,
+      detail: reason,
+      hint: "Open the port with rss: 'auto' (--rss auto): its workers then do what the device cannot.",
+    });
+  }
+
+  /** Whether the device delivers packets to active queues only, as read back from it. */
+  get agrees(): boolean {
+    return this.#agrees;
+  }
+
+  #wanted({ rss, queues: active }: PortConfiguration): Wanted {
+    const { queues } = this.#memory.layout.geometry;
+    return {
+      key: keyFrom(rss.key, this.#options.rssKey),
+      table: tableFrom({ table: rss.table, active, queues, serves: () => true }),
+      hashTypes: hashBits(rss.hashTypes),
+      queues: this.rxQueues,
+      isUp: (this.link.flags & IFF.UP) !== 0,
+    };
   }
 
   /** What the generic hook needs in addition. */
@@ -169,22 +216,10 @@ export class DeviceSetup {
     }
   }
 
-  #spreadFlows(): void {
-    if (this.#options.rss !== 'auto') return;
-    const { bytes, layout } = this.#memory;
-    const { queues } = layout.geometry;
-    const at = layout.redirection(this.#port);
-    const wanted = {
-      key: this.#options.rssKey,
-      table: bytes.slice(at, at + RETA_ENTRIES),
-      queues: this.rxQueues,
-      isUp: (this.link.flags & IFF.UP) !== 0,
-    };
-    const agrees = spreadDevice(this.#options.ethtool, this.link.ifindex, wanted, this.#settings);
-    if (queues > 1) this.#description.rss = agrees && this.rxQueues === queues ? 'device' : 'software';
-  }
-
   #report(detail: string): void {
     this.#options.report?.(new TwinpathError('ERR_DEVICE_SETTINGS', { device: this.link.name, detail }));
   }
 }
+
+const isUnasked = ({ rss, queues }: PortConfiguration): boolean =>
+  queues === null && rss.key === null && rss.table === null && rss.hashTypes === null;

@@ -50,6 +50,8 @@ export interface AfXdpHoldings {
   /** `segments`: the packet socket for large segments, of all queues. */
   readonly fds: ProgramDescriptors & { readonly segments: number };
   readonly configuration: LinkConfigurationHoldings | undefined;
+  /** Queues that the device gives no flows, and that are not in the map of sockets. */
+  readonly stopped: readonly number[];
 }
 
 export class AfXdpDevice implements PathDevice {
@@ -69,6 +71,9 @@ export class AfXdpDevice implements PathDevice {
   #link: Link;
   #segmentsFd = -1;
   #missedBefore = 0;
+  #stopped: readonly number[] = [];
+  /** The queues of the last configuration. */
+  #active: readonly number[] | null = null;
 
   constructor(shim: Shim, memory: Memory, port: number, path: PathId, link: Link, options: AfXdpOptions) {
     this.#shim = shim;
@@ -80,7 +85,7 @@ export class AfXdpDevice implements PathDevice {
     this.description = { driver: 'af-xdp', device: link.name, mode: '', redirect: 'xdp link' };
     if (options.protect) this.description.protects = 'platform';
     const changed = (): void => this.changed();
-    this.#setup = new DeviceSetup(memory, port, link, options, this.description, changed);
+    this.#setup = new DeviceSetup(memory, link, options, this.description, changed);
     this.#program = new XdpProgram(shim, link, options, changed);
     this.#sockets = new XskSockets(shim, memory, port, path);
     const { configuration } = options;
@@ -101,6 +106,7 @@ export class AfXdpDevice implements PathDevice {
       missedBefore: this.#missedBefore,
       fds: { ...fds, segments: this.#segmentsFd },
       configuration: this.#configuration?.held,
+      stopped: this.#stopped,
     };
   }
 
@@ -111,6 +117,7 @@ export class AfXdpDevice implements PathDevice {
     this.#program.adopt(held);
     this.#segmentsFd = held.fds.segments;
     this.#missedBefore = held.missedBefore;
+    this.#stopped = held.stopped;
     if (held.configuration !== undefined) this.#configuration?.adopt(held.configuration);
     return this;
   }
@@ -146,11 +153,21 @@ export class AfXdpDevice implements PathDevice {
   }
 
   configure(wanted: PortConfiguration): TwinpathError[] {
-    const refusals = this.#configuration?.apply(wanted) ?? [];
+    this.#active = wanted.queues;
+    this.#serve(this.#stopped.filter((queue) => !this.#isActive(queue))); // before flows come
+    const refusals = [...(this.#configuration?.apply(wanted) ?? [])];
+    const refusal = this.#setup.spread(wanted);
+    if (refusal !== undefined) refusals.push(refusal);
     const { mtu = this.#link.mtu } = this.#configuration ?? {};
     limitToMtu(this.#memory, this.#port, this.#path, mtu);
     this.description.refused = refusals.map(({ message }) => message);
     return refusals;
+  }
+
+  /** Only if the device gives them no flows: else their workers hand the packets over. */
+  stopQueues(): void {
+    const queues = this.#setup.agrees ? [...this.#served.keys()] : [];
+    this.#serve(queues.filter((queue) => !this.#isActive(queue)));
   }
 
   setRules(rules: KernelRules | undefined): void {
@@ -158,7 +175,7 @@ export class AfXdpDevice implements PathDevice {
   }
 
   arm(): void {
-    this.#program.arm(this.#served.map(({ fd }) => fd));
+    this.#program.arm(this.#fds, this.#stopped);
   }
 
   disarm(): void {
@@ -170,7 +187,9 @@ export class AfXdpDevice implements PathDevice {
     this.#link = link;
     this.description.device = link.name;
     this.#setup.link = link;
-    this.#program.noticed(link);
+    const joins = link.master !== this.#program.link.master;
+    this.#program.link = link;
+    if (joins) this.#serve(this.#stopped);
   }
 
   settle(): void {
@@ -249,6 +268,20 @@ export class AfXdpDevice implements PathDevice {
 
   #slot(queue: number): PathSlot {
     return this.#sockets.slot(queue);
+  }
+
+  #serve(stopped: readonly number[]): void {
+    this.#stopped = stopped;
+    this.changed();
+    if (this.#program.isArmed) this.#program.arm(this.#fds, stopped);
+  }
+
+  #isActive(queue: number): boolean {
+    return this.#active === null || this.#active.includes(queue);
+  }
+
+  get #fds(): number[] {
+    return this.#served.map(({ fd }) => fd);
   }
 
   /** Slots of the queues that have a socket. */

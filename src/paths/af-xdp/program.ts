@@ -6,7 +6,7 @@
  *
  * The program redirects to sockets only between {@link XdpProgram.arm} and `disarm`. Before and after, the kernel keeps
  * every packet. In between, a packet may arrive on a queue without a socket, which another program has added: see
- * `#setGate`. All of it is descriptors, which the kernel closes with the process.
+ * socket-map.ts. All of it is descriptors, which the kernel closes with the process.
  */
 import { check, Errno, TwinpathError } from '../../errors.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
@@ -16,9 +16,9 @@ import type { MacFilter } from '../../kernel/mac-filter.ts';
 import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import { everyStep } from '../every-step.ts';
 import type { Surroundings } from '../upkeep.ts';
 import { deviceBusy, type Refusal, refusalOf } from './refusal.ts';
+import { SocketMap } from './socket-map.ts';
 
 /** The system call in the error for a card alone without native XDP: see `ProgramOptions.generic`. */
 export const NATIVE_ATTACH = 'bpf(LINK_CREATE, XDP native)';
@@ -74,7 +74,7 @@ export class XdpProgram {
   readonly #changed: () => void;
   /** Those of the program. */
   #rules: KernelRules | undefined;
-  #armed = false;
+  readonly #sockets: SocketMap;
   #programId = 0;
   #hook: XdpMode = 'native';
   /** A program of the NetVSC runs in place of ours. */
@@ -88,15 +88,16 @@ export class XdpProgram {
     this.#options = options;
     this.#rules = options.rules;
     this.#changed = changed;
+    this.#sockets = new SocketMap(this.#bpf, this.fds, options.netvsc ?? 0);
   }
 
   get held(): HeldProgram {
-    return { armed: this.#armed, programId: this.#programId, hook: this.#hook, fds: this.fds };
+    return { armed: this.#sockets.armed, programId: this.#programId, hook: this.#hook, fds: this.fds };
   }
 
   adopt({ armed, programId, hook, fds }: HeldProgram): void {
     const { map, gate, unclaimed, program, attached } = fds;
-    this.#armed = armed;
+    this.#sockets.armed = armed;
     this.#programId = programId;
     this.#hook = hook;
     Object.assign(this.fds, { map, gate, unclaimed, program, attached });
@@ -200,34 +201,19 @@ export class XdpProgram {
     return this.#hook;
   }
 
-  /** @param sockets descriptor of each queue's socket */
-  arm(sockets: readonly number[]): void {
-    sockets.forEach((fd, queue) => {
-      this.#bpf.updateMap(this.fds.map, queue, fd);
-    });
-    this.#armed = true;
-    this.#setGate();
+  /** See {@link SocketMap.arm}. Again after a change of the stopped queues. */
+  arm(sockets: readonly number[], stopped: readonly number[]): void {
+    this.#sockets.arm(this.link, sockets, stopped);
     this.#changed();
+  }
+
+  get isArmed(): boolean {
+    return this.#sockets.armed;
   }
 
   /** @param queues as for {@link load} */
   disarm(queues: number): void {
-    const { map } = this.fds;
-    if (map < 0) return;
-    this.#armed = false;
-    // A dead socket in the map drops packets (bpf_redirect_map falls back for empty slots only): each is removed before it
-    // is closed. If the kernel refuses that, closing the link and the map follows anyway.
-    everyStep([
-      () => this.#setGate(),
-      ...Array.from({ length: queues }, (_, queue) => () => this.#bpf.deleteMap(map, queue)),
-    ]);
-  }
-
-  /** The kernel has sent a message about the device. */
-  noticed(link: Link): void {
-    const { master } = this.link;
-    this.link = link;
-    if (link.master !== master && this.fds.map >= 0) this.#setGate();
+    this.#sockets.disarm(this.link, queues);
   }
 
   /** Repairs the attachment if others have altered it. @throws TwinpathError if that fails */
@@ -313,18 +299,6 @@ export class XdpProgram {
       queues: channels === undefined ? 0 : channels.combined + channels.rx,
       maxQueues: channels === undefined ? 0 : channels.maxCombined + channels.maxRx,
     });
-  }
-
-  /**
-   * Sets the action for packets on queues without a socket. If the VF has joined the NetVSC, the kernel passes them on to
-   * the NetVSC, and the handler gets them through the synthetic path. The same holds on one card alone. From any other
-   * VF they would reach the machine and never the handler: while the port is armed they are dropped, and counted.
-   */
-  #setGate(): void {
-    const { netvsc = 0 } = this.#options;
-    const { ifindex, master } = this.link;
-    const joined = netvsc !== 0 && (master === netvsc || ifindex === netvsc);
-    this.#bpf.setValue(this.fds.gate, this.#armed && !joined ? Unclaimed.DROP : Unclaimed.PASS);
   }
 
   #keep(which: keyof ProgramDescriptors, fd: number): void {

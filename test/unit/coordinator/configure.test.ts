@@ -1,14 +1,16 @@
 /** The configuration of several paths: on all of them, or as before on all of them. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type ConfigurationChange, initial, type PortConfiguration } from '../../../src/configuration.ts';
+import { type CheckedChange, changed, initial, type PortConfiguration } from '../../../src/configuration.ts';
 import { carryOut, configurePath } from '../../../src/coordinator/configure.ts';
 import type { PortState } from '../../../src/coordinator/port-state.ts';
+import type { WorkerConfiguration } from '../../../src/coordinator/queue-spread.ts';
 import { newSlot, type Slot } from '../../../src/coordinator/slot.ts';
 import { TwinpathError } from '../../../src/errors.ts';
 import { PATH_NAMES, Path, type PathId } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import type { PathDevice } from '../../../src/paths/device.ts';
+import { DEFAULT_RSS } from '../../../src/rss/configuration.ts';
 
 const memory = Memory.create({
   ...{ pageSize: 4096, ports: 1, queues: 1, frameSize: 2048, framesPerWorker: 64, ringEntries: 64 },
@@ -37,6 +39,9 @@ class Paths {
       network: { device: 'memory0' },
       run: (_: string, work: () => void) => work(),
       save: () => this.done.push('save'),
+      spread: async ({ queues }: WorkerConfiguration) => {
+        this.done.push(`workers ${queues}`);
+      },
       report: ({ kind, event }: { kind: string; event?: { code: string } }) => {
         if (kind === 'error') this.errors.push(event!.code);
       },
@@ -47,7 +52,7 @@ class Paths {
     return this.state.slots.find((slot) => slot.path === path)!;
   }
 
-  change(change: ConfigurationChange): Promise<PortConfiguration> {
+  change(change: CheckedChange): Promise<PortConfiguration> {
     return new Promise(
       (resolve, reject) => void carryOut(this.state, { change, resolve, reject }).catch(reject),
     );
@@ -216,5 +221,40 @@ describe('a path that opens', () => {
     expect([paths.errors, paths.slot(Path.VF).refusals.length]).toEqual([['ERR_DEVICE_SETTINGS'], 1]);
     await paths.change({ mtu: 1100 });
     expect(paths.slot(Path.VF).refusals).toEqual([]);
+  });
+});
+
+describe('what workers carry out', () => {
+  it('reaches them after the devices, and a stopped queue is taken out last', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000, [Path.VF]: 2000 });
+    paths.slot(Path.VF).device!.stopQueues = () => paths.done.push('vf stops queues');
+    await paths.change({ queues: [0, 2] });
+    expect(paths.done).toEqual(['synthetic null', 'vf null', 'workers 0,2', 'vf stops queues', 'save']);
+    expect(paths.has.get(Path.VF)).toMatchObject({ queues: [0, 2] });
+  });
+
+  it('does not reach them if a device refuses, and a change that is not theirs never does', async () => {
+    const paths = new Paths({ [Path.SYNTHETIC]: 2000, [Path.VF]: 1300 });
+    await paths.change({ queues: [1], rss: { key: 'ab'.repeat(40) } });
+    paths.done.length = 0;
+    await expect(paths.change({ mtu: 1400, queues: [0], rss: { key: null } })).rejects.toMatchObject({
+      device: 'vf',
+    });
+    expect(paths.done.filter((what) => what.startsWith('workers'))).toEqual([]);
+    for (const path of [Path.SYNTHETIC, Path.VF])
+      expect(paths.has.get(path)).toMatchObject({ queues: [1], rss: { key: 'ab'.repeat(40), table: null } });
+    paths.done.length = 0;
+    await paths.change({ promiscuous: true });
+    expect(paths.done).toEqual(['synthetic null', 'vf null', 'save']);
+  });
+
+  it('is changed in part, and set back by null', () => {
+    const table = Array.from({ length: 128 }, () => 0);
+    const first = initial({ rss: { key: 'ab'.repeat(40) }, mode: 'poll', started: false });
+    const second = changed(first, { rss: { table } });
+    expect(second).toMatchObject({ rss: { key: 'ab'.repeat(40), table, hashTypes: null }, mode: 'poll' });
+    expect(changed(second, { rss: DEFAULT_RSS, mode: null })).toMatchObject({
+      ...{ rss: { key: null, table: null, hashTypes: null }, mode: null, started: false },
+    });
   });
 });

@@ -55,6 +55,7 @@ test('a path that cannot be opened is tried again even if the other path asks fo
     save() {},
     run: (_, work) => void work(),
     configuration: initial({}),
+    spread: async () => {},
   });
   await expect(port.start()).rejects.toMatchObject({ code: 'ERR_DEVICE_BUSY' });
   expect(tries).toMatchObject({ [Path.SYNTHETIC]: 1, [Path.VF]: 1 });
@@ -156,6 +157,7 @@ class Card {
       },
       save() {},
       configuration: initial({}),
+      spread: async () => {},
       run: (_, work) => {
         try {
           void work();
@@ -425,4 +427,30 @@ test('a card that was left while there was no coordinator is closed, and reporte
     await next.port.close();
   }
   await first.port.close();
+});
+
+test('a port that is not started opens all and lets nothing in, and a stopped card keeps what it has open', async () => {
+  const card = new Card();
+  await card.port.start();
+  await card.tell({});
+  card.done.length = 0;
+  expect(await card.port.configure({ started: false })).toMatchObject({ started: false });
+  expect(card.done).toEqual(['to synthetic: stopped', 'close queues', 'open queues', 'to none: stopped']);
+  expect(card.port.paths).toEqual({});
+  card.done.length = 0;
+  await card.tell({ carrier: false });
+  await card.tell({});
+  expect(card.done).toEqual([]);
+  await card.port.configure({ mtu: 1400 });
+  await card.port.configure({ started: true });
+  expect(card.done).toEqual(['to synthetic: start', ...SERVES]);
+  await card.port.configure({ started: false });
+  await card.tell(undefined, 7);
+  card.done.length = 0;
+  await card.tell({});
+  expect(card.done).toEqual(['open']);
+  await card.port.configure({ started: true });
+  expect(card.done).toEqual(['open', 'to synthetic: start', ...SERVES]);
+  expect(card.errors).toEqual([]);
+  await card.port.close();
 });

@@ -101,7 +101,7 @@ class Scene {
     this.#port = new PortQueue({
       ...{ shim, memory, pool, burst, port: 0, queue: 0, forwardTable: { ports: [], relays: [] } },
       delivery: new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory),
-      ...{ notifySupervisor: () => {}, failed: () => {}, rss: undefined, inPlace: undefined },
+      ...{ notifySupervisor: () => {}, failed: () => {}, hashTables: undefined, inPlace: undefined },
       handler: () => burst.verdict.fill(TX, 0, burst.length),
     });
     takeOver({ shim, memory, pool, burst, queue: 0 }, [this.#port]);

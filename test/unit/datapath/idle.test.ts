@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { Idle, type IdleMode } from '../../../src/datapath/idle.ts';
+import type { IdleMode } from '../../../src/configuration.ts';
+import { Idle, IdleCode } from '../../../src/datapath/idle.ts';
 import type { Shim } from '../../../src/kernel/shim.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 
@@ -33,8 +34,12 @@ function sleeper(answers: ((pollfds: Int32Array) => number)[] = [], mode: IdleMo
     millis: (): number => clock.millis,
     read: (fd: number): number => reads.push(fd),
   } as unknown as Shim;
-  const idle = new Idle(shim, memory, 0, mode);
-  return { idle, words, control, doorbell, naps, gathers, reads, clock };
+  memory.workers[0]!.idleMode = IdleCode[mode];
+  const idle = new Idle(shim, memory, 0);
+  const setMode = (now: IdleMode): void => {
+    memory.workers[0]!.idleMode = IdleCode[now];
+  };
+  return { idle, setMode, words, control, doorbell, naps, gathers, reads, clock };
 }
 
 const FOREVER = Number.POSITIVE_INFINITY;
@@ -163,4 +168,18 @@ test.each(['adaptive', 'poll'] as const)('mode %s coalesces nothing', (mode) => 
     idle.sleep(false, FOREVER, () => true);
   }
   expect(worker.gathers).toEqual([]);
+});
+
+test('a mode that changes counts from the next empty round on', () => {
+  const { idle, setMode } = sleeper([], 'poll');
+  const empty = (rounds: number): boolean[] => Array.from({ length: rounds }, () => idle.shouldSleep(0));
+  expect(empty(1_000)).not.toContain(true);
+  setMode('interrupt');
+  expect(empty(1)).toEqual([true]);
+  expect(idle.shouldSleep(1)).toBe(false);
+  setMode('adaptive');
+  expect(empty(200)).not.toContain(true);
+  expect(empty(1)).toEqual([true]);
+  setMode('poll');
+  expect(empty(1_000)).not.toContain(true);
 });

@@ -4,6 +4,7 @@
  * handler, and by watching the Atomics. Lines are as the layout has them, two of the processor's.
  */
 import { expect, it } from 'vitest';
+import { IdleCode } from '../../../src/datapath/idle.ts';
 import { runWorker } from '../../../src/datapath/worker.ts';
 import { Burst } from '../../../src/handler/burst.ts';
 import { DELIVER, DROP, TX } from '../../../src/handler/handler.ts';
@@ -12,9 +13,11 @@ import { ownerWord, pathBit } from '../../../src/memory/bit-fields.ts';
 import { QUEUE_BYTES, WORKER_BYTES, WORKER_WORDS } from '../../../src/memory/blocks.ts';
 import { RETA_ENTRIES } from '../../../src/memory/geometry.ts';
 import { LINE, Path } from '../../../src/memory/layout.ts';
+import { writeRss } from '../../../src/memory/rss-block.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { MemoryDevice } from '../../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../../src/paths/memory/peer.ts';
+import { ALL_HASHED } from '../../../src/rss/configuration.ts';
 import { DEFAULT_KEY } from '../../../src/rss/key.ts';
 import { retaIndex, spread } from '../../../src/rss/redirection.ts';
 import { RssHash } from '../../../src/rss/toeplitz.ts';
@@ -42,14 +45,15 @@ class Workshop {
 
   constructor() {
     const { memory } = this;
-    const { words, bytes, layout } = memory;
+    const { words } = memory;
     const device = new MemoryDevice(memory, 0, Path.SYNTHETIC, 'memory0');
     device.open();
     device.arm();
-    bytes.set(this.#table, layout.redirection(0));
+    writeRss(memory, 0, { key: DEFAULT_KEY, hashTypes: ALL_HASHED, table: this.#table }, false);
     for (let queue = 0; queue < QUEUES; queue++) {
       const order = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
       Atomics.store(words, memory.queue(0, queue).at('owner'), order);
+      memory.workers[queue]!.idleMode = IdleCode.adaptive;
     }
     this.#last = words.slice();
   }
@@ -131,9 +135,8 @@ class Workshop {
           shim,
           memory,
           queue,
-          mode: 'adaptive',
           burst: new Burst(memory, queue),
-          rssKey: DEFAULT_KEY,
+          hashes: true,
           routes: [],
         },
         handlers: [{ handle, tick: undefined, tickMillis: 10 }],

@@ -21,8 +21,7 @@ import { Memory } from '../../../src/memory/shared.ts';
 import { InPlaceWord } from '../../../src/memory/wasm-abi.ts';
 import { MemoryDevice } from '../../../src/paths/memory/device.ts';
 import { MemoryPeer } from '../../../src/paths/memory/peer.ts';
-import { keyOf } from '../../../src/rss/key.ts';
-import { RssHash } from '../../../src/rss/toeplitz.ts';
+import { HashTables } from '../../../src/rss/toeplitz.ts';
 import { portStatistics } from '../../../src/statistics.ts';
 
 const shim = { write: () => 8 } as unknown as Shim;
@@ -91,7 +90,7 @@ class Scene {
         this.way === 'in-place'
           ? (_, at, from, to, count) => this.inPlace(burst, at, from, to, count)
           : undefined,
-      rss: divides ? new RssHash(memory.view, keyOf(undefined)) : undefined,
+      hashTables: divides ? new HashTables(1) : undefined,
     });
     takeOver({ shim, memory, pool, burst, queue }, [port]);
     this.#workers[queue] = { pool, port };

@@ -115,6 +115,8 @@ describe.each(KERNELS)("a device's RSS on Linux %s", (kernel) => {
       [2, 0xf0],
       [5, 0xf0],
       [6, 0x30],
+      [0x10, 0x30],
+      [0x11, 0x30],
     ]);
     expect(hashFields(device.ethtool, device.ifindex, Flow.UDP4)).toBe(0xf0);
   });

@@ -35,6 +35,8 @@ const ORDER = [
   'delivery.ts',
   'group.ts',
   'flow-rules.ts',
+  'port-queues.ts',
+  'port-rss.ts',
   'port.ts',
   'metrics',
   'metrics.ts',

@@ -6,6 +6,7 @@ import { rssOf } from '../../../src/kernel/ethtool-rss.ts';
 import { SettingsStore } from '../../../src/kernel/settings-store.ts';
 import { originalRss, rssSetting } from '../../../src/paths/af-xdp/settings.ts';
 import { agrees, spreadDevice, type Wanted } from '../../../src/paths/af-xdp/spread.ts';
+import { ALL_HASHED, HashBit } from '../../../src/rss/configuration.ts';
 import { DEFAULT_KEY, keyOf } from '../../../src/rss/key.ts';
 import { respread, retaIndex, spread } from '../../../src/rss/redirection.ts';
 import { KERNELS, RssDevice, type RssDeviceOptions } from '../../models/rss-device.ts';
@@ -15,17 +16,21 @@ const upTo = (count: number): number[] => Array.from({ length: count }, (_, queu
 const wantedFor = (queues: number, change: Partial<Wanted> = {}): Wanted => ({
   key: DEFAULT_KEY,
   table: spread(upTo(queues)),
+  hashTypes: ALL_HASHED,
   queues,
   isUp: true,
   ...change,
 });
 
 /** Nothing is kept: these devices are gone with the test. */
-function spreadOver(device: RssDevice, wanted: Wanted): { settled: boolean; restore: () => void } {
+function spreadOver(
+  device: RssDevice,
+  wanted: Wanted,
+): { settled: boolean; reason: string | undefined; restore: () => void } {
   const store = new SettingsStore('1', undefined, 'no folder');
   const settings = new DeviceSettings(store, link({ ifindex: device.ifindex }));
-  const settled = spreadDevice(device.ethtool, device.ifindex, wanted, settings);
-  return { settled, restore: () => settings.restore() };
+  const reason = spreadDevice(device.ethtool, device.ifindex, wanted, settings);
+  return { settled: reason === undefined, reason, restore: () => settings.restore() };
 }
 
 describe.each(KERNELS)('a device whose RSS can be set on Linux %s', (kernel) => {
@@ -51,7 +56,7 @@ describe.each(KERNELS)('a device whose RSS can be set on Linux %s', (kernel) => 
     );
     expect(device.table).toEqual(device.table.map((_, i) => wanted.table[i % 128]));
     expect(device).toMatchObject({ hashFunction: 1, inputTransform: 0, open: 0 });
-    expect([...device.fields.values()]).toEqual([0xf0, 0xf0, 0xf0, 0xf0]);
+    expect([...device.fields.values()]).toEqual([0xf0, 0xf0, 0xf0, 0xf0, 0x30, 0x30]);
     restore();
     expect(device.state()).toEqual(before);
     const changes = device.changes.length;
@@ -75,7 +80,7 @@ describe.each(KERNELS)('a device whose RSS can be set on Linux %s', (kernel) => 
   it('is not touched when it agrees already', () => {
     const device = new RssDevice({ kernel, queues: 2 });
     device.key = [...DEFAULT_KEY];
-    for (const flow of device.fields.keys()) device.fields.set(flow, 0xf0);
+    for (const flow of [1, 2, 5, 6]) device.fields.set(flow, 0xf0);
     const { settled, restore } = spreadOver(device, wantedFor(2));
     restore();
     expect(settled).toBe(true);
@@ -132,6 +137,43 @@ describe.each(KERNELS)('a device that does not settle on Linux %s', (kernel) => 
     expect(settled).toBe(false);
     expect(device.changes).toEqual([]);
     expect(device.state()).toEqual(before);
+  });
+});
+
+describe.each(KERNELS)('hash types on Linux %s', (kernel) => {
+  const types = fc.integer({ min: 0, max: ALL_HASHED });
+
+  it('are hashed as asked for, each by a setting of its own, and put back', () => {
+    fc.assert(
+      fc.property(types, (hashTypes) => {
+        const device = new RssDevice({ kernel, queues: 2 });
+        const before = device.state();
+        const { settled, restore } = spreadOver(device, wantedFor(2, { hashTypes }));
+        expect(settled).toBe(true);
+        const of = (ports: number, ip: number): number =>
+          (hashTypes & ports) !== 0 ? 0xf0 : (hashTypes & ip) !== 0 ? 0x30 : 0;
+        expect([...device.fields]).toEqual([
+          [1, of(HashBit.TCP4, HashBit.IPV4)],
+          [2, of(HashBit.UDP4, HashBit.IPV4)],
+          [5, of(HashBit.TCP6, HashBit.IPV6)],
+          [6, of(HashBit.UDP6, HashBit.IPV6)],
+          [0x10, of(0, HashBit.IPV4)],
+          [0x11, of(0, HashBit.IPV6)],
+        ]);
+        restore();
+        expect(device.state()).toEqual(before);
+      }),
+    );
+  });
+
+  it('that a driver does not let be chosen are named in the reason', () => {
+    const device = new RssDevice({ kernel, queues: 2, fixed: [0x10, 0x11, 2] });
+    const { reason, restore } = spreadOver(device, wantedFor(2));
+    expect(reason).toBe('it does not hash addresses and ports of UDP over IPv4 (EINVAL)');
+    restore();
+    const withoutIp = wantedFor(2, { hashTypes: HashBit.TCP4 | HashBit.TCP6 | HashBit.IPV6 });
+    const fixed = new RssDevice({ kernel, queues: 2, fixed: [0x10, 0x11] });
+    expect(spreadOver(fixed, withoutIp).reason).toBe('it hashes other IPv4 although it should not (EINVAL)');
   });
 });
 

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RETA_ENTRIES } from '../../../src/memory/geometry.ts';
+import { ALL_HASHED, HashBit } from '../../../src/rss/configuration.ts';
 import { DEFAULT_KEY, keyOf, SYMMETRIC_KEY } from '../../../src/rss/key.ts';
 import { respread, retaIndex, spread } from '../../../src/rss/redirection.ts';
 import { RssHash } from '../../../src/rss/toeplitz.ts';
@@ -11,10 +12,10 @@ const UDP = 17;
 const IPV6 = 0x86dd;
 
 /** The hash of a frame that lies somewhere among other bytes. */
-function hashOf(frame: readonly number[] | Uint8Array, key = DEFAULT_KEY): number {
+function hashOf(frame: readonly number[] | Uint8Array, key = DEFAULT_KEY, types = ALL_HASHED): number {
   const memory = new Uint8Array(frame.length + 400).fill(0xee);
   memory.set(frame, 100);
-  return new RssHash(new DataView(memory.buffer), key).of(100, frame.length) >>> 0;
+  return new RssHash(new DataView(memory.buffer), key, types).of(100, frame.length) >>> 0;
 }
 
 /** Bit by bit, as the specification has it. */
@@ -141,6 +142,48 @@ describe('the hash', () => {
         for (const frame of frames) expect(hashOf(frame, secret)).toBe(model(frame, secret));
         const ports = protocol === TCP || protocol === UDP ? 4 : 0;
         expect(frames.map((frame) => inputOf(frame).length)).toEqual([8 + ports, 32 + ports]);
+      }),
+    );
+  });
+
+  it('covers the types that it is to cover: the ports of those with ports, the addresses of the others, or nothing', () => {
+    const types = fc.integer({ min: 0, max: ALL_HASHED });
+    const protocols = fc.constantFrom(TCP, UDP, 1, 50);
+    const options = fc.array(fc.constant([60, Array(8).fill(0)] as [number, number[]]), { maxLength: 2 });
+    fc.assert(
+      fc.property(
+        flow(4),
+        flow(16),
+        key,
+        protocols,
+        types,
+        options,
+        (four, six, secret, protocol, bits, extensions) => {
+          const typed = (frame: number[], ip: number, tcp: number, udp: number): number => {
+            const whole = inputOf(frame);
+            const own = protocol === TCP ? tcp : protocol === UDP ? udp : 0;
+            if ((bits & own) !== 0) return toeplitz(whole, secret);
+            const addresses = ip === HashBit.IPV4 ? 8 : 32;
+            return (bits & ip) === 0 ? 0 : toeplitz(whole.slice(0, addresses), secret);
+          };
+          const frames = [frame4(four, { protocol }), frame6(six, protocol, extensions)] as const;
+          expect(hashOf(frames[0], secret, bits)).toBe(
+            typed(frames[0], HashBit.IPV4, HashBit.TCP4, HashBit.UDP4),
+          );
+          expect(hashOf(frames[1], secret, bits)).toBe(
+            typed(frames[1], HashBit.IPV6, HashBit.TCP6, HashBit.UDP6),
+          );
+        },
+      ),
+    );
+  });
+
+  it('of a fragment is that of its addresses, if those are hashed at all', () => {
+    fc.assert(
+      fc.property(flow(4), fc.integer({ min: 0, max: ALL_HASHED }), (one, bits) => {
+        const frame = frame4(one, { fragment: 0x2000 });
+        const addresses = toeplitz([...one.src, ...one.dst], DEFAULT_KEY);
+        expect(hashOf(frame, DEFAULT_KEY, bits)).toBe((bits & HashBit.IPV4) === 0 ? 0 : addresses);
       }),
     );
   });
