@@ -39,12 +39,14 @@ async function serve(
   resetPriority(); // the coordinator's, whose thread made this one
   if (settings.pin) shim.affinity(queue % availableParallelism());
   const burst = new Burst(memory, queue);
-  const context = { queue, queues: settings.queues, memory, burst };
+  const { queues, metadata } = settings;
+  const context = { queue, queues, memory, burst, metadata };
   const load = async (): Promise<LoadedHandler> =>
     fallback
       ? { handle: bound(host, burst), tick: undefined, tickMillis: 1 }
       : await loadHandler(settings.handler, settings.handlerOptions, context);
   const handler = await load().finally(() => complete(handlerLoaded));
+  Atomics.or(memory.words, memory.control.at('metadata'), burst.metadata);
   report({ kind: 'loaded' });
   takeLease(memory, queue, worker);
   report({ kind: 'worker', event: { queue, state: fallback ? 'fallback' : 'started' } });

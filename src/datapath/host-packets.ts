@@ -13,6 +13,7 @@ import { finishChecksum } from '../offload/finish.ts';
 import { Segmenter } from '../offload/segment.ts';
 import type { AttachedPath } from '../paths/attached-path.ts';
 import type { Scope } from './scope.ts';
+import type { TransmitOffloads } from './transmit-offloads.ts';
 
 /** Takes the copies. */
 interface Carrier {
@@ -25,6 +26,8 @@ export class HostPackets {
   readonly #burst: Burst;
   readonly #pool: FramePool;
   readonly #carrier: Carrier;
+  /** Undefined if the handler orders nothing. */
+  readonly #offloads: TransmitOffloads | undefined;
   readonly #segmenter: Segmenter;
   readonly #headers = new Headers();
   readonly #view: DataView;
@@ -33,7 +36,12 @@ export class HostPackets {
   readonly #counter: CounterIndex<QueueCounter>;
   readonly #maxPacketBytes: number;
 
-  constructor({ memory, pool, burst, port, queue }: Scope, carrier: Carrier) {
+  constructor(
+    { memory, pool, burst, port, queue }: Scope,
+    carrier: Carrier,
+    offloads?: TransmitOffloads | undefined,
+  ) {
+    this.#offloads = offloads;
     this.#burst = burst;
     this.#pool = pool;
     this.#carrier = carrier;
@@ -51,7 +59,7 @@ export class HostPackets {
    * @param out the path that owns the queue, which may send a large segment uncut
    */
   settle(count: number, out: AttachedPath | undefined): void {
-    const { offset, bytes, offload, verdict, target } = this.#burst;
+    const { offset, bytes, offload, verdict, target, tag } = this.#burst;
     const doubles = this.#doubles;
     const counter = this.#counter;
     for (let i = 0; i < count; i++) {
@@ -64,7 +72,8 @@ export class HostPackets {
         this.#copyOut(i, decided, target[i]!);
         continue;
       }
-      if (decided === TX && out?.tx.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
+      const whole = decided === TX && (this.#offloads === undefined || tag[i] === 0);
+      if (whole && out?.tx.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
       const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#maxPacketBytes);
       if (pieces === 0) doubles[counter.dropUncut]!++;
       for (let piece = 0; piece < pieces; piece++) {
@@ -74,7 +83,7 @@ export class HostPackets {
           break;
         }
         const frame = this.#carrier.takeFrame();
-        this.#carrier.carryOut(i, decided, target[i]!, frame, this.#segmenter.write(piece, frame));
+        this.#carryOut(i, decided, target[i]!, frame, this.#segmenter.write(piece, frame));
       }
     }
   }
@@ -99,6 +108,16 @@ export class HostPackets {
     }
     const frame = this.#carrier.takeFrame();
     this.#bytes.copyWithin(frame, at, at + length);
-    this.#carrier.carryOut(i, verdict, target, frame, length);
+    this.#carryOut(i, verdict, target, frame, length);
+  }
+
+  /** Carries out the verdict on a copy, with the tag that the handler has ordered. */
+  #carryOut(i: number, verdict: number, target: number, frame: number, length: number): void {
+    const offloads = this.#offloads;
+    if (offloads === undefined) this.#carrier.carryOut(i, verdict, target, frame, length);
+    else {
+      offloads.apply(frame, length, 0, this.#burst.tag[i]!); // a copy has headroom: it never fails
+      this.#carrier.carryOut(i, verdict, target, offloads.offset, offloads.length);
+    }
   }
 }

@@ -74,6 +74,7 @@ export function runWorker(context: WorkerContext): boolean {
         notifySupervisor,
         handler: handler.handle,
         inPlace: handler.inPlace,
+        metadata: burst.metadata,
         fallback: context.fallback ?? false,
       }),
   );
