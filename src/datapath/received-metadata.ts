@@ -6,7 +6,16 @@
  */
 import type { Burst } from '../handler/burst.ts';
 import { Path, type PathId } from '../memory/layout.ts';
-import { METADATA_BYTES, METADATA_MARK, MetadataBit, MetadataField, RECEIVED } from '../memory/metadata.ts';
+import {
+  isMark,
+  METADATA_BYTES,
+  METADATA_GAP,
+  METADATA_GAP_BYTES,
+  METADATA_VERIFIED,
+  MetadataBit,
+  MetadataField,
+  RECEIVED,
+} from '../memory/metadata.ts';
 import type { Memory } from '../memory/shared.ts';
 import { BurstArray } from '../memory/wasm-abi.ts';
 
@@ -52,19 +61,20 @@ export class ReceivedMetadata {
     const view = this.#view;
     const { offset, hash, rule, checksum } = this.#burst;
     const wanted = this.#wanted;
-    const at = offset[i]! - METADATA_BYTES;
-    const mark = view.getUint16(at + MetadataField.MARK, true);
-    const has = (mark & ~1) === METADATA_MARK;
+    const end = offset[i]! - METADATA_BYTES;
+    const mark = view.getUint16(end + MetadataField.MARK, true);
+    const has = isMark(mark);
     // A frame's next packet may have none.
-    if (has) view.setUint16(at + MetadataField.MARK, 0, true);
+    if (has) view.setUint16(end + MetadataField.MARK, 0, true);
+    const at = (mark & METADATA_GAP) === 0 ? end : end - METADATA_GAP_BYTES;
     const time = this.#timeAt + 8 * i;
     if ((wanted & MetadataBit.TIME) !== 0) {
       view.setInt32(time, has ? view.getInt32(at + MetadataField.TIME, true) : 0, true);
       view.setInt32(time + 4, has ? view.getInt32(at + MetadataField.TIME + 4, true) : 0, true);
     }
     if ((wanted & MetadataBit.HASH) !== 0) hash[i] = has ? view.getInt32(at + MetadataField.HASH, true) : 0;
-    if ((wanted & MetadataBit.CHECKSUM) !== 0) checksum[i] = has ? mark & 1 : 0;
-    if ((wanted & MetadataBit.RULE) !== 0) rule[i] = has ? view.getUint16(at + MetadataField.RULE, true) : 0;
+    if ((wanted & MetadataBit.CHECKSUM) !== 0) checksum[i] = has ? mark & METADATA_VERIFIED : 0;
+    if ((wanted & MetadataBit.RULE) !== 0) rule[i] = has ? view.getUint16(end + MetadataField.RULE, true) : 0;
   }
 
   #clear(count: number): void {
