@@ -82,7 +82,8 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
   test.each([
     ['without rules', {}],
     ['with rules', { configuration: RULES }],
-  ])(
+    ['with rules and metadata', { configuration: RULES, metadata: ['time', 'hash', 'checksum', 'rule'] }],
+  ] as [string, OrderedOptions][])(
     'is followed by another one, while packets flow and none is lost, whenever it ends: %s',
     async (_, options) => {
       const lab = await buildLab();
