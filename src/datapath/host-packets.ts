@@ -20,6 +20,7 @@ interface Carrier {
   takeFrame(): number;
   /** Carries out one verdict on one packet in a frame. */
   carryOut(i: number, verdict: number, target: number, at: number, length: number): void;
+  drop(offset: number, why: number): void;
 }
 
 export class HostPackets {
@@ -59,7 +60,7 @@ export class HostPackets {
    * @param out the path that owns the queue, which may send a large segment uncut
    */
   settle(count: number, out: AttachedPath | undefined): void {
-    const { offset, bytes, offload, verdict, target, tag } = this.#burst;
+    const { offset, bytes, offload, verdict, tag } = this.#burst;
     const doubles = this.#doubles;
     const counter = this.#counter;
     for (let i = 0; i < count; i++) {
@@ -69,7 +70,7 @@ export class HostPackets {
         continue;
       }
       if (segmentBytes(offload[i]!) === 0) {
-        this.#copyOut(i, decided, target[i]!);
+        this.#copyOut(i, decided);
         continue;
       }
       const whole = decided === TX && (this.#offloads === undefined || tag[i] === 0);
@@ -83,13 +84,13 @@ export class HostPackets {
           break;
         }
         const frame = this.#carrier.takeFrame();
-        this.#carryOut(i, decided, target[i]!, frame, this.#segmenter.write(piece, frame));
+        this.#carryOut(i, decided, frame, this.#segmenter.write(piece, frame), 0);
       }
     }
   }
 
   /** A packet that needs no cutting. */
-  #copyOut(i: number, verdict: number, target: number): void {
+  #copyOut(i: number, verdict: number): void {
     const { offset, bytes, offload } = this.#burst;
     const at = offset[i]!;
     const length = bytes[i]!;
@@ -103,21 +104,22 @@ export class HostPackets {
       return;
     }
     const headers = this.#headers;
-    if (isUnfinished(offload[i]!) && headers.parse(this.#view, at, length)) {
+    const left = this.#offloads === undefined && isUnfinished(offload[i]!); // else it is carried out with the other orders
+    if (left && headers.parse(this.#view, at, length)) {
       finishChecksum(this.#view, at, headers);
     }
     const frame = this.#carrier.takeFrame();
     this.#bytes.copyWithin(frame, at, at + length);
-    this.#carryOut(i, verdict, target, frame, length);
+    this.#carryOut(i, verdict, frame, length, offload[i]!);
   }
 
-  /** Carries out the verdict on a copy, with the tag that the handler has ordered. */
-  #carryOut(i: number, verdict: number, target: number, frame: number, length: number): void {
+  /** Carries out the verdict on a copy, with what the handler has ordered. */
+  #carryOut(i: number, verdict: number, frame: number, length: number, offload: number): void {
     const offloads = this.#offloads;
-    if (offloads === undefined) this.#carrier.carryOut(i, verdict, target, frame, length);
-    else {
-      offloads.apply(frame, length, 0, this.#burst.tag[i]!); // a copy has headroom: it never fails
-      this.#carrier.carryOut(i, verdict, target, offloads.offset, offloads.length);
-    }
+    const { target, tag } = this.#burst;
+    if (offloads === undefined) this.#carrier.carryOut(i, verdict, target[i]!, frame, length);
+    else if (offloads.apply(frame, length, offload, tag[i]!)) {
+      this.#carrier.carryOut(i, verdict, target[i]!, offloads.offset, offloads.length);
+    } else this.#carrier.drop(frame, this.#counter.dropBadOffload);
   }
 }

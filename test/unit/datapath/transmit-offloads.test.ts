@@ -66,7 +66,11 @@ function keeping(memory: Memory, pool: FramePool, all: number[][], room = FRAMES
   return { path: Path.SYNTHETIC, tx } as unknown as AttachedPath;
 }
 
-function run(given: readonly Given[], options: { metadata?: number; handler?: Handler; room?: number } = {}) {
+/** @param options.host of packets of the host, in buffers: gets the lengths of those that are sent uncut */
+function run(
+  given: readonly Given[],
+  options: { metadata?: number; handler?: Handler; room?: number; host?: number[] } = {},
+) {
   const { metadata = ORDERED, room } = options;
   const geometry = { pageSize: 4096, ports: 2, queues: 1, ringEntries: 64 };
   const memory = Memory.create({ ...geometry, frameSize: FRAME_SIZE, framesPerWorker: FRAMES });
@@ -97,18 +101,24 @@ function run(given: readonly Given[], options: { metadata?: number; handler?: Ha
   );
   forwardTable.ports = dispatches.map(({ forwardPort }) => forwardPort);
   const [sent, passed, forwarded]: number[][][] = [[], [], []];
-  dispatches[0]!.out = keeping(memory, pool, sent!, room);
+  const out = keeping(memory, pool, sent!, room);
+  const { host } = options;
+  if (host !== undefined) {
+    Object.assign(out.tx, { sendSegment: (_: number, bytes: number) => host.push(bytes) > 0 });
+  }
+  dispatches[0]!.out = out;
   dispatches[0]!.host = keeping(memory, pool, passed!);
   dispatches[1]!.out = keeping(memory, pool, forwarded!);
-  given.forEach(({ bytes, at = HEADROOM }, i) => {
-    const frame = dispatches[0]!.takeFrame() - HEADROOM;
+  given.forEach(({ bytes, at = HEADROOM, offload = 0 }, i) => {
+    const frame = host ? memory.layout.hostBuffers(0, 0) : dispatches[0]!.takeFrame() - HEADROOM;
     memory.bytes.fill(0xa5, frame, frame + FRAME_SIZE);
+    burst.offload[i] = offload; // of the host; else it is cleared
     memory.bytes.set(bytes, frame + at);
     burst.offset[i] = frame + at;
     burst.bytes[i] = bytes.length;
     burst.tag[i] = 0x1ffff; // of an earlier burst
   });
-  dispatches[0]!.run(given.length, Path.SYNTHETIC);
+  dispatches[0]!.run(given.length, host ? Path.HOST : Path.SYNTHETIC);
   const counters = readCounters(memory, queueCounters(memory, 0, 0));
   return {
     ...{ sent, passed, forwarded, counters, framesLost: FRAMES - pool.count },
@@ -274,6 +284,42 @@ describe('what a handler orders for its packets', () => {
     const { errors, counters } = run([{ bytes }], { handler, metadata: MetadataBit.OFFLOAD });
     expect(counters.dropHandlerError).toBe(1);
     expect(`${errors[0]}`).toContain("the port has no metadata 'tag'");
+  });
+});
+
+describe('a packet of the host, which is in a buffer', () => {
+  /** What leaves of one such packet, after the handler has ordered something; segments leave uncut where they may. */
+  function runHost(bytes: readonly number[], left: number, order: { offload?: number; tag?: number }) {
+    const uncut: number[] = [];
+    const handler: Handler = (burst) => {
+      const packet = burst.packet(0);
+      if (order.offload !== undefined) packet.offload = order.offload;
+      if (order.tag !== undefined) packet.insertTag(order.tag);
+      burst.verdict[0] = TX;
+    };
+    return { ...run([{ bytes, offload: left }], { handler, host: uncut }), uncut };
+  }
+  const s = segment({ payload: noise(3000, 8) });
+  const word = offloadWord(1000, Segmentation.TCP_V4, true);
+
+  it('leaves uncut without an order, and cut with the tag in each frame with one', () => {
+    const bytes = frameOf({ ...s, unfinished: true });
+    const plain = runHost(bytes, word, {});
+    expect([plain.sent, plain.uncut]).toEqual([[], [bytes.length]]);
+    const tagged = runHost(bytes, word, { tag: 5 });
+    expect(tagged.sent).toEqual(pieces(s, 1000).map((frame) => withTag(frame, 5)));
+    expect([tagged.uncut, tagged.framesLost]).toEqual([[], 0]);
+  });
+
+  it('is finished, with the checksum of its IPv4 header too', () => {
+    const small = segment({ payload: noise(100, 8) });
+    const { sent } = runHost(spoilt(small), 0, { offload: CHECKSUM_UNFINISHED, tag: 7 });
+    expect(sent).toEqual([withTag(frameOf(small), 7)]);
+  });
+
+  it('is dropped and counted if its order does not fit it', () => {
+    const { sent, counters, framesLost } = runHost(arp(), 0, { offload: CHECKSUM_UNFINISHED });
+    expect([sent, counters.dropBadOffload, framesLost]).toEqual([[], 1, 0]);
   });
 });
 
