@@ -51,14 +51,17 @@ export interface HeldLoader {
 }
 
 export class ProgramLoader {
-  readonly #bpf: Bpf;
+  readonly #bpf: Pick<Bpf, 'load'>;
   readonly #options: LoaderOptions;
+  readonly #functionIds: typeof kernelFunctionIds;
   #functions: XdpFunctions | undefined;
   #lacks: MetadataReasons = {};
 
-  constructor(bpf: Bpf, options: LoaderOptions) {
+  /** @param functionIds for tests: not the running kernel's */
+  constructor(bpf: Pick<Bpf, 'load'>, options: LoaderOptions, functionIds = kernelFunctionIds) {
     this.#bpf = bpf;
     this.#options = options;
+    this.#functionIds = functionIds;
   }
 
   get held(): HeldLoader {
@@ -119,7 +122,7 @@ export class ProgramLoader {
     });
     if (asked.length === 0) return NONE;
     const abilities = this.#options.abilities?.(ifindex);
-    const { ids, why = 'this kernel has no function for it (Linux 6.3 does)' } = kernelFunctionIds(
+    const { ids, why = 'this kernel has no function for it (Linux 6.3 does)' } = this.#functionIds(
       asked.map((one) => XDP_FUNCTIONS[one]),
     );
     const functions = { ...NONE };
