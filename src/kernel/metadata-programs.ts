@@ -78,6 +78,20 @@ export function writeXdpMetadata(program: Assembler, { time, hash }: XdpFunction
   return program.label('no room');
 }
 
+/**
+ * For XDP, after the redirect, with its result in register 0 and the context in register 6: takes the metadata from a packet that the
+ * kernel gets after all. GRO does not merge packets whose metadata differ (skb_metadata_differs). Register 0 stays.
+ */
+export function removeXdpMetadata(program: Assembler, pass: number): Assembler {
+  return program
+    .jneImm(0, pass, 'redirected')
+    .mov(1, 6)
+    .movImm(2, METADATA_BYTES)
+    .call(XDP_ADJUST_META)
+    .movImm(0, pass)
+    .label('redirected');
+}
+
 /** Has a kernel function write its result to the stack. A failure leaves 0. */
 function callReader(program: Assembler, id: number, field: number): void {
   const label = `read ${field}`;

@@ -10,6 +10,7 @@ import { type Classifier, classify } from './classifier.ts';
 import {
   gatherSkbMetadata,
   prependSkbMetadata,
+  removeXdpMetadata,
   writeXdpMetadata,
   type XdpFunctions,
 } from './metadata-programs.ts';
@@ -99,7 +100,9 @@ export function xdpRedirect(
     .loadMapValue(3, gateFd)
     .loadW(3, 3, 0)
     .loadMapFd(1, mapFd)
-    .call(REDIRECT_MAP)
+    .call(REDIRECT_MAP);
+  if (metadata !== undefined) removeXdpMetadata(program, Unclaimed.PASS);
+  program
     .jneImm(0, Unclaimed.DROP, 'done')
     .loadMapValue(1, countFd)
     .movImm(2, 1)

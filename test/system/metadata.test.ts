@@ -1,10 +1,12 @@
 /** Metadata of packets, and what a handler orders for them: on both paths, for a handler in TypeScript and in WebAssembly. */
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { Bpf } from '../../src/kernel/bpf.ts';
 import { kernelIsAtLeast } from '../../src/kernel/machine.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
+import { Unclaimed, xdpRedirect } from '../../src/kernel/programs.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
 import type { MetadataName } from '../../src/memory/metadata.ts';
-import { addsUp, buildLab, type Lab, Scene, until } from '../support/harness.ts';
+import { addsUp, buildLab, type Lab, ownedBy, Scene, until } from '../support/harness.ts';
 import { rawSocket } from '../support/raw.ts';
 import { dissect, frameOf, noise, segment } from '../support/segments.ts';
 
@@ -174,6 +176,33 @@ it('the rule of a packet goes with it to the worker that owns its flow, and foll
   await addsUp(port);
   await scene.finish();
   expect(scene.errors).toEqual([]);
+});
+
+it('the rule of a packet is known on one card alone', async () => {
+  const lab = await buildLab({ queues: 1 });
+  const outside = rawSocket(lab.outside, 'u0');
+  const handler = HANDLERS.TypeScript;
+  const scene = await Scene.openIn(lab, { handler, alone: true, configuration: { rules: RULES } });
+  await ownedBy(scene.port, 'vf');
+  outside.send(request(scene, 6001, [Order.NOTHING, ...new Array(30).fill(0)]));
+  await until('the answer', () =>
+    outside
+      .received()
+      .some((frame) => frame.readUInt16BE(34) === 7 && frame[43] === 2 && frame.readUInt32BE(46) === 3),
+  );
+  await scene.finish();
+  expect(scene.errors).toEqual([]);
+});
+
+it.runIf(HAS_ALL)('a packet that the VF leaves to the kernel after all has no metadata any more', () => {
+  const shim = loadShim();
+  const bpf = new Bpf(shim);
+  const fds: [number, number, number] = [bpf.xskMap(1), bpf.valueMap(), bpf.valueMap()];
+  const program = bpf.load('xdp', 'tp_test', xdpRedirect(...fds, { metadata: { time: 0, hash: 0 } }));
+  onTestFinished(() => [...fds, program].forEach((fd) => void shim.close(fd)));
+  const packet = Uint8Array.from(frameOf(segment()));
+  bpf.setValue(fds[1], Unclaimed.PASS);
+  expect(bpf.testRun(program, packet)).toEqual({ result: Unclaimed.PASS, frame: packet });
 });
 
 it.runIf(HAS_ALL)('the hash of the device is that of the flow, on each path', async () => {
