@@ -14,6 +14,8 @@ export type { Handler, HandlerContext, HandlerModule, TickingHandler } from './h
 export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './handler/handler.ts';
 export { Packet } from './handler/packet.ts';
 export { Path } from './memory/layout.ts';
+export type { MetadataName } from './memory/metadata.ts';
+export { CHECKSUM_UNFINISHED, offloadWord, Segmentation } from './memory/offload.ts';
 export { ETHERNET_BYTES, EtherType } from './net/ethernet.ts';
 export { Flow, type PacketBytes } from './net/flow.ts';
 export { Protocol } from './net/ip.ts';

@@ -3,6 +3,7 @@
  */
 import type { ConfigurationChange, IdleMode } from './configuration.ts';
 import type { SharedMemory } from './memory/geometry.ts';
+import type { MetadataName } from './memory/metadata.ts';
 
 /** A handler module and what it gets. */
 export interface HandlerOptions {
@@ -124,6 +125,11 @@ export interface SharedOptions extends HandlerOptions {
   rss?: RssMode;
   /** Key of the Toeplitz hash: 'default', 'symmetric', 40 bytes or their hexadecimal digits. */
   rssKey?: string | Uint8Array;
+  /**
+   * Metadata of packets for the handler, in addition to what its module asks for: the device's 'time', 'hash' and 'checksum', the
+   * flow 'rule' that matched; and what it may order, a VLAN 'tag' and an 'offload'. See docs/handlers.md. Default none.
+   */
+  metadata?: readonly MetadataName[];
   /** Ports opened earlier, apart from these, to which handlers may forward. Their numbers follow those of these ports. */
   forwardTo?: readonly ForwardTarget[];
   /** If a handler has not returned after so many milliseconds, its worker is replaced. 100 to 60000, default 2000. */
@@ -183,6 +189,7 @@ export const SHARED_KEYS = [
   'protect',
   'rss',
   'rssKey',
+  'metadata',
   'forwardTo',
   'stuckMillis',
   'loadMillis',
@@ -205,6 +212,7 @@ export const DEFAULTS = {
   cutHost: false,
   rss: 'auto',
   rssKey: 'default',
+  metadata: [],
   forwardTo: [],
   stuckMillis: 2000,
   loadMillis: 30_000,

@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { type CheckedChange, checkChange, IDLE_MODES, type IdleMode } from './configuration.ts';
 import { handlersOf, type PortHandlers } from './handler-settings.ts';
 import { type Geometry, layOut } from './memory/geometry.ts';
+import { METADATA, type MetadataName } from './memory/metadata.ts';
 import { Memory } from './memory/shared.ts';
 import {
   DEFAULTS,
@@ -44,6 +45,7 @@ export interface Settings extends PortHandlers {
   readonly protect: ProtectMode | undefined;
   readonly rss: RssMode;
   readonly rssKey: Uint8Array;
+  readonly metadata: readonly MetadataName[];
   readonly forwardTo: readonly RelayRoute[];
   readonly stuckMillis: number;
   readonly loadMillis: number;
@@ -101,6 +103,7 @@ export function validate(options: OpenPortsOptions): Settings {
     protect: protect === undefined ? undefined : oneOf('protect', protect, ['platform', 'none']),
     rss: oneOf('rss', given('rss'), ['auto', 'software', 'device']),
     rssKey: keyOf(given('rssKey')),
+    metadata: metadataNames(given('metadata')),
     forwardTo: routes(given('forwardTo')),
     stuckMillis: wholeNumber('stuckMillis', given('stuckMillis'), 100, 60_000),
     loadMillis: wholeNumber('loadMillis', given('loadMillis'), 100, 600_000),
@@ -168,6 +171,11 @@ function checkPort(port: PortOptions, frameSize: number, queues: number): PortSe
   if (other !== undefined)
     invalid('device', `it cannot be combined with "${other}": it takes the device's pair, or the card alone`);
   return checked;
+}
+
+function metadataNames(names: readonly MetadataName[]): MetadataName[] {
+  if (!Array.isArray(names)) invalid('metadata', `it must be a list of ${METADATA.join(', ')}`);
+  return names.map((name) => oneOf('metadata', name, METADATA));
 }
 
 function routes(targets: readonly ForwardTarget[]): RelayRoute[] {

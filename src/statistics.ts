@@ -82,6 +82,7 @@ export const DROP_REASONS = {
   noPort: 'dropNoPort',
   noFrame: 'dropNoFrame',
   uncut: 'dropUncut',
+  badOffload: 'dropBadOffload',
 } as const satisfies Record<string, QueueCounter>;
 export type DropReason = keyof typeof DROP_REASONS;
 

@@ -18,6 +18,7 @@ import {
 } from './handler.ts';
 import { BURST, HEADROOM, type PathId } from './memory/layout.ts';
 import { setMac } from './memory/macs.ts';
+import { ChecksumStatus, type MetadataName } from './memory/metadata.ts';
 import { Memory } from './memory/shared.ts';
 
 /** A URL object or its text. Spelled out, so that this file's types need neither Node's nor the DOM's. */
@@ -33,6 +34,8 @@ export interface HandlerTestOptions {
   readonly queue?: number;
   /** Queues of each port, 1 to 64. Default 1. */
   readonly queues?: number;
+  /** The port's option `metadata`, in addition to what the module asks for. Default none. */
+  readonly metadata?: readonly MetadataName[];
   /** Frames for packets that the handler sends in one burst or tick; `burst.send` returns false after. Default 192. */
   readonly freeFrames?: number;
 }
@@ -45,6 +48,12 @@ export interface PacketOrigin {
   readonly path?: PathId;
   /** RSS hash of every packet. Default 0, as with one queue. */
   readonly hash?: number;
+  /** Time of every packet, in nanoseconds of the device's clock. Default 0n, not known. */
+  readonly time?: bigint;
+  /** Position of the flow rule that gave the packets to the handler. Default -1, none. */
+  readonly rule?: number;
+  /** Whether the device has verified their checksums. Default false. */
+  readonly checksumVerified?: boolean;
 }
 
 /** The handler's decision on a packet. */
@@ -53,8 +62,11 @@ export interface Outcome {
   readonly verdict: Verdict;
   /** FORWARD: number of the port that the packet goes to. Else undefined. */
   readonly target: number | undefined;
-  /** A copy of the packet as the handler left it. */
+  /** A copy of the packet as the handler left it: what it has ordered is not carried out. */
   readonly bytes: Uint8Array;
+  /** What it has ordered: `burst.offload` and `burst.tag`; 0 nothing. */
+  readonly offload: number;
+  readonly tag: number;
   /** The exception of the handler on this packet, which drops it. Else undefined. */
   readonly error: unknown;
 }
@@ -63,6 +75,9 @@ export interface Outcome {
 export interface SentPacket {
   readonly port: number;
   readonly bytes: Uint8Array;
+  /** What it has ordered: `packet.offload` and `packet.tag`; 0 nothing. */
+  readonly offload: number;
+  readonly tag: number;
 }
 
 const FRAME_SIZE = 2048;
@@ -92,7 +107,7 @@ export class HandlerTest {
     this.#sendable = freeFrames;
     burst.bind({
       take: () => this.#take(),
-      post: (offset, length) => this.#post(offset, length),
+      post: (offset, length, offload, tag) => this.#post(offset, length, offload, tag),
       put: (offset) => void this.#free.push(offset),
     });
   }
@@ -159,7 +174,8 @@ export class HandlerTest {
     return true;
   }
 
-  #fill(packets: readonly ArrayLike<number>[], { path = Path.SYNTHETIC, hash = 0 }: PacketOrigin): void {
+  #fill(packets: readonly ArrayLike<number>[], origin: PacketOrigin): void {
+    const { path = Path.SYNTHETIC, hash = 0, time = 0n, rule = -1, checksumVerified = false } = origin;
     const burst = this.#burst;
     const { bytes, layout } = this.#memory;
     packets.forEach((packet, i) => {
@@ -176,6 +192,10 @@ export class HandlerTest {
       burst.offload[i] = 0;
       burst.port[i] = this.#port;
       burst.path[i] = path;
+      burst.tag[i] = 0;
+      burst.rule[i] = rule + 1;
+      burst.time[i] = time;
+      burst.checksum[i] = checksumVerified ? ChecksumStatus.VERIFIED : ChecksumStatus.UNKNOWN;
     });
     this.#freeFrames();
     burst.begin(packets.length);
@@ -209,12 +229,14 @@ export class HandlerTest {
   }
 
   #outcome(i: number, error: unknown): Outcome {
-    const { offset, bytes, verdict, target } = this.#burst;
+    const { offset, bytes, verdict, target, offload, tag } = this.#burst;
     const decided = error === undefined && verdict[i]! <= DELIVER ? (verdict[i] as Verdict) : DROP;
     return {
       verdict: decided,
       target: decided === FORWARD ? target[i] : undefined,
       bytes: this.#memory.bytes.slice(offset[i]!, offset[i]! + bytes[i]!),
+      offload: offload[i]!,
+      tag: tag[i]!,
       error,
     };
   }
@@ -226,15 +248,16 @@ export class HandlerTest {
     return offset;
   }
 
-  #post(offset: number, length: number): boolean {
+  #post(offset: number, length: number, offload: number, tag: number): boolean {
     if (length < ETHERNET_BYTES || length > MAX_PACKET_BYTES) return false;
-    this.sent.push({ port: this.#port, bytes: this.#memory.bytes.slice(offset, offset + length) });
+    const bytes = this.#memory.bytes.slice(offset, offset + length);
+    this.sent.push({ port: this.#port, bytes, offload, tag });
     return true;
   }
 }
 
 function prepare(settings: HandlerTestOptions) {
-  const { options = {}, macs = DEFAULT_MACS, freeFrames = DEFAULT_FREE_FRAMES } = settings;
+  const { options = {}, macs = DEFAULT_MACS, freeFrames = DEFAULT_FREE_FRAMES, metadata = [] } = settings;
   const queues = whole('queues', settings.queues ?? 1, 1, 64);
   const queue = whole('queue', settings.queue ?? 0, 0, queues - 1);
   const ports = whole('macs.length', macs.length, 1, 16);
@@ -251,7 +274,7 @@ function prepare(settings: HandlerTestOptions) {
     if (!/^([\da-f]{2}:){5}[\da-f]{2}$/i.test(mac)) throw new RangeError(`${mac} is not a MAC address`);
     setMac(memory, port, mac);
   });
-  const context = { queue, queues, memory, burst: new Burst(memory, queue) };
+  const context = { queue, queues, memory, burst: new Burst(memory, queue), metadata };
   return { options, context, freeFrames };
 }
 

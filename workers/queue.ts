@@ -40,13 +40,15 @@ async function serve(
   resetPriority(); // the coordinator's, whose thread made this one
   if (settings.pin) shim.affinity(queue % availableParallelism());
   const burst = new Burst(memory, queue);
-  const context = { queue, queues: settings.queues, memory, burst };
+  const { queues, metadata } = settings;
+  const context = { queue, queues, memory, burst, metadata };
   const load = async (): Promise<LoadedHandler[]> =>
     fallback
       ? settings.handlers.map(() => ({ handle: bound(host, burst), tick: undefined, tickMillis: 1 }))
       : await loadHandlers(settings.handlers, context);
   const loaded = await load().finally(() => complete(handlerLoaded));
   const handlers = settings.handlerOf.map((index) => loaded[index]!);
+  Atomics.or(memory.words, memory.control.at('metadata'), burst.metadata);
   report({ kind: 'loaded' });
   takeLease(memory, queue, worker);
   memory.workers[queue]!.thread = threadNumber();

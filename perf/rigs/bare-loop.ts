@@ -46,7 +46,7 @@ export async function bareLoop(language: 'js' | 'wasm'): Promise<() => number> {
   for (let i = 0; i < CIRCULATING; i++) {
     const frame = dispatch.frames.take();
     memory.bytes.fill(i, frame, frame + BYTES);
-    dispatch.frames.post(frame, BYTES);
+    dispatch.frames.post(frame, BYTES, 0, 0);
   }
   queue.tx.flush();
   return () => {

@@ -9,9 +9,12 @@ const ABILITIES = {
   multiBuffer: 'packets longer than a frame',
   vlanTags: 'VLAN tags',
   deviceRss: 'flows spread by the device',
+  rxTimestamp: 'receive time stamps of the device',
+  rxHash: "the device's hash",
   rxChecksum: 'receive checksum offload',
   txChecksum: 'transmit checksum offload',
   tso: 'TCP segmentation offload',
+  txVlan: 'VLAN insertion offload',
 } as const satisfies Record<Exclude<keyof PortCapability, 'mtu'>, string>;
 
 /** Lines without a line feed. */

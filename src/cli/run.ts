@@ -3,6 +3,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConfigurationChange, IDLE_MODES } from '../configuration.ts';
+import type { MetadataName } from '../memory/metadata.ts';
 import { nowNanos } from '../memory/shared.ts';
 import { openPort, type Port } from '../port.ts';
 import type { HashType } from '../rss/configuration.ts';
@@ -107,6 +108,11 @@ export const run: Command = {
         help: 'what is hashed, with commas: ipv4, tcp4, udp4, ipv6, tcp6, udp6',
         otherwise: 'all of them',
       },
+      metadata: {
+        value: 'NAMES',
+        help: 'metadata for the handler: time,hash,checksum,rule,tag,offload',
+        otherwise: 'what its module asks for',
+      },
       'stuck-millis': {
         value: 'N',
         help: 'replace the worker if the handler has not returned for so long',
@@ -179,6 +185,7 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
       protect: oneOf(args, 'protect', ['platform', 'none']),
       rss: oneOf(args, 'rss', ['auto', 'software', 'device']),
       rssKey: text(args, 'rss-key'),
+      metadata: text(args, 'metadata')?.split(',') as MetadataName[] | undefined, // checked by openPort
       stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
       loadMillis: whole(args, 'load-millis', 100, 600_000),
       signal,

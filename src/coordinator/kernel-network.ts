@@ -162,9 +162,13 @@ export class KernelNetwork implements PortNetwork {
     const key = this.endpoint(path)?.key;
     const link = key === undefined ? undefined : this.#table.netlink.link(key);
     if (link === undefined) return undefined;
+    return this.#withNetdev((netdev) => deviceInformation({ ethtool: this.#table.ethtool, netdev }, link));
+  }
+
+  #withNetdev<T>(use: (netdev: NetdevNetlink) => T): T {
     const netdev = NetdevNetlink.open(this.#shim);
     try {
-      return deviceInformation({ ethtool: this.#table.ethtool, netdev }, link);
+      return use(netdev);
     } finally {
       netdev.close();
     }
@@ -212,6 +216,8 @@ export class KernelNetwork implements PortNetwork {
           ? undefined
           : { netlink: this.#table.netlink, store, report: (error) => this.#report(error) },
       generic: this.#kind !== KINDS.card || host === 'off',
+      metadata: () => this.#memory.control.metadata,
+      abilities: (ifindex) => this.#withNetdev((netdev) => netdev.xdpAbilities(ifindex)),
       report: (error) => this.#report(error),
     });
     this.#vf = { device, ifindex: link.ifindex };
@@ -236,6 +242,7 @@ export class KernelNetwork implements PortNetwork {
       store,
       protect: this.#protect,
       macFilter: this.macFilter.of('synthetic'),
+      metadata: () => this.#memory.control.metadata,
       rules: this.rules.current,
       ethtool: this.#table.ethtool,
       standby: this.#kind.standby(link, this.#machine)?.ifindex ?? 0,

@@ -22,16 +22,19 @@ import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HEADROOM, Path, type PathId, RESERVED } from '../memory/layout.ts';
+import { ORDERED } from '../memory/metadata.ts';
 import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
 import type { Memory } from '../memory/shared.ts';
 import { ETHERNET_BYTES } from '../net/ethernet.ts';
 import type { AttachedPath } from '../paths/attached-path.ts';
 import { ForwardPort, type ForwardTable } from './forward.ts';
-import { HandlerCall, type HandlerFailure } from './handler-call.ts';
+import { HandlerCall, type HandlerFailure, handoffSource } from './handler-call.ts';
 import { HandlerFrames } from './handler-frames.ts';
 import { HostPackets } from './host-packets.ts';
 import { InPlace } from './in-place.ts';
+import { ReceivedMetadata } from './received-metadata.ts';
 import type { Scope } from './scope.ts';
+import { TransmitOffloads } from './transmit-offloads.ts';
 
 /** Why a packet is dropped that a dead worker had in hand. */
 export type DeathCounter = 'dropStuck' | 'dropWorkerDied';
@@ -43,6 +46,10 @@ export interface DispatchContext extends Scope {
   readonly forwardTable: ForwardTable;
   /** To the application. */
   readonly delivery: CopySender;
+  /** What the handler asks for: `MetadataBit`s. Default none. */
+  readonly metadata?: number;
+  /** Whether the worker hashes each packet. */
+  readonly hashes?: boolean;
 }
 
 export class Dispatch {
@@ -60,6 +67,10 @@ export class Dispatch {
   readonly #call: HandlerCall;
   readonly #delivery: CopySender;
   readonly #hostPackets: HostPackets;
+  /** Undefined if the handler asks for no metadata. */
+  readonly #metadata: ReceivedMetadata | undefined;
+  /** Undefined if it orders nothing. */
+  readonly #offloads: TransmitOffloads | undefined;
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<QueueCounter>;
@@ -76,15 +87,19 @@ export class Dispatch {
   #out: AttachedPath | undefined;
 
   constructor(context: DispatchContext) {
-    const { memory, port, queue } = context;
+    const { memory, burst, port, queue, metadata = 0, hashes = false } = context;
     const { layout } = memory;
-    this.#burst = context.burst;
+    const offloads = new TransmitOffloads(context, this);
+    this.#metadata =
+      metadata === 0 ? undefined : new ReceivedMetadata(memory, burst, port, queue, metadata, hashes);
+    this.#offloads = (metadata & ORDERED) === 0 ? undefined : offloads;
+    this.#burst = burst;
     this.#pool = context.pool;
     this.#call = new HandlerCall(context, context.handler, context.failed);
     this.#delivery = context.delivery;
-    this.#hostPackets = new HostPackets(context, this);
+    this.#hostPackets = new HostPackets(context, this, this.#offloads);
     this.forwardPort = new ForwardPort(context, context.forwardTable, this);
-    this.frames = new HandlerFrames(context, this);
+    this.frames = new HandlerFrames(context, this, offloads);
     this.inPlace = new InPlace(context, this, this.frames, this.#call);
     this.#words = memory.words;
     this.#doubles = memory.doubles;
@@ -133,6 +148,8 @@ export class Dispatch {
     const inBuffers = path === Path.HOST && burst.offset[0]! >= this.#framesEnd;
     burst.bind(this.frames);
     this.#ringOps.begin(burst.at, this.#port, path, inBuffers);
+    // The source of a replay is this queue's own ring.
+    this.#metadata?.read(count, path, source !== handoffSource(this.#queue));
     burst.open(count);
     this.#doubles[this.#counter.bursts]!++;
     for (;;) {
@@ -144,15 +161,21 @@ export class Dispatch {
     }
   }
 
-  /** Carries out the verdicts of the first `count` packets. */
+  /** Carries out the verdicts, and what is ordered with them, of the first `count` packets. */
   settle(count: number): void {
+    if (this.#offloads === undefined) this.settleRange(0, count);
+    else this.#offloads.settle(count);
+  }
+
+  /** Carries out the verdicts of packets `from` … `to`. */
+  settleRange(from: number, to: number): void {
     const { offset, bytes, verdict, target, at } = this.#burst;
     const tx = this.#out?.tx;
     let dropped = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = from; i < to; i++) {
       const decided = verdict[i]!;
       if (decided === TX && tx?.pushBurst !== undefined) {
-        const pushed = tx.pushBurst(at, i, count, this.#limit);
+        const pushed = tx.pushBurst(at, i, to, this.#limit);
         if (pushed > 0) {
           i += pushed - 1;
           continue;

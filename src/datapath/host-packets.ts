@@ -13,18 +13,22 @@ import { finishChecksum } from '../offload/finish.ts';
 import { Segmenter } from '../offload/segment.ts';
 import type { AttachedPath } from '../paths/attached-path.ts';
 import type { Scope } from './scope.ts';
+import type { TransmitOffloads } from './transmit-offloads.ts';
 
 /** Takes the copies. */
 interface Carrier {
   takeFrame(): number;
   /** Carries out one verdict on one packet in a frame. */
   carryOut(i: number, verdict: number, target: number, at: number, length: number): void;
+  drop(offset: number, why: number): void;
 }
 
 export class HostPackets {
   readonly #burst: Burst;
   readonly #pool: FramePool;
   readonly #carrier: Carrier;
+  /** Undefined if the handler orders nothing. */
+  readonly #offloads: TransmitOffloads | undefined;
   readonly #segmenter: Segmenter;
   readonly #headers = new Headers();
   readonly #view: DataView;
@@ -33,7 +37,12 @@ export class HostPackets {
   readonly #counter: CounterIndex<QueueCounter>;
   readonly #maxPacketBytes: number;
 
-  constructor({ memory, pool, burst, port, queue }: Scope, carrier: Carrier) {
+  constructor(
+    { memory, pool, burst, port, queue }: Scope,
+    carrier: Carrier,
+    offloads?: TransmitOffloads | undefined,
+  ) {
+    this.#offloads = offloads;
     this.#burst = burst;
     this.#pool = pool;
     this.#carrier = carrier;
@@ -51,7 +60,7 @@ export class HostPackets {
    * @param out the path that owns the queue, which may send a large segment uncut
    */
   settle(count: number, out: AttachedPath | undefined): void {
-    const { offset, bytes, offload, verdict, target } = this.#burst;
+    const { offset, bytes, offload, verdict, tag } = this.#burst;
     const doubles = this.#doubles;
     const counter = this.#counter;
     for (let i = 0; i < count; i++) {
@@ -61,10 +70,11 @@ export class HostPackets {
         continue;
       }
       if (segmentBytes(offload[i]!) === 0) {
-        this.#copyOut(i, decided, target[i]!);
+        this.#copyOut(i, decided);
         continue;
       }
-      if (decided === TX && out?.tx.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
+      const whole = decided === TX && (this.#offloads === undefined || tag[i] === 0);
+      if (whole && out?.tx.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
       const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#maxPacketBytes);
       if (pieces === 0) doubles[counter.dropUncut]!++;
       for (let piece = 0; piece < pieces; piece++) {
@@ -74,13 +84,13 @@ export class HostPackets {
           break;
         }
         const frame = this.#carrier.takeFrame();
-        this.#carrier.carryOut(i, decided, target[i]!, frame, this.#segmenter.write(piece, frame));
+        this.#carryOut(i, decided, frame, this.#segmenter.write(piece, frame), 0);
       }
     }
   }
 
   /** A packet that needs no cutting. */
-  #copyOut(i: number, verdict: number, target: number): void {
+  #copyOut(i: number, verdict: number): void {
     const { offset, bytes, offload } = this.#burst;
     const at = offset[i]!;
     const length = bytes[i]!;
@@ -94,11 +104,22 @@ export class HostPackets {
       return;
     }
     const headers = this.#headers;
-    if (isUnfinished(offload[i]!) && headers.parse(this.#view, at, length)) {
+    const left = this.#offloads === undefined && isUnfinished(offload[i]!); // else it is carried out with the other orders
+    if (left && headers.parse(this.#view, at, length)) {
       finishChecksum(this.#view, at, headers);
     }
     const frame = this.#carrier.takeFrame();
     this.#bytes.copyWithin(frame, at, at + length);
-    this.#carrier.carryOut(i, verdict, target, frame, length);
+    this.#carryOut(i, verdict, frame, length, offload[i]!);
+  }
+
+  /** Carries out the verdict on a copy, with what the handler has ordered. */
+  #carryOut(i: number, verdict: number, frame: number, length: number, offload: number): void {
+    const offloads = this.#offloads;
+    const { target, tag } = this.#burst;
+    if (offloads === undefined) this.#carrier.carryOut(i, verdict, target[i]!, frame, length);
+    else if (offloads.apply(frame, length, offload, tag[i]!)) {
+      this.#carrier.carryOut(i, verdict, target[i]!, offloads.offset, offloads.length);
+    } else this.#carrier.drop(frame, this.#counter.dropBadOffload);
   }
 }

@@ -50,21 +50,21 @@ export class PortQueue {
   #attached: readonly AttachedPath[] = [];
   /** The packets that a dead worker had in hand, until all are handled. */
   #replay: Replay | undefined;
-  /** Whether the handler has a loop of its own, and packets need no hash before it. */
+  /** Whether the handler has a loop of its own, and packets need neither a hash nor metadata before it. */
   readonly #inPlace: boolean;
 
   constructor(context: PortQueueContext) {
     const { memory, port, queue } = context;
     const counters = queueCounters(memory, port, queue);
     this.sleeps = counters.sleeps;
-    this.dispatch = new Dispatch(context);
     this.softwareRss = memory.layout.geometry.queues > 1 ? new SoftwareRss(context) : undefined;
+    this.dispatch = new Dispatch({ ...context, hashes: this.softwareRss?.hashes ?? false });
     this.#context = context;
     this.#words = memory.words;
     this.#doubles = memory.doubles;
     this.#ownerAt = memory.queue(port, queue).at('owner');
     this.#takenOver = counters.takenOver;
-    this.#inPlace = context.inPlace !== undefined && !this.softwareRss?.hashes;
+    this.#inPlace = context.inPlace !== undefined && !this.softwareRss?.hashes && !context.metadata;
     this.ownerSwitch = new OwnerSwitch(context, this);
   }
 

@@ -75,6 +75,7 @@ export function runWorker(context: WorkerContext): boolean {
         notifySupervisor,
         handler: handlers[port]!.handle,
         inPlace: handlers[port]!.inPlace,
+        metadata: burst.metadata,
         fallback: context.fallback ?? false,
       }),
   );

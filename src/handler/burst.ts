@@ -13,8 +13,13 @@ import { Packet } from './packet.ts';
 export interface FrameSource {
   /** Offset in the shared memory of a free frame's first packet byte, or -1 if none is free. */
   take(): number;
-  /** Stages the frame for transmission; frees it and returns false if the path is full. */
-  post(offset: number, length: number): boolean;
+  /**
+   * Stages the frame for transmission; frees it and returns false if the path is full.
+   *
+   * @param offload what is left to do, see memory/offload.ts
+   * @param tag a VLAN tag to insert, see `TAG_ORDER` in memory/metadata.ts
+   */
+  post(offset: number, length: number, offload: number, tag: number): boolean;
   /** Frees a frame that was taken and is not sent. */
   put(offset: number): void;
 }
@@ -28,9 +33,12 @@ export class Burst {
   declare readonly offset: Int32Array;
   /** Bytes of each packet, without the frame check sequence. */
   declare readonly bytes: Int32Array;
-  /** RSS hash; 0 if none was computed: one queue, or `rss: 'device'`. */
+  /** RSS hash; 0 if none was computed: one queue, or `rss: 'device'`. Then metadata 'hash' gives the device's. */
   declare readonly hash: Int32Array;
-  /** Work that the path leaves undone, see memory/offload.ts; 0 except for packets of the host. */
+  /**
+   * Work that is left before the packet can be sent, see memory/offload.ts: of packets of the host what the stack left; 0 for
+   * others. With metadata 'offload' the handler may set it, and the port does that work.
+   */
   declare readonly offload: Int32Array;
   /** Number of the port the packet came from, in the order they were opened; 0 if there is one. */
   declare readonly port: Uint8Array;
@@ -40,6 +48,17 @@ export class Burst {
   declare readonly verdict: Uint8Array;
   /** For FORWARD: number of the port that sends it. Undefined until it is set. */
   declare readonly target: Uint8Array;
+  /** Metadata 'tag': a VLAN tag to insert, 0x10000 | its control information; 0, before the handler runs too: none. */
+  declare readonly tag: Int32Array;
+  /** Metadata 'rule': 1 + index of the flow rule that gave the packet to the handler; 0 none, or not known. */
+  declare readonly rule: Int32Array;
+  /** Metadata 'time': when the device received the packet, in nanoseconds of its clock; 0 not known. */
+  declare readonly time: BigUint64Array;
+  /** Metadata 'checksum': 1 if the device has verified the checksum, 0 if that is not known. */
+  declare readonly checksum: Uint8Array;
+
+  /** What the handler asks for: `MetadataBit`s. Set when the handler is loaded. Not for handlers. */
+  metadata = 0;
 
   declare private readonly shown: Packet;
   readonly #made: Packet;
@@ -57,6 +76,10 @@ export class Burst {
     this.path = new Uint8Array(buffer, at + BurstArray.path, BURST);
     this.verdict = new Uint8Array(buffer, at + BurstArray.verdict, BURST);
     this.target = new Uint8Array(buffer, at + BurstArray.target, BURST);
+    this.tag = new Int32Array(buffer, at + BurstArray.tag, BURST);
+    this.rule = new Int32Array(buffer, at + BurstArray.rule, BURST);
+    this.time = new BigUint64Array(buffer, at + BurstArray.time, BURST);
+    this.checksum = new Uint8Array(buffer, at + BurstArray.checksum, BURST);
     this.shown = new Packet(memory, this);
     this.#made = new Packet(memory, this);
   }
@@ -89,7 +112,7 @@ export class Burst {
       source.put(offset);
       throw error;
     }
-    return source.post(made.offset, made.length);
+    return source.post(made.offset, made.length, made.offload, made.tag);
   }
 
   /** Sets the queue of the burst. Not for handlers. */
@@ -128,6 +151,12 @@ export class Burst {
     this.offload.copyWithin(0, count, length);
     this.port.copyWithin(0, count, length);
     this.path.copyWithin(0, count, length);
+    if (this.metadata !== 0) {
+      this.tag.copyWithin(0, count, length);
+      this.rule.copyWithin(0, count, length);
+      this.time.copyWithin(0, count, length);
+      this.checksum.copyWithin(0, count, length);
+    }
     this.begin(length - count);
   }
 }

@@ -1,4 +1,5 @@
 /** A handler, which an application writes in a module of its own, and its verdicts. */
+import type { MetadataName } from '../memory/metadata.ts';
 import type { Burst, FrameSource } from './burst.ts';
 
 // The verdicts, in XDP's vocabulary. The numbers are part of the WASM ABI.
@@ -78,6 +79,10 @@ export interface HandlerContext {
  * If `create` throws, `openPort` rejects: with a TwinpathError as it is, with others as ERR_HANDLER.
  */
 export interface HandlerModule {
+  /**
+   * The metadata of packets that the handler uses: `['time', 'rule']`. The option `metadata` adds to it. See docs/handlers.md.
+   */
+  readonly metadata?: readonly MetadataName[];
   /** The handler, for a module that needs neither options nor state. */
   readonly default?: Handler;
   /**

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { TwinpathError } from '../errors.ts';
 import { macsOf } from '../memory/macs.ts';
+import { METADATA, type MetadataName, metadataBits } from '../memory/metadata.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Burst } from './burst.ts';
 import type { Handler, HandlerContext, HandlerModule, InPlaceHandler, TickingHandler } from './handler.ts';
@@ -14,8 +15,10 @@ export interface LoadContext {
   readonly queues: number;
   /** The port's memory: a WebAssembly module imports it, and it has the MAC addresses. */
   readonly memory: Memory;
-  /** The worker's. */
+  /** The worker's. Gets the metadata that the handler asks for, beside what those of other ports ask for. */
   readonly burst: Burst;
+  /** What it is given in addition. Default none. */
+  readonly metadata?: readonly MetadataName[];
 }
 
 /** The handler of one worker, for the datapath. */
@@ -38,17 +41,19 @@ const TICK_MILLIS = 10;
 export async function loadHandler(
   url: string,
   options: Record<string, unknown>,
-  { queue, queues, memory, burst }: LoadContext,
+  load: LoadContext,
   foundWasm: (url: string) => void = () => {},
 ): Promise<LoadedHandler> {
   const wasm = wasmBytes(url);
   if (wasm !== undefined) {
     foundWasm(url);
+    const { queue, queues, memory, burst, metadata: given = [] } = load;
     const context = { queue, queues, macs: macsOf(memory), burst };
-    const { handle, tick, inPlace } = wasmHandler(url, wasm, options, context, memory);
+    const { handle, tick, inPlace, metadata } = wasmHandler(url, wasm, options, context, memory);
+    burst.metadata |= metadata | metadataBits(given);
     return { handle, tick, tickMillis: TICK_MILLIS, inPlace };
   }
-  return handlerOf(await imported(url), url, options, { queue, queues, memory, burst });
+  return handlerOf(await imported(url), url, options, load);
 }
 
 /**
@@ -61,8 +66,9 @@ export function handlerOf(
   module: HandlerModule,
   url: string,
   options: Record<string, unknown>,
-  { queue, queues, memory, burst }: LoadContext,
+  { queue, queues, memory, burst, metadata = [] }: LoadContext,
 ): LoadedHandler {
+  burst.metadata |= metadataBits([...metadataOf(module, url), ...metadata]);
   const handler = exported(module, url, options, { queue, queues, macs: macsOf(memory), burst });
   if (typeof handler === 'function') {
     return { handle: bound(handler, burst), tick: undefined, tickMillis: TICK_MILLIS };
@@ -72,6 +78,14 @@ export function handlerOf(
   const [handle, tick] = [bound(handler.handle.bind(handler), burst), handler.tick.bind(handler)];
   if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
   const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
+  throw new TwinpathError('ERR_HANDLER', { device: url, detail });
+}
+
+/** @throws ERR_HANDLER if it asks for something else */
+function metadataOf({ metadata = [] }: HandlerModule, url: string): readonly MetadataName[] {
+  const wrong = Array.isArray(metadata) ? metadata.find((name) => !METADATA.includes(name)) : metadata;
+  if (Array.isArray(metadata) && wrong === undefined) return metadata;
+  const detail = `its metadata has ${String(wrong)}: it is a list of ${METADATA.join(', ')}`;
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });
 }
 

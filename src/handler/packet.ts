@@ -1,38 +1,26 @@
 /**
- * A packet, as a handler sees it: a checked, big-endian view of the shared memory.
+ * A packet of a burst: its bytes, and its metadata where the handler's port has some (memory/metadata.ts).
  *
- * {@link Burst.packet} moves one object per worker from packet to packet, so nothing is allocated, and a handler must not
- * keep it. It reads `offset` and `bytes` of the burst when it moves, and writes them when it changes the length or start.
- *
- * - Positions count from the packet's first byte. Each access is one compare with the length and one load. Out of bounds
- *   it throws a RangeError, which drops the packet and is counted. A throw takes microseconds: if hostile traffic can
- *   cause it, check `length` first.
- * - A packet is in a frame (`geometry.frameSize` bytes) with free room on both sides, which `prepend` and `length` use.
- * - The content of that room, and of a frame from `send()`, is undefined.
- *
- * Belongs to the worker thread. The bytes are the kernel's before the burst and after the verdict.
+ * Belongs to the worker thread.
  */
-import { RESERVED } from '../memory/layout.ts';
+import { MetadataBit, TAG_ORDER } from '../memory/metadata.ts';
 import type { Memory } from '../memory/shared.ts';
-import { ETHERNET_BYTES, networkOffset } from '../net/ethernet.ts';
+import { type PacketTable, PacketView } from './packet-view.ts';
 
 /** The arrays of a {@link Burst}, as a type of its own to keep imports one way. */
-export interface PacketTable {
-  readonly length: number;
-  readonly offset: Int32Array;
-  readonly bytes: Int32Array;
+export interface MetadataTable extends PacketTable {
+  readonly hash: Int32Array;
+  readonly offload: Int32Array;
+  readonly tag: Int32Array;
+  readonly rule: Int32Array;
+  readonly time: BigUint64Array;
+  readonly checksum: Uint8Array;
+  /** `MetadataBit`s. */
+  readonly metadata: number;
 }
 
-const MAC_BYTES = 6;
-/** A copy: V8 loads and checks an imported constant with every use. */
-const MIN_BYTES = ETHERNET_BYTES;
-
-/** Up to here a loop is faster than TypedArray.set, which takes 20 ns at least. */
-const SHORT_COPY = 16;
-
-/** Kept out of the accessors, so that V8 inlines them. */
-function outside(at: number, count: number, length: number): RangeError {
-  return new RangeError(`${count} bytes at ${at} are not in a packet of ${length} bytes`);
+function notAskedFor(name: string): TypeError {
+  return new TypeError(`the port has no metadata '${name}': the handler module exports no such name`);
 }
 
 /**
@@ -40,330 +28,80 @@ function outside(at: number, count: number, length: number): RangeError {
  *
  * The worker moves one such object from packet to packet, so a handler must not keep it. Worker thread only.
  */
-export class Packet {
-  /** The whole shared memory, where this packet starts at `offset`. Unchecked: a write may go anywhere. */
-  declare readonly view: DataView;
-  declare private readonly burst: PacketTable;
-  declare private readonly words: Int32Array;
-  readonly #bytes: Uint8Array;
-  readonly #frames: number;
-  readonly #framesEnd: number;
-  readonly #frameSize: number;
-  #index = -1;
-  #start = 0;
-  #length = 0;
+export class Packet extends PacketView {
+  declare protected readonly burst: MetadataTable;
+  /** Of a packet that is being made. */
+  #offload = 0;
+  #tag = 0;
 
-  constructor(memory: Memory, burst: PacketTable) {
-    this.burst = burst;
-    this.view = memory.view;
-    this.words = memory.words;
-    this.#bytes = memory.bytes;
-    this.#frames = memory.layout.frames;
-    this.#framesEnd = memory.layout.frames + memory.layout.framesBytes;
-    this.#frameSize = memory.layout.geometry.frameSize;
-    this.#start = memory.layout.frames;
+  constructor(memory: Memory, burst: MetadataTable) {
+    super(memory, burst);
+  }
+
+  override moveToFrame(offset: number, length: number): this {
+    this.#offload = 0;
+    this.#tag = 0;
+    return super.moveToFrame(offset, length);
+  }
+
+  /** The RSS hash: `burst.hash`; 0 none. */
+  get hash(): number {
+    return this.index < 0 ? 0 : this.burst.hash[this.index]! >>> 0;
+  }
+
+  /** When the device received it, in nanoseconds of the device's clock; 0n not known. Metadata 'time'. Allocates. */
+  get time(): bigint {
+    return this.index < 0 ? 0n : this.burst.time[this.index]!;
+  }
+
+  /** Position in the port's list of the flow rule that gave it to the handler; -1 none, or not known. Metadata 'rule'. */
+  get rule(): number {
+    return this.index < 0 ? -1 : this.burst.rule[this.index]! - 1;
+  }
+
+  /** Whether the device has verified its checksum; false if that is not known. Metadata 'checksum'. */
+  get checksumVerified(): boolean {
+    return this.index >= 0 && this.burst.checksum[this.index] === 1;
   }
 
   /**
-   * Shows packet `i` of the burst.
-   *
-   * @throws RangeError if the burst has no such packet
+   * What is left to do before the packet can be sent; 0 nothing. As an order it is `CHECKSUM_UNFINISHED` or an `offloadWord`: the
+   * port writes the checksums of TCP or UDP and of IPv4, or cuts the packet into segments with such checksums. Metadata
+   * 'offload', but for a packet that {@link Burst.send} makes.
    */
-  moveTo(i: number): this {
-    const { burst } = this;
-    if (i >>> 0 >= burst.length) throw new RangeError(`packet ${i} is not in a burst of ${burst.length}`);
-    this.#index = i;
-    this.#start = burst.offset[i]!;
-    this.#length = burst.bytes[i]!;
-    return this;
+  get offload(): number {
+    return this.index < 0 ? this.#offload : this.burst.offload[this.index]!;
   }
 
-  /**
-   * Shows `length` bytes of a frame outside the burst.
-   *
-   * @throws RangeError if they do not fit the frame
-   */
-  moveToFrame(offset: number, length: number): this {
-    this.#index = -1;
-    this.#start = offset;
-    this.#length = 0;
-    this.length = length;
-    return this;
-  }
-
-  /** Number in the burst; -1 for none, or for a packet that is being made. */
-  get index(): number {
-    return this.#index;
-  }
-
-  /** Shows nothing of the burst any more. */
-  leave(): void {
-    this.#index = -1;
-  }
-
-  /** Of the first byte, in the shared memory: as in `burst.offset`. */
-  get offset(): number {
-    return this.#start;
-  }
-
-  /** Bytes, without the frame check sequence. */
-  get length(): number {
-    return this.#length;
-  }
-
-  /**
-   * Cuts the end off, or makes room there.
-   *
-   * @throws RangeError if the frame has no such room
-   */
-  set length(length: number) {
-    // A packet of the machine's own stack is in a buffer without free room.
-    const room = this.#isInFrame ? this.#frameSize - RESERVED - this.headroom : this.#length;
-    if (length >>> 0 > room) {
-      throw new RangeError(`a packet of ${length} bytes does not fit the ${room} left of its frame`);
-    }
-    this.#length = length >>> 0;
-    this.#writeBack();
-  }
-
-  /** Bytes of the frame before the packet, for `prepend`. 0 for a packet of the host. */
-  get headroom(): number {
-    if (!this.#isInFrame) return 0;
-    return ((this.#start - this.#frames) & (this.#frameSize - 1)) - RESERVED;
-  }
-
-  /**
-   * Moves the start `count` bytes towards the start of the frame; the new bytes are undefined.
-   *
-   * @throws RangeError if `headroom` is less
-   */
-  prepend(count: number): this {
-    if (count >>> 0 > this.headroom) {
-      throw new RangeError(`${count} bytes do not fit the headroom of ${this.headroom}`);
-    }
-    this.#start -= count >>> 0;
-    this.#length += count >>> 0;
-    this.#writeBack();
-    return this;
-  }
-
-  /**
-   * Cuts the first `count` bytes off; they become headroom.
-   *
-   * @throws RangeError if the packet is shorter
-   */
-  trimFront(count: number): this {
-    if (count >>> 0 > this.#length) throw outside(0, count, this.#length);
-    this.#start += count >>> 0;
-    this.#length -= count >>> 0;
-    this.#writeBack();
-    return this;
-  }
-
-  /**
-   * The byte at `at`, 0 to 255.
-   *
-   * @param at bytes from the packet's first byte
-   * @throws RangeError if the packet has no such byte
-   */
-  u8(at: number): number {
-    const i = at >>> 0;
-    if (i > this.#length - 1) throw outside(at, 1, this.#length);
-    return this.view.getUint8(this.#start + i);
-  }
-
-  /**
-   * The 16-bit big-endian field at `at`, 0 to 65535.
-   *
-   * @param at bytes from the packet's first byte; need not be aligned
-   * @throws RangeError if the field is not inside the packet
-   */
-  u16(at: number): number {
-    const i = at >>> 0;
-    if (i > this.#length - 2) throw outside(at, 2, this.#length);
-    return this.view.getUint16(this.#start + i);
-  }
-
-  /**
-   * The 32-bit big-endian field at `at`, 0 to 2^32 - 1.
-   *
-   * @param at bytes from the packet's first byte; need not be aligned
-   * @throws RangeError if the field is not inside the packet
-   */
-  u32(at: number): number {
-    const i = at >>> 0;
-    if (i > this.#length - 4) throw outside(at, 4, this.#length);
-    return this.view.getUint32(this.#start + i);
-  }
-
-  /**
-   * Writes one byte.
-   *
-   * @param at bytes from the packet's first byte
-   * @param value its low 8 bits are written
-   * @throws RangeError if the packet has no such byte
-   */
-  setU8(at: number, value: number): void {
-    const i = at >>> 0;
-    if (i > this.#length - 1) throw outside(at, 1, this.#length);
-    this.view.setUint8(this.#start + i, value);
-  }
-
-  /**
-   * Writes a 16-bit big-endian field. Checksums that cover it are the caller's: see {@link update16}.
-   *
-   * @param at bytes from the packet's first byte; need not be aligned
-   * @param value its low 16 bits are written
-   * @throws RangeError if the field is not inside the packet
-   */
-  setU16(at: number, value: number): void {
-    const i = at >>> 0;
-    if (i > this.#length - 2) throw outside(at, 2, this.#length);
-    this.view.setUint16(this.#start + i, value);
-  }
-
-  /**
-   * Writes a 32-bit big-endian field. Checksums that cover it are the caller's: see {@link update32}.
-   *
-   * @param at bytes from the packet's first byte; need not be aligned
-   * @param value its low 32 bits are written
-   * @throws RangeError if the field is not inside the packet
-   */
-  setU32(at: number, value: number): void {
-    const i = at >>> 0;
-    if (i > this.#length - 4) throw outside(at, 4, this.#length);
-    this.view.setUint32(this.#start + i, value);
-  }
-
-  /**
-   * Position of the network header: behind the addresses, any number of VLAN tags (802.1Q and 802.1ad) and the type, as
-   * the kernel finds it. A tag that the packet's end cuts off is not skipped.
-   *
-   * @throws RangeError if the packet is shorter than an Ethernet header
-   */
-  get l3(): number {
-    if (this.#length < MIN_BYTES) throw outside(0, MIN_BYTES, this.#length);
-    return networkOffset(this.view, this.#start, this.#length);
-  }
-
-  /**
-   * The protocol at {@link l3}; below 0x600 it is an 802.3 length.
-   *
-   * @throws RangeError if the packet is shorter than an Ethernet header
-   */
-  get etherType(): number {
-    return this.u16(this.l3 - 2);
-  }
-
-  /**
-   * Exchanges the source and destination MAC addresses.
-   *
-   * @throws RangeError if the packet is shorter than 12 bytes
-   */
-  swapMacs(): void {
-    if (this.#length < 2 * MAC_BYTES) throw outside(0, 2 * MAC_BYTES, this.#length);
-    const start = this.#start;
-    if ((start & 3) !== 0) {
-      this.#swapUnaligned(start);
+  /** @throws TypeError if the port has no metadata 'offload' */
+  set offload(word: number) {
+    if (this.index < 0) {
+      this.#offload = word;
       return;
     }
-    // Three words rather than eight fields, in the machine's byte order, and no DataView: each store to one makes V8
-    // reload its constants.
-    const { words } = this;
-    const at = start >> 2;
-    const first = words[at]!;
-    const second = words[at + 1]!;
-    const third = words[at + 2]!;
-    words[at] = (second >>> 16) | (third << 16);
-    words[at + 1] = (third >>> 16) | (first << 16);
-    words[at + 2] = (first >>> 16) | (second << 16);
+    if ((this.burst.metadata & MetadataBit.OFFLOAD) === 0) throw notAskedFor('offload');
+    this.burst.offload[this.index] = word;
   }
 
-  #swapUnaligned(start: number): void {
-    const view = this.view;
-    const high = view.getUint32(start, true);
-    const low = view.getUint16(start + 4, true);
-    view.setUint32(start, view.getUint32(start + 6, true), true);
-    view.setUint16(start + 4, view.getUint16(start + 10, true), true);
-    view.setUint32(start + 6, high, true);
-    view.setUint16(start + 10, low, true);
+  /** The tag that {@link insertTag} has ordered, or 0. */
+  get tag(): number {
+    return this.index < 0 ? this.#tag : this.burst.tag[this.index]!;
   }
 
   /**
-   * Whether the destination MAC address is this one.
+   * Has the port insert an 802.1Q tag in front of all others when the packet's verdict is carried out. The packet's bytes stay
+   * as they are until then. Metadata 'tag', but for a packet that {@link Burst.send} makes.
    *
-   * @param mac six bytes
-   * @throws RangeError if the packet is shorter than 6 bytes
+   * @param control priority (3 bits), drop eligible (1), VLAN ID (12)
+   * @throws TypeError if the port has no metadata 'tag'
    */
-  dstEquals(mac: Uint8Array): boolean {
-    if (this.#length < MAC_BYTES) throw outside(0, MAC_BYTES, this.#length);
-    const bytes = this.#bytes;
-    const start = this.#start;
-    for (let i = 0; i < MAC_BYTES; i++) if (bytes[start + i] !== mac[i]) return false;
-    return true;
-  }
-
-  /**
-   * Whether the source MAC address is this one.
-   *
-   * @param mac six bytes
-   * @throws RangeError if the packet is shorter than 12 bytes
-   */
-  srcEquals(mac: Uint8Array): boolean {
-    if (this.#length < 2 * MAC_BYTES) throw outside(MAC_BYTES, MAC_BYTES, this.#length);
-    const bytes = this.#bytes;
-    const start = this.#start + MAC_BYTES;
-    for (let i = 0; i < MAC_BYTES; i++) if (bytes[start + i] !== mac[i]) return false;
-    return true;
-  }
-
-  /**
-   * Whether the destination MAC address is a group: multicast or broadcast.
-   *
-   * @throws RangeError if the packet is empty
-   */
-  get isGroup(): boolean {
-    return (this.u8(0) & 1) !== 0;
-  }
-
-  /**
-   * Overwrites bytes from `at` on.
-   *
-   * @throws RangeError if they do not fit the packet
-   */
-  write(at: number, source: Uint8Array): void {
-    const i = at >>> 0;
-    const count = source.length;
-    if (i > this.#length - count) throw outside(at, count, this.#length);
-    const bytes = this.#bytes;
-    const start = this.#start + i;
-    if (count > SHORT_COPY) bytes.set(source, start);
-    else for (let k = 0; k < count; k++) bytes[start + k] = source[k]!;
-  }
-
-  /**
-   * Copies the whole packet to `target` from `at` on. Allocates a view (30 ns).
-   *
-   * @returns bytes copied
-   * @throws RangeError if `target` has no room
-   */
-  copyTo(target: Uint8Array, at = 0): number {
-    target.set(this.bytes(), at);
-    return this.#length;
-  }
-
-  /** The packet's bytes in place, as a new view: for slow paths and tests. Invalid once the frame has another owner. */
-  bytes(): Uint8Array {
-    return this.#bytes.subarray(this.#start, this.#start + this.#length);
-  }
-
-  get #isInFrame(): boolean {
-    return this.#start < this.#framesEnd;
-  }
-
-  #writeBack(): void {
-    if (this.#index < 0) return;
-    this.burst.offset[this.#index] = this.#start;
-    this.burst.bytes[this.#index] = this.#length;
+  insertTag(control: number): void {
+    const tag = TAG_ORDER | (control & 0xffff);
+    if (this.index < 0) {
+      this.#tag = tag;
+      return;
+    }
+    if ((this.burst.metadata & MetadataBit.TAG) === 0) throw notAskedFor('tag');
+    this.burst.tag[this.index] = tag;
   }
 }

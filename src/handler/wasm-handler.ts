@@ -13,6 +13,7 @@
  */
 import { TwinpathError } from '../errors.ts';
 import type { WasmMemory } from '../memory/geometry.ts';
+import { ALL_METADATA } from '../memory/metadata.ts';
 import type { Memory } from '../memory/shared.ts';
 import { MODULE_AREA_BYTES } from '../memory/wasm-abi.ts';
 import type { Burst, FrameSource } from './burst.ts';
@@ -42,6 +43,7 @@ interface Exports {
   readonly init?: WasmFunction;
   readonly tick?: WasmFunction;
   readonly in_place?: WasmFunction;
+  readonly twinpath_metadata?: WasmFunction;
   readonly __stack_pointer?: WasmGlobal;
   readonly __wasm_init_tls?: WasmFunction;
   readonly __tls_size?: WasmGlobal;
@@ -65,6 +67,8 @@ export interface WasmHandler {
   readonly handle: Handler;
   readonly tick: TickingHandler['tick'] | undefined;
   readonly inPlace: InPlaceHandler | undefined;
+  /** The metadata that it asks for: `MetadataBit`s. */
+  readonly metadata: number;
 }
 
 /** @throws ERR_HANDLER if the module cannot be a handler here; ERR_OPTION_INVALID if it refuses its options */
@@ -83,6 +87,7 @@ class WasmInstance implements WasmHandler {
   readonly handle: Handler;
   readonly tick: TickingHandler['tick'] | undefined;
   readonly inPlace: InPlaceHandler | undefined;
+  readonly metadata: number;
 
   readonly #url: string;
   readonly #memory: Memory;
@@ -111,7 +116,7 @@ class WasmInstance implements WasmHandler {
     this.#writeContext(context, options);
     this.#exports = this.#instantiate(module);
     this.#lay();
-    this.#begin();
+    this.metadata = this.#begin();
 
     const { burst, tick, in_place: inPlace } = this.#exports;
     const at = layout.burst(context.queue);
@@ -142,7 +147,9 @@ class WasmInstance implements WasmHandler {
       context: () => this.#context,
       take: () => this.#take(),
       // WebAssembly passes an i32 as a signed number.
-      post: (offset = 0, length = 0) => this.#post(offset >>> 0, length >>> 0),
+      post: (offset = 0, length = 0) => this.#post(offset >>> 0, length >>> 0, 0, 0),
+      post_offload: (offset = 0, length = 0, offload = 0, tag = 0) =>
+        this.#post(offset >>> 0, length >>> 0, offload, tag),
       put: (offset = 0) => this.#put(offset >>> 0),
       fail: (at = 0, length = 0) => this.#fail(at, length),
       abort: (message = 0, file = 0, line = 0, column = 0) => this.#abort(message, file, line, column),
@@ -168,15 +175,23 @@ class WasmInstance implements WasmHandler {
     if (__stack_pointer !== undefined) __stack_pointer.value = this.#stackTop;
   }
 
-  #begin(): void {
-    const { twinpath_abi, init } = this.#exports;
+  /** Returns the metadata that the module asks for. */
+  #begin(): number {
+    const { twinpath_abi, twinpath_metadata, init } = this.#exports;
     const version = this.#attempt('its twinpath_abi() failed', () => twinpath_abi());
     if (version !== WASM_ABI) {
       const detail = `it is for version ${version} of the ABI, and this is version ${WASM_ABI}`;
-      refuse(this.#url, detail, 'Compile it with the files in wasm/include of this Twinpath.');
+      const hint =
+        'Compile it with the files in wasm/include of this Twinpath: docs/wasm-abi.md says what has changed.';
+      refuse(this.#url, detail, hint);
+    }
+    const metadata = this.#attempt('its twinpath_metadata() failed', () => twinpath_metadata?.() ?? 0);
+    if ((metadata & ~ALL_METADATA) !== 0) {
+      refuse(this.#url, `its twinpath_metadata() returns ${metadata}: ${ALL_METADATA} is all that there is`);
     }
     this.#attempt('its init() failed', () => init?.());
     this.#running = true;
+    return metadata;
   }
 
   /** @throws the module's error: the datapath counts it */
@@ -229,7 +244,7 @@ class WasmInstance implements WasmHandler {
     return this.#held;
   }
 
-  #post(offset: number, length: number): number {
+  #post(offset: number, length: number, offload: number, tag: number): number {
     const source = this.#release(offset);
     const { frames, geometry } = this.#memory.layout;
     const headroom = (offset - frames) & (geometry.frameSize - 1);
@@ -237,7 +252,7 @@ class WasmInstance implements WasmHandler {
       source.put(offset);
       return 0;
     }
-    return source.post(offset, length) ? 1 : 0;
+    return source.post(offset, length, offload, tag) ? 1 : 0;
   }
 
   #put(offset: number): number {

@@ -19,7 +19,7 @@ declare const WebAssembly: {
 };
 
 /** The version that `twinpath_abi` has to return. */
-export const WASM_ABI = 1;
+export const WASM_ABI = 2;
 
 const PAGE_BYTES = 65_536;
 
@@ -29,6 +29,7 @@ const IMPORTS: Readonly<Record<string, string>> = {
   context: '() -> i32',
   take: '() -> i32',
   post: '(i32, i32) -> i32',
+  post_offload: '(i32, i32, i32, i32) -> i32',
   put: '(i32) -> ()',
   fail: '(i32, i32) -> ()',
   abort: '(i32, i32, i32, i32) -> ()',
@@ -43,6 +44,7 @@ const OPTIONAL: Readonly<Record<string, string>> = {
   init: '() -> ()',
   tick: '(i32) -> ()',
   in_place: '(i32, i32, i32, i32) -> ()',
+  twinpath_metadata: '() -> i32',
   __stack_pointer: 'mut i32',
   __wasm_init_tls: '(i32) -> ()',
   __tls_size: 'i32',

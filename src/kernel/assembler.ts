@@ -20,6 +20,8 @@ const LD_IMM64 = 0x18;
 const PSEUDO_MAP_FD = 1;
 /** BPF_PSEUDO_MAP_VALUE: with the address of the only value of an array map (Linux 5.2). */
 const PSEUDO_MAP_VALUE = 2;
+/** BPF_PSEUDO_KFUNC_CALL (Linux 5.13). */
+const PSEUDO_KFUNC_CALL = 2;
 /** BPF_ATOMIC with BPF_ADD; BPF_XADD in older kernels. */
 const ATOMIC = 0xc0;
 
@@ -38,6 +40,7 @@ const JUMP = {
   jsge: 0x70,
   jlt: 0xa0,
   jle: 0xb0,
+  jslt: 0xc0,
 } as const;
 
 export type AluOp = keyof typeof ALU;
@@ -124,6 +127,11 @@ export class Assembler {
   /** Calls a kernel helper by its number in include/uapi/linux/bpf.h. It overwrites registers 0 to 5. */
   call(helper: number): this {
     return this.#emit(CLASS.JMP | 0x80, 0, 0, 0, helper);
+  }
+
+  /** Calls a function of the kernel by its id in the kernel's BTF (BPF_PSEUDO_KFUNC_CALL). Registers as for {@link call}. */
+  callKernel(id: number): this {
+    return this.#emit(CLASS.JMP | 0x80, 0, PSEUDO_KFUNC_CALL, 0, id);
   }
 
   jump(label: string): this {

@@ -61,7 +61,9 @@ const ProgramAttr = {
   logLevel: 24,
   logSize: 28,
   log: 32,
+  flags: 44,
   name: 48,
+  ifindex: 64,
   expectedAttachType: 68,
   bytes: 72,
 } as const;
@@ -85,8 +87,14 @@ const VALUE_BYTES = 8;
 /** Most programs at one tcx hook (BPF_MPROG_MAX). */
 const MAX_PROGRAMS = 64;
 
-/** None of the helpers in programs.ts is reserved for GPL programs. */
+/**
+ * None of the helpers in programs.ts is reserved for GPL programs. The functions of the kernel are (add_kfunc_call in
+ * kernel/bpf/verifier.c): a program that calls one, and only that, is also under these licenses.
+ */
 const LICENSE = new TextEncoder().encode('Apache-2.0\0');
+const KFUNC_LICENSE = new TextEncoder().encode('Dual MIT/GPL\0');
+/** The program is for one device only (BPF_F_XDP_DEV_BOUND_ONLY, Linux 6.3). */
+const DEVICE_BOUND = 1 << 6;
 
 /** The attributes of one command. */
 export interface Attributes {
@@ -167,21 +175,26 @@ export function pairValueOf({ block }: Attributes, keyBytes: number): DataView {
   return new DataView(block.buffer, ElementAttr.bytes + Math.ceil(keyBytes / 8) * 8);
 }
 
-/** @param logBytes room for the verifier's log; 0 asks for no log. See {@link logOf} */
+/**
+ * @param logBytes room for the verifier's log; 0 asks for no log. See {@link logOf}
+ * @param boundTo ifindex of the device whose driver's functions the program calls; 0 none
+ */
 export function programAttributes(
   type: ProgramType,
   name: string,
   code: Uint8Array,
   logBytes: number,
+  boundTo = 0,
 ): Attributes {
+  const license = boundTo > 0 ? KFUNC_LICENSE : LICENSE;
   const codeAt = ProgramAttr.bytes;
   const licenseAt = codeAt + code.length;
-  const logAt = licenseAt + LICENSE.length;
-  const attributes = allocate(ProgramAttr.bytes, code.length + LICENSE.length + logBytes);
+  const logAt = licenseAt + license.length;
+  const attributes = allocate(ProgramAttr.bytes, code.length + license.length + logBytes);
   const { block } = attributes;
   const bytes = new Uint8Array(block.buffer);
   bytes.set(code, codeAt);
-  bytes.set(LICENSE, licenseAt);
+  bytes.set(license, licenseAt);
   block.setUint32(ProgramAttr.type, PROGRAM_TYPE[type], true);
   block.setUint32(ProgramAttr.count, code.length / 8, true);
   setPointer(block, ProgramAttr.code, codeAt);
@@ -192,13 +205,18 @@ export function programAttributes(
     setPointer(block, ProgramAttr.log, logAt);
   }
   setName(block, ProgramAttr.name, name);
+  if (boundTo > 0) {
+    block.setUint32(ProgramAttr.flags, DEVICE_BOUND, true);
+    block.setUint32(ProgramAttr.ifindex, boundTo, true);
+  }
   if (type === 'xdp') block.setUint32(ProgramAttr.expectedAttachType, ATTACH_XDP, true);
   return attributes;
 }
 
-/** What the verifier wrote, of a block made for a program whose code has `codeBytes`. */
-export function logOf({ block }: Attributes, codeBytes: number): string {
-  return textOf(new Uint8Array(block.buffer, ProgramAttr.bytes + codeBytes + LICENSE.length));
+/** What the verifier wrote, of a block made for such a program. */
+export function logOf({ block }: Attributes): string {
+  const at = Number(block.getBigUint64(ProgramAttr.log, true)) - addressOf(block);
+  return textOf(new Uint8Array(block.buffer, at));
 }
 
 export function xdpLinkAttributes(programFd: number, ifindex: number, mode: XdpMode): Attributes {

@@ -156,20 +156,21 @@ export class Bpf {
    * Has the kernel verify and compile a program. `name` is at most 15 letters, digits, `_` and `.`; `bpftool` and
    * `ip link` show it.
    *
+   * @param boundTo ifindex of the device whose driver's functions the program calls; it can be attached there only
    * @returns the descriptor
    * @throws ERR_PERMISSION, or ERR_KERNEL with the verifier's last lines in `detail`
    */
-  load(type: ProgramType, name: string, code: Uint8Array): number {
-    const first = this.#load(programAttributes(type, name, code, 0));
+  load(type: ProgramType, name: string, code: Uint8Array, boundTo = 0): number {
+    const first = this.#load(programAttributes(type, name, code, 0, boundTo));
     if (first >= 0) return first;
     // Only a rejected program is loaded again for its log. Logging slows the verifier, and a log buffer that is too
     // small makes a good program fail with ENOSPC.
     let detail = `program ${name}`;
     if (first === Errno.EINVAL || first === Errno.EACCES) {
-      const attributes = programAttributes(type, name, code, LOG_BYTES);
+      const attributes = programAttributes(type, name, code, LOG_BYTES, boundTo);
       const second = this.#load(attributes);
       if (second >= 0) return second;
-      const lines = logOf(attributes, code.length).split('\n').filter(Boolean);
+      const lines = logOf(attributes).split('\n').filter(Boolean);
       if (lines.length > 0) {
         // Positions in a packet that the program computes take CAP_PERFMON (sanitize_err in kernel/bpf/verifier.c).
         if (lines.some((line) => /prohibited for !root|pointer (-= pointer )?prohibited/.test(line))) {
@@ -270,6 +271,11 @@ export class Bpf {
       id: info.getUint32(ProgramInfoField.id, true),
       name: textOf(new Uint8Array(info.buffer, info.byteOffset + ProgramInfoField.name, NAME_BYTES)),
     };
+  }
+
+  /** Whether the kernel has tcx hooks (Linux 6.6). */
+  hasTcx(ifindex: number): boolean {
+    return this.#call(Command.PROG_QUERY, queryAttributes(ifindex, 'ingress')) >= 0;
   }
 
   /** Ids of a hook's tcx programs, in the order in which packets pass them; empty if there is no such device. */

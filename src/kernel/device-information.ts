@@ -12,7 +12,7 @@ import { IFF, type Link } from './link.ts';
 import type { NetdevNetlink, XdpAbilities } from './netdev-netlink.ts';
 
 export type { Rings } from './ethtool-messages.ts';
-export type { XdpAbilities } from './netdev-netlink.ts';
+export type { RxMetadata, XdpAbilities } from './netdev-netlink.ts';
 
 /** The state of a link. */
 export interface LinkState {

@@ -8,6 +8,13 @@ import { EtherType } from '../net/ethernet.ts';
 import { Assembler, htons } from './assembler.ts';
 import { type Classifier, classify } from './classifier.ts';
 import { filterMacs, type MacFilter } from './mac-filter.ts';
+import {
+  gatherSkbMetadata,
+  prependSkbMetadata,
+  removeXdpMetadata,
+  writeXdpMetadata,
+  type XdpFunctions,
+} from './metadata-programs.ts';
 import { matchPlatform, SKB_PACKET, XDP_PACKET } from './platform.ts';
 
 /** Helper numbers, include/uapi/linux/bpf.h. */
@@ -28,6 +35,14 @@ export interface FilterOptions {
   /** Captures of the others those that these rules give to the handler. */
   readonly rules?: Classifier | undefined;
 }
+
+/** Of an XDP program. */
+export interface RedirectOptions extends FilterOptions {
+  /** Writes metadata before each packet, with what these functions of the kernel say. A program that calls one is bound to its device. */
+  readonly metadata?: XdpFunctions | undefined;
+}
+
+const ruleCount = (rules: Classifier | undefined): number => rules?.set.rules.length ?? 0;
 
 /** XDP's action for a packet whose receive queue has no socket: XDP_DROP, XDP_PASS. */
 export const Unclaimed = { DROP: 1, PASS: 2 } as const;
@@ -70,7 +85,7 @@ export type QueueMapping = 'recorded' | 'raw';
  * The action is in a map so that one store changes it between two packets: exchanging the program takes RTNL.
  *
  * With `protect` the packets of platform.ts go to the kernel, then those that `macFilter` does not accept. Then `rules` decide
- * which others are redirected.
+ * which others are redirected. With `metadata` they have metadata before them.
  *
  * NB: the fallback does not apply to a slot whose socket is dead; such packets are dropped.
  */
@@ -78,18 +93,21 @@ export function xdpRedirect(
   mapFd: number,
   gateFd: number,
   countFd: number,
-  { protect = false, macFilter, rules }: FilterOptions = {},
+  { protect = false, macFilter, rules, metadata }: RedirectOptions = {},
 ): Uint8Array {
   const program = new Assembler();
   if (protect) matchPlatform(program, XDP_PACKET);
   if (macFilter !== undefined) filterMacs(program, macFilter, XDP_PACKET);
   if (rules !== undefined) classify(program, rules, 'xdp').label('to handler').mov(1, 6);
+  if (metadata !== undefined) writeXdpMetadata(program.mov(6, 1), metadata, ruleCount(rules)).mov(1, 6);
   program
     .loadW(2, 1, RX_QUEUE_INDEX)
     .loadMapValue(3, gateFd)
     .loadW(3, 3, 0)
     .loadMapFd(1, mapFd)
-    .call(REDIRECT_MAP)
+    .call(REDIRECT_MAP);
+  if (metadata !== undefined) removeXdpMetadata(program, Unclaimed.PASS);
+  program
     .jneImm(0, Unclaimed.DROP, 'done')
     .loadMapValue(1, countFd)
     .movImm(2, 1)
@@ -154,6 +172,8 @@ export interface CaptureOptions extends FilterOptions {
    * segments on its way to the tap gets none.
    */
   readonly maxPacketBytes?: number | undefined;
+  /** Puts metadata before each packet, and `PREFIX_TAG` in front of a tag that is outside its bytes. Not for filters. */
+  readonly metadata?: boolean | undefined;
 }
 
 /**
@@ -162,15 +182,18 @@ export interface CaptureOptions extends FilterOptions {
  */
 export function tcCapture(
   tap: number,
-  { protect = false, macFilter, own, maxPacketBytes, rules }: CaptureOptions = {},
+  { protect = false, macFilter, own, maxPacketBytes, rules, metadata = false }: CaptureOptions = {},
 ): Uint8Array {
   const program = passMarked(own);
   if (protect) matchPlatform(program, SKB_PACKET);
   if (macFilter !== undefined) filterMacs(program, macFilter, SKB_PACKET);
   if (rules !== undefined) classify(program, rules, 'skb').label('to handler').mov(1, 6);
+  if (metadata) gatherSkbMetadata(program.mov(6, 1), ruleCount(rules)).mov(1, 6).movImm(8, 0);
   program.movImm(2, MARK).storeW(1, 2, SKB_MARK);
   if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes);
+  if (metadata) prependSkbMetadata(program, 'no memory');
   program.movImm(1, tap).movImm(2, 0).call(REDIRECT).exit();
+  if (metadata) program.label('no memory').movImm(0, SHOT).exit();
   return withExits(program, { protect, macFilter, rules }, NEXT, SHOT);
 }
 

@@ -15,6 +15,7 @@ export const CONTROL_WORDS = {
   // (s): descriptors of kernel/link-watch.ts; 0 none
   linksFd: 2 * LINE,
   flagsFd: 2 * LINE + 4,
+  metadata: 3 * LINE, // (w) sets bits: what the handler asks for, memory/metadata.ts
 } as const;
 
 export const WORKER_WORDS = {
@@ -89,6 +90,7 @@ export const PATH_WORDS = {
   segmentsFd: 24, // packet socket for large segments, paths/segments.ts; 0 none, or the errno of its refusal
   maxPacketBytes: 28, // the longest packet that the path sends: follows the MTU, paths/packet-size.ts
   readsLong: 32, // tap: 1 if reads take packets longer than a frame whole. (w) sets it with the first such packet
+  metadata: 36, // 1: packets come with metadata before them, memory/metadata.ts
   // (w)
   uringFd: 3 * LINE, // io_uring of this tap queue; 0 none
   uringErrno: 3 * LINE + 4, // errno with which io_uring was refused; 0 none
@@ -211,6 +213,7 @@ export interface Opening {
   readonly useUring?: number;
   readonly readsLong?: number;
   readonly segmentsFd?: number;
+  readonly metadata?: number;
 }
 
 export class PathSlot extends blockOf(PATH_WORDS, {}, PATH_AREAS) {
@@ -228,6 +231,7 @@ export class PathSlot extends blockOf(PATH_WORDS, {}, PATH_AREAS) {
     this.useUring = opening.useUring ?? 0;
     this.readsLong = opening.readsLong ?? 0;
     this.segmentsFd = opening.segmentsFd ?? 0;
+    this.metadata = opening.metadata ?? 0;
     Atomics.store(this.words, this.at('driver'), driver);
   }
 

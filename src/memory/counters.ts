@@ -28,6 +28,7 @@ export const QUEUE_COUNTERS = [
   'dropNoPort', // forwarded to a port that does not exist
   'dropNoFrame', // no free frame to copy it to
   'dropUncut', // too long to be sent, and cannot be cut
+  'dropBadOffload', // what the handler ordered for it does not fit its headers
   'handedOver', // to another worker
   'takenOver', // from another worker
   'forwarded', // to another port

@@ -13,7 +13,11 @@ export const MODULE_STATIC_BYTES = 65_536;
 /** The area of each worker's own instance: context, thread-local data, state, stack. */
 export const MODULE_AREA_BYTES = 262_144;
 
-/** Byte offsets of the arrays of a burst: four of Int32 and four of bytes, {@link BURST} entries each. */
+/**
+ * Byte offsets of the arrays of a burst, {@link BURST} entries each: Int32, but for `port` to `target` and `checksum`, which are
+ * bytes, and `time`, which is 64 bits. The arrays from `tag` on, and `offload` as an order, are used only if the port's metadata
+ * has them: see metadata.ts.
+ */
 export const BurstArray = {
   offset: 0,
   bytes: 4 * BURST,
@@ -23,8 +27,12 @@ export const BurstArray = {
   path: 17 * BURST,
   verdict: 18 * BURST,
   target: 19 * BURST,
+  tag: 20 * BURST,
+  rule: 24 * BURST,
+  time: 28 * BURST,
+  checksum: 36 * BURST,
 } as const;
-export const BURST_BYTES = 20 * BURST;
+export const BURST_BYTES = 37 * BURST;
 
 /** The arguments and results of a handler's `in_place`, which describe the rings: byte offsets of Int32. */
 export const InPlaceWord = {

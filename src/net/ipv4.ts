@@ -26,7 +26,7 @@ const FIXED = 20;
 export const IPV4_BYTES = FIXED;
 
 /** Positions of fields. The destination address follows the source address. */
-export const Ipv4Field = { LENGTH: 2, FRAGMENT: 6, PROTOCOL: 9, ADDRESSES: 12 } as const;
+export const Ipv4Field = { LENGTH: 2, FRAGMENT: 6, PROTOCOL: 9, CHECKSUM: 10, ADDRESSES: 12 } as const;
 const { FRAGMENT, PROTOCOL } = Ipv4Field;
 
 /** Bits of the fragment field: more fragments, and the offset. */

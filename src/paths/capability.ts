@@ -2,7 +2,7 @@
  * What a port can do: what both of its paths can, with the reason for each thing that it cannot. Pure functions over the
  * descriptions of its devices; any thread.
  */
-import type { DeviceInformation } from '../kernel/device-information.ts';
+import type { DeviceInformation, RxMetadata } from '../kernel/device-information.ts';
 import { maxMtu } from '../net/packet-size.ts';
 import type { PathDescription } from './device.ts';
 
@@ -35,12 +35,18 @@ export interface PortCapability {
   readonly vlanTags: Ability;
   /** The VF delivers each flow to the queue that the port's table names. */
   readonly deviceRss: Ability;
-  /** A handler learns whether a received checksum was right. */
+  /** A handler learns when the VF received a packet, by the VF's clock: metadata 'time'. */
+  readonly rxTimestamp: Ability;
+  /** A handler learns the VF's hash of a packet: metadata 'hash'. */
+  readonly rxHash: Ability;
+  /** A handler learns whether a received checksum was right, on both paths: metadata 'checksum'. */
   readonly rxChecksum: Ability;
   /** The NIC computes the checksums of packets that a handler sends. */
   readonly txChecksum: Ability;
-  /** The NIC cuts long TCP segments that a handler sends. */
+  /** The NIC cuts long segments that a handler sends. */
   readonly tso: Ability;
+  /** The NIC inserts the VLAN tags of packets that a handler sends. */
+  readonly txVlan: Ability;
 }
 
 /** IPv4's smallest MTU (RFC 791), which is also the kernel's for Ethernet (ETH_MIN_MTU). */
@@ -55,10 +61,32 @@ export function portCapability(options: CapabilityOptions): PortCapability {
     multiBuffer: never('a packet must fit one frame'),
     vlanTags: vlanTags(options),
     deviceRss: deviceRss(options),
-    rxChecksum: never('neither path passes it on: a handler checks the checksum itself'),
-    txChecksum: never('neither path passes a request on: a handler computes the checksum itself'),
-    tso: never('a handler sends packets of at most one frame'),
+    rxTimestamp: rxMetadata(options, 'timestamp', 'time'),
+    rxHash: rxMetadata(options, 'hash', 'hash'),
+    rxChecksum: rxChecksum(options),
+    txChecksum: never('the port computes them in software, on both paths: metadata offload'),
+    tso: never(
+      'the port cuts segments in software, on both paths, and a packet fits one frame: metadata offload',
+    ),
+    txVlan: never('the port inserts them in software, on both paths: metadata tag'),
   };
+}
+
+function rxMetadata({ vf, path }: CapabilityOptions, ability: RxMetadata, name: 'time' | 'hash'): Ability {
+  if (vf === undefined) return never(NO_VF);
+  const lacking = path?.lacks?.[name];
+  if (lacking !== undefined) return never(lacking);
+  if (vf.xdp === undefined) return unknown(vf);
+  if (vf.xdp.rxMetadata.includes(ability)) return { has: true };
+  return never(`the driver of ${vf.device} reports none (Linux 6.8 and later do)`);
+}
+
+/** XDP has no function for it: only the synthetic path gives it. */
+function rxChecksum({ synthetic, vf }: CapabilityOptions): Ability {
+  const { on } = synthetic.offloads.rxChecksum ?? { on: false };
+  if (!on) return never(`${synthetic.device} does not verify checksums`);
+  if (vf !== undefined) return never(`XDP does not say whether ${vf.device} has verified it`);
+  return { has: true };
 }
 
 function mtuRange({ frameSize, synthetic, vf }: CapabilityOptions): PortCapability['mtu'] {

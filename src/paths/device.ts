@@ -6,7 +6,11 @@ import type { PortConfiguration } from '../configuration.ts';
 import type { TwinpathError } from '../errors.ts';
 import type { KernelRules } from '../kernel/kernel-rules.ts';
 import type { KernelCounter } from '../memory/counters.ts';
+import type { MetadataName } from '../memory/metadata.ts';
 import type { Surroundings } from './upkeep.ts';
+
+/** Why a path does not give some metadata, in words. */
+export type MetadataReasons = Readonly<Partial<Record<MetadataName, string>>>;
 
 /** Its calls may take long. */
 export interface PathDevice {
@@ -93,6 +97,8 @@ export interface PathDescription {
   generic?: string;
   /** What of the port's configuration the device has refused, in sentences. */
   refused?: readonly string[];
+  /** Of the metadata that the handler asks for: what this path does not give, and why. Absent: it gives all of it. */
+  lacks?: MetadataReasons;
   /** The traffic that stays with the machine's own stack, unseen by handlers: the option `protect`. */
   protects?: 'platform';
 }

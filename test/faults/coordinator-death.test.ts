@@ -87,7 +87,8 @@ describe('a coordinator that ends', { timeout: 300_000 }, () => {
       'with a stopped queue',
       { configuration: { queues: [1], rss: { key: 'symmetric', table: [0, 1, 1, 0] } } },
     ],
-  ])(
+    ['with rules and metadata', { configuration: RULES, metadata: ['time', 'hash', 'checksum', 'rule'] }],
+  ] as [string, OrderedOptions][])(
     'is followed by another one, while packets flow and none is lost, whenever it ends: %s',
     async (_, options) => {
       const lab = await buildLab();

@@ -113,15 +113,16 @@ describe('a packet that kills its worker, on the memory network', { tags: 'unpri
 describe('a packet that kills its worker, in a lab', () => {
   it.each([
     { tap: 'io_uring', path: 'synthetic' },
+    { tap: 'io_uring', path: 'synthetic', metadata: ['time', 'rule', 'tag', 'offload'] },
     { tap: 'io_uring', path: 'vf' },
     { tap: 'read/write', path: 'vf' },
   ] as const)(
     'kills two and is dropped alone on the $path path, the tap driven by $tap',
-    async ({ tap, path }) => {
+    async ({ path, ...options }) => {
       const lab = await buildLab();
       const orders = unarmed();
       const handlerOptions = { orders, base: 'echo', address: lab.nic.guestAddress };
-      const scene = await Scene.openIn(lab, { tap, handler, handlerOptions });
+      const scene = await Scene.openIn(lab, { ...options, handler, handlerOptions });
       const deaths = deathsOf(scene.port);
       if (path === 'vf') await scene.plug();
       const traffic = await scene.drive({ rate: 2_000 });

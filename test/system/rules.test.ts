@@ -1,6 +1,7 @@
 /**
  * The kernel's programs and the TypeScript matcher agree about flow rules on every packet: the XDP program, that of a tcx
- * link, that of a tc filter, and one whose packets have their outermost VLAN tag in the sk_buff. The kernel runs each over
+ * link, both also with metadata before the packet, that of a tc filter, and one whose packets have their outermost VLAN tag in the
+ * sk_buff. The metadata name the rule that decided. The kernel runs each over
  * frames without a device (BPF_PROG_TEST_RUN).
  */
 import fc from 'fast-check';
@@ -13,6 +14,7 @@ import { classify } from '../../src/kernel/classifier.ts';
 import { KernelRules } from '../../src/kernel/kernel-rules.ts';
 import { tcCapture, tcCaptureWhilePresent, xdpRedirect } from '../../src/kernel/programs.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
+import { METADATA_BYTES, MetadataField } from '../../src/memory/metadata.ts';
 import { checkRules } from '../../src/rules/check.ts';
 import { Matcher, type Verdict } from '../../src/rules/matcher.ts';
 import { MAX_STEPS, MAX_TRIES, stepsOf } from '../../src/rules/plan.ts';
@@ -37,6 +39,8 @@ interface Classifying {
   readonly answers: Readonly<Record<Verdict['action'], number>>;
   /** Bytes that it puts behind the addresses of the frame first. */
   readonly pushed?: readonly number[];
+  /** Whether it puts metadata before the packets that it takes. */
+  readonly writesMetadata: boolean;
   close(): void;
 }
 
@@ -46,7 +50,7 @@ function xskMaps(): [number, number, number] {
   return maps;
 }
 
-/** The four programs for these rules, each with its own counters. */
+/** The programs for these rules, each with its own counters. */
 function programsOf(given: GivenRules): Classifying[] {
   const make = (
     name: string,
@@ -61,23 +65,30 @@ function programsOf(given: GivenRules): Classifying[] {
       shim.close(fd);
       rules.close();
     };
-    return { name, rules, fd, answers, pushed, close };
+    return { name, rules, fd, answers, pushed, writesMetadata: name.endsWith('with metadata'), close };
   };
   const maps = xskMaps();
   // As the programs of a port have it; it accepts everything.
   const filter = new PortMacFilter(shim, () => []);
   filter.open();
   const macFilter = filter.of('vf');
-  const xdp = make('xdp', 'xdp', (rules) => xdpRedirect(...maps, { macFilter, rules }), {
-    handler: TAKEN,
-    kernel: 2,
-    drop: 1,
-  });
+  const taken = { handler: TAKEN, kernel: 2, drop: 1 };
+  const xdp = make('xdp', 'xdp', (rules) => xdpRedirect(...maps, { macFilter, rules }), taken);
+  const metadata = { time: 0, hash: 0 };
+  const more = (rules: KernelRules): Uint8Array => xdpRedirect(...maps, { macFilter, rules, metadata });
+  const xdpMore = make('xdp with metadata', 'xdp', more, taken);
   for (const fd of maps) shim.close(fd);
   const tc = { kernel: -1, drop: 2 };
   const loopback = bpf.presenceMap(LOOPBACK);
   const made = [
     xdp,
+    xdpMore,
+    make(
+      'tcx with metadata',
+      'sched_cls',
+      (rules) => tcCapture(LOOPBACK, { macFilter, rules, metadata: true, maxPacketBytes: 1787 }),
+      { ...tc, handler: 7 },
+    ),
     make('tcx', 'sched_cls', (rules) => tcCapture(LOOPBACK, { macFilter, rules }), { ...tc, handler: 7 }),
     make('filter', 'sched_cls', (rules) => tcCaptureWhilePresent(LOOPBACK, { macFilter, rules }, loopback), {
       ...tc,
@@ -108,7 +119,7 @@ function pushing(rules: KernelRules): Uint8Array {
 
 /** A test run of a sched_cls program refuses an untagged IP frame without a whole IP header (since Linux 6.18 or earlier). */
 function isRunnable({ name }: Classifying, frame: Uint8Array): boolean {
-  if (name === 'xdp') return true;
+  if (name.startsWith('xdp')) return true;
   const type = frame[12]! * 256 + frame[13]!;
   return frame.length >= (type === 0x0800 ? 34 : type === 0x86dd ? 54 : 15);
 }
@@ -144,6 +155,12 @@ function tally(into: Tally, { matched, overtagged }: Verdict, set: RuleSet, byte
   }
 }
 
+/** What the metadata say of the rule that decided. */
+function ruleNumber({ matched }: Verdict, { rules }: RuleSet): number {
+  const last = rules.find(({ index }) => index === matched.at(-1));
+  return last?.action === 'handler' ? last.index + 1 : 0;
+}
+
 /** Compares all programs on all frames; returns how many packets each action had. */
 function compare(given: GivenRules, frames: readonly Uint8Array[]): Record<Verdict['action'], number> {
   const set = checkRules('rules', given.rules, given.otherwise);
@@ -156,9 +173,14 @@ function compare(given: GivenRules, frames: readonly Uint8Array[]): Record<Verdi
       for (const frame of frames.filter((one) => isRunnable(program, one))) {
         const whole = withBytes(frame, program.pushed);
         const verdict = matcher.match(packetOf(whole));
-        const { result } = bpf.testRun(program.fd, frame);
+        const { result, frame: after } = bpf.testRun(program.fd, frame);
         const hex = Buffer.from(frame).toString('hex');
         expect([program.name, hex, result]).toEqual([program.name, hex, program.answers[verdict.action]]);
+        if (program.writesMetadata && verdict.action === 'handler') {
+          const found = Buffer.from(after).readUInt16LE(MetadataField.RULE);
+          expect([program.name, hex, found]).toEqual([program.name, hex, ruleNumber(verdict, set)]);
+          expect(after.subarray(METADATA_BYTES)).toEqual(frame);
+        }
         tally(expected, verdict, set, whole.length);
         seen[verdict.action]++;
       }
@@ -258,7 +280,7 @@ describe('the programs in the kernel and the matcher', () => {
     const frames = [0, 1, 255, 256, 9_999, 10_000].flatMap((n) =>
       [0, 63, 64, 127, 128, 255].map((last) => ipv4Frame([10, n >> 8, n & 255, last])),
     );
-    const expected = { handler: 0, kernel: 4 * 10, drop: 4 * 26 }; // by four programs
+    const expected = { handler: 0, kernel: 6 * 10, drop: 6 * 26 }; // by each program
     expect(compare(one, frames)).toEqual(expected);
     expect(compare(many, frames)).toEqual(expected);
   });

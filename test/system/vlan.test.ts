@@ -31,11 +31,16 @@ function guestEthtool(lab: Lab): EthtoolNetlink {
   return ethtool;
 }
 
-describe.each(['veth', 'bridge'] as const)('a port over a %s', (standIn) => {
+describe.each([
+  ['veth', []],
+  ['bridge', []],
+  ['veth', ['rule', 'time', 'hash']],
+  ['bridge', ['checksum']],
+] as const)('a port over a %s with the metadata %j', (standIn, metadata) => {
   it('gives a handler the bytes that were sent, and sends those it answers with, by either path', async () => {
     const lab = await buildLab({ standIn });
     const outside = rawSocket(lab.outside, 'u0');
-    const scene = await Scene.openIn(lab, { handler: BY_FIRST_BYTE });
+    const scene = await Scene.openIn(lab, { handler: BY_FIRST_BYTE, metadata });
     const { nic, port } = scene;
     const delivered: DeliveredPacket[] = [];
     const reading = (async () => {

@@ -24,6 +24,8 @@ describe('options', () => {
     ['forwardTo', { forwardTo: [{ route: {} }] }, /a list of open ports/],
     ['handlerOptions', { handlerOptions: { call: () => {} } }, /structured clone/],
     ['rssKey', { rssKey: 'short' }, /rssKey/],
+    ['metadata', { metadata: ['colour'] }, /metadata/],
+    ['metadata', { metadata: 'rule' }, /metadata: it must be a list/],
     ['host', { host: 'in-line' }, /Did you mean "inline"/],
     ['stuckMillis', { stuckMillis: 5 }, /100 to 60000/],
     ['loadMillis', { loadMillis: 0 }, /100 to 600000/],

@@ -1,4 +1,4 @@
-//! Twinpath's WebAssembly ABI, version 1, for Rust without std. docs/wasm-abi.md explains it.
+//! Twinpath's WebAssembly ABI, version 2, for Rust without std. docs/wasm-abi.md explains it.
 //!
 //!     rustc handler.rs --target wasm32-unknown-unknown --crate-type cdylib -O -C panic=abort \
 //!         -C target-feature=+atomics,+bulk-memory,+mutable-globals -C link-args="--no-check-features --shared-memory \
@@ -22,7 +22,7 @@
 
 #![allow(dead_code)]
 
-pub const TWINPATH_ABI: i32 = 1;
+pub const TWINPATH_ABI: i32 = 2;
 pub const BURST: usize = 64;
 
 /// Verdicts. Before the call every packet has DROP.
@@ -31,6 +31,30 @@ pub const TX: u8 = 1;
 pub const FORWARD: u8 = 2;
 pub const PASS: u8 = 3;
 pub const DELIVER: u8 = 4;
+
+/// Metadata: a module that exports `twinpath_metadata() -> i32` returns the sum of what it uses.
+pub const TIME: i32 = 1;
+pub const HASH: i32 = 2;
+pub const CHECKSUM: i32 = 4;
+pub const RULE: i32 = 8;
+pub const TAG: i32 = 16;
+pub const OFFLOAD: i32 = 32;
+
+/// `offload`: the port writes the checksums of TCP or UDP and of IPv4.
+pub const CHECKSUM_UNFINISHED: u32 = 0x100_0000;
+/// `offload`: the port cuts the packet into segments with so many bytes of payload. `kind` is one of the next three.
+#[inline(always)]
+pub const fn segments(bytes: u32, kind: u32) -> u32 {
+    bytes | kind << 16 | CHECKSUM_UNFINISHED
+}
+pub const TCP_V4: u32 = 1;
+pub const TCP_V6: u32 = 4;
+pub const UDP: u32 = 5;
+/// `tag`: the port inserts a VLAN tag. `control` has priority (3 bits), drop eligible (1) and VLAN ID (12).
+#[inline(always)]
+pub const fn insert_tag(control: u32) -> u32 {
+    0x10000 | control
+}
 
 /// The packets of the call: the first `length` entries of each array.
 #[repr(C)]
@@ -41,7 +65,7 @@ pub struct Burst {
     pub bytes: [i32; BURST],
     /// RSS hash; 0 if none was computed.
     pub hash: [u32; BURST],
-    /// Work that the path has left: segment bytes, kind << 16, unfinished checksum << 24.
+    /// Work that is left: segment bytes, kind << 16, unfinished checksum << 24. With OFFLOAD an order.
     pub offload: [u32; BURST],
     /// Number of the port that it came from.
     pub port: [u8; BURST],
@@ -50,6 +74,14 @@ pub struct Burst {
     pub verdict: [u8; BURST],
     /// For FORWARD: number of the port to send it from.
     pub target: [u8; BURST],
+    /// With TAG: an order, `insert_tag(control)`, or 0.
+    pub tag: [u32; BURST],
+    /// With RULE: 1 + index of the flow rule that gave it to the handler; 0 none, or not known.
+    pub rule: [i32; BURST],
+    /// With TIME: nanoseconds of the device's clock; 0 not known.
+    pub time: [u64; BURST],
+    /// With CHECKSUM: 1 if the device has verified it; 0 not known.
+    pub checksum: [u8; BURST],
 }
 
 impl Burst {
@@ -98,6 +130,8 @@ extern "C" {
     pub fn take() -> i32;
     /// Sends the frame that was taken. Returns 0 if the path is full; the frame is then free again.
     pub fn post(packet: *mut u8, bytes: i32) -> i32;
+    /// Sends it with orders, as in `offload` and `tag` of a burst; 0 nothing.
+    pub fn post_offload(packet: *mut u8, bytes: i32, offload: u32, tag: u32) -> i32;
     /// Frees the frame that was taken.
     pub fn put(packet: *mut u8);
     /// Ends the call with an error. In `init`, openPort rejects with this text (UTF-8); later, the burst is dropped.

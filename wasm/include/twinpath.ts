@@ -1,5 +1,5 @@
 /**
- * Twinpath's WebAssembly ABI, version 1, for AssemblyScript. docs/wasm-abi.md explains it.
+ * Twinpath's WebAssembly ABI, version 2, for AssemblyScript. docs/wasm-abi.md explains it.
  *
  *     asc handler.ts -o handler.wasm -O --enable threads --sharedMemory --importMemory --noExportMemory \
  *         --initialMemory 1 --maximumMemory 65536 --runtime ./node_modules/twinpath/wasm/include/twinpath-runtime
@@ -18,7 +18,7 @@
 export function twinpath_abi(): i32 {
   // @ts-ignore: the runtime's
   if (!isDefined(__twinpath_runtime)) ERROR("compile with --runtime PATH/twinpath/wasm/include/twinpath-runtime");
-  return 1;
+  return 2;
 }
 
 /** Verdicts. Before the call every packet has DROP. */
@@ -64,6 +64,55 @@ export const DELIVER: u8 = 4;
 @inline export function packetPath(burst: usize, i: i32): i32 {
   return load<u8>(burst + <usize>i, 1088);
 }
+/**
+ * Metadata, for a module that exports `twinpath_metadata(): i32`, the sum of what it uses. Each function below says which it
+ * needs.
+ */
+export const TIME: i32 = 1;
+export const HASH: i32 = 2;
+export const CHECKSUM: i32 = 4;
+export const RULE: i32 = 8;
+export const TAG: i32 = 16;
+export const OFFLOAD: i32 = 32;
+
+/** When the device received it, in nanoseconds of its clock; 0 not known. Needs TIME. */
+// @ts-ignore: decorator
+@inline export function packetTime(burst: usize, i: i32): u64 {
+  return load<u64>(burst + (<usize>i << 3), 1792);
+}
+/** 1 + index of the flow rule that gave it to the handler; 0 none, or not known. Needs RULE. */
+// @ts-ignore: decorator
+@inline export function packetRule(burst: usize, i: i32): i32 {
+  return load<i32>(burst + (<usize>i << 2), 1536);
+}
+/** 1 if the device has verified its checksum; 0 not known. Needs CHECKSUM. */
+// @ts-ignore: decorator
+@inline export function packetChecksum(burst: usize, i: i32): i32 {
+  return load<u8>(burst + <usize>i, 2304);
+}
+/** Has the port insert a VLAN tag: priority (3 bits), drop eligible (1), VLAN ID (12). Needs TAG. */
+// @ts-ignore: decorator
+@inline export function insertTag(burst: usize, i: i32, control: u32): void {
+  store<u32>(burst + (<usize>i << 2), TAG_ORDER | (control & 0xffff), 1280);
+}
+/** The tag of {@link postOffload}. */
+export const TAG_ORDER: u32 = 0x10000;
+/** Has the port finish the checksums, or cut segments: one of the words below. Needs OFFLOAD. */
+// @ts-ignore: decorator
+@inline export function setOffload(burst: usize, i: i32, offload: u32): void {
+  store<u32>(burst + (<usize>i << 2), offload, 768);
+}
+/** The port writes the checksums of TCP or UDP and of IPv4. */
+export const CHECKSUM_UNFINISHED: u32 = 0x1000000;
+/** The port cuts the packet into segments with so many bytes of payload. `kind`: one of the next three. */
+// @ts-ignore: decorator
+@inline export function segments(bytes: u32, kind: u32): u32 {
+  return bytes | (kind << 16) | CHECKSUM_UNFINISHED;
+}
+export const TCP_V4: u32 = 1;
+export const TCP_V6: u32 = 4;
+export const UDP: u32 = 5;
+
 // @ts-ignore: decorator
 @inline export function setVerdict(burst: usize, i: i32, verdict: u8): void {
   store<u8>(burst + <usize>i, verdict, 1152);
@@ -129,6 +178,9 @@ export function context(): Context {
 /** Sends the frame that was taken. Returns false if the path is full; the frame is then free again. */
 // @ts-ignore: decorator
 @external("env", "post") export declare function post(at: usize, bytes: i32): bool;
+/** Sends it with orders: a word as of {@link setOffload}, and TAG_ORDER | control information of a tag; 0 nothing. */
+// @ts-ignore: decorator
+@external("env", "post_offload") export declare function postOffload(at: usize, bytes: i32, offload: u32, tag: u32): bool;
 /** Frees the frame that was taken. */
 // @ts-ignore: decorator
 @external("env", "put") export declare function put(at: usize): void;

@@ -26,7 +26,8 @@ import { limitToMtu, refuseLongPackets } from '../packet-limit.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import type { Surroundings } from '../upkeep.ts';
 import { DeviceSetup, type SetupOptions } from './device-setup.ts';
-import { type ProgramDescriptors, type ProgramOptions, XdpProgram } from './program.ts';
+import { type ProgramOptions, XdpProgram } from './program.ts';
+import type { HeldLoader, ProgramDescriptors } from './program-loader.ts';
 import { XskSockets } from './sockets.ts';
 
 export interface AfXdpOptions extends SetupOptions, ProgramOptions {
@@ -46,6 +47,7 @@ export interface AfXdpHoldings {
   readonly serving: number;
   readonly programId: number;
   readonly hook: XdpMode;
+  readonly loader: HeldLoader;
   readonly missedBefore: number;
   /** `segments`: the packet socket for large segments, of all queues. */
   readonly fds: ProgramDescriptors & { readonly segments: number };
@@ -94,7 +96,7 @@ export class AfXdpDevice implements PathDevice {
   }
 
   get holdings(): AfXdpHoldings {
-    const { armed, programId, hook, fds } = this.#program.held;
+    const { armed, programId, hook, fds, loader } = this.#program.held;
     return {
       link: this.#link,
       description: this.description,
@@ -103,6 +105,7 @@ export class AfXdpDevice implements PathDevice {
       armed,
       programId,
       hook,
+      loader,
       missedBefore: this.#missedBefore,
       fds: { ...fds, segments: this.#segmentsFd },
       configuration: this.#configuration?.held,
@@ -143,6 +146,7 @@ export class AfXdpDevice implements PathDevice {
       }
       const zeroCopy = this.#sockets.bindAll(this.#link, this.#setup.rxQueues, refusal === undefined);
       this.#delegate();
+      this.#announceMetadata();
       this.#setup.describeTags();
       const mode = `${this.#program.hook} ${zeroCopy ? 'zero-copy' : 'copy'}`;
       this.description.mode = mode + this.#openSegmentSocket(zeroCopy);
@@ -231,6 +235,7 @@ export class AfXdpDevice implements PathDevice {
     this.#program.resetUnclaimed();
     this.#sockets.bindAll(this.#link, this.#setup.rxQueues, false);
     this.#delegate();
+    this.#announceMetadata();
     this.#shareSegmentSocket();
     this.changed();
   }
@@ -295,6 +300,14 @@ export class AfXdpDevice implements PathDevice {
     for (let queue = rxQueues; queue < this.#memory.layout.geometry.queues; queue++) {
       this.#slot(queue).open(Driver.PROXY, { fd: queue % rxQueues, reader: Reader.NONE });
     }
+  }
+
+  /** Of all queues: one without a socket gets its packets from the others. */
+  #announceMetadata(): void {
+    const { functions, lacks } = this.#program.held.loader;
+    const { queues } = this.#memory.layout.geometry;
+    for (let queue = 0; queue < queues; queue++) this.#slot(queue).metadata = functions === undefined ? 0 : 1;
+    if (Object.keys(lacks).length > 0) this.description.lacks = lacks;
   }
 
   /**

@@ -12,11 +12,16 @@ import { check, Errno, TwinpathError } from '../../errors.ts';
 import { Bpf, type XdpMode } from '../../kernel/bpf.ts';
 import type { EthtoolNetlink } from '../../kernel/ethtool-netlink.ts';
 import type { KernelRules } from '../../kernel/kernel-rules.ts';
-import type { MacFilter } from '../../kernel/mac-filter.ts';
-import { Unclaimed, xdpRedirect } from '../../kernel/programs.ts';
+import { Unclaimed } from '../../kernel/programs.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import type { Surroundings } from '../upkeep.ts';
+import {
+  type HeldLoader,
+  type LoaderOptions,
+  type ProgramDescriptors,
+  ProgramLoader,
+} from './program-loader.ts';
 import { deviceBusy, type Refusal, refusalOf } from './refusal.ts';
 import { SocketMap } from './socket-map.ts';
 
@@ -25,9 +30,7 @@ export const NATIVE_ATTACH = 'bpf(LINK_CREATE, XDP native)';
 
 const NO_LINK = { ifindex: 0, programId: 0 };
 
-export interface ProgramOptions {
-  /** Whether the packets of kernel/platform.ts stay with the kernel. */
-  readonly protect?: boolean;
+export interface ProgramOptions extends LoaderOptions {
   readonly ethtool: EthtoolNetlink;
   /** ifindex of the NetVSC that this is the VF of. */
   readonly netvsc?: number;
@@ -40,20 +43,8 @@ export interface ProgramOptions {
    * at this very device: the generic hook would get those packets again, in an endless loop. Default true.
    */
   readonly generic?: boolean;
-  readonly macFilter?: MacFilter | undefined;
   /** Which packets are for the sockets: at first, see {@link XdpProgram.setRules}. */
   readonly rules?: KernelRules | undefined;
-}
-
-/** Descriptors. Not positive if not open. */
-export interface ProgramDescriptors {
-  map: number;
-  /** Value maps of the program: see `xdpRedirect`. */
-  gate: number;
-  unclaimed: number;
-  program: number;
-  /** The bpf_link. */
-  attached: number;
 }
 
 /** The part of the device's holdings that is the program's. */
@@ -62,6 +53,7 @@ export interface HeldProgram {
   readonly programId: number;
   readonly hook: XdpMode;
   readonly fds: ProgramDescriptors;
+  readonly loader: HeldLoader;
 }
 
 export class XdpProgram {
@@ -70,6 +62,7 @@ export class XdpProgram {
   readonly fds: ProgramDescriptors = { map: -1, gate: -1, unclaimed: -1, program: -1, attached: -1 };
   readonly #shim: Shim;
   readonly #bpf: Bpf;
+  readonly #loader: ProgramLoader;
   readonly #options: ProgramOptions;
   readonly #changed: () => void;
   /** Those of the program. */
@@ -85,6 +78,7 @@ export class XdpProgram {
     this.link = link;
     this.#shim = shim;
     this.#bpf = new Bpf(shim);
+    this.#loader = new ProgramLoader(this.#bpf, options);
     this.#options = options;
     this.#rules = options.rules;
     this.#changed = changed;
@@ -92,10 +86,18 @@ export class XdpProgram {
   }
 
   get held(): HeldProgram {
-    return { armed: this.#sockets.armed, programId: this.#programId, hook: this.#hook, fds: this.fds };
+    const { held: loader } = this.#loader;
+    return {
+      armed: this.#sockets.armed,
+      programId: this.#programId,
+      hook: this.#hook,
+      fds: this.fds,
+      loader,
+    };
   }
 
-  adopt({ armed, programId, hook, fds }: HeldProgram): void {
+  adopt({ armed, programId, hook, fds, loader }: HeldProgram): void {
+    this.#loader.adopt(loader);
     const { map, gate, unclaimed, program, attached } = fds;
     this.#sockets.armed = armed;
     this.#programId = programId;
@@ -128,7 +130,7 @@ export class XdpProgram {
     this.#keep('gate', this.#bpf.valueMap());
     this.#keep('unclaimed', this.#bpf.valueMap());
     this.#bpf.setValue(this.fds.gate, Unclaimed.PASS);
-    this.#keep('program', this.#loadProgram(this.#rules));
+    this.#keep('program', this.#loader.first(this.fds, this.#rules, this.link));
     this.#programId = this.#bpf.programInfo(this.fds.program).id;
   }
 
@@ -141,7 +143,7 @@ export class XdpProgram {
   setRules(rules: KernelRules | undefined): void {
     if (rules === this.#rules) return; // some drivers reset the device for another program
     const { program: old, attached } = this.fds;
-    const program = this.#loadProgram(rules);
+    const program = this.#loader.load(this.fds, rules, this.link);
     try {
       const { id } = this.#bpf.programInfo(program);
       const result = attached > 0 ? this.#bpf.updateLink(attached, program) : 0;
@@ -155,12 +157,6 @@ export class XdpProgram {
     this.#rules = rules;
     this.#keep('program', program);
     if (old > 0) this.#shim.close(old);
-  }
-
-  #loadProgram(rules: KernelRules | undefined): number {
-    const { map, gate, unclaimed } = this.fds;
-    const code = xdpRedirect(map, gate, unclaimed, { ...this.#options, rules });
-    return this.#bpf.load('xdp', 'twinpath', code);
   }
 
   /** @returns why the driver runs no native XDP, if the generic hook is used. @throws TwinpathError */
@@ -193,8 +189,16 @@ export class XdpProgram {
         hint: `${mend} Or use the generic hook, which is slow: xdp: 'any' (--xdp any).`.trimStart(),
       });
     }
+    if (this.#loader.isBound) this.#loadForGeneric();
     check(this.#tryToAttach('generic'), 'bpf(LINK_CREATE, XDP)', { device });
     return refusal;
+  }
+
+  #loadForGeneric(): void {
+    const program = this.#loader.loadForGeneric(this.fds, this.#rules, this.link);
+    this.#shut('program');
+    this.#keep('program', program);
+    this.#programId = this.#bpf.programInfo(program).id;
   }
 
   get hook(): XdpMode {

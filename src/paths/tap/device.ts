@@ -8,6 +8,7 @@
  */
 import type { PortConfiguration } from '../../configuration.ts';
 import { errnoName, type TwinpathError } from '../../errors.ts';
+import { Bpf } from '../../kernel/bpf.ts';
 import type { HeldSettings } from '../../kernel/device-settings.ts';
 import type { KernelRules } from '../../kernel/kernel-rules.ts';
 import type { MacFilter } from '../../kernel/mac-filter.ts';
@@ -16,6 +17,7 @@ import type { Shim } from '../../kernel/shim.ts';
 import { Registered } from '../../memory/abi.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, Reader } from '../../memory/layout.ts';
+import { metadataNames, RECEIVED } from '../../memory/metadata.ts';
 import { uringPlace } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { fillsFrame, maxUntaggedBytes } from '../../net/packet-size.ts';
@@ -46,6 +48,8 @@ export interface TapOptions extends MergingOptions {
   /** The port's VF path is on the same device, and watches the XDP program there. */
   readonly shared?: boolean;
   readonly macFilter?: MacFilter | undefined;
+  /** The metadata that the handler asks for: `MetadataBit`s. Asked when the path opens. Default none. */
+  readonly metadata?: () => number;
   /** Which packets of the NetVSC are redirected: at first, see {@link TapDevice.setRules}. */
   readonly rules?: KernelRules | undefined;
 }
@@ -56,6 +60,7 @@ export interface TapHoldings {
   readonly description: PathDescription;
   readonly fds: readonly number[];
   readonly segmentFds: readonly number[];
+  readonly prefixed: boolean;
   readonly ifindex: number;
   /** The tap's. */
   readonly name: string;
@@ -80,6 +85,8 @@ export class TapDevice implements PathDevice {
   #segmentFds: readonly number[] = [];
   #redirect: TcRedirect | undefined;
   #rules: KernelRules | undefined;
+  /** Whether packets come with metadata before them: see prefix.ts. */
+  #prefixed = false;
   readonly #disciplines = new DisciplineWatch();
   readonly #configuration: LinkConfiguration;
 
@@ -120,6 +127,7 @@ export class TapDevice implements PathDevice {
       description: this.description,
       fds,
       segmentFds: this.#segmentFds,
+      prefixed: this.#prefixed,
       ifindex,
       name,
       redirect: this.#redirect?.holdings,
@@ -130,11 +138,12 @@ export class TapDevice implements PathDevice {
 
   /** Continues what another coordinator has opened. */
   adopt(held: TapHoldings): this {
-    const { description, fds, segmentFds, ifindex, name, redirect, settings, configuration } = held;
+    const { description, fds, segmentFds, prefixed, ifindex, name, redirect, settings, configuration } = held;
     Object.assign(this.description, description);
     this.#configuration.adopt(configuration);
     this.#merging.adopt(settings);
     this.#segmentFds = segmentFds;
+    this.#prefixed = prefixed;
     this.#tap.hold({ fds, ifindex, name });
     if (redirect !== undefined) this.#redirect = this.#newRedirect(redirect);
     return this;
@@ -162,6 +171,7 @@ export class TapDevice implements PathDevice {
       const merges = this.#merging.stop();
       // A tap's writer may write packets of any length. Near the frame size, a packet may not fit with the long tag.
       readsLong = merges || kind === 'tun' || fillsFrame(mtu, frameSize);
+      this.#prefixed = this.#decideOnMetadata();
       this.changed();
       if (this.#options.inline) this.#openSegmentSockets();
     } catch (error) {
@@ -174,8 +184,20 @@ export class TapDevice implements PathDevice {
         useUring: this.#options.plain ? 0 : 1,
         readsLong: readsLong ? 1 : 0,
         segmentsFd: this.#segmentFds[queue] ?? 0,
+        metadata: this.#prefixed ? 1 : 0,
       });
     });
+  }
+
+  /** Whether packets get metadata; describes what is lacking. */
+  #decideOnMetadata(): boolean {
+    const { redirect = 'tcx', metadata } = this.#options;
+    const wanted = (metadata?.() ?? 0) & RECEIVED;
+    if (wanted === 0) return false;
+    if (redirect === 'tcx' && new Bpf(this.#shim).hasTcx(this.#link.ifindex)) return true;
+    const why = 'only a tcx link can write it before a packet (Linux 6.6, and redirect: tcx)';
+    this.description.lacks = Object.fromEntries(metadataNames(wanted).map((name) => [name, why]));
+    return false;
   }
 
   #openSegmentSockets(): void {
@@ -270,6 +292,7 @@ export class TapDevice implements PathDevice {
       protect,
       first: order !== 'last',
       maxPacketBytes: maxUntaggedBytes(this.#memory.layout.geometry.frameSize),
+      metadata: this.#prefixed,
       standby,
       macFilter: this.#options.macFilter,
       rules: this.#rules,

@@ -13,7 +13,7 @@
  * ```
  */
 import { addressOf, type Pointer, type Shim } from '../../kernel/shim.ts';
-import { BURST, HEADROOM, type QueueAddress } from '../../memory/layout.ts';
+import { BURST, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { LongPackets } from './long-packets.ts';
 import type { ReadPairs } from './read-pairs.ts';
@@ -93,9 +93,12 @@ export class DirectTap {
       this.#inHand = count > 0;
       return count;
     }
-    offset[0] = this.#frames.at + this.#frame + HEADROOM;
-    bytes[0] = this.#held;
-    this.#frames.received(1, this.#held);
+    const frames = this.#frames;
+    const prefix = frames.prefix(this.#frame, this.#held);
+    const length = this.#held - prefix;
+    offset[0] = frames.at + this.#frame + frames.start + prefix;
+    bytes[0] = length;
+    frames.received(1, length);
     this.#frame = -1;
     this.#held = 0;
     this.#inHand = true;
@@ -138,7 +141,7 @@ export class DirectTap {
     this.#frames.fill(address);
     pool.remove(1);
     this.#words[this.#readAddress] = address;
-    this.#pairs.point(DIRECT_READ, this.#frames.at + address + HEADROOM);
+    this.#pairs.point(DIRECT_READ, this.#frames.at + address + this.#frames.start);
     this.#frame = address;
     return true;
   }

@@ -20,8 +20,9 @@ import { checksum } from '../../net/checksum.ts';
 import { VLAN_TAG_BYTES } from '../../net/ethernet.ts';
 import { Headers, pseudoSum } from '../../net/headers.ts';
 import { Protocol } from '../../net/ip.ts';
-import { SENT_HEADER } from '../../net/packet-size.ts';
+import { maxPacketBytes, SENT_HEADER } from '../../net/packet-size.ts';
 import { Segmenter } from '../../offload/segment.ts';
+import { prefixBytes } from './prefix.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 
@@ -47,6 +48,8 @@ export class LongPackets {
   /** Offset and bytes of a packet that fits a frame without the tag; else 0 bytes. */
   #at = 0;
   #whole = 0;
+  /** Bytes of metadata before it. */
+  #prefix = 0;
 
   constructor(memory: Memory, frames: TapFrames, pairs: ReadPairs, address: QueueAddress) {
     const { port, queue, path } = address;
@@ -74,9 +77,9 @@ export class LongPackets {
     const { bytes, words } = this.#memory;
     const frames = this.#frames;
     const at = this.#pairs.buffer(i);
-    const start = frames.at + address + HEADROOM;
+    const start = frames.at + address + frames.start;
     bytes.copyWithin(at, start, start + frames.room);
-    this.#pieces = this.#cut(at, length);
+    this.#pieces = frames.prefixed ? this.#cutPrefixed(at, length) : this.#cut(at, length);
     if (this.#pieces === 0) return false;
     this.#address = address;
     this.#buffer = i;
@@ -135,23 +138,43 @@ export class LongPackets {
   }
 
   #write(i: number, target: number): number {
+    const prefix = this.#prefix;
+    if (prefix > 0) {
+      const from = this.#pairs.buffer(this.#buffer);
+      this.#memory.bytes.copyWithin(target - prefix, from, from + prefix);
+    }
     if (this.#whole === 0) return this.#segmenter.write(i, target);
     this.#memory.bytes.copyWithin(target, this.#at, this.#at + this.#whole);
     return this.#whole;
   }
 
+  /** The tag behind the first 12 bytes, if it may be the long one; else 0. */
+  #tagAt(at: number): number {
+    const { view } = this.#memory;
+    return view.getUint16(at + ADDRESSES) === LongTag.TYPE ? view.getUint16(at + ADDRESSES + 2) : 0;
+  }
+
+  /** The same with metadata before the packet: the tag is among it, and not in the packet. */
+  #cutPrefixed(at: number, length: number): number {
+    const tag = this.#tagAt(at);
+    const prefix = prefixBytes(this.#memory.view, at);
+    this.#prefix = prefix;
+    return this.#cutAt(at + prefix, length - prefix, tag === LongTag.VERIFIED);
+  }
+
   /** The number of pieces that the packet at `at` is cut into; 0 if it cannot be cut. */
   #cut(at: number, length: number): number {
-    const { view, bytes, words } = this.#memory;
-    const tag = view.getUint16(at + ADDRESSES) === LongTag.TYPE ? view.getUint16(at + ADDRESSES + 2) : 0;
+    const tag = this.#tagAt(at);
     const verified = tag === LongTag.VERIFIED;
-    let start = at;
-    if (verified || tag === LongTag.UNVERIFIED) {
-      start += VLAN_TAG_BYTES;
-      bytes.copyWithin(start, at, at + ADDRESSES);
-    }
-    const count = length - (start - at);
-    const { room } = this.#frames;
+    if (!verified && tag !== LongTag.UNVERIFIED) return this.#cutAt(at, length, false);
+    const start = at + VLAN_TAG_BYTES;
+    this.#memory.bytes.copyWithin(start, at, at + ADDRESSES);
+    return this.#cutAt(start, length - VLAN_TAG_BYTES, verified);
+  }
+
+  #cutAt(start: number, count: number, verified: boolean): number {
+    const { view, words } = this.#memory;
+    const room = maxPacketBytes(this.#memory.layout.geometry.frameSize);
     this.#at = start;
     this.#whole = count < room ? count : 0;
     if (this.#whole > 0) return 1;

@@ -7,7 +7,7 @@
  */
 import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import { HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
+import type { PathId, QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { OrphanedRing } from '../attached-path.ts';
 import type { BurstArrays } from '../path.ts';
@@ -128,9 +128,11 @@ export class OrphanedUring implements OrphanedRing {
   }
 
   #receive(offset: Int32Array, bytes: Int32Array, i: number, address: number, length: number): 1 {
-    offset[i] = this.#frames.at + address + HEADROOM;
-    bytes[i] = length;
-    this.#frames.received(1, length);
+    const frames = this.#frames;
+    const prefix = frames.prefix(address, length);
+    offset[i] = frames.at + address + frames.start + prefix;
+    bytes[i] = length - prefix;
+    frames.received(1, length - prefix);
     return 1;
   }
 
@@ -142,7 +144,7 @@ export class OrphanedUring implements OrphanedRing {
 
   #openLong(address: number, length: number): boolean {
     if (this.#long.isOpen) return true;
-    return this.#long.open(address, this.#pairs.find(this.#frames.at + address + HEADROOM), length);
+    return this.#long.open(address, this.#pairs.find(this.#frames.at + address + this.#frames.start), length);
   }
 
   /** False if it brings a packet. */

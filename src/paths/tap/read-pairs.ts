@@ -17,6 +17,7 @@
 import { addressOf } from '../../kernel/shim.ts';
 import { HOST_BUFFER_BYTES, LONG_HEAD_BYTES, LONG_READS } from '../../memory/geometry.ts';
 import { BURST, type QueueAddress } from '../../memory/layout.ts';
+import { METADATA_BYTES } from '../../memory/metadata.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { maxPacketBytes } from '../../net/packet-size.ts';
 
@@ -26,8 +27,8 @@ const PAIR_WORDS = PAIR_BYTES / 4;
 /** The lower half of no frame's address. */
 const NOWHERE = -1;
 
-/** The longest IP packet, Ethernet header, two VLAN tags and the long tag, and a byte: a read that fills all was cut off. */
-const MAX_LENGTH = 65_535 + 14 + 3 * 4 + 1;
+/** The longest IP packet, Ethernet header, two VLAN tags, the long tag, metadata, and a byte: a read that fills all was cut off. */
+const MAX_LENGTH = 65_535 + 14 + 3 * 4 + METADATA_BYTES + 1;
 
 export class ReadPairs {
   /** Offset in the shared memory of the first pair. */
@@ -38,10 +39,12 @@ export class ReadPairs {
   readonly #high: number;
   readonly #carryAt: number;
 
-  constructor(memory: Memory, { port, queue }: QueueAddress) {
+  constructor(memory: Memory, address: QueueAddress) {
+    const { port, queue } = address;
     const { words, bytes, view, layout } = memory;
     const base = addressOf(bytes);
-    const room = maxPacketBytes(layout.geometry.frameSize);
+    const prefix = memory.slot(address).metadata === 1 ? METADATA_BYTES : 0;
+    const room = maxPacketBytes(layout.geometry.frameSize) + prefix;
     this.at = layout.longPackets(port, queue);
     this.#words = words;
     this.#low = base | 0;

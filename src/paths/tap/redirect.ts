@@ -7,6 +7,7 @@
  * host sends such packets before and after it moves its data path. Broadcast and multicast packets come to both legs, and
  * the kernel passes one copy to the net_failover device: those are not redirected here.
  */
+import { TwinpathError } from '../../errors.ts';
 import { Bpf } from '../../kernel/bpf.ts';
 import type { KernelRules } from '../../kernel/kernel-rules.ts';
 import type { MacFilter } from '../../kernel/mac-filter.ts';
@@ -34,6 +35,8 @@ export interface RedirectRequest {
   readonly first?: boolean;
   /** Longer packets get a tag, see `tcCapture`. Absent if the reader of the tap does not know that tag. */
   readonly maxPacketBytes?: number;
+  /** Whether packets get metadata before them, which the reader of the tap expects. Only with tcx links. */
+  readonly metadata?: boolean;
   /** ifindex of the standby leg; 0 none. */
   readonly standby?: number;
   readonly macFilter?: MacFilter | undefined;
@@ -155,8 +158,8 @@ export class TcRedirect {
   }
 
   #capture(ifindex: number, name: string, own: boolean): TcProgram {
-    const { tap, protect, macFilter, maxPacketBytes, first } = this.#request;
-    const options = { protect, macFilter, maxPacketBytes, own, rules: this.#rules };
+    const { tap, protect, macFilter, maxPacketBytes, first, metadata = false, device } = this.#request;
+    const options = { protect, macFilter, maxPacketBytes, own, rules: this.#rules, metadata };
     return {
       ...{ ifindex, where: 'ingress', first, name, tap },
       // Made when they are needed: a thread that only closes must not fail at reading the rules.
@@ -164,6 +167,7 @@ export class TcRedirect {
         return tcCapture(tap, options);
       },
       get filter() {
+        if (metadata) throw new TwinpathError('ERR_KERNEL', { device, detail: 'it takes no tcx link' });
         if (options.rules === undefined) return tcCaptureWhilePresent(tap, options);
         return (tapMap: number) => tcCaptureWhilePresent(tap, options, tapMap);
       },

@@ -8,17 +8,23 @@ import { Errno } from '../../errors.ts';
 import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import type { QueueAddress } from '../../memory/layout.ts';
+import { HEADROOM, type QueueAddress } from '../../memory/layout.ts';
+import { METADATA_BYTES } from '../../memory/metadata.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { maxPacketBytes } from '../../net/packet-size.ts';
+import { prefixBytes } from './prefix.ts';
 
 export class TapFrames {
   readonly tag: number;
   readonly pool: FramePool;
   /** Offset of the frames in the shared memory. */
   readonly at: number;
-  /** Bytes of a frame for a packet. A packet that fills all of them is long. */
+  /** Where a read begins in a frame, and its bytes at most. A read that fills all of them brings a long packet. */
+  readonly start: number;
   readonly room: number;
+  /** Whether packets come with metadata before them: see prefix.ts. */
+  readonly prefixed: boolean;
+  readonly #view: DataView;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
 
@@ -26,7 +32,11 @@ export class TapFrames {
     this.tag = ownerTag(queue, port, path);
     this.pool = pool;
     this.at = memory.layout.frames;
-    this.room = maxPacketBytes(memory.layout.geometry.frameSize);
+    this.prefixed = memory.slot({ port, queue, path }).metadata === 1;
+    const prefix = this.prefixed ? METADATA_BYTES : 0;
+    this.start = HEADROOM - prefix;
+    this.room = maxPacketBytes(memory.layout.geometry.frameSize) + prefix;
+    this.#view = memory.view;
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
   }
@@ -58,6 +68,11 @@ export class TapFrames {
 
   countSent(result: number): void {
     this.#doubles[result < 0 ? this.#counter.txErrors : this.#counter.txPackets]!++;
+  }
+
+  /** Bytes before the packet of the frame at `address`, of `length` that were read. */
+  prefix(address: number, length: number): number {
+    return this.prefixed ? Math.min(prefixBytes(this.#view, this.at + address + this.start), length) : 0;
   }
 
   /** Whether a read with this result brought a packet that fits its frame. */

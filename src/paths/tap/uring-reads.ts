@@ -16,7 +16,7 @@
  */
 import { Errno } from '../../errors.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import { BURST, HEADROOM, type QueueAddress } from '../../memory/layout.ts';
+import { BURST, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { DirectTap } from './direct.ts';
 import { LongPackets } from './long-packets.ts';
@@ -115,9 +115,11 @@ export class UringReads {
       const slot = cq.slot(packets);
       const length = ring.doneResult(slot);
       if (ring.doneKind(slot) !== Kind.READ || !frames.isPacket(length)) break;
-      offset[packets] = frames.at + ring.doneAddress(slot) + HEADROOM;
-      bytes[packets] = length;
-      total += length;
+      const address = ring.doneAddress(slot);
+      const prefix = frames.prefix(address, length);
+      offset[packets] = frames.at + address + frames.start + prefix;
+      bytes[packets] = length - prefix;
+      total += length - prefix;
     }
     if (packets > 0) frames.received(packets, total);
     this.#outstanding -= packets;
@@ -149,7 +151,7 @@ export class UringReads {
     if (count <= 0) return;
     for (let i = 0; i < count; i++) {
       const address = pool.peek(i);
-      const offset = this.#frames.at + address + HEADROOM;
+      const offset = this.#frames.at + address + this.#frames.start;
       if (this.#readsLong) {
         this.#pairs.point(i, offset);
         this.#ring.readLong(i, this.#pairs.pair(i), address);
@@ -234,7 +236,7 @@ export class UringReads {
   /** The oldest completion brings a long packet. False if it cannot be cut, or was read without a pair of buffers. */
   #openLong(address: number, length: number): boolean {
     if (this.#long.isOpen) return true;
-    return this.#long.open(address, this.#pairs.find(this.#frames.at + address + HEADROOM), length);
+    return this.#long.open(address, this.#pairs.find(this.#frames.at + address + this.#frames.start), length);
   }
 
   /** A read of a batch has found no packet: the next packet may be single. */

@@ -71,9 +71,9 @@ describe('sending from a burst', () => {
     const calls: [string, ...number[]][] = [];
     const source: FrameSource = {
       take: answers.take ?? (() => free),
-      post: (offset, length) => {
+      post: (offset, length, offload, tag) => {
         calls.push(['post', offset, length]);
-        return answers.post?.(offset, length) ?? true;
+        return answers.post?.(offset, length, offload, tag) ?? true;
       },
       put: (offset) => {
         calls.push(['put', offset]);

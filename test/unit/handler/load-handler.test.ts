@@ -83,3 +83,16 @@ it('sees the MAC address of its port change where it reads it for each packet', 
   handle(burst);
   expect([burst.length, macOf(memory, 0)]).toEqual([42, '02:00:00:00:00:2a']);
 });
+
+it('gives the burst the metadata that the module asks for', async () => {
+  const { burst } = await load(`
+    export const metadata = ['rule', 'time'];
+    export default () => {};
+  `);
+  expect(burst.metadata).toBe(8 | 1);
+});
+
+it.each(["['colour']", "'rule'", '7', "[['rule']]"])('refuses metadata that is %s', async (given) => {
+  const loading = load(`export const metadata = ${given}; export default () => {};`);
+  await expect(loading).rejects.toThrow('it is a list of time, hash, checksum, rule, tag, offload');
+});

@@ -23,6 +23,7 @@ import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES } from '../../../src/memory/
 import { maxPacketBytes } from '../../../src/net/packet-size.ts';
 import type { AttachedPath } from '../../../src/paths/attached-path.ts';
 import { limitSentBytes } from '../../../src/paths/packet-limit.ts';
+import { HandlerTest } from '../../../src/testing.ts';
 import {
   arp,
   BROADCAST,
@@ -274,7 +275,7 @@ describe('a module is refused', () => {
     ['when it is cut off', wasm().slice(0, -3), 'WebAssembly.Module()'],
     ['without burst', { exports: [abi()] }, 'it does not export burst'],
     ['without a version', { exports: [burstOf()] }, 'it does not export twinpath_abi'],
-    ['for another version', { exports: [abi(2), burstOf()] }, 'it is for version 2 of the ABI'],
+    ['for another version', { exports: [abi(1), burstOf()] }, 'it is for version 1 of the ABI'],
     [
       'whose burst is no function',
       { exports: [abi(), { name: 'burst', global: 1 }] },
@@ -682,6 +683,66 @@ describe('a handler is loaded as WebAssembly', () => {
   });
 });
 
+describe('metadata', () => {
+  it('is what a module asks for, and a module that asks for nothing has none', async () => {
+    const memory = smallMemory();
+    const burst = new Burst(memory, 0);
+    const load = { queue: 0, queues: 1, memory, burst };
+    const asked = async (name: string): Promise<number> => {
+      await loadHandler(built(name).href, {}, load);
+      return burst.metadata;
+    };
+    expect(await asked('test/fixtures/wasm/metadata.wasm')).toBe(63);
+    expect(await asked('src/handlers/reflect.wasm')).toBe(0);
+    await loadHandler(built('src/handlers/reflect.wasm').href, {}, { ...load, metadata: ['rule', 'tag'] });
+    expect(burst.metadata).toBe(8 | 16);
+  });
+
+  it('that does not exist is refused', () => {
+    const asks = (code: readonly number[]) =>
+      wasm({ exports: [abi(), burstOf(), { name: 'twinpath_metadata', returns: true, code }] });
+    expect(() => handlerOf(asks(Op.constant(64)), smallMemory())).toThrow(
+      'its twinpath_metadata() returns 64',
+    );
+    expect(() => handlerOf(asks(Op.UNREACHABLE), smallMemory())).toThrow('its twinpath_metadata() failed');
+  });
+
+  it('is the same to a handler in TypeScript and to one in WebAssembly, and so are their orders', async () => {
+    const [script, module] = await Promise.all(
+      ['../../fixtures/handlers/metadata.mjs', '../../../dist/test/fixtures/wasm/metadata.wasm'].map((file) =>
+        HandlerTest.load(new URL(file, import.meta.url)),
+      ),
+    );
+    const packet = fc
+      .tuple(fc.integer({ min: 0, max: 4 }), fc.constantFrom(7, 8), fc.integer({ min: 0, max: 300 }))
+      .map(([order, port, count]) =>
+        ethernet(ipv4(udp([order, ...data(count)], { to: port }), { protocol: 17 })),
+      );
+    const origin = fc.record({
+      path: fc.constantFrom(Path.SYNTHETIC, Path.VF, Path.HOST),
+      hash: fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }),
+      time: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+      rule: fc.integer({ min: -1, max: 65_534 }),
+      checksumVerified: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(packet, { maxLength: 100 }), origin, (packets, from) => {
+        expect(module!.run(packets, from)).toEqual(script!.run(packets, from));
+      }),
+    );
+    const [answer] = script!.run([ethernet(ipv4(udp([2, ...data(60)]), { protocol: 17 }))], {
+      time: 0x1_0000_0002n,
+      rule: 4,
+      hash: -2,
+    });
+    expect([...answer!.bytes.subarray(42, 62)]).toEqual([
+      ...[2, Path.SYNTHETIC, 0, answer!.bytes[45], 0, 0, 0, 5],
+      ...[255, 255, 255, 254, 0, 0, 0, 1, 0, 0, 0, 2],
+    ]);
+    expect([answer!.offload, answer!.tag]).toEqual([0x1000000, 0x10064]);
+  });
+});
+
 describe('the declarations for other languages', () => {
   const read = (file: string) => readFileSync(new URL(`../../../${file}`, import.meta.url), 'utf8');
   const files = ['twinpath.h', 'twinpath.rs', 'twinpath.ts'].map((name) => read(`wasm/include/${name}`));
@@ -700,10 +761,11 @@ describe('the declarations for other languages', () => {
     const memory = smallMemory();
     const burst = new Burst(memory, 0);
     const at = memory.layout.burst(0);
-    const order = ['offset', 'bytes', 'hash', 'offload', 'port', 'path', 'verdict', 'target'] as const;
+    const old = ['offset', 'bytes', 'hash', 'offload', 'port', 'path', 'verdict', 'target'] as const;
+    const order = [...old, 'tag', 'rule', 'time', 'checksum'] as const;
     const places = order.map((name) => burst[name].byteOffset - at);
-    expect(places).toEqual([0, 256, 512, 768, 1024, 1088, 1152, 1216]);
-    // Four of four bytes and four of one, in this order: with the size that twinpath.h asserts nothing else fits.
+    expect(places).toEqual([0, 256, 512, 768, 1024, 1088, 1152, 1216, 1280, 1536, 1792, 2304]);
+    // In this order: with the size that twinpath.h asserts nothing else fits.
     const fields = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, name]) => name);
     const named = ['packet', ...order.slice(1)];
     expect(fields(c, /(\w+)\[TWINPATH_BURST\];/g)).toEqual(named);

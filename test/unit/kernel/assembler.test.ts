@@ -30,6 +30,7 @@ describe('the assembler', () => {
       .loadW(2, 1, 16)
       .storeW(10, 7, -4)
       .call(51)
+      .callKernel(66_152)
       .exit()
       .assemble();
     expect(slots(code)).toEqual([
@@ -43,6 +44,7 @@ describe('the assembler', () => {
       '6112100000000000',
       '637afcff00000000',
       '8500000033000000',
+      '8520000068020100',
       '9500000000000000',
     ]);
   });

@@ -145,6 +145,30 @@ it('flows are spread by the device only if the open path says so', () => {
   });
 });
 
+describe('receive metadata', () => {
+  const reporting = vf({ xdp: { ...xdp, rxMetadata: ['timestamp'] } });
+  const checks = device({ offloads: { rxChecksum: { on: true, fixed: false } } });
+
+  it('of the VF are there if its driver reports them and the open path has them', () => {
+    expect(capability({ vf: reporting })).toMatchObject({
+      rxTimestamp: { has: true },
+      rxHash: { has: false, reason: 'the driver of vf0 reports none (Linux 6.8 and later do)' },
+    });
+    const lacking = { path: path({ lacks: { time: 'vf0 runs the generic hook' } }), vf: reporting };
+    expect(capability(lacking).rxTimestamp).toEqual({ has: false, reason: 'vf0 runs the generic hook' });
+    expect(capability({ vf: undefined }).rxHash.reason).toBe('there is no VF now');
+    expect(capability({ vf: vf({ xdp: undefined }) }).rxHash.has).toBeUndefined();
+  });
+
+  it('have the status of a checksum only where no VF can take over', () => {
+    expect(capability({ synthetic: checks, vf: undefined }).rxChecksum).toEqual({ has: true });
+    expect(capability({ synthetic: checks }).rxChecksum.reason).toBe(
+      'XDP does not say whether vf0 has verified it',
+    );
+    expect(capability({ vf: undefined }).rxChecksum.reason).toBe('eth0 does not verify checksums');
+  });
+});
+
 it('everything that a port lacks has a reason, and nothing that it has', () => {
   const given = [{}, { vf: undefined }, { path: path({ rss: 'software', vlanTags: 'lost' }) }] as const;
   for (const one of given) {

@@ -12,6 +12,7 @@ import type { PathSlot } from '../../../src/memory/blocks.ts';
 import { pathCounters } from '../../../src/memory/counters.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { BURST, HEADROOM, Path } from '../../../src/memory/layout.ts';
+import { METADATA_GAP, METADATA_MARK } from '../../../src/memory/metadata.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { OrphanedUring } from '../../../src/paths/tap/orphaned-uring.ts';
 import { Kind, UringRing } from '../../../src/paths/tap/uring.ts';
@@ -60,6 +61,7 @@ class Life {
   readonly arrived: number[] = [];
   /** What a worker had pushed, oldest first. */
   readonly pushed: number[] = [];
+  readonly prefixed: boolean;
   deaths = 0;
   /** Packets of which nobody knows whether the kernel has sent them. */
   unknown = 0;
@@ -68,12 +70,15 @@ class Life {
   #given = 0;
   #made = 1000;
 
-  constructor() {
+  /** @param prefixed whether the packets that come have metadata before them */
+  constructor(prefixed = false) {
+    this.prefixed = prefixed;
     const [tap, peer] = pair(shim);
     open.push(tap, peer);
     this.peer = peer;
     this.#slot = this.memory.slot({ port: 0, queue: 0, path: Path.SYNTHETIC });
     this.#slot.fd = tap;
+    this.#slot.metadata = prefixed ? 1 : 0;
     this.pool = new FramePool(this.memory, 0);
     this.pool.owners.recover([]);
     this.#open();
@@ -90,11 +95,31 @@ class Life {
   }
 
   give(count: number): void {
-    const packet = new DataView(new ArrayBuffer(BYTES));
     for (let i = 0; i < count; i++) {
-      packet.setUint32(0, this.#given++);
-      expect(shim.send(this.peer, packet, BYTES, 0)).toBe(BYTES);
+      const number = this.#given++;
+      // Every third has a tag of the tap in its metadata.
+      const gap = number % 3 === 0;
+      const before = this.prefixed ? (gap ? 20 : 16) : 0;
+      const packet = new DataView(new ArrayBuffer(before + BYTES));
+      if (before > 0) {
+        packet.setUint32(0, number, true);
+        if (gap) packet.setUint32(12, 0x88a8_7455);
+        packet.setUint16(before - 4, METADATA_MARK | (gap ? METADATA_GAP : 0), true);
+        packet.setUint16(before - 2, number, true);
+      }
+      packet.setUint32(before, number);
+      expect(shim.send(this.peer, packet, packet.byteLength, 0)).toBe(packet.byteLength);
     }
+  }
+
+  /** The metadata are next to the packet at `at`, and its own. */
+  #checkMetadata(at: number, number: number): void {
+    if (!this.prefixed) return;
+    const { view } = this.memory;
+    const gap = number % 3 === 0;
+    expect(view.getUint16(at - 4, true)).toBe(METADATA_MARK | (gap ? METADATA_GAP : 0));
+    expect(view.getUint16(at - 2, true)).toBe(number & 0xffff);
+    expect(view.getUint32(at - (gap ? 20 : 16), true)).toBe(number);
   }
 
   take(): void {
@@ -115,6 +140,7 @@ class Life {
       const at = this.#burst.offset[i]!;
       expect(this.#burst.bytes[i]).toBe(BYTES);
       const number = memory.view.getUint32(at);
+      this.#checkMetadata(at, number);
       const goes = number % 2 === 0 && room-- > 0;
       this.#decide(number, goes, () => {
         if (goes) queue.tx.push(at, BYTES);
@@ -217,6 +243,7 @@ class Life {
       this.queue.tx.push(at, bytes);
     }
     for (const { at } of received) {
+      this.#checkMetadata(at, memory.view.getUint32(at));
       this.received.push(memory.view.getUint32(at));
       this.pool.put(at - memory.layout.frames);
     }
@@ -299,8 +326,8 @@ describe('a tap queue over io_uring', () => {
       fc.record({ what: fc.constant('drain' as const), count: fc.constant(0) }),
     );
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
-        const life = new Life();
+      fc.property(fc.array(step, { maxLength: 30 }), fc.boolean(), (steps, prefixed) => {
+        const life = new Life(prefixed);
         for (const { what, count } of [...steps, { what: 'drain', count: 0 }]) {
           if (what === 'give') life.give(count);
           else if (what === 'rounds') for (let i = 0; i < count; i++) life.round();
@@ -512,7 +539,7 @@ describe('a tap queue over io_uring', () => {
     for (const prelude of before) {
       for (let after = 0; after < 30; after++) {
         for (const flushAt of [-1, 0]) {
-          const life = new Life();
+          const life = new Life(after % 2 === 0);
           life.calm();
           prelude(life);
           life.give(1);
@@ -552,15 +579,15 @@ describe('a tap queue over io_uring', () => {
     ...{ what, count, after, victim: 'receive' },
   });
   /** Deaths that random ones seldom are: in a burst after a flush in the middle of it, and in the middle of a push. */
-  const rare: [Step[]][] = [
-    [[make('give', 4), make('receive', 4), make('give', 16), make('die', 16, 45)]],
-    [[make('give', 17), make('receive', 4), make('die', 13, 63)]],
+  const rare: [Step[], boolean][] = [
+    [[make('give', 4), make('receive', 4), make('give', 16), make('die', 16, 45)], false],
+    [[make('give', 17), make('receive', 4), make('die', 13, 63)], true],
   ];
 
   it('loses and doubles neither packets nor frames, whatever workers die of', () => {
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
-        const life = new Life();
+      fc.property(fc.array(step, { maxLength: 40 }), fc.boolean(), (steps, prefixed) => {
+        const life = new Life(prefixed);
         const act = (what: string, count: number): void => {
           if (what === 'receive') life.receive(count % BURST || BURST, count >> 3);
           else if (what === 'make') life.make(count);
