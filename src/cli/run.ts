@@ -50,7 +50,11 @@ export const run: Command = {
       'all-multicast': { help: 'accept packets for any multicast address' },
       queues: { value: 'N', help: 'queues and worker threads, 1 to 64', otherwise: 'one per CPU, 8 at most' },
       mode: { value: 'MODE', help: 'when idle: poll, adaptive or interrupt', otherwise: 'adaptive' },
-      'frame-size': { value: 'BYTES', help: 'size of a packet frame: 2048 or 4096', otherwise: '2048' },
+      'frame-size': {
+        value: 'BYTES',
+        help: 'size of a packet frame: 2048, 4096 or 16384',
+        otherwise: '2048',
+      },
       frames: {
         value: 'N',
         help: 'frames of each queue, a power of two from 4096 to 65536',

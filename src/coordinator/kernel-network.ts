@@ -107,7 +107,7 @@ export class KernelNetwork implements PortNetwork {
     this.#options = options;
     this.#addresses = addresses ?? [netvsc.address, netvsc.address];
     this.rules = new PortRules(shim, rules);
-    this.#changes = new LinkChanges(memory.layout.geometry.frameSize);
+    this.#changes = new LinkChanges(memory.layout.geometry.frameSize, () => this.#vf?.device.usedFrame);
     this.#changes.opened(Path.SYNTHETIC, netvsc);
   }
 

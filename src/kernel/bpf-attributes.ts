@@ -10,7 +10,8 @@
  */
 import { addressOf } from './shim.ts';
 
-export type ProgramType = 'xdp' | 'sched_cls' | 'socket_filter';
+/** 'xdp.frags': a packet may be in several buffers, of which the program sees the first (Linux 5.18). */
+export type ProgramType = 'xdp' | 'xdp.frags' | 'sched_cls' | 'socket_filter';
 export type XdpMode = 'native' | 'generic';
 export type TcDirection = 'ingress' | 'egress';
 
@@ -33,7 +34,14 @@ export const Command = {
 export const MapType = { ARRAY: 2, PERCPU_ARRAY: 6, LPM_TRIE: 11, XSKMAP: 17 } as const;
 /** Required of an LPM trie (kernel/bpf/lpm_trie.c, trie_alloc). */
 const NO_PREALLOC = 1;
-const PROGRAM_TYPE: Record<ProgramType, number> = { socket_filter: 1, sched_cls: 3, xdp: 6 };
+const PROGRAM_TYPE: Record<ProgramType, number> = {
+  socket_filter: 1,
+  sched_cls: 3,
+  xdp: 6,
+  'xdp.frags': 6,
+};
+/** BPF_F_XDP_HAS_FRAGS */
+const HAS_FRAGS = 1 << 5;
 const ATTACH_XDP = 37;
 const ATTACH_TCX: Record<TcDirection, number> = { ingress: 46, egress: 47 };
 /** BPF_F_BEFORE: without a program to be before, before all (kernel/bpf/mprog.c, bpf_mprog_pos_before). */
@@ -60,6 +68,7 @@ const ProgramAttr = {
   logLevel: 24,
   logSize: 28,
   log: 32,
+  flags: 44,
   name: 48,
   expectedAttachType: 68,
   bytes: 72,
@@ -181,7 +190,10 @@ export function programAttributes(
     setPointer(block, ProgramAttr.log, logAt);
   }
   setName(block, ProgramAttr.name, name);
-  if (type === 'xdp') block.setUint32(ProgramAttr.expectedAttachType, ATTACH_XDP, true);
+  if (PROGRAM_TYPE[type] === PROGRAM_TYPE.xdp) {
+    block.setUint32(ProgramAttr.expectedAttachType, ATTACH_XDP, true);
+  }
+  if (type === 'xdp.frags') block.setUint32(ProgramAttr.flags, HAS_FRAGS, true);
   return attributes;
 }
 

@@ -16,6 +16,7 @@
  *   path slots      one per (port, queue, path): descriptors (c), counters    (w)
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
  *   pool stacks     one per worker: free frames; one owner per frame          (w)
+ *   places          of the packets in frames of 16384 bytes that are sent     (w)
  *   redirection     one table a port: hash to queue                           (s)
  *   MAC addresses   one a port                                                (c)
  *   replay rings    packets of a dead worker, for its successor               (w)

@@ -39,6 +39,8 @@ export interface ProgramOptions {
    * at this very device: the generic hook would get those packets again, in an endless loop. Default true.
    */
   readonly generic?: boolean;
+  /** Whether a packet may be in several buffers of the driver. */
+  readonly frags?: boolean;
   /** Which packets are for the sockets: at first, see {@link XdpProgram.setRules}. */
   readonly rules?: KernelRules | undefined;
 }
@@ -157,7 +159,7 @@ export class XdpProgram {
   #loadProgram(rules: KernelRules | undefined): number {
     const { map, gate, unclaimed } = this.fds;
     const code = xdpRedirect(map, gate, unclaimed, { protect: this.#options.protect, rules });
-    return this.#bpf.load('xdp', 'twinpath', code);
+    return this.#bpf.load(this.#options.frags ? 'xdp.frags' : 'xdp', 'twinpath', code);
   }
 
   /** @returns why the driver runs no native XDP, if the generic hook is used. @throws TwinpathError */

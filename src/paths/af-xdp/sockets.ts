@@ -4,11 +4,13 @@
  * its queue. Coordinator only.
  */
 import { check, Errno, TwinpathError } from '../../errors.ts';
+import { kernelIsAtLeast } from '../../kernel/machine.ts';
 import { retryBriefly } from '../../kernel/readiness.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
 import { SOL_XDP } from '../../kernel/xdp-statistics.ts';
 import { STEPS } from '../../memory/abi.ts';
 import type { PathSlot } from '../../memory/blocks.ts';
+import { hasChains } from '../../memory/chains.ts';
 import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/layout.ts';
 import { askForXsk, xskRequest, xskStep } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
@@ -23,6 +25,13 @@ const FATAL: readonly number[] = [Errno.EBUSY, Errno.ENODEV, Errno.ENETDOWN];
 const BIND_SHARED_UMEM = 1 << 0;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
+/** XDP_USE_SG: packets may be chains. */
+const BIND_CHAINS = 1 << 4;
+
+/** Linux 6.6 has chains (XDP_USE_SG). */
+const KERNEL_CHAINS = kernelIsAtLeast(6, 6);
+/** In copy mode we send them from 6.17 on, where the kernel reports how far it has read: see recall.ts. */
+const COPY_CHAINS = kernelIsAtLeast(6, 17);
 
 /** More than the rings of one io_uring of ours. Kernels from 6.13 on account for them (io_uring/memmap.c). */
 const URING_BYTES = 2 ** 20;
@@ -82,13 +91,19 @@ export class XskSockets {
       this.#checkBound(device, bound, queue);
     }
     const reader = zeroCopy ? Reader.DRIVER : Reader.ASKED;
-    for (let queue = 0; queue < serving; queue++) this.slot(queue).reader = reader;
+    const chains = this.#wantsChains && (zeroCopy || COPY_CHAINS) ? 1 : 0;
+    for (let queue = 0; queue < serving; queue++) Object.assign(this.slot(queue), { reader, chains });
     return zeroCopy;
+  }
+
+  get #wantsChains(): boolean {
+    return hasChains(this.#memory.layout.geometry.frameSize) && KERNEL_CHAINS;
   }
 
   /** EBUSY may pass: the kernel releases the queue of a closed socket later, in a work item (xp_put_pool). */
   #bindFirst(device: BoundDevice, zeroCopy: boolean): boolean {
-    const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY);
+    // A driver whose zero-copy has no chains gets copy mode then (xp_assign_dev), which has them on every device.
+    const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY) | (this.#wantsChains ? BIND_CHAINS : 0);
     const bound = retryBriefly(
       () => {
         const result = this.#bind(device, 0, flags);
