@@ -69,10 +69,20 @@ export class ChainTransmitter extends XskTransmitter {
       this.#frameBytes.copyWithin(this.frames + address, offset, offset + bytes);
     }
     const words = this.words;
-    this.write(this.end, address, bytes);
-    const slots = this.slotsFor(address, bytes);
-    this.staged += slots;
-    this.repeated += slots - 1;
+    if ((address & (CHUNK - 1)) + bytes <= CHUNK) {
+      const slot = this.ring.slot(this.staged);
+      this.#remember(address, bytes);
+      words[slot] = address;
+      words[slot + DescriptorWord.upper] = 0;
+      words[slot + DescriptorWord.bytes] = bytes;
+      words[slot + DescriptorWord.options] = 0;
+      this.staged++;
+    } else {
+      this.write(this.end, address, bytes);
+      const slots = this.slotsFor(address, bytes);
+      this.staged += slots;
+      this.repeated += slots - 1;
+    }
     this.stagedBytes += bytes;
     const cursor = this.end;
     words[this.givingAt] = cursor;

@@ -126,6 +126,7 @@ export class AfXdpDevice implements PathDevice {
 
   open(): void {
     refuseLongPackets(this.#link, this.#memory.layout.geometry.frameSize);
+    this.#sockets.refuseLong(this.#link);
     this.#program.refuseOthers();
     this.#configuration?.putBack();
     limitToMtu(this.#memory, this.#port, this.#path, this.#link.mtu);

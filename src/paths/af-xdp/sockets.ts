@@ -5,16 +5,19 @@
  */
 import { check, Errno, TwinpathError } from '../../errors.ts';
 import { kernelIsAtLeast } from '../../kernel/machine.ts';
+import { NetdevNetlink } from '../../kernel/netdev-netlink.ts';
 import { retryBriefly } from '../../kernel/readiness.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
 import { SOL_XDP } from '../../kernel/xdp-statistics.ts';
 import { STEPS } from '../../memory/abi.ts';
 import type { PathSlot } from '../../memory/blocks.ts';
-import { hasChains } from '../../memory/chains.ts';
+import { CHUNK, hasChains } from '../../memory/chains.ts';
 import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/layout.ts';
 import { askForXsk, xskRequest, xskStep } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { maxMtu } from '../../net/packet-size.ts';
 import { everyStep } from '../every-step.ts';
+import { tooLongForChunk } from '../packet-limit.ts';
 import { deviceBusy } from './refusal.ts';
 
 const XDP_OPTIONS = 8;
@@ -32,6 +35,17 @@ const BIND_CHAINS = 1 << 4;
 const KERNEL_CHAINS = kernelIsAtLeast(6, 6);
 /** In copy mode we send them from 6.17 on, where the kernel reports how far it has read: see recall.ts. */
 const COPY_CHAINS = kernelIsAtLeast(6, 17);
+
+/** Whether sockets of that device can have chains: in copy mode, or by its driver. @throws ERR_KERNEL, ERR_PERMISSION */
+function mayHaveChains(shim: Shim, ifindex: number): boolean {
+  if (COPY_CHAINS || !KERNEL_CHAINS) return COPY_CHAINS;
+  const netdev = NetdevNetlink.open(shim);
+  try {
+    return netdev.zeroCopySegments(ifindex) > 1;
+  } finally {
+    netdev.close();
+  }
+}
 
 /** More than the rings of one io_uring of ours. Kernels from 6.13 on account for them (io_uring/memmap.c). */
 const URING_BYTES = 2 ** 20;
@@ -94,6 +108,15 @@ export class XskSockets {
     const chains = this.#wantsChains && (zeroCopy || COPY_CHAINS) ? 1 : 0;
     for (let queue = 0; queue < serving; queue++) Object.assign(this.slot(queue), { reader, chains });
     return zeroCopy;
+  }
+
+  /**
+   * Before the device is touched, which would be reset with each attempt to open it.
+   *
+   * @throws ERR_DEVICE_SETTINGS if it has packets that need chains, and its sockets cannot have them
+   */
+  refuseLong({ name, mtu, ifindex }: BoundDevice & { readonly mtu: number }): void {
+    if (mtu > maxMtu(CHUNK) && !mayHaveChains(this.#shim, ifindex)) throw tooLongForChunk(name, mtu);
   }
 
   get #wantsChains(): boolean {
