@@ -15,8 +15,10 @@ import {
   unexplained,
   until,
 } from '../support/harness.ts';
+import { Life, MIB } from '../support/life.ts';
 import { linkIn } from '../support/machine-state.ts';
 import { frame, rawSocket } from '../support/raw.ts';
+import { badChecksums } from '../support/stations.ts';
 import { limitVf } from '../support/vf-limit.ts';
 
 const MTU = 9000;
@@ -28,6 +30,7 @@ const LOAD = { bytes: BYTES, rate: 5000, window: 64 } as const;
 
 /** In copy mode we send chains where the kernel says how far it has read. */
 const CHAINS = kernelIsAtLeast(6, 17);
+const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 const WASM = new URL('../../dist/src/handlers/echo.wasm', import.meta.url);
 const BY_FIRST_BYTE = new URL('../fixtures/handlers/by-first-byte.mjs', import.meta.url);
 const OUTSIDE_MAC = '02:15:5d:77:00:01';
@@ -165,6 +168,30 @@ describe.runIf(CHAINS)('a port with jumbo frames', () => {
     expect(unexplained(report!, surprises)).toEqual([]);
     expect(scene.errors).toEqual([]);
   });
+
+  it.each(['inline', 'ingress'] as const)(
+    'carries the connections of the machine itself on both paths, with host: %s',
+    async (host) => {
+      const lab = await buildLab({ mtu: MTU, arp: true });
+      const life = await Life.begin(lab);
+      const scene = await Scene.openIn(lab, { ...FRAMES, handler: HOST, host });
+      await life.errands();
+      await life.stream();
+      await life.goOn();
+      await scene.plug();
+      await life.goOn();
+      await life.errands();
+      await scene.whole();
+      await scene.unplug();
+      await life.goOn();
+      await life.settle();
+      // Full TCP segments of that MTU come in several buffers.
+      expect(scene.port.stats().paths.vf.rxGathered).toBeGreaterThan(MIB / MTU / 2);
+      await scene.finish();
+      expect(scene.errors).toEqual([]);
+      for (const namespace of [lab.guest, lab.outside]) expect(badChecksums(namespace)).toBe(0);
+    },
+  );
 
   it('takes an MTU of 9000 while it is open, on both paths, and gives it back', async () => {
     const scene = await Scene.open({
