@@ -87,7 +87,7 @@ export const PATH_WORDS = {
   segmentsFd: 24, // packet socket for large segments, paths/segments.ts; 0 none, or the errno of its refusal
   maxPacketBytes: 28, // the longest packet that the path sends: follows the MTU, paths/packet-size.ts
   readsLong: 32, // tap: 1 if reads take packets longer than a frame whole. (w) sets it with the first such packet
-  chains: 36, // AF_XDP: 1 if a packet may be in several descriptors, chains.ts
+  chains: 40, // AF_XDP: 1 if a packet may be in several descriptors, chains.ts
   // (w)
   uringFd: 3 * LINE, // io_uring of this tap queue; 0 none
   uringErrno: 3 * LINE + 4, // errno with which io_uring was refused; 0 none
