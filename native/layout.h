@@ -35,7 +35,7 @@ struct tp_xsk {
 	/* in */
 	u64 umem_addr; /* page aligned */
 	u64 umem_len;
-	u32 frame_size; /* 2048 or 4096 */
+	u32 frame_size; /* of a chunk: 2048 or 4096 */
 	u32 headroom;   /* in addition to the kernel's own 256 bytes */
 	u64 ring_addr[TP_RINGS]; /* page aligned */
 	u32 ring_room[TP_RINGS]; /* bytes reserved there */

@@ -4,7 +4,7 @@
  * a change; plain data.
  */
 import { macBytes, normalizeMac } from './net/mac.ts';
-import { maxMtuWhileOpen } from './net/packet-size.ts';
+import { largerFrame, maxMtuWhileOpen } from './net/packet-size.ts';
 import {
   checkQueues,
   checkRss,
@@ -147,8 +147,8 @@ function checkMtu(mtu: unknown, frameSize: number): number {
   const most = maxMtuWhileOpen(frameSize);
   if (Number.isInteger(mtu) && (mtu as number) >= MIN_MTU && (mtu as number) <= most) return mtu as number;
   const range = `it must be a whole number from ${MIN_MTU} to ${most}, the most for frames of ${frameSize} bytes`;
-  const larger = frameSize < 4096 && (mtu as number) > most && (mtu as number) <= maxMtuWhileOpen(4096);
-  const hint = larger ? 'Open the port with frameSize: 4096 (--frame-size 4096).' : undefined;
+  const larger = Number.isInteger(mtu) && (mtu as number) > most;
+  const hint = larger ? largerFrame(mtu as number, frameSize) : undefined;
   return invalid('mtu', `${range}, or null, not ${String(mtu)}`, hint);
 }
 

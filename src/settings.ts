@@ -7,6 +7,7 @@ import { handlersOf, type PortHandlers } from './handler-settings.ts';
 import { type Geometry, layOut } from './memory/geometry.ts';
 import { METADATA, type MetadataName } from './memory/metadata.ts';
 import { Memory } from './memory/shared.ts';
+import { FRAME_SIZES } from './net/packet-size.ts';
 import {
   DEFAULTS,
   type ForwardTarget,
@@ -77,7 +78,7 @@ export function validate(options: OpenPortsOptions): Settings {
   if (!Array.isArray(ports) || ports.length < 1 || ports.length > MAX_PORTS) {
     invalid('ports', `it must be a list of 1 to ${MAX_PORTS} ports`);
   }
-  const frameSize = oneOf('frameSize', given('frameSize'), [2048, 4096]);
+  const frameSize = oneOf('frameSize', given('frameSize'), FRAME_SIZES);
   const frames = oneOf('frames', given('frames'), FRAMES);
   if (frames * ports.length > MAX_FRAMES) {
     invalid('frames', `${ports.length} ports of ${frames} frames a queue: together at most ${MAX_FRAMES}`);

@@ -6,7 +6,7 @@ import type { Ability, PortCapability } from '../paths/capability.ts';
 const ABILITIES = {
   nativeXdp: 'native XDP',
   zeroCopy: 'zero-copy',
-  multiBuffer: 'packets longer than a frame',
+  multiBuffer: 'packets longer than a buffer of the VF',
   vlanTags: 'VLAN tags',
   deviceRss: 'flows spread by the device',
   rxTimestamp: 'receive time stamps of the device',

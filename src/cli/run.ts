@@ -53,7 +53,11 @@ export const run: Command = {
       'mac-filter': { help: 'give the handler only packets for the addresses above' },
       queues: { value: 'N', help: 'queues and worker threads, 1 to 64', otherwise: 'one per CPU, 8 at most' },
       mode: { value: 'MODE', help: 'when idle: poll, adaptive or interrupt', otherwise: 'adaptive' },
-      'frame-size': { value: 'BYTES', help: 'size of a packet frame: 2048 or 4096', otherwise: '2048' },
+      'frame-size': {
+        value: 'BYTES',
+        help: 'size of a packet frame: 2048, 4096 or 16384',
+        otherwise: '2048',
+      },
       frames: {
         value: 'N',
         help: 'frames of each queue, a power of two from 4096 to 65536',

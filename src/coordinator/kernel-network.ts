@@ -83,7 +83,7 @@ export class KernelNetwork implements PortNetwork {
     this.#addresses = addresses ?? [netvsc.address, netvsc.address];
     this.rules = new PortRules(shim, rules);
     this.macFilter = new PortMacFilter(shim, (asked) => this.#macs(asked), macFilter);
-    this.#changes = new LinkChanges(memory.layout.geometry.frameSize);
+    this.#changes = new LinkChanges(memory.layout.geometry.frameSize, () => this.#vf?.device.usedFrame);
     this.#changes.opened(Path.SYNTHETIC, netvsc);
   }
 

@@ -2,15 +2,18 @@
 import { TwinpathError } from '../errors.ts';
 import type { Link } from '../kernel/rtnetlink.ts';
 import { Path, type PathId } from '../memory/layout.ts';
-import { maxMtu } from '../net/packet-size.ts';
+import { largerFrame, maxMtu } from '../net/packet-size.ts';
 import type { LinkChange } from './network.ts';
 
 export class LinkChanges {
   readonly #frameSize: number;
+  readonly #vfFrame: () => number | undefined;
   readonly #last = new Map<PathId, Link>();
 
-  constructor(frameSize: number) {
+  /** @param vfFrame what of a frame the VF's path uses; undefined without a VF */
+  constructor(frameSize: number, vfFrame: () => number | undefined) {
     this.#frameSize = frameSize;
+    this.#vfFrame = vfFrame;
   }
 
   /** The path's device is opened in this state. */
@@ -41,7 +44,8 @@ export class LinkChanges {
 
   /** The MTU may be raised while the port is open: the kernel does not ask, and truncates or drops what does not fit. */
   #tooLong(path: PathId, { name, mtu }: Link): TwinpathError | undefined {
-    const most = maxMtu(this.#frameSize);
+    const frameSize = (path === Path.VF ? this.#vfFrame() : undefined) ?? this.#frameSize;
+    const most = maxMtu(frameSize);
     if (mtu <= most) return undefined;
     const longer =
       path === Path.VF
@@ -49,11 +53,8 @@ export class LinkChanges {
         : 'longer packets of TCP are cut, others are dropped (paths.synthetic.rxTooLong)';
     return new TwinpathError('ERR_DEVICE_SETTINGS', {
       device: name,
-      detail: `its MTU is ${mtu} now and a frame of ${this.#frameSize} bytes serves one up to ${most}: ${longer}`,
-      hint:
-        this.#frameSize < 4096
-          ? 'Lower the MTU, or open the port anew with frameSize: 4096 (--frame-size 4096).'
-          : 'Lower the MTU.',
+      detail: `its MTU is ${mtu} now and a frame of ${frameSize} bytes serves one up to ${most}: ${longer}`,
+      hint: largerFrame(mtu, this.#frameSize),
     });
   }
 }

@@ -10,7 +10,8 @@
  */
 import { addressOf } from './shim.ts';
 
-export type ProgramType = 'xdp' | 'sched_cls' | 'socket_filter';
+/** 'xdp.frags': a packet may be in several buffers, of which the program sees the first (Linux 5.18). */
+export type ProgramType = 'xdp' | 'xdp.frags' | 'sched_cls' | 'socket_filter';
 export type XdpMode = 'native' | 'generic';
 export type TcDirection = 'ingress' | 'egress';
 
@@ -34,7 +35,14 @@ export const Command = {
 export const MapType = { HASH: 1, ARRAY: 2, PERCPU_ARRAY: 6, LPM_TRIE: 11, DEVMAP: 14, XSKMAP: 17 } as const;
 /** Required of an LPM trie (kernel/bpf/lpm_trie.c, trie_alloc). */
 const NO_PREALLOC = 1;
-const PROGRAM_TYPE: Record<ProgramType, number> = { socket_filter: 1, sched_cls: 3, xdp: 6 };
+const PROGRAM_TYPE: Record<ProgramType, number> = {
+  socket_filter: 1,
+  sched_cls: 3,
+  xdp: 6,
+  'xdp.frags': 6,
+};
+/** BPF_F_XDP_HAS_FRAGS */
+const HAS_FRAGS = 1 << 5;
 const ATTACH_XDP = 37;
 const ATTACH_TCX: Record<TcDirection, number> = { ingress: 46, egress: 47 };
 /** BPF_F_BEFORE: without a program to be before, before all (kernel/bpf/mprog.c, bpf_mprog_pos_before). */
@@ -205,11 +213,12 @@ export function programAttributes(
     setPointer(block, ProgramAttr.log, logAt);
   }
   setName(block, ProgramAttr.name, name);
-  if (boundTo > 0) {
-    block.setUint32(ProgramAttr.flags, DEVICE_BOUND, true);
-    block.setUint32(ProgramAttr.ifindex, boundTo, true);
+  const flags = (boundTo > 0 ? DEVICE_BOUND : 0) | (type === 'xdp.frags' ? HAS_FRAGS : 0);
+  block.setUint32(ProgramAttr.flags, flags, true);
+  if (boundTo > 0) block.setUint32(ProgramAttr.ifindex, boundTo, true);
+  if (PROGRAM_TYPE[type] === PROGRAM_TYPE.xdp) {
+    block.setUint32(ProgramAttr.expectedAttachType, ATTACH_XDP, true);
   }
-  if (type === 'xdp') block.setUint32(ProgramAttr.expectedAttachType, ATTACH_XDP, true);
   return attributes;
 }
 

@@ -24,7 +24,13 @@ export type RxMetadata = 'timestamp' | 'hash' | 'vlan tag';
 export type TxMetadata = 'timestamp' | 'checksum' | 'launch time';
 
 const NETDEV_CMD_DEV_GET = 1;
-const DEV = { IFINDEX: 1, XDP_FEATURES: 3, XDP_RX_METADATA_FEATURES: 5, XSK_FEATURES: 6 } as const;
+const DEV = {
+  IFINDEX: 1,
+  XDP_FEATURES: 3,
+  ZC_MAX_SEGS: 4,
+  XDP_RX_METADATA_FEATURES: 5,
+  XSK_FEATURES: 6,
+} as const;
 /** NETDEV_XDP_ACT_* */
 const BASIC = 1;
 const REDIRECT = 2;
@@ -56,6 +62,16 @@ export class NetdevNetlink {
 
   /** `undefined` if the device is gone, or the kernel (before 6.3) does not report it. @throws ERR_KERNEL */
   xdpAbilities(ifindex: number): XdpAbilities | undefined {
+    const device = this.#device(ifindex);
+    return device && parseXdpAbilities(device);
+  }
+
+  /** Buffers of a packet in zero-copy; 0 if it is unknown (before Linux 6.6). @throws ERR_KERNEL */
+  zeroCopySegments(ifindex: number): number {
+    return this.#device(ifindex)?.u32(DEV.ZC_MAX_SEGS) ?? 0;
+  }
+
+  #device(ifindex: number): Attributes | undefined {
     if (this.#family === undefined) return undefined;
     const { builder } = this.#socket;
     builder
@@ -66,7 +82,7 @@ export class NetdevNetlink {
     if (answer.error === Errno.ENODEV) return undefined;
     checkAnswer(answer, subject);
     const reply = answer.replies[0];
-    return reply && parseXdpAbilities(new Attributes(reply.payload, GENLMSGHDR));
+    return reply && new Attributes(reply.payload, GENLMSGHDR);
   }
 
   close(): void {

@@ -15,7 +15,8 @@ const SOL_PACKET = 263;
 const PACKET_AUXDATA = 8;
 const PACKET_OUTGOING = 4;
 const TP_STATUS_VLAN_VALID = 1 << 4;
-const MAX_FRAME = 4096;
+/** A jumbo frame. */
+const MAX_FRAME = 16_384;
 /** struct mmsghdr: msghdr of 56 bytes, count, padding. */
 const MESSAGE = {
   name: 0,

@@ -91,6 +91,7 @@ export const PATH_WORDS = {
   maxPacketBytes: 28, // the longest packet that the path sends: follows the MTU, paths/packet-size.ts
   readsLong: 32, // tap: 1 if reads take packets longer than a frame whole. (w) sets it with the first such packet
   metadata: 36, // 1: packets come with metadata before them, memory/metadata.ts
+  chains: 40, // AF_XDP: 1 if a packet may be in several descriptors, chains.ts
   // (w)
   uringFd: 3 * LINE, // io_uring of this tap queue; 0 none
   uringErrno: 3 * LINE + 4, // errno with which io_uring was refused; 0 none
@@ -232,6 +233,7 @@ export class PathSlot extends blockOf(PATH_WORDS, {}, PATH_AREAS) {
     this.readsLong = opening.readsLong ?? 0;
     this.segmentsFd = opening.segmentsFd ?? 0;
     this.metadata = opening.metadata ?? 0;
+    this.chains = 0;
     Atomics.store(this.words, this.at('driver'), driver);
   }
 

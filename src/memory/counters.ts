@@ -45,7 +45,7 @@ export type QueueCounter = (typeof QUEUE_COUNTERS)[number];
 export const PATH_COUNTERS = [
   'rxPackets',
   'rxBytes',
-  'txPosted', // descriptors given to the path
+  'txPosted', // packets given to the path, each as often as it was given
   'txPackets', // completed
   'txBytes', // of what was posted
   'txSegments', // of txPackets: large segments that went uncut
@@ -59,6 +59,7 @@ export const PATH_COUNTERS = [
   'kickErrors',
   'rxErrors', // the path answered a receive with an error
   'rxTooLong', // longer than a frame, and cannot be cut
+  'rxGathered', // packets that came in several buffers and were copied into one frame
   'rxCut', // packets longer than a frame whose pieces are among rxPackets
 ] as const;
 export type PathCounter = (typeof PATH_COUNTERS)[number];

@@ -4,6 +4,7 @@
  */
 
 import { PATH_BYTES, QUEUE_BYTES, WORKER_BYTES } from './blocks.ts';
+import { hasChains } from './chains.ts';
 import { BURST, LINE, type PathId, type RingId, SLOT_PATHS } from './layout.ts';
 import { WORKER_RING } from './ring.ts';
 import { BURST_BYTES, MAC_STRIDE, MODULE_AREA_BYTES, MODULE_STATIC_BYTES } from './wasm-abi.ts';
@@ -12,7 +13,7 @@ export interface Geometry {
   readonly pageSize: number;
   readonly ports: number;
   readonly queues: number;
-  /** 2048 or 4096. */
+  /** 2048, 4096 or 16384. */
   readonly frameSize: number;
   /** Frames of one worker, for all its ports; a multiple of 64. */
   readonly framesPerWorker: number;
@@ -103,6 +104,8 @@ export interface Layout {
   readonly frames: number;
   readonly framesBytes: number;
   readonly owners: number;
+  /** A word for each jumbo frame: `placeOf` in chains.ts. */
+  readonly places: number;
   worker(queue: number): number;
   queue(port: number, queue: number): number;
   slot(port: number, queue: number, path: PathId): number;
@@ -163,6 +166,7 @@ export function layOut(geometry: Geometry): Layout {
   const stacks = reserve(queues * lines(framesPerWorker * 4));
   const owners = reserve(queues * framesPerWorker * 2);
   const rss = reserve(ports * RSS_BYTES);
+  const places = reserve(hasChains(frameSize) ? queues * framesPerWorker * 4 : 0);
   const macs = reserve(ports * MAC_STRIDE);
 
   const powerOfTwo = (wanted: number, least: number, most: number): number =>
@@ -218,6 +222,7 @@ export function layOut(geometry: Geometry): Layout {
     frames,
     framesBytes,
     owners,
+    places,
     worker: (queue) => workers + queue * WORKER_BYTES,
     queue: (port, queue) => blocks + (port * queues + queue) * QUEUE_BYTES,
     slot: (port, queue, path) => slots + slotNumber(port, queue, path) * PATH_BYTES,

@@ -17,6 +17,7 @@
  *   bursts          one per worker: the packets in hand, struct of arrays     (w)
  *   pool stacks     one per worker: free frames; one owner per frame          (w)
  *   RSS             one block a port: key, hash types, table of queues         (s)
+ *   places          of the packets in frames of 16384 bytes that are sent     (w)
  *   MAC addresses   one a port                                                (c)
  *   replay rings    packets of a dead worker, for its successor               (w)
  *   handoff rings   packets from worker to worker, per port and pair          (w)(w')

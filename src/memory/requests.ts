@@ -3,6 +3,7 @@
  * rings' words, from the kernel. A memory path describes its rings by the same block.
  */
 import { Uring, Xsk } from './abi.ts';
+import { CHUNK } from './chains.ts';
 import { LINE, type QueueAddress, Ring, type RingId } from './layout.ts';
 import type { RingPlace } from './ring.ts';
 import type { Memory } from './shared.ts';
@@ -74,7 +75,7 @@ export function askForXsk(
   const xsk = memory.slot(address).offset('xsk');
   u64(memory, xsk + Xsk.umemAddr, base + layout.frames);
   u64(memory, xsk + Xsk.umemLen, registers ? layout.framesBytes : 0);
-  words[(xsk + Xsk.frameSize) >> 2] = frameSize;
+  words[(xsk + Xsk.frameSize) >> 2] = Math.min(frameSize, CHUNK);
   words[(xsk + Xsk.headroom) >> 2] = 0;
   for (const ring of Object.values(Ring)) {
     u64(memory, xsk + Xsk.ringAddr + ring * 8, base + ringOffset(memory, address, ring));

@@ -1,4 +1,5 @@
 /** How long a packet may be: to fit the frames of a port, and to be sent by a device. Pure; any thread. */
+import { JUMBO_FRAME } from '../memory/chains.ts';
 import { HEADROOM } from '../memory/layout.ts';
 import { ETHERNET_BYTES, VLAN_TAG_BYTES } from './ethernet.ts';
 
@@ -34,3 +35,14 @@ export const maxSentBytes = (mtu: number, frameSize: number): number =>
 
 /** The largest MTU whose packets do not fill a frame. */
 export const maxMtu = (frameSize: number): number => maxPacketBytes(frameSize) - LINK_HEADER - 1;
+
+/** The sizes of a frame that a port can have. */
+export const FRAME_SIZES = [2048, 4096, JUMBO_FRAME] as const;
+
+/** What a person can do about an MTU that frames of this size do not serve. */
+export function largerFrame(mtu: number, frameSize: number): string {
+  const size = FRAME_SIZES.find((one) => one > frameSize && mtu <= maxMtuWhileOpen(one));
+  return size === undefined
+    ? 'Lower the MTU.'
+    : `Open the port with frameSize: ${size} (--frame-size ${size}).`;
+}

@@ -3,9 +3,11 @@ import { callSupervisor } from '../kernel/doorbell.ts';
 import { kernelIsAtLeast } from '../kernel/machine.ts';
 import type { Shim } from '../kernel/shim.ts';
 import { passedOver } from '../kernel/xdp-statistics.ts';
+import { hasChains } from '../memory/chains.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { Driver, type QueueAddress } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
+import { ChainQueue } from './af-xdp/chain-queue.ts';
 import { XskQueue } from './af-xdp/queue.ts';
 import type { AttachedPath, OrphanedRing } from './attached-path.ts';
 import { HostQueue } from './host/queue.ts';
@@ -45,7 +47,10 @@ export function attach(
         passedOver: kernelIsAtLeast(6, 17) ? undefined : (fd: number) => passedOver(shim, fd),
         doubted: () => callSupervisor(shim, memory),
       };
-      return new XskQueue(memory, pool, address, end, SegmentSender.of(shim, memory, address));
+      const segments = SegmentSender.of(shim, memory, address);
+      return hasChains(pool.frameSize)
+        ? new ChainQueue(memory, pool, address, end, segments)
+        : new XskQueue(memory, pool, address, end, segments);
     }
     case Driver.MEMORY:
       return new RingQueue(memory, pool, address, new RingTransmitter(memory, pool, address));

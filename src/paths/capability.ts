@@ -3,8 +3,10 @@
  * descriptions of its devices; any thread.
  */
 import type { DeviceInformation, RxMetadata } from '../kernel/device-information.ts';
-import { maxMtu } from '../net/packet-size.ts';
+import { hasChains, JUMBO_FRAME } from '../memory/chains.ts';
+import { maxMtu, maxMtuWhileOpen } from '../net/packet-size.ts';
 import type { PathDescription } from './device.ts';
+import { NO_CHAINS, usedFrame } from './packet-limit.ts';
 
 export interface CapabilityOptions {
   readonly frameSize: number;
@@ -29,7 +31,7 @@ export interface PortCapability {
   readonly nativeXdp: Ability;
   /** The VF's packets are not copied. */
   readonly zeroCopy: Ability;
-  /** Packets longer than one frame. */
+  /** Packets longer than one buffer of the VF: jumbo frames. */
   readonly multiBuffer: Ability;
   /** A handler sees VLAN tags on both paths. */
   readonly vlanTags: Ability;
@@ -58,7 +60,7 @@ export function portCapability(options: CapabilityOptions): PortCapability {
     mtu: mtuRange(options),
     nativeXdp: nativeXdp(options),
     zeroCopy: zeroCopy(options),
-    multiBuffer: never('a packet must fit one frame'),
+    multiBuffer: multiBuffer(options),
     vlanTags: vlanTags(options),
     deviceRss: deviceRss(options),
     rxTimestamp: rxMetadata(options, 'timestamp', 'time'),
@@ -89,13 +91,18 @@ function rxChecksum({ synthetic, vf }: CapabilityOptions): Ability {
   return { has: true };
 }
 
-function mtuRange({ frameSize, synthetic, vf }: CapabilityOptions): PortCapability['mtu'] {
+function mtuRange({ frameSize, synthetic, vf, path }: CapabilityOptions): PortCapability['mtu'] {
   const devices = vf === undefined ? [synthetic] : [synthetic, vf];
   const limits = devices.map(({ device, mtu }) => ({
     max: mtu.max ?? Number.POSITIVE_INFINITY,
     reason: `${device} takes no larger one`,
   }));
-  limits.push({ max: maxMtu(frameSize), reason: `a frame of ${frameSize} bytes serves no larger one` });
+  limits.push({
+    max: maxMtuWhileOpen(frameSize),
+    reason: `a frame of ${frameSize} bytes serves no larger one`,
+  });
+  if (path?.multiBuffer === false)
+    limits.push({ max: maxMtu(usedFrame(frameSize, false)), reason: NO_CHAINS });
   const { max, reason } = limits.reduce((least, limit) => (limit.max < least.max ? limit : least));
   return { min: Math.max(MIN_MTU, ...devices.map(({ mtu }) => mtu.min)), max, reason };
 }
@@ -107,6 +114,16 @@ function nativeXdp({ vf, path }: CapabilityOptions): Ability {
   if (vf.xdp === undefined) return unknown(vf);
   if (!vf.xdp.native) return never(`the driver of ${vf.device} runs no XDP program`);
   return path === undefined ? { has: true } : never(`${vf.device} runs in the mode ${path.mode}`);
+}
+
+function multiBuffer({ frameSize, vf, path }: CapabilityOptions): Ability {
+  if (!hasChains(frameSize))
+    return never(
+      `a packet must fit one frame of ${frameSize} bytes: open the port with frameSize: ${JUMBO_FRAME}`,
+    );
+  if (vf === undefined) return never(NO_VF);
+  if (path?.multiBuffer === undefined) return { has: undefined, reason: 'known when the VF has been opened' };
+  return path.multiBuffer ? { has: true } : never(NO_CHAINS);
 }
 
 function zeroCopy(options: CapabilityOptions): Ability {

@@ -9,10 +9,11 @@
 import { FrameOwner, ownerTag } from '../memory/bit-fields.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { type QueueAddress, Ring, type RingId } from '../memory/layout.ts';
+import { IN_PLACE_BURST, type QueueAddress, Ring, type RingId } from '../memory/layout.ts';
 import { ringPlace } from '../memory/requests.ts';
 import { Consumer, Producer } from '../memory/ring.ts';
 import { type RingOperations, ringOperationsOf } from '../memory/ring-operations.ts';
+import { keepUnhandled } from '../memory/ring-recovery.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { BurstArrays, Receiver } from './path.ts';
 
@@ -21,7 +22,7 @@ export class ReceiveRing implements Receiver {
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
   readonly #ringOps: RingOperations;
-  readonly #frames: number;
+  readonly #framesAt: number;
   #received = 0;
 
   /**
@@ -39,7 +40,7 @@ export class ReceiveRing implements Receiver {
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#ringOps = ringOps;
-    this.#frames = memory.layout.frames;
+    this.#framesAt = memory.layout.frames;
   }
 
   ready(max: number): number {
@@ -50,7 +51,7 @@ export class ReceiveRing implements Receiver {
     const { ring } = this;
     const count = ring.peek(max);
     if (count === 0) return 0;
-    const bytes = this.#ringOps.receive(at, ring.slotsAt, ring.mask, ring.cursor, count, this.#frames);
+    const bytes = this.#ringOps.receive(at, ring.slotsAt, ring.mask, ring.cursor, count, this.#framesAt);
     this.count(count, bytes);
     return count;
   }
@@ -67,14 +68,31 @@ export class ReceiveRing implements Receiver {
     if (this.#received > 0) this.ring.release(this.#received);
     this.#received = 0;
   }
+
+  /** Frames in the `slots` that wait. */
+  frames(slots: number): number {
+    return slots;
+  }
+
+  eachFrame(words: Int32Array, visit: (address: number) => void): void {
+    const { ring } = this;
+    const slots = ring.pending();
+    for (let i = 0; i < slots; i++) visit(words[ring.slot(i)]!);
+  }
+
+  /** After a worker's death. @param owner of the frames in the ring */
+  recover(words: Int32Array, pool: FramePool, owner: number): void {
+    keepUnhandled(words, this.ring, 4, pool, owner, this.ring.peek(IN_PLACE_BURST));
+  }
 }
 
 export class TransmitRing {
   readonly ring: Producer;
-  /** Packets pushed and not published. */
+  /** Slots written and not published: one for each packet. */
   staged = 0;
-  /** Of these, packets that were posted before. */
+  /** Of these, packets that were posted before, and descriptors that only continue a packet. */
   protected repeated = 0;
+  protected stagedBytes = 0;
   protected readonly words: Int32Array;
   protected readonly doubles: Float64Array;
   protected readonly counter: CounterIndex<PathCounter>;
@@ -87,7 +105,6 @@ export class TransmitRing {
   readonly #ringOps: RingOperations;
   readonly #owners: number;
   readonly #frameShift: number;
-  #stagedBytes = 0;
 
   /** @param ringOps for tests: not the thread's */
   constructor(
@@ -130,7 +147,7 @@ export class TransmitRing {
     words[slot + 2] = bytes;
     words[slot + 3] = 0;
     this.staged++;
-    this.#stagedBytes += bytes;
+    this.stagedBytes += bytes;
     const cursor = this.end;
     words[this.givingAt] = cursor;
     this.pool.setOwner(address, this.owner);
@@ -157,7 +174,7 @@ export class TransmitRing {
     );
     const count = packed & 0xff;
     this.staged += count;
-    this.#stagedBytes += packed >> 8;
+    this.stagedBytes += packed >> 8;
     return count;
   }
 
@@ -177,7 +194,7 @@ export class TransmitRing {
       this.owner,
     );
     this.staged += count;
-    this.#stagedBytes += bytes;
+    this.stagedBytes += bytes;
   }
 
   /** Publishes the staged packets. Returns how many. */
@@ -186,9 +203,9 @@ export class TransmitRing {
     if (count === 0) return 0;
     this.ring.commit(count);
     this.doubles[this.counter.txPosted]! += count - this.repeated;
-    this.doubles[this.counter.txBytes]! += this.#stagedBytes;
+    this.doubles[this.counter.txBytes]! += this.stagedBytes;
     this.staged = 0;
-    this.#stagedBytes = 0;
+    this.stagedBytes = 0;
     this.repeated = 0;
     return count;
   }

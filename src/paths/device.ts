@@ -93,6 +93,8 @@ export interface PathDescription {
    * hand packets over. They hash each packet either way.
    */
   rss?: 'device' | 'software';
+  /** Of a VF of a port with frames of 16384 bytes: whether its packets may be longer than one buffer. */
+  multiBuffer?: boolean;
   /** Of a VF on the generic hook: why its driver runs no native XDP, and a remedy, in sentences. */
   generic?: string;
   /** What of the port's configuration the device has refused, in sentences. */

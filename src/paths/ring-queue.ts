@@ -5,11 +5,9 @@
 import { FrameOwner, ownerTag } from '../memory/bit-fields.ts';
 import type { PathLedger } from '../memory/frame-owners.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { IN_PLACE_BURST, type PathId, type QueueAddress, Ring } from '../memory/layout.ts';
+import { type PathId, type QueueAddress, Ring } from '../memory/layout.ts';
 import { ringPlace } from '../memory/requests.ts';
 import { Producer } from '../memory/ring.ts';
-import { ringOperationsOf } from '../memory/ring-operations.ts';
-import { keepUnhandled } from '../memory/ring-recovery.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { AttachedPath, AttachedTransmitter } from './attached-path.ts';
 import { ReceiveRing } from './descriptor-rings.ts';
@@ -57,7 +55,7 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
   readonly fd: number;
   readonly rx: ReceiveRing;
   readonly tx: Tx;
-  readonly inPlace: InPlaceRings;
+  readonly inPlace: InPlaceRings | undefined;
   protected readonly fill: Producer;
   readonly #words: Int32Array;
   readonly #pool: FramePool;
@@ -67,21 +65,20 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
     pool: FramePool,
     address: QueueAddress,
     tx: Tx,
-    ringOps = ringOperationsOf(memory),
+    rx = new ReceiveRing(memory, address),
   ) {
     const { words } = memory;
     this.path = address.path;
     this.tag = ownerTag(address.queue, address.port, address.path);
     this.fd = memory.slot(address).fd;
-    this.rx = new ReceiveRing(memory, address, Ring.RX, ringOps);
+    this.rx = rx;
     this.tx = tx;
     this.inPlace = new InPlaceRings(memory, address, this.rx, tx);
     this.fill = new Producer(words, ringPlace(memory, address, Ring.FILL));
     this.#words = words;
     this.#pool = pool;
     tx.recover();
-    const { ring } = this.rx;
-    keepUnhandled(words, ring, 4, pool, FrameOwner.FILL | this.tag, ring.peek(IN_PLACE_BURST));
+    rx.recover(words, pool, FrameOwner.FILL | this.tag);
   }
 
   refill(): void {
@@ -104,9 +101,10 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
   }
 
   ledger(): PathLedger {
-    const rx = this.rx.ring.pending();
+    const slots = this.rx.ring.pending();
+    const rx = this.rx.frames(slots);
     const { completing, inFlight } = this.tx;
-    const fill = ((this.fill.cursor - this.rx.ring.cursor) | 0) - rx;
+    const fill = ((this.fill.cursor - this.rx.ring.cursor) | 0) - slots;
     return { fill, rx, tx: inFlight - completing, completing };
   }
 
@@ -114,10 +112,8 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
     const words = this.#words;
     const mask = -this.#pool.frameSize;
     const each = (address: number): void => visit(address & mask);
-    const { ring } = this.rx;
     const { fill } = this;
-    const received = ring.pending();
-    for (let i = 0; i < received; i++) each(words[ring.slot(i)]!);
+    this.rx.eachFrame(words, each);
     this.tx.eachCompleted(each);
     const offered = fill.pending();
     for (let i = 0; i < offered; i++) each(words[fill.pendingSlot(i)]!);

@@ -40,10 +40,51 @@ export class ResumableRing extends TransmitRing {
     if (given <= ring.entries) while (staged < given && this.isHeld(ring.slot(staged))) staged++;
     this.mark(ring.cursor + staged);
     if (staged > 0) {
+      const packets = this.packetsBefore(ring.cursor + staged, staged);
       ring.commit(staged);
-      if (!repeated) this.doubles[this.counter.txPosted]! += staged;
+      if (!repeated) this.doubles[this.counter.txPosted]! += packets;
     }
     return staged;
+  }
+
+  // A packet takes one slot, and more of them only in af-xdp/chain-transmit.ts. Slots are named by their word index.
+
+  /** How many packets end in these slots before a cursor. */
+  protected packetsBefore(_cursor: number, slots: number): number {
+    return slots;
+  }
+
+  protected endsPacket(_slot: number): boolean {
+    return true;
+  }
+
+  /** Address and bytes of the packet that ends in that slot. */
+  protected packetAt(slot: number): number {
+    return this.words[slot]!;
+  }
+
+  protected lengthAt(slot: number): number {
+    return this.words[slot + 2]!;
+  }
+
+  /** Slots of such a packet. */
+  protected slotsFor(_address: number, _bytes: number): number {
+    return 1;
+  }
+
+  /** Cursor behind the packet that has the slot at this cursor. */
+  protected packetEnd(cursor: number): number {
+    return (cursor + 1) | 0;
+  }
+
+  /** Writes a packet's slots, from the one at this cursor on. */
+  protected write(cursor: number, address: number, bytes: number): void {
+    const words = this.words;
+    const slot = this.ring.slotAt(cursor);
+    words[slot] = address;
+    words[slot + 1] = 0;
+    words[slot + 2] = bytes;
+    words[slot + 3] = 0;
   }
 
   /** Whether the path owns the frame in that slot, a word index. */
@@ -74,14 +115,15 @@ export class ReclaimableRing extends ResumableRing {
   reclaimUnsent(visit: (offset: number, bytes: number) => void): number {
     this.publish(); // another port may have forwarded packets since the last flush
     const count = this.unsent();
+    const packets = this.packetsBefore(this.firstUnsent + count, count);
     for (let i = 0; i < count; i++) {
       const slot = this.ring.slotAt(this.firstUnsent);
-      visit(this.frames + this.words[slot]!, this.words[slot + 2]!);
+      if (this.endsPacket(slot)) visit(this.frames + this.packetAt(slot), this.lengthAt(slot));
       this.passOver(); // so that the successor of a worker that dies here does not take it back again
     }
-    this.doubles[this.counter.txRescued]! += count;
+    this.doubles[this.counter.txRescued]! += packets;
     this.backlog = false;
-    return count;
+    return packets;
   }
 
   /**
@@ -103,20 +145,20 @@ export class ReclaimableRing extends ResumableRing {
     while (this.unsent() > 0 && !this.isHeld(this.ring.slotAt(this.firstUnsent))) this.passOver();
   }
 
-  /** Published packets that the reader has not taken; where it does not say so, no fewer. */
+  /** Published slots that the reader has not taken; where it does not say so, no fewer. */
   protected unsent(): number {
     const pending = this.ring.pending();
     const ahead = (this.words[this.consumedAt]! - this.ring.consumed) | 0;
     return ahead > 0 ? pending - ahead : pending;
   }
 
-  /** Cursor of the oldest unsent packet, as of the last {@link unsent}. */
+  /** Cursor of the oldest of them, as of the last {@link unsent}. */
   protected get firstUnsent(): number {
     const told = this.words[this.consumedAt]!;
     return ((told - this.ring.consumed) | 0) > 0 ? told : this.ring.consumed;
   }
 
-  /** The oldest unsent packet is not this path's any more. */
+  /** That slot is not this path's any more. */
   protected passOver(): void {
     this.words[this.consumedAt] = (this.firstUnsent + 1) | 0;
   }
@@ -138,7 +180,10 @@ export class ReclaimableRing extends ResumableRing {
 
   eachUnsent(visit: (address: number) => void): void {
     const count = this.unsent();
-    for (let i = 0; i < count; i++) visit(this.words[this.ring.slotAt(this.firstUnsent + i)]!);
+    for (let i = 0; i < count; i++) {
+      const slot = this.ring.slotAt(this.firstUnsent + i);
+      if (this.endsPacket(slot)) visit(this.words[slot]!);
+    }
   }
 
   /** Stages the packet in that slot, a word index, once more; the path owns its frame. Only if there is room. */

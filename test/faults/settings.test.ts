@@ -377,7 +377,7 @@ describe('an MTU', () => {
     ip(['link set eth0 mtu 9000'], lab.guest);
     await until('the error', () => scene.errors.length > 0);
     expect(scene.errors[0]).toMatchObject({ code: 'ERR_DEVICE_SETTINGS', device: 'eth0' });
-    expect(scene.errors[0]!.message).toMatch(/MTU is 9000.*rxTooLong.*frameSize: 4096/);
+    expect(scene.errors[0]!.message).toMatch(/MTU is 9000.*rxTooLong.*frameSize: 16384/);
     ip(['link set u0 mtu 9000'], lab.outside);
     await peer.call('send', lab.nic.guestAddress, 4000, 4001, 0, 10, 5000);
     await until('them counted', () => scene.port.stats().paths.synthetic.rxTooLong === 10);

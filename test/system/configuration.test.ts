@@ -1,33 +1,14 @@
 /** The configuration of a port: on both paths alike, whichever of them is there, and gone with the port. */
 import { execFileSync } from 'node:child_process';
 import * as fc from 'fast-check';
-import { describe, expect, it, onTestFinished } from 'vitest';
-import { Bpf } from '../../src/kernel/bpf.ts';
-import { inNamespace } from '../../src/kernel/namespace.ts';
-import { loadShim } from '../../src/kernel/shim.ts';
+import { describe, expect, it } from 'vitest';
 import { configured, MULTICAST, NOTHING, UNICAST } from '../support/configured.ts';
-import { buildLab, expectUnharmed, type Lab, ownedBy, passed, Scene, until } from '../support/harness.ts';
+import { buildLab, expectUnharmed, ownedBy, passed, Scene, until } from '../support/harness.ts';
 import { hold, kill } from '../support/held.ts';
 import { linkIn } from '../support/machine-state.ts';
+import { limitVf } from '../support/vf-limit.ts';
 
 const OWN = '02:15:5d:00:00:09';
-
-/** r0 = 2 (XDP_PASS); exit. */
-const PASS = Uint8Array.of(0xb4, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
-
-/**
- * Has the VF refuse packets longer than a page: a veth's peer may not be longer than what an XDP program without fragments
- * takes (drivers/net/veth.c, veth_xdp_set).
- */
-function limitVf(lab: Lab): void {
-  const shim = loadShim();
-  const bpf = new Bpf(shim);
-  const program = bpf.load('xdp', 'pass', PASS);
-  const { ifindex } = linkIn(lab.host, 'v0')!;
-  const link = inNamespace(shim, lab.host, () => bpf.attachXdp(program, ifindex, 'native'));
-  for (const fd of [program, link]) onTestFinished(() => void shim.close(fd));
-  expect(link).toBeGreaterThan(0);
-}
 
 describe('a port', () => {
   it('is configured on both paths, keeps its packets meanwhile, and leaves the devices as it found them', async () => {

@@ -13,7 +13,7 @@ describe('port.information', () => {
     const alone = await port.information();
     expect(alone).toMatchObject({
       synthetic: { device: nic.netvsc, mac: nic.mac, driver: 'veth', path: { driver: 'tap' } },
-      capability: { mtu: { min: 68, max: 1769 }, nativeXdp: { has: false, reason: 'there is no VF now' } },
+      capability: { mtu: { min: 68, max: 1765 }, nativeXdp: { has: false, reason: 'there is no VF now' } },
     });
     expect(alone.vf).toBeUndefined();
     await scene.plug();

@@ -24,6 +24,7 @@ describe('a change of the configuration', () => {
   it.each([
     ['a number below every MTU', { mtu: 67 }, /68 to 1765/],
     ['an MTU that larger frames would hold', { mtu: 1766 }, /frameSize: 4096/],
+    ['an MTU that the largest frames would hold', { mtu: 9000 }, /frameSize: 16384/],
     ['an MTU that no frame holds', { mtu: 9000 }, /68 to 1765/],
     ['a broken MTU', { mtu: 1500.5 }, /not 1500\.5/],
     ['text for an MTU', { mtu: '1500' }, /not 1500/],

@@ -88,6 +88,7 @@ describe('options', () => {
     ['queues', '2'],
     ['mode', 'adaptiv'],
     ['frameSize', 1024],
+    ['frameSize', 8192],
     ['frames', 1000],
     ['pin', 'yes'],
     ['netns', ''],

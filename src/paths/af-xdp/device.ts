@@ -8,13 +8,16 @@ import { TwinpathError } from '../../errors.ts';
 import type { XdpMode } from '../../kernel/bpf.ts';
 import type { HeldSettings } from '../../kernel/device-settings.ts';
 import type { KernelRules } from '../../kernel/kernel-rules.ts';
+import { kernelIsAtLeast } from '../../kernel/machine.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { xdpStatistics } from '../../kernel/xdp-statistics.ts';
 import type { PathSlot } from '../../memory/blocks.ts';
+import { hasChains } from '../../memory/chains.ts';
 import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
 import { Driver, type PathId, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { maxMtu } from '../../net/packet-size.ts';
 import type { PathDescription, PathDevice } from '../device.ts';
 import { closeAfter, everyStep } from '../every-step.ts';
 import {
@@ -22,7 +25,7 @@ import {
   type LinkConfigurationHoldings,
   type LinkConfigurationOptions,
 } from '../link-configuration.ts';
-import { limitToMtu, refuseLongPackets } from '../packet-limit.ts';
+import { limitToMtu, refuseLongPackets, tooLongForChunk, usedFrame } from '../packet-limit.ts';
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import type { Surroundings } from '../upkeep.ts';
 import { DeviceSetup, type SetupOptions } from './device-setup.ts';
@@ -88,7 +91,8 @@ export class AfXdpDevice implements PathDevice {
     if (options.protect) this.description.protects = 'platform';
     const changed = (): void => this.changed();
     this.#setup = new DeviceSetup(memory, link, options, this.description, changed);
-    this.#program = new XdpProgram(shim, link, options, changed);
+    const frags = hasChains(memory.layout.geometry.frameSize) && kernelIsAtLeast(5, 18);
+    this.#program = new XdpProgram(shim, link, { ...options, frags }, changed);
     this.#sockets = new XskSockets(shim, memory, port, path);
     const { configuration } = options;
     this.#configuration =
@@ -132,6 +136,7 @@ export class AfXdpDevice implements PathDevice {
 
   open(): void {
     refuseLongPackets(this.#link, this.#memory.layout.geometry.frameSize);
+    this.#sockets.refuseLong(this.#link);
     this.#program.refuseOthers();
     this.#configuration?.putBack();
     limitToMtu(this.#memory, this.#port, this.#path, this.#link.mtu);
@@ -145,6 +150,7 @@ export class AfXdpDevice implements PathDevice {
         this.#setup.prepareGeneric();
       }
       const zeroCopy = this.#sockets.bindAll(this.#link, this.#setup.rxQueues, refusal === undefined);
+      this.#checkChains();
       this.#delegate();
       this.#announceMetadata();
       this.#setup.describeTags();
@@ -159,11 +165,14 @@ export class AfXdpDevice implements PathDevice {
   configure(wanted: PortConfiguration): TwinpathError[] {
     this.#active = wanted.queues;
     this.#serve(this.#stopped.filter((queue) => !this.#isActive(queue))); // before flows come
-    const refusals = [...(this.#configuration?.apply(wanted) ?? [])];
+    const tooLong = wanted.mtu !== null && wanted.mtu > maxMtu(this.usedFrame) ? wanted.mtu : undefined;
+    const taken = tooLong === undefined ? wanted : { ...wanted, mtu: null };
+    const refusals = [...(this.#configuration?.apply(taken) ?? [])];
     const refusal = this.#setup.spread(wanted);
     if (refusal !== undefined) refusals.push(refusal);
+    if (tooLong !== undefined) refusals.unshift(tooLongForChunk(this.#link.name, tooLong));
     const { mtu = this.#link.mtu } = this.#configuration ?? {};
-    limitToMtu(this.#memory, this.#port, this.#path, mtu);
+    this.#limit(mtu);
     this.description.refused = refusals.map(({ message }) => message);
     return refusals;
   }
@@ -206,7 +215,7 @@ export class AfXdpDevice implements PathDevice {
     const link = links.link(this.#link.ifindex);
     if (link === undefined || !this.#program.isLoaded) return; // gone, or closed
     const [own, other] = link.mtu < netvsc.mtu ? this.#asked(link, netvsc) : [link, netvsc];
-    limitToMtu(this.#memory, this.#port, this.#path, own.mtu);
+    this.#limit(own.mtu);
     upkeep.tell('mtu', own.mtu < other.mtu ? smallerMtu(own, other) : undefined);
     this.#program.tend(link, around);
   }
@@ -234,6 +243,7 @@ export class AfXdpDevice implements PathDevice {
     this.#missedBefore = this.#missed();
     this.#program.resetUnclaimed();
     this.#sockets.bindAll(this.#link, this.#setup.rxQueues, false);
+    this.#checkChains();
     this.#delegate();
     this.#announceMetadata();
     this.#shareSegmentSocket();
@@ -258,6 +268,25 @@ export class AfXdpDevice implements PathDevice {
       lostInDevice,
       txInvalid: Math.max(0, txInvalid - slot.recalled), // without those that we made invalid: see recall.ts
     };
+  }
+
+  /** What of a frame the path uses: see chains.ts. */
+  get usedFrame(): number {
+    return usedFrame(this.#memory.layout.geometry.frameSize, this.#slot(0).chains === 1);
+  }
+
+  /** @throws ERR_DEVICE_SETTINGS if the device has packets that need chains, and the sockets have none */
+  #checkChains(): void {
+    const { name, mtu } = this.#link;
+    const { frameSize } = this.#memory.layout.geometry;
+    if (!hasChains(frameSize)) return;
+    this.description.multiBuffer = this.usedFrame === frameSize;
+    if (mtu > maxMtu(this.usedFrame)) throw tooLongForChunk(name, mtu);
+    this.#limit(mtu);
+  }
+
+  #limit(mtu: number): void {
+    limitToMtu(this.#memory, this.#port, this.#path, mtu, this.usedFrame);
   }
 
   /** The same links, asked from the kernel: its messages about what the port has just set may be unread. */

@@ -40,6 +40,8 @@ export interface LoaderOptions {
   readonly protect?: boolean;
   /** Which addresses' packets go on to the rules; absent: all. */
   readonly macFilter?: MacFilter | undefined;
+  /** Whether the program takes packets longer than one buffer. */
+  readonly frags?: boolean;
   /** The metadata that the handler asks for: `MetadataBit`s. Asked when the program is loaded. Default none. */
   readonly metadata?: () => number;
   /** What the device's driver has. Default: not known. */
@@ -101,9 +103,9 @@ export class ProgramLoader {
   }
 
   load({ map, gate, unclaimed }: ProgramMaps, rules: KernelRules | undefined, { ifindex }: Link): number {
-    const { protect, macFilter } = this.#options;
+    const { protect, macFilter, frags = false } = this.#options;
     const code = xdpRedirect(map, gate, unclaimed, { protect, macFilter, rules, metadata: this.#functions });
-    return this.#bpf.load('xdp', 'twinpath', code, this.isBound ? ifindex : 0);
+    return this.#bpf.load(frags ? 'xdp.frags' : 'xdp', 'twinpath', code, this.isBound ? ifindex : 0);
   }
 
   /** The same program for the generic hook, which takes no bound one. */

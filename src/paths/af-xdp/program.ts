@@ -43,6 +43,8 @@ export interface ProgramOptions extends LoaderOptions {
    * at this very device: the generic hook would get those packets again, in an endless loop. Default true.
    */
   readonly generic?: boolean;
+  /** Whether a packet may be in several buffers of the driver. */
+  readonly frags?: boolean;
   /** Which packets are for the sockets: at first, see {@link XdpProgram.setRules}. */
   readonly rules?: KernelRules | undefined;
 }

@@ -3,8 +3,8 @@ import { Errno } from '../../errors.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool } from '../../memory/frames.ts';
 import { type QueueAddress, Reader } from '../../memory/layout.ts';
-import { ringOperationsOf } from '../../memory/ring-operations.ts';
 import type { Memory } from '../../memory/shared.ts';
+import type { ReceiveRing } from '../descriptor-rings.ts';
 import { RingQueue } from '../ring-queue.ts';
 import type { SegmentSender } from '../segments.ts';
 import { type XskKernel, XskTransmitter } from './transmit.ts';
@@ -17,22 +17,16 @@ export class XskQueue extends RingQueue<XskTransmitter> {
   /** A zero-copy driver has not been kicked for the fill ring yet. */
   #needsFirstKick: boolean;
 
-  /** @param ringOps other than the thread's: for tests */
   constructor(
     memory: Memory,
     pool: FramePool,
     address: QueueAddress,
     kernel: XskKernel,
     segments?: Pick<SegmentSender, 'send'>,
-    ringOps = ringOperationsOf(memory),
+    tx = new XskTransmitter(memory, pool, address, kernel, segments),
+    rx?: ReceiveRing,
   ) {
-    super(
-      memory,
-      pool,
-      address,
-      new XskTransmitter(memory, pool, address, kernel, segments, ringOps),
-      ringOps,
-    );
+    super(memory, pool, address, tx, rx);
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, address.port, address.queue, address.path);
     this.#kick = kernel.kick;

@@ -4,15 +4,20 @@
  * its queue. Coordinator only.
  */
 import { check, Errno, TwinpathError } from '../../errors.ts';
+import { kernelIsAtLeast } from '../../kernel/machine.ts';
+import { NetdevNetlink } from '../../kernel/netdev-netlink.ts';
 import { retryBriefly } from '../../kernel/readiness.ts';
 import { addressOf, type Shim } from '../../kernel/shim.ts';
 import { SOL_XDP } from '../../kernel/xdp-statistics.ts';
 import { STEPS } from '../../memory/abi.ts';
 import type { PathSlot } from '../../memory/blocks.ts';
+import { CHUNK, hasChains } from '../../memory/chains.ts';
 import { Driver, type PathId, type QueueAddress, Reader } from '../../memory/layout.ts';
 import { askForXsk, xskRequest, xskStep } from '../../memory/requests.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { maxMtu } from '../../net/packet-size.ts';
 import { everyStep } from '../every-step.ts';
+import { tooLongForChunk } from '../packet-limit.ts';
 import { deviceBusy } from './refusal.ts';
 
 const XDP_OPTIONS = 8;
@@ -23,6 +28,24 @@ const FATAL: readonly number[] = [Errno.EBUSY, Errno.ENODEV, Errno.ENETDOWN];
 const BIND_SHARED_UMEM = 1 << 0;
 const BIND_COPY = 1 << 1;
 const BIND_NEED_WAKEUP = 1 << 3;
+/** XDP_USE_SG: packets may be chains. */
+const BIND_CHAINS = 1 << 4;
+
+/** Linux 6.6 has chains (XDP_USE_SG). */
+const KERNEL_CHAINS = kernelIsAtLeast(6, 6);
+/** In copy mode we send them from 6.17 on, where the kernel reports how far it has read: see recall.ts. */
+const COPY_CHAINS = kernelIsAtLeast(6, 17);
+
+/** Whether sockets of that device can have chains: in copy mode, or by its driver. @throws ERR_KERNEL, ERR_PERMISSION */
+function mayHaveChains(shim: Shim, ifindex: number): boolean {
+  if (COPY_CHAINS || !KERNEL_CHAINS) return COPY_CHAINS;
+  const netdev = NetdevNetlink.open(shim);
+  try {
+    return netdev.zeroCopySegments(ifindex) > 1;
+  } finally {
+    netdev.close();
+  }
+}
 
 /** More than the rings of one io_uring of ours. Kernels from 6.13 on account for them (io_uring/memmap.c). */
 const URING_BYTES = 2 ** 20;
@@ -82,13 +105,28 @@ export class XskSockets {
       this.#checkBound(device, bound, queue);
     }
     const reader = zeroCopy ? Reader.DRIVER : Reader.ASKED;
-    for (let queue = 0; queue < serving; queue++) this.slot(queue).reader = reader;
+    const chains = this.#wantsChains && (zeroCopy || COPY_CHAINS) ? 1 : 0;
+    for (let queue = 0; queue < serving; queue++) Object.assign(this.slot(queue), { reader, chains });
     return zeroCopy;
+  }
+
+  /**
+   * Before the device is touched, which would be reset with each attempt to open it.
+   *
+   * @throws ERR_DEVICE_SETTINGS if it has packets that need chains, and its sockets cannot have them
+   */
+  refuseLong({ name, mtu, ifindex }: BoundDevice & { readonly mtu: number }): void {
+    if (mtu > maxMtu(CHUNK) && !mayHaveChains(this.#shim, ifindex)) throw tooLongForChunk(name, mtu);
+  }
+
+  get #wantsChains(): boolean {
+    return hasChains(this.#memory.layout.geometry.frameSize) && KERNEL_CHAINS;
   }
 
   /** EBUSY may pass: the kernel releases the queue of a closed socket later, in a work item (xp_put_pool). */
   #bindFirst(device: BoundDevice, zeroCopy: boolean): boolean {
-    const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY);
+    // A driver whose zero-copy has no chains gets copy mode then (xp_assign_dev), which has them on every device.
+    const flags = BIND_NEED_WAKEUP | (zeroCopy ? 0 : BIND_COPY) | (this.#wantsChains ? BIND_CHAINS : 0);
     const bound = retryBriefly(
       () => {
         const result = this.#bind(device, 0, flags);

@@ -6,7 +6,6 @@ import { Errno } from '../../errors.ts';
 import type { PathSlot } from '../../memory/blocks.ts';
 import type { FramePool } from '../../memory/frames.ts';
 import { type QueueAddress, Reader } from '../../memory/layout.ts';
-import { ringOperationsOf } from '../../memory/ring-operations.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { COMPLETE, RingTransmitter } from '../ring-queue.ts';
 import type { SegmentSender } from '../segments.ts';
@@ -62,16 +61,14 @@ export class XskTransmitter extends RingTransmitter {
   /** The result of the last kick that concerned no packet. */
   #lastResult = 0;
 
-  /** @param ringOps other than the thread's: for tests */
   constructor(
     memory: Memory,
     pool: FramePool,
     address: QueueAddress,
     { kick, millis, passedOver, doubted = () => {} }: XskKernel,
     segments?: Pick<SegmentSender, 'send'>,
-    ringOps = ringOperationsOf(memory),
   ) {
-    super(memory, pool, address, ringOps);
+    super(memory, pool, address);
     const slot = memory.slot(address);
     const { fd } = slot;
     this.#bytes = memory.bytes;
@@ -142,7 +139,7 @@ export class XskTransmitter extends RingTransmitter {
   override complete(): void {
     const count = this.completion.peek(COMPLETE);
     if (count === 0) return;
-    const frames = this.#free(count);
+    const frames = this.free(count);
     this.completion.release(count);
     // The kernel completes a packet that the device dropped, too.
     const dropped = Math.min(this.words[this.#droppedAt]!, frames);
@@ -157,7 +154,7 @@ export class XskTransmitter extends RingTransmitter {
   override get completing(): number {
     const pending = this.completion.pending();
     let frames = pending;
-    for (let i = 0; i < pending; i++) if (this.#recall?.isPassedOver(this.completion.slot(i))) frames--;
+    for (let i = 0; i < pending; i++) if (this.isPassedOver(this.completion.slot(i))) frames--;
     return frames;
   }
 
@@ -186,7 +183,7 @@ export class XskTransmitter extends RingTransmitter {
     const count = this.completion.pending();
     for (let i = 0; i < count; i++) {
       const slot = this.completion.slot(i);
-      if (!this.#recall?.isPassedOver(slot)) visit(this.words[slot]!);
+      if (!this.isPassedOver(slot)) visit(this.words[slot]!);
     }
   }
 
@@ -205,6 +202,23 @@ export class XskTransmitter extends RingTransmitter {
     const left = !this.#copies && this.unsent() > 0 && this.isInvalid(this.firstUnsent);
     if (left) this.#dead = Errno.ENETDOWN;
     this.backlog = this.unsent() > 0;
+  }
+
+  /** Frees the frames of the oldest completions. A descriptor that was taken back frees none. Returns how many. */
+  protected free(count: number): number {
+    let freed = 0;
+    for (let i = 0; i < count; i++) {
+      const slot = this.completion.slot(i);
+      if (this.isPassedOver(slot)) continue;
+      this.pool.put(this.words[slot]!);
+      freed++;
+    }
+    return freed;
+  }
+
+  /** Whether that entry of the completion ring, a word index, frees no frame. */
+  protected isPassedOver(slot: number): boolean {
+    return this.#recall?.isPassedOver(slot) === true;
   }
 
   protected override unsent(): number {
@@ -237,19 +251,6 @@ export class XskTransmitter extends RingTransmitter {
   /** Packets that were taken back and are not in the ring again. */
   get #left(): number {
     return this.#recall === undefined ? 0 : this.#recall.left;
-  }
-
-  /** Frees the frames of the oldest completions. A descriptor that was taken back frees none. */
-  #free(count: number): number {
-    const recall = this.#recall;
-    let freed = 0;
-    for (let i = 0; i < count; i++) {
-      const slot = this.completion.slot(i);
-      if (recall?.isPassedOver(slot)) continue;
-      this.pool.put(this.words[slot]!);
-      freed++;
-    }
-    return freed;
   }
 
   /** Kicks until the kernel has read everything, or reads no more: it reads 32 packets a kick. */
@@ -287,31 +288,29 @@ export class XskTransmitter extends RingTransmitter {
     const after = tx.consumed;
     const known = words[this.consumedAt]!;
     const first = ((known - before) | 0) > 0 ? known : before;
-    const taken = ((after - first) | 0) > 0 ? after : first + 1;
+    const taken = ((after - first) | 0) > 0 ? after : this.packetEnd(first);
     words[this.consumedAt] = taken | 0;
-    const decision = this.#drops?.decide((taken - 1) | 0, taken) ?? 'retry';
-    if (decision === 'lost' || tx.reserve(1) < 1 || pool.count === 0) {
+    const dropped = tx.slotAt(taken - 1);
+    const address = this.packetAt(dropped);
+    const length = this.lengthAt(dropped);
+    const slots = this.slotsFor(address, length);
+    const decision = this.#drops?.decide((taken - 1) | 0, taken - 1 + slots) ?? 'retry';
+    if (decision === 'lost' || tx.reserve(slots) < slots || pool.count === 0) {
       this.doubles[this.counter.txErrors]!++;
       return decision !== 'failed';
     }
-    const dropped = tx.slotAt(taken - 1);
-    const offset = this.frames + words[dropped]!;
-    const length = words[dropped + 2]!;
-    const home = pool.peek(0) + (words[dropped]! & (pool.frameSize - 1));
+    const offset = this.frames + address;
+    const home = pool.peek(0) + (address & (pool.frameSize - 1));
     this.#bytes.copyWithin(this.frames + home, offset, offset + length);
     for (let cursor = tx.cursor; cursor !== (taken | 0); cursor = (cursor - 1) | 0) {
-      const to = tx.slotAt(cursor);
+      const to = tx.slotAt(cursor - 1 + slots);
       const from = tx.slotAt(cursor - 1);
       words.copyWithin(to, from, from + 4);
     }
-    const slot = tx.slotAt(taken);
-    words[slot] = home;
-    words[slot + 1] = 0;
-    words[slot + 2] = length;
-    words[slot + 3] = 0;
+    this.write(taken, home, length);
     pool.setOwner(home, this.owner);
-    this.mark(tx.cursor + 1);
-    tx.commit(1);
+    this.mark(tx.cursor + slots);
+    tx.commit(slots);
     pool.remove(1);
     this.doubles[this.counter.txRetried]!++;
     this.doubles[this.counter.txPosted]!++;

@@ -53,8 +53,10 @@ it('a line is left out if the kernel reports nothing for it', () => {
 
 it('an ability that the port lacks has its reason beside it', () => {
   const lines = capabilityLines(portCapability({ frameSize: 2048, synthetic: VF, vf: VF }));
-  expect(lines).toContain('  MTU: 68 to 1769 (a frame of 2048 bytes serves no larger one)');
+  expect(lines).toContain('  MTU: 68 to 1765 (a frame of 2048 bytes serves no larger one)');
   expect(lines).toContain('  zero-copy: yes');
-  expect(lines).toContain('  packets longer than a frame: no: a packet must fit one frame');
+  expect(lines).toContain(
+    '  packets longer than a buffer of the VF: no: a packet must fit one frame of 2048 bytes: open the port with frameSize: 16384',
+  );
   expect(lines).toContain('  flows spread by the device: not known: known when the port has set it');
 });

@@ -100,7 +100,7 @@ class Bench {
 
   /** In the handler's own loop. */
   inPlace(most: number): number {
-    const handled = this.dispatch.inPlace.run(this.path, this.path.inPlace, most);
+    const handled = this.dispatch.inPlace.run(this.path, this.path.inPlace!, most);
     this.#settle();
     return handled;
   }
@@ -171,7 +171,7 @@ it('the in-place loop in WebAssembly writes the same bytes before the frames as 
   const loops = memories.map((memory, i) => {
     const pool = new FramePool(memory, 0);
     pool.owners.recover([]);
-    const { inPlace } = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
+    const { inPlace: rings } = memoryQueue(memory, pool, { port: 0, queue: 0, path: Path.VF });
     const deed = wasmHandler('file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory);
     const decide = (at: number): number => {
       memory.bytes[at + 2]!++;
@@ -181,7 +181,7 @@ it('the in-place loop in WebAssembly writes the same bytes before the frames as 
     const source = { take: () => -1, post: () => false, put: () => {} };
     const ours = (at: number, from: number, to: number, count: number): void =>
       deed.inPlace!(source, at, from, to, count);
-    return { at: inPlace.at, run: i === 0 ? ours : twin };
+    return { at: rings!.at, run: i === 0 ? ours : twin };
   });
   fc.assert(
     fc.property(
@@ -357,7 +357,7 @@ it('a worker that dies at any moment of in-place calls neither loses nor doubles
       };
       let { pool, queue } = start();
       const round = (): void => {
-        const { inPlace } = queue;
+        const inPlace = queue.inPlace!;
         const count = inPlace.begin(100);
         if (count > 0) loop(inPlace.at, inPlace.from, inPlace.to, count);
         const rest = count > 0 ? inPlace.end() : 0;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Errno } from '../../../src/errors.ts';
 import { Bpf } from '../../../src/kernel/bpf.ts';
+import { programAttributes } from '../../../src/kernel/bpf-attributes.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
 
 const PROG_LOAD = 5;
@@ -18,6 +19,18 @@ function kernel(...answers: number[]): { bpf: Bpf; asked: number[] } {
   };
   return { bpf: new Bpf(shim), asked };
 }
+
+it('a program for packets in several buffers says so, and no other does', () => {
+  const flags = (['xdp', 'xdp.frags'] as const).map((type) => {
+    const { block } = programAttributes(type, 'test', new Uint8Array(16), 0);
+    return [block.getUint32(0, true), block.getUint32(44, true), block.getUint32(68, true)];
+  });
+  // BPF_PROG_TYPE_XDP, BPF_F_XDP_HAS_FRAGS, BPF_XDP
+  expect(flags).toEqual([
+    [6, 0, 37],
+    [6, 32, 37],
+  ]);
+});
 
 describe('loading a program', () => {
   it.each([1, 2, 5])('is done again when the verifier was interrupted (%i times)', (times) => {

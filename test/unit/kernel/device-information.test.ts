@@ -8,7 +8,7 @@ import { IFF, parseLink } from '../../../src/kernel/link.ts';
 import { NetdevNetlink, parseXdpAbilities } from '../../../src/kernel/netdev-netlink.ts';
 import { Attributes, MessageBuilder, parseMessages } from '../../../src/kernel/netlink.ts';
 import type { Shim } from '../../../src/kernel/shim.ts';
-import { GenericNetlink, type Handler } from '../../models/generic-netlink.ts';
+import { GenericNetlink, type Handler, type Reply } from '../../models/generic-netlink.ts';
 import { link, recordedReply } from '../../support/machine.ts';
 
 const ENODEV = -19;
@@ -162,3 +162,17 @@ it('XDP in the driver needs redirection, which AF_XDP is', () => {
     txMetadata: ['checksum'],
   });
 });
+
+it.each<[string, Reply, number]>([
+  ['says so', (reply) => reply.u32(4, 6), 6],
+  ['has no zero-copy, or is on an older kernel', (reply) => reply.u32(3, 3), 0],
+  ['is gone', ENODEV, 0],
+])(
+  'a device has as many buffers for a packet in zero-copy as its driver says, if it %s',
+  (_, reply, segments) => {
+    const kernel = new GenericNetlink(new Map([[1, () => reply]])).calls(SOCKET);
+    const netdev = NetdevNetlink.open(kernel as Partial<Shim> as Shim);
+    expect(netdev.zeroCopySegments(7)).toBe(segments);
+    netdev.close();
+  },
+);

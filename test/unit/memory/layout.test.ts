@@ -43,7 +43,7 @@ const geometries: fc.Arbitrary<Geometry> = fc.record({
   pageSize: fc.constantFrom(4096, 16384, 65536),
   ports: fc.integer({ min: 1, max: 3 }),
   queues: fc.integer({ min: 1, max: 5 }),
-  frameSize: fc.constantFrom(2048, 4096),
+  frameSize: fc.constantFrom(2048, 4096, 16_384),
   framesPerWorker: fc.constantFrom(64, 4096),
   ringEntries: fc.constantFrom(64, 2048),
 });
@@ -58,6 +58,7 @@ function sections(geometry: Geometry): [number, number][] {
     [layout.journalHead, layout.journalHead + LINE],
     [layout.journal, layout.journal + JOURNAL_RECORDS * layout.journalRecordBytes],
     [layout.owners, layout.owners + 2 * queues * framesPerWorker],
+    [layout.places, layout.places + (geometry.frameSize > 4096 ? 4 : 0) * queues * framesPerWorker],
     [layout.frames, layout.frames + layout.framesBytes],
   ];
   const add = (start: number, bytes: number): void => void found.push([start, start + bytes]);

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { DeviceInformation } from '../../../src/kernel/device-information.ts';
-import { maxMtu } from '../../../src/net/packet-size.ts';
+import { maxMtuWhileOpen } from '../../../src/net/packet-size.ts';
 import { type Ability, portCapability } from '../../../src/paths/capability.ts';
 import type { PathDescription } from '../../../src/paths/device.ts';
 
@@ -35,7 +35,7 @@ describe('the MTU range of a port', () => {
       fc.property(
         range,
         fc.option(range, { nil: undefined }),
-        fc.constantFrom(2048, 4096),
+        fc.constantFrom(2048, 4096, 16_384),
         (own, other, frameSize) => {
           const synthetic = device({ mtu: { current: 1280, ...own } });
           const second = other && vf({ mtu: { current: 1280, ...other } });
@@ -43,7 +43,7 @@ describe('the MTU range of a port', () => {
           const limits = new Map([
             ['eth0', own.max],
             ['vf0', other?.max],
-            ['a frame of', maxMtu(frameSize)],
+            ['a frame of', maxMtuWhileOpen(frameSize)],
           ]);
           const known = [...limits.values()].filter((limit) => limit !== undefined);
           expect(mtu.max).toBe(Math.min(...known));
@@ -166,6 +166,26 @@ describe('receive metadata', () => {
       'XDP does not say whether vf0 has verified it',
     );
     expect(capability({ vf: undefined }).rxChecksum.reason).toBe('eth0 does not verify checksums');
+  });
+});
+
+describe('packets longer than one buffer', () => {
+  const multiBuffer = (frameSize: number, given: Parameters<typeof capability>[0] = {}) =>
+    capability({ ...given, frameSize }).multiBuffer;
+
+  it('need the frames for them, and an open VF that has them', () => {
+    expect(multiBuffer(4096)).toEqual({ has: false, reason: expect.stringContaining('frameSize: 16384') });
+    expect(multiBuffer(16_384).has).toBeUndefined();
+    expect(multiBuffer(16_384, { vf: undefined })).toEqual({ has: false, reason: 'there is no VF now' });
+    expect(multiBuffer(16_384, { path: path({ multiBuffer: true }) })).toEqual({ has: true });
+    expect(multiBuffer(16_384, { path: path({ multiBuffer: false }) })).toMatchObject({
+      ...{ has: false, reason: expect.stringContaining('Linux 6.17') },
+    });
+  });
+
+  it('limit the MTU to one buffer where a VF does not have them', () => {
+    const { mtu } = capability({ frameSize: 16_384, path: path({ multiBuffer: false }) });
+    expect(mtu).toMatchObject({ max: 3817, reason: expect.stringContaining('multi-buffer') });
   });
 });
 
