@@ -120,7 +120,7 @@ export const run: Command = {
       'A value of --option that is JSON (7, true, ["a","b"]) is parsed; every other value is text.',
       'Events go to standard error. At the end the statistics go to standard output. A second Ctrl-C\n' +
         'ends the command at once, without statistics. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF\n' +
-        'and CAP_IPC_LOCK; with --netns CAP_SYS_ADMIN too.',
+        'and CAP_IPC_LOCK; with rules or --protect platform CAP_PERFMON, with --netns CAP_SYS_ADMIN too.',
     ],
     examples: [
       ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],
