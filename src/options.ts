@@ -100,6 +100,10 @@ export interface SharedOptions extends HandlerOptions {
   pin?: boolean;
   /** Network namespace of the devices: a name in /run/netns or a path. Default: the process's. */
   netns?: string;
+  /**
+   * Devices that no port takes, nor the pairs that they belong to: names, MAC or PCI addresses. They need not exist. Default: none.
+   */
+  ignore?: readonly string[];
   /** How the tap is driven. 'io_uring', the default, falls back to plain reads and writes where the kernel forbids it. */
   tap?: 'io_uring' | 'read/write';
   /** How packets are redirected between tap and NetVSC. 'tcx', the default, falls back to tc filters on older kernels. */
@@ -166,8 +170,14 @@ export type OpenPortOptions = PortOptions & SharedOptions & { handler: string | 
 export type OnePortOptions = PortOptions & HandlerOptions;
 /** Options of `openPorts`. */
 export type OpenPortsOptions = SharedOptions & {
-  /** The ports, 1 to 16; their numbers are their positions here. */
-  ports: OnePortOptions[];
+  /**
+   * The ports, 1 to 16; their numbers are their positions here. 'all', the default: one on every NetVSC or net_failover device
+   * that the machine does not use, by ifindex. The machine uses a device that has an address or a default route; a link-local
+   * IPv6 address alone is no use.
+   */
+  ports?: OnePortOptions[] | 'all';
+  /** With 'all': what each of the ports has. */
+  each?: { vf?: false | undefined; configuration?: ConfigurationChange | undefined };
 };
 
 /** Of `openPort`, the options of one port; see {@link PortOptions}. */
@@ -183,6 +193,7 @@ export const SHARED_KEYS = [
   'frames',
   'pin',
   'netns',
+  'ignore',
   'tap',
   'redirect',
   'redirectOrder',

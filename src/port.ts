@@ -13,6 +13,7 @@ import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delive
 import { TwinpathError } from './errors.ts';
 import { ExtendedHistory, type ExtendedStatistics } from './extended-statistics.ts';
 import { FlowRules } from './flow-rules.ts';
+import { onFreePairs } from './free-ports.ts';
 import { type FrameLedger, Group } from './group.ts';
 import type { CounterReadings } from './kernel/device-counters.ts';
 import { type LinkState, NO_LINK, sameLink } from './kernel/device-information.ts';
@@ -325,10 +326,13 @@ export async function openPort(options: OpenPortOptions): Promise<Port> {
   return port!;
 }
 
-/** Opens several ports with one set of workers: worker i serves queue i of each. Throws as `openPort`. */
+/**
+ * Opens several ports with one set of workers: worker i serves queue i of each. Without `ports`, one on every NetVSC that the
+ * machine does not use. Throws as `openPort`.
+ */
 export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
   requireLinux();
-  const settings = validate(options);
+  const settings = settingsOf(options);
   const { signal } = options;
   signal?.throwIfAborted();
   loadShim(); // builds it, once, if necessary; an error thrown on this thread keeps its class
@@ -345,6 +349,11 @@ export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
     signal.throwIfAborted();
   }
   return ports;
+}
+
+function settingsOf(options: OpenPortsOptions): Settings {
+  const { ports = 'all' } = options ?? {};
+  return ports === 'all' ? validate(onFreePairs(options), true) : validate(options);
 }
 
 /** @throws ERR_START when Node starts no thread */

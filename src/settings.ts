@@ -36,6 +36,9 @@ export interface Settings extends PortHandlers {
   readonly frames: number;
   readonly pin: boolean;
   readonly netns: string | undefined;
+  readonly ignore: readonly string[];
+  /** Whether the ports were found and not named: see `onFreePairs`. */
+  readonly unused: boolean;
   readonly tap: 'io_uring' | 'read/write';
   readonly redirect: 'tcx' | 'clsact';
   readonly redirectOrder: 'first' | 'last';
@@ -56,7 +59,7 @@ export interface Settings extends PortHandlers {
 }
 
 /** Ports that can be opened together: a frame's owner has four bits for them. */
-const MAX_PORTS = 16;
+export const MAX_PORTS = 16;
 
 const FRAMES = [4096, 8192, 16384, 32768, 65536] as const;
 
@@ -69,14 +72,18 @@ const MAX_BYTES = 2 ** 31;
 /** Entries of a ring: how many descriptors the kernel may be ahead or behind, a few ms of traffic. */
 const RING_ENTRIES = 2048;
 
-/** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
-export function validate(options: OpenPortsOptions): Settings {
-  checkNames(options, [...SHARED_KEYS, 'ports']);
+/**
+ * @param unused whether the ports were found and not named
+ * @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
+ */
+export function validate(options: OpenPortsOptions, unused = false): Settings {
+  checkNames(options, [...SHARED_KEYS, 'ports', 'each']);
+  if (options.each !== undefined) invalid('each', "it goes with ports: 'all'");
   const { ports, netns, protect, signal } = options;
   const queues = wholeNumber('queues', options.queues ?? Math.min(availableParallelism(), 8), 1, 64);
   const given = <Name extends keyof typeof DEFAULTS>(name: Name) => options[name] ?? DEFAULTS[name];
   if (!Array.isArray(ports) || ports.length < 1 || ports.length > MAX_PORTS) {
-    invalid('ports', `it must be a list of 1 to ${MAX_PORTS} ports`);
+    return invalid('ports', `it must be a list of 1 to ${MAX_PORTS} ports`);
   }
   const frameSize = oneOf('frameSize', given('frameSize'), FRAME_SIZES);
   const frames = oneOf('frames', given('frames'), FRAMES);
@@ -86,8 +93,11 @@ export function validate(options: OpenPortsOptions): Settings {
   if (netns !== undefined) nonEmptyText('netns', netns);
   if (signal !== undefined && !(signal instanceof AbortSignal))
     invalid('signal', 'it must be an AbortSignal');
+  const checked = ports.map((port) => checkPort(port, frameSize, queues));
+  const ignore = checkIgnored(options.ignore);
+  refuseTwice(checked, ignore);
   return {
-    ports: ports.map((port) => checkPort(port, frameSize, queues)),
+    ports: checked,
     ...handlersOf(options, ports),
     queues,
     mode: oneOf('mode', given('mode'), IDLE_MODES),
@@ -95,6 +105,8 @@ export function validate(options: OpenPortsOptions): Settings {
     frames,
     pin: flag('pin', given('pin')),
     netns,
+    ignore,
+    unused,
     tap: oneOf('tap', given('tap'), ['io_uring', 'read/write']),
     redirect: oneOf('redirect', given('redirect'), ['tcx', 'clsact']),
     redirectOrder: oneOf('redirectOrder', given('redirectOrder'), ['first', 'last']),
@@ -177,6 +189,29 @@ function checkPort(port: PortOptions, frameSize: number, queues: number): PortSe
 function metadataNames(names: readonly MetadataName[]): MetadataName[] {
   if (!Array.isArray(names)) invalid('metadata', `it must be a list of ${METADATA.join(', ')}`);
   return names.map((name) => oneOf('metadata', name, METADATA));
+}
+
+function checkIgnored(ignore: unknown = []): string[] {
+  if (!Array.isArray(ignore)) return invalid('ignore', 'it must be a list of names, MAC or PCI addresses');
+  for (const [at, name] of ignore.entries()) {
+    nonEmptyText('ignore', name);
+    if (ignore.indexOf(name) < at) invalid('ignore', `${name} is there twice`);
+  }
+  return ignore;
+}
+
+/** One device by two names is found later. */
+function refuseTwice(ports: readonly PortOptions[], ignore: readonly string[]): void {
+  const first = new Map<string, number>();
+  for (const [number, { device, netvsc, mac, vf }] of ports.entries()) {
+    for (const name of new Set([device, netvsc, mac, vf || undefined])) {
+      if (name === undefined) continue;
+      if (ignore.includes(name)) invalid('ignore', `${name} is to be ignored, and a port is to take it`);
+      const before = first.get(name);
+      if (before !== undefined) invalid(`ports[${number}]`, `it names ${name}, as ports[${before}] does`);
+      first.set(name, number);
+    }
+  }
 }
 
 function routes(targets: readonly ForwardTarget[]): RelayRoute[] {

@@ -26,17 +26,55 @@ export interface PortReport {
   readonly frames: readonly FrameLedger[];
 }
 
+/** Where lines about a port go. */
+type Log = Pick<Terminal, 'log'>;
+
+/**
+ * As {@link reportOn}, for ports that were opened together. With several ports each line begins with the port's device.
+ *
+ * @returns a report for each
+ */
+export async function reportOnAll(
+  ports: readonly Port[],
+  terminal: Terminal,
+  use: () => Promise<void>,
+): Promise<PortReport[]> {
+  let over: Promise<void> | undefined;
+  let [left, allRead] = [ports.length, (): void => {}];
+  const read = new Promise<void>((resolve) => {
+    allRead = resolve;
+  });
+  return await Promise.all(
+    ports.map((port) => {
+      const log: Log =
+        ports.length === 1 ? terminal : { log: (line) => terminal.log(`${port.device}: ${line}`) };
+      return reportOn(
+        port,
+        log,
+        () => (over ??= use()),
+        'all',
+        async () => {
+          if (--left === 0) allRead();
+          await read;
+        },
+      );
+    }),
+  );
+}
+
 /**
  * Prints the events of a port while `use` runs, then closes the port.
  *
  * @param use gets a function that adds a problem to the report
  * @param events 'all', or 'few': without those of opening and closing
+ * @param beforeClosing waits until the ports that close with this one may be closed
  */
 export async function reportOn(
   port: Port,
-  terminal: Terminal,
+  terminal: Log,
   use: (addProblem: (problem: string) => void) => Promise<void>,
   events: 'all' | 'few' = 'all',
+  beforeClosing: () => Promise<void> = async () => {},
 ): Promise<PortReport> {
   const started = nowNanos();
   const problems: string[] = [];
@@ -51,6 +89,7 @@ export async function reportOn(
     const idle = port.stats().queues.filter(({ owner }) => owner === 'none').length;
     if (idle > 0) problems.push(`at the end ${idle} of ${frames.length} queues had no path to send by`);
   } finally {
+    await beforeClosing();
     await port.close();
   }
 
@@ -88,7 +127,7 @@ export async function auditFrames(port: Port): Promise<FrameLedger[]> {
 }
 
 /** Prints failovers and errors when they happen. */
-function watch(port: Port, terminal: Terminal, problems: string[]): void {
+function watch(port: Port, terminal: Log, problems: string[]): void {
   port.on('path', (failover) => {
     if (failover.reason === 'start' || failover.reason === 'close') return;
     logFailover(terminal, failover);
@@ -106,7 +145,7 @@ function watch(port: Port, terminal: Terminal, problems: string[]): void {
 }
 
 /** Prints the port's paths, and when a path or a worker starts, ends or changes. */
-function watchDevices(port: Port, terminal: Terminal): void {
+function watchDevices(port: Port, terminal: Log): void {
   for (const [path, { device, driver, mode, redirect, protects }] of Object.entries(port.paths)) {
     const kept = protects === undefined ? '' : '; the platform’s packets stay with the machine';
     terminal.log(`${path}: ${device} through ${driver}, ${mode}, ${redirect}${kept}`);
@@ -128,7 +167,7 @@ function watchDevices(port: Port, terminal: Terminal): void {
   });
 }
 
-function logFailover(terminal: Terminal, failover: Failover): void {
+function logFailover(terminal: Log, failover: Failover): void {
   terminal.log(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
 }
 

@@ -5,7 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConfigurationChange, IDLE_MODES } from '../configuration.ts';
 import type { MetadataName } from '../memory/metadata.ts';
 import { nowNanos } from '../memory/shared.ts';
-import { openPort, type Port } from '../port.ts';
+import type { OpenPortsOptions } from '../options.ts';
+import { openPorts, type Port } from '../port.ts';
 import type { HashType } from '../rss/configuration.ts';
 import type { PortStatistics } from '../statistics.ts';
 import { invalid } from '../validation.ts';
@@ -14,7 +15,7 @@ import { type Command, type CommandContext, EXIT } from './command.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
 import { columns } from './help.ts';
 import { unlessInterrupted } from './interruption.ts';
-import { count, reportOn, summary } from './port-report.ts';
+import { count, reportOnAll, summary } from './port-report.ts';
 import type { Terminal } from './terminal.ts';
 
 export const run: Command = {
@@ -27,7 +28,10 @@ export const run: Command = {
         value: 'NAME',
         help: 'a network card, by name, MAC or PCI address: its pair, or the card alone',
         otherwise: 'the pair without an address',
+        repeatable: true,
       },
+      all: { help: 'a port on every pair without an address' },
+      ignore: { value: 'NAME', help: 'a device that is never taken, nor its pair', repeatable: true },
       netvsc: { value: 'NAME', help: 'the NetVSC: interface name or MAC' },
       mac: { value: 'MAC', help: 'the NetVSC by its MAC address' },
       vf: { value: 'NAME', help: 'the VF of the NetVSC, by name, MAC or PCI address' },
@@ -137,7 +141,7 @@ export const run: Command = {
       'A value of --option that is JSON (7, true, ["a","b"]) is parsed; every other value is text.',
       'Events go to standard error. At the end the statistics go to standard output. A second Ctrl-C\n' +
         'ends the command at once, without statistics. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF\n' +
-        'and CAP_IPC_LOCK; with --netns CAP_SYS_ADMIN too.',
+        'and CAP_IPC_LOCK; with rules or --protect platform CAP_PERFMON, with --netns CAP_SYS_ADMIN too.',
     ],
     examples: [
       ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],
@@ -155,23 +159,20 @@ export const run: Command = {
       [130, 'Ctrl-C before the port was open, or a second Ctrl-C; 143 for SIGTERM'],
     ],
   },
-  run: runPort,
+  run: runPorts,
 };
 
-async function runPort(args: Arguments, { terminal, interruption }: CommandContext): Promise<number> {
+async function runPorts(args: Arguments, { terminal, interruption }: CommandContext): Promise<number> {
   const [name] = args.positionals;
   const handler = handlerUrl(name!);
   const handlerOptions = pairs(args, 'option');
   checkOptionless(name!, handlerOptions);
   const seconds = whole(args, 'seconds', 1, 1_000_000);
-  const port = await unlessInterrupted(interruption.signal, (signal) =>
-    openPort({
-      device: text(args, 'device'),
-      netvsc: text(args, 'netvsc'),
-      mac: text(args, 'mac'),
-      vf: vfOf(args),
-      force: args.flags.has('force'),
-      configuration: configurationOf(args),
+  const several = args.flags.has('all') || (args.texts.get('device')?.length ?? 0) > 1;
+  const opened = await unlessInterrupted(interruption.signal, (signal) =>
+    openPorts({
+      ...portsOf(args),
+      ignore: args.texts.get('ignore'),
       handler,
       handlerOptions,
       queues: whole(args, 'queues', 1, 64),
@@ -195,22 +196,47 @@ async function runPort(args: Arguments, { terminal, interruption }: CommandConte
       signal,
     }),
   );
-  if (port === undefined) {
+  if (opened === undefined) {
     terminal.log('twinpath: interrupted before the port was open');
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
-  const report = await reportOn(port, terminal, async () => {
-    terminal.log(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
-    const timer = terminal.live ? setInterval(showRate(port, terminal), 1000) : undefined;
-    await untilEnd(interruption.signal, port, seconds);
+  const reports = await reportOnAll(opened, terminal, async () => {
+    for (const port of opened) terminal.log(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
+    const timer = terminal.live ? setInterval(showRates(opened, terminal), 1000) : undefined;
+    await untilEnd(interruption.signal, opened[0]!, seconds);
     clearInterval(timer);
     terminal.panel([]);
   });
-  if (args.flags.has('json')) await terminal.printJson(report);
-  else await terminal.print(summary(report));
-  for (const problem of new Set(report.problems)) terminal.log(`twinpath: ${problem}`);
-  return report.ok ? EXIT.OK : EXIT.FAILED;
+  if (args.flags.has('json')) await terminal.printJson(several ? reports : reports[0]);
+  else {
+    const texts = reports.map((report) => `${several ? `${report.device}\n` : ''}${summary(report)}`);
+    await terminal.print(texts.join('\n\n'));
+  }
+  for (const problem of new Set(reports.flatMap(({ problems }) => problems))) {
+    terminal.log(`twinpath: ${problem}`);
+  }
+  return reports.every(({ ok }) => ok) ? EXIT.OK : EXIT.FAILED;
+}
+
+/** @throws ERR_OPTION_INVALID */
+function portsOf(args: Arguments): Pick<OpenPortsOptions, 'ports' | 'each'> {
+  const devices = args.texts.get('device') ?? [];
+  const [vf, force, configuration] = [vfOf(args), args.flags.has('force'), configurationOf(args)];
+  const [netvsc, mac] = [text(args, 'netvsc'), text(args, 'mac')];
+  const given = { '--netvsc': netvsc, '--mac': mac, '--vf': vf || undefined, '--force': force || undefined };
+  const naming = Object.entries(given).find(([, value]) => value !== undefined)?.[0];
+  if (args.flags.has('all')) {
+    const other = devices.length > 0 ? '--device' : naming;
+    if (other !== undefined) invalid('--all', `it contradicts ${other}`);
+    return { ports: 'all', each: { vf: vf as false | undefined, configuration } };
+  }
+  if (devices.length > 1) {
+    if (naming !== undefined)
+      invalid('--device', `given more than once it cannot be combined with ${naming}`);
+    return { ports: devices.map((device) => ({ device, vf, configuration })) };
+  }
+  return { ports: [{ device: devices[0], netvsc, mac, vf, force, configuration }] };
 }
 
 /** @throws ERR_OPTION_INVALID */
@@ -254,19 +280,22 @@ async function untilEnd(interrupted: AbortSignal, port: Port, seconds: number | 
   }
 }
 
-function showRate(port: Port, terminal: Terminal): () => void {
-  let before = port.stats();
+/** One line for each port. */
+function showRates(ports: readonly Port[], terminal: Terminal): () => void {
+  let before = ports.map((port) => port.stats());
   let at = nowNanos();
   return () => {
-    const now = port.stats();
+    const all = ports.map((port) => port.stats());
     const nanos = nowNanos();
-    const rate = (of: (stats: PortStatistics) => number): string =>
-      count(((of(now) - of(before)) / (nanos - at)) * 1e9);
-    const owners = [...new Set(now.queues.map(({ owner }) => owner))].join(' and ');
-    terminal.panel([
-      `${owners}: ${rate((s) => s.received)} packets/s in, ${rate((s) => s.transmitted)} out; ${count(now.received)} in total`,
-    ]);
-    before = now;
+    const lines = all.map((now, i) => {
+      const rate = (of: (stats: PortStatistics) => number): string =>
+        count(((of(now) - of(before[i]!)) / (nanos - at)) * 1e9);
+      const owners = [...new Set(now.queues.map(({ owner }) => owner))].join(' and ');
+      const name = ports.length > 1 ? `${ports[i]!.device}: ` : '';
+      return `${name}${owners}: ${rate((s) => s.received)} packets/s in, ${rate((s) => s.transmitted)} out; ${count(now.received)} in total`;
+    });
+    terminal.panel(lines);
+    before = all;
     at = nanos;
   };
 }

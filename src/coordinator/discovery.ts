@@ -11,7 +11,7 @@ import { type ErrorDetails, TwinpathError } from '../errors.ts';
 import { ARPHRD_ETHER, type Link } from '../kernel/rtnetlink.ts';
 import { normalizeMac } from '../net/mac.ts';
 import { nearest } from '../validation.ts';
-import { belongs, discover, driverName, NO_HISTORY, pairs, type Snapshot } from './inventory.ts';
+import { belongs, cards, discover, driverName, NO_HISTORY, pairs, type Snapshot } from './inventory.ts';
 import { KINDS, type KindName, kindOf } from './kinds.ts';
 import { parentOf } from './netvsc.ts';
 import { usageOf } from './usage.ts';
@@ -27,6 +27,10 @@ export interface Wanted {
   readonly vf?: string;
   /** Takes a named device although it is not a NetVSC. */
   readonly force?: boolean;
+  /** Devices that are not taken, nor the pairs that they belong to: names, alternative names, MAC or PCI addresses. */
+  readonly ignore?: readonly string[];
+  /** The device is taken only if the machine does not use it, although it is named. */
+  readonly unused?: boolean;
 }
 
 export interface Choice {
@@ -46,10 +50,23 @@ const NOTHING: ReadonlySet<number> = new Set();
  *   ERR_DEVICE_BUSY, ERR_NO_NETVSC, ERR_OPTION_INVALID
  */
 export function choose(snapshot: Snapshot, wanted: Wanted, taken: ReadonlySet<number> = NOTHING): Choice {
+  const choice = chooseNamed(snapshot, wanted, taken) ?? unnamed(snapshot, taken, wanted.ignore);
+  const { netvsc, vf, kind } = choice;
+  const legs = [vf, KINDS[kind].standby(netvsc, snapshot)];
+  const ignored = wanted.ignore?.find((text) => namesOne(snapshot, text, [netvsc, ...legs]));
+  if (ignored !== undefined) {
+    fail('ERR_OPTION_INVALID', 'ignore', `${ignored} is to be ignored, and a port is to take ${netvsc.name}`);
+  }
+  const { reason } = usageOf(snapshot, netvsc, legs);
+  if (wanted.unused && reason !== '') fail('ERR_DEVICE_IN_USE', netvsc.name, `it ${reason}`);
+  return choice;
+}
+
+function chooseNamed(snapshot: Snapshot, wanted: Wanted, taken: ReadonlySet<number>): Choice | undefined {
   const mac = wanted.mac === undefined ? undefined : validMac(wanted.mac);
   const name = wanted.netvsc ?? mac;
   if (wanted.device !== undefined) return device(snapshot, wanted.device, taken);
-  if (name === undefined && wanted.vf === undefined) return unnamed(snapshot, taken);
+  if (name === undefined && wanted.vf === undefined) return undefined;
 
   const force = wanted.force === true;
   const vfs = wanted.vf === undefined ? undefined : resolve(snapshot, wanted.vf, 'vf');
@@ -111,35 +128,69 @@ export function hasDefaultRoute(snapshot: Snapshot, { netvsc, vf, kind }: Choice
   return usageOf(snapshot, netvsc, [vf, standby]).defaultRoute;
 }
 
-function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>): Choice {
-  const found = discover(snapshot).filter(({ netvsc }) => !taken.has(netvsc.ifindex));
-  const free = found.filter((one) => one.free);
-  if (free.length === 1) {
-    const { netvsc, vf, kind } = free[0]!;
-    return { netvsc, vf, kind };
-  }
-  if (free.length > 1) {
-    const names = free.map(({ netvsc }) => netvsc.name).join(', ');
-    fail('ERR_DEVICE_AMBIGUOUS', names, undefined, 'Name one of them with netvsc (--netvsc NAME).');
-  }
-  if (found.length > 0) {
-    const detail = found.map(({ netvsc, reason }) => `${netvsc.name} ${reason}`).join('; ');
-    fail(
-      'ERR_DEVICE_IN_USE',
-      undefined,
-      detail,
-      'To take it nevertheless, name it with netvsc (--netvsc NAME).',
-    );
-  }
-  if (taken.size > 0 && pairs(snapshot).length > 0) {
+/** A pair, and why a port without a name does not take it; '' if it does. */
+interface Looked extends Choice {
+  readonly refusal: string;
+}
+
+function lookAt(snapshot: Snapshot, taken: ReadonlySet<number>, ignore: readonly string[]): Looked[] {
+  return discover(snapshot).map(({ netvsc, vf, standby, kind, reason }) => {
+    const isIgnored = ignore.some((text) => namesOne(snapshot, text, [netvsc, vf, standby]));
+    const own = taken.has(netvsc.ifindex) ? OWN : isIgnored ? 'is to be ignored' : reason;
+    return { netvsc, vf, kind, refusal: own };
+  });
+}
+
+const OWN = 'is used by another port of this process';
+
+/** Every pair that the machine does not use, by ifindex. @throws ERR_DEVICE_IN_USE, ERR_DEVICE_BUSY, ERR_NO_NETVSC: there is none */
+export function freePairs(snapshot: Snapshot, ignore: readonly string[] = []): Choice[] {
+  return freeAmong(snapshot, lookAt(snapshot, NOTHING, ignore));
+}
+
+function unnamed(snapshot: Snapshot, taken: ReadonlySet<number>, ignore: readonly string[] = []): Choice {
+  const free = freeAmong(snapshot, lookAt(snapshot, taken, ignore));
+  if (free.length === 1) return free[0]!;
+  return fail(
+    'ERR_DEVICE_AMBIGUOUS',
+    free.map(({ netvsc }) => netvsc.name).join(', '),
+    undefined,
+    "Name one of them with netvsc (--netvsc NAME), or open all with openPorts({ ports: 'all' }) (--all).",
+  );
+}
+
+/** Those that are not refused. @throws an error that says what was looked at and why nothing is taken */
+function freeAmong(snapshot: Snapshot, looked: readonly Looked[]): Choice[] {
+  const free = looked.filter(({ refusal }) => refusal === '');
+  if (free.length > 0) return free.map(({ netvsc, vf, kind }) => ({ netvsc, vf, kind }));
+  if (looked.length > 0 && looked.every(({ refusal }) => refusal === OWN)) {
     fail('ERR_DEVICE_BUSY', undefined, 'ports of this process use every NetVSC already');
   }
+  const detail = looked.map(({ netvsc, refusal }) => `${netvsc.name} ${refusal}`).join('; ');
+  if (looked.length > 0) {
+    const hint = 'To take it nevertheless, name it with netvsc (--netvsc NAME).';
+    fail('ERR_DEVICE_IN_USE', undefined, detail, hint);
+  }
+  const others = cards(snapshot).map(({ netvsc, reason }) => `${netvsc.name} ${reason}`);
   return fail(
     'ERR_NO_NETVSC',
     undefined,
-    undefined,
+    others.length === 0 ? undefined : others.join('; '),
     'Name a card with device (--device NAME): "twinpath list" shows all of them.',
   );
+}
+
+/** Whether the text is the name, alternative name, MAC or PCI address of one of these links. */
+function namesOne(snapshot: Snapshot, text: string, links: readonly (Link | undefined)[]): boolean {
+  return links.some((link) => link !== undefined && isCalled(link, text, snapshot.sysfs));
+}
+
+function isCalled(link: Link, text: string, sysfs: Snapshot['sysfs']): boolean {
+  if (link.name === text || link.altNames.includes(text)) return true;
+  const mac = normalizeMac(text);
+  if (mac !== undefined) return hasMac(link, mac);
+  const parent = parentOf(link, sysfs);
+  return parent?.bus === 'pci' && parent.device === text.toLowerCase();
 }
 
 /** The device that the user named as the NetVSC: a NetVSC, the NetVSC of a leg, or with `force` any Ethernet device. */
@@ -173,13 +224,11 @@ function netvscOf(snapshot: Snapshot, vfs: readonly Link[], name: string, force:
 function resolve(snapshot: Snapshot, text: string, option: 'netvsc' | 'vf' | 'device'): Link[] {
   const { links, sysfs } = snapshot;
   const mac = normalizeMac(text);
-  const found = links.filter((link) => {
-    if (link.name === text || link.altNames.includes(text)) return true;
-    if (mac !== undefined) return hasMac(link, mac);
-    if (option === 'netvsc') return false;
-    const parent = parentOf(link, sysfs);
-    return parent?.bus === 'pci' && parent.device === text.toLowerCase();
-  });
+  const found = links.filter((link) =>
+    option === 'netvsc' && mac === undefined
+      ? link.name === text || link.altNames.includes(text)
+      : isCalled(link, text, sysfs),
+  );
   if (found.length > 0) return found;
   const near = nearest(mac ?? text, suggestions(snapshot, mac === undefined ? 'names' : 'addresses'));
   const hint = [

@@ -57,7 +57,7 @@ export class Networks {
   /** Chooses the devices of the ports, and locks them. @throws TwinpathError, after everything was undone */
   static choose(context: GroupContext, events: LinkEvents): Networks {
     const { shim, memory, settings, report } = context;
-    const { ports, network, host, cutHost, protect } = settings;
+    const { ports, network, host, cutHost, protect, ignore, unused } = settings;
     if (network !== 'kernel') {
       const loop = network === 'loop';
       return new Networks(
@@ -74,7 +74,7 @@ export class Networks {
       const taken = new Set<number>();
       const list = ports.map((wanted, port) => {
         const snapshot = takeSnapshot(table.netlink, sysfs);
-        const choice = choose(snapshot, { ...wanted, vf: wanted.vf || undefined }, taken);
+        const choice = choose(snapshot, { ...wanted, vf: wanted.vf || undefined, ignore, unused }, taken);
         if (host === 'off' && !cutHost) refuseToCut(snapshot, choice);
         locks.push(lockDevice(shim, table.netlink, choice.netvsc));
         taken.add(choice.netvsc.ifindex);

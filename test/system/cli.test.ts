@@ -3,6 +3,7 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { DemoLedger } from '../../src/cli/demo/ledger.ts';
+import type { PortReport } from '../../src/cli/port-report.ts';
 import { buildLab, drive, passed } from '../support/harness.ts';
 import { attachments, linkIn } from '../support/machine-state.ts';
 import { ROOT } from '../support/nobody.ts';
@@ -143,6 +144,55 @@ describe('twinpath run', () => {
     ]);
     expect(attachments(lab.guest)).toEqual([]);
     expect(linkIn(lab.guest, nic.netvsc)?.promiscuity).toBe(0);
+  });
+
+  it('runs a handler on several devices, and reports on each', async () => {
+    const lab = await buildLab({ nics: 2 });
+    const devices = lab.nics.flatMap(({ netvsc }) => ['--device', netvsc]);
+    const address = `address=${JSON.stringify(lab.nics.map(({ guestAddress }) => guestAddress))}`;
+    const run = start([
+      ...['run', 'echo', '--json', '--netns', lab.guest, ...devices],
+      ...['--queues', '2', '--option', address],
+    ]);
+    for (const { netvsc, mac } of lab.nics) await run.said(`${netvsc} (${mac}) is open`);
+    const traffic = [];
+    for (const nic of lab.nics) traffic.push(await drive(lab, nic, { rate: 2000 }));
+    for (const one of traffic) await passed(one, 200);
+    for (const one of traffic) await one.stop();
+    run.child.kill('SIGINT');
+    const { code, stdout, stderr } = await run.outcome;
+    expect(code, stderr).toBe(0);
+    for (const { netvsc } of lab.nics)
+      expect(stderr).toMatch(new RegExp(`${netvsc}: synthetic: ${netvsc} through`));
+    const reports = JSON.parse(stdout);
+    expect(reports.map(({ ok, device }: PortReport) => [ok, device])).toEqual(
+      lab.nics.map(({ netvsc }) => [true, netvsc]),
+    );
+    for (const { statistics, frames } of reports) {
+      expect(statistics.received).toBeGreaterThanOrEqual(200);
+      expect(frames).toHaveLength(2);
+    }
+    expect(attachments(lab.guest)).toEqual([]);
+  });
+
+  it.each([
+    [['--all', '--device', 'eth0'], /--all.*contradicts --device/],
+    [['--all', '--force'], /--all.*contradicts --force/],
+    [
+      ['--device', 'eth0', '--device', 'eth1', '--mac', '02:00:00:00:00:01'],
+      /--device.*cannot be combined with --mac/,
+    ],
+    [['--device', 'eth0', '--device', 'eth0'], /ports\[1\].*names eth0/],
+    [['--device', 'eth0', '--ignore', 'eth0'], /ignore.*eth0 is to be ignored/],
+  ])('refuses devices that contradict each other: %j', async (args, words) => {
+    const { code, stderr } = await twinpath(['run', 'drop', ...args]);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(words) });
+  });
+
+  it('says what it looked at if --all finds nothing to take', async () => {
+    const lab = await buildLab();
+    const { code, stderr } = await twinpath(['run', 'drop', '--all', '--netns', lab.guest]);
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/ERR_NO_NETVSC|no NetVSC/i) });
   });
 
   it('ends after --seconds or on SIGTERM with readable statistics', async () => {

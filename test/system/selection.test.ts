@@ -65,3 +65,45 @@ describe('two ports of one call with a handler each', () => {
     await nothingLeft(lab);
   });
 });
+
+describe('all ports that the machine does not use', () => {
+  it.each([{}, { ports: 'all' as const }])(
+    'are refused where there is none, before anything is opened: %j',
+    async (given) => {
+      const lab = await buildLab();
+      const opening = openPorts({ ...given, netns: lab.guest, handler: ECHO });
+      await expect(opening).rejects.toMatchObject({
+        code: 'ERR_NO_NETVSC',
+        hint: expect.stringContaining('--device'),
+      });
+      await nothingLeft(lab);
+    },
+  );
+
+  it('are refused without a kernel network, and with an option that is wrong', async () => {
+    const wrong = (options: object) => openPorts({ handler: ECHO, ...options });
+    await expect(wrong({ network: 'memory' })).rejects.toMatchObject({
+      ...{ code: 'ERR_OPTION_INVALID', device: 'ports' },
+    });
+    await expect(wrong({ ports: 'any' })).rejects.toMatchObject({
+      code: 'ERR_OPTION_INVALID',
+      device: 'ports',
+    });
+    await expect(wrong({ ignored: [] })).rejects.toMatchObject({ code: 'ERR_OPTION_UNKNOWN' });
+    await expect(wrong({ each: { netvsc: 'eth0' } })).rejects.toMatchObject({ code: 'ERR_OPTION_UNKNOWN' });
+    for (const options of [{ each: { vf: 'vf0' } }, { each: {}, ports: [{ netvsc: 'eth0' }] }]) {
+      await expect(wrong(options)).rejects.toMatchObject({ code: 'ERR_OPTION_INVALID', device: 'each' });
+    }
+  });
+
+  it('are without those that are to be ignored: a named one is a contradiction', async () => {
+    const lab = await buildLab();
+    const { netvsc, mac } = lab.nic;
+    const opening = openPorts({
+      ...{ netns: lab.guest, handler: ECHO, ignore: [mac] },
+      ports: [{ netvsc, force: true }],
+    });
+    await expect(opening).rejects.toMatchObject({ code: 'ERR_OPTION_INVALID', device: 'ignore' });
+    await nothingLeft(lab);
+  });
+});

@@ -177,18 +177,18 @@ describe('the nearest word', () => {
   });
 });
 
+const refused = (options: object): TwinpathError => {
+  try {
+    validate(options as OpenPortsOptions);
+  } catch (error) {
+    if (error instanceof TwinpathError) return error;
+    throw error;
+  }
+  throw new Error('the options were accepted');
+};
+
 describe('the handlers of several ports', () => {
   const url = (name: string): string => `file:///tmp/${name}.js`;
-  const refused = (options: object): TwinpathError => {
-    try {
-      validate(options as OpenPortsOptions);
-    } catch (error) {
-      if (error instanceof TwinpathError) return error;
-      throw error;
-    }
-    throw new Error('the options were accepted');
-  };
-
   test('are the shared one, and that of each port which has its own module or options', () => {
     const { handlers, handlerOf } = validate({
       handler: '/tmp/shared.js',
@@ -231,5 +231,32 @@ describe('the handlers of several ports', () => {
   ])('are refused with %s', (_, options, device, words) => {
     expect(refused(options)).toMatchObject({ code: 'ERR_OPTION_INVALID', device });
     expect(refused(options).message).toMatch(words);
+  });
+});
+
+describe('the devices of several ports', () => {
+  test.each([
+    [[{ netvsc: 'eth1' }, { netvsc: 'eth2' }, { netvsc: 'eth1' }], 'ports[2]', /eth1, as ports\[0\] does/],
+    [[{ device: 'eth1' }, { vf: 'eth1' }], 'ports[1]', /eth1, as ports\[0\] does/],
+  ])('may not be named twice: %j', (ports, device, words) => {
+    expect(refused({ ...good, ports })).toMatchObject({ code: 'ERR_OPTION_INVALID', device });
+    expect(refused({ ...good, ports }).message).toMatch(words);
+  });
+
+  test('may be named twice by one port', () => {
+    const mac = '00:0d:3a:12:34:56';
+    expect(validate({ ...good, ports: [{ netvsc: mac, mac }, {}] }).ports).toHaveLength(2);
+  });
+
+  test.each([
+    ['eth1', /a list/],
+    [[7], /ignore/],
+    [[''], /ignore/],
+    [['eth1', 'eth2', 'eth1'], /eth1 is there twice/],
+    [['eth0'], /eth0 is to be ignored, and a port is to take it/],
+  ])('cannot be ignored as %j', (ignore, words) => {
+    const error = refused({ ...good, ignore, ports: [{ netvsc: 'eth0' }] });
+    expect(error).toMatchObject({ code: 'ERR_OPTION_INVALID', device: 'ignore' });
+    expect(error.message).toMatch(words);
   });
 });

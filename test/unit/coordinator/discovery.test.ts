@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { choose, refuseToCut, type Wanted } from '../../../src/coordinator/discovery.ts';
+import { choose, freePairs, refuseToCut, type Wanted } from '../../../src/coordinator/discovery.ts';
 import { discover, type Snapshot } from '../../../src/coordinator/inventory.ts';
 import { isNetvsc } from '../../../src/coordinator/netvsc.ts';
 import { TwinpathError } from '../../../src/errors.ts';
@@ -198,6 +198,69 @@ describe('by name', () => {
 
   it('a device that a port of this process has is busy', () => {
     expect(refusal(machine, { netvsc: 'eth1' }, new Set([3])).code).toBe('ERR_DEVICE_BUSY');
+  });
+});
+
+describe('all that the machine does not use', () => {
+  const idle = { ...machine, addresses: [], defaultRoutes: [] };
+  const names = (snapshot: Snapshot, ignore?: string[]): string[] =>
+    freePairs(snapshot, ignore).map(({ netvsc, vf }) => `${netvsc.name} ${vf?.name ?? '-'}`);
+  const refused = (snapshot: Snapshot, ignore?: string[]): TwinpathError => {
+    try {
+      freePairs(snapshot, ignore);
+    } catch (error) {
+      if (error instanceof TwinpathError) return error;
+      throw error;
+    }
+    throw new Error('nothing was refused');
+  };
+
+  it('is every NetVSC without an address or a default route, by ifindex, whatever order the kernel has', () => {
+    expect(names(machine)).toEqual(['eth1 enP45159s2np0']);
+    expect(names(idle)).toEqual(['eth0 -', 'eth1 enP45159s2np0']);
+    expect(names({ ...idle, links: idle.links.toReversed() })).toEqual(['eth0 -', 'eth1 enP45159s2np0']);
+  });
+
+  it.each(['eth1', 'data0', DATA, DATA.toUpperCase().replaceAll(':', '-'), 'enP45159s2np0', 'B067:00:02.0'])(
+    'is without the pair of which a device is to be ignored: %s',
+    (text) => {
+      expect(names(idle, [text])).toEqual(['eth0 -']);
+      expect(chosen(idle, { ignore: [text] })).toBe('eth0 -');
+      expect(chosen(idle, { ignore: [text, 'not there'] })).toBe('eth0 -');
+    },
+  );
+
+  it('says what was looked at and why nothing is taken', () => {
+    const busy = refused(machine, ['eth1']);
+    expect(busy.code).toBe('ERR_DEVICE_IN_USE');
+    expect(busy.detail).toBe(
+      'eth0 carries a default route and has the address 10.0.0.4; eth1 is to be ignored',
+    );
+    expect(refusal(machine, { ignore: ['eth1'] }).detail).toBe(busy.detail);
+    const own = refusal(machine, { ignore: ['eth0'] }, new Set([3]));
+    expect(own.detail).toBe('eth0 is to be ignored; eth1 is used by another port of this process');
+    expect(refused(lab).code).toBe('ERR_NO_NETVSC');
+    const card = link({ ifindex: 9, name: 'ens5', parentBus: 'pci', parentDevice: '0000:00:05.0' });
+    expect(refused({ ...lab, links: [...lab.links, card] }).detail).toBe('ens5 is one card alone');
+  });
+
+  it('has a way out where one has to be named', () => {
+    expect(refusal(idle, {}).hint).toMatch(/--netvsc NAME.*'all'.*--all/);
+  });
+
+  it('is not named as well: that contradicts ignore', () => {
+    for (const wanted of [{ netvsc: 'eth1' }, { device: 'data0' }, { vf: 'enP45159s2np0' }]) {
+      const error = refusal(machine, { ...wanted, ignore: [DATA] });
+      expect(error).toMatchObject({ code: 'ERR_OPTION_INVALID', device: 'ignore' });
+      expect(error.message).toContain('eth1');
+    }
+  });
+
+  it('is taken by its name only while the machine still does not use it', () => {
+    expect(chosen(machine, { netvsc: 'eth1', unused: true })).toBe('eth1 enP45159s2np0');
+    const error = refusal(machine, { netvsc: 'eth0', unused: true });
+    expect(error).toMatchObject({ code: 'ERR_DEVICE_IN_USE', device: 'eth0' });
+    expect(error.message).toContain('10.0.0.4');
   });
 });
 

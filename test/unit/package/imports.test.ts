@@ -28,6 +28,7 @@ const ORDER = [
   'datapath',
   'port-events.ts',
   'coordinator',
+  'free-ports.ts',
   'statistics.ts',
   'counter-history.ts',
   'extended-statistics.ts',
