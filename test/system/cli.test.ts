@@ -329,6 +329,18 @@ describe('twinpath run', () => {
     ['the beginning of an option', ['run', 'drop', '--secs', '2'], 2, 'Did you mean --seconds?'],
     ['help about an unknown command', ['help', 'rnu'], 2, 'Did you mean "run"?'],
     ['an unknown option', ['run', 'drop', '--quues', '2'], 2, 'Did you mean --queues?'],
+    [
+      'a queue too many in a table',
+      ['run', 'drop', '--queues', '2', '--rss-table', '0,1,2,x'],
+      2,
+      'rss.table: there is no queue 2',
+    ],
+    [
+      'an unknown hash type',
+      ['run', 'drop', '--rss-table', '0', '--hash-types', 'udp4,sctp4'],
+      2,
+      'sctp4 is none of ipv4, tcp4',
+    ],
     ['an unknown command', ['rnu', 'drop'], 2, 'Did you mean "run"?'],
     [
       'an option of a handler that has none',

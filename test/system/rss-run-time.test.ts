@@ -258,7 +258,10 @@ describe('a VF that alone is to spread the flows', () => {
     const { port } = scene;
     await port.configure({ rss: { table: [1, 0] } });
     await scene.plug();
-    await until('the refusal', () => scene.errors.length > 0);
+    await until(
+      'the refusal, and the VF described',
+      () => scene.errors.length > 0 && scene.paths.vf !== undefined,
+    );
     expect(scene.errors[0]).toMatchObject({ code: 'ERR_DEVICE_SETTINGS', device: 'vf0' });
     expect(scene.paths.vf!.refused).toHaveLength(1);
     await scene.unplug();
