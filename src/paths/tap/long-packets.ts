@@ -22,7 +22,6 @@ import { Headers, pseudoSum } from '../../net/headers.ts';
 import { Protocol } from '../../net/ip.ts';
 import { maxPacketBytes, SENT_HEADER } from '../../net/packet-size.ts';
 import { Segmenter } from '../../offload/segment.ts';
-import { prefixBytes } from './prefix.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 
@@ -48,8 +47,6 @@ export class LongPackets {
   /** Offset and bytes of a packet that fits a frame without the tag; else 0 bytes. */
   #at = 0;
   #whole = 0;
-  /** Bytes of metadata before it. */
-  #prefix = 0;
 
   constructor(memory: Memory, frames: TapFrames, pairs: ReadPairs, address: QueueAddress) {
     const { port, queue, path } = address;
@@ -79,7 +76,7 @@ export class LongPackets {
     const at = this.#pairs.buffer(i);
     const start = frames.at + address + frames.start;
     bytes.copyWithin(at, start, start + frames.room);
-    this.#pieces = frames.prefixed ? this.#cutPrefixed(at, length) : this.#cut(at, length);
+    this.#pieces = frames.prefix > 0 ? this.#cutPrefixed(at, length) : this.#cut(at, length);
     if (this.#pieces === 0) return false;
     this.#address = address;
     this.#buffer = i;
@@ -138,7 +135,7 @@ export class LongPackets {
   }
 
   #write(i: number, target: number): number {
-    const prefix = this.#prefix;
+    const { prefix } = this.#frames;
     if (prefix > 0) {
       const from = this.#pairs.buffer(this.#buffer);
       this.#memory.bytes.copyWithin(target - prefix, from, from + prefix);
@@ -157,8 +154,7 @@ export class LongPackets {
   /** The same with metadata before the packet: the tag is among it, and not in the packet. */
   #cutPrefixed(at: number, length: number): number {
     const tag = this.#tagAt(at);
-    const prefix = prefixBytes(this.#memory.view, at);
-    this.#prefix = prefix;
+    const { prefix } = this.#frames;
     return this.#cutAt(at + prefix, length - prefix, tag === LongTag.VERIFIED);
   }
 
