@@ -27,8 +27,10 @@ const CSUM_LEVEL = 135;
 /** `struct xdp_md` */
 const XDP_DATA_META = 8;
 /** `struct __sk_buff` */
+const SKB_LENGTH = 0;
 const SKB_VLAN_PRESENT = 20;
 const SKB_HASH = 68;
+const GSO_SIZE = 176;
 /** Linux 5.16. */
 const SKB_HWTSTAMP = 184;
 
@@ -38,6 +40,15 @@ const HASH_TYPE = STACK - 8;
 /** Bytes before a tag of the tap, and of the tag. */
 const BEFORE_TAG = MetadataField.TAG;
 const TAG_BYTES = 4;
+
+/**
+ * Bytes of the longest packet that gets metadata, unless the kernel segments it on its way: bpf_skb_change_head makes no longer
+ * one (BPF_SKB_MAX_LEN in net/core/filter.c, 16 KiB without the end of the buffer, with pages of 4 KiB). Only a device that merges
+ * packets delivers longer ones. They get this tag in place of metadata and the long tag; its lowest bit says whether the
+ * device has verified the checksum.
+ */
+const MAX_WITH_METADATA = 16_000;
+export const BARE_TAG = 0x7458;
 
 /** Ids of the kernel's functions; 0: not to be called. */
 export interface XdpFunctions {
@@ -132,6 +143,27 @@ export function gatherSkbMetadata(program: Assembler, rules: number): Assembler 
     .aluImm('add', 1, METADATA_VERIFIED)
     .storeW(10, 1, STACK + MetadataField.MARK)
     .label('not verified');
+}
+
+/**
+ * Between the parts: jumps to `ready` with a packet that is too long for metadata and has its tag. In: the packet in register 6.
+ * Out: the same.
+ */
+export function tagBare(program: Assembler, ready: string, drop: string): Assembler {
+  return program
+    .loadW(2, 6, SKB_LENGTH)
+    .jumpIfImm('jle', 2, MAX_WITH_METADATA, 'has room')
+    .loadW(2, 6, GSO_SIZE)
+    .jneImm(2, 0, 'has room')
+    .loadW(3, 10, STACK + MetadataField.MARK)
+    .aluImm('and', 3, METADATA_VERIFIED)
+    .aluImm('add', 3, BARE_TAG)
+    .mov(1, 6)
+    .movImm(2, htons(EtherType.SERVICE_VLAN))
+    .call(VLAN_PUSH)
+    .jneImm(0, 0, drop)
+    .jump(ready)
+    .label('has room');
 }
 
 /**
