@@ -77,6 +77,7 @@ export class ManagedPort {
       network,
       ownership,
       slots: ORDER.map((path) => newSlot(memory, port, path)),
+      opens: false,
       closing: false,
       counting: false,
       changed: () => this.changed(),
@@ -122,11 +123,12 @@ export class ManagedPort {
   }
 
   /**
-   * Opens the paths whose devices exist.
+   * Opens the paths whose devices exist. After the workers have started: until then {@link changed} opens none.
    *
    * @throws the error of the synthetic path, which a port needs, or what of its configuration that path's device refuses
    */
   async start(): Promise<void> {
+    this.#state.opens = true;
     await this.changed();
     this.#checkOpen();
   }
@@ -169,6 +171,7 @@ export class ManagedPort {
 
   /** After {@link adopt}: closes what the last coordinator had half open, and what was left since, and reconciles. */
   resume(): Promise<void> {
+    this.#state.opens = true;
     this.#linkStatus.resume();
     const { ownership, slots } = this.#state;
     for (const slot of slots) {

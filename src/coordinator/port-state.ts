@@ -30,6 +30,8 @@ export interface PortState extends PortServices {
   readonly ownership: OwnershipClient;
   /** In the order in which they are opened. */
   readonly slots: readonly Slot[];
+  /** Whether paths may be opened: the workers have loaded the handler, which says what metadata it asks for. */
+  opens: boolean;
   /** Whether the port is being closed. */
   closing: boolean;
   /** Whether the application has asked what the devices count. */

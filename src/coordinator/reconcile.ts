@@ -64,7 +64,9 @@ export class Reconciler {
         }
         if (!this.#state.configuration.started) await this.#closeAll('stopped');
         for (const slot of slots) this.#restoreSettings(slot);
-        for (const slot of slots) if (await this.#opener.open(slot)) this.#dirty = true;
+        for (const slot of slots) {
+          if (this.#state.opens && (await this.#opener.open(slot))) this.#dirty = true;
+        }
         await this.#selectOwner();
         this.#enableInline();
         this.#linkStatus.update();

@@ -10,8 +10,6 @@ import { Path, type PathId } from '../memory/layout.ts';
 import {
   isMark,
   METADATA_BYTES,
-  METADATA_GAP,
-  METADATA_GAP_BYTES,
   METADATA_VERIFIED,
   MetadataBit,
   MetadataField,
@@ -69,8 +67,7 @@ export class ReceivedMetadata {
     // A driver that starts packets elsewhere than at a word gives none.
     const has = isMark(last & 0xffff) && (offset[i]! & 3) === 0;
     if (has) words[end - 1] = 0; // the frame's next packet may have none
-    const gap = (last & METADATA_GAP) !== 0 ? METADATA_GAP_BYTES >> 2 : 0;
-    const start = end - (METADATA_BYTES >> 2) - gap;
+    const start = end - (METADATA_BYTES >> 2);
     if ((wanted & MetadataBit.TIME) !== 0) {
       const time = this.#timeAt + 2 * i;
       words[time] = has ? words[start + TIME]! : 0;

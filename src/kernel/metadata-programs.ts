@@ -9,7 +9,6 @@
 import {
   MAX_RULE_NUMBER,
   METADATA_BYTES,
-  METADATA_GAP,
   METADATA_MARK,
   METADATA_VERIFIED,
   MetadataField,
@@ -28,14 +27,28 @@ const CSUM_LEVEL = 135;
 /** `struct xdp_md` */
 const XDP_DATA_META = 8;
 /** `struct __sk_buff` */
+const SKB_LENGTH = 0;
 const SKB_VLAN_PRESENT = 20;
 const SKB_HASH = 68;
+const GSO_SIZE = 176;
 /** Linux 5.16. */
 const SKB_HWTSTAMP = 184;
 
-/** The metadata on the stack, and the type of a hash, which is not used. */
-const STACK = -METADATA_BYTES;
+/** The metadata on the stack, whose words of 64 bits are aligned, and the type of a hash, which is not used. */
+const STACK = -24;
 const HASH_TYPE = STACK - 8;
+/** Bytes before a tag of the tap, and of the tag. */
+const BEFORE_TAG = MetadataField.TAG;
+const TAG_BYTES = 4;
+
+/**
+ * Bytes of the longest packet that gets metadata, unless the kernel segments it on its way: bpf_skb_change_head makes no longer
+ * one (BPF_SKB_MAX_LEN in net/core/filter.c, 16 KiB without the end of the buffer, with pages of 4 KiB). Only a device that merges
+ * packets delivers longer ones. They get this tag in place of metadata and the long tag; its lowest bit says whether the
+ * device has verified the checksum.
+ */
+const MAX_WITH_METADATA = 16_000;
+export const BARE_TAG = 0x7458;
 
 /** Ids of the kernel's functions; 0: not to be called. */
 export interface XdpFunctions {
@@ -48,8 +61,9 @@ export const XDP_FUNCTIONS = {
 } as const;
 
 /**
- * The tag (802.1ad) in front of the prefix of a packet that had a tag outside its bytes: the tap inserts a tag behind the
- * first 12 bytes, whatever they are. See paths/tap/prefix.ts.
+ * The tag (802.1ad) of a packet that had a tag outside its bytes. The tap inserts such a tag behind the first 12 bytes of what it
+ * brings (tun_put_user in drivers/net/tun.c), which are those of the metadata. So the program puts a tag of its own in front, the
+ * kernel then writes the packet's tag to its bytes, and the metadata have room for the program's. So has the long tag.
  */
 export const PREFIX_TAG = 0x7455;
 
@@ -74,8 +88,11 @@ export function writeXdpMetadata(program: Assembler, { time, hash }: XdpFunction
     .mov(4, 2)
     .aluImm('add', 4, METADATA_BYTES)
     .jumpIf('jgt', 4, 3, 'no room');
-  for (let at = 0; at < METADATA_BYTES; at += 8) program.loadDW(4, 10, STACK + at).storeDW(2, 4, at);
-  return program.label('no room');
+  for (const at of [0, 8]) program.loadDW(4, 10, STACK + at).storeDW(2, 4, at);
+  return program
+    .loadW(4, 10, STACK + MetadataField.MARK)
+    .storeW(2, 4, MetadataField.MARK)
+    .label('no room');
 }
 
 /**
@@ -129,34 +146,63 @@ export function gatherSkbMetadata(program: Assembler, rules: number): Assembler 
 }
 
 /**
+ * Between the parts: jumps to `ready` with a packet that is too long for metadata and has its tag. In: the packet in register 6.
+ * Out: the same.
+ */
+export function tagBare(program: Assembler, ready: string, drop: string): Assembler {
+  return program
+    .loadW(2, 6, SKB_LENGTH)
+    .jumpIfImm('jle', 2, MAX_WITH_METADATA, 'has room')
+    .loadW(2, 6, GSO_SIZE)
+    .jneImm(2, 0, 'has room')
+    .loadW(3, 10, STACK + MetadataField.MARK)
+    .aluImm('and', 3, METADATA_VERIFIED)
+    .aluImm('add', 3, BARE_TAG)
+    .mov(1, 6)
+    .movImm(2, htons(EtherType.SERVICE_VLAN))
+    .call(VLAN_PUSH)
+    .jneImm(0, 0, drop)
+    .jump(ready)
+    .label('has room');
+}
+
+/**
  * Second part: puts them before the packet. In: the packet in register 6; 1 in register 8 if it has the long tag outside its bytes. Out:
  * the packet in register 6. If memory is short, the packet is dropped: its reader expects the prefix.
  */
 export function prependSkbMetadata(program: Assembler, drop: string): Assembler {
   return program
+    .movImm(7, METADATA_BYTES - TAG_BYTES)
     .jeqImm(8, 1, 'outside')
+    .movImm(7, METADATA_BYTES)
     .loadW(1, 6, SKB_VLAN_PRESENT)
-    .jeqImm(1, 0, 'inside')
+    .jeqImm(1, 0, 'outside')
     .mov(1, 6)
     .movImm(2, htons(EtherType.SERVICE_VLAN))
     .movImm(3, PREFIX_TAG)
     .call(VLAN_PUSH)
     .jneImm(0, 0, drop)
+    .movImm(7, METADATA_BYTES - TAG_BYTES)
     .label('outside')
-    .loadW(1, 10, STACK + MetadataField.MARK)
-    .aluImm('add', 1, METADATA_GAP)
-    .storeW(10, 1, STACK + MetadataField.MARK)
-    .label('inside')
     .mov(1, 6)
-    .movImm(2, METADATA_BYTES)
+    .mov(2, 7)
     .movImm(3, 0)
     .call(SKB_CHANGE_HEAD)
     .jneImm(0, 0, drop)
-    .mov(1, 6)
     .movImm(2, 0)
     .mov(3, 10)
     .aluImm('add', 3, STACK)
-    .movImm(4, METADATA_BYTES)
+    .movImm(4, BEFORE_TAG)
+    .mov(1, 6)
+    .movImm(5, 0)
+    .call(SKB_STORE_BYTES)
+    .jneImm(0, 0, drop)
+    .mov(2, 7)
+    .aluImm('sub', 2, METADATA_BYTES - MetadataField.MARK)
+    .mov(3, 10)
+    .aluImm('add', 3, STACK + MetadataField.MARK)
+    .movImm(4, METADATA_BYTES - MetadataField.MARK)
+    .mov(1, 6)
     .movImm(5, 0)
     .call(SKB_STORE_BYTES)
     .jneImm(0, 0, drop);

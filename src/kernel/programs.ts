@@ -12,6 +12,7 @@ import {
   gatherSkbMetadata,
   prependSkbMetadata,
   removeXdpMetadata,
+  tagBare,
   writeXdpMetadata,
   type XdpFunctions,
 } from './metadata-programs.ts';
@@ -190,8 +191,9 @@ export function tcCapture(
   if (rules !== undefined) classify(program, rules, 'skb').label('to handler').mov(1, 6);
   if (metadata) gatherSkbMetadata(program.mov(6, 1), ruleCount(rules)).mov(1, 6).movImm(8, 0);
   program.movImm(2, MARK).storeW(1, 2, SKB_MARK);
+  if (metadata) tagBare(program, 'ready', 'no memory').mov(1, 6);
   if (maxPacketBytes !== undefined) tagLong(program, maxPacketBytes);
-  if (metadata) prependSkbMetadata(program, 'no memory');
+  if (metadata) prependSkbMetadata(program, 'no memory').label('ready');
   program.movImm(1, tap).movImm(2, 0).call(REDIRECT).exit();
   if (metadata) program.label('no memory').movImm(0, SHOT).exit();
   return withExits(program, { protect, macFilter, rules }, NEXT, SHOT);

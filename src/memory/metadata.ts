@@ -8,8 +8,9 @@
  * ```
  *   0   u64   nanoseconds of the device's clock; 0 none
  *   8   u32   hash of the device; 0 none
- *   12  u16   METADATA_MARK, with METADATA_VERIFIED and METADATA_GAP
- *   14  u16   1 + index of the flow rule that gave the packet to the handler; 0 none
+ *   12  u32   nothing, or a tag of the tap: see kernel/metadata-programs.ts
+ *   16  u16   METADATA_MARK, with METADATA_VERIFIED
+ *   18  u16   1 + index of the flow rule that gave the packet to the handler; 0 none
  * ```
  *
  * In the machine's byte order. Pure; any thread.
@@ -34,19 +35,15 @@ export const metadataBits = (names: readonly MetadataName[]): number =>
 export const metadataNames = (bits: number): MetadataName[] =>
   METADATA.filter((_, i) => (bits & (1 << i)) !== 0);
 
-export const METADATA_BYTES = 16;
+export const METADATA_BYTES = 20;
 /** Bytes from its start. */
-export const MetadataField = { TIME: 0, HASH: 8, MARK: 12, RULE: 14 } as const;
-/** The lowest two bits are free. It is no EtherType of a VLAN tag in either byte order: paths/tap/prefix.ts needs that. */
+export const MetadataField = { TIME: 0, HASH: 8, TAG: 12, MARK: 16, RULE: 18 } as const;
+/** The lowest bit is free. */
 export const METADATA_MARK = 0x5450;
 /** Bit of the mark: the device has verified the checksum. */
 export const METADATA_VERIFIED = 1;
-/** Bit of the mark: {@link METADATA_GAP_BYTES} are between the hash and the mark. */
-export const METADATA_GAP = 2;
-export const METADATA_GAP_BYTES = 4;
 
-export const isMark = (mark: number): boolean =>
-  (mark & ~(METADATA_VERIFIED | METADATA_GAP)) === METADATA_MARK;
+export const isMark = (mark: number): boolean => (mark & ~METADATA_VERIFIED) === METADATA_MARK;
 /** The highest number of a rule that the field has. */
 export const MAX_RULE_NUMBER = 0xffff;
 

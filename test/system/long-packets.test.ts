@@ -8,6 +8,8 @@ import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
 import { Lab } from '../../dist/src/lab/host.js';
 import { LongNic } from '../../dist/src/lab/long-nic.js';
+import { Path } from '../../dist/src/memory/layout.js';
+import { Memory } from '../../dist/src/memory/shared.js';
 import { buildLab, until } from '../support/harness.ts';
 import { dissect, frameOf, noise, type Segment, segment } from '../support/segments.ts';
 
@@ -137,6 +139,8 @@ class LongScene {
       ...options,
     });
     onTestFinished(() => port.close());
+    const { metadata } = Memory.attach(port.shared).slot({ port: 0, queue: 0, path: Path.SYNTHETIC });
+    expect(metadata).toBe('metadata' in options ? 1 : 0);
     return new LongScene(nic, port);
   }
 

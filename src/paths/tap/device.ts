@@ -85,7 +85,7 @@ export class TapDevice implements PathDevice {
   #segmentFds: readonly number[] = [];
   #redirect: TcRedirect | undefined;
   #rules: KernelRules | undefined;
-  /** Whether packets come with metadata before them: see prefix.ts. */
+  /** Whether packets come with metadata before them. */
   #prefixed = false;
   readonly #disciplines = new DisciplineWatch();
   readonly #configuration: LinkConfiguration;

@@ -13,7 +13,7 @@
  * ```
  */
 import { addressOf, type Pointer, type Shim } from '../../kernel/shim.ts';
-import { BURST, type QueueAddress } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { LongPackets } from './long-packets.ts';
 import type { ReadPairs } from './read-pairs.ts';
@@ -94,9 +94,8 @@ export class DirectTap {
       return count;
     }
     const frames = this.#frames;
-    const prefix = frames.prefix(this.#frame, this.#held);
-    const length = this.#held - prefix;
-    offset[0] = frames.at + this.#frame + frames.start + prefix;
+    const length = this.#held - frames.prefix;
+    offset[0] = frames.at + this.#frame + HEADROOM;
     bytes[0] = length;
     frames.received(1, length);
     this.#frame = -1;

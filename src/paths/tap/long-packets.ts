@@ -10,9 +10,11 @@
  *
  * One packet at a time. Allocates nothing. Worker only.
  */
+import { BARE_TAG } from '../../kernel/metadata-programs.ts';
 import { LongTag } from '../../kernel/programs.ts';
 import { pathCounters, queueCounters } from '../../memory/counters.ts';
 import { HEADROOM, type QueueAddress } from '../../memory/layout.ts';
+import { METADATA_VERIFIED, MetadataField } from '../../memory/metadata.ts';
 import { offloadWord, Segmentation } from '../../memory/offload.ts';
 import { type RingOperations, ringOperationsOf } from '../../memory/ring-operations.ts';
 import type { Memory } from '../../memory/shared.ts';
@@ -22,7 +24,6 @@ import { Headers, pseudoSum } from '../../net/headers.ts';
 import { Protocol } from '../../net/ip.ts';
 import { maxPacketBytes, SENT_HEADER } from '../../net/packet-size.ts';
 import { Segmenter } from '../../offload/segment.ts';
-import { prefixBytes } from './prefix.ts';
 import type { ReadPairs } from './read-pairs.ts';
 import type { TapFrames } from './tap-frames.ts';
 
@@ -48,8 +49,8 @@ export class LongPackets {
   /** Offset and bytes of a packet that fits a frame without the tag; else 0 bytes. */
   #at = 0;
   #whole = 0;
-  /** Bytes of metadata before it. */
-  #prefix = 0;
+  /** Whether it has metadata, where others have: see `BARE_TAG`. */
+  #hasMetadata = false;
 
   constructor(memory: Memory, frames: TapFrames, pairs: ReadPairs, address: QueueAddress) {
     const { port, queue, path } = address;
@@ -79,7 +80,7 @@ export class LongPackets {
     const at = this.#pairs.buffer(i);
     const start = frames.at + address + frames.start;
     bytes.copyWithin(at, start, start + frames.room);
-    this.#pieces = frames.prefixed ? this.#cutPrefixed(at, length) : this.#cut(at, length);
+    this.#pieces = frames.prefix > 0 ? this.#cutPrefixed(at, length) : this.#cut(at, length);
     if (this.#pieces === 0) return false;
     this.#address = address;
     this.#buffer = i;
@@ -138,10 +139,12 @@ export class LongPackets {
   }
 
   #write(i: number, target: number): number {
-    const prefix = this.#prefix;
+    const { prefix } = this.#frames;
     if (prefix > 0) {
       const from = this.#pairs.buffer(this.#buffer);
-      this.#memory.bytes.copyWithin(target - prefix, from, from + prefix);
+      const { bytes, view } = this.#memory;
+      if (this.#hasMetadata) bytes.copyWithin(target - prefix, from, from + prefix);
+      else view.setUint16(target - prefix + MetadataField.MARK, 0, true);
     }
     if (this.#whole === 0) return this.#segmenter.write(i, target);
     this.#memory.bytes.copyWithin(target, this.#at, this.#at + this.#whole);
@@ -156,10 +159,12 @@ export class LongPackets {
 
   /** The same with metadata before the packet: the tag is among it, and not in the packet. */
   #cutPrefixed(at: number, length: number): number {
+    const { prefix } = this.#frames;
     const tag = this.#tagAt(at);
-    const prefix = prefixBytes(this.#memory.view, at);
-    this.#prefix = prefix;
-    return this.#cutAt(at + prefix, length - prefix, tag === LongTag.VERIFIED);
+    const bare = tag - BARE_TAG;
+    this.#hasMetadata = bare !== 0 && bare !== METADATA_VERIFIED;
+    if (this.#hasMetadata) return this.#cutAt(at + prefix, length - prefix, tag === LongTag.VERIFIED);
+    return this.#cutTagged(at, length, bare === METADATA_VERIFIED);
   }
 
   /** The number of pieces that the packet at `at` is cut into; 0 if it cannot be cut. */
@@ -167,6 +172,11 @@ export class LongPackets {
     const tag = this.#tagAt(at);
     const verified = tag === LongTag.VERIFIED;
     if (!verified && tag !== LongTag.UNVERIFIED) return this.#cutAt(at, length, false);
+    return this.#cutTagged(at, length, verified);
+  }
+
+  /** The same of a packet with a tag of ours in its bytes. */
+  #cutTagged(at: number, length: number, verified: boolean): number {
     const start = at + VLAN_TAG_BYTES;
     this.#memory.bytes.copyWithin(start, at, at + ADDRESSES);
     return this.#cutAt(start, length - VLAN_TAG_BYTES, verified);

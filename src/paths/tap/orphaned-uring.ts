@@ -7,7 +7,7 @@
  */
 import type { Shim } from '../../kernel/shim.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import type { PathId, QueueAddress } from '../../memory/layout.ts';
+import { HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { OrphanedRing } from '../attached-path.ts';
 import type { BurstArrays } from '../path.ts';
@@ -129,10 +129,10 @@ export class OrphanedUring implements OrphanedRing {
 
   #receive(offset: Int32Array, bytes: Int32Array, i: number, address: number, length: number): 1 {
     const frames = this.#frames;
-    const prefix = frames.prefix(address, length);
-    offset[i] = frames.at + address + frames.start + prefix;
-    bytes[i] = length - prefix;
-    frames.received(1, length - prefix);
+    const packetBytes = length - frames.prefix;
+    offset[i] = frames.at + address + HEADROOM;
+    bytes[i] = packetBytes;
+    frames.received(1, packetBytes);
     return 1;
   }
 

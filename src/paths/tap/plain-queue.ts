@@ -15,7 +15,7 @@ import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { PathLedger } from '../../memory/frame-owners.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import { BURST, type PathId, type QueueAddress } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type PathId, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { AttachedPath, AttachedTransmitter } from '../attached-path.ts';
 import type { BurstArrays, Receiver } from '../path.ts';
@@ -105,7 +105,7 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
 
   receive({ offset, bytes }: BurstArrays, max: number): number {
     const count = Math.min(this.ready(max), max);
-    const { room, start } = this.#tapFrames;
+    const { room, prefix } = this.#tapFrames;
     let packets = 0;
     let total = 0;
     let i = this.#next;
@@ -120,8 +120,7 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
         this.#tapFrames.unfilled(this.#reads[i]!, length);
         continue;
       }
-      const prefix = this.#tapFrames.prefix(this.#reads[i]!, length);
-      offset[packets] = this.#frames + this.#reads[i]! + start + prefix;
+      offset[packets] = this.#frames + this.#reads[i]! + HEADROOM;
       bytes[packets] = length - prefix;
       packets++;
       total += length - prefix;

@@ -12,7 +12,6 @@ import { HEADROOM, type QueueAddress } from '../../memory/layout.ts';
 import { METADATA_BYTES } from '../../memory/metadata.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { maxPacketBytes } from '../../net/packet-size.ts';
-import { prefixBytes } from './prefix.ts';
 
 export class TapFrames {
   readonly tag: number;
@@ -22,9 +21,8 @@ export class TapFrames {
   /** Where a read begins in a frame, and its bytes at most. A read that fills all of them brings a long packet. */
   readonly start: number;
   readonly room: number;
-  /** Whether packets come with metadata before them: see prefix.ts. */
-  readonly prefixed: boolean;
-  readonly #view: DataView;
+  /** Bytes of metadata before each packet that a read brings, or 0. */
+  readonly prefix: number;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
 
@@ -32,11 +30,9 @@ export class TapFrames {
     this.tag = ownerTag(queue, port, path);
     this.pool = pool;
     this.at = memory.layout.frames;
-    this.prefixed = memory.slot({ port, queue, path }).metadata === 1;
-    const prefix = this.prefixed ? METADATA_BYTES : 0;
-    this.start = HEADROOM - prefix;
-    this.room = maxPacketBytes(memory.layout.geometry.frameSize) + prefix;
-    this.#view = memory.view;
+    this.prefix = memory.slot({ port, queue, path }).metadata === 1 ? METADATA_BYTES : 0;
+    this.start = HEADROOM - this.prefix;
+    this.room = maxPacketBytes(memory.layout.geometry.frameSize) + this.prefix;
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
   }
@@ -70,14 +66,9 @@ export class TapFrames {
     this.#doubles[result < 0 ? this.#counter.txErrors : this.#counter.txPackets]!++;
   }
 
-  /** Bytes before the packet of the frame at `address`, of `length` that were read. */
-  prefix(address: number, length: number): number {
-    return this.prefixed ? Math.min(prefixBytes(this.#view, this.at + address + this.start), length) : 0;
-  }
-
   /** Whether a read with this result brought a packet that fits its frame. */
   isPacket(result: number): boolean {
-    return result > 0 && result < this.room;
+    return result > this.prefix && result < this.room;
   }
 
   /** Whether it brought a longer one: see long-packets.ts. */

@@ -16,7 +16,7 @@
  */
 import { Errno } from '../../errors.ts';
 import type { FramePool } from '../../memory/frames.ts';
-import { BURST, type QueueAddress } from '../../memory/layout.ts';
+import { BURST, HEADROOM, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import type { DirectTap } from './direct.ts';
 import { LongPackets } from './long-packets.ts';
@@ -116,10 +116,9 @@ export class UringReads {
       const length = ring.doneResult(slot);
       if (ring.doneKind(slot) !== Kind.READ || !frames.isPacket(length)) break;
       const address = ring.doneAddress(slot);
-      const prefix = frames.prefix(address, length);
-      offset[packets] = frames.at + address + frames.start + prefix;
-      bytes[packets] = length - prefix;
-      total += length - prefix;
+      offset[packets] = frames.at + address + HEADROOM;
+      bytes[packets] = length - frames.prefix;
+      total += length - frames.prefix;
     }
     if (packets > 0) frames.received(packets, total);
     this.#outstanding -= packets;

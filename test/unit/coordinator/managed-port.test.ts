@@ -309,6 +309,17 @@ test('a card without a link is not polled while it waits for one', async () => {
   await card.port.close();
 });
 
+test('no path is opened before the workers have started, whatever the links do', async () => {
+  const card = new Card();
+  await card.tell({});
+  await card.tell({ carrier: false });
+  await card.tell({});
+  expect(card.done).not.toContain('open');
+  await card.port.start();
+  expect(card.done).toContain('open');
+  await card.port.close();
+});
+
 test('a card that goes, or is replaced, while its link is away is closed', async () => {
   for (const next of [undefined, { key: 8, carrier: false }]) {
     const card = new Card();

@@ -10,7 +10,7 @@ import { loadShim } from '../../../src/kernel/shim.ts';
 import { CopySender } from '../../../src/memory/copies.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HEADROOM, Path } from '../../../src/memory/layout.ts';
-import { ALL_METADATA, METADATA_GAP, METADATA_MARK, MetadataBit } from '../../../src/memory/metadata.ts';
+import { ALL_METADATA, METADATA_MARK, MetadataBit } from '../../../src/memory/metadata.ts';
 import { writeRss } from '../../../src/memory/rss-block.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { BurstArray } from '../../../src/memory/wasm-abi.ts';
@@ -25,10 +25,10 @@ interface Said {
   readonly verified: boolean;
   readonly rule: number;
 }
-/** A packet, and what was written before it: nothing, or metadata, with a tag of the tap between. */
+/** A packet, and what was written before it: nothing, or metadata, with a tag of the tap in them. */
 interface Given {
   readonly said: Said | undefined;
-  readonly gap: boolean;
+  readonly tagged: boolean;
 }
 
 const NOTHING: Said = { time: 0n, hash: 0, verified: false, rule: 0 };
@@ -39,7 +39,7 @@ const said = fc.record({
   verified: fc.boolean(),
   rule: fc.nat(0xffff),
 });
-const given = fc.record({ said: fc.option(said, { nil: undefined, freq: 4 }), gap: fc.boolean() });
+const given = fc.record({ said: fc.option(said, { nil: undefined, freq: 4 }), tagged: fc.boolean() });
 
 function scene(queues: number, metadata = ALL_METADATA) {
   const geometry = { pageSize: 4096, ports: 1, queues, ringEntries: 64, frameSize: 2048 };
@@ -94,11 +94,11 @@ function put(
   memory.bytes.set(bytes, at);
   if (one.said === undefined) return at;
   const { time, hash, verified, rule } = one.said;
-  const start = at - 16 - (one.gap ? 4 : 0);
+  const start = at - 20;
   memory.view.setBigUint64(start, time, true);
   memory.view.setUint32(start + 8, hash, true);
-  if (one.gap) memory.view.setUint32(at - 8, 0x7455_88a8, true);
-  memory.view.setUint16(at - 4, METADATA_MARK | (verified ? 1 : 0) | (one.gap ? METADATA_GAP : 0), true);
+  if (one.tagged) memory.view.setUint32(at - 8, 0x7455_88a8, true);
+  memory.view.setUint16(at - 4, METADATA_MARK | (verified ? 1 : 0), true);
   memory.view.setUint16(at - 2, rule, true);
   return at;
 }
@@ -141,7 +141,7 @@ describe('the metadata of a burst', () => {
     for (let i = 0; i < count; i++) {
       const one = {
         said: { time: BigInt(i), hash: i, verified: i % 2 === 0, rule: i + 1 },
-        gap: i % 3 === 0,
+        tagged: i % 3 === 0,
       };
       from.burst.offset[i] = put(memory, from, one, frameOf(segment({ from: 1000 + i })));
       from.burst.bytes[i] = packet.length - 27;
@@ -164,7 +164,7 @@ describe('the metadata of a burst', () => {
     expect(all.some(({ hash, rule }) => hash === rule - 1)).toBe(false);
   });
 
-  const one = { said: { time: 7n, hash: 8, verified: true, rule: 9 }, gap: false };
+  const one = { said: { time: 7n, hash: 8, verified: true, rule: 9 }, tagged: false };
 
   it.each([
     ['of the host path', Path.HOST, undefined],
