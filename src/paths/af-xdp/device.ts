@@ -11,10 +11,9 @@ import type { KernelRules } from '../../kernel/kernel-rules.ts';
 import { kernelIsAtLeast } from '../../kernel/machine.ts';
 import type { Link } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
-import { xdpStatistics } from '../../kernel/xdp-statistics.ts';
 import type { PathSlot } from '../../memory/blocks.ts';
 import { hasChains } from '../../memory/chains.ts';
-import { type KernelCounter, NOTHING_DROPPED } from '../../memory/counters.ts';
+import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, Reader } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { maxMtu } from '../../net/packet-size.ts';
@@ -29,6 +28,7 @@ import { limitToMtu, refuseLongPackets, tooLongForChunk, usedFrame } from '../pa
 import { openSegmentSocket, segmentsNote } from '../segments.ts';
 import type { Surroundings } from '../upkeep.ts';
 import { DeviceSetup, type SetupOptions } from './device-setup.ts';
+import { DeviceLosses } from './losses.ts';
 import { type ProgramOptions, XdpProgram } from './program.ts';
 import type { HeldLoader, ProgramDescriptors } from './program-loader.ts';
 import { XskSockets } from './sockets.ts';
@@ -70,12 +70,12 @@ export class AfXdpDevice implements PathDevice {
   readonly #setup: DeviceSetup;
   readonly #program: XdpProgram;
   readonly #sockets: XskSockets;
+  readonly #losses: DeviceLosses;
   /** Absent if the port's synthetic path is on the same device, and configures it. */
   readonly #configuration: LinkConfiguration | undefined;
   /** As of the kernel's last message. */
   #link: Link;
   #segmentsFd = -1;
-  #missedBefore = 0;
   #stopped: readonly number[] = [];
   /** The queues of the last configuration. */
   #active: readonly number[] | null = null;
@@ -94,6 +94,7 @@ export class AfXdpDevice implements PathDevice {
     const frags = hasChains(memory.layout.geometry.frameSize) && kernelIsAtLeast(5, 18);
     this.#program = new XdpProgram(shim, link, { ...options, frags }, changed);
     this.#sockets = new XskSockets(shim, memory, port, path);
+    this.#losses = new DeviceLosses(shim, options.netlink, link.ifindex);
     const { configuration } = options;
     this.#configuration =
       configuration && new LinkConfiguration(shim, link, 'vf-link', { ...configuration, changed });
@@ -110,7 +111,7 @@ export class AfXdpDevice implements PathDevice {
       programId,
       hook,
       loader,
-      missedBefore: this.#missedBefore,
+      missedBefore: this.#losses.missedBefore,
       fds: { ...fds, segments: this.#segmentsFd },
       configuration: this.#configuration?.held,
       stopped: this.#stopped,
@@ -123,7 +124,7 @@ export class AfXdpDevice implements PathDevice {
     this.#setup.adopt(held.settings, held.serving);
     this.#program.adopt(held);
     this.#segmentsFd = held.fds.segments;
-    this.#missedBefore = held.missedBefore;
+    this.#losses.missedBefore = held.missedBefore;
     this.#stopped = held.stopped;
     if (held.configuration !== undefined) this.#configuration?.adopt(held.configuration);
     return this;
@@ -140,7 +141,7 @@ export class AfXdpDevice implements PathDevice {
     this.#program.refuseOthers();
     this.#configuration?.putBack();
     limitToMtu(this.#memory, this.#port, this.#path, this.#link.mtu);
-    this.#missedBefore = this.#missed();
+    this.#losses.begin();
     try {
       this.#setup.open();
       this.#program.load(this.#setup.rxQueues);
@@ -239,8 +240,7 @@ export class AfXdpDevice implements PathDevice {
   }
 
   openQueues(): void {
-    // Losses so far were counted with the sockets that were closed.
-    this.#missedBefore = this.#missed();
+    this.#losses.begin();
     this.#program.resetUnclaimed();
     this.#sockets.bindAll(this.#link, this.#setup.rxQueues, false);
     this.#checkChains();
@@ -251,23 +251,7 @@ export class AfXdpDevice implements PathDevice {
   }
 
   dropped(queue: number): Record<KernelCounter, number> {
-    const slot = this.#slot(queue);
-    // Queues of the device without a socket belong to no port queue: their packets are reported on queue 0.
-    const rxUnclaimed = queue === 0 ? this.#program.unclaimed : 0;
-    const lostInDevice = queue === 0 ? Math.max(0, this.#missed() - this.#missedBefore) : 0;
-    const none = { ...NOTHING_DROPPED, rxUnclaimed, lostInDevice };
-    if (slot.driver !== Driver.AF_XDP) return none;
-    const counted = xdpStatistics(this.#shim, slot.fd);
-    if (counted === undefined) return none;
-    const { rxDropped, rxInvalid, rxRingFull, rxFillEmpty, txInvalid } = counted;
-    return {
-      rxDropped: rxDropped + rxInvalid,
-      rxRingFull,
-      rxFillEmpty,
-      rxUnclaimed,
-      lostInDevice,
-      txInvalid: Math.max(0, txInvalid - slot.recalled), // without those that we made invalid: see recall.ts
-    };
+    return this.#losses.of(queue, this.#slot(queue), () => this.#program.unclaimed);
   }
 
   /** What of a frame the path uses: see chains.ts. */
@@ -293,11 +277,6 @@ export class AfXdpDevice implements PathDevice {
   #asked(...links: readonly [Link, Link]): [Link, Link] {
     const [own, other] = links.map((link) => this.#options.netlink?.link(link.ifindex) ?? link);
     return [own!, other!];
-  }
-
-  /** Packets for which the device ever had no buffer, or 0. A device that is set up under traffic has none at first. */
-  #missed(): number {
-    return this.#options.netlink?.link(this.#link.ifindex)?.statistics?.rxMissed ?? 0;
   }
 
   #slot(queue: number): PathSlot {

@@ -689,6 +689,7 @@ describe('metadata', () => {
     const burst = new Burst(memory, 0);
     const load = { queue: 0, queues: 1, memory, burst };
     const asked = async (name: string): Promise<number> => {
+      burst.metadata = 0;
       await loadHandler(built(name).href, {}, load);
       return burst.metadata;
     };
@@ -696,6 +697,10 @@ describe('metadata', () => {
     expect(await asked('src/handlers/reflect.wasm')).toBe(0);
     await loadHandler(built('src/handlers/reflect.wasm').href, {}, { ...load, metadata: ['rule', 'tag'] });
     expect(burst.metadata).toBe(8 | 16);
+    // The handlers of a worker's ports share its burst.
+    await loadHandler(built('test/fixtures/wasm/metadata.wasm').href, {}, load);
+    await loadHandler(built('src/handlers/reflect.wasm').href, {}, load);
+    expect(burst.metadata).toBe(63);
   });
 
   it('that does not exist is refused', () => {
