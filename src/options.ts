@@ -91,7 +91,7 @@ export interface SharedOptions extends HandlerOptions {
   mode?: IdleMode;
   /**
    * Bytes of a packet frame: 2048, 4096 or 16384. Default 2048, which is enough for an MTU up to 1765; 4096 for 3813, and
-   * 16384 for jumbo frames, up to 16101.
+   * 16384 for jumbo frames, up to 15900.
    */
   frameSize?: number;
   /** Frames of each queue of each port: 4096 to 65536 by powers of two. Default 8192. */

@@ -23,8 +23,15 @@ export const maxPacketBytes = (frameSize: number): number => frameSize - HEADROO
  */
 export const maxUntaggedBytes = (frameSize: number): number => maxPacketBytes(frameSize) - VLAN_TAG_BYTES - 1;
 
+/**
+ * The largest MTU with frames of 16384 bytes: packets up to it can get metadata before them (MAX_WITH_METADATA in
+ * kernel/metadata-programs.ts), which their reader expects before each.
+ */
+const MAX_JUMBO_MTU = 15_900;
+
 /** The largest MTU that an open port can be given: its tap was opened for packets that get no long tag. */
-export const maxMtuWhileOpen = (frameSize: number): number => maxUntaggedBytes(frameSize) - LINK_HEADER;
+export const maxMtuWhileOpen = (frameSize: number): number =>
+  Math.min(maxUntaggedBytes(frameSize) - LINK_HEADER, MAX_JUMBO_MTU);
 
 /** Whether a packet with two VLAN tags, from a device of this MTU, may get the long tag. */
 export const fillsFrame = (mtu: number, frameSize: number): boolean => mtu > maxMtuWhileOpen(frameSize);
@@ -34,7 +41,8 @@ export const maxSentBytes = (mtu: number, frameSize: number): number =>
   Math.min(mtu + SENT_HEADER, maxPacketBytes(frameSize));
 
 /** The largest MTU whose packets do not fill a frame. */
-export const maxMtu = (frameSize: number): number => maxPacketBytes(frameSize) - LINK_HEADER - 1;
+export const maxMtu = (frameSize: number): number =>
+  Math.min(maxPacketBytes(frameSize) - LINK_HEADER - 1, MAX_JUMBO_MTU);
 
 /** The sizes of a frame that a port can have. */
 export const FRAME_SIZES = [2048, 4096, JUMBO_FRAME] as const;

@@ -203,7 +203,7 @@ describe.runIf(CHAINS)('a port with jumbo frames', () => {
     await scene.plug();
     expect(mtus()).toEqual([1500, 1500]);
     const { capability } = await port.information();
-    expect(capability).toMatchObject({ mtu: { max: 16_101 }, multiBuffer: { has: true } });
+    expect(capability).toMatchObject({ mtu: { max: 15_900 }, multiBuffer: { has: true } });
     await port.configure({ mtu: MTU });
     expect(mtus()).toEqual([MTU, MTU]);
     await ownedBy(port, 'vf');
