@@ -25,6 +25,8 @@ export interface CommandTable {
   readonly positionals: readonly string[];
   /** The name of one more, which may be left out. */
   readonly optional?: string;
+  /** The name of further ones, one or more. */
+  readonly rest?: string;
   readonly options: Readonly<Record<string, OptionRow>>;
   /** Paragraphs between the options and the examples. */
   readonly notes: readonly string[];
@@ -50,8 +52,9 @@ export const typed = ({ program = 'twinpath', name }: CommandTable): string =>
   [program, name].filter(Boolean).join(' ');
 
 /** The names of its arguments, as the help shows them. */
-export const argumentNames = ({ positionals, optional }: CommandTable): string[] => [
+export const argumentNames = ({ positionals, optional, rest }: CommandTable): string[] => [
   ...positionals,
+  ...(rest === undefined ? [] : [`${rest}…`]),
   ...(optional === undefined ? [] : [`[${optional}]`]),
 ];
 
@@ -128,13 +131,26 @@ export function oneOf<const T extends string>(
  * @throws ERR_OPTION_INVALID
  */
 export function pairs({ texts }: Arguments, name: string): Record<string, unknown> {
+  return pairsOf(texts.get(name) ?? [], `--${name}`, (key) => `${key}=A,B`);
+}
+
+/**
+ * @param what they are, for an error
+ * @param list how several values of a key are written
+ * @throws ERR_OPTION_INVALID
+ */
+export function pairsOf(
+  texts: readonly string[],
+  what: string,
+  list: (key: string) => string,
+): Record<string, unknown> {
   const result: Record<string, unknown> = {};
-  for (const given of texts.get(name) ?? []) {
+  for (const given of texts) {
     const equals = given.indexOf('=');
-    if (equals < 1) invalid(`--${name}`, `${given} is not of the form key=value`);
+    if (equals < 1) invalid(what, `${given} is not of the form key=value`);
     const key = given.slice(0, equals);
     if (Object.hasOwn(result, key)) {
-      invalid(`--${name}`, `${key} is there twice`, `Give several values as a list: ${key}=A,B.`);
+      invalid(what, `${key} is there twice`, `Give several values as a list: ${list(key)}.`);
     }
     result[key] = jsonOrText(given.slice(equals + 1));
   }
@@ -150,13 +166,14 @@ export function unknownCommand(name: string, known: readonly string[]): Twinpath
 }
 
 function checkPositionals(table: CommandTable, given: readonly string[]): void {
-  const { positionals: wanted } = table;
+  const { positionals, rest } = table;
   const names = argumentNames(table);
+  const wanted = rest === undefined ? positionals : [...positionals, rest];
   if (given.length < wanted.length) {
     const missing = wanted[given.length]!;
     invalid(missing, `"${typed(table)}" needs one`, `"${typed(table)} --help" explains.`);
   }
-  if (given.length > names.length) {
+  if (rest === undefined && given.length > names.length) {
     invalid(
       given[names.length]!,
       `"${typed(table)}" takes ${names.length === 0 ? 'no argument' : names.join(' ')}`,

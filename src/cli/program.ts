@@ -17,13 +17,14 @@ import { Interruption } from './interruption.ts';
 import { list } from './list.ts';
 import { ps } from './ps.ts';
 import { run } from './run.ts';
+import { set } from './set.ts';
 import { stats } from './stats.ts';
 import { stop } from './stop.ts';
 import { Terminal } from './terminal.ts';
 import { top } from './top.ts';
 import { tryHandler } from './try.ts';
 
-const COMMANDS = [demo, list, doctor, run, tryHandler, ps, stats, top, stop];
+const COMMANDS = [demo, list, doctor, run, tryHandler, ps, stats, top, set, stop];
 const USAGE_CODES = new Set(['ERR_COMMAND_UNKNOWN', 'ERR_OPTION_UNKNOWN', 'ERR_OPTION_INVALID']);
 
 /** Resolves with the exit code. Rejects with errors that are not TwinpathErrors. */

@@ -15,6 +15,7 @@ import { type Command, type CommandContext, EXIT } from './command.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
 import { columns } from './help.ts';
 import { unlessInterrupted } from './interruption.ts';
+import { pagesOf, servePages } from './pages.ts';
 import { count, reportOnAll, summary } from './port-report.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -131,6 +132,15 @@ export const run: Command = {
         help: 'give up loading the handler after so long',
         otherwise: '30000',
       },
+      'no-control': {
+        help: 'open no control socket: twinpath ps, stats, top, set and stop do not see the port',
+      },
+      metrics: { value: 'ADDRESS:PORT', help: 'serve GET /metrics for Prometheus there', otherwise: 'no' },
+      health: {
+        value: 'ADDRESS:PORT',
+        help: 'serve GET /health there: 200 while every queue has a path and a worker, else 503',
+        otherwise: 'no',
+      },
       seconds: { value: 'N', help: 'end after so many seconds, 1 to 1000000', otherwise: 'never' },
     },
     notes: [
@@ -168,6 +178,7 @@ async function runPorts(args: Arguments, { terminal, interruption }: CommandCont
   const handlerOptions = pairs(args, 'option');
   checkOptionless(name!, handlerOptions);
   const seconds = whole(args, 'seconds', 1, 1_000_000);
+  const pages = pagesOf(args);
   const several = args.flags.has('all') || (args.texts.get('device')?.length ?? 0) > 1;
   const opened = await unlessInterrupted(interruption.signal, (signal) =>
     openPorts({
@@ -193,6 +204,7 @@ async function runPorts(args: Arguments, { terminal, interruption }: CommandCont
       metadata: text(args, 'metadata')?.split(',') as MetadataName[] | undefined, // checked by openPort
       stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
       loadMillis: whole(args, 'load-millis', 100, 600_000),
+      ...(args.flags.has('no-control') ? { control: false } : {}),
       signal,
     }),
   );
@@ -203,9 +215,11 @@ async function runPorts(args: Arguments, { terminal, interruption }: CommandCont
   }
   const reports = await reportOnAll(opened, terminal, async () => {
     for (const port of opened) terminal.log(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
+    const closePages = await servePages(pages, opened, terminal);
     const timer = terminal.live ? setInterval(showRates(opened, terminal), 1000) : undefined;
     await untilEnd(interruption.signal, opened[0]!, seconds);
     clearInterval(timer);
+    closePages();
     terminal.panel([]);
   });
   if (args.flags.has('json')) await terminal.printJson(several ? reports : reports[0]);

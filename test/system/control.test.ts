@@ -6,6 +6,7 @@ import type { PortRow } from '../../dist/src/control/protocol.js';
 import { openPort } from '../../dist/src/port.js';
 import { buildLab, ECHO, expectUnharmed, type Port, passed, Scene, until } from '../support/harness.ts';
 import { hold, kill } from '../support/held.ts';
+import { linkIn } from '../support/machine-state.ts';
 import { start, twinpath } from '../support/process.ts';
 
 interface Listed extends PortRow {
@@ -24,6 +25,32 @@ const listens = (port: Port): Promise<void> =>
   until('the control socket', () => port.controlSocket !== undefined);
 
 describe('a running port', () => {
+  it('is configured by `set` on both paths, and refuses what cannot be', async () => {
+    const scene = await Scene.open();
+    const { port, lab } = scene;
+    await listens(port);
+    await scene.plug();
+    const pid = String(process.pid);
+    const change = ['mtu=1400', 'promiscuous=true', 'rules=["src 198.51.100.0/24 drop"]'];
+    const done = await twinpath(['set', pid, ...change, '--json']);
+    expect(done.code, done.stderr).toBe(0);
+    expect(JSON.parse(done.stdout)).toMatchObject({ device: 'eth0', configuration: { mtu: 1400 } });
+    expect(port.configuration).toMatchObject({ mtu: 1400, promiscuous: true });
+    for (const device of ['eth0', 'vf0']) expect(linkIn(lab.guest, device)!.mtu).toBe(1400);
+    for (const [wrong, code] of [
+      ['mtu=5', 'ERR_OPTION_INVALID'],
+      ['mto=1400', 'ERR_OPTION_UNKNOWN'],
+      ['rules=["bogus"]', 'ERR_OPTION_INVALID'],
+    ] as const) {
+      const refused = await twinpath(['set', pid, wrong, '--json']);
+      expect([refused.code, JSON.parse(refused.stdout).error.code]).toEqual([2, code]);
+    }
+    await twinpath(['set', pid, 'mtu=null', 'promiscuous=false', 'rules=[]']);
+    expect(port.configuration).toMatchObject({ mtu: null, promiscuous: false, rules: [] });
+    expect((await twinpath(['set', pid])).code).toBe(2);
+    await scene.finish();
+  });
+
   it('is listed, counted and closed by other processes, and its packets pass meanwhile', async () => {
     const scene = await Scene.open();
     const { port, nic } = scene;
@@ -137,5 +164,27 @@ describe('a running port', () => {
     const [report] = await scene.finish();
     expectUnharmed(report!);
     expect(scene.errors).toEqual([]);
+  });
+});
+
+describe('twinpath run', () => {
+  it('serves metrics and health while it runs, and has no socket with --no-control', async () => {
+    const lab = await buildLab();
+    const { netvsc, guestAddress } = lab.nic;
+    const where = ['--netns', lab.guest, '--netvsc', netvsc, '--force', '--queues', '1'];
+    const pages = ['--metrics', '127.0.0.1:0', '--health', '[::1]:0', '--no-control'];
+    const run = start(['run', 'echo', ...where, '--option', `address=${guestAddress}`, ...pages]);
+    await run.said('/health');
+    const [metrics, health] = ['metrics', 'health'].map(
+      (name) => new RegExp(`http://\\S+/${name}`).exec(run.stderr)![0],
+    );
+    expect(await (await fetch(metrics!)).text()).toContain('twinpath_link_up{port="eth0"} 1\n');
+    const healthy = await fetch(health!);
+    expect([healthy.status, await healthy.text()]).toEqual([200, 'ok\n']);
+    expect(await running(run.child.pid)).toEqual([]);
+    run.child.kill('SIGINT');
+    expect((await run.outcome).code).toBe(0);
+    const wrong = await twinpath(['run', 'echo', ...where, '--metrics', 'nowhere']);
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('--metrics')]);
   });
 });
