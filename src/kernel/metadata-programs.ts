@@ -47,7 +47,7 @@ const TAG_BYTES = 4;
  * packets delivers longer ones. They get this tag in place of metadata and the long tag; its lowest bit says whether the
  * device has verified the checksum.
  */
-const MAX_WITH_METADATA = 16_000;
+export const MAX_WITH_METADATA = 16_000;
 export const BARE_TAG = 0x7458;
 
 /** Ids of the kernel's functions; 0: not to be called. */

@@ -5,7 +5,8 @@
 import { FrameOwner, ownerTag } from '../memory/bit-fields.ts';
 import type { PathLedger } from '../memory/frame-owners.ts';
 import type { FramePool } from '../memory/frames.ts';
-import { type PathId, type QueueAddress, Ring } from '../memory/layout.ts';
+import { HEADROOM, type PathId, type QueueAddress, Ring } from '../memory/layout.ts';
+import { METADATA_BYTES, MetadataField } from '../memory/metadata.ts';
 import { ringPlace } from '../memory/requests.ts';
 import { Producer } from '../memory/ring.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -59,6 +60,9 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
   protected readonly fill: Producer;
   readonly #words: Int32Array;
   readonly #pool: FramePool;
+  /** Whether an earlier packet's metadata are cleared: a driver may write none. */
+  readonly #clearsMarks: boolean;
+  readonly #marksAt: number;
 
   constructor(
     memory: Memory,
@@ -77,6 +81,8 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
     this.fill = new Producer(words, ringPlace(memory, address, Ring.FILL));
     this.#words = words;
     this.#pool = pool;
+    this.#clearsMarks = memory.slot(address).metadata === 1;
+    this.#marksAt = memory.layout.frames + HEADROOM - METADATA_BYTES + MetadataField.MARK;
     tx.recover();
     rx.recover(words, pool, FrameOwner.FILL | this.tag);
   }
@@ -95,6 +101,7 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
       words[slot] = address;
       words[slot + 1] = 0;
       pool.setOwner(address, FrameOwner.FILL | this.tag);
+      if (this.#clearsMarks) words[(this.#marksAt + address) >> 2] = 0;
     }
     this.fill.commit(count);
     pool.remove(count);

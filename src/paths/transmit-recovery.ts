@@ -186,6 +186,11 @@ export class ReclaimableRing extends ResumableRing {
     }
   }
 
+  /** The packet of one descriptor in that slot, a word index, is at this address now, in another frame. */
+  moved(slot: number, address: number): void {
+    this.words[slot] = address;
+  }
+
   /** Stages the packet in that slot, a word index, once more; the path owns its frame. Only if there is room. */
   repeat(slot: number): void {
     const words = this.words;

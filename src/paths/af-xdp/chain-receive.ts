@@ -95,7 +95,10 @@ export class ChainReceiveRing extends ReceiveRing {
 
   override release(): void {
     if (this.#slots === 0) return;
-    if (this.#chained) this.#freeRests(this.#slots);
+    if (this.#chained) {
+      this.#freeRests(this.#slots);
+      this.#clearMarks(this.#slots);
+    }
     this.ring.release(this.#slots);
     this.#slots = 0;
     this.#chained = false;
@@ -143,7 +146,9 @@ export class ChainReceiveRing extends ReceiveRing {
     }
     let gone = 0;
     while (gone < slots && (this.#options(gone) & GONE) !== 0) gone = this.#end(gone, slots);
-    if (gone > 0) ring.release(gone);
+    if (gone === 0) return;
+    this.#clearMarks(gone);
+    ring.release(gone);
   }
 
   #options(i: number): number {
@@ -190,6 +195,14 @@ export class ChainReceiveRing extends ReceiveRing {
     }
     this.#doubles[this.#counter.rxGathered]!++;
     return total;
+  }
+
+  /**
+   * Before the slots are released. Kernels before Linux 6.6 write no options (xskq_prod_reserve_desc), so a mark would pass over
+   * every later packet in its slot. They have no chains either, so those may keep theirs.
+   */
+  #clearMarks(slots: number): void {
+    for (let i = 0; i < slots; i++) if (this.#options(i) === GONE) this.#mark(i, 0);
   }
 
   /** Frees the frames of these chains but the first of each, which were passed on. */

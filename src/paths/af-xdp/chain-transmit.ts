@@ -177,6 +177,11 @@ export class ChainTransmitter extends XskTransmitter {
     }
   }
 
+  override moved(slot: number, address: number): void {
+    this.#remember(address, this.words[slot + DescriptorWord.bytes]!);
+    super.moved(slot, address);
+  }
+
   #remember(address: number, bytes: number): void {
     this.words[this.#places + (address >>> this.#frameShift)] = placeOf(address, bytes);
   }

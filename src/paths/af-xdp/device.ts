@@ -91,7 +91,7 @@ export class AfXdpDevice implements PathDevice {
     if (options.protect) this.description.protects = 'platform';
     const changed = (): void => this.changed();
     this.#setup = new DeviceSetup(memory, link, options, this.description, changed);
-    const frags = hasChains(memory.layout.geometry.frameSize) && kernelIsAtLeast(5, 18);
+    const frags = hasChains(memory.layout.geometry.frameSize) && kernelIsAtLeast(6, 6);
     this.#program = new XdpProgram(shim, link, { ...options, frags }, changed);
     this.#sockets = new XskSockets(shim, memory, port, path);
     this.#losses = new DeviceLosses(shim, options.netlink, link.ifindex);

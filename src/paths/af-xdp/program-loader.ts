@@ -10,6 +10,7 @@ import type { Bpf } from '../../kernel/bpf.ts';
 import { kernelFunctionIds } from '../../kernel/btf.ts';
 import type { KernelRules } from '../../kernel/kernel-rules.ts';
 import type { MacFilter } from '../../kernel/mac-filter.ts';
+import { kernelIsAtLeast } from '../../kernel/machine.ts';
 import { XDP_FUNCTIONS, type XdpFunctions } from '../../kernel/metadata-programs.ts';
 import type { RxMetadata, XdpAbilities } from '../../kernel/netdev-netlink.ts';
 import { xdpRedirect } from '../../kernel/programs.ts';
@@ -59,14 +60,24 @@ export class ProgramLoader {
   readonly #bpf: Pick<Bpf, 'load'>;
   readonly #options: LoaderOptions;
   readonly #functionIds: typeof kernelFunctionIds;
+  readonly #reports: boolean;
   #functions: XdpFunctions | undefined;
   #lacks: MetadataReasons = {};
 
-  /** @param functionIds for tests: not the running kernel's */
-  constructor(bpf: Pick<Bpf, 'load'>, options: LoaderOptions, functionIds = kernelFunctionIds) {
+  /**
+   * @param functionIds for tests: not the running kernel's
+   * @param reports for tests: whether drivers report what they have
+   */
+  constructor(
+    bpf: Pick<Bpf, 'load'>,
+    options: LoaderOptions,
+    functionIds = kernelFunctionIds,
+    reports = kernelIsAtLeast(6, 8),
+  ) {
     this.#bpf = bpf;
     this.#options = options;
     this.#functionIds = functionIds;
+    this.#reports = reports;
   }
 
   get held(): HeldLoader {
@@ -137,7 +148,7 @@ export class ProgramLoader {
       // Before Linux 6.8 drivers do not report it: then the function is called, and says for each packet that it has none.
       else if (
         abilities !== undefined &&
-        abilities.rxMetadata.length > 0 &&
+        (abilities.rxMetadata.length > 0 || this.#reports) &&
         !abilities.rxMetadata.includes(ABILITY[one])
       )
         lacks[one] = `the driver of ${name} has none`;

@@ -188,7 +188,7 @@ export class RecallRing {
     } else {
       const home = pool.peek(0) + (words[slot]! & (pool.frameSize - 1));
       this.#bytes.set(packet, this.#frames + home);
-      words[slot] = home;
+      this.#tx.moved(slot, home);
       recall.prepend();
       pool.setOwner(home, this.#owner);
       pool.remove(1);

@@ -15,6 +15,7 @@ import type { MacFilter } from '../../kernel/mac-filter.ts';
 import type { Link, RtNetlink } from '../../kernel/rtnetlink.ts';
 import type { Shim } from '../../kernel/shim.ts';
 import { Registered } from '../../memory/abi.ts';
+import { hasChains } from '../../memory/chains.ts';
 import type { KernelCounter } from '../../memory/counters.ts';
 import { Driver, type PathId, Reader } from '../../memory/layout.ts';
 import { metadataNames, RECEIVED } from '../../memory/metadata.ts';
@@ -172,6 +173,8 @@ export class TapDevice implements PathDevice {
       // A tap's writer may write packets of any length. Near the frame size, a packet may not fit with the long tag.
       readsLong = merges || kind === 'tun' || fillsFrame(mtu, frameSize);
       this.#prefixed = this.#decideOnMetadata();
+      // Of a merged packet that fits such a frame, metadata may not.
+      if (this.#prefixed && hasChains(frameSize)) readsLong = true;
       this.changed();
       if (this.#options.inline) this.#openSegmentSockets();
     } catch (error) {

@@ -105,13 +105,13 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
 
   receive({ offset, bytes }: BurstArrays, max: number): number {
     const count = Math.min(this.ready(max), max);
-    const { room, prefix } = this.#tapFrames;
+    const { longFrom, prefix } = this.#tapFrames;
     let packets = 0;
     let total = 0;
     let i = this.#next;
     for (const end = i + count; i < end; i++) {
       const length = this.#lengths[i]!;
-      if (length >= room) {
+      if (length >= longFrom) {
         if (packets > 0) break;
         if (this.#long.isOpen || this.#long.open(this.#reads[i]!, i, length)) {
           this.#passOver(i);

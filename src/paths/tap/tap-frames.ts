@@ -5,12 +5,14 @@
  * not. A frame with another owner was passed on.
  */
 import { Errno } from '../../errors.ts';
+import { MAX_WITH_METADATA } from '../../kernel/metadata-programs.ts';
 import { FrameOwner, ownerTag } from '../../memory/bit-fields.ts';
 import { type CounterIndex, type PathCounter, pathCounters } from '../../memory/counters.ts';
 import type { FramePool } from '../../memory/frames.ts';
 import { HEADROOM, type QueueAddress } from '../../memory/layout.ts';
 import { METADATA_BYTES } from '../../memory/metadata.ts';
 import type { Memory } from '../../memory/shared.ts';
+import { VLAN_TAG_BYTES } from '../../net/ethernet.ts';
 import { maxPacketBytes } from '../../net/packet-size.ts';
 
 export class TapFrames {
@@ -23,6 +25,8 @@ export class TapFrames {
   readonly room: number;
   /** Bytes of metadata before each packet that a read brings, or 0. */
   readonly prefix: number;
+  /** Bytes of a read from which on it may bring a packet that is not as the others: longer than a frame, or without metadata. */
+  readonly longFrom: number;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
 
@@ -33,6 +37,8 @@ export class TapFrames {
     this.prefix = memory.slot({ port, queue, path }).metadata === 1 ? METADATA_BYTES : 0;
     this.start = HEADROOM - this.prefix;
     this.room = maxPacketBytes(memory.layout.geometry.frameSize) + this.prefix;
+    this.longFrom =
+      this.prefix === 0 ? this.room : Math.min(this.room, MAX_WITH_METADATA + VLAN_TAG_BYTES + 1);
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
   }
@@ -68,12 +74,12 @@ export class TapFrames {
 
   /** Whether a read with this result brought a packet that fits its frame. */
   isPacket(result: number): boolean {
-    return result > this.prefix && result < this.room;
+    return result > this.prefix && result < this.longFrom;
   }
 
   /** Whether it brought a longer one: see long-packets.ts. */
   isLong(result: number): boolean {
-    return result >= this.room;
+    return result >= this.longFrom;
   }
 
   /** Frees the frame of a read without a usable packet: none was there, or it cannot be cut, or the device is gone. */
@@ -83,7 +89,7 @@ export class TapFrames {
   }
 
   countUnfilled(result: number): void {
-    if (result >= this.room) this.#doubles[this.#counter.rxTooLong]!++;
+    if (this.isLong(result)) this.#doubles[this.#counter.rxTooLong]!++;
     else if (result !== Errno.EAGAIN && result !== Errno.ECANCELED) {
       this.#doubles[this.#counter.rxErrors]!++;
     }

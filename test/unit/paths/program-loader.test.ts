@@ -26,10 +26,11 @@ const driver = (...rxMetadata: RxMetadata[]): XdpAbilities => ({
 /** @param refuses whether the kernel refuses bound programs */
 function loader(
   wanted: number,
-  { abilities = driver('timestamp', 'hash'), ids = bothFunctions, refuses = false } = {} as {
+  { abilities = driver('timestamp', 'hash'), ids = bothFunctions, refuses = false, reports = true } = {} as {
     abilities?: XdpAbilities | undefined;
     ids?: typeof kernelFunctionIds;
     refuses?: boolean;
+    reports?: boolean;
   },
 ) {
   const loaded: { bound: number; bytes: number; calls: boolean[] }[] = [];
@@ -43,7 +44,7 @@ function loader(
       return 9;
     },
   };
-  const made = new ProgramLoader(bpf, { metadata: () => wanted, abilities: () => abilities }, ids);
+  const made = new ProgramLoader(bpf, { metadata: () => wanted, abilities: () => abilities }, ids, reports);
   return { made, loaded, first: () => made.first(maps, undefined, link) };
 }
 
@@ -85,7 +86,11 @@ describe('the program of a VF', () => {
     expect(loaded[0]!.calls).toEqual([false, true]);
     const checksum = expect.stringContaining('XDP has no function');
     expect(made.held.lacks).toEqual({ time: 'the driver of vf0 has none', checksum });
-    const silent = loader(TIME, { abilities: driver() }); // before Linux 6.8
+    const none = loader(TIME, { abilities: driver() });
+    none.first();
+    expect(none.made.held.lacks).toEqual({ time: 'the driver of vf0 has none' });
+    expect(none.made.isBound).toBe(false);
+    const silent = loader(TIME, { abilities: driver(), reports: false }); // before Linux 6.8
     silent.first();
     expect(silent.loaded[0]!.calls).toEqual([true, false]);
   });
