@@ -111,9 +111,9 @@ export class Group {
       });
     });
     const { control } = this.#settings;
-    if (control === true || (control === 'default' && runtimeFolder().folder !== undefined)) {
-      this.#startControl(descriptions);
-    }
+    const wanted = control === true || (control === 'default' && runtimeFolder().folder !== undefined);
+    // The supervisor may have ended before this thread could read that it was ready.
+    if (wanted && this.#closed === undefined && !this.#ended) this.#startControl(descriptions);
     // Events from while the ports were opened are emitted once the application can have added listeners.
     setImmediate(() => {
       for (const report of this.#early.splice(0)) this.#receive(report);
@@ -147,10 +147,10 @@ export class Group {
 
   /** Before the process terminates all threads: waits a moment until the coordinator's may be terminated. */
   exiting(): void {
-    this.#control?.exiting();
     const done = newCompletion();
     this.#supervisor.postMessage({ kind: 'exit', done } satisfies Command);
     waitForCompletion(done, EXIT_MILLIS);
+    this.#control?.exiting();
     // A process that exits closes its descriptors, a thread does not.
     if (!isMainThread) this.#releaseAll();
   }

@@ -171,7 +171,8 @@ function checkNames(options: object, names: readonly string[]): void {
 function checkPort(port: PortOptions, frameSize: number, queues: number): PortSettings {
   checkNames(port, [...PORT_KEYS, 'handler', 'handlerOptions']);
   const { device, netvsc, mac, vf, force } = port;
-  const configuration = port.configuration && checkChange(port.configuration, frameSize, queues);
+  const configuration =
+    port.configuration === undefined ? undefined : checkChange(port.configuration, frameSize, queues);
   for (const [name, value] of Object.entries({ device, netvsc, mac, vf })) {
     if (value !== undefined && !(name === 'vf' && value === false)) nonEmptyText(name, value);
   }

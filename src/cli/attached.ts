@@ -5,6 +5,7 @@ import { socketFiles } from '../control/sockets.ts';
 import { TwinpathError } from '../errors.ts';
 import { runtimeFolder } from '../kernel/runtime-folder.ts';
 import { normalizeMac } from '../net/mac.ts';
+import type { Terminal } from './terminal.ts';
 
 /** A port of another process. */
 export interface Attached {
@@ -12,17 +13,30 @@ export interface Attached {
   readonly row: PortRow;
 }
 
-/** Attaches to the running ports. The caller closes the clients. @throws ERR_CONTROL */
-export async function runningPorts(): Promise<Attached[]> {
+/**
+ * Attaches to the running ports. The caller closes the clients.
+ *
+ * @param failed told of a process that does not answer, or speaks another version: the others are found all the same
+ * @throws ERR_CONTROL if this user has no folder for control sockets
+ */
+export async function runningPorts(failed: (error: TwinpathError) => void): Promise<Attached[]> {
   const { folder, refusal } = runtimeFolder();
   if (folder === undefined || refusal !== undefined)
     throw new TwinpathError('ERR_CONTROL', { device: folder, detail: refusal });
   const found: Attached[] = [];
   for (const file of socketFiles(folder)) {
-    const client = await ControlClient.connect(file);
-    if (client === undefined) continue;
-    const rows = (await client.request({ request: 'ports' })) as PortRow[];
-    found.push(...rows.map((row) => ({ client, row })));
+    let client: ControlClient | undefined;
+    try {
+      client = await ControlClient.connect(file);
+      if (client === undefined) continue;
+      const connected = client;
+      const rows = (await client.request({ request: 'ports' })) as PortRow[];
+      found.push(...rows.map((row) => ({ client: connected, row })));
+    } catch (error) {
+      client?.close();
+      if (!(error instanceof TwinpathError)) throw error;
+      if (error.code !== 'ERR_PORT_CLOSED') failed(error);
+    }
   }
   return found;
 }
@@ -63,9 +77,10 @@ export function choose(ports: readonly Attached[], name: string | undefined): At
 /** Attaches to one port while `use` runs. */
 export async function attachedTo<T>(
   name: string | undefined,
+  terminal: Terminal,
   use: (port: Attached) => Promise<T>,
 ): Promise<T> {
-  const ports = await runningPorts();
+  const ports = await runningPorts(({ message }) => terminal.log(`twinpath: ${message}`));
   try {
     return await use(choose(ports, name));
   } finally {

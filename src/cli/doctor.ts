@@ -17,7 +17,7 @@ export const doctor: Command = {
       },
     },
     notes: [
-      'It only reads. Run it as the user who opens ports: what this user lacks is a finding.\n' +
+      'It changes nothing but that it makes the folder for control sockets. Run it as the user who opens ports: what this user lacks is a finding.\n' +
         'With --json: an array of { about, state, text, mend }; state is ok, note or problem.',
     ],
     examples: [['twinpath doctor', 'before the first port']],

@@ -27,7 +27,10 @@ export async function servePages(
 ): Promise<() => void> {
   const servers: Server[] = [];
   const close = (): void => {
-    for (const server of servers) server.close();
+    for (const server of servers) {
+      server.close();
+      server.closeAllConnections(); // a client that says nothing would hold the process
+    }
   };
   const groups = new Map<string, PageName[]>();
   for (const name of ['metrics', 'health'] as const) {

@@ -9,6 +9,9 @@ import type { PortStatistics } from '../statistics.ts';
 import { type FailoverEntry, failoverLine, mergeFailovers } from './failovers.ts';
 import type { Terminal } from './terminal.ts';
 
+/** The ledgers of a port that had closed before it was asked. */
+const NOT_ASKED: readonly FrameLedger[] = [];
+
 /** How long workers may take to answer. */
 const AUDIT_MILLIS = 3000;
 
@@ -80,14 +83,21 @@ export async function reportOn(
   const problems: string[] = [];
   let frames: FrameLedger[] = [];
   let paths = port.paths;
+  let closed = false;
+  port.once('close', () => {
+    closed = true;
+  });
+  let ended = false;
   try {
     watch(port, terminal, problems);
     if (events === 'all') watchDevices(port, terminal);
     await use((problem) => problems.push(problem));
-    frames = await auditFrames(port);
+    ended = closed; // by another process, or because it failed, which was an error
+    if (!ended) frames = await auditFrames(port);
     paths = port.paths;
     const idle = port.stats().queues.filter(({ owner }) => owner === 'none').length;
-    if (idle > 0) problems.push(`at the end ${idle} of ${frames.length} queues had no path to send by`);
+    if (idle > 0 && !ended && port.configuration.started)
+      problems.push(`at the end ${idle} of ${frames.length} queues had no path to send by`);
   } finally {
     await beforeClosing();
     await port.close();
@@ -95,7 +105,7 @@ export async function reportOn(
 
   const statistics = port.stats();
   const failovers = mergeFailovers(port.failovers());
-  problems.push(...problemsOf(statistics, frames));
+  problems.push(...problemsOf(statistics, ended ? undefined : frames));
   const { device, mac } = port;
   return {
     ok: problems.length === 0,
@@ -171,9 +181,10 @@ function logFailover(terminal: Log, failover: Failover): void {
   terminal.log(`queue ${failover.queue}: ${failoverLine(mergeFailovers([failover])[0]!)}`);
 }
 
-function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLedger[]): string[] {
+/** @param frames undefined: nobody could be asked */
+function problemsOf({ handlerErrors }: PortStatistics, frames: readonly FrameLedger[] = NOT_ASKED): string[] {
   const found = handlerErrors === 0 ? [] : [`the handler threw ${count(handlerErrors)} times`];
-  if (frames.length === 0) found.push('a worker did not say where its frames are');
+  if (frames.length === 0 && frames !== NOT_ASKED) found.push('a worker did not say where its frames are');
   frames.forEach(({ total, accounted, duplicates }, queue) => {
     if (accounted !== total) found.push(`queue ${queue} accounts for ${accounted} of its ${total} frames`);
     if (duplicates !== 0) found.push(`queue ${queue} has ${duplicates} frames in two places`);
@@ -186,7 +197,9 @@ export function summary({ statistics, frames }: PortReport): string {
   const whole = frames.filter(({ total, accounted, duplicates }) => total === accounted && duplicates === 0);
   return [
     ...statisticsLines(statistics),
-    `frames: every one accounted for in ${whole.length} of ${statistics.queues.length} queues`,
+    ...(frames.length === 0
+      ? []
+      : [`frames: every one accounted for in ${whole.length} of ${statistics.queues.length} queues`]),
   ].join('\n');
 }
 

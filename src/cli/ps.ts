@@ -16,7 +16,7 @@ export const ps: Command = {
     exits: [[EXIT.OK, 'listed, even if none runs'], ...EXITS.slice(0, 1)],
   },
   async run(args, { terminal }) {
-    const ports = await runningPorts();
+    const ports = await runningPorts(({ message }) => terminal.log(`twinpath: ${message}`));
     try {
       const rows = ports.map(({ client, row }) => ({ pid: client.hello.pid, socket: client.file, ...row }));
       if (args.flags.has('json')) await terminal.printJson(rows, 2);

@@ -56,8 +56,8 @@ export function ratesBetween(before: StatisticsSample, now: StatisticsSample, po
   };
   for (const [reason, packets] of Object.entries(change.dropped)) drop(reason as DropReason, packets);
   for (const path of PATHS) {
-    const { kernel, txErrors, rxErrors } = change.paths[path];
-    for (const [reason, packets] of Object.entries({ ...kernel, txErrors, rxErrors }))
+    const { kernel, txErrors, txUnknown, rxErrors, rxTooLong } = change.paths[path];
+    for (const [reason, packets] of Object.entries({ ...kernel, txErrors, txUnknown, rxErrors, rxTooLong }))
       drop(`${path} ${reason}`, packets);
   }
   return {

@@ -32,7 +32,7 @@ export const set: Command = {
   run: (args, { terminal }) => {
     const [name, ...rest] = args.positionals;
     const change = pairsOf(rest, 'KEY=VALUE', (key) => `'${key}=["A","B"]'`);
-    return attachedTo(name, async ({ client, row }) => {
+    return attachedTo(name, terminal, async ({ client, row }) => {
       const configuration = (await client.request({
         request: 'configure',
         port: row.port,

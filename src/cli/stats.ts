@@ -32,7 +32,7 @@ export const stats: Command = {
     exits: [[EXIT.OK, 'printed'], [EXIT.FAILED, 'no such port, or it has ended'], ...EXITS.slice(0, 1)],
   },
   run: (args, context) =>
-    attachedTo(args.positionals[0], (attached) => {
+    attachedTo(args.positionals[0], context.terminal, (attached) => {
       const every = whole(args, 'watch', 1, 3600);
       return every === undefined ? once(attached, args, context) : watch(attached, every, args, context);
     }),

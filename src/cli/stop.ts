@@ -17,7 +17,7 @@ export const stop: Command = {
     exits: [[EXIT.OK, 'the port is closed'], [EXIT.FAILED, 'no such port'], ...EXITS.slice(0, 1)],
   },
   run: (args, { terminal }) =>
-    attachedTo(args.positionals[0], async ({ client, row }) => {
+    attachedTo(args.positionals[0], terminal, async ({ client, row }) => {
       await client.request({ request: 'stop' });
       await client.ended; // when everything is released
       const stopped = { device: row.device, pid: client.hello.pid };

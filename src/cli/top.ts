@@ -36,7 +36,8 @@ export const top: Command = {
       ...EXITS.slice(0, 1),
     ],
   },
-  run: (args, context) => attachedTo(args.positionals[0], (attached) => show(attached, args, context)),
+  run: (args, context) =>
+    attachedTo(args.positionals[0], context.terminal, (attached) => show(attached, args, context)),
 };
 
 async function show(
@@ -73,7 +74,13 @@ async function show(
     }));
     const missed = now.missed ?? 0;
     if (json)
-      await terminal.printJson({ nanos: now.nanos, device: row.device, ...rates, failovers: news, missed });
+      await terminal.printJson({
+        nanos: now.nanos,
+        device: row.device,
+        ...rates,
+        failovers: news.filter(({ port }) => port === row.port),
+        missed,
+      });
     else {
       const view = { pid: client.hello.pid, row: rows, every, rates, failovers, missed };
       const lines = topScreen(view, process.stderr.rows || DEFAULT_ROWS);

@@ -13,6 +13,8 @@ import { connectTo } from './sockets.ts';
 
 /** How long a process may take to answer; the coordinator may wait for RTNL meanwhile. */
 const ANSWER_MILLIS = 30_000;
+/** How long its thread may take to greet: it has no other work. */
+const HELLO_MILLIS = 5_000;
 
 interface Waiting {
   readonly resolve: (value: unknown) => void;
@@ -43,7 +45,7 @@ export class ControlClient {
   }
 
   /**
-   * Connects. Returns undefined if the process of the socket is gone.
+   * Connects. Returns undefined if the process of the socket is gone, or takes no more clients.
    *
    * @throws ERR_CONTROL: the kernel refuses, the process has another version, or it does not answer
    */
@@ -56,10 +58,13 @@ export class ControlClient {
     const reader = new LineReader();
     let client: ControlClient | undefined;
     return await new Promise((resolve, reject) => {
-      const late = setTimeout(() => socket.destroy(), ANSWER_MILLIS);
+      const late = setTimeout(() => {
+        reject(refused(file, `nobody answers there within ${HELLO_MILLIS / 1000} s`));
+        socket.destroy();
+      }, HELLO_MILLIS);
       socket.once('close', () => {
         clearTimeout(late);
-        resolve(undefined); // it ended, and so did its process or its ports
+        resolve(undefined); // it ended, and so did its process or its ports; or it has too many clients
       });
       socket.on('data', (chunk: Buffer) => {
         try {

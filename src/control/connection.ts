@@ -47,6 +47,7 @@ export class Connection {
         if (line.trim() === '') continue;
         this.#write(await this.#answer(line));
         if (this.#socket.writableNeedDrain) await this.#drained();
+        await new Promise(setImmediate); // many small requests in one chunk are not one turn
         if (this.#socket.destroyed) return;
       }
       this.#socket.resume();
@@ -86,7 +87,7 @@ export class Connection {
   }
 
   #write(document: Hello | Answer): void {
-    if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(document)}\n`);
+    if (this.#socket.writable) this.#socket.write(`${JSON.stringify(document)}\n`);
   }
 
   #drained(): Promise<void> {

@@ -84,6 +84,6 @@ export class ControlLine {
     this.#ended = true;
     for (const { reject } of this.#asked.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));
     this.#asked.clear();
-    this.#server.close();
+    setImmediate(() => this.#server.close()); // after these have been answered
   }
 }

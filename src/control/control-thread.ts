@@ -55,6 +55,8 @@ export class ControlThread {
 
   /** The process exits: removes the socket. */
   exiting(): void {
-    if (this.file !== undefined) rmSync(this.file, { force: true });
+    try {
+      if (this.file !== undefined) rmSync(this.file, { force: true });
+    } catch {} // this process may have become another user: the next port removes the socket
   }
 }

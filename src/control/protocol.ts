@@ -85,6 +85,9 @@ export interface StatisticsSample {
   readonly missed?: number;
 }
 
+/** Parts of a line that are kept before they are put together. */
+const MAX_PARTS = 64;
+
 /** Cuts a stream of bytes into lines. */
 export class LineReader {
   #chunks: Buffer[] = [];
@@ -109,5 +112,7 @@ export class LineReader {
     this.#bytes += part.length;
     if (this.#bytes > MAX_LINE) throw new RangeError(`a line is longer than ${MAX_LINE} bytes`);
     if (part.length > 0) this.#chunks.push(part);
+    // A client may write byte by byte, and each part costs hundreds.
+    if (this.#chunks.length > MAX_PARTS) this.#chunks = [Buffer.concat(this.#chunks)];
   }
 }

@@ -65,9 +65,11 @@ export class ControlServer {
 
   /** Removes the socket; clients have what was written. */
   close(): void {
-    if (this.#file !== '') rmSync(this.#file, { force: true });
     this.#server.close();
     for (const connection of this.#connections) connection.end();
+    try {
+      if (this.#file !== '') rmSync(this.#file, { force: true });
+    } catch {} // this process may have become another user: the next port removes the socket
   }
 
   #admit(socket: Socket): void {

@@ -5,7 +5,7 @@
  */
 import { readdirSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 const NAME = /^\d+(-\d+)?\.sock$/;
 
@@ -34,12 +34,23 @@ export function connectTo(file: string): Promise<Socket | undefined> {
       resolve(socket);
     });
     const refused = (error: NodeJS.ErrnoException): void => {
-      if (error.code === 'ECONNREFUSED') rmSync(file, { force: true });
+      // A process that is about to listen refuses too, for a moment.
+      if (error.code === 'ECONNREFUSED' && !isRunning(file)) rmSync(file, { force: true });
       if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(undefined);
       else reject(error);
     };
     socket.once('error', refused);
   });
+}
+
+/** Whether the process that the socket is named after runs. */
+function isRunning(file: string): boolean {
+  try {
+    process.kill(Number.parseInt(basename(file), 10), 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 /** Removes the sockets of processes that are gone. Never throws. */

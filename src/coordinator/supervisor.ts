@@ -55,6 +55,9 @@ export class Supervisor {
   #end: () => void = () => {};
   /** To the control thread. */
   #line: MessagePort | undefined;
+  /** The last report of each kind about each port: for a control thread that comes later. */
+  readonly #last = new Map<string, Report>();
+  #closing = false;
   #coordinator: Worker | undefined;
   #workers: QueueWorkers | undefined;
   #watchdog: NodeJS.Timeout | undefined;
@@ -76,6 +79,8 @@ export class Supervisor {
     this.#spread = new QueueSpread(this.#memory, settings);
     this.#post = (report) => {
       this.#line?.postMessage(report);
+      if (report.kind === 'link' || report.kind === 'carrier' || report.kind === 'configured')
+        this.#last.set(`${report.kind} ${report.event.port}`, report);
       if (report.kind !== 'answered' || report.id > 0) post(report);
     };
     this.#failover = new GroupFailover(this.#shim, this.#memory, settings, this.#post, (notice) =>
@@ -105,6 +110,7 @@ export class Supervisor {
     if (command.kind === 'attach') {
       this.#line = command.line;
       this.#line.on('message', (given: Command) => this.execute(given));
+      for (const report of this.#last.values()) this.#line.postMessage(report);
       return;
     }
     if (command.kind === 'exit') {
@@ -112,6 +118,10 @@ export class Supervisor {
       if (this.#coordinator === undefined) complete(command.done);
       else this.#toCoordinator(command);
       return;
+    }
+    if (command.kind === 'close') {
+      if (this.#closing) return; // the application and a command may both want it
+      this.#closing = true;
     }
     const id = this.#nextCommand++;
     this.#commands.set(id, command);
@@ -169,7 +179,7 @@ export class Supervisor {
       case 'executed': {
         const command = this.#commands.get(message.id);
         this.#commands.delete(message.id);
-        if (command?.kind === 'close') void this.#finish({ kind: 'closed' });
+        if (command?.kind === 'close' && !this.#ending) void this.#finish({ kind: 'closed' });
         return;
       }
       default:

@@ -25,6 +25,7 @@ export class PortHealth {
   problems(): string[] {
     const { device } = this.#port;
     if (this.#closed) return [`${device}: the port is closed`];
+    if (!this.#port.configuration.started) return [`${device}: the port is stopped`];
     const idle = this.#port.stats().queues.filter(({ owner }) => owner === 'none');
     return [
       ...idle.map(({ queue }) => `${device}: queue ${queue} has no path`),

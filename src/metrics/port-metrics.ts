@@ -42,6 +42,8 @@ export class PortMetrics {
   /** By from, to and reason. */
   readonly #failovers = new Map<string, { labels: Labels; value: number }>();
   readonly #buckets = BUCKETS.map(() => 0);
+  /** Sequence number of the next failover: one in the journal may come as an event too. */
+  #next = 0;
   #switches = 0;
   #seconds = 0;
 
@@ -113,7 +115,9 @@ export class PortMetrics {
     ];
   }
 
-  #count({ from, to, reason, detectedNanos, endedNanos }: Failover): void {
+  #count({ sequence, from, to, reason, detectedNanos, endedNanos }: Failover): void {
+    if (sequence < this.#next) return;
+    this.#next = sequence + 1;
     const key = `${from} ${to} ${reason}`;
     const counted = this.#failovers.get(key) ?? { labels: { from, to, reason }, value: 0 };
     this.#failovers.set(key, counted);

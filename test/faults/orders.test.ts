@@ -19,6 +19,9 @@ const RULES = [
   'udp dst port 4789 count',
 ];
 
+/** The properties that are no device's, as `port.configuration` has them. */
+const PORT_PROPERTIES = ['macFilter', 'rules', 'isolate', 'rss', 'queues', 'mode'] as const;
+
 const change: fc.Arbitrary<ConfigurationChange> = fc.record(
   {
     mtu: fc.oneof(fc.constant(null), fc.integer({ min: 1280, max: 1700 })),
@@ -26,31 +29,41 @@ const change: fc.Arbitrary<ConfigurationChange> = fc.record(
     multicast: fc.subarray(MULTICAST),
     promiscuous: fc.boolean(),
     allMulticast: fc.boolean(),
+    macFilter: fc.boolean(),
     rules: fc.subarray(RULES),
+    rss: fc.record({
+      key: fc.constantFrom(null, 'symmetric'),
+      table: fc.constantFrom(null, [0, 1, 1, 0], [1, 0]),
+      hashTypes: fc.constantFrom(null, ['ipv4', 'udp4'] as const),
+    }),
+    queues: fc.constantFrom(null, [0], [1], [0, 1]),
+    mode: fc.constantFrom(null, 'interrupt', 'adaptive'),
   },
   { requiredKeys: [] },
 );
-const orders = fc.array(
-  fc.oneof({ weight: 4, arbitrary: change }, { weight: 1, arbitrary: fc.constantFrom(1, 2) }),
-  { maxLength: 3 },
-);
+const orders = fc.array(change, { maxLength: 3 });
 
 it(`${CYCLES} returns of a VF with random orders between them leave its devices as a model says`, async () => {
   const scene = await Scene.open();
   const { lab, port, nic } = scene;
   const traffic = await scene.drive();
   const watch = new CounterWatch(port);
-  const model = { mtu: null as number | null, mac: null, rules: [] as readonly unknown[], ...NOTHING };
+  const links = { mtu: null as number | null, mac: null, ...NOTHING };
+  const model = { ...links, macFilter: false, rules: [] as readonly unknown[], isolate: false };
   const check = async (device: string, context: string): Promise<void> => {
     const { rules, ...others } = model;
-    expect(configured(lab, device), context).toEqual({ ...others, mtu: model.mtu ?? 1500, mac: nic.mac });
+    const asked = Object.fromEntries(Object.keys(links).map((name) => [name, others[name as 'mtu']]));
+    expect(configured(lab, device), context).toEqual({ ...asked, mtu: model.mtu ?? 1500, mac: nic.mac });
+    for (const name of PORT_PROPERTIES) {
+      if (name in model) expect(port.configuration[name], context).toEqual(model[name as 'isolate']);
+    }
     expect(port.rules.list(), context).toEqual(rules);
     expect((await port.rules.counters()).rules, context).toHaveLength(rules.length);
   };
-  const carryOut = async (given: readonly (ConfigurationChange | number)[], when: string): Promise<void> => {
+  const carryOut = async (given: readonly ConfigurationChange[], when: string): Promise<void> => {
     for (const order of given) {
-      if (typeof order === 'number') await port.setQueues(order);
-      else Object.assign(model, (await port.configure(order)) && order);
+      await port.configure(order);
+      Object.assign(model, order);
       watch.look(when);
     }
   };

@@ -184,6 +184,12 @@ describe('twinpath run', () => {
     expect(await running(run.child.pid)).toEqual([]);
     run.child.kill('SIGINT');
     expect((await run.outcome).code).toBe(0);
+    const stopped = start(['run', 'echo', ...where, '--option', `address=${guestAddress}`]);
+    await stopped.said('is open');
+    await until('its socket', async () => (await running(stopped.child.pid)).length === 1);
+    expect((await twinpath(['stop', String(stopped.child.pid)])).code).toBe(0);
+    const { code, stderr } = await stopped.outcome;
+    expect(code, stderr).toBe(0);
     const wrong = await twinpath(['run', 'echo', ...where, '--metrics', 'nowhere']);
     expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('--metrics')]);
   });

@@ -80,8 +80,10 @@ async function runDemo(args: Arguments, context: CommandContext): Promise<number
     redirect: oneOf(args, 'redirect', ['tcx', 'clsact']),
   } as const;
   const rate = whole(args, 'rate', 100, 10_000_000) ?? RATE;
-  if (network === 'kernel') terminal.log('Building a Hyper-V host out of network namespaces.');
-  else {
+  if (network === 'kernel') {
+    terminal.log('Building a Hyper-V host out of network namespaces.');
+    if (terminal.live) terminal.log('"twinpath top" in another terminal shows what its port does.');
+  } else {
     terminal.log(`${isRoot() ? 'As asked' : 'Not root'}: the memory path, with a thread for a network.`);
     terminal.log('The port, its workers and its failovers are the same; root adds kernel devices to them.');
     if (tcp) terminal.log('No TCP download: that takes a kernel with a stack of its own.');

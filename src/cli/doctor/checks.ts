@@ -166,11 +166,7 @@ export function deviceFindings({
   }
   if (leftFilters > 0)
     findings.push(
-      finding(
-        'note',
-        'a killed process left tc filters, which do nothing: the next port removes them',
-        `tc qdisc del dev ${netvsc.name} clsact`,
-      ),
+      finding('note', 'a killed process left tc filters, which do nothing: the next port removes them'),
     );
   return findings.filter((one) => one !== undefined);
 }

@@ -77,7 +77,7 @@ describe('the doctor', () => {
     [{ vf: information('vf0', { xdp: { native: false } }) }, {}, /^note: .*generic hook/],
     [{ vf: undefined }, { vf: undefined }, /^note: it has no VF now/],
     [{ managers: [{ manager: 'NetworkManager', device: 'vf0' }] }, {}, /→ nmcli device set vf0 managed no$/],
-    [{ leftFilters: 2 }, {}, /^note: a killed process left .*→ tc qdisc del dev eth0 clsact$/],
+    [{ leftFilters: 2 }, {}, /^note: a killed process left [^→]*$/],
   ])('names what is wrong with a device, and what mends it: %j %j', (change, found, expected) => {
     expect(pair(change, found)).toContainEqual(expect.stringMatching(expected));
   });

@@ -23,6 +23,14 @@ describe('the reader of a control socket', () => {
     );
   });
 
+  it('keeps a line that comes byte by byte in few parts', () => {
+    const reader = new LineReader();
+    const before = process.memoryUsage().arrayBuffers;
+    for (let i = 0; i < 100_000; i++) expect(reader.push(Buffer.from('x'))).toEqual([]);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(64 * 2 ** 20);
+    expect(reader.push(Buffer.from('\n'))[0]).toHaveLength(100_000);
+  });
+
   it('refuses a line that is longer than allowed, whole or in pieces, and takes one that is as long', () => {
     const reader = new LineReader();
     expect(reader.push(Buffer.from(`${'x'.repeat(MAX_LINE)}\n`))).toHaveLength(1);

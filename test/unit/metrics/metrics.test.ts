@@ -30,6 +30,7 @@ class FakePort extends EventEmitter {
   readonly memory = Memory.create(GEOMETRY);
   readonly paths = { vf: { device: 'vf0' } };
   readonly link = { up: true };
+  configuration = { started: true };
   readonly past: Failover[] = [];
 
   constructor(device = 'eth0') {
@@ -56,8 +57,9 @@ class FakePort extends EventEmitter {
   }
 }
 
+let sequence = 0;
 const failover = (micros: number, queue = 0): Failover => ({
-  ...{ sequence: 0, port: 0, queue, from: 'vf', to: 'synthetic', reason: 'link gone' },
+  ...{ sequence: sequence++, port: 0, queue, from: 'vf', to: 'synthetic', reason: 'link gone' },
   ...{ detectedNanos: 1e9, orderedNanos: 1e9, beganNanos: 1e9, endedNanos: 1e9 + 1000 * micros },
   ...{ drained: 0, rescued: 0 },
 });
@@ -111,6 +113,7 @@ describe('metrics', () => {
     const { fake, port } = open();
     fake.past.push(failover(90));
     const metrics = new PortMetrics(port);
+    fake.emit('path', fake.past[0]); // the journal had it before its event came
     fake.emit('path', failover(600, 1));
     fake.emit('path', failover(2e6, 1));
     metrics.close();
@@ -191,6 +194,8 @@ describe('the server of metrics and health', () => {
     expect((await get('/health'))[1]).toContain('queue 1: its worker died');
     fake.emit('worker', { queue: 1, state: 'started' });
     expect((await get('/health'))[1]).not.toContain('worker');
+    fake.configuration = { started: false };
+    expect(await get('/health')).toEqual([503, 'eth0: the port is stopped\n']);
     fake.emit('close');
     expect(await get('/health')).toEqual([503, 'eth0: the port is closed\n']);
     expect((await get('/other'))[0]).toBe(404);
