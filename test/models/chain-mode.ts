@@ -65,6 +65,8 @@ export class ChainMode {
   readonly sent: number[] = [];
   gone = false;
   now = 0;
+  /** Kernels before Linux 6.6 leave the options of a descriptor as they are (xskq_prod_reserve_desc). */
+  writesOptions = true;
   readonly millis = (): number => this.now;
   readonly #memory: Memory;
   readonly #fates: Iterator<Fate>;
@@ -170,7 +172,8 @@ export class ChainMode {
       const to = Math.min(packet.bytes, (i + 1) * ROOM);
       write(this.#memory, layout.frames + address, packet, i * ROOM, to);
       const slot = rx.slots + ((words[rx.producer]! + i) & (ENTRIES - 1)) * 4;
-      words.set([address, 0, to - i * ROOM, i < chunks - 1 ? CONTINUED : 0], slot);
+      words.set([address, 0, to - i * ROOM], slot);
+      if (this.writesOptions) words[slot + 3] = i < chunks - 1 ? CONTINUED : 0;
     }
     this.#unpublished = Math.min(hidden, chunks - 1);
     words[rx.producer] = (words[rx.producer]! + chunks - this.#unpublished) | 0;

@@ -136,6 +136,27 @@ describe('a transmit ring of chains', () => {
     );
   });
 
+  it('sends a packet from the frame it was moved to, and frees that one', () => {
+    const bench = new ChainBench([], 64, 0);
+    bench.push(1500);
+    bench.push(60);
+    const { pool, queue, memory } = bench;
+    const { words, bytes, layout } = memory;
+    // As recall-ring.ts does for a packet that the device has dropped.
+    const slot = queue.tx.ring.slot(0);
+    const from = words[slot]!;
+    const home = pool.peek(0) + HEADROOM;
+    bytes.copyWithin(layout.frames + home, layout.frames + from, layout.frames + from + 1500);
+    pool.setOwner(home, pool.ownerOf(from));
+    pool.remove(1);
+    pool.put(from);
+    queue.tx.moved(slot, home);
+    sendAll(bench);
+    bench.whole();
+    expect(bench.kernel.sent).toEqual([0, 1]);
+    expect(bench.counters.txPackets).toBe(2);
+  });
+
   it('of a device without chains sends what fits a chunk in one descriptor, wherever it lies', () => {
     fc.assert(
       fc.property(
@@ -241,14 +262,18 @@ describe('a worker that receives chains and sends them back', () => {
     bench.whole();
   });
 
-  it('loses and doubles none, and no frame, though it dies at any moment', () => {
+  it.each([
+    ['a kernel with chains', length, true],
+    ['a kernel that writes no options', fc.integer({ min: 60, max: ROOM }), false],
+  ])('loses and doubles none, and no frame, though it dies at any moment: %s', (_, size, writesOptions) => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 1, max: 900 }), { maxLength: 12, size: 'max' }),
-        fc.array(length, { minLength: 8, maxLength: 8 }),
+        fc.array(size, { minLength: 8, maxLength: 8 }),
         fc.integer({ min: 2, max: 40 }),
         (deaths, sizes, batch) => {
-          const bench = new ChainBench([], batch);
+          const bench = new ChainBench([], batch, writesOptions ? 1 : 0);
+          bench.kernel.writesOptions = writesOptions;
           const { bytes, layout } = bench.memory;
           const burst = new Burst(bench.memory, 0);
           let delivered = 0;
