@@ -40,6 +40,8 @@ export interface Member {
 
 /** How long an exiting thread waits for the coordinator, which may be in a system call that waits for RTNL. */
 const EXIT_MILLIS = 200;
+/** A port that is closed before has no control socket: starting a thread costs more than such a port lives. */
+const CONTROL_MILLIS = 250;
 /** The groups whose supervisor runs: it has to know that this process, or thread, exits. */
 const running = new Set<Group>();
 
@@ -54,6 +56,7 @@ export class Group {
   readonly #supervisor: Worker;
   readonly #settings: Settings;
   #control: ControlThread | undefined;
+  #controlTimer: NodeJS.Timeout | undefined;
   readonly #members: Member[] = [];
   /** Reports from before the ports joined. */
   readonly #early: Report[] = [];
@@ -113,7 +116,9 @@ export class Group {
     const { control } = this.#settings;
     const wanted = control === true || (control === 'default' && runtimeFolder().folder !== undefined);
     // The supervisor may have ended before this thread could read that it was ready.
-    if (wanted && this.#closed === undefined && !this.#ended) this.#startControl(descriptions);
+    if (wanted && this.#closed === undefined && !this.#ended) {
+      this.#controlTimer = setTimeout(() => this.#startControl(descriptions), CONTROL_MILLIS).unref();
+    }
     // Events from while the ports were opened are emitted once the application can have added listeners.
     setImmediate(() => {
       for (const report of this.#early.splice(0)) this.#receive(report);
@@ -167,6 +172,7 @@ export class Group {
   close(): Promise<void> {
     this.#closed ??= (async () => {
       if (this.#ended) return;
+      clearTimeout(this.#controlTimer);
       const exited = once(this.#supervisor, 'exit');
       this.#supervisor.postMessage({ kind: 'close' } satisfies Command);
       await exited;
@@ -245,6 +251,7 @@ export class Group {
 
   #end(): void {
     this.#ended = true;
+    clearTimeout(this.#controlTimer);
     running.delete(this);
     if (running.size === 0) process.off('exit', exiting);
     for (const { reject } of this.#questions.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));
