@@ -22,6 +22,10 @@ const RULES = [
 /** The properties that are no device's, as `port.configuration` has them. */
 const PORT_PROPERTIES = ['macFilter', 'rules', 'isolate', 'rss', 'queues', 'mode'] as const;
 
+/** A whole table of queues, as the configuration keeps it. */
+const table = (...queues: number[]): number[] =>
+  Array.from({ length: 128 }, (_, i) => queues[i % queues.length]!);
+
 const change: fc.Arbitrary<ConfigurationChange> = fc.record(
   {
     mtu: fc.oneof(fc.constant(null), fc.integer({ min: 1280, max: 1700 })),
@@ -32,8 +36,8 @@ const change: fc.Arbitrary<ConfigurationChange> = fc.record(
     macFilter: fc.boolean(),
     rules: fc.subarray(RULES),
     rss: fc.record({
-      key: fc.constantFrom(null, 'symmetric'),
-      table: fc.constantFrom(null, [0, 1, 1, 0], [1, 0]),
+      key: fc.constantFrom(null, '6d5a'.repeat(20)),
+      table: fc.constantFrom(null, table(0, 1, 1, 0), table(1, 0)),
       hashTypes: fc.constantFrom(null, ['ipv4', 'udp4'] as const),
     }),
     queues: fc.constantFrom(null, [0], [1], [0, 1]),
