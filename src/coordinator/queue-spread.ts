@@ -28,6 +28,8 @@ export class QueueSpread {
   readonly #settings: Pick<Settings, 'rssKey' | 'mode'>;
   readonly #ports: WorkerConfiguration[];
   readonly #givenUp = new Set<number>();
+  /** What each port has, as text. */
+  readonly #written = new Map<number, string>();
 
   constructor(memory: Memory, settings: Pick<Settings, 'ports' | 'rssKey' | 'mode'>) {
     this.#memory = memory;
@@ -66,7 +68,12 @@ export class QueueSpread {
     const serves = (queue: number): boolean => !this.#givenUp.has(queue);
     const table = tableFrom({ table: rss.table, active, queues, serves });
     const key = keyFrom(rss.key, this.#settings.rssKey);
-    writeRss(this.#memory, port, { key, table, hashTypes: hashBits(rss.hashTypes) }, ordered);
+    const hashTypes = hashBits(rss.hashTypes);
+    const written = `${key} ${table} ${hashTypes}`;
+    // Workers that take new values may wait for each other, and their packets with them.
+    if (this.#written.get(port) === written) return;
+    this.#written.set(port, written);
+    writeRss(this.#memory, port, { key, table, hashTypes }, ordered);
   }
 
   #writeModes(): void {
