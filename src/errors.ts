@@ -30,7 +30,7 @@ const TABLE = {
   ERR_HANDLER: 'The handler could not be loaded',
   ERR_HANDLER_THREW: 'The handler threw an exception and its packet was dropped',
   ERR_NO_PORT: 'No such port runs here',
-  ERR_CONTROL: 'The port has no control socket',
+  ERR_CONTROL: 'A control socket is missing or cannot be used',
   ERR_PORT_CLOSED: 'The port is closed',
   ERR_WORKER: 'A thread of the port has failed',
   ERR_LAB: 'The lab could not be built',

@@ -86,6 +86,19 @@ export const DROP_REASONS = {
 } as const satisfies Record<string, QueueCounter>;
 export type DropReason = keyof typeof DROP_REASONS;
 
+/**
+ * Every packet that a port has lost, by reason: the port's own reasons, and with the path's name before it what was lost there.
+ * docs/statistics.md describes each.
+ */
+export function losses({ dropped, paths }: PortStatistics): Record<string, number> {
+  const all: Record<string, number> = { ...dropped };
+  for (const [path, { kernel, txErrors, txUnknown, rxErrors, rxTooLong }] of Object.entries(paths)) {
+    for (const [reason, packets] of Object.entries({ ...kernel, txErrors, txUnknown, rxErrors, rxTooLong }))
+      all[`${path}.${reason}`] = packets;
+  }
+  return all;
+}
+
 export function portStatistics(memory: Memory, port: number): PortStatistics {
   const { queues } = memory.layout.geometry;
   const each = Array.from({ length: queues }, (_, queue) => queueStatistics(memory, port, queue));

@@ -1,6 +1,6 @@
 /** What a port did between two samples of its counters, per second. Pure. */
 import type { StatisticsSample } from '../control/protocol.ts';
-import { type DropReason, statisticsSince } from '../statistics.ts';
+import { losses, statisticsSince } from '../statistics.ts';
 
 /** Packets and bits a second, each way. */
 export interface Flow {
@@ -50,16 +50,8 @@ export function ratesBetween(before: StatisticsSample, now: StatisticsSample, po
       txBits: each(8 * txBytes),
     };
   };
-  const drops: Record<string, number> = {};
-  const drop = (reason: string, packets: number): void => {
-    if (packets > 0) drops[reason] = (drops[reason] ?? 0) + each(packets);
-  };
-  for (const [reason, packets] of Object.entries(change.dropped)) drop(reason as DropReason, packets);
-  for (const path of PATHS) {
-    const { kernel, txErrors, txUnknown, rxErrors, rxTooLong } = change.paths[path];
-    for (const [reason, packets] of Object.entries({ ...kernel, txErrors, txUnknown, rxErrors, rxTooLong }))
-      drop(`${path} ${reason}`, packets);
-  }
+  const lost = Object.entries(losses(change)).filter(([, packets]) => packets > 0);
+  const drops = Object.fromEntries(lost.map(([reason, packets]) => [reason, each(packets)]));
   return {
     paths: { vf: flow('vf'), synthetic: flow('synthetic'), host: flow('host') },
     queues: change.queues.map((queue) => {
@@ -90,7 +82,8 @@ export function short(value: number): string {
     ['M', 1e6],
     ['k', 1e3],
   ] as const) {
-    if (value >= size) return `${(value / size).toPrecision(3)} ${unit}`;
+    // What rounds to a thousand of a unit is one of the next.
+    if (value >= 0.9995 * size) return `${(value / size).toPrecision(3)} ${unit}`;
   }
   return value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toPrecision(2);
 }

@@ -17,7 +17,7 @@ export interface TopView {
 }
 
 const COLUMNS = ['owner', 'packets/s', 'burst', 'ns/packet', 'idle', 'sleeps/s', 'kicks/s', 'handed/s'];
-const WIDTHS = [9, 10, 6, 10, 6, 9, 8, 9];
+const WIDTHS = [9, 10, 6, 9, 6, 9, 8, 9];
 /** All lines but those of queues and failovers, the line about more queues among them, and one that a panel needs itself. */
 const FIXED = 14;
 const MIN_FAILOVERS = 3;
@@ -32,10 +32,10 @@ export function topScreen(view: TopView, rows: number): string[] {
   return [
     `${row.device}  process ${pid}, ${row.mode}, ${linkText(row)}`,
     '',
-    `${''.padEnd(9)}${['packets/s in', 'bit/s in', 'packets/s out', 'bit/s out'].map((head) => ` ${head}`.padStart(14)).join('')}`,
+    `${''.padEnd(9)}${['pkt/s in', 'bit/s in', 'pkt/s out', 'bit/s out'].map((head) => head.padStart(13)).join('')}`,
     ...(['vf', 'synthetic', 'host'] as const).map((path) => {
       const { rxPackets, rxBits, txPackets, txBits } = rates.paths[path];
-      const cells = [rxPackets, rxBits, txPackets, txBits].map((value) => short(value).padStart(14));
+      const cells = [rxPackets, rxBits, txPackets, txBits].map((value) => short(value).padStart(13));
       return `${path.padEnd(9)}${cells.join('')} ${row.paths[path]?.device ?? '-'}`;
     }),
     '',
@@ -65,10 +65,9 @@ export function topScreen(view: TopView, rows: number): string[] {
   ];
 }
 
-function linkText({ link, paths }: PortRow): string {
+function linkText({ link }: PortRow): string {
   const speed = link.speedMbps === undefined || link.speedMbps === null ? '' : ` ${link.speedMbps} Mbit/s`;
-  const vf = paths.vf === undefined ? 'no VF' : `VF ${paths.vf.device}`;
-  return `link ${link.up ? 'up' : 'down'}${speed}, ${vf}`;
+  return `link ${link.up ? 'up' : 'down'}${speed}`;
 }
 
 function dropText({ drops, handlerErrors }: PortRates): string {

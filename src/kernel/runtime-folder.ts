@@ -19,7 +19,8 @@ export interface RuntimeFolder {
 export function runtimeFolder(environment: NodeJS.ProcessEnv = process.env): RuntimeFolder {
   const parent = isRoot() ? '/run' : userFolder(environment);
   if (parent === undefined) {
-    const refusal = 'this user has no folder for them: XDG_RUNTIME_DIR is not set, or not the user’s own';
+    const refusal =
+      'this user has no folder for running processes: XDG_RUNTIME_DIR is not set, or not the user’s own';
     return { folder: undefined, refusal };
   }
   const folder = join(parent, 'twinpath');

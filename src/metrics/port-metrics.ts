@@ -6,7 +6,7 @@
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 import type { Failover } from '../memory/journal.ts';
 import type { Port } from '../port.ts';
-import type { PathKey, PortStatistics } from '../statistics.ts';
+import { losses, type PathKey, type PortStatistics } from '../statistics.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -78,7 +78,11 @@ export class PortMetrics {
         'Bytes received, and given to a path to transmit',
         traffic(stats, port, 'Bytes'),
       ),
-      counter('twinpath_dropped_packets_total', 'Packets dropped, by reason', drops(stats, port)),
+      counter(
+        'twinpath_dropped_packets_total',
+        'Packets dropped, by reason',
+        Object.entries(losses(stats)).map(([reason, value]) => ({ labels: { ...port, reason }, value })),
+      ),
       counter('twinpath_handler_errors_total', 'Exceptions that the handler threw', [
         { labels: port, value: stats.handlerErrors },
       ]),
@@ -153,18 +157,4 @@ function traffic({ queues }: PortStatistics, port: Labels, what: 'Packets' | 'By
       })),
     ),
   );
-}
-
-/** What the port drops has its counter's name; what is lost on a path has the path's before it. */
-function drops({ dropped, paths }: PortStatistics, port: Labels): MetricSample[] {
-  const sample = (reason: string, value: number): MetricSample => ({ labels: { ...port, reason }, value });
-  return [
-    ...Object.entries(dropped).map(([reason, packets]) => sample(reason, packets)),
-    ...PATHS.flatMap((path) => {
-      const { kernel, txErrors, rxErrors, rxTooLong, txUnknown } = paths[path];
-      return Object.entries({ ...kernel, txErrors, rxErrors, rxTooLong, txUnknown }).map(
-        ([reason, packets]) => sample(`${path}.${reason}`, packets),
-      );
-    }),
-  ];
 }

@@ -2,7 +2,6 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { lackingCapabilities } from '../../capabilities.ts';
-import { socketFiles } from '../../control/sockets.ts';
 import { cards, discover, type Found, takeSnapshot } from '../../coordinator/inventory.ts';
 import { type DeviceInformation, deviceInformation } from '../../kernel/device-information.ts';
 import { lockName } from '../../kernel/device-lock.ts';
@@ -31,8 +30,6 @@ export interface MachineFacts {
   /** Bytes of memory that may be locked; Infinity without a limit. */
   readonly memlock: number;
   readonly runtime: RuntimeFolder;
-  /** Control sockets, those of killed processes too. */
-  readonly sockets: number;
 }
 
 /** Of a pair or a card. */
@@ -76,7 +73,6 @@ function readMachine(): MachineFacts {
     bpfJit: number('/proc/sys/net/core/bpf_jit_enable'),
     memlock: lockedBytes(textOf('/proc/self/limits') ?? ''),
     runtime,
-    sockets: runtime.folder === undefined ? 0 : socketFiles(runtime.folder).length,
   };
 }
 

@@ -8,7 +8,6 @@ const GOOD: MachineFacts = {
     bpfJit: 1,
     memlock: 8 * 2 ** 20,
     runtime: { folder: '/run/twinpath', refusal: undefined },
-    sockets: 0,
   },
 };
 

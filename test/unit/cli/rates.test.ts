@@ -68,7 +68,7 @@ describe('rates', () => {
         ...{ sleeps: 0, kicks: 0, handedOver: 0 },
       },
     ]);
-    expect(rates.drops).toEqual({ verdict: 25, 'synthetic txErrors': 4 });
+    expect(rates.drops).toEqual({ verdict: 25, 'synthetic.txErrors': 4 });
     expect(rates.handlerErrors).toBe(1);
   });
 
@@ -83,7 +83,23 @@ describe('rates', () => {
   });
 
   it('have three digits and a unit', () => {
-    const shown = [0, 7, 0.123, 12.34, 123.4, 999, 1000, 14_880_000, 1.2e9].map(short);
-    expect(shown).toEqual(['0', '7', '0.12', '12', '123', '999', '1.00 k', '14.9 M', '1.20 G']);
+    const shown = [
+      0, 7, 0.123, 12.34, 123.4, 999, 999.7, 1000, 999_499, 999_999, 14_880_000, 999_999_999, 1.2e9,
+    ].map(short);
+    expect(shown).toEqual([
+      '0',
+      '7',
+      '0.12',
+      '12',
+      '123',
+      '999',
+      '1.00 k',
+      '1.00 k',
+      '999 k',
+      '1.00 M',
+      '14.9 M',
+      '1.00 G',
+      '1.20 G',
+    ]);
   });
 });
