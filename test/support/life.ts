@@ -46,7 +46,7 @@ export class Life {
   }
 
   /** Until every connection has got so far again: bytes of a stream, lines of a session. */
-  async goOn(bytes = MIB, lines = 10): Promise<void> {
+  async goOn(bytes = MIB, lines = 3): Promise<void> {
     const before = await this.#progress();
     await until('every connection going on', async () => {
       const now = await this.#progress();

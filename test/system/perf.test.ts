@@ -1,4 +1,4 @@
-/** `npm run perf` as a person has it, but for the long part. */
+/** `npm run perf` as a person has it, but for measuring, which takes longer: faults/perf.test.ts. */
 import { cpSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,23 +16,6 @@ const perf = (args: readonly string[], options?: RunOptions): Promise<Outcome> =
   new Run([process.execPath, program('run'), ...args], options).outcome;
 
 describe('npm run perf', () => {
-  it('measures one benchmark, and prints one JSON object and nothing else', async () => {
-    const { code, stdout, stderr } = await perf(['--only', 'garbage', '--quick', '--json']);
-    expect([0, 1], stderr).toContain(code); // 1: too noisy here, which it says
-    const { rows } = JSON.parse(stdout) as { rows: Line[] };
-    expect(rows.map(({ name }) => name.split(':')[0])).toEqual(rows.map(() => 'garbage'));
-    const none = { ours: 0, peer: null, ratio: null, unit: 'collections', goal: '≤ 0', met: true };
-    const some = { ours: expect.any(Number), runs: expect.any(Number) };
-    // A neighbour may take the CPUs away in every run: that alone may leave a benchmark without a result.
-    const noisy = { ours: null, peer: null, ratio: null, met: null, note: expect.stringContaining('noisy') };
-    for (const row of rows) {
-      const measured = row.name === 'garbage:collections' ? none : some;
-      expect(row).toMatchObject(row.note === undefined ? measured : noisy);
-    }
-    expect(rows.map(({ name }) => name)).toContain('garbage:collections');
-    if (code === 0) for (const row of rows) expect(row).not.toHaveProperty('note');
-  });
-
   it('says which benchmark a wrong name may mean, and which there are', async () => {
     const near = await perf(['--only', 'handof']);
     expect(near).toMatchObject({ code: 2, stdout: '' });

@@ -3,8 +3,18 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { check } from '../../dist/src/errors.js';
 import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
+import { Unclaimed, xdpRedirect } from '../../dist/src/kernel/programs.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
-import { buildLab, type Lab, ownedBy, owners, passed, Scene, until } from '../support/harness.ts';
+import {
+  buildLab,
+  expectUnharmed,
+  type Lab,
+  ownedBy,
+  owners,
+  passed,
+  Scene,
+  until,
+} from '../support/harness.ts';
 import { linkIn } from '../support/machine-state.ts';
 import { Station } from '../support/stations.ts';
 
@@ -121,6 +131,39 @@ describe('an XDP program on the NetVSC', () => {
     scene.errors.length = 0;
     await scene.finish();
     expect(scene.errors).toEqual([]);
+  });
+});
+
+describe('a port', () => {
+  it('leaves a VF alone that another XDP program holds, says so once, and takes it when that is gone', async () => {
+    const lab = await buildLab();
+    await lab.nic.plug();
+    const map = bpf.xskMap(1);
+    const [gate, count] = [bpf.valueMap(), bpf.valueMap()];
+    bpf.setValue(gate, Unclaimed.PASS);
+    const program = bpf.load('xdp', 'foreign', xdpRedirect(map, gate, count));
+    const foreign = inNamespace(shim, lab.guest, () =>
+      bpf.attachXdp(program, linkIn(lab.guest, 'vf0')!.ifindex, 'native'),
+    );
+    expect(foreign).toBeGreaterThan(0);
+    const scene = await Scene.openIn(lab);
+    await ownedBy(scene.port, 'synthetic');
+    await until('an error', () => scene.errors.length > 0);
+    expect(scene.errors[0]).toMatchObject({ code: 'ERR_DEVICE_BUSY', device: 'vf0' });
+    expect(scene.errors[0]!.message).toMatch(/XDP program/);
+    expect(scene.paths.vf).toBeUndefined();
+    const traffic = await scene.drive();
+    await passed(traffic, 6000); // time for several tries
+    expect(scene.errors).toHaveLength(1);
+
+    shim.bpf(LINK_DETACH, new Int32Array([foreign]), 4); // its descriptor stays until the end
+    await ownedBy(scene.port, 'vf');
+    await lab.nic.moveDataPath('vf');
+    await passed(traffic);
+    expect(scene.paths.vf).toMatchObject({ device: 'vf0', mode: 'native copy' });
+    const [report] = await scene.finish();
+    expectUnharmed(report!);
+    for (const fd of [foreign, program, map, gate, count]) shim.close(fd);
   });
 });
 
