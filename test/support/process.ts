@@ -1,9 +1,11 @@
 /** A program that a test runs as a user would. It is killed when the test ends; its output is kept. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import { endWithTest } from './children.ts';
 import { until } from './harness.ts';
 import { inPublicCopy, NOBODY, ROOT } from './nobody.ts';
 
@@ -67,6 +69,24 @@ export const start = (args: readonly string[], options?: RunOptions): Run =>
 /** Runs the built command to its end. */
 export const twinpath = (args: readonly string[], options?: RunOptions): Promise<Outcome> =>
   start(args, options).outcome;
+
+/** Runs command lines to their ends, in order, all in one process of their own: for those that open nothing. */
+export async function commandLines(lines: readonly (readonly string[])[]): Promise<Outcome[]> {
+  const child = fork(join(ROOT, 'test/fixtures/command-lines.mjs'));
+  endWithTest(child);
+  const outcomes: Outcome[] = [];
+  for (const args of lines) {
+    child.send(args);
+    const [outcome] = await Promise.race([
+      once(child, 'message'),
+      once(child, 'exit').then(() => {
+        throw new Error(`the process ended at "${args.join(' ')}"`);
+      }),
+    ]);
+    outcomes.push(outcome);
+  }
+  return outcomes;
+}
 
 /** A folder that every user may read, removed when the test ends. */
 export function temporary(): string {

@@ -8,7 +8,7 @@ import { buildLab, drive, passed } from '../support/harness.ts';
 import { attachments, linkIn } from '../support/machine-state.ts';
 import { ROOT } from '../support/nobody.ts';
 import { Peer } from '../support/peers.ts';
-import { type Outcome, Run, start, temporary, twinpath } from '../support/process.ts';
+import { commandLines, type Outcome, Run, start, temporary, twinpath } from '../support/process.ts';
 
 /** What every demo promises, whatever network it ran on. */
 function expectKept({ code, stdout, stderr }: Outcome): DemoLedger {
@@ -40,9 +40,11 @@ function expectKept({ code, stdout, stderr }: Outcome): DemoLedger {
   return ledger;
 }
 
+const npm = (...args: string[]): Promise<Outcome> => new Run(['npm', '--prefix', ROOT, ...args]).outcome;
+
 describe('twinpath demo', () => {
-  it('loses only what a surprise explains on kernel devices, with a download by the guest’s own stack, and prints one JSON object', async () => {
-    const ledger = expectKept(await twinpath(['demo', '--seconds', '3', '--json']));
+  it('loses only what a surprise explains on kernel devices, with a download by the guest’s own stack, and prints one JSON object, also when npm runs it', async () => {
+    const ledger = expectKept(await npm('run', '-s', 'demo', '--', '--seconds', '3', '--json'));
     expect(ledger).toMatchObject({ privileged: true, network: 'kernel', seconds: 3 });
     const { tcp } = ledger;
     expect(tcp).toMatchObject({ survived: true, retransmits: expect.any(Number) });
@@ -60,17 +62,20 @@ describe('twinpath demo', () => {
     expect(new Set(tcp!.samples.map(({ path }) => path))).toContain('vf');
   });
 
-  it('leaves the download out with --no-tcp', async () => {
-    const ledger = expectKept(await twinpath(['demo', '--seconds', '3', '--json', '--no-tcp']));
-    expect(ledger).toMatchObject({ privileged: true, network: 'kernel' });
-    expect(ledger.tcp).toBeUndefined();
+  it('runs in memory without root, says what root adds, and prints one JSON object', async () => {
+    const args = ['demo', '--seconds', '3', '--rate', '50000', '--json'];
+    const outcome = await twinpath(args, { nobody: true });
+    expect(expectKept(outcome)).toMatchObject({ privileged: false, network: 'memory' });
+    expect(JSON.parse(outcome.stdout)).not.toHaveProperty('tcp');
+    expect(outcome.stderr).toContain('Not root: the memory path');
+    expect(outcome.stderr).toContain('root adds kernel devices');
+    expect(outcome.stderr).toContain('No TCP download');
   });
 
-  it('runs in memory without root, says what root adds, and ends with a readable ledger', async () => {
-    const { code, stdout, stderr } = await twinpath(['demo', '--seconds', '3'], { nobody: true });
+  it('leaves the download out with --no-tcp, and ends with a readable ledger', async () => {
+    const { code, stdout, stderr } = await twinpath(['demo', '--seconds', '3', '--no-tcp']);
     expect(code, stderr).toBe(0);
-    expect(stderr).toContain('Not root: the memory path');
-    expect(stderr).toContain('root adds kernel devices');
+    expect(stdout).not.toMatch(/TCP|download/);
     for (const words of [
       'lost',
       'duplicated',
@@ -175,18 +180,22 @@ describe('twinpath run', () => {
     expect(attachments(lab.guest)).toEqual([]);
   });
 
-  it.each([
-    [['--all', '--device', 'eth0'], /--all.*contradicts --device/],
-    [['--all', '--force'], /--all.*contradicts --force/],
-    [
-      ['--device', 'eth0', '--device', 'eth1', '--mac', '02:00:00:00:00:01'],
-      /--device.*cannot be combined with --mac/,
-    ],
-    [['--device', 'eth0', '--device', 'eth0'], /ports\[1\].*names eth0/],
-    [['--device', 'eth0', '--ignore', 'eth0'], /ignore.*eth0 is to be ignored/],
-  ])('refuses devices that contradict each other: %j', async (args, words) => {
-    const { code, stderr } = await twinpath(['run', 'drop', ...args]);
-    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(words) });
+  it('refuses devices that contradict each other', async () => {
+    const wrong: readonly [string[], RegExp][] = [
+      [['--all', '--device', 'eth0'], /--all.*contradicts --device/],
+      [['--all', '--force'], /--all.*contradicts --force/],
+      [
+        ['--device', 'eth0', '--device', 'eth1', '--mac', '02:00:00:00:00:01'],
+        /--device.*cannot be combined with --mac/,
+      ],
+      [['--device', 'eth0', '--device', 'eth0'], /ports\[1\].*names eth0/],
+      [['--device', 'eth0', '--ignore', 'eth0'], /ignore.*eth0 is to be ignored/],
+    ];
+    const outcomes = await commandLines(wrong.map(([args]) => ['run', 'drop', ...args]));
+    for (const [i, [args, words]] of wrong.entries()) {
+      const { code, stderr } = outcomes[i]!;
+      expect({ args, code, stderr }).toEqual({ args, code: 2, stderr: expect.stringMatching(words) });
+    }
   });
 
   it('says what it looked at if --all finds nothing to take', async () => {
@@ -316,45 +325,54 @@ describe('twinpath run', () => {
     expect(stderr).toContain('the handler threw');
   });
 
-  it.each([
-    ['an unknown handler', ['run', 'ehco'], 2, 'Did you mean "echo"?'],
-    ['a handler that is not there', ['run', './missing.js'], 2, 'there is no file ./missing.js'],
-    [
-      'a device that is not there',
-      ['run', 'drop', '--netvsc', 'nix0', '--force'],
-      1,
-      'no such network device',
-    ],
-    ['a namespace that is not there', ['run', 'drop', '--netns', 'tp-nix'], 2, 'tp-nix'],
-    ['the beginning of an option', ['run', 'drop', '--secs', '2'], 2, 'Did you mean --seconds?'],
-    ['help about an unknown command', ['help', 'rnu'], 2, 'Did you mean "run"?'],
-    ['an unknown option', ['run', 'drop', '--quues', '2'], 2, 'Did you mean --queues?'],
-    [
-      'a queue too many in a table',
-      ['run', 'drop', '--queues', '2', '--rss-table', '0,1,2,x'],
-      2,
-      'rss.table: there is no queue 2',
-    ],
-    [
-      'an unknown hash type',
-      ['run', 'drop', '--rss-table', '0', '--hash-types', 'udp4,sctp4'],
-      2,
-      'sctp4 is none of ipv4, tcp4',
-    ],
-    ['an unknown command', ['rnu', 'drop'], 2, 'Did you mean "run"?'],
-    [
-      'an option of a handler that has none',
-      ['run', 'drop', '--option', 'every=1'],
-      2,
-      'drop has no options',
-    ],
-    ['an option that is there twice', ['run', 'firewall', '--option', 'a=1', '--option', 'a=2'], 2, 'a=A,B'],
-  ])('answers %s with one sentence on standard error', async (_, args, code, words) => {
-    const outcome = await twinpath(args);
-    expect(outcome).toMatchObject({ code, stdout: '' });
-    expect(outcome.stderr).toContain(words);
-    expect(outcome.stderr.trim().split('\n')).toHaveLength(1);
-    expect(outcome.stderr).not.toMatch(/\n\s+at /);
+  it('answers each wrong command line with one sentence on standard error', async () => {
+    const wrong: readonly [what: string, args: string[], code: number, words: string][] = [
+      ['an unknown handler', ['run', 'ehco'], 2, 'Did you mean "echo"?'],
+      ['a handler that is not there', ['run', './missing.js'], 2, 'there is no file ./missing.js'],
+      [
+        'a device that is not there',
+        ['run', 'drop', '--netvsc', 'nix0', '--force'],
+        1,
+        'no such network device',
+      ],
+      ['a namespace that is not there', ['run', 'drop', '--netns', 'tp-nix'], 2, 'tp-nix'],
+      ['the beginning of an option', ['run', 'drop', '--secs', '2'], 2, 'Did you mean --seconds?'],
+      ['help about an unknown command', ['help', 'rnu'], 2, 'Did you mean "run"?'],
+      ['an unknown option', ['run', 'drop', '--quues', '2'], 2, 'Did you mean --queues?'],
+      [
+        'a queue too many in a table',
+        ['run', 'drop', '--queues', '2', '--rss-table', '0,1,2,x'],
+        2,
+        'rss.table: there is no queue 2',
+      ],
+      [
+        'an unknown hash type',
+        ['run', 'drop', '--rss-table', '0', '--hash-types', 'udp4,sctp4'],
+        2,
+        'sctp4 is none of ipv4, tcp4',
+      ],
+      ['an unknown command', ['rnu', 'drop'], 2, 'Did you mean "run"?'],
+      [
+        'an option of a handler that has none',
+        ['run', 'drop', '--option', 'every=1'],
+        2,
+        'drop has no options',
+      ],
+      [
+        'an option that is there twice',
+        ['run', 'firewall', '--option', 'a=1', '--option', 'a=2'],
+        2,
+        'a=A,B',
+      ],
+    ];
+    const outcomes = await commandLines(wrong.map(([, args]) => args));
+    for (const [i, [what, , code, words]] of wrong.entries()) {
+      const { stderr, ...rest } = outcomes[i]!;
+      expect({ what, ...rest }).toEqual({ what, code, stdout: '' });
+      expect(stderr, what).toContain(words);
+      expect(stderr.trim().split('\n'), what).toHaveLength(1);
+      expect(stderr, what).not.toMatch(/\n\s+at /);
+    }
   });
 
   it('escapes control characters and shortens long texts in messages, and repeats them exactly in JSON', async () => {
@@ -398,30 +416,22 @@ describe('twinpath run', () => {
 
 describe('any command', () => {
   it('prints its help, usage and version', async () => {
-    const all = (...commands: string[]) => Promise.all(commands.map((words) => twinpath(words.split(' '))));
-    for (const outcome of await all('--help', 'demo --help', 'list -h', 'run --help')) {
-      expect(outcome).toMatchObject({ code: 0, stderr: '' });
-    }
-    const [about, ...same] = await all('run --help', 'help run', '--help run');
-    expect(same).toEqual([about, about]);
-    const [help, version] = await all('help', '--version');
-    expect(help!.stdout).toContain('Usage: twinpath COMMAND');
-    expect(version!.stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    const lines = ['--help', 'help', 'run --help', 'help run', '--help run', 'demo --help', 'list -h'];
+    const outcomes = await commandLines(lines.map((line) => line.split(' ')));
+    for (const outcome of outcomes) expect(outcome).toMatchObject({ code: 0, stderr: '' });
+    const [general, generalToo, about, ...same] = outcomes;
+    expect(general!.stdout).toContain('Usage: twinpath COMMAND');
+    expect(generalToo).toEqual(general);
+    expect(same.slice(0, 2)).toEqual([about, about]);
+    expect((await twinpath(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
     expect((await twinpath([])).code).toBe(2);
   });
 
-  it('prints one JSON document and nothing else when npm runs it', async () => {
-    const npm = (...args: string[]): Promise<Outcome> => new Run(['npm', '--prefix', ROOT, ...args]).outcome;
+  it('prints one JSON document and nothing else for an error when npm runs it', async () => {
     const wrong = await npm('run', '-s', 'demo', '--', '--seconds', '1', '--json');
     expect(wrong.code).toBe(2);
     expect(JSON.parse(wrong.stdout)).toMatchObject({ error: { code: 'ERR_OPTION_INVALID' } });
     expect(wrong.stderr).toMatch(/^twinpath: [^{]*\n$/);
-    const memory = ['--memory', '--seconds', '3', '--rate', '50000', '--json'];
-    const outcome = await npm('run', '-s', 'demo', '--', ...memory);
-    expect(expectKept(outcome)).toMatchObject({ privileged: false, network: 'memory' });
-    expect(JSON.parse(outcome.stdout)).not.toHaveProperty('tcp');
-    expect(outcome.stderr).toContain('memory path');
-    expect(outcome.stderr).toContain('No TCP download');
     expect((await npm('config', 'get', 'json')).stdout).toBe('false\n');
   });
 });

@@ -9,6 +9,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 // Built, not source: Node 20 starts no worker from a .ts file.
 import { Lab } from '../../dist/src/lab/host.js';
 import { Traffic } from '../../dist/src/lab/traffic.js';
+import { commandLines } from '../support/process.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const read = (page: string): string => readFileSync(join(root, page), 'utf8');
@@ -166,23 +167,25 @@ describe('the programs of docs/', () => {
 });
 
 describe('the pages about commands', { tags: 'unprivileged' }, () => {
-  const command = join(root, 'dist/src/cli/main.js');
-
-  async function help(...args: string[]): Promise<string> {
-    const { output, exited } = start(command, ...args, '--help');
-    expect(await exited).toBe(0);
-    return output.out;
+  async function helps(...commands: string[]): Promise<string[]> {
+    const outcomes = await commandLines(
+      commands.map((name) => (name === '' ? ['--help'] : [name, '--help'])),
+    );
+    for (const { code } of outcomes) expect(code).toBe(0);
+    return outcomes.map(({ stdout }) => stdout);
   }
 
   test('name every command and every option of it, and no option that it has not', async () => {
     const page = read('docs/cli.md');
     const text = ['README.md', 'docs/tutorial-dns.md', ...PAGES].map(read).join('\n') + page;
-    const [, list] = /Commands:\n([\s\S]*?)\n\n/.exec(await help())!;
+    const [general] = await helps('');
+    const [, list] = /Commands:\n([\s\S]*?)\n\n/.exec(general!)!;
     const commands = [...list!.matchAll(/^ {2}([a-z]+)/gm)].map(([, name]) => name!);
     expect(commands.length).toBeGreaterThan(2);
-    for (const name of commands) {
+    const texts = await helps(...commands);
+    for (const [i, name] of commands.entries()) {
       expect(page).toContain(`| \`twinpath ${name}`);
-      const options = [...(await help(name)).matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, option]) => option!);
+      const options = [...texts[i]!.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, option]) => option!);
       expect(options.length).toBeGreaterThanOrEqual(2); // --json and --help
       for (const option of options) expect(page).toContain(`\`${option}`);
       const typed = [...text.matchAll(new RegExp(`(?:twinpath|main\\.js) ${name}\\b([^\`\\n]*)`, 'g'))];
