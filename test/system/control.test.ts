@@ -67,12 +67,14 @@ describe('a running port', () => {
     expect(statistics.received).toBeGreaterThan(received);
     expect(extended.synthetic.link.rx_packets).toBeGreaterThan(0);
     expect((await twinpath(['stats', name])).stdout).toMatch(/packets in, [\d,]+ out/);
-    const pictures = await twinpath(['top', name, '--count', '2']);
+    const [pictures, rates] = await Promise.all([
+      twinpath(['top', name, '--count', '2']),
+      twinpath(['top', name, '--count', '1', '--json']),
+    ]);
     expect(pictures.code, pictures.stderr).toBe(0);
     expect(pictures.stdout.match(/^queue +owner/gm)).toHaveLength(2);
     expect(pictures.stdout).toMatch(/^ {4}1 +vf +\d/m);
     expect(pictures.stdout).toContain('synthetic → vf');
-    const rates = await twinpath(['top', name, '--count', '1', '--json']);
     expect(JSON.parse(rates.stdout)).toMatchObject({ device: 'eth0', queues: [{ queue: 0 }, { queue: 1 }] });
     await passed(traffic);
     const [report] = await scene.finish();

@@ -16,8 +16,8 @@ import {
 import { linkIn } from '../support/machine-state.ts';
 
 describe.each([
-  { standIn: 'veth', cycles: 10 },
-  { standIn: 'bridge', cycles: 4 },
+  { standIn: 'veth', cycles: 4 },
+  { standIn: 'bridge', cycles: 3 },
 ] as const)('a port over a $standIn as NetVSC', ({ standIn, cycles }) => {
   it(`loses, doubles and reorders nothing in ${cycles} graceful failovers under load`, async () => {
     const scene = await Scene.open({ lab: { standIn } });

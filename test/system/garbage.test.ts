@@ -13,8 +13,8 @@ import { Path } from '../../dist/src/memory/layout.js';
 import { Memory } from '../../dist/src/memory/shared.js';
 import { MemoryPeer } from '../../dist/src/paths/memory/peer.js';
 
-const WARM = 2_000_000;
-const MEASURED = 10_000_000;
+const WARM = 1_000_000;
+const MEASURED = 4_000_000;
 
 let folder: string;
 beforeEach(() => {
@@ -25,7 +25,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 test.each([
   ['that only gives a verdict', false],
   ['that reads and writes them', true],
-])('ten million packets cause no garbage collection in a worker %s', async (_name, touch) => {
+])('four million packets cause no garbage collection in a worker %s', async (_name, touch) => {
   const file = join(folder, 'profile.json');
   await using port = await openPort({
     network: 'memory',
@@ -63,7 +63,7 @@ function garbage(file: string, measured: number): number {
 
 test('packets that one worker hashes and hands to another leave none in either', async () => {
   const file = join(folder, 'profile.json');
-  const [warm, measured] = [1_000_000, 2_000_000];
+  const [warm, measured] = [500_000, 1_000_000];
   await using port = await openPort({
     ...{ network: 'memory', queues: 2, mode: 'adaptive' },
     handler: new URL('../fixtures/handlers/gc-reflect.mjs', import.meta.url),
@@ -83,7 +83,7 @@ test('packets that one worker hashes and hands to another leave none in either',
     return 60;
   };
   // A window that no handoff ring overflows with: its entries are released after the packets have been sent.
-  const [total, window] = [7_000_000, 1024];
+  const [total, window] = [3_500_000, 1024];
   let delivered = 0;
   let collected = 0;
   for (let turn = 1; collected < total; turn++) {

@@ -22,7 +22,7 @@ const SOCK_RAW_NONBLOCK = 3 | 0o4000 | 0o2000000;
 const IP_INCOMING = 0x0008;
 
 /** Lines that each conversation must exchange before the next thing happens. */
-const SOME_LINES = 20;
+const SOME_LINES = 10;
 
 /** Until every conversation of the peer has gone on for a while. */
 async function goneOn(peer: Peer): Promise<void> {
@@ -153,7 +153,7 @@ describe('dns', () => {
     })();
     const askedOn = async (): Promise<void> => {
       const before = rounds;
-      await until('more answers', () => rounds >= before + 20);
+      await until('more answers', () => rounds >= before + 10);
       await goneOn(client);
     };
     await askedOn();

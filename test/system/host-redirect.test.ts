@@ -248,36 +248,33 @@ describe.each(variants)('over a $standIn by $kind', ({ standIn, kind }) => {
     expect((await read(outside, 1)).map(text)).toEqual(['after']);
     expect(await read(host[0]!, 0)).toEqual([]);
   });
-
-  it('a connection lives through the death of the process that carried it', async () => {
-    const lab = await buildLab({ standIn });
-    const pump = await startPump(kind, 'cut', lab);
-    const talk = await connect(lab);
-    await talk.exchange();
-    expect(attachments(lab.guest).join('; ')).toContain(`${kind === 'tcx' ? 'tcx' : 'twinpath'} `);
-    await pump.kill();
-    await talk.exchange();
-
-    if (kind === 'tcx') return nothingLeft(lab);
-    await until('the taps gone', () => !attachments(lab.guest).some((line) => line.startsWith('tap')));
-    const left = attachments(lab.guest).map((line) => line.replace(/twinpath \d+/, 'twinpath N'));
-    expect(left).toEqual([
-      'clsact on eth0',
-      'filter twinpath at ingress of eth0',
-      'filter twinpath N at egress of eth0',
-    ]);
-    rig(lab); // attaching removes them: when the test is over, nothing is left
-  });
 });
 
 describe('the host path', () => {
-  it.each(['tcx', 'clsact'] as const)(
-    'carries a megabyte of TCP each way between kernel and wire, by %s',
-    async (kind) => {
-      const lab = await buildLab();
+  it.each([
+    ['veth', 'tcx'],
+    ['bridge', 'clsact'],
+  ] as const)(
+    'carries a megabyte of TCP each way over a %s by %s, and the connection lives through the death of its process',
+    async (standIn, kind) => {
+      const lab = await buildLab({ standIn });
       const pump = await startPump(kind, 'cut', lab);
-      await (await connect(lab)).exchange();
+      const talk = await connect(lab);
+      await talk.exchange();
+      expect(attachments(lab.guest).join('; ')).toContain(`${kind === 'tcx' ? 'tcx' : 'twinpath'} `);
       expect(pump.largest()).toBe(SEGMENT);
+      await pump.kill();
+      await talk.exchange();
+
+      if (kind === 'tcx') return nothingLeft(lab);
+      await until('the taps gone', () => !attachments(lab.guest).some((line) => line.startsWith('tap')));
+      const left = attachments(lab.guest).map((line) => line.replace(/twinpath \d+/, 'twinpath N'));
+      expect(left).toEqual([
+        'clsact on eth0',
+        'filter twinpath at ingress of eth0',
+        'filter twinpath N at egress of eth0',
+      ]);
+      rig(lab); // attaching removes them: when the test is over, nothing is left
     },
   );
 

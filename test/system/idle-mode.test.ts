@@ -28,7 +28,7 @@ async function expectSleeps(port: Port, queue: number): Promise<void> {
 async function expectAwake(port: Port, queue: number): Promise<void> {
   await port.audit(); // the round in which it answered the change may have ended in a sleep
   const before = sleeps(port, queue);
-  for (let times = 0; times < 50; times++) {
+  for (let times = 0; times < 20; times++) {
     await port.audit();
     expect(sleeps(port, queue)).toBe(before);
   }

@@ -34,14 +34,14 @@ const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 const WASM = new URL('../../dist/src/handlers/echo.wasm', import.meta.url);
 const BY_FIRST_BYTE = new URL('../fixtures/handlers/by-first-byte.mjs', import.meta.url);
 const OUTSIDE_MAC = '02:15:5d:77:00:01';
+const CYCLES = 2;
 /** Local experimental EtherType: no stack looks into it. */
 const TYPE = '88b5';
 
 describe.runIf(CHAINS)('a port with jumbo frames', () => {
   it.each([
     ['a veth as NetVSC', 'veth', {}],
-    ['a bridge as NetVSC', 'bridge', {}],
-    ['a tap without io_uring', 'veth', { tap: 'read/write' }],
+    ['a bridge as NetVSC, and a tap without io_uring', 'bridge', { tap: 'read/write' }],
     ['a handler in WebAssembly', 'veth', { handler: WASM, queues: 1 }],
   ] as const)(
     'loses, doubles and reorders nothing in graceful failovers under load: %s',
@@ -49,7 +49,7 @@ describe.runIf(CHAINS)('a port with jumbo frames', () => {
       const scene = await Scene.open({ lab: { mtu: MTU, standIn }, port: { ...FRAMES, ...port } });
       const traffic = await scene.drive(LOAD);
       const small = await drive(scene.lab, scene.nic, { rate: 5000, window: 64, icmpRate: 0 });
-      for (let cycle = 0; cycle < 3; cycle++) {
+      for (let cycle = 0; cycle < CYCLES; cycle++) {
         await scene.plug();
         await passed(traffic);
         await until('short packets', () => small.progress().received > (cycle + 1) * 600);
@@ -60,7 +60,7 @@ describe.runIf(CHAINS)('a port with jumbo frames', () => {
       }
       expectNoDrops(scene.port);
       const { vf } = scene.port.stats().paths;
-      expect(vf.rxGathered).toBeGreaterThan(3 * 300);
+      expect(vf.rxGathered).toBeGreaterThan(CYCLES * 300);
       expect(vf.rxGathered).toBeLessThan(vf.rxPackets);
       expect((await small.stop()).packets).toMatchObject({
         lost: 0,
@@ -153,7 +153,7 @@ describe.runIf(CHAINS)('a port with jumbo frames', () => {
     const scene = await Scene.open({ lab: { mtu: MTU }, port: FRAMES });
     const traffic = await scene.drive(LOAD);
     const surprises: [number, number][] = [];
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 2; round++) {
       await scene.plug();
       await passed(traffic);
       const from = monotonicNanos();
@@ -169,29 +169,26 @@ describe.runIf(CHAINS)('a port with jumbo frames', () => {
     expect(scene.errors).toEqual([]);
   });
 
-  it.each(['inline', 'ingress'] as const)(
-    'carries the connections of the machine itself on both paths, with host: %s',
-    async (host) => {
-      const lab = await buildLab({ mtu: MTU, arp: true });
-      const life = await Life.begin(lab);
-      const scene = await Scene.openIn(lab, { ...FRAMES, handler: HOST, host });
-      await life.errands();
-      await life.stream();
-      await life.goOn();
-      await scene.plug();
-      await life.goOn();
-      await life.errands();
-      await scene.whole();
-      await scene.unplug();
-      await life.goOn();
-      await life.settle();
-      // Full TCP segments of that MTU come in several buffers.
-      expect(scene.port.stats().paths.vf.rxGathered).toBeGreaterThan(MIB / MTU / 2);
-      await scene.finish();
-      expect(scene.errors).toEqual([]);
-      for (const namespace of [lab.guest, lab.outside]) expect(badChecksums(namespace)).toBe(0);
-    },
-  );
+  // Inline has all of ingress: what the handler passes goes up by the same tap.
+  it('carries the connections of the machine itself on both paths', async () => {
+    const lab = await buildLab({ mtu: MTU, arp: true });
+    const life = await Life.begin(lab);
+    const scene = await Scene.openIn(lab, { ...FRAMES, handler: HOST, host: 'inline' });
+    await life.stream();
+    await life.goOn();
+    await scene.plug();
+    await life.goOn();
+    await life.errands();
+    await scene.whole();
+    await scene.unplug();
+    await life.goOn();
+    await life.settle();
+    // Full TCP segments of that MTU come in several buffers.
+    expect(scene.port.stats().paths.vf.rxGathered).toBeGreaterThan(MIB / MTU / 2);
+    await scene.finish();
+    expect(scene.errors).toEqual([]);
+    for (const namespace of [lab.guest, lab.outside]) expect(badChecksums(namespace)).toBe(0);
+  });
 
   it('takes an MTU of 9000 while it is open, on both paths, and gives it back', async () => {
     const scene = await Scene.open({

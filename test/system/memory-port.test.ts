@@ -57,7 +57,6 @@ it('the coordinator runs at nice -10, and the workers at the nice value of the p
 describe('a port in memory', { tags: 'unprivileged' }, () => {
   it.each([
     { mode: 'poll' },
-    { mode: 'adaptive' },
     { mode: 'interrupt' },
     { mode: 'adaptive', frameSize: 4096, frames: 4096 },
     { mode: 'adaptive', pin: true },

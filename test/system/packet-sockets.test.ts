@@ -10,7 +10,6 @@ import { inNamespace } from '../../src/kernel/namespace.ts';
 import { MARK } from '../../src/kernel/programs.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import type { RedirectKind } from '../../src/paths/tc-attachments.ts';
 import { buildLab, type Lab, Scene, until } from '../support/harness.ts';
 import { frameOf, segment } from '../support/segments.ts';
 import { Station } from '../support/stations.ts';
@@ -60,11 +59,10 @@ function seen(fd: number, port: number): number {
   }
 }
 
-it.each(
-  (['io_uring', 'read/write'] as const).flatMap((tap) =>
-    (['tcx', 'clsact'] as RedirectKind[]).map((redirect) => ({ tap, redirect })),
-  ),
-)(
+it.each([
+  { tap: 'io_uring', redirect: 'clsact' },
+  { tap: 'read/write', redirect: 'tcx' },
+] as const)(
   'packets that the machine sends through a tap reach no handler ($tap, $redirect)',
   async ({ tap, redirect }) => {
     const lab = await buildLab({ queues: 1 });

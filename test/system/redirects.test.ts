@@ -4,7 +4,6 @@ import { expectNoDrops, expectUnharmed, passed, REDIRECT, Scene, TAP_MODE } from
 import { attachments } from '../support/machine-state.ts';
 
 describe.each([
-  { options: { tap: 'read/write' }, mode: 'read/write', redirect: REDIRECT },
   { options: { redirect: 'clsact' }, mode: TAP_MODE, redirect: 'clsact filters' },
   {
     options: { tap: 'read/write', redirect: 'clsact', mode: 'interrupt' },

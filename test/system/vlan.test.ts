@@ -33,7 +33,6 @@ function guestEthtool(lab: Lab): EthtoolNetlink {
 
 describe.each([
   ['veth', []],
-  ['bridge', []],
   ['veth', ['rule', 'time', 'hash']],
   ['bridge', ['checksum']],
 ] as const)('a port over a %s with the metadata %j', (standIn, metadata) => {
