@@ -106,18 +106,14 @@ export class DeliverySender {
     this.#adopt();
   }
 
-  /** A frame that came home and was delivered again is in two entries, of which the later counts. */
+  /** The dead worker may have taken some of them back: they have another owner. */
   #adopt(): void {
     const ring = this.#ring;
-    const mask = -this.#pool.frameSize;
-    const pending = ring.pending();
+    ring.pending(); // reloads the application's cursor
     const { consumed } = ring;
-    const there = new Set<number>();
-    for (let i = 0; i < pending; i++) there.add(this.#words[ring.pendingSlot(i)]! & mask);
     for (let at = this.#home; at !== consumed; at = (at + 1) | 0) {
       const address = this.#words[ring.slotAt(at)]!;
-      if (this.#pool.ownerOf(address) !== this.#owner || there.has(address & mask)) continue;
-      this.#pool.setOwner(address, this.#pool.hand);
+      if (this.#pool.ownerOf(address) === this.#owner) this.#pool.setOwner(address, this.#pool.hand);
     }
     this.#home = consumed;
     this.#words[this.#homeAt] = consumed;
