@@ -184,7 +184,9 @@ export class Coordinator {
   }
 
   #watch(): void {
+    const { control, words } = this.#memory;
     this.#timer = setInterval(() => {
+      Atomics.add(words, control.at('checks'), 1);
       this.#networks?.table?.update();
       this.#eachPort('checking paths', (port) => port.changed());
       this.#count();

@@ -9,6 +9,7 @@ export class PortHealth {
   /** Queues without a worker that has the handler, and why. */
   readonly #ill = new Map<number, string>();
   #closed = false;
+  #draining = false;
 
   constructor(port: Port) {
     this.#port = port;
@@ -21,11 +22,20 @@ export class PortHealth {
     });
   }
 
+  /**
+   * From now on the port is reported as unwell although it does its work: those who ask send new flows elsewhere, and the port
+   * can be closed when they have.
+   */
+  drain(): void {
+    this.#draining = true;
+  }
+
   /** What is wrong, in sentences without a full stop; empty if nothing is. */
   problems(): string[] {
     const { device } = this.#port;
     if (this.#closed) return [`${device}: the port is closed`];
     if (!this.#port.configuration.started) return [`${device}: the port is stopped`];
+    if (this.#draining) return [`${device}: the port is draining`];
     const idle = this.#port.stats().queues.filter(({ owner }) => owner === 'none');
     return [
       ...idle.map(({ queue }) => `${device}: queue ${queue} has no path`),

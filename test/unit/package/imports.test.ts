@@ -41,6 +41,8 @@ const ORDER = [
   'port.ts',
   'metrics',
   'metrics.ts',
+  'service',
+  'service.ts',
   'lab',
   'handler.ts',
   'testing.ts',
