@@ -128,6 +128,11 @@ export const run: Command = {
         help: 'give up loading the handler after so long',
         otherwise: '30000',
       },
+      maintenance: {
+        value: 'WHO',
+        help: 'who announces maintenance: azure. Its events are printed, and before a freeze the VF is left',
+        otherwise: 'nobody',
+      },
       'no-control': {
         help: 'open no control socket: twinpath ps, stats, top, set and stop do not see the port',
       },
@@ -208,6 +213,7 @@ async function runPorts(args: Arguments, context: CommandContext): Promise<numbe
       metadata: text(args, 'metadata')?.split(',') as MetadataName[] | undefined, // checked by openPort
       stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
       loadMillis: whole(args, 'load-millis', 100, 600_000),
+      maintenance: text(args, 'maintenance'),
       ...(args.flags.has('no-control') ? { control: false } : {}),
       signal,
     }),

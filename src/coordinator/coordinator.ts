@@ -259,6 +259,9 @@ export class Coordinator {
         return this.#ports[question.port]!.counters();
       case 'count rules':
         return this.#ports[question.port]!.ruleCounts;
+      case 'set aside':
+        await Promise.all(this.#ports.map((port) => port.setAside(question.aside)));
+        return undefined;
       case 'configure': {
         const configuration = await this.#ports[question.port]!.configure(question.change);
         this.#networks?.table?.update(); // the kernel has sent its messages about the change

@@ -8,6 +8,8 @@ export class PortHealth {
   readonly #port: Port;
   /** Queues without a worker that has the handler, and why. */
   readonly #ill = new Map<number, string>();
+  /** What ends this machine soon, by its name; a machine that is paused for seconds is as well as others. */
+  readonly #ending = new Map<string, string>();
   #closed = false;
   #draining = false;
 
@@ -16,6 +18,13 @@ export class PortHealth {
     port.on('worker', ({ queue, state }) => {
       if (state === 'started') this.#ill.delete(queue);
       else this.#ill.set(queue, state === 'died' ? 'its worker died' : 'its worker has no handler');
+    });
+    port.on('maintenance', ({ id, kind, state, notBefore }) => {
+      if (state === 'over') this.#ending.delete(id);
+      else if (kind !== 'Freeze') {
+        const time = notBefore === undefined ? 'now' : `not before ${new Date(notBefore).toISOString()}`;
+        this.#ending.set(id, `the platform ends this machine, ${time} (${kind})`);
+      }
     });
     port.once('close', () => {
       this.#closed = true;
@@ -39,6 +48,7 @@ export class PortHealth {
     const idle = this.#port.stats().queues.filter(({ owner }) => owner === 'none');
     return [
       ...idle.map(({ queue }) => `${device}: queue ${queue} has no path`),
+      ...[...this.#ending.values()].map((why) => `${device}: ${why}`),
       ...[...this.#ill].map(([queue, why]) => `${device}: queue ${queue}: ${why}`),
     ];
   }

@@ -34,6 +34,7 @@ const ORDER = [
   'extended-statistics.ts',
   'control',
   'delivery.ts',
+  'maintenance',
   'group.ts',
   'flow-rules.ts',
   'port-queues.ts',
