@@ -26,7 +26,8 @@ async function runJailed(lab: Lab, rules: readonly SeccompRule[]): Promise<Outco
   const privileges = ['setpriv', '--bounding-set', caps, '--inh-caps', caps, '--ambient-caps', caps];
   const port = [process.execPath, 'dist/src/cli/main.js', 'run', 'echo', '--netvsc', nic.netvsc, '--force'];
   const options = ['--queues', '2', '--protect', 'platform', '--option', `address=${nic.guestAddress}`];
-  const namespace = ['ip', 'netns', 'exec', lab.guest];
+  const readOnly = 'mount -o bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
+  const namespace = ['ip', 'netns', 'exec', lab.guest, 'unshare', '-m', 'sh', '-c', readOnly, 'sh'];
   const run = new Run([...namespace, ...privileges, jail(rules), ...port, ...options, '--json']);
   await run.said('queue 1: none → synthetic');
   const traffic = await drive(lab, nic);
