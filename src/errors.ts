@@ -31,6 +31,7 @@ const TABLE = {
   ERR_HANDLER_THREW: 'The handler threw an exception and its packet was dropped',
   ERR_NO_PORT: 'No such port runs here',
   ERR_CONTROL: 'A control socket is missing or cannot be used',
+  ERR_MAINTENANCE: 'The platform does not say what it is about to do to this machine',
   ERR_PORT_CLOSED: 'The port is closed',
   ERR_WORKER: 'A thread of the port has failed',
   ERR_LAB: 'The lab could not be built',

@@ -17,6 +17,7 @@ import { closeDoorbells } from './kernel/doorbell.ts';
 import { pageSize } from './kernel/machine.ts';
 import { runtimeFolder } from './kernel/runtime-folder.ts';
 import { loadShim } from './kernel/shim.ts';
+import { MaintenanceWatch } from './maintenance/watch.ts';
 import { LEDGER_FIELDS } from './memory/blocks.ts';
 import { Journal } from './memory/journal.ts';
 import { Memory } from './memory/shared.ts';
@@ -60,6 +61,7 @@ export class Group {
   readonly #settings: Settings;
   #control: ControlThread | undefined;
   #controlTimer: NodeJS.Timeout | undefined;
+  #maintenance: MaintenanceWatch | undefined;
   readonly #members: Member[] = [];
   /** Reports from before the ports joined. */
   readonly #early: Report[] = [];
@@ -124,6 +126,7 @@ export class Group {
     if (wanted && this.#closed === undefined && !this.#ended) {
       this.#controlTimer = setTimeout(() => this.#startControl(descriptions), CONTROL_MILLIS).unref();
     }
+    this.#followMaintenance();
     // Events from while the ports were opened are emitted once the application can have added listeners.
     setImmediate(() => {
       for (const report of this.#early.splice(0)) this.#receive(report);
@@ -180,12 +183,24 @@ export class Group {
     this.#closed ??= (async () => {
       if (this.#ended) return;
       clearTimeout(this.#controlTimer);
+      this.#maintenance?.close();
       const exited = once(this.#supervisor, 'exit');
       this.#supervisor.postMessage({ kind: 'close' } satisfies Command);
       await exited;
       await this.#control?.ended;
     })();
     return this.#closed;
+  }
+
+  #followMaintenance(): void {
+    const { maintenance } = this.#settings;
+    if (maintenance === undefined || this.#closed !== undefined || this.#ended) return;
+    this.#maintenance = new MaintenanceWatch(maintenance, {
+      event: (event) => this.#receive({ kind: 'maintenance', event }),
+      setAside: (aside) => this.ask({ kind: 'set aside', aside }),
+      failed: (error) => this.#fail(error),
+    });
+    this.#maintenance.start();
   }
 
   #startControl(ports: readonly PortDescription[]): void {
@@ -211,6 +226,7 @@ export class Group {
         this.#members[report.event.port]?.event(report);
         return;
       case 'worker':
+      case 'maintenance':
         for (const member of this.#members) member.event(report);
         return;
       case 'error':
@@ -260,6 +276,7 @@ export class Group {
   #end(): void {
     this.#ended = true;
     clearTimeout(this.#controlTimer);
+    this.#maintenance?.close();
     running.delete(this);
     if (running.size === 0) process.off('exit', exiting);
     for (const { reject } of this.#questions.values()) reject(new TwinpathError('ERR_PORT_CLOSED'));

@@ -27,7 +27,7 @@ export type {
 export type { Ability, PortCapability } from './paths/capability.ts';
 export type { PathDescription } from './paths/device.ts';
 export { openPort, openPorts, type Port } from './port.ts';
-export type { CarrierEvent, LinkEvent, WorkerEvent } from './port-events.ts';
+export type { CarrierEvent, LinkEvent, MaintenanceEvent, WorkerEvent } from './port-events.ts';
 export type { PortRss } from './port-rss.ts';
 export type { HashType, RssChange, RssConfiguration } from './rss/configuration.ts';
 export type { FlowRule, FragmentMatch, PortRange, ProtocolName, RuleAction } from './rules/rule.ts';

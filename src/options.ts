@@ -156,6 +156,11 @@ export interface SharedOptions extends HandlerOptions {
    * root can open: docs/control.md. Default: true for ports on devices, if the user has a folder for it (root has).
    */
   control?: boolean;
+  /**
+   * Who announces maintenance of this machine. 'azure': its metadata service is asked once a second, and ports emit 'maintenance'
+   * events; before a freeze they leave the VF, and return to it afterwards. 'azure=http://ADDRESS' asks there. Default: nobody.
+   */
+  maintenance?: string;
   /** Closes the ports when it aborts. */
   signal?: AbortSignal;
 }
@@ -209,6 +214,7 @@ export const SHARED_KEYS = [
   'loadMillis',
   'network',
   'control',
+  'maintenance',
   'signal',
 ] as const;
 

@@ -54,6 +54,24 @@ export interface WorkerEvent {
   readonly detail?: string;
 }
 
+/** What the platform does to this machine: it concerns all ports. With the option `maintenance`. */
+export interface MaintenanceEvent {
+  /** The platform's own name for it. */
+  readonly id: string;
+  /** 'Freeze' pauses the machine for seconds; the others end it, or start it again. */
+  readonly kind: 'Freeze' | 'Reboot' | 'Redeploy' | 'Preempt' | 'Terminate';
+  /** 'scheduled': also when its time changes. 'over': it is done, or was cancelled. */
+  readonly state: 'scheduled' | 'started' | 'over';
+  /** Milliseconds since 1970 before which it does not start; undefined if it has started, or may at any time. */
+  readonly notBefore: number | undefined;
+  /** How long the machine is expected to be away; undefined if the platform does not say. */
+  readonly seconds: number | undefined;
+  /** Details for people. */
+  readonly description: string;
+  /** Who wants it. */
+  readonly source: 'platform' | 'user';
+}
+
 /** What the devices of a port count. */
 export interface Counted {
   readonly port: number;
@@ -78,6 +96,7 @@ export type ReportedEvent =
   | { readonly kind: 'worker'; readonly event: WorkerEvent }
   /** The configuration of a port has changed. The application gets no event: it, or the administrator, has changed it. */
   | { readonly kind: 'configured'; readonly event: Configured }
+  | { readonly kind: 'maintenance'; readonly event: MaintenanceEvent }
   /** The last reading of a device before it leaves. */
   | { readonly kind: 'counted'; readonly event: Counted }
   /** In its plain form. */
@@ -98,6 +117,8 @@ interface PortEventMap {
   carrier: [CarrierEvent];
   /** A worker thread started, died and is being replaced, or one without the handler serves its queue. */
   worker: [WorkerEvent];
+  /** The platform is about to pause or end this machine, or has done so: with the option `maintenance`. */
+  maintenance: [MaintenanceEvent];
   /** Something failed; the port goes on without it and tries again. Without a listener it becomes a process warning. */
   error: [TwinpathError];
   /** All resources are released. */
@@ -141,7 +162,7 @@ interface NamedMethods<Event extends keyof PortEventMap> extends Omit<EventEmitt
 
 /** EventEmitter, for these events and no others. */
 export const PortEmitter = EventEmitter as unknown as new () => NamedMethods<
-  'path' | 'link' | 'carrier' | 'worker' | 'error' | 'close'
+  'path' | 'link' | 'carrier' | 'worker' | 'maintenance' | 'error' | 'close'
 >;
 
 /** Channels of node:diagnostics_channel, for programs that watch a process without its ports in hand. */

@@ -35,7 +35,7 @@ import { type PortStatistics, portStatistics, statisticsSince } from './statisti
  * A port that {@link openPort} has opened. Belongs to the thread that opened it.
  *
  * Events: 'path' ({@link Failover}), 'link' ({@link LinkEvent}), 'carrier' ({@link CarrierEvent}),
- * 'worker' ({@link WorkerEvent}), 'error' ({@link TwinpathError}), 'close'.
+ * 'worker' ({@link WorkerEvent}), 'maintenance' ({@link MaintenanceEvent}), 'error' ({@link TwinpathError}), 'close'.
  */
 export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget {
   readonly #group: Group;
@@ -308,6 +308,9 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
         return;
       case 'worker':
         this.emit('worker', reported.event);
+        return;
+      case 'maintenance':
+        this.emit('maintenance', reported.event);
         return;
       case 'error': {
         const error = TwinpathError.from(reported.event);

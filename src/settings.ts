@@ -56,6 +56,8 @@ export interface Settings extends PortHandlers {
   readonly network: 'kernel' | 'memory' | 'loop';
   /** Whether there is a control socket; 'default': if the user has a folder for it. */
   readonly control: boolean | 'default';
+  /** URL of the metadata service that announces maintenance; undefined: none. */
+  readonly maintenance: string | undefined;
 }
 
 /** Ports that can be opened together: a frame's owner has four bits for them. */
@@ -125,7 +127,23 @@ export function validate(options: OpenPortsOptions, unused = false): Settings {
       options.control === undefined
         ? given('network') === 'kernel' && 'default'
         : flag('control', options.control),
+    maintenance: metadataServiceOf(options.maintenance),
   };
+}
+
+/** Azure's, which has this address in every virtual network. */
+const AZURE = 'http://169.254.169.254';
+
+function metadataServiceOf(given: string | undefined): string | undefined {
+  if (given === undefined) return undefined;
+  if (given === 'azure') return AZURE;
+  const base = typeof given === 'string' && given.startsWith('azure=') ? given.slice('azure='.length) : '';
+  if (base.startsWith('http://') && URL.canParse(base)) return base.replace(/\/+$/, '');
+  return invalid(
+    'maintenance',
+    `${given} is not known`,
+    "Write 'azure', or 'azure=http://ADDRESS' for a stand-in.",
+  );
 }
 
 /** `openPort`'s options as `openPorts` takes them. */

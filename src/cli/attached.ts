@@ -3,7 +3,7 @@ import { ControlClient } from '../control/client.ts';
 import type { PortRow } from '../control/protocol.ts';
 import { socketFiles } from '../control/sockets.ts';
 import { TwinpathError } from '../errors.ts';
-import { runtimeFolder } from '../kernel/runtime-folder.ts';
+import { foreignFolders, runtimeFolder } from '../kernel/runtime-folder.ts';
 import { normalizeMac } from '../net/mac.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -14,7 +14,7 @@ export interface Attached {
 }
 
 /**
- * Attaches to the running ports. The caller closes the clients.
+ * Attaches to the running ports of this user; for root, to those of all users. The caller closes the clients.
  *
  * @param failed told of a process that does not answer, or speaks another version: the others are found all the same
  * @throws ERR_CONTROL if this user has no folder for control sockets
@@ -23,22 +23,25 @@ export async function runningPorts(failed: (error: TwinpathError) => void): Prom
   const { folder, refusal } = runtimeFolder();
   if (folder === undefined || refusal !== undefined)
     throw new TwinpathError('ERR_CONTROL', { device: folder, detail: refusal });
-  const found: Attached[] = [];
-  for (const file of socketFiles(folder)) {
-    let client: ControlClient | undefined;
-    try {
-      client = await ControlClient.connect(file);
-      if (client === undefined) continue;
-      const connected = client;
-      const rows = (await client.request({ request: 'ports' })) as PortRow[];
-      found.push(...rows.map((row) => ({ client: connected, row })));
-    } catch (error) {
-      client?.close();
-      if (!(error instanceof TwinpathError)) throw error;
-      if (error.code !== 'ERR_PORT_CLOSED') failed(error);
-    }
+  const files = [folder, ...foreignFolders()].flatMap(socketFiles);
+  // All at once: a process that does not answer keeps none of the others waiting.
+  return (await Promise.all(files.map((file) => portsAt(file, failed)))).flat();
+}
+
+async function portsAt(file: string, failed: (error: TwinpathError) => void): Promise<Attached[]> {
+  let client: ControlClient | undefined;
+  try {
+    client = await ControlClient.connect(file);
+    if (client === undefined) return [];
+    const connected = client;
+    const rows = (await client.request({ request: 'ports' })) as PortRow[];
+    return rows.map((row) => ({ client: connected, row }));
+  } catch (error) {
+    client?.close();
+    if (!(error instanceof TwinpathError)) throw error;
+    if (error.code !== 'ERR_PORT_CLOSED') failed(error);
+    return [];
   }
-  return found;
 }
 
 export function detach(ports: readonly Attached[]): void {

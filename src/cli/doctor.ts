@@ -25,7 +25,10 @@ export const doctor: Command = {
   },
   async run(args, { terminal }) {
     const { machine, devices } = readFacts(text(args, 'netns'));
-    const findings = [...machineFindings(machine), ...devices.flatMap(deviceFindings)];
+    const findings = [
+      ...machineFindings(machine),
+      ...devices.flatMap((one) => deviceFindings(one, machine.queues)),
+    ];
     if (devices.length === 0)
       findings.push({
         about: 'machine',

@@ -3,14 +3,13 @@
  *
  * It only reads, and needs no privilege.
  */
-import { accessSync, constants, readFileSync } from 'node:fs';
-import { lackingCapabilities } from '../capabilities.ts';
 import { cards, discover, type Found, takeSnapshot } from '../coordinator/inventory.ts';
 import {
   type DeviceInformation,
   deviceInformation,
   type InformationSources,
 } from '../kernel/device-information.ts';
+import { type Holder, holderOf } from '../kernel/device-lock.ts';
 import { EthtoolNetlink } from '../kernel/ethtool-netlink.ts';
 import { ARPHRD_ETHER, IFF, type Link } from '../kernel/link.ts';
 import { inNamespace } from '../kernel/namespace.ts';
@@ -23,6 +22,7 @@ import { type PortCapability, portCapability } from '../paths/capability.ts';
 import { type Arguments, text } from './arguments.ts';
 import { type Command, type CommandContext, EXIT, EXITS } from './command.ts';
 import { capabilityLines, deviceLines } from './list-details.ts';
+import { holderName, ioUringIsOff, type MachineFacts, readMachine, TUN_OBSTACLES } from './machine.ts';
 
 /** A pair or a single card, as `--json` prints it. */
 interface Row {
@@ -40,6 +40,8 @@ interface Row {
   readonly defaultRoute: boolean;
   /** A port takes it by default. */
   readonly free: boolean;
+  /** The process whose port has it now; null if none has. */
+  readonly holder: Holder | null;
   /** What prevents a port, in sentences without a full stop. */
   readonly obstacles: readonly string[];
   readonly devices: { readonly synthetic: DeviceInformation; readonly vf: DeviceInformation | null };
@@ -49,6 +51,7 @@ interface Row {
 
 /** A pair or a card, and what its devices say of themselves. */
 interface Described extends Found {
+  readonly holder: Holder | undefined;
   readonly devices: { readonly synthetic: DeviceInformation; readonly vf: DeviceInformation | undefined };
 }
 
@@ -59,14 +62,6 @@ interface VfRow {
   readonly pci: string;
   readonly queues: number;
   readonly up: boolean;
-}
-
-/** What concerns all devices of the machine. */
-interface Machine {
-  /** Capabilities that a port needs and this process lacks. */
-  readonly lacking: readonly string[];
-  readonly tun: boolean;
-  readonly uring: boolean;
 }
 
 export const list: Command = {
@@ -84,7 +79,10 @@ export const list: Command = {
         help: 'add the driver, queues, rings, MTU range, offloads and XDP of each device, and what a port on it can do',
       },
     },
-    notes: ['With --json: an array with one object for each pair and each other card.'],
+    notes: [
+      'A device that a port has is shown with the process that holds it, of any user; "twinpath ps" shows more of those of this user.',
+      'With --json: an array with one object for each pair and each other card.',
+    ],
     examples: [
       ['twinpath list', 'the devices of this machine'],
       ['twinpath list --details', 'what they can do'],
@@ -97,11 +95,7 @@ export const list: Command = {
 
 async function runList(args: Arguments, { terminal }: CommandContext): Promise<number> {
   const { found, links } = readDevices(text(args, 'netns'));
-  const machine: Machine = {
-    lacking: lackingCapabilities(),
-    tun: exists('/dev/net/tun'),
-    uring: firstLine('/proc/sys/kernel/io_uring_disabled') !== '2',
-  };
+  const machine = readMachine();
   const rows = found.map((one) => row(one, machine));
   if (args.flags.has('json')) await terminal.printJson(withNulls(rows), 2);
   else {
@@ -125,7 +119,11 @@ function readDevices(netns: string | undefined): { found: Described[]; links: re
       const sources = { ethtool: opens(EthtoolNetlink.open(shim)), netdev: opens(NetdevNetlink.open(shim)) };
       const snapshot = takeSnapshot(netlink, new Sysfs());
       const found = [...discover(snapshot), ...cards(snapshot)];
-      return { found: found.map((one) => described(one, sources)), links: snapshot.links };
+      const all = found.map((one) => ({
+        ...described(one, sources),
+        holder: holderOf(netlink, one.netvsc.ifindex),
+      }));
+      return { found: all, links: snapshot.links };
     } finally {
       for (const socket of opened) socket.close();
     }
@@ -133,7 +131,7 @@ function readDevices(netns: string | undefined): { found: Described[]; links: re
   return netns === undefined ? inside() : inNamespace(shim, netns, inside);
 }
 
-function described(found: Found, sources: InformationSources): Described {
+function described(found: Found, sources: InformationSources): Omit<Described, 'holder'> {
   const synthetic = deviceInformation(sources, found.netvsc);
   // A card alone is its own VF.
   if (found.kind === 'card') return { ...found, devices: { synthetic, vf: synthetic } };
@@ -141,7 +139,7 @@ function described(found: Found, sources: InformationSources): Described {
   return { ...found, devices: { synthetic, vf } };
 }
 
-function row(one: Described, machine: Machine): Row {
+function row(one: Described, machine: MachineFacts): Row {
   const {
     kind,
     netvsc,
@@ -154,6 +152,7 @@ function row(one: Described, machine: Machine): Row {
     addresses,
     defaultRoute,
     free,
+    holder,
     devices,
   } = one;
   return {
@@ -173,28 +172,37 @@ function row(one: Described, machine: Machine): Row {
       : null,
     standby: standby?.name ?? null,
     paths: {
-      synthetic: `tap (${machine.uring ? 'io_uring' : 'read/write: io_uring is switched off'})`,
+      synthetic: `tap (${ioUringIsOff(machine) ? 'read/write: io_uring is switched off' : 'io_uring'})`,
       vf: kind === 'card' ? 'af-xdp, where its driver has native XDP' : vf ? 'af-xdp' : null,
     },
     addresses,
     defaultRoute,
-    free,
+    free: free && holder === undefined,
+    holder: holder ?? null,
     obstacles: obstacles(one, machine),
     devices: { synthetic: devices.synthetic, vf: devices.vf ?? null },
     capability: portCapability({ frameSize: DEFAULTS.frameSize, ...devices }),
   };
 }
 
-function obstacles({ kind, netvsc, vf, reason }: Found, { lacking, tun }: Machine): string[] {
+/** What prevents a port, in sentences without a full stop. */
+export function obstacles(
+  { kind, netvsc, vf, reason, holder }: Described,
+  { lacking, tun }: MachineFacts,
+): string[] {
+  const others = holder === undefined; // the programs on its devices are not of its port
   const found = [
+    holder === undefined ? '' : `it is held by ${holderName(holder)}`,
     reason === '' ? '' : `it ${reason}: a port takes it only by name`,
-    kind === 'card' && netvsc.xdpProgram !== 0 ? `it carries XDP program ${netvsc.xdpProgram} already` : '',
+    others && kind === 'card' && netvsc.xdpProgram !== 0
+      ? `it carries XDP program ${netvsc.xdpProgram} already`
+      : '',
     isUp(netvsc) ? '' : 'it is down',
     vf === undefined || isUp(vf) ? '' : `its VF ${vf.name} is down`,
-    vf === undefined || vf.xdpProgram === 0
+    vf === undefined || vf.xdpProgram === 0 || !others
       ? ''
       : `its VF ${vf.name} carries XDP program ${vf.xdpProgram} already`,
-    tun ? '' : '/dev/net/tun is missing: load the module tun',
+    TUN_OBSTACLES[tun] ?? '',
     lacking.length === 0 ? '' : `this process lacks ${lacking.join(', ')}`,
   ];
   return found.filter((sentence) => sentence !== '');
@@ -247,21 +255,4 @@ function emptyListText(links: readonly Link[]): string {
 
 function isUp({ flags }: Link): boolean {
   return (flags & IFF.UP) !== 0;
-}
-
-function exists(path: string): boolean {
-  try {
-    accessSync(path, constants.F_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function firstLine(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'ascii').split('\n')[0];
-  } catch {
-    return undefined;
-  }
 }

@@ -19,13 +19,21 @@ export function pagesOf(args: Arguments): PageAddresses {
   return pages;
 }
 
-/** Serves them. Returns a function that ends this. @throws ERR_OPTION_INVALID if an address cannot be used */
+/** Pages that are served. */
+export interface ServedPages {
+  /** `/health` answers 503 from now on. */
+  drain(): void;
+  close(): void;
+}
+
+/** Serves them. @throws ERR_OPTION_INVALID if an address cannot be used */
 export async function servePages(
   addresses: PageAddresses,
   ports: readonly Port[],
   terminal: Terminal,
-): Promise<() => void> {
+): Promise<ServedPages> {
   const servers: Server[] = [];
+  const health = ports.map((port) => new PortHealth(port));
   const close = (): void => {
     for (const server of servers) {
       server.close();
@@ -42,12 +50,15 @@ export async function servePages(
       const at: Address = parseAddress(`--${names[0]}`, address);
       const server = await serve(`--${names[0]}`, at, {
         ...(names.includes('metrics') && { metrics: ports.map((port) => new PortMetrics(port)) }),
-        ...(names.includes('health') && { health: ports.map((port) => new PortHealth(port)) }),
+        ...(names.includes('health') && { health }),
       });
       servers.push(server);
       for (const name of names) terminal.log(`${urlOf(server)}/${name}`);
     }
-    return close;
+    const drain = (): void => {
+      for (const one of health) one.drain();
+    };
+    return { drain, close };
   } catch (error) {
     close();
     throw error;

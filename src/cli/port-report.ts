@@ -148,6 +148,10 @@ function watch(port: Port, terminal: Log, problems: string[]): void {
     terminal.log(`worker of queue ${queue} ${reported}${detail === undefined ? '' : `: ${detail}`}`);
     if (state === 'died') problems.push(`the worker of queue ${queue} died: ${detail}`);
   });
+  port.on('maintenance', ({ kind, state, notBefore, description }) => {
+    const time = notBefore === undefined ? '' : `, not before ${new Date(notBefore).toISOString()}`;
+    terminal.log(`maintenance: ${kind} ${state}${time}${description === '' ? '' : ` (${description})`}`);
+  });
   port.on('error', ({ message }) => {
     terminal.log(message);
     problems.push(message);

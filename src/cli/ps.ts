@@ -10,7 +10,7 @@ export const ps: Command = {
     positionals: [],
     options: {},
     notes: [
-      'Lists the ports of this user (root: those of root) that have a control socket. With --json: an array of them.',
+      'Lists the ports of this user, for root those of all users, that have a control socket. With --json: an array of them.',
     ],
     examples: [['twinpath ps', 'which ports run here']],
     exits: [[EXIT.OK, 'listed, even if none runs'], ...EXITS.slice(0, 1)],
@@ -20,7 +20,7 @@ export const ps: Command = {
     try {
       const rows = ports.map(({ client, row }) => ({ pid: client.hello.pid, socket: client.file, ...row }));
       if (args.flags.has('json')) await terminal.printJson(rows, 2);
-      else await terminal.print(rows.length === 0 ? 'No port of this user runs.' : table(rows));
+      else await terminal.print(rows.length === 0 ? 'No port runs here.' : table(rows));
       return EXIT.OK;
     } finally {
       detach(ports);

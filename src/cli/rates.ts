@@ -87,3 +87,11 @@ export function short(value: number): string {
   }
   return value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toPrecision(2);
 }
+
+/** The rates of a port in one line, for people. */
+export function rateLine({ paths, queues, drops }: PortRates): string {
+  const owners = [...new Set(queues.map(({ owner }) => owner))].join(' and ');
+  const sum = (of: 'rxPackets' | 'txPackets'): number => paths.vf[of] + paths.synthetic[of];
+  const dropped = Object.values(drops).reduce((all, packets) => all + packets, 0);
+  return `${owners.padEnd(9)} ${short(sum('rxPackets')).padStart(8)} packets/s in, ${short(sum('txPackets')).padStart(8)} out, ${short(dropped)} dropped`;
+}

@@ -1,23 +1,19 @@
 /**
  * `twinpath run HANDLER`: a port with that handler until Ctrl-C, then its statistics.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConfigurationChange, IDLE_MODES } from '../configuration.ts';
 import type { MetadataName } from '../memory/metadata.ts';
-import { nowNanos } from '../memory/shared.ts';
 import type { OpenPortsOptions } from '../options.ts';
-import { openPorts, type Port } from '../port.ts';
+import { openPorts } from '../port.ts';
 import type { HashType } from '../rss/configuration.ts';
-import type { PortStatistics } from '../statistics.ts';
 import { invalid } from '../validation.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
 import { type Command, type CommandContext, EXIT } from './command.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
 import { columns } from './help.ts';
 import { unlessInterrupted } from './interruption.ts';
-import { pagesOf, servePages } from './pages.ts';
-import { count, reportOnAll, summary } from './port-report.ts';
-import type { Terminal } from './terminal.ts';
+import { reportOnAll, summary } from './port-report.ts';
+import { runningOptions, runUntilEnd } from './running.ts';
 
 export const run: Command = {
   table: {
@@ -132,6 +128,11 @@ export const run: Command = {
         help: 'give up loading the handler after so long',
         otherwise: '30000',
       },
+      maintenance: {
+        value: 'WHO',
+        help: 'who announces maintenance: azure. Its events are printed, and before a freeze the VF is left',
+        otherwise: 'nobody',
+      },
       'no-control': {
         help: 'open no control socket: twinpath ps, stats, top, set and stop do not see the port',
       },
@@ -141,6 +142,12 @@ export const run: Command = {
         help: 'serve GET /health there: 200 while every queue has a path and a worker, else 503',
         otherwise: 'no',
       },
+      drain: {
+        value: 'N',
+        help: 'after Ctrl-C or SIGTERM: /health answers 503 for so many seconds before the port closes, 1 to 3600',
+        otherwise: 'close at once',
+      },
+      every: { value: 'N', help: 'print rates every N seconds, 1 to 3600', otherwise: 'no' },
       seconds: { value: 'N', help: 'end after so many seconds, 1 to 1000000', otherwise: 'never' },
     },
     notes: [
@@ -152,6 +159,8 @@ export const run: Command = {
       'Events go to standard error. At the end the statistics go to standard output. A second Ctrl-C\n' +
         'ends the command at once, without statistics. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF\n' +
         'and CAP_IPC_LOCK; with rules or --protect platform CAP_PERFMON, with --netns CAP_SYS_ADMIN too.',
+      'Started by systemd or another manager that sets NOTIFY_SOCKET, it says when the ports are open and what they do,\n' +
+        'and feeds the watchdog while all of their threads move.',
     ],
     examples: [
       ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],
@@ -172,13 +181,13 @@ export const run: Command = {
   run: runPorts,
 };
 
-async function runPorts(args: Arguments, { terminal, interruption }: CommandContext): Promise<number> {
+async function runPorts(args: Arguments, context: CommandContext): Promise<number> {
+  const { terminal, interruption } = context;
   const [name] = args.positionals;
   const handler = handlerUrl(name!);
   const handlerOptions = pairs(args, 'option');
   checkOptionless(name!, handlerOptions);
-  const seconds = whole(args, 'seconds', 1, 1_000_000);
-  const pages = pagesOf(args);
+  const running = runningOptions(args);
   const several = args.flags.has('all') || (args.texts.get('device')?.length ?? 0) > 1;
   const opened = await unlessInterrupted(interruption.signal, (signal) =>
     openPorts({
@@ -204,6 +213,7 @@ async function runPorts(args: Arguments, { terminal, interruption }: CommandCont
       metadata: text(args, 'metadata')?.split(',') as MetadataName[] | undefined, // checked by openPort
       stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
       loadMillis: whole(args, 'load-millis', 100, 600_000),
+      maintenance: text(args, 'maintenance'),
       ...(args.flags.has('no-control') ? { control: false } : {}),
       signal,
     }),
@@ -213,15 +223,7 @@ async function runPorts(args: Arguments, { terminal, interruption }: CommandCont
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
-  const reports = await reportOnAll(opened, terminal, async () => {
-    for (const port of opened) terminal.log(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
-    const closePages = await servePages(pages, opened, terminal);
-    const timer = terminal.live ? setInterval(showRates(opened, terminal), 1000) : undefined;
-    await untilEnd(interruption.signal, opened[0]!, seconds);
-    clearInterval(timer);
-    closePages();
-    terminal.panel([]);
-  });
+  const reports = await reportOnAll(opened, terminal, () => runUntilEnd(opened, running, context));
   if (args.flags.has('json')) await terminal.printJson(several ? reports : reports[0]);
   else {
     const texts = reports.map((report) => `${several ? `${report.device}\n` : ''}${summary(report)}`);
@@ -280,36 +282,3 @@ function configurationOf(args: Arguments): ConfigurationChange {
 
 /** Checked where all of the configuration is. */
 const words = (args: Arguments, name: string): string[] | undefined => text(args, name)?.split(',');
-
-/** Resolves when the command is interrupted, the time is over, or the port has closed by itself. */
-async function untilEnd(interrupted: AbortSignal, port: Port, seconds: number | undefined): Promise<void> {
-  const closed = new AbortController();
-  port.once('close', () => closed.abort());
-  const signal = AbortSignal.any([interrupted, closed.signal]);
-  const deadline = nowNanos() + (seconds ?? Number.POSITIVE_INFINITY) * 1e9;
-  // A timer takes at most 24 days.
-  while (!signal.aborted && nowNanos() < deadline) {
-    const millis = Math.min((deadline - nowNanos()) / 1e6, 3_600_000);
-    await sleep(Math.max(1, millis), undefined, { signal }).catch(() => {});
-  }
-}
-
-/** One line for each port. */
-function showRates(ports: readonly Port[], terminal: Terminal): () => void {
-  let before = ports.map((port) => port.stats());
-  let at = nowNanos();
-  return () => {
-    const all = ports.map((port) => port.stats());
-    const nanos = nowNanos();
-    const lines = all.map((now, i) => {
-      const rate = (of: (stats: PortStatistics) => number): string =>
-        count(((of(now) - of(before[i]!)) / (nanos - at)) * 1e9);
-      const owners = [...new Set(now.queues.map(({ owner }) => owner))].join(' and ');
-      const name = ports.length > 1 ? `${ports[i]!.device}: ` : '';
-      return `${name}${owners}: ${rate((s) => s.received)} packets/s in, ${rate((s) => s.transmitted)} out; ${count(now.received)} in total`;
-    });
-    terminal.panel(lines);
-    before = all;
-    at = nanos;
-  };
-}

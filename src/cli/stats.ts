@@ -5,7 +5,7 @@ import { type Arguments, whole } from './arguments.ts';
 import { type Attached, attachedTo } from './attached.ts';
 import { type Command, type CommandContext, EXIT, EXITS } from './command.ts';
 import { count, statisticsLines } from './port-report.ts';
-import { type PortRates, ratesBetween, short } from './rates.ts';
+import { rateLine, ratesBetween } from './rates.ts';
 
 export const stats: Command = {
   table: {
@@ -81,7 +81,7 @@ async function watch(
       void (
         args.flags.has('json')
           ? terminal.printJson({ nanos: now.nanos, device: row.device, ...rates })
-          : terminal.print(line(rates))
+          : terminal.print(rateLine(rates))
       ).catch(() => client.close());
     }
     before = now;
@@ -90,11 +90,4 @@ async function watch(
   if (interruption.signal.aborted) return EXIT.OK;
   terminal.log(`twinpath: the port on ${row.device} has ended`);
   return EXIT.FAILED;
-}
-
-function line({ paths, queues, drops }: PortRates): string {
-  const owners = [...new Set(queues.map(({ owner }) => owner))].join(' and ');
-  const sum = (of: 'rxPackets' | 'txPackets'): number => paths.vf[of] + paths.synthetic[of];
-  const dropped = Object.values(drops).reduce((all, packets) => all + packets, 0);
-  return `${owners.padEnd(9)} ${short(sum('rxPackets')).padStart(8)} packets/s in, ${short(sum('txPackets')).padStart(8)} out, ${short(dropped)} dropped`;
 }

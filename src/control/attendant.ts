@@ -4,15 +4,14 @@ import type { PortDescription, Question } from '../coordinator/messages.ts';
 import { TwinpathError } from '../errors.ts';
 import { ExtendedHistory } from '../extended-statistics.ts';
 import type { CounterReadings } from '../kernel/device-counters.ts';
-import { cpuNanosOf } from '../kernel/machine.ts';
 import { Journal } from '../memory/journal.ts';
 import { macOf } from '../memory/macs.ts';
-import { type Memory, nowNanos } from '../memory/shared.ts';
+import type { Memory } from '../memory/shared.ts';
 import type { ReportedEvent } from '../port-events.ts';
 import type { Settings } from '../settings.ts';
-import { portStatistics } from '../statistics.ts';
 import { invalid, oneOf, onlyKnown, plainObject, wholeNumber } from '../validation.ts';
 import type { PortRow, Request, RequestName, StatisticsSample } from './protocol.ts';
+import { sampleOf } from './sample.ts';
 
 /** The other threads of the ports. */
 export interface Ports {
@@ -112,9 +111,7 @@ export class Attendant {
   }
 
   sample(): StatisticsSample {
-    const ports = this.#descriptions.map((_, port) => portStatistics(this.#memory, port));
-    const cpuNanos = this.#memory.workers.map(({ thread }) => cpuNanosOf(thread));
-    return { nanos: nowNanos(), ports, cpuNanos };
+    return sampleOf(this.#memory);
   }
 
   #rows(): PortRow[] {

@@ -184,7 +184,9 @@ export class Coordinator {
   }
 
   #watch(): void {
+    const { control, words } = this.#memory;
     this.#timer = setInterval(() => {
+      Atomics.add(words, control.at('checks'), 1);
       this.#networks?.table?.update();
       this.#eachPort('checking paths', (port) => port.changed());
       this.#count();
@@ -257,6 +259,9 @@ export class Coordinator {
         return this.#ports[question.port]!.counters();
       case 'count rules':
         return this.#ports[question.port]!.ruleCounts;
+      case 'set aside':
+        await Promise.all(this.#ports.map((port) => port.setAside(question.aside)));
+        return undefined;
       case 'configure': {
         const configuration = await this.#ports[question.port]!.configure(question.change);
         this.#networks?.table?.update(); // the kernel has sent its messages about the change

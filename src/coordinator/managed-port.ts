@@ -78,6 +78,7 @@ export class ManagedPort {
       ownership,
       slots: ORDER.map((path) => newSlot(memory, port, path)),
       opens: false,
+      aside: false,
       closing: false,
       counting: false,
       changed: () => this.changed(),
@@ -239,6 +240,12 @@ export class ManagedPort {
     await this.#reconciler.reconcile(); // packets are let in, or are not any more
     this.#checkOpen();
     return configuration;
+  }
+
+  /** Leaves the VF, or lets it be used again. Resolves when that is done. */
+  setAside(aside: boolean): Promise<void> {
+    this.#state.aside = aside;
+    return this.#reconciler.reconcile();
   }
 
   /** See {@link portInformation}. */

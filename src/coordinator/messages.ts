@@ -64,6 +64,8 @@ export type Question =
   | { kind: 'counters'; port: number }
   /** Answered by the counters of a port's rules, or undefined. */
   | { kind: 'count rules'; port: number }
+  /** Leaves the VF of each port, or lets it be used again. */
+  | { kind: 'set aside'; aside: boolean }
   /** Changes the configuration of a port. Answered by the configuration then. */
   | { kind: 'configure'; port: number; change: CheckedChange };
 

@@ -103,6 +103,7 @@ export class PathOpener {
   }
 
   #mayOpen(slot: Slot, endpoint: Endpoint | undefined): boolean {
+    if (slot.path === Path.VF && this.#state.aside) return false;
     const unlinked = endpoint !== undefined && unusable(slot.path, endpoint) !== undefined;
     if (endpoint === undefined || (unlinked && (slot.path !== Path.VF || slot.needsLink === endpoint.key))) {
       slot.failures = slot.failingSince = 0;

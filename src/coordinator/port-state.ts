@@ -32,6 +32,8 @@ export interface PortState extends PortServices {
   readonly slots: readonly Slot[];
   /** Whether paths may be opened: the workers have loaded the handler, which says what metadata it asks for. */
   opens: boolean;
+  /** Whether the VF is left, and not opened: the platform is about to pause the machine. */
+  aside: boolean;
   /** Whether the port is being closed. */
   closing: boolean;
   /** Whether the application has asked what the devices count. */

@@ -7,6 +7,7 @@ import { nowNanos } from '../memory/shared.ts';
 import { attempt, type PortState } from './port-state.ts';
 import { type Slot, unusable } from './slot.ts';
 
+const BY_CHOICE: ReadonlySet<Reason> = new Set(['close', 'stopped', 'device replaced', 'maintenance']);
 const NO_LINKS: ReadonlySet<number> = new Set();
 
 /**
@@ -39,7 +40,6 @@ export function react(state: PortState, slot: Slot, reason: Reason, detected = n
   if (!ownership.isAttached(slot.path)) return;
   // A path that the port leaves by choice still delivers: it is disarmed first and drained then. A path that is left for
   // any other reason delivers nothing any more, and nothing may delay the order.
-  if (reason === 'close' || reason === 'stopped' || reason === 'device replaced')
-    attempt(state, 'disarming', () => slot.device!.disarm());
+  if (BY_CHOICE.has(reason)) attempt(state, 'disarming', () => slot.device!.disarm());
   void ownership.detach(slot.path, reason, detected);
 }

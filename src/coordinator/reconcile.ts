@@ -63,6 +63,7 @@ export class Reconciler {
           continue;
         }
         if (!this.#state.configuration.started) await this.#closeAll('stopped');
+        if (this.#state.aside) await this.#leaveVf();
         for (const slot of slots) this.#restoreSettings(slot);
         for (const slot of slots) {
           if (this.#state.opens && (await this.#opener.open(slot))) this.#dirty = true;
@@ -92,6 +93,14 @@ export class Reconciler {
       if (slot.broken === undefined) react(this.#state, slot, reason);
       await this.#close(slot);
     }
+  }
+
+  /** What still arrives at the VF the kernel gives to the NetVSC, and so to the synthetic path. */
+  async #leaveVf(): Promise<void> {
+    const vf = this.#state.slots.find(({ path }) => path === Path.VF)!;
+    if (vf.device === undefined) return;
+    if (vf.broken === undefined) react(this.#state, vf, 'maintenance');
+    await this.#close(vf);
   }
 
   /** Makes the settings that a path needs again. A path that cannot go on without them is closed and opened again. */

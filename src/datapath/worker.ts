@@ -87,6 +87,7 @@ export function runWorker(context: WorkerContext): boolean {
   const idle = new Idle(shim, memory, queue);
   const stop = memory.control.at('stop');
   const lowOnFrames = memory.workers.map((worker) => worker.at('lowOnFrames'));
+  const turns = memory.workers[queue]!.at('turns');
   const audited = (): boolean => answerAudit(memory, queue, pool, ports);
   const ticks = new Ticks(shim, handlers, ports);
 
@@ -121,6 +122,7 @@ export function runWorker(context: WorkerContext): boolean {
     const handled = round();
     const shouldSleep = idle.shouldSleep(handled);
     if (!shouldSleep && rounds % HOUSEKEEPING !== 0) continue;
+    words[turns] = (words[turns]! + 1) | 0;
     if (Atomics.load(words, stop) !== 0) {
       for (const relay of forwardTable.relays) relay.close();
       return true;

@@ -41,10 +41,27 @@ export function lockDevice(shim: Shim, netlink: RtNetlink, { ifindex, name }: Li
   }
 }
 
+/** The process whose port has a device. */
+export interface Holder {
+  /** In the process's own namespace of process numbers; undefined if the lock does not say. */
+  readonly pid: number | undefined;
+}
+
+/** Who has locked a link of the calling thread's namespace, which every user may ask; undefined: nobody. @throws ERR_KERNEL */
+export function holderOf(netlink: RtNetlink, ifindex: number): Holder | undefined {
+  const lock = netlink.link(lockName(ifindex));
+  return lock && { pid: pidIn(lock.alias) };
+}
+
+function pidIn(alias: string): number | undefined {
+  const digits = /, process (\d+)$/.exec(alias)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
+
 const aliasOf = (device: string): string => `Twinpath port on ${device}, process ${process.pid}`;
 
 function busy(device: string, lock: string, occupant: Link | undefined): TwinpathError {
-  const pid = /, process (\d+)$/.exec(occupant?.alias ?? '')?.[1];
+  const pid = pidIn(occupant?.alias ?? '');
   return new TwinpathError('ERR_DEVICE_BUSY', {
     device,
     detail: `${pid === undefined ? 'another Twinpath port' : `the port of process ${pid}`} has it`,

@@ -5,7 +5,7 @@
  *
  * Any thread; synchronous.
  */
-import { constants, lstatSync, mkdirSync } from 'node:fs';
+import { constants, lstatSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { isRoot } from './machine.ts';
 
@@ -32,6 +32,36 @@ export function runtimeFolder(environment: NodeJS.ProcessEnv = process.env): Run
   }
 }
 
+/**
+ * The folders of other users in which ports may have control sockets, for root: `/run/user/UID/twinpath`, and that of each
+ * unit of deploy/systemd, `/run/twinpath-DEVICE/twinpath`. Only those that nobody but their owner can enter. Never throws.
+ */
+export function foreignFolders(run = '/run'): string[] {
+  if (!isRoot()) return [];
+  const names = namesIn(run).filter((name) => name.startsWith('twinpath-'));
+  const users = namesIn(join(run, 'user')).map((uid) => join('user', uid));
+  return [...names, ...users]
+    .map((parent) => join(run, parent))
+    .filter((parent) => {
+      try {
+        // A link in its place could lead root to another user's files.
+        const { uid } = lstatSync(parent);
+        return whyNotPrivate(join(parent, 'twinpath'), uid) === undefined;
+      } catch {
+        return false;
+      }
+    })
+    .map((parent) => join(parent, 'twinpath'));
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
 /** Not `recursive`: a missing parent must not be made here. */
 function makeFolder(folder: string): void {
   try {
@@ -42,10 +72,10 @@ function makeFolder(folder: string): void {
 }
 
 /** Why other users can use this folder; undefined if they cannot. */
-function whyNotPrivate(folder: string): string | undefined {
+function whyNotPrivate(folder: string, owner = process.geteuid?.()): string | undefined {
   const { uid, mode } = lstatSync(folder);
   if ((mode & constants.S_IFMT) !== constants.S_IFDIR) return `${folder} is not a folder`;
-  if (uid !== process.geteuid?.()) return `${folder} belongs to another user`;
+  if (uid !== owner) return `${folder} belongs to another user`;
   return (mode & 0o077) === 0 ? undefined : `other users can use ${folder}: its mode must be 700`;
 }
 

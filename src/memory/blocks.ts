@@ -17,6 +17,7 @@ export const CONTROL_WORDS = {
   flagsFd: 2 * LINE + 4,
   loading: 3 * LINE + 64, // threads that load modules: coordinator/loading.ts. (a)
   metadata: 3 * LINE, // (w) sets bits: what the handler asks for, memory/metadata.ts
+  checks: 4 * LINE, // (c) counts its periodic checks: it stands still while the coordinator hangs
 } as const;
 
 export const WORKER_WORDS = {
@@ -27,6 +28,7 @@ export const WORKER_WORDS = {
   handling: 68, // the packets that the handler has: `handlingWord` in datapath/handler-call.ts; 0 while it is not running
   lowOnFrames: 72, // 1 while free frames are few: a worker that returns some wakes this one
   thread: 76, // its thread's number in the kernel, for those who read its CPU time
+  turns: 80, // counts its housekeeping, also while it is idle: it stands still while the worker hangs
   // (c)
   auditWanted: LINE, // an increment asks for an audit
   doorbell: 2 * LINE, // (s), (c) and (p) increment: a worker without a descriptor sleeps on it

@@ -38,6 +38,7 @@ export const REASONS = [
   'configured', // the VF gets another MTU or MAC address
   'coordinator replaced', // its predecessor had the path half open, and died
   'stopped', // the port leaves the traffic to the kernel
+  'maintenance', // the platform is about to pause the machine: the VF is left before
 ] as const;
 /** Why a queue changed the path it transmits on. */
 export type Reason = (typeof REASONS)[number];

@@ -3,6 +3,10 @@ import { existsSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { PortRow } from '../../dist/src/control/protocol.js';
+import { holderOf } from '../../dist/src/kernel/device-lock.js';
+import { inNamespace } from '../../dist/src/kernel/namespace.js';
+import { RtNetlink } from '../../dist/src/kernel/rtnetlink.js';
+import { loadShim } from '../../dist/src/kernel/shim.js';
 import { openPort } from '../../dist/src/port.js';
 import { buildLab, ECHO, expectUnharmed, type Port, passed, Scene, until } from '../support/harness.ts';
 import { hold, kill } from '../support/held.ts';
@@ -19,6 +23,16 @@ async function running(pid = process.pid): Promise<Listed[]> {
   const { code, stdout, stderr } = await twinpath(['ps', '--json']);
   expect(code, stderr).toBe(0);
   return (JSON.parse(stdout) as Listed[]).filter((row) => row.pid === pid);
+}
+
+/** Who has locked a device of this thread's namespace. */
+function holderIn(device: string): ReturnType<typeof holderOf> {
+  const netlink = RtNetlink.open(loadShim());
+  try {
+    return holderOf(netlink, netlink.links().find(({ name }) => name === device)!.ifindex);
+  } finally {
+    netlink.close();
+  }
 }
 
 const listens = (port: Port): Promise<void> =>
@@ -112,7 +126,10 @@ describe('a running port', () => {
     const held = await hold(lab);
     await until('the port listed', async () => (await running(held.child.pid)).length === 1);
     const [{ socket }] = (await running(held.child.pid)) as [Listed];
+    const holder = (): unknown => inNamespace(loadShim(), lab.guest, () => holderIn(lab.nic.netvsc));
+    expect(holder()).toEqual({ pid: held.child.pid });
     await kill(held);
+    expect(holder()).toBeUndefined();
     expect(existsSync(socket)).toBe(true);
     expect(await running(held.child.pid)).toEqual([]);
     expect(existsSync(socket)).toBe(false);

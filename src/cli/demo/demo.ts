@@ -82,7 +82,9 @@ async function runDemo(args: Arguments, context: CommandContext): Promise<number
   const rate = whole(args, 'rate', 100, 10_000_000) ?? RATE;
   if (network === 'kernel') {
     terminal.log('Building a Hyper-V host out of network namespaces.');
-    if (terminal.live) terminal.log('"twinpath top" in another terminal shows what its port does.');
+    terminal.log(
+      `Attach from another terminal: twinpath top ${process.pid}, or twinpath stats ${process.pid} --watch 1.`,
+    );
   } else {
     terminal.log(`${isRoot() ? 'As asked' : 'Not root'}: the memory path, with a thread for a network.`);
     terminal.log('The port, its workers and its failovers are the same; root adds kernel devices to them.');

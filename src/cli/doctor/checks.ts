@@ -1,8 +1,17 @@
 /** What stands in the way of a port, and the command that mends it. Pure, over facts.ts. */
 
+import type { DeviceInformation } from '../../kernel/device-information.ts';
 import { IFF, type Link } from '../../kernel/link.ts';
 import { kernelIsAtLeast } from '../../kernel/machine.ts';
-import type { DeviceFacts, MachineFacts } from './facts.ts';
+import {
+  holderName,
+  ioUringIsOff,
+  lockedByPort,
+  type MachineFacts,
+  type Manager,
+  TUN_OBSTACLES,
+} from '../machine.ts';
+import type { DeviceFacts } from './facts.ts';
 
 /** One line of the report. */
 export interface Finding {
@@ -16,18 +25,29 @@ export interface Finding {
   readonly mend?: string;
 }
 
-/** Frames of one queue, rings and what the kernel adds: below this limit even a small port locks too much. */
-const MIN_LOCKED = 64 * 2 ** 20;
+/** What a limit of locked memory must leave beside the frames: their rings, and what Node and the kernel lock. */
+const BESIDE_FRAMES = 1.1;
+
+/** The file that keeps a manager off the taps of ports, and what makes it read that. */
+const INSTRUCTIONS = {
+  NetworkManager: 'cp deploy/network/85-twinpath.rules /etc/udev/rules.d/ && udevadm control --reload',
+  'systemd-networkd': 'cp deploy/network/10-twinpath.network /etc/systemd/network/ && networkctl reload',
+} as const satisfies Record<Manager, string>;
+
+/** Drivers that run XDP on at most half of their channels. */
+const HALVING = ['ena', 'gve'];
 
 export function machineFindings(facts: MachineFacts): Finding[] {
-  const { kernel, node, lacking, tun, ioUringDisabled, lockdown, bpfJit, memlock, runtime } = facts;
+  const { kernel, node, lacking, tun, lockdown, bpfJit, memlock, queues, runtime, managers } = facts;
+  const locked = BESIDE_FRAMES * lockedByPort(queues);
+  const kibibytes = (bytes: number): number => Math.ceil(bytes / 1024);
   const since = (major: number, minor: number): boolean => kernelIsAtLeast(major, minor, kernel);
   const finding = (state: Finding['state'], text: string, mend?: string): Finding => ({
     ...{ about: 'machine', state, text },
     ...(mend === undefined ? {} : { mend }),
   });
   // With enough memory to lock, nobody needs the capability for it.
-  const needed = lacking.filter((name) => name !== 'CAP_IPC_LOCK' || memlock < MIN_LOCKED);
+  const needed = lacking.filter((name) => name !== 'CAP_IPC_LOCK' || memlock < locked);
   const findings = [
     since(5, 10)
       ? finding('ok', `Linux ${kernel}, Node ${node}`)
@@ -54,10 +74,10 @@ export function machineFindings(facts: MachineFacts): Finding[] {
         ),
     {
       usable: finding('ok', '/dev/net/tun is usable'),
-      missing: finding('problem', '/dev/net/tun is missing', 'modprobe tun'),
-      refused: finding('problem', 'this user may not open /dev/net/tun', 'chmod a+rw /dev/net/tun'),
+      missing: finding('problem', TUN_OBSTACLES.missing, 'modprobe tun'),
+      refused: finding('problem', TUN_OBSTACLES.refused, 'chmod a+rw /dev/net/tun'),
     }[tun],
-    ioUringDisabled === 2 || (ioUringDisabled === 1 && lacking.length > 0)
+    ioUringIsOff(facts)
       ? finding(
           'note',
           'io_uring is switched off: the synthetic path reads and writes packet by packet',
@@ -78,11 +98,11 @@ export function machineFindings(facts: MachineFacts): Finding[] {
           'sysctl net.core.bpf_jit_enable=1',
         )
       : undefined,
-    lacking.includes('CAP_IPC_LOCK') && memlock < MIN_LOCKED
+    lacking.includes('CAP_IPC_LOCK') && memlock < locked
       ? finding(
           'problem',
-          `only ${Math.round(memlock / 1024)} KiB may be locked in memory: too little for the VF's frames`,
-          'ulimit -l unlimited',
+          `this process may lock ${kibibytes(memlock)} KiB of memory, and the frames of a port with ${queues} queues are ${kibibytes(lockedByPort(queues))} KiB`,
+          `ulimit -l ${kibibytes(locked)}, or LimitMEMLOCK=${kibibytes(locked)}K for systemd`,
         )
       : undefined,
     runtime.refusal === undefined
@@ -92,18 +112,18 @@ export function machineFindings(facts: MachineFacts): Finding[] {
           `no control socket and no saved settings: ${runtime.refusal}`,
           runtime.folder && `chmod 700 ${runtime.folder}`,
         ),
+    ...managers.map((manager) =>
+      finding('note', `${manager} runs here and may configure the taps of a port`, INSTRUCTIONS[manager]),
+    ),
   ];
   return findings.filter((one) => one !== undefined);
 }
 
-export function deviceFindings({
-  found,
-  synthetic,
-  vf,
-  holder,
-  managers,
-  leftFilters,
-}: DeviceFacts): Finding[] {
+export function deviceFindings(
+  { found, synthetic, vf, holder, managers, tcxPrograms, leftFilters }: DeviceFacts,
+  /** Of a port that is opened without that option. */
+  queues: number,
+): Finding[] {
   const { kind, netvsc, reason } = found;
   const finding = (state: Finding['state'], text: string, mend?: string): Finding => ({
     ...{ about: netvsc.name, state, text },
@@ -112,7 +132,9 @@ export function deviceFindings({
   const isOn = (link: Link): boolean => (link.flags & IFF.UP) !== 0;
   const findings: (Finding | undefined)[] = [];
   if (holder !== undefined)
-    findings.push(finding('problem', `the port of process ${holder} has it`, `twinpath stop ${netvsc.name}`));
+    findings.push(
+      finding('problem', `it is held by ${holderName(holder)}`, `twinpath stop ${holder.pid ?? netvsc.name}`),
+    );
   else if (reason === '') findings.push(finding('ok', 'a port takes it by default'));
   else findings.push(finding('note', `it ${reason}: a port takes it only by name`));
   if (!isOn(netvsc)) findings.push(finding('problem', 'it is down', `ip link set ${netvsc.name} up`));
@@ -128,15 +150,16 @@ export function deviceFindings({
       ),
     );
   }
-  if (kind === 'card' && netvsc.xdpProgram !== 0 && holder === undefined) {
+  if (netvsc.xdpProgram !== 0 && holder === undefined) {
     const { name, xdpProgram } = netvsc;
-    findings.push(
-      finding(
-        'problem',
-        `it carries XDP program ${xdpProgram} of somebody else`,
-        `ip link set ${name} xdp off`,
-      ),
-    );
+    const copied = kind === 'card' ? '' : ', and the kernel copies it to the VF';
+    const text = `it carries XDP program ${xdpProgram} of somebody else${copied}`;
+    findings.push(finding('problem', text, `ip link set ${name} xdp off`));
+  }
+  if (tcxPrograms.length > 0) {
+    const text = `it carries tcx programs of others (${tcxPrograms.join(', ')}): they see no packet that the port has taken`;
+    const mend = `bpftool net detach tcx_ingress dev ${netvsc.name}; or open the port with --redirect-order last`;
+    findings.push(finding('note', text, mend));
   }
   if (vf?.xdp !== undefined && !vf.xdp.native)
     findings.push(
@@ -145,6 +168,7 @@ export function deviceFindings({
         `the driver of ${vf.device} has no native XDP: packets take the generic hook, which is slower`,
       ),
     );
+  if (vf !== undefined) findings.push(channelFinding(vf, queues, finding));
   if (vf !== undefined && found.vf !== undefined && vf.mtu.current < synthetic.mtu.current) {
     const mend = `ip link set ${vf.device} mtu ${synthetic.mtu.current}`;
     findings.push(
@@ -169,4 +193,24 @@ export function deviceFindings({
       finding('note', 'a killed process left tc filters, which do nothing: the next port removes them'),
     );
   return findings.filter((one) => one !== undefined);
+}
+
+/** A port gives the device as many channels as it has queues: what the driver does not let it have. */
+function channelFinding(
+  { device, driver, queues: { rx, maxRx } }: DeviceInformation,
+  queues: number,
+  finding: (state: Finding['state'], text: string, mend?: string) => Finding,
+): Finding | undefined {
+  const half = Math.floor(maxRx / 2);
+  if (HALVING.includes(driver) && rx > half && half > 0) {
+    const text = `${driver} runs XDP on at most half of its channels: ${half} of ${maxRx}, and ${rx} are in use`;
+    return finding(
+      'note',
+      text,
+      `ethtool -L ${device} combined ${half}, and open the port with --queues ${half}`,
+    );
+  }
+  if (maxRx === 0 || maxRx >= queues) return undefined;
+  const text = `${device} has room for ${maxRx} of ${queues} queues: workers hand packets to each other`;
+  return finding('note', text, `open the port with --queues ${maxRx}`);
 }

@@ -146,6 +146,7 @@ describe('the layout of the shared memory', () => {
       WORKER_WORDS.poolCount,
       WORKER_WORDS.heartbeat,
       WORKER_WORDS.lowOnFrames,
+      WORKER_WORDS.turns,
       WORKER_AREAS.ledger + LEDGER_FIELDS.length * 4 - 1,
     ];
     const coordinator = [
