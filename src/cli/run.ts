@@ -7,6 +7,7 @@ import type { MetadataName } from '../memory/metadata.ts';
 import { nowNanos } from '../memory/shared.ts';
 import type { OpenPortsOptions } from '../options.ts';
 import { openPorts, type Port } from '../port.ts';
+import type { ReplayReport } from '../replay/replay.ts';
 import type { HashType } from '../rss/configuration.ts';
 import type { PortStatistics } from '../statistics.ts';
 import { invalid } from '../validation.ts';
@@ -17,6 +18,7 @@ import { columns } from './help.ts';
 import { unlessInterrupted } from './interruption.ts';
 import { pagesOf, servePages } from './pages.ts';
 import { count, reportOnAll, summary } from './port-report.ts';
+import { networkOf, replayLines, untilReplayed } from './replay.ts';
 import type { Terminal } from './terminal.ts';
 
 export const run: Command = {
@@ -132,6 +134,11 @@ export const run: Command = {
         help: 'give up loading the handler after so long',
         otherwise: '30000',
       },
+      network: {
+        value: 'pcap:FILE',
+        help: 'play a capture file into the port in place of a device, and end with it; see below',
+        otherwise: 'devices',
+      },
       'no-control': {
         help: 'open no control socket: twinpath ps, stats, top, set and stop do not see the port',
       },
@@ -148,6 +155,8 @@ export const run: Command = {
         `their options:\n${columns(BUILT_IN_HELP)}\n` +
         '(*) needs its peers in the same Ethernet. A virtual network of Azure forwards by IP address and ignores\n' +
         'the MAC address to which such a handler sends.',
+      '--network pcap:FILE[,out=FILE][,speed=N][,times=N][,mac=MAC] needs no root. Speed 1 is that of the recording;\n' +
+        'by default each packet comes as soon as there is room. What the handler sends goes to the file after out=.',
       'A value of --option that is JSON (7, true, ["a","b"]) is parsed; every other value is text.',
       'Events go to standard error. At the end the statistics go to standard output. A second Ctrl-C\n' +
         'ends the command at once, without statistics. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF\n' +
@@ -157,6 +166,10 @@ export const run: Command = {
       ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],
       ['twinpath run host --host inline', "all traffic of the machine's own stack, with failover"],
       ['twinpath run ./handler.js --netvsc eth1 --queues 4', 'your own handler, on that device'],
+      [
+        'twinpath run ./handler.js --network pcap:in.pcap,out=out.pcapng',
+        'your handler over recorded traffic',
+      ],
       [
         'twinpath run count --device ens5 --option otherwise=pass --seconds 10',
         'count the flows of one card for 10 seconds',
@@ -179,6 +192,7 @@ async function runPorts(args: Arguments, { terminal, interruption }: CommandCont
   checkOptionless(name!, handlerOptions);
   const seconds = whole(args, 'seconds', 1, 1_000_000);
   const pages = pagesOf(args);
+  const network = networkOf(args);
   const several = args.flags.has('all') || (args.texts.get('device')?.length ?? 0) > 1;
   const opened = await unlessInterrupted(interruption.signal, (signal) =>
     openPorts({
@@ -204,6 +218,7 @@ async function runPorts(args: Arguments, { terminal, interruption }: CommandCont
       metadata: text(args, 'metadata')?.split(',') as MetadataName[] | undefined, // checked by openPort
       stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
       loadMillis: whole(args, 'load-millis', 100, 600_000),
+      network,
       ...(args.flags.has('no-control') ? { control: false } : {}),
       signal,
     }),
@@ -213,19 +228,27 @@ async function runPorts(args: Arguments, { terminal, interruption }: CommandCont
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
+  let replay: ReplayReport | undefined;
   const reports = await reportOnAll(opened, terminal, async () => {
     for (const port of opened) terminal.log(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
     const closePages = await servePages(pages, opened, terminal);
     const timer = terminal.live ? setInterval(showRates(opened, terminal), 1000) : undefined;
-    await untilEnd(interruption.signal, opened[0]!, seconds);
+    const end = (signal: AbortSignal): Promise<void> => untilEnd(signal, opened[0]!, seconds);
+    if (network === undefined) await end(interruption.signal);
+    else {
+      replay = await untilReplayed(opened[0]!, (through) =>
+        end(AbortSignal.any([interruption.signal, through])),
+      );
+    }
     clearInterval(timer);
     closePages();
     terminal.panel([]);
   });
-  if (args.flags.has('json')) await terminal.printJson(several ? reports : reports[0]);
+  if (args.flags.has('json')) await terminal.printJson(several ? reports : { ...reports[0], replay });
   else {
     const texts = reports.map((report) => `${several ? `${report.device}\n` : ''}${summary(report)}`);
-    await terminal.print(texts.join('\n\n'));
+    if (replay !== undefined) texts.push(replayLines(String(network!.pcap), replay).join('\n'));
+    await terminal.print(texts.join(replay === undefined ? '\n\n' : '\n'));
   }
   for (const problem of new Set(reports.flatMap(({ problems }) => problems))) {
     terminal.log(`twinpath: ${problem}`);
