@@ -1,56 +1,50 @@
 /**
- * Packets with the verdict DELIVER on the application's thread, copied out of the shared memory one queue after the other.
- * Belongs to the thread that opened the port.
+ * Packets with the verdict DELIVER, or TEE beside another, on the application's thread: by descriptor, where the worker has received
+ * them, one queue after the other. Belongs to the thread that opened the port.
  *
- * Workers never wait for the application: each queue's ring has some hundred entries, and a worker drops a packet if the ring
- * is full (`dropped.deliverFull`). The order is kept within a queue, and so within a flow.
+ * Workers never wait for the application: each queue's ring has an eighth of its worker's frames at most, and a worker drops a
+ * packet if the ring is full (`dropped.deliverFull`). The order is kept within a queue, and so within a flow.
  */
 import { Readable } from 'node:stream';
-import { CopyReceiver } from './memory/copies.ts';
-import { PATH_NAMES } from './memory/layout.ts';
+import { setImmediate as macrotask } from 'node:timers/promises';
+import { DeliveredBurst, type DeliveredPacket, MAX_DELIVERED } from './delivered-burst.ts';
+import { DeliveryReceiver } from './memory/delivery-ring.ts';
 import type { Memory } from './memory/shared.ts';
-import type { PathKey } from './statistics.ts';
 import { invalid } from './validation.ts';
-
-/** A packet that a handler delivered. The application owns it: no other thread uses its memory. */
-export interface DeliveredPacket {
-  /** From the Ethernet header on, without frame check sequence. */
-  readonly data: Buffer;
-  /** The queue whose worker delivered it. */
-  readonly queue: number;
-  /** The path that received it; 'host' is the machine's own stack. */
-  readonly path: PathKey;
-  /** RSS hash; 0 if none was computed. */
-  readonly hash: number;
-}
 
 /** How delivered packets are read. */
 export interface DeliveryOptions {
   /** Ends the iteration with an AbortError. */
   readonly signal?: AbortSignal;
-  /** At most so many packets in one batch. Default 64. */
+  /** At most so many packets in one batch or burst, 256 in any case. Default 64, and 256 of `bursts()`. */
   readonly most?: number;
 }
 
 /** How often the rings are checked without a ring of the bell, which may be lost: with its worker, or with the coordinator. */
 const MAX_WAIT_MILLIS = 1_000;
 
+/** Bursts after which timers and sockets of the thread have their turn, while packets keep coming. */
+const BURSTS_IN_A_ROW = 16;
+
 export class Deliveries {
   readonly #memory: Memory;
-  readonly #receivers: readonly CopyReceiver[];
+  readonly #burst: DeliveredBurst;
+  readonly #receivers: readonly DeliveryReceiver[];
   readonly #bellAt: number;
   #reading = false;
   #closed = false;
   #next = 0;
-  /** Packets from the rings that are not read yet: the last reader stopped in the middle of a batch. */
-  #unread: DeliveredPacket[] = [];
+  /** Packets of the present burst that the reader has got: the others stay for the next reader. */
+  #got = 0;
 
   constructor(memory: Memory, port: number) {
     const { layout } = memory;
     this.#memory = memory;
+    const burst = new DeliveredBurst(memory);
+    this.#burst = burst;
     this.#receivers = Array.from(
       { length: layout.geometry.queues },
-      (_, queue) => new CopyReceiver(memory, layout.delivery(port, queue), layout.deliveryEntries),
+      (_, queue) => new DeliveryReceiver(memory, burst, port, queue),
     );
     this.#bellAt = layout.deliveryBell(port) >> 2;
   }
@@ -62,11 +56,14 @@ export class Deliveries {
   }
 
   /**
-   * Arrays of all packets available, never empty. One iteration at a time.
+   * The packets in place, as many as are available in a queue. Each burst is good until the next step. One iteration at a time.
    *
    * @throws ERR_OPTION_INVALID if another one has not ended; the signal's reason
    */
-  async *batches({ signal, most = 64 }: DeliveryOptions = {}): AsyncGenerator<DeliveredPacket[], void> {
+  async *bursts({
+    signal,
+    most = MAX_DELIVERED,
+  }: DeliveryOptions = {}): AsyncGenerator<DeliveredBurst, void> {
     if (!Number.isInteger(most) || most < 1) {
       invalid('most', `it must be a whole number from 1 on, not ${String(most)}`);
     }
@@ -79,35 +76,46 @@ export class Deliveries {
     }
     this.#reading = true;
     const ring = (): void => this.#ring();
+    const watch = setInterval(ring, MAX_WAIT_MILLIS).unref();
     signal?.addEventListener('abort', ring);
     try {
-      for (;;) {
+      for (let row = 0; ; row++) {
         signal?.throwIfAborted();
         // Reads `closed` and the bell before the rings: a packet that is delivered later changes the bell.
         const closed = this.#closed;
         const bell = Atomics.load(this.#memory.words, this.#bellAt);
-        const batch = this.#unread.length > 0 ? this.#unread.splice(0, most) : this.#take(most);
-        if (batch.length > 0) yield batch;
-        else if (closed) return;
-        else await Atomics.waitAsync(this.#memory.words, this.#bellAt, bell, MAX_WAIT_MILLIS).value;
+        const receiver = this.#read(Math.min(most, MAX_DELIVERED));
+        if (receiver !== undefined) {
+          try {
+            yield this.#burst;
+          } finally {
+            receiver.release(this.#got);
+          }
+          if (row % BURSTS_IN_A_ROW === BURSTS_IN_A_ROW - 1) await macrotask();
+        } else if (closed) return;
+        else await Atomics.waitAsync(this.#memory.words, this.#bellAt, bell).value;
       }
     } finally {
       this.#reading = false;
+      clearInterval(watch);
       signal?.removeEventListener('abort', ring);
     }
   }
 
-  /** One packet after the other. As {@link batches}. */
+  /** Arrays of copies of all packets available in a queue, never empty. As {@link bursts}. */
+  async *batches(options: DeliveryOptions = {}): AsyncGenerator<DeliveredPacket[], void> {
+    for await (const burst of this.bursts({ most: 64, ...options })) {
+      yield Array.from({ length: burst.length }, (_, i) => burst.copy(i));
+    }
+  }
+
+  /** A copy of one packet after the other. As {@link bursts}. */
   async *packets(options: DeliveryOptions = {}): AsyncGenerator<DeliveredPacket, void> {
-    for await (const batch of this.batches(options)) {
-      let next = 0;
-      try {
-        while (next < batch.length) {
-          options.signal?.throwIfAborted();
-          yield batch[next++]!;
-        }
-      } finally {
-        if (next < batch.length) this.#unread = [...batch.slice(next), ...this.#unread];
+    for await (const burst of this.bursts({ most: 64, ...options })) {
+      this.#got = 0;
+      while (this.#got < burst.length) {
+        options.signal?.throwIfAborted();
+        yield burst.copy(this.#got++);
       }
     }
   }
@@ -141,26 +149,21 @@ export class Deliveries {
     Atomics.notify(this.#memory.words, this.#bellAt);
   }
 
-  #take(most: number): DeliveredPacket[] {
-    const { bytes } = this.#memory;
-    const batch: DeliveredPacket[] = [];
+  /** Reads the next queue that has packets to the burst, `most` at most. Undefined if none has. */
+  #read(most: number): DeliveryReceiver | undefined {
+    const burst = this.#burst;
     const count = this.#receivers.length;
-    for (let turn = 0; turn < count && batch.length < most; turn++) {
-      const queue = (this.#next + turn) % count;
+    for (let turn = 0; turn < count; turn++) {
+      const queue = this.#next;
+      this.#next = queue + 1 === count ? 0 : queue + 1;
       const receiver = this.#receivers[queue]!;
-      const ready = receiver.ready(most - batch.length);
-      for (let i = 0; i < ready; i++) {
-        const at = receiver.offset(i);
-        batch.push({
-          data: Buffer.from(bytes.subarray(at, at + receiver.bytes(i))),
-          queue,
-          path: PATH_NAMES[receiver.path(i)] as PathKey,
-          hash: receiver.hash(i),
-        });
-      }
-      receiver.release(ready);
+      const packets = receiver.read(most);
+      if (packets === 0) continue;
+      burst.queue = queue;
+      burst.length = packets;
+      this.#got = packets;
+      return receiver;
     }
-    this.#next = (this.#next + 1) % count;
-    return batch;
+    return undefined;
   }
 }

@@ -11,7 +11,7 @@ export {
   update32,
 } from './handler/checksum.ts';
 export type { Handler, HandlerContext, HandlerModule, TickingHandler } from './handler/handler.ts';
-export { DELIVER, DROP, FORWARD, PASS, TX, type Verdict } from './handler/handler.ts';
+export { DELIVER, DROP, FORWARD, PASS, TEE, TX, type Verdict } from './handler/handler.ts';
 export { Packet } from './handler/packet.ts';
 export { Path } from './memory/layout.ts';
 export type { MetadataName } from './memory/metadata.ts';

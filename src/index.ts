@@ -3,11 +3,13 @@
 export type { ConfigurationChange, IdleMode, PortConfiguration } from './configuration.ts';
 export type { PortDescription } from './coordinator/messages.ts';
 export type { PathInformation, PortInformation } from './coordinator/port-information.ts';
-export type { DeliveredPacket, DeliveryOptions } from './delivery.ts';
+export type { DeliveredBurst, DeliveredPacket } from './delivered-burst.ts';
+export type { DeliveryOptions } from './delivery.ts';
 export { type ErrorCode, type PlainError, TwinpathError } from './errors.ts';
 export type { DeviceStatistics, ExtendedStatistics } from './extended-statistics.ts';
 export type { FlowRules } from './flow-rules.ts';
 export type { FrameLedger } from './group.ts';
+export type { PacketView } from './handler/packet-view.ts';
 export type { DeviceInformation, LinkState, Offload, OffloadName } from './kernel/device-information.ts';
 export type { RuleCounts } from './kernel/kernel-rules.ts';
 export type { XdpAbilities } from './kernel/netdev-netlink.ts';

@@ -9,7 +9,8 @@ import type { Readable } from 'node:stream';
 import { type ConfigurationChange, checkChange, type PortConfiguration } from './configuration.ts';
 import type { MemoryPath, PortDescription } from './coordinator/messages.ts';
 import type { PortInformation } from './coordinator/port-information.ts';
-import { type DeliveredPacket, Deliveries, type DeliveryOptions } from './delivery.ts';
+import type { DeliveredBurst, DeliveredPacket } from './delivered-burst.ts';
+import { Deliveries, type DeliveryOptions } from './delivery.ts';
 import { TwinpathError } from './errors.ts';
 import { ExtendedHistory, type ExtendedStatistics } from './extended-statistics.ts';
 import { FlowRules } from './flow-rules.ts';
@@ -177,20 +178,27 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   }
 
   /**
-   * Packets with the verdict DELIVER, one after the other, until the port is closed. A port has one reader at a time.
+   * Packets with the verdict DELIVER, and those with TEE beside another, in bursts of what a queue has, up to 256, until the port is
+   * closed. Nothing is copied and no object is made for a packet: a burst is good until the next step of the iteration. A port has
+   * one reader at a time.
    *
    * @throws ERR_OPTION_INVALID if it has another reader; AbortError
    */
+  bursts(options?: DeliveryOptions): AsyncGenerator<DeliveredBurst, void> {
+    return this.#deliveries.bursts(options);
+  }
+
+  /** The same packets one after the other, each copied: the application may keep it. As {@link bursts}. */
   packets(options?: DeliveryOptions): AsyncGenerator<DeliveredPacket, void> {
     return this.#deliveries.packets(options);
   }
 
-  /** The same, in batches of as many packets as are available. */
+  /** The copies in batches of as many packets as a queue has. */
   batches(options?: DeliveryOptions): AsyncGenerator<DeliveredPacket[], void> {
     return this.#deliveries.batches(options);
   }
 
-  /** The same as a stream of objects. */
+  /** The copies as a stream of objects. */
   readable(options?: DeliveryOptions): Readable {
     return this.#deliveries.readable(options);
   }

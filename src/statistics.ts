@@ -47,6 +47,10 @@ export interface PortStatistics {
   readonly fromHost: number;
   /** Packets delivered to the application. */
   readonly delivered: number;
+  /** Those of them that are copies of packets which went on, by {@link TEE}. */
+  readonly teed: number;
+  /** Copies of such packets that the application did not get: it does not read fast enough. The packets went on. */
+  readonly teeFull: number;
   /** Packets forwarded to another port. */
   readonly forwarded: number;
   /** Those of them that were copied, because the other port has another memory. */
@@ -119,6 +123,8 @@ export function portStatistics(memory: Memory, port: number): PortStatistics {
     passed: paths.host.txPackets,
     fromHost: paths.host.rxPackets,
     delivered: sum((queue) => queue.delivered),
+    teed: sum((queue) => queue.teed),
+    teeFull: sum((queue) => queue.teeFull),
     forwarded: sum((queue) => queue.forwarded),
     forwardedCopies: sum((queue) => queue.forwardedCopies),
     handedOver: sum((queue) => queue.handedOver),

@@ -5,15 +5,16 @@
  * the verdict on each packet and its bytes afterwards. It needs no device, no root and no Linux: handlers can be tested
  * wherever Node runs. It sends no packet to another port, path or application; it only says where each would go.
  */
+import { isKept, isTeed } from './handler/handler.ts';
 import { handlerOf, type LoadedHandler, loadHandler } from './handler/load-handler.ts';
 import {
   Burst,
-  DELIVER,
   DROP,
   ETHERNET_BYTES,
   FORWARD,
   type HandlerModule,
   Path,
+  TEE,
   type Verdict,
 } from './handler.ts';
 import { BURST, HEADROOM, type PathId } from './memory/layout.ts';
@@ -60,6 +61,8 @@ export interface PacketOrigin {
 export interface Outcome {
   /** A number that is not a verdict counts as DROP, as in a port. */
   readonly verdict: Verdict;
+  /** Whether the application gets a copy: TEE is beside the verdict. */
+  readonly teed: boolean;
   /** FORWARD: number of the port that the packet goes to. Else undefined. */
   readonly target: number | undefined;
   /** A copy of the packet as the handler left it: what it has ordered is not carried out. */
@@ -230,9 +233,12 @@ export class HandlerTest {
 
   #outcome(i: number, error: unknown): Outcome {
     const { offset, bytes, verdict, target, offload, tag } = this.#burst;
-    const decided = error === undefined && verdict[i]! <= DELIVER ? (verdict[i] as Verdict) : DROP;
+    const teed = error === undefined && isTeed(verdict[i]!);
+    const known = error === undefined && isKept(verdict[i]!);
+    const decided = known ? ((teed ? verdict[i]! & ~TEE : verdict[i]!) as Verdict) : DROP;
     return {
       verdict: decided,
+      teed,
       target: decided === FORWARD ? target[i] : undefined,
       bytes: this.#memory.bytes.slice(offset[i]!, offset[i]! + bytes[i]!),
       offload: offload[i]!,

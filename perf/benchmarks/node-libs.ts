@@ -6,7 +6,7 @@
  * a little over 50 ns, so the sender does not limit.
  *
  * `handler`: our port, a handler in the worker. `sleeping`: the same in mode 'interrupt', which does not spin, so its CPU time is
- * the cost of the packets. `application`: our port, `batches()` copies every packet to the application's thread, which shares the
+ * the cost of the packets. `application`: our port, `bursts()` hands every packet to the application's thread, which shares the
  * sender's core. `pcap`: node_pcap's 'packet' event. `recvmmsg`: an AF_PACKET socket, 64 packets a call, over koffi. Each receiver
  * reads the packets' EtherType.
  */
@@ -85,9 +85,9 @@ const application: Variant = ({ seconds }) =>
       let received: ReturnType<typeof counting> | undefined;
       const counts = (): Counts => [packets, port.stats().dropped.deliverFull];
       const start = performance.now() + WARM_MILLIS;
-      for await (const batch of port.batches()) {
-        for (const { data } of batch) types[data.readUInt16BE(12)]!++;
-        packets += batch.length;
+      for await (const { length, offset, view } of port.bursts()) {
+        for (let i = 0; i < length; i++) types[view.getUint16(offset[i]! + 12)]!++;
+        packets += length;
         const now = performance.now();
         if (now >= start) received ??= counting(counts());
         if (now >= start + seconds * 1000) break;

@@ -3,7 +3,7 @@ import { Dispatch } from '../../src/datapath/dispatch.ts';
 import { Burst } from '../../src/handler/burst.ts';
 import { loadHandler } from '../../src/handler/load-handler.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import { CopySender } from '../../src/memory/copies.ts';
+import { DeliverySender } from '../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../src/memory/frames.ts';
 import { BURST, IN_PLACE_BURST, Path } from '../../src/memory/layout.ts';
 import { setMac } from '../../src/memory/macs.ts';
@@ -37,8 +37,7 @@ export async function bareLoop(language: 'js' | 'wasm'): Promise<() => number> {
   const failed = (error: unknown): never => {
     throw error;
   };
-  const { layout } = memory;
-  const delivery = new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory);
+  const delivery = new DeliverySender(memory, pool, burst, 0, 0);
   const forwardTable = { ports: [], relays: [] };
   const context = { shim: loadShim(), memory, pool, burst, port: 0, queue: 0 };
   const dispatch = new Dispatch({ ...context, handler: handle, inPlace, failed, forwardTable, delivery });

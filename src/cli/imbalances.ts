@@ -7,7 +7,7 @@ import { DROP_REASONS, type PathStatistics, type PortStatistics } from '../stati
 /**
  * Returns a sentence for each sum that is wrong. For each queue
  *
- *     received + sent + taken over + accepted + segments
+ *     received + sent + taken over + accepted + segments + teed
  *         = dropped + handed over + forwarded + delivered + Σ (posted − retried − rescued)
  *
  * because a packet that its path returned (rescued) or dropped (retried) is posted again. And for each path
@@ -18,8 +18,9 @@ export function imbalances({ queues, paths }: PortStatistics): string[] {
   const found: string[] = [];
   for (const { queue, paths, ...counters } of queues) {
     const all = Object.values(paths);
-    const { sent, takenOver, accepted, segments, handedOver, forwarded, delivered } = counters;
-    const received = sum(all.map(({ rxPackets }) => rxPackets)) + sent + takenOver + accepted + segments;
+    const { sent, takenOver, accepted, segments, teed, handedOver, forwarded, delivered } = counters;
+    const made = sent + segments + teed;
+    const received = sum(all.map(({ rxPackets }) => rxPackets)) + made + takenOver + accepted;
     const dropped = sum(Object.values(DROP_REASONS).map((reason) => counters[reason]));
     const left = dropped + handedOver + forwarded + delivered + sum(all.map(posted));
     if (received !== left) found.push(`queue ${queue} took in ${received} packets and accounts for ${left}`);

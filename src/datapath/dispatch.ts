@@ -15,11 +15,13 @@ import {
   FORWARD,
   type Handler,
   type InPlaceHandler,
+  isTeed,
   PASS,
+  TEE,
   TX,
 } from '../handler/handler.ts';
-import type { CopySender } from '../memory/copies.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
+import type { DeliverySender } from '../memory/delivery-ring.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HEADROOM, Path, type PathId, RESERVED } from '../memory/layout.ts';
 import { ORDERED } from '../memory/metadata.ts';
@@ -45,7 +47,7 @@ export interface DispatchContext extends Scope {
   readonly failed: HandlerFailure;
   readonly forwardTable: ForwardTable;
   /** To the application. */
-  readonly delivery: CopySender;
+  readonly delivery: DeliverySender;
   /** What the handler asks for: `MetadataBit`s. Default none. */
   readonly metadata?: number;
   /** Whether the worker hashes each packet. */
@@ -61,11 +63,12 @@ export class Dispatch {
   readonly inPlace: InPlace;
   /** The port's end of forwarding. */
   readonly forwardPort: ForwardPort;
+  /** To the application. */
+  readonly delivery: DeliverySender;
 
   readonly #burst: Burst;
   readonly #pool: FramePool;
   readonly #call: HandlerCall;
-  readonly #delivery: CopySender;
   readonly #hostPackets: HostPackets;
   /** Undefined if the handler asks for no metadata. */
   readonly #metadata: ReceivedMetadata | undefined;
@@ -96,7 +99,7 @@ export class Dispatch {
     this.#burst = burst;
     this.#pool = context.pool;
     this.#call = new HandlerCall(context, context.handler, context.failed);
-    this.#delivery = context.delivery;
+    this.delivery = context.delivery;
     this.#hostPackets = new HostPackets(context, this, this.#offloads);
     this.forwardPort = new ForwardPort(context, context.forwardTable, this);
     this.frames = new HandlerFrames(context, this, offloads);
@@ -154,8 +157,10 @@ export class Dispatch {
     this.#doubles[this.#counter.bursts]!++;
     for (;;) {
       const done = this.#call.run(source);
-      if (inBuffers) this.#hostPackets.settle(done, this.#out);
-      else this.settle(done);
+      if (inBuffers) {
+        this.#hostPackets.settle(done, this.#out);
+        if (this.delivery.staged > 0) this.#deliver();
+      } else this.settle(done);
       if (done >= burst.length) return;
       burst.shift(done);
     }
@@ -165,6 +170,7 @@ export class Dispatch {
   settle(count: number): void {
     if (this.#offloads === undefined) this.settleRange(0, count);
     else this.#offloads.settle(count);
+    if (this.delivery.staged > 0) this.#deliver();
   }
 
   /** Carries out the verdicts of packets `from` … `to`. */
@@ -202,16 +208,25 @@ export class Dispatch {
       case FORWARD:
         this.forwardPort.forward(target, offset, length);
         return;
-      case DELIVER: {
-        const { hash, path } = this.#burst;
-        const delivered = this.#delivery.push(offset, length, this.#port, path[i]!, hash[i]!);
-        this.#doubles[delivered ? counter.delivered : counter.dropDeliverFull]!++;
-        this.put(offset);
+      case DELIVER:
+        if (!this.delivery.push(i, offset, length)) this.drop(offset, counter.dropDeliverFull);
         return;
-      }
       default:
+        if (isTeed(verdict)) {
+          if (!this.delivery.pushCopy(i, offset, length)) this.#doubles[counter.teeFull]!++;
+          this.carryOut(i, verdict & ~TEE, target, offset, length);
+          return;
+        }
         this.drop(offset, verdict === FAILED ? counter.dropHandlerError : counter.dropVerdict);
     }
+  }
+
+  /** Publishes what is staged for the application. */
+  #deliver(): void {
+    const { delivery } = this;
+    this.#doubles[this.#counter.delivered]! += delivery.staged;
+    this.#doubles[this.#counter.teed]! += delivery.copies;
+    delivery.commit();
   }
 
   /** Transmits a packet, or drops it and counts why. */

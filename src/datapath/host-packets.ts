@@ -3,7 +3,7 @@
  * out on copies, cut into segments where a packet is too long for a path. Belongs to the worker thread.
  */
 import type { Burst } from '../handler/burst.ts';
-import { DELIVER, FAILED, TX } from '../handler/handler.ts';
+import { FAILED, isKept, TX } from '../handler/handler.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HEADROOM } from '../memory/layout.ts';
@@ -65,7 +65,7 @@ export class HostPackets {
     const counter = this.#counter;
     for (let i = 0; i < count; i++) {
       const decided = verdict[i]!;
-      if (decided === 0 || decided > DELIVER) {
+      if (!isKept(decided)) {
         doubles[decided === FAILED ? counter.dropHandlerError : counter.dropVerdict]!++;
         continue;
       }

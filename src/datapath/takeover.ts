@@ -10,7 +10,7 @@
  * ended because its handler did not return, they are dropped, and counted.
  */
 
-import { codeOf, FrameOwner, ownerTag, purposeOf, tagOf } from '../memory/bit-fields.ts';
+import { codeOf, FrameOwner, isDelivery, ownerTag, purposeOf, tagOf } from '../memory/bit-fields.ts';
 import { pathCounters, queueCounters } from '../memory/counters.ts';
 import type { FrameUser } from '../memory/frame-owners.ts';
 import { type QueueAddress, SLOT_PATHS } from '../memory/layout.ts';
@@ -82,6 +82,7 @@ export function takeOver(scope: QueueScope, ports: readonly PortQueue[]): void {
     [
       ...ports.flatMap(({ softwareRss }) => softwareRss?.outgoing ?? []),
       ...replays.map(({ outgoing }) => outgoing),
+      ...ports.map(({ dispatch }) => dispatch.delivery),
     ],
     (owner) => losses.add(owner),
   );
@@ -213,6 +214,8 @@ class Losses {
   readonly #written = new Map<number, number>();
   /** Frames that were to be handed over. The owner does not say of which port: they count for this one. */
   #handedOver = 0;
+  /** Frames that were to be delivered, and not counted as such: the same. */
+  #undelivered = 0;
   readonly #port: number;
 
   constructor(port: number) {
@@ -223,6 +226,7 @@ class Losses {
     const purpose = purposeOf(owner);
     if (purpose === 0) {
       if (codeOf(owner) === FrameOwner.HANDOFF) this.#handedOver++;
+      else if (isDelivery(owner)) this.#undelivered++;
       return;
     }
     const frames = purpose === FrameOwner.FILL ? this.#read : this.#written;
@@ -254,7 +258,7 @@ class Losses {
   }
 
   countHandoffs({ memory, queue }: QueueScope, ports: readonly PortQueue[]): void {
-    ports[this.#port]!.dispatch.lost(this.#handedOver, 'dropWorkerDied');
+    ports[this.#port]!.dispatch.lost(this.#handedOver + this.#undelivered, 'dropWorkerDied');
     memory.doubles[queueCounters(memory, this.#port, queue).handedOver]! -= this.#handedOver;
   }
 }

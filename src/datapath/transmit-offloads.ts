@@ -7,7 +7,7 @@
  * An order of a packet that is cut holds for each of its frames. Order of packets stays. Belongs to the worker thread.
  */
 import type { Burst } from '../handler/burst.ts';
-import { DELIVER, DROP } from '../handler/handler.ts';
+import { isKept } from '../handler/handler.ts';
 import { type CounterIndex, type QueueCounter, queueCounters } from '../memory/counters.ts';
 import type { FramePool } from '../memory/frames.ts';
 import { HEADROOM, RESERVED } from '../memory/layout.ts';
@@ -68,7 +68,7 @@ export class TransmitOffloads {
     const { offset, bytes, verdict, offload, tag } = this.#burst;
     let from = 0;
     for (let i = 0; i < count; i++) {
-      if ((offload[i]! | tag[i]!) === 0 || verdict[i] === DROP || verdict[i]! > DELIVER) continue;
+      if ((offload[i]! | tag[i]!) === 0 || !isKept(verdict[i]!)) continue;
       if (segmentBytes(offload[i]!) !== 0) {
         this.#carrier.settleRange(from, i);
         this.#cut(i);

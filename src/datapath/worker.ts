@@ -9,7 +9,7 @@ import type { Burst } from '../handler/burst.ts';
 import type { LoadedHandler } from '../handler/load-handler.ts';
 import { announce, callSupervisor } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
-import { CopySender } from '../memory/copies.ts';
+import { DeliverySender } from '../memory/delivery-ring.ts';
 import { FramePool } from '../memory/frames.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
@@ -57,7 +57,7 @@ export function runWorker(context: WorkerContext): boolean {
   const forwardTable: { -readonly [K in keyof ForwardTable]: ForwardTable[K] } = { ports: [], relays: [] };
   const deliveries = Array.from(
     { length: layout.geometry.ports },
-    (_, port) => new CopySender(memory, layout.delivery(port, queue), layout.deliveryEntries, memory),
+    (_, port) => new DeliverySender(memory, pool, burst, port, queue),
   );
   const ports = deliveries.map(
     (delivery, port) =>
@@ -92,6 +92,7 @@ export function runWorker(context: WorkerContext): boolean {
 
   const round = (): number => {
     pool.collect();
+    for (const delivery of deliveries) delivery.collect();
     let handled = relays.poll();
     for (const port of ports) handled += port.poll();
     deliveries.forEach(ringIfDelivered);
@@ -100,7 +101,7 @@ export function runWorker(context: WorkerContext): boolean {
     for (let i = 0; i < served; i++) wakeIfLowOnFrames(pool.served![i]!);
     return handled;
   };
-  const ringIfDelivered = (delivery: CopySender, port: number): void => {
+  const ringIfDelivered = (delivery: DeliverySender, port: number): void => {
     if (!delivery.madeAny()) return;
     const bell = layout.deliveryBell(port) >> 2;
     Atomics.add(words, bell, 1);

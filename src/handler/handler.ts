@@ -12,14 +12,26 @@ export const TX = 1;
 export const FORWARD = 2;
 /** Gives the packet to the machine's own network stack, as if the NetVSC had received it. */
 export const PASS = 3;
-/** Copies the packet to the application's thread, which reads it from `port.packets()`. */
+/** Gives the packet to the application's thread, which reads it from `port.packets()` or `port.bursts()`. */
 export const DELIVER = 4;
+/**
+ * Beside a verdict, `PASS | TEE`, `TX | TEE` or `FORWARD | TEE`: the application gets a copy, and the packet goes its way. If the
+ * application reads too slowly it gets none, which is counted as `teeFull`, and the packet goes its way all the same.
+ */
+export const TEE = 8;
 
-/** A handler's decision for one packet, in `burst.verdict[i]`. */
+/** A handler's decision for one packet, in `burst.verdict[i]`; {@link TEE} may be beside it. */
 export type Verdict = typeof DROP | typeof TX | typeof FORWARD | typeof PASS | typeof DELIVER;
 
 /** The verdict of a packet whose handler threw. Not for handlers. */
 export const FAILED = 255;
+
+/** Whether it is a verdict with {@link TEE} beside it. */
+export const isTeed = (verdict: number): boolean => verdict > TEE && verdict <= (TEE | PASS);
+
+/** Whether the packet goes anywhere: it is neither dropped nor has an unknown verdict. */
+export const isKept = (verdict: number): boolean =>
+  verdict !== DROP && (verdict <= DELIVER || isTeed(verdict));
 
 /**
  * Called with every burst (1 to 64 packets, all of one port and one path) on the queue's own thread. It sets

@@ -27,6 +27,7 @@ export const pathBit = (path: PathId): number => (path === Path.NONE ? 0 : 1 << 
  *   at a path            queue << 8 | port << 4 | TX(8) or FILL(4) | path (1 … 3)
  *   in a handoff ring    to << 10   | from << 4 | 2
  *   in a return ring     to << 10   | from << 4 | 3
+ *   at the application   the same: from and to are the worker that delivered it, which takes it back
  *   in hand              worker << 4            | 1      a packet that is being made or moved
  *   free                 0                               on the stack of its own worker
  * ```
@@ -42,6 +43,8 @@ export const ownerTag = (queue: number, port: number, path: PathId): number =>
 export const handoffOwner = (from: number, to: number): number =>
   (to << 10) | (from << 4) | FrameOwner.HANDOFF;
 export const returnOwner = (from: number, to: number): number => (to << 10) | (from << 4) | FrameOwner.RETURN;
+/** Until that worker takes it back: the application writes no owner. See delivery-ring.ts. */
+export const deliveryOwner = (worker: number): number => returnOwner(worker, worker);
 export const handOwner = (worker: number): number => (worker << 4) | FrameOwner.HAND;
 
 /** FILL, TX, or 0 for a frame that is at no path. */
@@ -53,6 +56,10 @@ export const tagQueue = (tag: number): number => tag >>> 8;
 export const codeOf = (owner: number): number => owner & 15;
 /** The worker in an owner without a path: it has the frame in hand, or put it into the handoff ring. */
 export const workerOf = (owner: number): number => (owner >>> 4) & 63;
+
+/** Whether a frame is in a delivery ring, published or not, or was there and has not been taken back. */
+export const isDelivery = (owner: number): boolean =>
+  (owner & 15) === FrameOwner.RETURN && owner >>> 10 === workerOf(owner);
 
 /** What a handoff ring carries: a packet for the handler of the queue that owns its flow, or one to be sent. */
 export const HandoffKind = { PACKET: 0, SEND: 1 } as const;

@@ -35,6 +35,8 @@ export const QUEUE_COUNTERS = [
   'forwardedCopies', // of those: copied, because that port has another memory
   'accepted', // from another port
   'delivered', // to the application
+  'teed', // of those: copies of packets that went on
+  'teeFull', // copies of such packets that found no room, or no free frame: the application does not read fast enough
   'segments', // made by cutting a longer packet, beyond the first of each
   'ticks', // calls of the handler's tick
   'sleeps',

@@ -22,7 +22,7 @@
  *   replay rings    packets of a dead worker, for its successor               (w)
  *   handoff rings   packets from worker to worker, per port and pair          (w)(w')
  *   return rings    frames on their way back to their worker, per pair        (w)(w')
- *   deliveries      copies of packets for the application, per port and queue (w)(a)
+ *   deliveries      packets for the application, per port and queue           (w)(a)
  *   relays          copies of packets from ports of other memories, per queue (other)(w)
  *   module areas    one per worker: context, state and stack of a WASM handler (w)
  *   rings           four per path slot, page aligned; mapped by the kernel    (w)(k)

@@ -1,6 +1,6 @@
 /** Packets longer than a buffer of the VF, on both paths: chains of AF_XDP descriptors on one, long reads on the other. */
 import { describe, expect, it } from 'vitest';
-import type { DeliveredPacket } from '../../dist/src/delivery.js';
+import type { DeliveredPacket } from '../../dist/src/delivered-burst.js';
 import { kernelIsAtLeast } from '../../dist/src/kernel/machine.js';
 import {
   buildLab,

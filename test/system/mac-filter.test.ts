@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { DeliveredPacket } from '../../dist/src/delivery.js';
+import type { DeliveredPacket } from '../../dist/src/delivered-burst.js';
 import { changed, initial, type PortConfiguration } from '../../src/configuration.ts';
 import { PortMacFilter } from '../../src/coordinator/port-mac-filter.ts';
 import { Bpf } from '../../src/kernel/bpf.ts';

@@ -1,6 +1,6 @@
 /** VLAN tags: the same bytes by either path, there and back, whatever the VF would do with them by itself. */
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { DeliveredPacket } from '../../dist/src/delivery.js';
+import type { DeliveredPacket } from '../../dist/src/delivered-burst.js';
 import { EthtoolNetlink } from '../../src/kernel/ethtool-netlink.ts';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { loadShim } from '../../src/kernel/shim.ts';

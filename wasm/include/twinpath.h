@@ -29,6 +29,8 @@ enum twinpath_verdict {
   TWINPATH_FORWARD = 2,
   TWINPATH_PASS = 3,
   TWINPATH_DELIVER = 4,
+  /** Beside TX, FORWARD or PASS: the application gets a copy, and the packet goes its way. */
+  TWINPATH_TEE = 8,
 };
 
 /** Metadata: `twinpath_metadata` returns the sum of what the module uses. */

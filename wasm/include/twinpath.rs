@@ -31,6 +31,8 @@ pub const TX: u8 = 1;
 pub const FORWARD: u8 = 2;
 pub const PASS: u8 = 3;
 pub const DELIVER: u8 = 4;
+/// Beside TX, FORWARD or PASS: the application gets a copy, and the packet goes its way.
+pub const TEE: u8 = 8;
 
 /// Metadata: a module that exports `twinpath_metadata() -> i32` returns the sum of what it uses.
 pub const TIME: i32 = 1;

@@ -27,6 +27,8 @@ export const TX: u8 = 1;
 export const FORWARD: u8 = 2;
 export const PASS: u8 = 3;
 export const DELIVER: u8 = 4;
+/** Beside TX, FORWARD or PASS: the application gets a copy, and the packet goes its way. */
+export const TEE: u8 = 8;
 
 /** Address of packet `i`. */
 // @ts-ignore: decorator

@@ -2,11 +2,12 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Dispatch } from '../../../src/datapath/dispatch.ts';
 import type { ForwardPort } from '../../../src/datapath/forward.ts';
+import { DeliveredBurst } from '../../../src/delivered-burst.ts';
 import { Burst } from '../../../src/handler/burst.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
+import { DELIVER, DROP, FORWARD, PASS, TEE, TX } from '../../../src/handler/handler.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
-import { CopyReceiver, CopySender } from '../../../src/memory/copies.ts';
 import { queueCounters, readCounters } from '../../../src/memory/counters.ts';
+import { DeliveryReceiver, DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HEADROOM, Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
@@ -43,7 +44,10 @@ function narrow(room: number, drains: boolean) {
 
 it('every packet is sent or counted exactly once, for any verdicts and any free room', () => {
   const packet = fc.record({
-    verdict: fc.constantFrom<number>(DROP, TX, TX, FORWARD, FORWARD, PASS, DELIVER, 77, 254),
+    verdict: fc.constantFrom<number>(
+      ...[DROP, TX, TX, FORWARD, FORWARD, PASS, DELIVER, DELIVER, TX | TEE, FORWARD | TEE, PASS | TEE],
+      ...[TEE, DELIVER | TEE, 77, 254],
+    ),
     target: fc.constantFrom(0, 1, 2, 200),
     bytes: fc.constantFrom(13, 14, 60, 60, 1014, 1018, 1019, 1518, 1519, 1792, 1793, 2000),
   });
@@ -89,7 +93,7 @@ it('every packet is sent or counted exactly once, for any verdicts and any free 
                   target[i] = wanted.target;
                 }
               },
-              delivery: new CopySender(memory, layout.delivery(port, 0), 32, memory),
+              delivery: new DeliverySender(memory, pool, burst, port, 0),
             }),
         );
         forwardTable.ports = dispatches.map(({ forwardPort }) => forwardPort);
@@ -113,20 +117,20 @@ it('every packet is sent or counted exactly once, for any verdicts and any free 
 
         const out = [first!, second!, host!].map(({ all }) => all());
         expect(new Set(out.flat()).size).toBe(out.flat().length);
-        expect(pool.count + out.flat().length).toBe(FRAMES);
         for (const [port, way] of [first!, second!].entries()) {
           expect(way.longest()).toBeLessThanOrEqual(limits[port]!);
         }
         const [here, there] = [0, 1].map((port) => readCounters(memory, queueCounters(memory, port, 0)));
         const dropped = (of: Record<string, number>): number =>
           Object.entries(of).reduce((sum, [name, count]) => sum + (name.startsWith('drop') ? count : 0), 0);
-        expect(packets.length + here!.accepted).toBe(
+        expect(packets.length + here!.accepted + here!.teed).toBe(
           dropped(here!) + here!.forwarded + here!.delivered + out[0]!.length + out[2]!.length,
         );
         expect(there!.accepted).toBe(dropped(there!) + out[1]!.length);
         const refused = (port: number, least: number): number =>
           packets.filter(({ verdict, target, bytes }, i) => {
-            const by = verdict === TX ? 0 : verdict === FORWARD ? target : 2;
+            const way = verdict > TEE && verdict < (TEE | DELIVER) ? verdict & ~TEE : verdict;
+            const by = way === TX ? 0 : way === FORWARD ? target : 2;
             return by === port && i !== throwAt && bytes > limits[port]! && bytes >= least;
           }).length;
         const none = mtus.map((_, port) => refused(port, 1793));
@@ -134,8 +138,20 @@ it('every packet is sent or counted exactly once, for any verdicts and any free 
           mtus.map((_, port) => refused(port, 0) - none[port]!),
         );
         expect(here!.dropHandlerError).toBe(throwAt < packets.length ? 1 : 0);
-        const deliveries = new CopyReceiver(memory, layout.delivery(0, 0), 32);
-        expect(deliveries.ready(64)).toBe(here!.delivered);
+        const delivered = new DeliveredBurst(memory);
+        const application = new DeliveryReceiver(memory, delivered, 0, 0);
+        expect(application.read(256)).toBe(here!.delivered);
+        const kept = packets.map(({ verdict }, i) => (i === throwAt ? DROP : verdict));
+        const wanted = kept.filter((verdict) => verdict > TEE && verdict < (TEE | DELIVER)).length;
+        expect(here!.teed + here!.teeFull).toBe(wanted);
+        expect(here!.delivered + here!.dropDeliverFull - here!.teed).toBe(
+          kept.filter((verdict) => verdict === DELIVER).length,
+        );
+        // The application has its frames until it releases them.
+        expect(pool.count + out.flat().length + here!.delivered).toBe(FRAMES);
+        application.release(here!.delivered);
+        dispatches[0]!.delivery.collect();
+        expect(pool.count + out.flat().length).toBe(FRAMES);
       },
     ),
     { numRuns: 300 },

@@ -10,7 +10,7 @@ import { Burst } from '../../../src/handler/burst.ts';
 import { TX } from '../../../src/handler/handler.ts';
 import type { Shim } from '../../../src/kernel/shim.ts';
 import { ownerWord, pathBit } from '../../../src/memory/bit-fields.ts';
-import { CopySender } from '../../../src/memory/copies.ts';
+import { DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { Driver, HEADROOM, Path, Reader, Ring } from '../../../src/memory/layout.ts';
 import { ringPlace } from '../../../src/memory/requests.ts';
@@ -96,11 +96,10 @@ class Scene {
     const shim = { write: () => 8, ...socket } as unknown as Shim;
     const pool = new FramePool(memory, 0);
     const burst = new Burst(memory, 0);
-    const { layout } = memory;
     this.#pool = pool;
     this.#port = new PortQueue({
       ...{ shim, memory, pool, burst, port: 0, queue: 0, forwardTable: { ports: [], relays: [] } },
-      delivery: new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory),
+      delivery: new DeliverySender(memory, pool, burst, 0, 0),
       ...{ notifySupervisor: () => {}, failed: () => {}, hashTables: undefined, inPlace: undefined },
       handler: () => burst.verdict.fill(TX, 0, burst.length),
     });

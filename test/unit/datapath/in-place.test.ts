@@ -5,12 +5,13 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Dispatch } from '../../../src/datapath/dispatch.ts';
 import type { ForwardPort } from '../../../src/datapath/forward.ts';
+import { DeliveredBurst } from '../../../src/delivered-burst.ts';
 import { Burst } from '../../../src/handler/burst.ts';
 import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
 import { wasmHandler } from '../../../src/handler/wasm-handler.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
-import { CopyReceiver, CopySender } from '../../../src/memory/copies.ts';
 import { pathCounters, queueCounters, readCounters } from '../../../src/memory/counters.ts';
+import { DeliveryReceiver, DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { BURST, IN_PLACE_BURST, Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
@@ -73,7 +74,7 @@ class Bench {
       ...{ shim: loadShim(), memory, pool: this.pool, burst: this.burst, port: 0, queue: 0 },
       ...{ handler: handle, inPlace, forwardTable },
       failed: (error) => void this.failures.push(String(error)),
-      delivery: new CopySender(memory, layout.delivery(0, 0), layout.deliveryEntries, memory),
+      delivery: new DeliverySender(memory, this.pool, this.burst, 0, 0),
     });
     this.dispatch.out = this.path;
     forwardTable.ports = [this.dispatch.forwardPort];
@@ -130,14 +131,13 @@ class Bench {
   }
 
   get delivered(): number {
-    const { layout } = this.memory;
-    return new CopyReceiver(this.memory, layout.delivery(0, 0), layout.deliveryEntries).ready(FRAMES);
+    return new DeliveryReceiver(this.memory, new DeliveredBurst(this.memory), 0, 0).read(FRAMES);
   }
 
   /** Every frame is in one place. */
   whole(): void {
     const { fill, rx, tx, completing } = this.path.ledger();
-    expect(this.pool.count + fill + rx + tx + completing).toBe(FRAMES);
+    expect(this.pool.count + fill + rx + tx + completing + this.delivered).toBe(FRAMES);
     expect(this.pool.owners.duplicates([this.path])).toBe(0);
   }
 

@@ -7,7 +7,7 @@ import { SoftwareRss } from '../../../src/datapath/software-rss.ts';
 import { Burst } from '../../../src/handler/burst.ts';
 import { DROP, type Handler } from '../../../src/handler/handler.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
-import { CopySender } from '../../../src/memory/copies.ts';
+import { DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HEADROOM, Path } from '../../../src/memory/layout.ts';
 import { ALL_METADATA, METADATA_MARK, MetadataBit } from '../../../src/memory/metadata.ts';
@@ -73,7 +73,7 @@ function scene(queues: number, metadata = ALL_METADATA) {
       ...{ ...context, handler, metadata, hashes: queues > 1 },
       failed: () => {},
       forwardTable: { ports: [], relays: [] },
-      delivery: new CopySender(memory, memory.layout.delivery(0, queue), 32, memory),
+      delivery: new DeliverySender(memory, pool, burst, 0, queue),
     });
     return { pool, burst, dispatch, rss, seen, throws };
   });

@@ -7,7 +7,7 @@ import { Burst } from '../../../src/handler/burst.ts';
 import { TX } from '../../../src/handler/handler.ts';
 import type { Shim } from '../../../src/kernel/shim.ts';
 import { ownerWord, pathBit } from '../../../src/memory/bit-fields.ts';
-import { CopySender } from '../../../src/memory/copies.ts';
+import { DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import { writeRss } from '../../../src/memory/rss-block.ts';
@@ -52,10 +52,9 @@ class Workers {
       Atomics.store(memory.words, memory.queue(0, queue).at('owner'), order);
       const pool = new FramePool(memory, queue);
       const burst = new Burst(memory, queue);
-      const { layout } = memory;
       const port = new PortQueue({
         ...{ shim, memory, pool, burst, port: 0, queue, forwardTable: { ports: [], relays: [] } },
-        delivery: new CopySender(memory, layout.delivery(0, queue), layout.deliveryEntries, memory),
+        delivery: new DeliverySender(memory, pool, burst, 0, queue),
         ...{ notifySupervisor: () => {}, failed: () => {}, inPlace: undefined },
         hashTables: new HashTables(1),
         handler: () => {

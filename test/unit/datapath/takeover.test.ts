@@ -14,7 +14,7 @@ import { TX } from '../../../src/handler/handler.ts';
 import type { Shim } from '../../../src/kernel/shim.ts';
 import { ownerWord, pathBit } from '../../../src/memory/bit-fields.ts';
 import { LEDGER_FIELDS } from '../../../src/memory/blocks.ts';
-import { CopySender } from '../../../src/memory/copies.ts';
+import { DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
@@ -69,8 +69,7 @@ class Scene {
     const pool = new FramePool(memory, queue);
     const burst = new Burst(memory, queue);
     const forwardTable: ForwardTable = { ports: [], relays: [] };
-    const { layout } = memory;
-    const delivery = new CopySender(memory, layout.delivery(0, queue), layout.deliveryEntries, memory);
+    const delivery = new DeliverySender(memory, pool, burst, 0, queue);
     const divides = this.way === 'handoff';
     const port = new PortQueue({
       ...{

@@ -6,8 +6,8 @@ import type { ForwardPort } from '../../../src/datapath/forward.ts';
 import { Burst } from '../../../src/handler/burst.ts';
 import { DROP, FORWARD, type Handler, PASS, TX } from '../../../src/handler/handler.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
-import { CopySender } from '../../../src/memory/copies.ts';
 import { queueCounters, readCounters } from '../../../src/memory/counters.ts';
+import { DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HEADROOM, Path, RESERVED } from '../../../src/memory/layout.ts';
 import { MetadataBit, ORDERED, TAG_ORDER } from '../../../src/memory/metadata.ts';
@@ -96,7 +96,7 @@ function run(
         ...{ shim: loadShim(), memory, pool, burst, port, queue: 0, forwardTable, metadata },
         failed: (error) => void errors.push(error),
         handler: options.handler ?? byDefault,
-        delivery: new CopySender(memory, memory.layout.delivery(port, 0), 32, memory),
+        delivery: new DeliverySender(memory, pool, burst, port, 0),
       }),
   );
   forwardTable.ports = dispatches.map(({ forwardPort }) => forwardPort);

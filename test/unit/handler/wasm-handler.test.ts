@@ -13,8 +13,8 @@ import { wasmHandler } from '../../../src/handler/wasm-handler.ts';
 import * as echoModule from '../../../src/handlers/echo.ts';
 import * as reflectModule from '../../../src/handlers/reflect.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
-import { CopySender } from '../../../src/memory/copies.ts';
 import { queueCounters } from '../../../src/memory/counters.ts';
+import { DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HEADROOM, Path } from '../../../src/memory/layout.ts';
 import { setMac } from '../../../src/memory/macs.ts';
@@ -547,12 +547,7 @@ describe('what a module does in a burst', () => {
     const handler = typeof made === 'function' ? made : made.handle;
     const failures: string[] = [];
     const failed = (error: unknown) => void failures.push(String(error));
-    const delivery = new CopySender(
-      memory,
-      memory.layout.delivery(0, 0),
-      memory.layout.deliveryEntries,
-      memory,
-    );
+    const delivery = new DeliverySender(memory, pool, burst, 0, 0);
     const forwardTable = { ports: [], relays: [] };
     const place = { shim: loadShim(), memory, pool, burst, handler, failed, port: 0, queue: 0 };
     const dispatch = new Dispatch({ ...place, forwardTable, delivery });

@@ -1,12 +1,15 @@
 /**
- * The life of a frame among workers: fill, receive, handoff ring, another worker's transmit ring, completion, return ring.
- * Two workers take turns at it, statement by statement as far as others can see, and die at any point.
+ * The life of a frame among workers: fill, receive, handoff ring, another worker's transmit ring, completion, return ring; or
+ * delivery ring, application, and home again. Two workers take turns at it, statement by statement as far as others can see, and
+ * die at any point. The application reads and releases in between.
  */
 
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { DeliveredBurst } from '../../../src/delivered-burst.ts';
 import { Burst } from '../../../src/handler/burst.ts';
-import { HandoffKind } from '../../../src/memory/bit-fields.ts';
+import { HandoffKind, isDelivery } from '../../../src/memory/bit-fields.ts';
+import { DeliveryReceiver, DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
 import { HandoffReceiver, HandoffSender } from '../../../src/memory/handoff.ts';
 import { Path } from '../../../src/memory/layout.ts';
@@ -22,20 +25,61 @@ const BURST = 16;
 
 const NAMES = ['receive', 'take', 'send', 'settle', 'make'] as const;
 const what = fc.constantFrom<
-  'go on' | 'die' | 'die collecting' | 'peer gives' | 'peer takes' | (typeof NAMES)[number]
+  ('go on' | 'die' | 'die collecting' | 'peer gives' | 'peer takes' | 'application') | (typeof NAMES)[number]
 >(
   ...(['go on', 'go on', 'go on', 'go on', 'die', 'die collecting', 'peer gives', 'peer takes'] as const),
+  ...(['application', 'application'] as const),
   ...NAMES,
 );
 const step = fc.record({ worker: fc.constantFrom(0, 1), what, bits: fc.integer({ min: 0, max: 0xffff }) });
 
 class Death extends Error {}
 
+/** The application's end of a worker's ring, which no death ends. */
+class Application {
+  readonly #memory: Memory;
+  readonly #burst: DeliveredBurst;
+  readonly #receiver: DeliveryReceiver;
+  #latest = -1;
+  /** Packets that it looks at: offset and number of each. */
+  #held: [offset: number, number: number][] = [];
+
+  constructor(memory: Memory, queue: number) {
+    this.#memory = memory;
+    this.#burst = new DeliveredBurst(memory);
+    this.#receiver = new DeliveryReceiver(memory, this.#burst, 0, queue);
+  }
+
+  /** Has looked at packets, which nobody has changed meanwhile, and gives them back; or begins with the next ones. */
+  step(most: number): void {
+    const { view } = this.#memory;
+    if (this.#held.length > 0) {
+      for (const [offset, number] of this.#held) expect(view.getUint32(offset)).toBe(number);
+      this.#receiver.release(this.#held.length);
+      this.#held = [];
+      return;
+    }
+    const count = this.#receiver.read(most);
+    for (let i = 0; i < count; i++) {
+      const offset = this.#burst.offset[i]!;
+      const number = view.getUint32(offset);
+      expect(number).toBeGreaterThan(this.#latest);
+      this.#latest = number;
+      this.#held.push([offset, number]);
+    }
+  }
+}
+
+/** Of packets that are delivered, over all workers. */
+let delivered = 0;
+
 class Life {
   pool!: FramePool;
   path!: RingQueue;
   sender!: HandoffSender;
   receiver!: HandoffReceiver;
+  delivery!: DeliverySender;
+  readonly application: Application;
   /** What it is in the middle of. */
   #doing: Iterator<undefined> | undefined;
   readonly peer: MemoryPeer;
@@ -45,6 +89,7 @@ class Life {
   constructor(memory: Memory, queue: number) {
     this.#memory = memory;
     this.#queue = queue;
+    this.application = new Application(memory, queue);
     this.peer = MemoryPeer.attach(memory, 0, queue, Path.SYNTHETIC)!;
     this.begin();
   }
@@ -60,12 +105,19 @@ class Life {
       path: Path.SYNTHETIC,
     });
     this.sender = new HandoffSender(this.#memory, this.pool, 0, this.#queue, other);
-    this.pool.owners.recover([this.path], [], [this.sender]);
+    const burst = new Burst(this.#memory, this.#queue);
+    const unpublished = this.delivery?.staged ?? 0;
+    this.delivery = new DeliverySender(this.#memory, this.pool, burst, 0, this.#queue);
+    let undelivered = 0;
+    this.pool.owners.recover([this.path], [], [this.sender, this.delivery], (owner) => {
+      if (isDelivery(owner)) undelivered++;
+    });
+    expect(undelivered).toBe(unpublished); // no packet that the application has had counts as lost
     this.receiver = new HandoffReceiver(this.#memory, this.pool, 0, other, this.#queue);
   }
 
-  /** In the middle of taking back what has come home, after so many frames. */
-  dieCollecting(after: number): void {
+  /** In the middle of taking back what others or the application gave back, after so many frames. */
+  dieCollecting(after: number, from: { collect(): void }): void {
     const { pool } = this;
     const put = pool.put.bind(pool);
     let left = after;
@@ -74,7 +126,7 @@ class Life {
       put(address);
     };
     try {
-      pool.collect();
+      from.collect();
     } catch (error) {
       if (!(error instanceof Death)) throw error;
     }
@@ -108,8 +160,10 @@ class Life {
     this.sender.commit();
     for (const i of kept) {
       yield;
-      this.#pass(offset[i]!, bytes[i]!, i % 3 > 0);
+      if (i % 3 !== 1 || !this.#deliver(offset[i]!, bits)) this.#pass(offset[i]!, bytes[i]!, i % 3 > 0);
     }
+    yield;
+    this.#publish();
     yield;
     this.path.rx.release();
   }
@@ -121,8 +175,11 @@ class Life {
     const count = this.receiver.receive(offset, bytes, hash, BURST);
     for (let i = 0; i < count; i++) {
       yield;
-      this.#pass(offset[i]!, bytes[i]!, (bits & (1 << i)) > 0);
+      const send = (bits & (1 << i)) > 0;
+      if (send || !this.#deliver(offset[i]!, bits)) this.#pass(offset[i]!, bytes[i]!, send);
     }
+    yield;
+    this.#publish();
     yield;
     this.receiver.release(count);
   }
@@ -140,6 +197,8 @@ class Life {
     this.pool.flush();
     yield;
     this.pool.collect();
+    yield;
+    this.delivery.collect();
   }
 
   /** A packet of the handler's own, which may be the other's to send. */
@@ -156,6 +215,18 @@ class Life {
       yield;
       this.sender.commit();
     } else this.#pass(offset, 60, true);
+  }
+
+  /** Gives the application the packet, or a copy, after which the packet goes its way. False: the packet is not delivered. */
+  #deliver(offset: number, bits: number): boolean {
+    this.#memory.view.setUint32(offset, delivered++);
+    if ((bits & 0x4000) === 0) return this.delivery.push(0, offset, 60);
+    this.delivery.pushCopy(0, offset, 60);
+    return false;
+  }
+
+  #publish(): void {
+    if (this.delivery.staged > 0) this.delivery.commit();
   }
 
   #pass(offset: number, bytes: number, send: boolean): void {
@@ -190,15 +261,22 @@ function places(memory: Memory, lives: readonly Life[]): Map<number, number> {
     found.set(frame, (found.get(frame) ?? 0) + 1);
   };
   const { layout, words } = memory;
-  for (const [queue, { pool, path, sender }] of lives.entries()) {
+  for (const [queue, { pool, path, sender, delivery }] of lives.entries()) {
     for (let i = 0; i < pool.count; i++) add(pool.peek(i));
     path.enumerate(add);
     sender.enumerate(add);
+    delivery.enumerate(add);
     const home = new Consumer(words, placeAt(layout.returnRing(1 - queue, queue), layout.returnEntries, 1));
     const count = home.pending();
     for (let i = 0; i < count; i++) add(words[home.slot(i)]!);
   }
   return found;
+}
+
+/** Writes over what a frame had. */
+function scribble({ bytes }: Memory, at: number): number {
+  bytes.fill(0xff, at, at + 60);
+  return 60;
 }
 
 function twoWorkers(): { memory: Memory; lives: Life[] } {
@@ -219,8 +297,9 @@ it('no frame is lost or in two places, for any steps of the workers and deaths b
         const life = lives[worker]!;
         if (now === 'go on') life.goOn();
         else if (now === 'die') life.begin();
-        else if (now === 'die collecting') life.dieCollecting(bits % 8);
-        else if (now === 'peer gives') life.peer.deliver(1 + (bits % 24), () => 60);
+        else if (now === 'die collecting') life.dieCollecting(bits % 8, bits & 8 ? life.pool : life.delivery);
+        else if (now === 'application') life.application.step(1 + (bits % 24));
+        else if (now === 'peer gives') life.peer.deliver(1 + (bits % 24), (at) => scribble(memory, at));
         else if (now === 'peer takes') life.peer.collect(1 + (bits % 24), () => {});
         else life.start(now, bits);
       }
@@ -242,6 +321,7 @@ it('no frame is lost or in two places, for any steps of the workers and deaths b
           for (const name of ['receive', 'take', 'send', 'settle'] as const) life.start(name, 0xffff);
           while (life.goOn());
           life.peer.collect(64, () => {});
+          for (let i = 0; i < 2; i++) life.application.step(64);
         }
       }
       for (const life of lives) {

@@ -21,6 +21,7 @@ import {
 } from '../../../src/memory/blocks.ts';
 import { KERNEL_COUNTERS, PATH_COUNTERS, QUEUE_COUNTERS } from '../../../src/memory/counters.ts';
 import {
+  DELIVERY_ENTRY,
   type Geometry,
   HOST_BUFFER_BYTES,
   HOST_BUFFERS,
@@ -75,7 +76,7 @@ function sections(geometry: Geometry): [number, number][] {
     }
     for (let port = 0; port < ports; port++) {
       add(layout.queue(port, queue), QUEUE_BYTES);
-      add(layout.delivery(port, queue), WORKER_RING.entries + layout.deliveryEntries * layout.copyBytes);
+      add(layout.delivery(port, queue), WORKER_RING.entries + layout.deliveryEntries * DELIVERY_ENTRY);
       add(layout.replay(port, queue), WORKER_RING.entries + REPLAY_ENTRIES * 16);
       add(layout.hostBuffers(port, queue), HOST_BUFFERS * HOST_BUFFER_BYTES);
       add(layout.longPackets(port, queue), LONG_HEAD_BYTES + LONG_READS * HOST_BUFFER_BYTES);

@@ -36,6 +36,7 @@ const ORDER = [
   'counter-history.ts',
   'extended-statistics.ts',
   'control',
+  'delivered-burst.ts',
   'delivery.ts',
   'group.ts',
   'flow-rules.ts',
