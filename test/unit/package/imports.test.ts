@@ -47,6 +47,8 @@ const ORDER = [
   'metrics',
   'metrics.ts',
   'lab',
+  'pcap',
+  'pcap.ts',
   'handler.ts',
   'testing.ts',
   'index.ts',
