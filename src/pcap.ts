@@ -6,6 +6,7 @@ import { readdirSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { decode } from './pcap/decode/decode.ts';
 import { createOfflineSession, createSession } from './pcap/session.ts';
+import { TCPSession, TCPTracker } from './pcap/tcp-tracker.ts';
 
 export { decode, type PacketWithHeader, PcapPacket } from './pcap/decode/decode.ts';
 export {
@@ -16,6 +17,7 @@ export {
   type OfflineSessionOptions,
   type PcapSession,
 } from './pcap/session.ts';
+export { type SessionStats, TCPSession, TCPTracker } from './pcap/tcp-tracker.ts';
 export type { CapturedPacket } from './pcapng/captured-packet.ts';
 export { CaptureWriter, type CaptureWriterOptions } from './pcapng/file-writer.ts';
 export { CaptureReader } from './pcapng/reader.ts';
@@ -56,4 +58,4 @@ function interfaceNames(): string[] {
   }
 }
 
-export default { createSession, createOfflineSession, decode, findalldevs };
+export default { createSession, createOfflineSession, decode, findalldevs, TCPSession, TCPTracker };
