@@ -36,6 +36,7 @@ const TABLE = {
   ERR_WORKER: 'A thread of the port has failed',
   ERR_LAB: 'The lab could not be built',
   ERR_OUTPUT: 'Standard output could not be written',
+  ERR_CAPTURE_FILE: 'A capture file cannot be read or written',
   ERR_TIMEOUT: 'Something that should have happened did not',
 } as const;
 
@@ -134,6 +135,8 @@ const ERRNO = [
   [16, 'EBUSY', 'device or resource busy'],
   [17, 'EEXIST', 'already exists'],
   [19, 'ENODEV', 'no such device'],
+  [20, 'ENOTDIR', 'not a directory'],
+  [21, 'EISDIR', 'is a directory'],
   [22, 'EINVAL', 'invalid argument'],
   [24, 'EMFILE', 'too many open files'],
   [25, 'ENOTTY', 'inappropriate ioctl'],

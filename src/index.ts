@@ -20,6 +20,7 @@ export type {
   HostMode,
   OpenPortOptions,
   OpenPortsOptions,
+  PcapNetwork,
   PortOptions,
   RssMode,
   SharedOptions,
@@ -29,6 +30,7 @@ export type { PathDescription } from './paths/device.ts';
 export { openPort, openPorts, type Port } from './port.ts';
 export type { CarrierEvent, LinkEvent, MaintenanceEvent, WorkerEvent } from './port-events.ts';
 export type { PortRss } from './port-rss.ts';
+export type { Played, ReplayReport } from './replay/replay.ts';
 export type { HashType, RssChange, RssConfiguration } from './rss/configuration.ts';
 export type { FlowRule, FragmentMatch, PortRange, ProtocolName, RuleAction } from './rules/rule.ts';
 export type { PathStatistics, PortStatistics, QueueStatistics } from './statistics.ts';

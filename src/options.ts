@@ -80,6 +80,27 @@ export interface RelayRoute {
   readonly from: number;
 }
 
+/**
+ * A network that is a capture file: its packets come in on the port, the first one of several, and what the ports send goes
+ * to another file. `Port.replayed` resolves when the file is through. Packets are taken from Ethernet links only; those that
+ * the recording calls outbound are left out.
+ */
+export interface PcapNetwork {
+  /** Path or file URL of a pcap or pcapng file. */
+  pcap: string | URL;
+  /** File for what the ports send: pcap if its name ends in `.pcap`, else pcapng. Default: none. */
+  out?: string | URL;
+  /**
+   * 'full', the default: each packet as soon as the port has room for it. A number: so many times as fast as they were recorded;
+   * 1 is the recording's speed.
+   */
+  speed?: 'full' | number;
+  /** How often the file is played, 1 to 10^9. Default 1. */
+  times?: number;
+  /** The port's MAC address: that of the recorded machine, for handlers that look at it. Default '02:00:00:00:00:01'. */
+  mac?: string;
+}
+
 /** Options that ports opened together share. */
 export interface SharedOptions extends HandlerOptions {
   /** Queues, and worker threads, of each port: 1 to 64. Default: one per CPU, 8 at most. */
@@ -147,10 +168,10 @@ export interface SharedOptions extends HandlerOptions {
    */
   loadMillis?: number;
   /**
-   * 'kernel', the default, or no device at all: 'memory', whose network is a thread of this process, or 'loop', where each
-   * path returns what it transmits.
+   * 'kernel', the default, or no device at all: 'memory', whose network is a thread of this process, 'loop', where each path
+   * returns what it transmits, or a file whose packets come in: {@link PcapNetwork}.
    */
-  network?: 'kernel' | 'memory' | 'loop';
+  network?: 'kernel' | 'memory' | 'loop' | PcapNetwork;
   /**
    * Whether `twinpath ps`, `stats`, `top`, `set` and `stop` may attach to the ports, through a socket that only this user and
    * root can open: docs/control.md. Default: true for ports on devices, if the user has a folder for it (root has).

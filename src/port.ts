@@ -27,9 +27,11 @@ import type { ForwardTarget, OpenPortOptions, OpenPortsOptions } from './options
 import { type OpenPaths, PortEmitter, publish, type ReportedEvent } from './port-events.ts';
 import { PortQueues } from './port-queues.ts';
 import { type PortRss, portRss } from './port-rss.ts';
+import { Replay, type ReplayReport } from './replay/replay.ts';
 import { type Settings, single, validate } from './settings.ts';
 import { startFailure } from './start-failure.ts';
 import { type PortStatistics, portStatistics, statisticsSince } from './statistics.ts';
+import { invalid } from './validation.ts';
 
 /**
  * A port that {@link openPort} has opened. Belongs to the thread that opened it.
@@ -40,6 +42,7 @@ import { type PortStatistics, portStatistics, statisticsSince } from './statisti
 export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget {
   readonly #group: Group;
   readonly #number: number;
+  readonly #replay: Replay | undefined;
   readonly #deliveries: Deliveries;
   /** Which packets the handler gets, and how many each rule has counted. */
   readonly rules: FlowRules;
@@ -49,8 +52,9 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   #configuration: PortConfiguration;
 
   /** Use {@link openPort}. */
-  constructor(group: Group, number: number, description: PortDescription) {
+  constructor(group: Group, number: number, description: PortDescription, replay?: Replay) {
     super();
+    this.#replay = replay;
     this.#group = group;
     this.#number = number;
     this.#description = description;
@@ -65,6 +69,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
       event: (event) => this.#emit(event),
       closed: () => {
         this.#deliveries.close();
+        void this.#replay?.stop();
         this.#description = { ...this.#description, link: NO_LINK };
         this.emit('close');
       },
@@ -242,8 +247,9 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
    * still handled. Resolves when all resources are released. A worker whose handler does not return is terminated after 5 s.
    * May be called again.
    */
-  close(): Promise<void> {
-    return this.#group.close();
+  async close(): Promise<void> {
+    await this.#group.close();
+    await this.#replay?.stop();
   }
 
   /** The same as {@link close}, for `await using`. */
@@ -273,6 +279,19 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   /** Memory network only: the device of that path disappears. As {@link plug}. */
   unplug(path: MemoryPath): void {
     this.#group.send({ kind: 'unplug', port: this.#number, path });
+  }
+
+  /**
+   * Network of a file only: resolves when the file is through and every packet of it is accounted for: handled, and what was
+   * sent is in the file that was asked for. The port stays open, and its counters are final unless its handler sends by itself.
+   * May be called at any time, and again.
+   *
+   * @throws ERR_CAPTURE_FILE if the file is damaged (packets before that were played) or the other cannot be written;
+   *   ERR_OPTION_INVALID with any other network; ERR_PORT_CLOSED if the port was closed before
+   */
+  async replayed(): Promise<ReplayReport> {
+    if (this.#replay === undefined) return invalid('network', 'it is no file: nothing is replayed');
+    return this.#replay.done;
   }
 
   /** For the option `forwardTo` of another `openPort`. */
@@ -347,19 +366,28 @@ export async function openPorts(options: OpenPortsOptions): Promise<Port[]> {
   const { signal } = options;
   signal?.throwIfAborted();
   loadShim(); // builds it, once, if necessary; an error thrown on this thread keeps its class
-  const group = startGroup(settings);
-  // Also while it opens: the import of a handler's module may never finish.
-  signal?.addEventListener('abort', () => void group.close(), { once: true });
-  const descriptions = await group.ready().catch((error) => {
+  const replay = settings.replay && (await Replay.open(settings.replay, settings.ports.length));
+  try {
     signal?.throwIfAborted();
-    throw startFailure(error) ?? error;
-  });
-  const ports = descriptions.map((description, number) => new Port(group, number, description));
-  if (signal?.aborted) {
-    await group.close();
-    signal.throwIfAborted();
+    const group = startGroup(settings);
+    // Also while it opens: the import of a handler's module may never finish.
+    signal?.addEventListener('abort', () => void group.close(), { once: true });
+    const descriptions = await group.ready().catch((error) => {
+      signal?.throwIfAborted();
+      throw startFailure(error) ?? error;
+    });
+    const ports = descriptions.map((description, number) => new Port(group, number, description, replay));
+    if (signal?.aborted) {
+      await group.close();
+      signal.throwIfAborted();
+    }
+    // Once the application can have begun to read what is delivered to it.
+    if (replay !== undefined) setImmediate(() => replay.start(group));
+    return ports;
+  } catch (error) {
+    await replay?.stop();
+    throw error;
   }
-  return ports;
 }
 
 function settingsOf(options: OpenPortsOptions): Settings {

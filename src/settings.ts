@@ -14,6 +14,7 @@ import {
   type HostMode,
   type OpenPortOptions,
   type OpenPortsOptions,
+  type PcapNetwork,
   PORT_KEYS,
   type PortOptions,
   type ProtectMode,
@@ -21,6 +22,7 @@ import {
   type RssMode,
   SHARED_KEYS,
 } from './options.ts';
+import { type ReplaySettings, replaySettings } from './replay-settings.ts';
 import { keyOf } from './rss/key.ts';
 import { flag, invalid, nonEmptyText, oneOf, onlyKnown, wholeNumber } from './validation.ts';
 
@@ -54,6 +56,8 @@ export interface Settings extends PortHandlers {
   readonly stuckMillis: number;
   readonly loadMillis: number;
   readonly network: 'kernel' | 'memory' | 'loop';
+  /** The file that plays the network of ports in memory. */
+  readonly replay: ReplaySettings | undefined;
   /** Whether there is a control socket; 'default': if the user has a folder for it. */
   readonly control: boolean | 'default';
   /** URL of the metadata service that announces maintenance; undefined: none. */
@@ -122,7 +126,7 @@ export function validate(options: OpenPortsOptions, unused = false): Settings {
     forwardTo: routes(given('forwardTo')),
     stuckMillis: wholeNumber('stuckMillis', given('stuckMillis'), 100, 60_000),
     loadMillis: wholeNumber('loadMillis', given('loadMillis'), 100, 600_000),
-    network: oneOf('network', given('network'), ['kernel', 'memory', 'loop']),
+    ...networkOf(given('network')),
     control:
       options.control === undefined
         ? given('network') === 'kernel' && 'default'
@@ -203,6 +207,12 @@ function checkPort(port: PortOptions, frameSize: number, queues: number): PortSe
   if (other !== undefined)
     invalid('device', `it cannot be combined with "${other}": it takes the device's pair, or the card alone`);
   return checked;
+}
+
+function networkOf(network: unknown): Pick<Settings, 'network' | 'replay'> {
+  if (typeof network === 'object' && network !== null)
+    return { network: 'memory', replay: replaySettings(network as PcapNetwork) };
+  return { network: oneOf('network', network, ['kernel', 'memory', 'loop']), replay: undefined };
 }
 
 function metadataNames(names: readonly MetadataName[]): MetadataName[] {

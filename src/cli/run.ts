@@ -5,6 +5,7 @@ import { type ConfigurationChange, IDLE_MODES } from '../configuration.ts';
 import type { MetadataName } from '../memory/metadata.ts';
 import type { OpenPortsOptions } from '../options.ts';
 import { openPorts } from '../port.ts';
+import type { ReplayReport } from '../replay/replay.ts';
 import type { HashType } from '../rss/configuration.ts';
 import { invalid } from '../validation.ts';
 import { type Arguments, oneOf, pairs, text, whole } from './arguments.ts';
@@ -13,6 +14,7 @@ import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
 import { columns } from './help.ts';
 import { unlessInterrupted } from './interruption.ts';
 import { reportOnAll, summary } from './port-report.ts';
+import { networkOf, replayLines, untilReplayed } from './replay.ts';
 import { runningOptions, runUntilEnd } from './running.ts';
 
 export const run: Command = {
@@ -133,6 +135,11 @@ export const run: Command = {
         help: 'who announces maintenance: azure. Its events are printed, and before a freeze the VF is left',
         otherwise: 'nobody',
       },
+      network: {
+        value: 'pcap:FILE',
+        help: 'play a capture file into the port in place of a device, and end with it; see below',
+        otherwise: 'devices',
+      },
       'no-control': {
         help: 'open no control socket: twinpath ps, stats, top, set and stop do not see the port',
       },
@@ -155,6 +162,8 @@ export const run: Command = {
         `their options:\n${columns(BUILT_IN_HELP)}\n` +
         '(*) needs its peers in the same Ethernet. A virtual network of Azure forwards by IP address and ignores\n' +
         'the MAC address to which such a handler sends.',
+      '--network pcap:FILE[,out=FILE][,speed=N][,times=N][,mac=MAC] needs no root. Speed 1 is that of the recording;\n' +
+        'by default each packet comes as soon as there is room. What the handler sends goes to the file after out=.',
       'A value of --option that is JSON (7, true, ["a","b"]) is parsed; every other value is text.',
       'Events go to standard error. At the end the statistics go to standard output. A second Ctrl-C\n' +
         'ends the command at once, without statistics. Needs root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF\n' +
@@ -166,6 +175,10 @@ export const run: Command = {
       ['twinpath run echo --option address=10.0.0.5', 'answer ping and UDP echo for an address'],
       ['twinpath run host --host inline', "all traffic of the machine's own stack, with failover"],
       ['twinpath run ./handler.js --netvsc eth1 --queues 4', 'your own handler, on that device'],
+      [
+        'twinpath run ./handler.js --network pcap:in.pcap,out=out.pcapng',
+        'your handler over recorded traffic',
+      ],
       [
         'twinpath run count --device ens5 --option otherwise=pass --seconds 10',
         'count the flows of one card for 10 seconds',
@@ -188,6 +201,7 @@ async function runPorts(args: Arguments, context: CommandContext): Promise<numbe
   const handlerOptions = pairs(args, 'option');
   checkOptionless(name!, handlerOptions);
   const running = runningOptions(args);
+  const network = networkOf(args);
   const several = args.flags.has('all') || (args.texts.get('device')?.length ?? 0) > 1;
   const opened = await unlessInterrupted(interruption.signal, (signal) =>
     openPorts({
@@ -214,6 +228,7 @@ async function runPorts(args: Arguments, context: CommandContext): Promise<numbe
       stuckMillis: whole(args, 'stuck-millis', 100, 60_000),
       loadMillis: whole(args, 'load-millis', 100, 600_000),
       maintenance: text(args, 'maintenance'),
+      network,
       ...(args.flags.has('no-control') ? { control: false } : {}),
       signal,
     }),
@@ -223,11 +238,17 @@ async function runPorts(args: Arguments, context: CommandContext): Promise<numbe
     if (args.flags.has('json')) await terminal.printJson({ ok: false, problems: ['interrupted'] });
     return interruption.exitCode;
   }
-  const reports = await reportOnAll(opened, terminal, () => runUntilEnd(opened, running, context));
-  if (args.flags.has('json')) await terminal.printJson(several ? reports : reports[0]);
+  let replay: ReplayReport | undefined;
+  const reports = await reportOnAll(opened, terminal, async () => {
+    const run = (through?: AbortSignal): Promise<void> => runUntilEnd(opened, running, context, through);
+    if (network === undefined) await run();
+    else replay = await untilReplayed(opened[0]!, run);
+  });
+  if (args.flags.has('json')) await terminal.printJson(several ? reports : { ...reports[0], replay });
   else {
     const texts = reports.map((report) => `${several ? `${report.device}\n` : ''}${summary(report)}`);
-    await terminal.print(texts.join('\n\n'));
+    if (replay !== undefined) texts.push(replayLines(String(network!.pcap), replay).join('\n'));
+    await terminal.print(texts.join(replay === undefined ? '\n\n' : '\n'));
   }
   for (const problem of new Set(reports.flatMap(({ problems }) => problems))) {
     terminal.log(`twinpath: ${problem}`);

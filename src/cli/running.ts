@@ -41,11 +41,12 @@ export function runningOptions(args: Arguments): RunningOptions {
   };
 }
 
-/** Returns when the ports are to be closed, or have closed by themselves. */
+/** Returns when the ports are to be closed, or have closed by themselves; or when `through` aborts: no more packets come. */
 export async function runUntilEnd(
   ports: readonly Port[],
   { pages, seconds, every, drain, service }: RunningOptions,
   { terminal, interruption }: CommandContext,
+  through?: AbortSignal,
 ): Promise<void> {
   for (const port of ports) terminal.log(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
   const served = await servePages(pages, ports, terminal);
@@ -57,7 +58,8 @@ export async function runUntilEnd(
     const meter = new RateMeter(ports);
     timers.push(setInterval(() => terminal.log(...meter.lines()), every * 1000));
   }
-  await untilEnd(interruption.signal, ports[0]!, seconds);
+  const ends = [interruption.signal, ...(through === undefined ? [] : [through])];
+  await untilEnd(AbortSignal.any(ends), ports[0]!, seconds);
   service?.stopping((drain ?? 0) * 1000 + CLOSE_MILLIS);
   if (drain !== undefined && interruption.signal.aborted) {
     served.drain();

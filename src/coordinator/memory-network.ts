@@ -7,6 +7,7 @@ import type { Memory } from '../memory/shared.ts';
 import type { PathDevice } from '../paths/device.ts';
 import { MemoryDevice } from '../paths/memory/device.ts';
 import { LoopDevice } from '../paths/memory/loop.ts';
+import type { ReplaySettings } from '../replay-settings.ts';
 import type { Endpoint, PortNetwork } from './network.ts';
 
 export interface MemoryHoldings {
@@ -22,15 +23,20 @@ export class MemoryNetwork implements PortNetwork {
   #endpoints = new Map<PathId, Endpoint>();
   readonly #devices = new Map<PathId, MemoryDevice>();
   readonly #loop: boolean;
+  readonly #recorded: boolean;
   #plugged = 0;
 
-  /** @param loop whether each path returns what it transmits, and has no peer */
-  constructor(memory: Memory, port: number, loop = false) {
+  /**
+   * @param loop whether each path returns what it transmits, and has no peer
+   * @param replay the peer plays a file: it gives the packets' times, and the port the file's address
+   */
+  constructor(memory: Memory, port: number, loop = false, replay?: Pick<ReplaySettings, 'mac'>) {
     this.#loop = loop;
     this.#memory = memory;
     this.#port = port;
     this.device = `memory${port}`;
-    this.mac = `02:00:00:00:00:${(port + 1).toString(16).padStart(2, '0')}`;
+    this.#recorded = replay !== undefined;
+    this.mac = replay?.mac ?? `02:00:00:00:00:${(port + 1).toString(16).padStart(2, '0')}`;
     this.plug(Path.SYNTHETIC, this.device);
   }
 
@@ -71,7 +77,7 @@ export class MemoryNetwork implements PortNetwork {
 
   make(path: PathId, { name }: Endpoint): PathDevice {
     if (this.#loop) return new LoopDevice(this.#memory, this.#port, path, name);
-    const device = new MemoryDevice(this.#memory, this.#port, path, name);
+    const device = new MemoryDevice(this.#memory, this.#port, path, name, this.#recorded);
     this.#devices.set(path, device);
     return device;
   }

@@ -59,10 +59,9 @@ export class Networks {
     const { shim, memory, settings, report } = context;
     const { ports, network, host, cutHost, protect, ignore, unused } = settings;
     if (network !== 'kernel') {
-      const loop = network === 'loop';
       return new Networks(
         shim,
-        ports.map((_, port) => new MemoryNetwork(memory, port, loop)),
+        ports.map((_, port) => inMemory(memory, settings, port)),
       );
     }
     const table = new LinkTable(shim, events);
@@ -102,12 +101,9 @@ export class Networks {
   ): Networks {
     const { locks, ports } = holdings;
     if (settings.network !== 'kernel') {
-      const loop = settings.network === 'loop';
       return new Networks(
         shim,
-        ports.map(({ network }, port) =>
-          new MemoryNetwork(memory, port, loop).resume(network as MemoryHoldings),
-        ),
+        ports.map(({ network }, port) => inMemory(memory, settings, port).resume(network as MemoryHoldings)),
       );
     }
     const table = new LinkTable(shim, events);
@@ -124,6 +120,11 @@ export class Networks {
     this.table?.close();
     for (const fd of this.locks) this.#shim.close(fd);
   }
+}
+
+/** A file is played into the first port, which has the address that belongs to it. */
+function inMemory(memory: Memory, { network, replay }: Settings, port: number): MemoryNetwork {
+  return new MemoryNetwork(memory, port, network === 'loop', port === 0 ? replay : undefined);
 }
 
 function optionsOf(

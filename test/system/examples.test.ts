@@ -203,10 +203,30 @@ describe('forwarding', () => {
   });
 });
 
+describe('pcap', () => {
+  it('prints the pings that come in and the answers of the machine, which it still sends', async () => {
+    const program = betweenHosts('here', ...node('pcap/watch.mjs', 'eth0', 'icmp', '60'));
+    expect(await program.exited).toBe(0);
+    expect(program.stderr).toBe('');
+    const lines = program.stdout.split('\n').filter((line) => line.startsWith('LINKTYPE_ETHERNET'));
+    expect(lines).toHaveLength(60);
+    const requests = lines.filter((line) =>
+      line.endsWith('10.77.0.1 -> 10.77.0.2 flags [d] ICMP Echo Request'),
+    );
+    const replies = lines.filter((line) =>
+      /10\.77\.0\.2 -> 10\.77\.0\.1 (flags \[d\] )?ICMP Echo Reply$/.test(line),
+    );
+    expect(requests.length + replies.length).toBe(60);
+    expect(replies.length).toBeGreaterThan(10);
+    expect(last(program.stdout, /(\d+) answered/g)).toBeGreaterThan(10);
+  });
+});
+
 describe('every program of the examples', () => {
   it.each([
     'counter/counter.mjs',
     'sniffer/sniffer.mjs',
+    'pcap/watch.mjs',
     'generator/generator.mjs',
     'forwarding/forward.mjs',
   ])('%s prints its help, and its usage for wrong arguments', async (file) => {
@@ -229,6 +249,7 @@ describe('every program of the examples', () => {
   it.each([
     ['counter/counter.mjs', 'tp-nowhere'],
     ['sniffer/sniffer.mjs', 'tp-nowhere', '/dev/null'],
+    ['pcap/watch.mjs', 'tp-nowhere'],
     ['forwarding/forward.mjs', 'tp-nowhere', 'tp-neither'],
   ])('%s names a device that does not exist', async (file, ...args) => {
     const program = new Program(...node(file, ...args));

@@ -52,6 +52,35 @@ describe('options', () => {
     expect(settings.ports).toEqual([unnamed]);
   });
 
+  test.each([
+    [{}, /network.pcap: it must be a non-empty string/],
+    [{ pcap: '' }, /network.pcap/],
+    [{ pcap: new URL('https://example.invalid/a.pcap') }, /network.pcap: it must be a path or a file URL/],
+    [{ pcap: 'a', out: 7 }, /network.out/],
+    [{ pcap: 'a', speed: 0 }, /network.speed: it must be 'full' or a number above 0/],
+    [{ pcap: 'a', speed: 'slow' }, /network.speed/],
+    [{ pcap: 'a', speed: Number.NaN }, /network.speed/],
+    [{ pcap: 'a', times: 0 }, /network.times/],
+    [{ pcap: 'a', mac: 'x' }, /network.mac: x is not a MAC address/],
+    [{ pcap: 'a', mac: '03:00:00:00:00:01' }, /network.mac: .* of a group/],
+    [{ pcap: 'a', tiems: 2 }, /Did you mean "times"/],
+  ])('of a file as network are refused: %j', (network, text) => {
+    expect(refusal({ network }).message).toMatch(text);
+  });
+
+  test('of a file as network are complete after validation', () => {
+    const file = new URL('file:///tmp/in.pcap');
+    const { network, replay, control } = validate(
+      single({ ...good, network: { pcap: file, mac: '02-00-00-00-00-AA' } }),
+    );
+    expect({ network, control }).toEqual({ network: 'memory', control: false });
+    const rest = { out: undefined, speed: 0, times: 1, mac: '02:00:00:00:00:aa' };
+    expect(replay).toEqual({ file: '/tmp/in.pcap', ...rest });
+    expect(validate(single({ ...good, network: { pcap: 'in', speed: 0.5 } })).replay).toMatchObject({
+      speed: 0.5,
+    });
+  });
+
   test.each([{ netvsc: 'eth0' }, { mac: '00:0d:3a:12:34:56' }, { vf: 'vf0' }, { force: true }])(
     'a device beside %j is refused by name, and each alone is not',
     (other) => {

@@ -28,9 +28,12 @@ export class MemoryDevice implements PathDevice {
   readonly #port: number;
   readonly #path: PathId;
   readonly #queues: readonly QueueAddress[];
+  readonly #metadata: boolean;
 
-  constructor(memory: Memory, port: number, path: PathId, name: string) {
+  /** @param metadata whether the peer writes metadata before its packets: see memory/metadata.ts */
+  constructor(memory: Memory, port: number, path: PathId, name: string, metadata = false) {
     this.#memory = memory;
+    this.#metadata = metadata;
     this.#port = port;
     this.#path = path;
     const { queues } = memory.layout.geometry;
@@ -45,7 +48,7 @@ export class MemoryDevice implements PathDevice {
       layOwnRings(memory, address);
       const slot = memory.slot(address);
       Atomics.store(memory.words, slot.at('peerBusy'), 0);
-      slot.open(Driver.MEMORY, { reader: Reader.ASKED });
+      slot.open(Driver.MEMORY, { reader: Reader.ASKED, metadata: this.#metadata ? 1 : 0 });
     }
   }
 

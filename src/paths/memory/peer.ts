@@ -57,6 +57,11 @@ export class MemoryPeer {
     return this.alive ? this.#rx.pending() : 0;
   }
 
+  /** Packets that the port has sent and that are not collected yet; 0 once the path is gone. */
+  get uncollected(): number {
+    return this.alive ? this.#tx.pending() : 0;
+  }
+
   /**
    * Delivers up to `count` packets: `write` gets the offset of each frame in the shared memory and returns the packet's
    * length, or -1 at the end. Returns how many were delivered: fewer if the queue has no empty frames or its receive ring

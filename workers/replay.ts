@@ -1,0 +1,10 @@
+/** Thread entry: plays a capture file into ports in memory. See src/replay/thread.ts. */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { ReplayData } from '../src/replay/messages.ts';
+import { runReplay } from '../src/replay/thread.ts';
+
+const parent = parentPort!;
+runReplay(workerData as ReplayData, {
+  post: (message) => parent.postMessage(message),
+  onPlay: (play) => parent.once('message', play),
+});
