@@ -14,6 +14,7 @@ const ORDER = [
   'validation.ts',
   'memory',
   'net',
+  'pcapng',
   'rss',
   'rules',
   'configuration.ts',
