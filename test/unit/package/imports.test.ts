@@ -17,6 +17,7 @@ const ORDER = [
   'pcapng',
   'rss',
   'rules',
+  'capture',
   'configuration.ts',
   'options.ts',
   'handler-settings.ts',
