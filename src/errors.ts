@@ -31,10 +31,11 @@ const TABLE = {
   ERR_HANDLER_THREW: 'The handler threw an exception and its packet was dropped',
   ERR_NO_PORT: 'No such port runs here',
   ERR_CONTROL: 'A control socket is missing or cannot be used',
+  ERR_CAPTURE: 'The packets of that port cannot be captured now',
   ERR_PORT_CLOSED: 'The port is closed',
   ERR_WORKER: 'A thread of the port has failed',
   ERR_LAB: 'The lab could not be built',
-  ERR_OUTPUT: 'Standard output could not be written',
+  ERR_OUTPUT: 'The output could not be written',
   ERR_TIMEOUT: 'Something that should have happened did not',
 } as const;
 

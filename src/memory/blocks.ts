@@ -16,6 +16,7 @@ export const CONTROL_WORDS = {
   linksFd: 2 * LINE,
   flagsFd: 2 * LINE + 4,
   metadata: 3 * LINE, // (w) sets bits: what the handler asks for, memory/metadata.ts
+  captures: 4 * LINE, // (t) generation of the capture orders: memory/capture-orders.ts
 } as const;
 
 export const WORKER_WORDS = {

@@ -1,5 +1,5 @@
 /** libpcap's own answers about filters. It is there if test/peers.sh has installed it. */
-import koffi, { type IKoffiLib } from 'koffi';
+import koffi, { type LibraryHandle } from 'koffi';
 
 const DLT_EN10MB = 1;
 const PCAP_NETMASK_UNKNOWN = 0xffffffff;
@@ -18,7 +18,7 @@ export interface Libpcap {
 
 /** libpcap, or why it cannot be used. */
 export function libpcap(): Libpcap | string {
-  let library: IKoffiLib | undefined;
+  let library: LibraryHandle | undefined;
   for (const name of NAMES) {
     try {
       library = koffi.load(name);
