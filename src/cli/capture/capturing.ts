@@ -17,7 +17,7 @@ export interface Capturing {
   readonly limits: Limits;
   /** Ends it too. */
   readonly signal: AbortSignal;
-  /** Called once packets are captured. */
+  /** Called once packets are captured, and written. */
   readonly started: () => void;
 }
 
@@ -31,7 +31,7 @@ export interface Captured {
 
 /** @throws what the process answers; ERR_OUTPUT */
 export async function capturePackets(capturing: Capturing): Promise<Captured> {
-  const { socket, wish, signal, started } = capturing;
+  const { socket, wish, signal } = capturing;
   const client = await CaptureClient.start(socket, wish);
   const copy = new Copy(client, capturing);
   const end = (): void => copy.end();
@@ -40,7 +40,6 @@ export async function capturePackets(capturing: Capturing): Promise<Captured> {
   const timer = duration === undefined ? undefined : setTimeout(end, duration * 1000);
   try {
     if (signal.aborted) end();
-    started();
     return await copy.run();
   } finally {
     clearTimeout(timer);
@@ -54,6 +53,7 @@ class Copy {
   readonly #client: CaptureClient;
   readonly #output: Output;
   readonly #limits: Limits;
+  readonly #started: () => void;
   readonly #head: Block[] = [];
   #packets = 0;
   #bytes = 0;
@@ -62,8 +62,9 @@ class Copy {
   #whole = false;
   #asked = false;
 
-  constructor(client: CaptureClient, { output, limits }: Capturing) {
+  constructor(client: CaptureClient, { output, limits, started }: Capturing) {
     this.#client = client;
+    this.#started = started;
     this.#output = output;
     this.#limits = { ...limits, duration: Number.POSITIVE_INFINITY };
   }
@@ -92,6 +93,7 @@ class Copy {
       this.#head.push(...blocks.slice(0, missing));
       if (this.#head.length < HEAD_BLOCKS) return true;
       if (!(await this.#output.begin(Buffer.concat(this.#head.map(({ bytes }) => bytes))))) return false;
+      this.#started();
     }
     const wanted = blocks.slice(Math.max(missing, 0)).filter((block) => this.#wants(block));
     return wanted.length === 0 || (await this.#output.write(wanted));
