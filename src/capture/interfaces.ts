@@ -2,8 +2,6 @@
 import { PATH_NAMES, type PathId, SLOT_PATHS } from '../memory/layout.ts';
 import type { Memory } from '../memory/shared.ts';
 
-export type Way = 'rx' | 'tx';
-
 /** In the order of their numbers. */
 export const INTERFACES = SLOT_PATHS.flatMap((path) =>
   (['rx', 'tx'] as const).map((way) => ({ path, way, name: `${PATH_NAMES[path]} ${way}` })),

@@ -2,6 +2,9 @@
  * `twinpath extcap`: running ports among Wireshark's interfaces. Wireshark runs each program of its extcap folder with the options
  * below (extcap(4) of Wireshark, doc/extcap.adoc).
  */
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { compileFilter } from '../../capture/filter/filter.ts';
 import { SNAP_LENGTH } from '../../control/protocol.ts';
 import { TwinpathError } from '../../errors.ts';
@@ -12,6 +15,10 @@ import { type Command, type CommandContext, EXIT, EXITS } from '../command.ts';
 import { packageVersion } from '../version.ts';
 import { capturePackets } from './capturing.ts';
 import { FileOutput } from './output.ts';
+
+/** How often, and how long apart in ms, it looks for a reader of the pipe. */
+const HANG_UP_ATTEMPTS = 40;
+const HANG_UP_PAUSE = 50;
 
 export const extcap: Command = {
   table: {
@@ -74,7 +81,15 @@ async function run(args: Arguments, ports: readonly Attached[], context: Command
     const range = `{type=unsigned}{range=1,${SNAP_LENGTH}}{default=${SNAP_LENGTH}}`;
     return await print(`arg {number=0}{call=--snaplen}{display=Bytes of each packet}${range}`);
   }
-  if (flags.has('capture')) return await copy(args, find(ports, name), filter, context);
+  if (flags.has('capture')) {
+    const fifo = text(args, 'fifo') ?? invalid('--fifo', 'it needs a file');
+    try {
+      return await copy(args, find(ports, name), filter, fifo, context);
+    } catch (error) {
+      await hangUp(fifo);
+      throw error;
+    }
+  }
   // Wireshark shows what is printed as the reason why a filter is refused.
   const refusal = refusalOf(filter);
   return refusal === undefined ? EXIT.OK : await print(refusal);
@@ -94,9 +109,9 @@ async function copy(
   args: Arguments,
   { client, row }: Attached,
   filter: string,
+  fifo: string,
   { interruption }: CommandContext,
 ): Promise<number> {
-  const fifo = text(args, 'fifo') ?? invalid('--fifo', 'it needs a file');
   const { end } = await capturePackets({
     socket: client.file,
     wish: { port: row.port, filter, snapLength: whole(args, 'snaplen', 1, SNAP_LENGTH) },
@@ -106,6 +121,21 @@ async function copy(
     started: () => {},
   });
   return end === 'died' ? EXIT.FAILED : EXIT.OK;
+}
+
+/** The reader opens the pipe and waits, and would wait for ever. */
+async function hangUp(fifo: string): Promise<void> {
+  for (let attempt = 0; attempt < HANG_UP_ATTEMPTS; attempt++) {
+    try {
+      // Without O_NONBLOCK this waits for a reader that may have gone; with it the kernel says whether there is one.
+      const pipe = await open(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
+      await pipe.close();
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENXIO') return;
+      await sleep(HANG_UP_PAUSE);
+    }
+  }
 }
 
 /** By the MAC address: devices in several namespaces may have one name, and Wireshark keeps settings by this one. */
