@@ -32,10 +32,11 @@ const TABLE = {
   ERR_NO_PORT: 'No such port runs here',
   ERR_CONTROL: 'A control socket is missing or cannot be used',
   ERR_MAINTENANCE: 'The platform does not say what it is about to do to this machine',
+  ERR_CAPTURE: 'The packets of that port cannot be captured now',
   ERR_PORT_CLOSED: 'The port is closed',
   ERR_WORKER: 'A thread of the port has failed',
   ERR_LAB: 'The lab could not be built',
-  ERR_OUTPUT: 'Standard output could not be written',
+  ERR_OUTPUT: 'The output could not be written',
   ERR_CAPTURE_FILE: 'A capture file cannot be read or written',
   ERR_TIMEOUT: 'Something that should have happened did not',
 } as const;

@@ -11,6 +11,8 @@ export interface OptionRow {
   /** The value's name in the help; absent for a flag. */
   readonly value?: string;
   readonly help: string;
+  /** One letter that means the same: `-w` for `--write`. */
+  readonly short?: string;
   /** The default, in words. */
   readonly otherwise?: string;
   readonly repeatable?: boolean;
@@ -27,6 +29,8 @@ export interface CommandTable {
   readonly optional?: string;
   /** The name of further ones, one or more. */
   readonly rest?: string;
+  /** The name of further ones, which may be left out. */
+  readonly optionalRest?: string;
   readonly options: Readonly<Record<string, OptionRow>>;
   /** Paragraphs between the options and the examples. */
   readonly notes: readonly string[];
@@ -52,10 +56,11 @@ export const typed = ({ program = 'twinpath', name }: CommandTable): string =>
   [program, name].filter(Boolean).join(' ');
 
 /** The names of its arguments, as the help shows them. */
-export const argumentNames = ({ positionals, optional, rest }: CommandTable): string[] => [
+export const argumentNames = ({ positionals, optional, rest, optionalRest }: CommandTable): string[] => [
   ...positionals,
   ...(rest === undefined ? [] : [`${rest}…`]),
   ...(optional === undefined ? [] : [`[${optional}]`]),
+  ...(optionalRest === undefined ? [] : [`[${optionalRest}…]`]),
 ];
 
 /** @throws ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
@@ -65,9 +70,13 @@ export function parse(table: CommandTable, args: readonly string[]): Arguments {
     args: [...args],
     options: {
       ...Object.fromEntries(
-        Object.entries(rows).map(([name, { value }]) => [
+        Object.entries(rows).map(([name, { value, short }]) => [
           name,
-          { type: value === undefined ? ('boolean' as const) : ('string' as const), multiple: true },
+          {
+            type: value === undefined ? ('boolean' as const) : ('string' as const),
+            multiple: true,
+            ...(short === undefined ? {} : { short }),
+          },
         ]),
       ),
       help: { type: 'boolean', multiple: true, short: 'h' },
@@ -166,14 +175,14 @@ export function unknownCommand(name: string, known: readonly string[]): Twinpath
 }
 
 function checkPositionals(table: CommandTable, given: readonly string[]): void {
-  const { positionals, rest } = table;
+  const { positionals, rest, optionalRest } = table;
   const names = argumentNames(table);
   const wanted = rest === undefined ? positionals : [...positionals, rest];
   if (given.length < wanted.length) {
     const missing = wanted[given.length]!;
     invalid(missing, `"${typed(table)}" needs one`, `"${typed(table)} --help" explains.`);
   }
-  if (rest === undefined && given.length > names.length) {
+  if (rest === undefined && optionalRest === undefined && given.length > names.length) {
     invalid(
       given[names.length]!,
       `"${typed(table)}" takes ${names.length === 0 ? 'no argument' : names.join(' ')}`,

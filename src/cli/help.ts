@@ -29,13 +29,17 @@ export function generalHelp(tables: readonly CommandTable[]): string {
   ].join('\n\n');
 }
 
-function optionLine([name, { value, help, otherwise, repeatable }]: [string, OptionRow]): readonly [
+function optionLine([name, { value, short, help, otherwise, repeatable }]: [string, OptionRow]): readonly [
   string,
   string,
 ] {
   const notes = [repeatable ? 'may be repeated' : '', otherwise === undefined ? '' : `default: ${otherwise}`];
   const suffix = notes.filter((note) => note !== '').join('; ');
-  return [`--${name}${value === undefined ? '' : ` ${value}`}`, suffix === '' ? help : `${help} (${suffix})`];
+  const letter = short === undefined ? '' : `-${short}, `;
+  return [
+    `${letter}--${name}${value === undefined ? '' : ` ${value}`}`,
+    suffix === '' ? help : `${help} (${suffix})`,
+  ];
 }
 
 /** Rows of two columns, indented. */

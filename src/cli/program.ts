@@ -4,11 +4,10 @@
  * The sentence goes to standard error. With `--json`, `{ "error": { code, message, … } }` goes to standard output, which
  * so always gets one JSON document.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { TwinpathError } from '../errors.ts';
-import { packageRoot } from '../kernel/shim.ts';
 import { parse, unknownCommand } from './arguments.ts';
+import { capture } from './capture/capture.ts';
+import { extcap } from './capture/extcap.ts';
 import { type Command, EXIT } from './command.ts';
 import { demo } from './demo/demo.ts';
 import { doctor } from './doctor.ts';
@@ -23,8 +22,9 @@ import { stop } from './stop.ts';
 import { Terminal } from './terminal.ts';
 import { top } from './top.ts';
 import { tryHandler } from './try.ts';
+import { packageVersion } from './version.ts';
 
-const COMMANDS = [demo, list, doctor, run, tryHandler, ps, stats, top, set, stop];
+const COMMANDS = [demo, list, doctor, run, tryHandler, ps, stats, top, capture, set, stop, extcap];
 const USAGE_CODES = new Set(['ERR_COMMAND_UNKNOWN', 'ERR_OPTION_UNKNOWN', 'ERR_OPTION_INVALID']);
 
 /** Resolves with the exit code. Rejects with errors that are not TwinpathErrors. */
@@ -42,8 +42,7 @@ export async function runProgram(args: string[]): Promise<number> {
 async function main([name, ...rest]: string[], terminal: Terminal): Promise<number> {
   const tables = COMMANDS.map(({ table }) => table);
   if (name === '--version') {
-    const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8'));
-    await terminal.print(version);
+    await terminal.print(packageVersion());
     return EXIT.OK;
   }
   if (name === '--help' || name === '-h' || name === 'help') {
@@ -76,7 +75,8 @@ function known(name: string): Command {
 async function explain(error: unknown, json: boolean, terminal: Terminal): Promise<number> {
   if (!(error instanceof TwinpathError)) throw error;
   terminal.log(`twinpath: ${error.message}`);
-  if (json && error.code !== 'ERR_OUTPUT') {
+  const isStdout = error.code === 'ERR_OUTPUT' && error.device === undefined;
+  if (json && !isStdout) {
     await terminal.printJson({ error: { ...error.toJSON(), message: error.message } }).catch(() => {});
   }
   return USAGE_CODES.has(error.code) ? EXIT.USAGE : EXIT.FAILED;

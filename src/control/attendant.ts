@@ -10,8 +10,17 @@ import type { Memory } from '../memory/shared.ts';
 import type { ReportedEvent } from '../port-events.ts';
 import type { Settings } from '../settings.ts';
 import { invalid, oneOf, onlyKnown, plainObject, wholeNumber } from '../validation.ts';
-import type { PortRow, Request, RequestName, StatisticsSample } from './protocol.ts';
+import { type Capture, type CaptureOutput, Captures } from './captures.ts';
+import {
+  type PortRow,
+  type Request,
+  type RequestName,
+  SNAP_LENGTH,
+  type StatisticsSample,
+} from './protocol.ts';
 import { sampleOf } from './sample.ts';
+
+export type CaptureRequest = Extract<Request, { request: 'capture' }>;
 
 /** The other threads of the ports. */
 export interface Ports {
@@ -31,6 +40,7 @@ const FIELDS: Readonly<Record<RequestName, readonly string[]>> = {
   rules: ['port'],
   configure: ['port', 'change'],
   watch: ['millis'],
+  capture: ['port', 'filter', 'snapLength'],
   stop: [],
 };
 
@@ -41,6 +51,7 @@ export class Attendant {
   readonly #descriptions: PortDescription[];
   readonly #journal: Journal;
   readonly #histories: readonly ExtendedHistory[];
+  readonly #captures: Captures;
 
   constructor(memory: Memory, settings: Settings, descriptions: readonly PortDescription[], ports: Ports) {
     this.#memory = memory;
@@ -49,6 +60,7 @@ export class Attendant {
     this.#ports = ports;
     this.#journal = new Journal(memory);
     this.#histories = descriptions.map(() => new ExtendedHistory());
+    this.#captures = new Captures(memory);
   }
 
   /** Keeps what an event says of a port. */
@@ -77,12 +89,19 @@ export class Attendant {
     if (fields.includes('port')) wholeNumber('port', port, 0, this.#descriptions.length - 1);
     if (since !== undefined) wholeNumber('since', since, 0, Number.MAX_SAFE_INTEGER);
     if (request === 'watch') wholeNumber('millis', millis, 100, 3_600_000);
+    if (request === 'capture') checkCapture(asked);
     if (request === 'configure') plainObject('change', asked.change as Record<string, unknown>);
     return asked as unknown as Request;
   }
 
-  /** Answers a request other than `watch`. @throws TwinpathError */
-  async answer(request: Exclude<Request, { request: 'watch' }>): Promise<unknown> {
+  /** Begins a capture. @throws ERR_OPTION_INVALID, ERR_CAPTURE */
+  capture(request: CaptureRequest, application: string, output: CaptureOutput): Capture {
+    const { device } = this.#descriptions[request.port]!;
+    return this.#captures.start({ ...request, device, application }, output);
+  }
+
+  /** Answers a request other than `watch` and `capture`. @throws TwinpathError */
+  async answer(request: Exclude<Request, { request: 'watch' | 'capture' }>): Promise<unknown> {
     switch (request.request) {
       case 'ports':
         return this.#rows();
@@ -129,6 +148,11 @@ export class Attendant {
       configuration: description.configuration,
     }));
   }
+}
+
+function checkCapture({ filter, snapLength }: Record<string, unknown>): void {
+  if (filter !== undefined && typeof filter !== 'string') invalid('filter', 'it must be a string');
+  if (snapLength !== undefined) wholeNumber('snapLength', snapLength, 1, SNAP_LENGTH);
 }
 
 /** An error as an answer has it. */

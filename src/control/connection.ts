@@ -5,27 +5,35 @@
  */
 import type { Socket } from 'node:net';
 import { type Attendant, answerError, notJson } from './attendant.ts';
+import type { Capture, CaptureOutput } from './captures.ts';
 import { type Answer, type Hello, LineReader } from './protocol.ts';
 
 /** How long a connection that ends waits for its client to read. */
 const PATIENCE_MILLIS = 500;
+/** The same for one that has asked for the rest of a capture. */
+const CAPTURE_PATIENCE_MILLIS = 10_000;
 
 export class Connection {
   readonly #socket: Socket;
   readonly #attendant: Attendant;
+  readonly #hello: Hello;
   readonly #reader = new LineReader();
   #timer: NodeJS.Timeout | undefined;
   #missed = 0;
+  /** Once it runs, the connection carries its file. */
+  #capture: Capture | undefined;
   /** Goes on when the client has read what was written, or has gone. */
   #resume = (): void => {};
 
   constructor(socket: Socket, attendant: Attendant, hello: Hello) {
     this.#socket = socket;
     this.#attendant = attendant;
+    this.#hello = hello;
     socket.on('error', () => {}); // 'close' follows
     socket.on('drain', () => this.#resume());
     socket.on('close', () => {
       clearInterval(this.#timer);
+      this.#capture?.abandon();
       this.#resume();
     });
     socket.on('data', (chunk) => void this.#receive(chunk));
@@ -33,19 +41,25 @@ export class Connection {
   }
 
   /** Ends the connection when the client has read what was written, or does not. */
-  end(): void {
+  end(patience = PATIENCE_MILLIS): void {
     clearInterval(this.#timer);
+    this.#capture?.end();
     this.#socket.end();
-    const timer = setTimeout(() => this.#socket.destroy(), PATIENCE_MILLIS);
+    const timer = setTimeout(() => this.#socket.destroy(), patience);
     this.#socket.once('close', () => clearTimeout(timer));
   }
 
   async #receive(chunk: Buffer): Promise<void> {
+    if (this.#capture !== undefined) {
+      this.end(CAPTURE_PATIENCE_MILLIS); // any byte ends a capture
+      return;
+    }
     this.#socket.pause();
     try {
       for (const line of this.#reader.push(chunk)) {
         if (line.trim() === '') continue;
         this.#write(await this.#answer(line));
+        if (this.#beginsCapture()) break; // nothing of what follows is a request
         if (this.#socket.writableNeedDrain) await this.#drained();
         await new Promise(setImmediate); // many small requests in one chunk are not one turn
         if (this.#socket.destroyed) return;
@@ -64,6 +78,11 @@ export class Connection {
       const given = parse(line);
       id = (given as { id?: unknown } | null)?.id ?? null;
       const request = this.#attendant.check(given);
+      if (request.request === 'capture') {
+        const application = `Twinpath ${this.#hello.twinpath}`;
+        this.#capture = this.#attendant.capture(request, application, this.#output());
+        return { id, result: null };
+      }
       if (request.request !== 'watch') return { id, result: await this.#attendant.answer(request) };
       this.#watch(id, request.millis);
       return { id, result: this.#attendant.sample() };
@@ -84,6 +103,18 @@ export class Connection {
       const missed = this.#missed === 0 ? {} : { missed: this.#missed };
       this.#write({ id, result: { ...this.#attendant.sample(), ...missed } });
     }, millis);
+  }
+
+  #beginsCapture(): boolean {
+    this.#capture?.begin();
+    return this.#capture !== undefined;
+  }
+
+  #output(): CaptureOutput {
+    return {
+      write: (bytes) => this.#socket.writable && this.#socket.write(bytes),
+      drained: () => this.#drained(),
+    };
   }
 
   #write(document: Hello | Answer): void {

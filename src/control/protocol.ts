@@ -14,6 +14,9 @@ import type { PortStatistics } from '../statistics.ts';
 /** Version of the protocol. */
 export const PROTOCOL = 1;
 
+/** The default of `snapLength`, and its most. */
+export const SNAP_LENGTH = 262_144;
+
 /** Bytes of the longest line: a list of 10,000 rules fits. */
 export const MAX_LINE = 1 << 20;
 
@@ -44,6 +47,18 @@ export type Request =
   | { readonly request: 'configure'; readonly port: number; readonly change: ConfigurationChange }
   /** A {@link StatisticsSample} at once, and again every so many milliseconds, 100 to 3600000. */
   | { readonly request: 'watch'; readonly millis: number }
+  /**
+   * Copies of the packets that the filter takes. Answered by null; behind that line the connection carries a pcapng file, until
+   * the client sends another byte, the ports close, or the connection ends.
+   */
+  | {
+      readonly request: 'capture';
+      readonly port: number;
+      /** In the language of pcap-filter(7), of which docs/capture.md has the part that is taken. Default: all packets. */
+      readonly filter?: string;
+      /** The most bytes of each packet, 1 to 262144, which is the default. */
+      readonly snapLength?: number;
+    }
   /** Closes the ports of the socket. Answered by null when that begins. */
   | { readonly request: 'stop' };
 

@@ -29,6 +29,7 @@ import { type RingOperations, ringOperationsOf } from '../memory/ring-operations
 import type { Memory } from '../memory/shared.ts';
 import { ETHERNET_BYTES } from '../net/ethernet.ts';
 import type { AttachedPath } from '../paths/attached-path.ts';
+import type { CaptureTap } from './capture-tap.ts';
 import { ForwardPort, type ForwardTable } from './forward.ts';
 import { HandlerCall, type HandlerFailure, handoffSource } from './handler-call.ts';
 import { HandlerFrames } from './handler-frames.ts';
@@ -57,6 +58,8 @@ export interface DispatchContext extends Scope {
 export class Dispatch {
   /** The path to the machine's own stack. */
   host: AttachedPath | undefined;
+  /** Copies packets for captures; undefined while none runs on the port. */
+  capture: CaptureTap | undefined;
   /** Frames for packets that the handler makes itself. */
   readonly frames: HandlerFrames;
   /** The handler's own loop over the rings, if it has one. */
@@ -155,8 +158,10 @@ export class Dispatch {
     this.#metadata?.read(count, path, source !== handoffSource(this.#queue));
     burst.open(count);
     this.#doubles[this.#counter.bursts]!++;
+    this.capture?.received(burst, count, path);
     for (;;) {
       const done = this.#call.run(source);
+      this.capture?.decided(burst, done);
       if (inBuffers) {
         this.#hostPackets.settle(done, this.#out);
         if (this.delivery.staged > 0) this.#deliver();
@@ -183,6 +188,7 @@ export class Dispatch {
       if (decided === TX && tx?.pushBurst !== undefined) {
         const pushed = tx.pushBurst(at, i, to, this.#limit);
         if (pushed > 0) {
+          if (this.capture !== undefined) this.#captureSent(i, pushed);
           i += pushed - 1;
           continue;
         }
@@ -229,8 +235,24 @@ export class Dispatch {
     delivery.commit();
   }
 
+  /** Packets of the burst that were given to the path. */
+  #captureSent(from: number, count: number): void {
+    const { offset, bytes } = this.#burst;
+    for (let i = from; i < from + count; i++) this.sent(offset[i]!, bytes[i]!);
+  }
+
+  /** A packet was given to the path that owns the queue. */
+  sent(offset: number, length: number): void {
+    if (this.capture !== undefined) this.capture.sent(offset, length, this.#out!.path);
+  }
+
   /** Transmits a packet, or drops it and counts why. */
   transmit(offset: number, length: number): void {
+    if (this.transmitFor(offset, length)) this.sent(offset, length);
+  }
+
+  /** The same for another worker, which has captured the packet already. Returns whether it was given to the path. */
+  transmitFor(offset: number, length: number): boolean {
     const out = this.#out;
     const counter = this.#counter;
     if (length < ETHERNET_BYTES || length > this.#limit) {
@@ -239,7 +261,11 @@ export class Dispatch {
     } else if (out === undefined) this.drop(offset, counter.dropNoPath);
     // One packet may become several, more than there was room for when the burst began.
     else if (out.tx.room(1) < 1 && !this.#makeRoom(out)) this.drop(offset, counter.dropTxFull);
-    else out.tx.push(offset, length);
+    else {
+      out.tx.push(offset, length);
+      return true;
+    }
+    return false;
   }
 
   #pass(offset: number, length: number): void {
@@ -250,7 +276,10 @@ export class Dispatch {
       this.drop(offset, counter.dropBadLength);
     } else if (host === undefined) this.drop(offset, counter.dropNoHost);
     else if (host.tx.room(1) < 1 && !this.#makeRoom(host)) this.drop(offset, counter.dropHostFull);
-    else host.tx.push(offset, length);
+    else {
+      host.tx.push(offset, length);
+      this.capture?.sent(offset, length, Path.HOST);
+    }
   }
 
   #makeRoom({ tx }: AttachedPath): boolean {

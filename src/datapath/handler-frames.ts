@@ -14,6 +14,8 @@ interface Outgoing {
   readonly limit: number;
   takeFrame(): number;
   put(offset: number): void;
+  /** A packet was given to that path. */
+  sent(offset: number, length: number): void;
 }
 
 export class HandlerFrames implements FrameSource {
@@ -80,7 +82,12 @@ export class HandlerFrames implements FrameSource {
 
   #stage(offset: number, length: number): void {
     if (this.#held > 0) this.#posted.push(offset, length);
-    else this.#outgoing.out!.tx.push(offset, length);
+    else this.#push(offset, length);
+  }
+
+  #push(offset: number, length: number): void {
+    this.#outgoing.out!.tx.push(offset, length);
+    this.#outgoing.sent(offset, length);
   }
 
   #refuse(offset: number): false {
@@ -102,7 +109,7 @@ export class HandlerFrames implements FrameSource {
   release(): void {
     this.#held = 0;
     const posted = this.#posted;
-    for (let i = 0; i < posted.length; i += 2) this.#outgoing.out!.tx.push(posted[i]!, posted[i + 1]!);
+    for (let i = 0; i < posted.length; i += 2) this.#push(posted[i]!, posted[i + 1]!);
     posted.length = 0;
   }
 }

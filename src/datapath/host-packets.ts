@@ -21,6 +21,8 @@ interface Carrier {
   /** Carries out one verdict on one packet in a frame. */
   carryOut(i: number, verdict: number, target: number, at: number, length: number): void;
   drop(offset: number, why: number): void;
+  /** A packet was given to the path that owns the queue. */
+  sent(offset: number, length: number): void;
 }
 
 export class HostPackets {
@@ -74,7 +76,10 @@ export class HostPackets {
         continue;
       }
       const whole = decided === TX && (this.#offloads === undefined || tag[i] === 0);
-      if (whole && out?.tx.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) continue;
+      if (whole && out?.tx.sendSegment?.(offset[i]!, bytes[i]!, offload[i]!)) {
+        this.#carrier.sent(offset[i]!, bytes[i]!);
+        continue;
+      }
       const pieces = this.#segmenter.begin(offset[i]!, bytes[i]!, offload[i]!, this.#maxPacketBytes);
       if (pieces === 0) doubles[counter.dropUncut]!++;
       for (let piece = 0; piece < pieces; piece++) {

@@ -8,12 +8,14 @@
  * the round is the switch: see owner-switch.ts.
  */
 import { HandoffKind, handoffKind, handoffPath } from '../memory/bit-fields.ts';
+import { CaptureOrders } from '../memory/capture-orders.ts';
 import { queueCounters } from '../memory/counters.ts';
 import { HOST_BUFFERS } from '../memory/geometry.ts';
 import type { HandoffReceiver } from '../memory/handoff.ts';
 import { BURST, Path } from '../memory/layout.ts';
 import type { AttachedPath } from '../paths/attached-path.ts';
 import type { HashTables } from '../rss/toeplitz.ts';
+import { CaptureTap } from './capture-tap.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
 import { handoffSource } from './handler-call.ts';
 import { OwnerSwitch } from './owner-switch.ts';
@@ -52,6 +54,7 @@ export class PortQueue {
   #replay: Replay | undefined;
   /** Whether the handler has a loop of its own, and packets need neither a hash nor metadata before it. */
   readonly #inPlace: boolean;
+  readonly #captureOrders: CaptureOrders;
 
   constructor(context: PortQueueContext) {
     const { memory, port, queue } = context;
@@ -65,6 +68,7 @@ export class PortQueue {
     this.#ownerAt = memory.queue(port, queue).at('owner');
     this.#takenOver = counters.takenOver;
     this.#inPlace = context.inPlace !== undefined && !this.softwareRss?.hashes && !context.metadata;
+    this.#captureOrders = new CaptureOrders(memory, port);
     this.ownerSwitch = new OwnerSwitch(context, this);
   }
 
@@ -95,6 +99,7 @@ export class PortQueue {
     const order = Atomics.load(this.#words, this.#ownerAt);
     if (order !== this.ownerSwitch.acknowledged && !this.ownerSwitch.carryOut(order)) return 0;
     this.dispatch.readLimit();
+    if (this.#captureOrders.isStale) this.#readCaptureOrders();
     if (this.#replay !== undefined) return this.#pollReplay(this.#replay);
     const { softwareRss } = this;
     if (softwareRss === undefined) {
@@ -120,7 +125,8 @@ export class PortQueue {
     // Back pressure: unreceived packets wait in the path's ring, where the kernel counts overflow.
     if (!this.#hasRoom(BURST) && !anyway) return -1;
     // NB: only out of the path that they came by. After a worker's death its queue is whole before it receives.
-    if (this.#inPlace && path === dispatch.out && path.inPlace !== undefined) {
+    const mayRunInPlace = this.#inPlace && dispatch.capture === undefined;
+    if (mayRunInPlace && path === dispatch.out && path.inPlace !== undefined) {
       return dispatch.inPlace.run(path, path.inPlace, most);
     }
     const { rx } = path;
@@ -133,8 +139,18 @@ export class PortQueue {
     return count;
   }
 
+  #readCaptureOrders(): void {
+    const { memory, queue } = this.#context;
+    const orders = this.#captureOrders.read();
+    if (orders === undefined) return;
+    this.dispatch.capture?.commit();
+    const tap = new CaptureTap(memory, queue, orders);
+    this.dispatch.capture = tap.isIdle ? undefined : tap;
+  }
+
   /** Sends the staged packets; takes sent frames back, and offers free ones. */
   #flush(): void {
+    this.dispatch.capture?.commit();
     for (const path of this.#attached) {
       path.tx.complete();
       path.refill();
@@ -167,7 +183,7 @@ export class PortQueue {
     const count = handoff.receive(offset, bytes, hash, BURST);
     this.#doubles[this.#takenOver]! += count;
     if (handoffKind(meta) === HandoffKind.SEND) {
-      for (let i = 0; i < count; i++) this.dispatch.transmit(offset[i]!, bytes[i]!);
+      for (let i = 0; i < count; i++) this.dispatch.transmitFor(offset[i]!, bytes[i]!);
     } else {
       const own = this.#context.fallback ? this.softwareRss!.distribute(count, handoffPath(meta)) : count;
       if (own > 0) this.dispatch.run(own, handoffPath(meta), handoffSource(handoff.from));

@@ -17,7 +17,8 @@ export const CONTROL_WORDS = {
   flagsFd: 2 * LINE + 4,
   loading: 3 * LINE + 64, // threads that load modules: coordinator/loading.ts. (a)
   metadata: 3 * LINE, // (w) sets bits: what the handler asks for, memory/metadata.ts
-  checks: 4 * LINE, // (c) counts its periodic checks: it stands still while the coordinator hangs
+  checks: 5 * LINE, // (c) counts its periodic checks: it stands still while the coordinator hangs
+  captures: 4 * LINE, // (t) generation of the capture orders: memory/capture-orders.ts
 } as const;
 
 export const WORKER_WORDS = {

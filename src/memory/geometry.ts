@@ -45,6 +45,19 @@ export const RELAY_ENTRIES = 128;
 /** Entries of a port's redirection table: a power of two, and the most that Windows programs into a device. */
 export const RETA_ENTRIES = 128;
 
+/** Captures that may run at one time. */
+export const CAPTURES = 2;
+/** Words of the longest program of a capture's filter. */
+export const CAPTURE_PROGRAM_WORDS = 4096;
+/** Bytes of a capture's order: see capture-orders.ts. */
+const CAPTURE_ORDER_BYTES = LINE + 4 * CAPTURE_PROGRAM_WORDS;
+/** A slot of a capture ring: a packet takes one or more. */
+export const CAPTURE_SLOT = 64;
+/** All capture rings together; each has a power of two, 256 KiB to 4 MiB. No page is used before a capture is. */
+const CAPTURE_BUDGET = 2 ** 25;
+/** The counters of a capture on one queue: Float64 × 12 in capture/interfaces.ts. */
+const CAPTURE_COUNTER_BYTES = LINE;
+
 /** A port's RSS block, before and with its table: see rss-block.ts. */
 const RSS_HEAD = LINE;
 const RSS_BYTES = RSS_HEAD + RETA_ENTRIES;
@@ -137,6 +150,13 @@ export interface Layout {
   /** Word that is incremented after deliveries, for the application to wait on. */
   deliveryBell(port: number): number;
   relay(queue: number, relay: number): number;
+  /** The order of a capture: see capture-orders.ts. */
+  captureOrder(capture: number): number;
+  /** Its ring on a queue, of {@link captureEntries} slots of {@link CAPTURE_SLOT} bytes. */
+  captureRing(capture: number, queue: number): number;
+  readonly captureEntries: number;
+  /** Its counters on a queue. */
+  captureCounters(capture: number, queue: number): number;
   hostBuffers(port: number, queue: number): number;
   /** See paths/tap/read-pairs.ts. */
   longPackets(port: number, queue: number): number;
@@ -191,6 +211,11 @@ export function layOut(geometry: Geometry): Layout {
   const relayBytes = WORKER_RING.entries + RELAY_ENTRIES * frameSize;
   const relays = reserve(queues * RELAYS * relayBytes);
   const areas = reserve(queues * MODULE_AREA_BYTES);
+  const orders = reserve(CAPTURES * CAPTURE_ORDER_BYTES);
+  const tallies = reserve(CAPTURES * queues * CAPTURE_COUNTER_BYTES);
+  const captureEntries = powerOfTwo(CAPTURE_BUDGET / (CAPTURES * queues), 2 ** 18, 2 ** 22) / CAPTURE_SLOT;
+  const captureBytes = WORKER_RING.entries + captureEntries * CAPTURE_SLOT;
+  const captureRings = reserve(CAPTURES * queues * captureBytes);
 
   // Descriptors are 8 bytes in FILL and COMPLETION, 16 in RX and TX. The tap's CQ (16 bytes an entry) and SQEs (64)
   // have as many entries and a quarter as many: the same room.
@@ -247,6 +272,10 @@ export function layOut(geometry: Geometry): Layout {
     delivery: (port, queue) => deliveries + (port * queues + queue) * deliveryBytes,
     deliveryBell: (port) => bells + port * LINE,
     relay: (queue, relay) => relays + (queue * RELAYS + relay) * relayBytes,
+    captureOrder: (capture) => orders + capture * CAPTURE_ORDER_BYTES,
+    captureRing: (capture, queue) => captureRings + (capture * queues + queue) * captureBytes,
+    captureEntries,
+    captureCounters: (capture, queue) => tallies + (capture * queues + queue) * CAPTURE_COUNTER_BYTES,
     hostBuffers: (port, queue) => hosts + (port * queues + queue) * HOST_BUFFERS * HOST_BUFFER_BYTES,
     longPackets: (port, queue) => longs + (port * queues + queue) * longBytes,
   };

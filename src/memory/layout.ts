@@ -24,6 +24,8 @@
  *   return rings    frames on their way back to their worker, per pair        (w)(w')
  *   deliveries      packets for the application, per port and queue           (w)(a)
  *   relays          copies of packets from ports of other memories, per queue (other)(w)
+ *   capture orders  which packets are captured: port, filter                  (t)
+ *   capture rings   copies of captured packets, per capture and queue         (w)(t)
  *   module areas    one per worker: context, state and stack of a WASM handler (w)
  *   rings           four per path slot, page aligned; mapped by the kernel    (w)(k)
  *   frames          the packets                                               (w)(k)
@@ -32,7 +34,7 @@
  * ```
  *
  * Writers: (a) application thread, (s) supervisor, (c) coordinator, (w) the worker of that queue, (w') another worker,
- * (p) the thread that plays the network of a memory path, (k) kernel. A word has one writer, except words that several
+ * (p) the thread that plays the network of a memory path, (t) the thread of the control socket, (k) kernel. A word has one writer, except words that several
  * threads increment. Words of different writers never share a cache line.
  */
 

@@ -1,6 +1,6 @@
 /** Filters of captures, from text to a program. Pure; any thread. */
 import { invalid } from '../../validation.ts';
-import { INSTRUCTION, MAX_INSTRUCTIONS, Op } from './machine.ts';
+import { MAX_INSTRUCTIONS, Op } from './machine.ts';
 import { parseFilter } from './parser.ts';
 import { programOf } from './program.ts';
 
@@ -13,7 +13,7 @@ const ALL = Int32Array.of(Op.RETURN, 1, 0, 0);
 /**
  * Compiles a filter, a subset of pcap-filter(7). The empty one takes every packet.
  *
- * @returns a program for `FilterMachine`, at most {@link MAX_PROGRAM} words
+ * @returns a program for `FilterMachine`, of `CAPTURE_PROGRAM_WORDS` at most
  * @throws ERR_OPTION_INVALID, which names the word that is not taken
  */
 export function compileFilter(text: string): Int32Array {
@@ -22,6 +22,3 @@ export function compileFilter(text: string): Int32Array {
   const program = programOf(parseFilter(text));
   return program ?? invalid('filter', `it needs more than ${MAX_INSTRUCTIONS} instructions`);
 }
-
-/** Words of the longest program. */
-export const MAX_PROGRAM = MAX_INSTRUCTIONS * INSTRUCTION;

@@ -5,6 +5,7 @@
  *
  * Any thread; allocates nothing.
  */
+import { CAPTURE_PROGRAM_WORDS } from '../../memory/geometry.ts';
 
 /**
  * Operations. A and X are registers of 32 bits. Loads are big-endian: of 4, 2 or 1 bytes at `k`, which is 0 or more, or at `k` + X. `HEADER` loads X
@@ -59,7 +60,7 @@ export const INSTRUCTION = 4;
 /** Words that a program may keep. */
 export const SCRATCH = 16;
 /** The most instructions of a program. */
-export const MAX_INSTRUCTIONS = 1024;
+export const MAX_INSTRUCTIONS = CAPTURE_PROGRAM_WORDS / INSTRUCTION;
 
 export class FilterMachine {
   readonly #bytes: Uint8Array;

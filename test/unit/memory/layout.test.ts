@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { CAPTURE_COUNTERS } from '../../../src/capture/interfaces.ts';
 import {
   ownerAttached,
   ownerEpoch,
@@ -19,8 +20,11 @@ import {
   WORKER_BYTES,
   WORKER_WORDS,
 } from '../../../src/memory/blocks.ts';
+import { ORDER_BYTES } from '../../../src/memory/capture-orders.ts';
 import { KERNEL_COUNTERS, PATH_COUNTERS, QUEUE_COUNTERS } from '../../../src/memory/counters.ts';
 import {
+  CAPTURE_SLOT,
+  CAPTURES,
   DELIVERY_ENTRY,
   type Geometry,
   HOST_BUFFER_BYTES,
@@ -71,6 +75,11 @@ function sections(geometry: Geometry): [number, number][] {
     for (let relay = 0; relay < RELAYS; relay++) {
       add(layout.relay(queue, relay), WORKER_RING.entries + RELAY_ENTRIES * layout.copyBytes);
     }
+    for (let capture = 0; capture < CAPTURES; capture++) {
+      const ring = WORKER_RING.entries + layout.captureEntries * CAPTURE_SLOT;
+      add(layout.captureRing(capture, queue), ring);
+      add(layout.captureCounters(capture, queue), 8 * CAPTURE_COUNTERS);
+    }
     for (let to = 0; to < queues; to++) {
       if (queues > 1) add(layout.returnRing(queue, to), WORKER_RING.entries + layout.returnEntries * 4);
     }
@@ -90,6 +99,9 @@ function sections(geometry: Geometry): [number, number][] {
           add(layout.ring(port, queue, path, ring), layout.ringRoom(ring));
       }
     }
+  }
+  for (let capture = 0; capture < CAPTURES; capture++) {
+    add(layout.captureOrder(capture), ORDER_BYTES);
   }
   for (let port = 0; port < ports; port++) {
     add(layout.redirection(port), RETA_ENTRIES);

@@ -11,46 +11,12 @@ import {
   putEnhancedPacket,
   sectionHeader,
 } from '../../../src/pcapng/write.ts';
-
-interface Block {
-  readonly type: number;
-  readonly body: Buffer;
-  readonly options: ReadonlyMap<number, Buffer>;
-}
-
-/** The blocks of a file; `fixed` are the bytes before a block's options. */
-function blocksOf(file: Uint8Array, fixed: (type: number, body: Buffer) => number): Block[] {
-  const bytes = Buffer.from(file);
-  const blocks: Block[] = [];
-  for (let at = 0; at < bytes.length; ) {
-    const length = bytes.readUInt32LE(at + 4);
-    expect(length % 4).toBe(0);
-    expect(bytes.readUInt32LE(at + length - 4)).toBe(length);
-    const type = bytes.readUInt32LE(at);
-    const body = bytes.subarray(at + 8, at + length - 4);
-    const options = new Map<number, Buffer>();
-    for (let option = fixed(type, body); option < body.length; ) {
-      const [code, size] = [body.readUInt16LE(option), body.readUInt16LE(option + 2)];
-      if (code === 0) expect([size, option + 4]).toEqual([0, body.length]);
-      else {
-        expect(options.has(code)).toBe(false);
-        options.set(code, body.subarray(option + 4, option + 4 + size));
-        for (let pad = size; pad % 4 !== 0; pad++) expect(body[option + 4 + pad]).toBe(0);
-      }
-      option += 4 + Math.ceil(size / 4) * 4;
-    }
-    blocks.push({ type, body, options });
-    at += length;
-  }
-  return blocks;
-}
-
-const textOf = (block: Block, code: number): string | undefined => block.options.get(code)?.toString('utf8');
+import { blocksOf, readPacket, textOf } from '../../support/pcapng.ts';
 
 describe('a section header', () => {
   it('has the magic number, the version, an unknown length and its options', () => {
     const file = sectionHeader({ hardware: 'x64', os: 'Linux', application: 'Twinpath 1', comment: 'ü' });
-    const [block] = blocksOf(file, () => 16);
+    const [block] = blocksOf(file);
     expect(block!.type).toBe(0x0a0d0d0a);
     expect(block!.body.subarray(0, 16).toString('hex')).toBe(`4d3c2b1a01000000${'ff'.repeat(8)}`);
     expect([1, 2, 3, 4].map((code) => textOf(block!, code))).toEqual(['ü', 'x64', 'Linux', 'Twinpath 1']);
@@ -65,7 +31,6 @@ describe('an interface description', () => {
   it('has the name, the filter as text, the resolution of nanoseconds and the snap length', () => {
     const [block] = blocksOf(
       interfaceDescription({ name: 'vf rx', description: 'eth1', filter: 'tcp port 80', snapLength: 96 }),
-      () => 8,
     );
     expect(block!.type).toBe(1);
     expect([block!.body.readUInt16LE(0), block!.body.readUInt32LE(4)]).toEqual([ETHERNET, 96]);
@@ -75,7 +40,7 @@ describe('an interface description', () => {
   });
 
   it('cuts a text that is longer than the format allows, and not inside a character', () => {
-    const [block] = blocksOf(interfaceDescription({ filter: 'ü'.repeat(40_000) }), () => 8);
+    const [block] = blocksOf(interfaceDescription({ filter: 'ü'.repeat(40_000) }));
     const filter = textOf(block!, 11)!;
     expect(filter).toBe(`\0${'ü'.repeat(32_767)}`);
   });
@@ -94,30 +59,11 @@ const records = fc.record({
   verdict: maybe(fc.constantFrom(...Object.values(XdpAction))),
 });
 
-function readPacket({ type, body, options }: Block): unknown {
-  expect(type).toBe(6);
-  const verdict = options.get(7);
-  if (verdict !== undefined) expect([verdict.length, verdict[0]]).toEqual([9, 2]);
-  const dropCount = options.get(4)?.readBigUInt64LE();
-  return {
-    interface: body.readUInt32LE(0),
-    nanos: (BigInt(body.readUInt32LE(4)) << 32n) | BigInt(body.readUInt32LE(8)),
-    data: [...body.subarray(20, 20 + body.readUInt32LE(12))],
-    length: body.readUInt32LE(16),
-    direction: options.get(2)?.readUInt32LE(),
-    dropCount: dropCount === undefined ? undefined : Number(dropCount),
-    queue: options.get(6)?.readUInt32LE(),
-    verdict: verdict === undefined ? undefined : Number(verdict.readBigUInt64LE(1)),
-  };
-}
-
-const packetHead = (_: number, body: Buffer): number => 20 + Math.ceil(body.readUInt32LE(12) / 4) * 4;
-
 describe('a packet', () => {
   it('is read as it was written', () => {
     fc.assert(
       fc.property(records, (record) => {
-        const [block] = blocksOf(enhancedPacket(record as PacketRecord), packetHead);
+        const [block] = blocksOf(enhancedPacket(record as PacketRecord));
         const { data, length = data.length } = record;
         expect(readPacket(block!)).toEqual({ ...record, data: [...data], length });
       }),
@@ -145,7 +91,6 @@ describe('the statistics of an interface', () => {
     const nanos = 0x1234_5678_9abc_def0n;
     const [block] = blocksOf(
       interfaceStatistics({ interface: 3, nanos, start: nanos, accepted: 7n, dropped: 2n ** 40n }),
-      () => 12,
     );
     expect([block!.type, block!.body.readUInt32LE(0)]).toEqual([5, 3]);
     expect(block!.body.subarray(4, 12).toString('hex')).toBe('78563412f0debc9a');
