@@ -38,6 +38,8 @@ export interface HandlerTestOptions {
   readonly metadata?: readonly MetadataName[];
   /** Frames for packets that the handler sends in one burst or tick; `burst.send` returns false after. Default 192. */
   readonly freeFrames?: number;
+  /** The clock that the handler's `context.clock` reads, in nanoseconds. Default the machine's. */
+  readonly now?: () => number;
 }
 
 /** The source of the packets of a burst. */
@@ -257,7 +259,13 @@ export class HandlerTest {
 }
 
 function prepare(settings: HandlerTestOptions) {
-  const { options = {}, macs = DEFAULT_MACS, freeFrames = DEFAULT_FREE_FRAMES, metadata = [] } = settings;
+  const {
+    options = {},
+    macs = DEFAULT_MACS,
+    freeFrames = DEFAULT_FREE_FRAMES,
+    metadata = [],
+    now,
+  } = settings;
   const queues = whole('queues', settings.queues ?? 1, 1, 64);
   const queue = whole('queue', settings.queue ?? 0, 0, queues - 1);
   const ports = whole('macs.length', macs.length, 1, 16);
@@ -274,7 +282,8 @@ function prepare(settings: HandlerTestOptions) {
     if (!/^([\da-f]{2}:){5}[\da-f]{2}$/i.test(mac)) throw new RangeError(`${mac} is not a MAC address`);
     setMac(memory, port, mac);
   });
-  const context = { queue, queues, memory, burst: new Burst(memory, queue), metadata };
+  const burst = new Burst(memory, queue);
+  const context = { queue, queues, memory, burst, metadata, now };
   return { options, context, freeFrames };
 }
 

@@ -1,6 +1,7 @@
 /** A handler, which an application writes in a module of its own, and its verdicts. */
 import type { MetadataName } from '../memory/metadata.ts';
 import type { Burst, FrameSource } from './burst.ts';
+import type { Clock } from './clock.ts';
 
 // The verdicts, in XDP's vocabulary. The numbers are part of the WASM ABI.
 
@@ -71,6 +72,8 @@ export interface HandlerContext {
    * about a nanosecond a packet faster. Before the first call it is empty and sends nothing.
    */
   readonly burst: Burst;
+  /** The time. The handler calls `clock.update()` once a burst, if it needs it. */
+  readonly clock: Clock;
 }
 
 /**

@@ -5,6 +5,7 @@ import { macsOf } from '../memory/macs.ts';
 import { METADATA, type MetadataName, metadataBits } from '../memory/metadata.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Burst } from './burst.ts';
+import { Clock } from './clock.ts';
 import type { Handler, HandlerContext, HandlerModule, InPlaceHandler, TickingHandler } from './handler.ts';
 import { bound } from './jit.ts';
 import { wasmHandler } from './wasm-handler.ts';
@@ -19,6 +20,8 @@ export interface LoadContext {
   readonly burst: Burst;
   /** What it is given in addition. Default none. */
   readonly metadata?: readonly MetadataName[];
+  /** What its clock reads. Default `nowNanos`. */
+  readonly now?: (() => number) | undefined;
 }
 
 /** The handler of one worker, for the datapath. */
@@ -47,9 +50,8 @@ export async function loadHandler(
   const wasm = wasmBytes(url);
   if (wasm !== undefined) {
     foundWasm(url);
-    const { queue, queues, memory, burst, metadata: given = [] } = load;
-    const context = { queue, queues, macs: macsOf(memory), burst };
-    const { handle, tick, inPlace, metadata } = wasmHandler(url, wasm, options, context, memory);
+    const { memory, burst, metadata: given = [] } = load;
+    const { handle, tick, inPlace, metadata } = wasmHandler(url, wasm, options, contextOf(load), memory);
     burst.metadata |= metadata | metadataBits(given);
     return { handle, tick, tickMillis: TICK_MILLIS, inPlace };
   }
@@ -66,10 +68,11 @@ export function handlerOf(
   module: HandlerModule,
   url: string,
   options: Record<string, unknown>,
-  { queue, queues, memory, burst, metadata = [] }: LoadContext,
+  load: LoadContext,
 ): LoadedHandler {
+  const { burst, metadata = [] } = load;
   burst.metadata |= metadataBits([...metadataOf(module, url), ...metadata]);
-  const handler = exported(module, url, options, { queue, queues, macs: macsOf(memory), burst });
+  const handler = exported(module, url, options, contextOf(load));
   if (typeof handler === 'function') {
     return { handle: bound(handler, burst), tick: undefined, tickMillis: TICK_MILLIS };
   }
@@ -79,6 +82,10 @@ export function handlerOf(
   if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
   const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });
+}
+
+function contextOf({ queue, queues, memory, burst, now }: LoadContext): HandlerContext {
+  return { queue, queues, macs: macsOf(memory), burst, clock: new Clock(now) };
 }
 
 /** @throws ERR_HANDLER if it asks for something else */

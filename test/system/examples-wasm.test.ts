@@ -3,12 +3,14 @@
  *
  * @module-tag unprivileged
  */
+
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { Clock } from '../../src/handler/clock.ts';
 import type { Handler, HandlerContext, HandlerModule } from '../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../src/handler/handler.ts';
 import { wasmHandler } from '../../src/handler/wasm-handler.ts';
@@ -18,7 +20,7 @@ import { damaged, ECHO, OTHERS, VLAN } from '../support/udp-echo.ts';
 
 const examples = fileURLToPath(new URL('../../examples', import.meta.url));
 const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]), clock: new Clock() },
 };
 const { create }: HandlerModule = await import(pathToFileURL(join(examples, 'udp-echo/handler.mjs')).href);
 const inScript = create!({}, context) as Handler;

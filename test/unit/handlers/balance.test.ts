@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { Clock } from '../../../src/handler/clock.ts';
 import type { Handler, HandlerContext } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/balance.ts';
@@ -21,7 +22,7 @@ import {
 } from '../../support/frames.ts';
 
 const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]), clock: new Clock() },
 };
 const VIP = OUR_IP;
 const BACKENDS = [1, 2, 3, 4].map((n) => `02:00:00:00:01:0${n}`);

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { Clock } from '../../../src/handler/clock.ts';
 import type { Handler, HandlerContext } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/dns.ts';
@@ -56,7 +57,7 @@ void       CNAME six
 ${Array.from({ length: 40 }, (_, i) => `many A 198.51.100.${i}`).join('\n')}
 `;
 const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]), clock: new Clock() },
 };
 const made = (options: object = {}) =>
   create({ zone: ZONE, address: [OUR_IP.join('.'), '2001:db8::2'], ...options }, context) as Handler;

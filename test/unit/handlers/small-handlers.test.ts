@@ -3,6 +3,7 @@ import { syncBuiltinESMExports } from 'node:module';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BUILT_IN, handlerUrl } from '../../../src/cli/handler-name.ts';
+import { Clock } from '../../../src/handler/clock.ts';
 import type { Handler, HandlerContext, HandlerModule } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import * as countModule from '../../../src/handlers/count.ts';
@@ -32,7 +33,7 @@ import {
 } from '../../support/frames.ts';
 
 const context: HandlerContext = {
-  ...{ queue: 3, queues: 4, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+  ...{ queue: 3, queues: 4, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]), clock: new Clock() },
 };
 const echo = echoModule.create({ address: OUR_IP.join('.') }, context);
 /** Made for each burst, as a worker makes it for its one. */

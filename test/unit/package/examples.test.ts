@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { Clock } from '../../../src/handler/clock.ts';
 import type { Handler, HandlerContext, HandlerModule, TickingHandler } from '../../../src/handler/handler.ts';
 import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
 import { A, AAAA, asked, type Decoded, decode, messageOf, query } from '../../support/dns.ts';
@@ -32,7 +33,7 @@ const folders = readdirSync(examples, { withFileTypes: true })
   .map(({ name }) => name);
 
 const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]), clock: new Clock() },
 };
 
 function imported(name: string): Promise<HandlerModule> {

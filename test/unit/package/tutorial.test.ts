@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
+import { Clock } from '../../../src/handler/clock.ts';
 import type { Handler, HandlerContext, HandlerModule } from '../../../src/handler/handler.ts';
 import { DROP, TX } from '../../../src/handler/handler.ts';
 import { A, AAAA, asked, type Decoded, decode, messageOf, query } from '../../support/dns.ts';
@@ -40,7 +41,7 @@ symlinkSync(root, join(folder, 'node_modules', 'twinpath'));
 for (const [name, program] of programs) writeFileSync(join(folder, name), program);
 
 const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
+  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]), clock: new Clock() },
 };
 const names = { 'www.example.test': '203.0.113.7', 'Mail.example.test': '203.0.113.8' };
 
