@@ -5,7 +5,7 @@
  * the verdict on each packet and its bytes afterwards. It needs no device, no root and no Linux: handlers can be tested
  * wherever Node runs. It sends no packet to another port, path or application; it only says where each would go.
  */
-import { handlerOf, type LoadedHandler, loadHandler } from './handler/load-handler.ts';
+import { handlerOf, type LoadContext, type LoadedHandler, loadHandler } from './handler/load-handler.ts';
 import {
   Burst,
   DELIVER,
@@ -16,6 +16,7 @@ import {
   Path,
   type Verdict,
 } from './handler.ts';
+import { newHandlerMemory } from './memory/handler-memory.ts';
 import { BURST, HEADROOM, type PathId } from './memory/layout.ts';
 import { setMac } from './memory/macs.ts';
 import { ChecksumStatus, type MetadataName } from './memory/metadata.ts';
@@ -38,6 +39,8 @@ export interface HandlerTestOptions {
   readonly metadata?: readonly MetadataName[];
   /** Frames for packets that the handler sends in one burst or tick; `burst.send` returns false after. Default 192. */
   readonly freeFrames?: number;
+  /** Memory of an earlier test's handler, whose worker this one replaces or has beside it. Default none. */
+  readonly sharedWith?: HandlerTest;
   /** The clock that the handler's `context.clock` reads, in nanoseconds. Default the machine's. */
   readonly now?: () => number;
 }
@@ -98,11 +101,13 @@ export class HandlerTest {
   readonly #burst: Burst;
   readonly #handler: LoadedHandler;
   readonly #sendable: number;
+  readonly #shared: SharedArrayBuffer;
   #port = 0;
   /** Offsets of the frames that `burst.send` may fill. */
   #free: number[] = [];
 
-  private constructor(memory: Memory, burst: Burst, handler: LoadedHandler, freeFrames: number) {
+  private constructor({ memory, burst, shared }: TestContext, handler: LoadedHandler, freeFrames: number) {
+    this.#shared = shared;
     this.#memory = memory;
     this.#burst = burst;
     this.#handler = handler;
@@ -114,6 +119,11 @@ export class HandlerTest {
     });
   }
 
+  /** The memory that a test's handler shares with that of another. Not for tests. */
+  static sharedOf(test?: HandlerTest): SharedArrayBuffer {
+    return test === undefined ? newHandlerMemory() : test.#shared;
+  }
+
   /**
    * Loads a handler module, JavaScript or WebAssembly, as a port does.
    *
@@ -123,7 +133,7 @@ export class HandlerTest {
   static async load(url: ModuleUrl, settings: HandlerTestOptions = {}): Promise<HandlerTest> {
     const { options, context, freeFrames } = prepare(settings);
     const handler = await loadHandler(typeof url === 'string' ? url : url.href, options, context);
-    return new HandlerTest(context.memory, context.burst, handler, freeFrames);
+    return new HandlerTest(context, handler, freeFrames);
   }
 
   /**
@@ -135,7 +145,7 @@ export class HandlerTest {
   static of(module: HandlerModule, settings: HandlerTestOptions = {}): HandlerTest {
     const { options, context, freeFrames } = prepare(settings);
     const handler = handlerOf(module, 'the handler', options, context);
-    return new HandlerTest(context.memory, context.burst, handler, freeFrames);
+    return new HandlerTest(context, handler, freeFrames);
   }
 
   /**
@@ -258,6 +268,10 @@ export class HandlerTest {
   }
 }
 
+interface TestContext extends LoadContext {
+  readonly shared: SharedArrayBuffer;
+}
+
 function prepare(settings: HandlerTestOptions) {
   const {
     options = {},
@@ -283,7 +297,8 @@ function prepare(settings: HandlerTestOptions) {
     setMac(memory, port, mac);
   });
   const burst = new Burst(memory, queue);
-  const context = { queue, queues, memory, burst, metadata, now };
+  const shared = HandlerTest.sharedOf(settings.sharedWith);
+  const context = { queue, queues, memory, burst, metadata, now, shared };
   return { options, context, freeFrames };
 }
 

@@ -21,7 +21,7 @@ const HANDLERS: Readonly<Record<string, BuiltIn>> = {
   dns: { summary: 'answers from a zone file', options: ['zone', 'address', 'port', 'otherwise'] },
   balance: {
     summary: 'spreads connections over backends',
-    options: ['vip', 'backends', 'ports', 'arp', 'otherwise'],
+    options: ['vip', 'backends', 'ports', 'mode', 'source', 'sourcePorts', 'idle', 'arp', 'otherwise'],
     oneEthernet: true,
   },
   firewall: { summary: 'filters for the machine', options: ['allow', 'deny', 'out', 'otherwise'] },

@@ -74,6 +74,11 @@ export interface HandlerContext {
   readonly burst: Burst;
   /** The time. The handler calls `clock.update()` once a burst, if it needs it. */
   readonly clock: Clock;
+  /**
+   * Memory that all workers of the handler have, at least so many bytes: at first zeros. A worker that replaces a dead one finds
+   * what is there. It ends when the port closes. For `create`; throws a RangeError for more than 1 GiB.
+   */
+  readonly shared: (bytes: number) => SharedArrayBuffer;
 }
 
 /**

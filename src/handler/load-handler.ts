@@ -1,6 +1,7 @@
 /** Loads a handler module, JavaScript or WebAssembly, and makes the handler of one worker. */
 import { readFileSync } from 'node:fs';
 import { TwinpathError } from '../errors.ts';
+import { atLeast, newHandlerMemory } from '../memory/handler-memory.ts';
 import { macsOf } from '../memory/macs.ts';
 import { METADATA, type MetadataName, metadataBits } from '../memory/metadata.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -20,6 +21,8 @@ export interface LoadContext {
   readonly burst: Burst;
   /** What it is given in addition. Default none. */
   readonly metadata?: readonly MetadataName[];
+  /** The memory that its workers share. Default: memory of its own. */
+  readonly shared?: SharedArrayBuffer;
   /** What its clock reads. Default `nowNanos`. */
   readonly now?: (() => number) | undefined;
 }
@@ -84,8 +87,16 @@ export function handlerOf(
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });
 }
 
-function contextOf({ queue, queues, memory, burst, now }: LoadContext): HandlerContext {
-  return { queue, queues, macs: macsOf(memory), burst, clock: new Clock(now) };
+function contextOf({
+  queue,
+  queues,
+  memory,
+  burst,
+  now,
+  shared = newHandlerMemory(),
+}: LoadContext): HandlerContext {
+  const macs = macsOf(memory);
+  return { queue, queues, macs, burst, clock: new Clock(now), shared: (bytes) => atLeast(shared, bytes) };
 }
 
 /** @throws ERR_HANDLER if it asks for something else */

@@ -4,7 +4,7 @@
  *
  * A flow may be in one of eight entries, which its hash chooses: a look-up reads at most eight tags, and a flow that is removed
  * leaves no gap to skip. A flow whose eight entries have other living flows is refused, or replaces the one that would expire
- * first. That begins to happen when about half of the entries are taken, so give the table twice the flows that you expect.
+ * first (`mayEvict`). That begins to happen when about half of the entries are taken, so give the table twice the flows that you expect.
  *
  * An entry whose time is over is not found any more. {@link FlowTable.sweep} frees such entries, a few at each call.
  *
@@ -39,8 +39,11 @@ export interface FlowTableOptions {
   readonly entries: number;
   /** At least `FlowTable.bytes(entries)`. Default: memory of its own. */
   readonly memory?: StateMemory;
-  /** What to do with a flow for which there is no entry. Default 'refuse'. */
-  readonly whenFull?: 'refuse' | 'evict';
+  /**
+   * Whether a new flow, all of whose entries have living flows, may replace the one that would expire first, at this entry. If not,
+   * and by default, the new flow is refused.
+   */
+  readonly mayEvict?: ((entry: number) => boolean) | undefined;
   /** Called with each entry before it is freed, for whichever reason. */
   readonly removed?: (entry: number) => void;
 }
@@ -60,7 +63,7 @@ export class FlowTable {
   readonly #deadlines: Float64Array;
   readonly #sets: number;
   readonly #seed: number;
-  readonly #evicts: boolean;
+  readonly #mayEvict: ((entry: number) => boolean) | undefined;
   readonly #time: Float64Array;
   readonly #removed: ((entry: number) => void) | undefined;
   #size = 0;
@@ -71,7 +74,7 @@ export class FlowTable {
   }
 
   /** @throws RangeError for entries or memory out of range */
-  constructor({ clock, entries, memory, whenFull = 'refuse', removed }: FlowTableOptions) {
+  constructor({ clock, entries, memory, mayEvict, removed }: FlowTableOptions) {
     if (entries % WAYS !== 0) throw new RangeError(`entries is ${entries}: it must be a multiple of ${WAYS}`);
     this.entries = wholeFrom('entries', entries, WAYS, MAX_ENTRIES);
     const bytes = FlowTable.bytes(entries);
@@ -83,7 +86,7 @@ export class FlowTable {
     this.#tags = new Int32Array(buffer, at + HEADER_BYTES + entries * 8, entries);
     this.#keys = new Int32Array(buffer, at + HEADER_BYTES + entries * 12, entries * WORDS);
     this.#sets = entries / WAYS;
-    this.#evicts = whenFull === 'evict';
+    this.#mayEvict = mayEvict;
     this.#removed = removed;
     this.#time = clock.time;
     // All objects over the same memory have the seed of the first. A sender that does not know it cannot choose the entries.
@@ -138,7 +141,7 @@ export class FlowTable {
     }
     if (free < 0) {
       if (deadlines[soonest]! > now) {
-        if (!this.#evicts) {
+        if (this.#mayEvict?.(soonest) !== true) {
           this.refused++;
           return -1;
         }

@@ -2,7 +2,7 @@
 import { GCProfiler } from 'node:v8';
 import { expect, it } from 'vitest';
 import { Clock } from '../../../src/handler/clock.ts';
-import type { Handler, HandlerContext } from '../../../src/handler/handler.ts';
+import type { Handler, TickingHandler } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import * as swap from '../../../src/handlers/5tswap.ts';
 import * as balance from '../../../src/handlers/balance.ts';
@@ -13,11 +13,9 @@ import { adjust32, writeIpv4 } from '../../../src/headers.ts';
 import { Flow, int32At } from '../../../src/net/flow.ts';
 import { FlowKey, FlowTable, TimerWheel, TokenBuckets } from '../../../src/state.ts';
 import { asked, query } from '../../support/dns.ts';
-import { be16, ethernet, ipv4, ipv6, loaded, OUR_MAC, smallMemory, udp } from '../../support/frames.ts';
+import { be16, ethernet, ipv4, ipv6, loaded, smallMemory, udp, workerContext } from '../../support/frames.ts';
 
-const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]), clock: new Clock() },
-};
+const context = workerContext();
 /** Above 2^31, where a number that V8 cannot keep in a register becomes an object. */
 const HIGH = [203, 0, 113, 2];
 const address = HIGH.join('.');
@@ -36,6 +34,16 @@ const segment = ethernet(
     dst: HIGH,
   }),
 );
+
+/** With a connection to which {@link segment} belongs. */
+function nat(): Handler {
+  const options = { mode: 'nat', vip: address, ports: '443', backends: '203.0.113.9:8443' };
+  const { handle } = balance.create(options, workerContext()) as TickingHandler;
+  const first = loaded([segment.with(47, 2)]);
+  handle(first);
+  expect(first.verdict[0]).toBe(TX);
+  return handle;
+}
 
 /** Limits each flow, with what handlers find in twinpath/state and twinpath/headers. */
 function limiter(): Handler {
@@ -64,7 +72,13 @@ function limiter(): Handler {
 }
 
 it.each<[string, Handler, number[], number]>([
-  ['balance', balance.create({ vip: address, backends: '02:00:00:00:01:01' }, context), segment, TX],
+  [
+    'balance',
+    balance.create({ vip: address, backends: '02:00:00:00:01:01' }, context) as Handler,
+    segment,
+    TX,
+  ],
+  ['balance by NAT', nat(), segment, TX],
   ['5tswap', swap.create({}), segment, TX],
   ['a handler with state', limiter(), segment, TX],
   ['count', count.create({ every: 0 }, context), segment, DROP],

@@ -44,7 +44,7 @@ describe('FlowTable', () => {
           clock,
           entries: 64,
           memory: { buffer },
-          whenFull,
+          mayEvict: whenFull === 'evict' ? () => true : undefined,
           removed: (entry: number) => removed.push(entry),
         };
         let table = new FlowTable(options);
@@ -114,7 +114,7 @@ describe('FlowTable', () => {
   });
 
   it('evicts the flow that would expire first', () => {
-    const table = new FlowTable({ clock, entries: 8, whenFull: 'evict' });
+    const table = new FlowTable({ clock, entries: 8, mayEvict: () => true });
     for (let n = 0; n < 8; n++) table.add(key(n), 100 + ((n + 3) % 8));
     table.add(key(8), 200);
     expect(table.find(key(5))).toBe(-1);
