@@ -24,6 +24,18 @@ const HANDLERS: Readonly<Record<string, BuiltIn>> = {
     options: ['vip', 'backends', 'ports', 'mode', 'source', 'sourcePorts', 'idle', 'arp', 'otherwise'],
     oneEthernet: true,
   },
+  gwlb: {
+    summary: "runs another behind Azure's gateway load balancer",
+    options: [
+      'inner',
+      'innerOptions',
+      'internalPort',
+      'internalVni',
+      'externalPort',
+      'externalVni',
+      'otherwise',
+    ],
+  },
   firewall: { summary: 'filters for the machine', options: ['allow', 'deny', 'out', 'otherwise'] },
   count: { summary: 'counts flows, and drops them', options: ['every', 'top', 'otherwise'] },
   drop: { summary: 'drops every packet', options: [] },

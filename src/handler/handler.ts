@@ -81,6 +81,9 @@ export interface HandlerContext {
   readonly shared: (bytes: number) => SharedArrayBuffer;
 }
 
+/** What `create` makes. */
+export type Created = Handler | TickingHandler;
+
 /**
  * A handler module's default export is a {@link Handler}; or it exports `create`, which is called
  * once in each worker, and again in a worker that replaces a dead one, with the port's `handlerOptions`.
@@ -96,5 +99,5 @@ export interface HandlerModule {
   /**
    * Makes the handler of one worker, on that worker's thread. `options` are the port's `handlerOptions`, structured-cloned.
    */
-  readonly create?: (options: Record<string, unknown>, context: HandlerContext) => Handler | TickingHandler;
+  readonly create?: (options: Record<string, unknown>, context: HandlerContext) => Created | Promise<Created>;
 }

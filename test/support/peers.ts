@@ -166,3 +166,39 @@ export function addRouted(lab: Lab, count: number): Omit<Station, 'mac'>[] {
   }
   return hosts;
 }
+
+/**
+ * Two further hosts on one IP network, 10.79.0.0/24, whose only way to each other are the two tunnels of a gateway load balancer, which
+ * the outside plays: what one sends comes to the guest by the external tunnel, and what the guest sends by the internal one
+ * reaches the other.
+ */
+export function addTunnels(
+  lab: Lab,
+  local: string,
+  remote: string,
+): [outer: Omit<Station, 'mac'>, inner: Omit<Station, 'mac'>] {
+  const shim = loadShim();
+  const host = (name: string, number: number): Omit<Station, 'mac'> => ({
+    namespace: `${lab.name}-${name}`,
+    address: `10.79.0.${number}`,
+  });
+  const [outer, inner] = [host('tun0', 1), host('tun1', 2)];
+  onTestFinished(() => deleteNamespaces([outer.namespace, inner.namespace]));
+  for (const [{ namespace, address }, vni, port] of [
+    [outer, 801, 10_801],
+    [inner, 800, 10_800],
+  ] as const) {
+    ip([`netns add ${namespace}`]);
+    for (const scope of ['all', 'default']) sysctl(shim, namespace, `ipv6/conf/${scope}/disable_ipv6`, '1');
+    // Its packets go by the outside's devices, where it is made, also when it is in another namespace.
+    ip(
+      [
+        `link add vx${vni} type vxlan id ${vni} local ${local} remote ${remote} dstport ${port} nolearning`,
+        `link set vx${vni} netns ${namespace}`,
+      ],
+      lab.outside,
+    );
+    ip(['link set lo up', `link set vx${vni} mtu 1400 up`, `addr add ${address}/24 dev vx${vni}`], namespace);
+  }
+  return [outer, inner];
+}
