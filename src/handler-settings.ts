@@ -1,5 +1,6 @@
 /** Which handlers the ports of a call have: checked, each once, and for each port which of them is its own. */
 import { fileURLToPath } from 'node:url';
+import { newHandlerMemory } from './memory/handler-memory.ts';
 import type { HandlerOptions } from './options.ts';
 import { invalid, plainObject } from './validation.ts';
 
@@ -8,6 +9,8 @@ export interface HandlerSettings {
   /** A file URL. */
   readonly url: string;
   readonly options: Record<string, unknown>;
+  /** Memory that its workers share: `context.shared`. */
+  readonly memory: SharedArrayBuffer;
 }
 
 export interface PortHandlers {
@@ -31,6 +34,7 @@ export function handlersOf(shared: HandlerOptions, ports: readonly HandlerOption
       handlers.push({
         url,
         options: cloneable('handlerOptions', plainObject('handlerOptions', options ?? {})),
+        memory: newHandlerMemory(),
       }) - 1
     );
   };

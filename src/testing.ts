@@ -6,7 +6,7 @@
  * wherever Node runs. It sends no packet to another port, path or application; it only says where each would go.
  */
 import { isKept, isTeed } from './handler/handler.ts';
-import { handlerOf, type LoadedHandler, loadHandler } from './handler/load-handler.ts';
+import { handlerOf, type LoadContext, type LoadedHandler, loadHandler } from './handler/load-handler.ts';
 import {
   Burst,
   DROP,
@@ -17,6 +17,7 @@ import {
   TEE,
   type Verdict,
 } from './handler.ts';
+import { newHandlerMemory } from './memory/handler-memory.ts';
 import { BURST, HEADROOM, type PathId } from './memory/layout.ts';
 import { setMac } from './memory/macs.ts';
 import { ChecksumStatus, type MetadataName } from './memory/metadata.ts';
@@ -39,6 +40,10 @@ export interface HandlerTestOptions {
   readonly metadata?: readonly MetadataName[];
   /** Frames for packets that the handler sends in one burst or tick; `burst.send` returns false after. Default 192. */
   readonly freeFrames?: number;
+  /** Memory of an earlier test's handler, whose worker this one replaces or has beside it. Default none. */
+  readonly sharedWith?: HandlerTest;
+  /** The clock that the handler's `context.clock` reads, in nanoseconds. Default the machine's. */
+  readonly now?: () => number;
 }
 
 /** The source of the packets of a burst. */
@@ -99,11 +104,13 @@ export class HandlerTest {
   readonly #burst: Burst;
   readonly #handler: LoadedHandler;
   readonly #sendable: number;
+  readonly #shared: SharedArrayBuffer;
   #port = 0;
   /** Offsets of the frames that `burst.send` may fill. */
   #free: number[] = [];
 
-  private constructor(memory: Memory, burst: Burst, handler: LoadedHandler, freeFrames: number) {
+  private constructor({ memory, burst, shared }: TestContext, handler: LoadedHandler, freeFrames: number) {
+    this.#shared = shared;
     this.#memory = memory;
     this.#burst = burst;
     this.#handler = handler;
@@ -115,6 +122,11 @@ export class HandlerTest {
     });
   }
 
+  /** The memory that a test's handler shares with that of another. Not for tests. */
+  static sharedOf(test?: HandlerTest): SharedArrayBuffer {
+    return test === undefined ? newHandlerMemory() : test.#shared;
+  }
+
   /**
    * Loads a handler module, JavaScript or WebAssembly, as a port does.
    *
@@ -124,7 +136,7 @@ export class HandlerTest {
   static async load(url: ModuleUrl, settings: HandlerTestOptions = {}): Promise<HandlerTest> {
     const { options, context, freeFrames } = prepare(settings);
     const handler = await loadHandler(typeof url === 'string' ? url : url.href, options, context);
-    return new HandlerTest(context.memory, context.burst, handler, freeFrames);
+    return new HandlerTest(context, handler, freeFrames);
   }
 
   /**
@@ -136,7 +148,7 @@ export class HandlerTest {
   static of(module: HandlerModule, settings: HandlerTestOptions = {}): HandlerTest {
     const { options, context, freeFrames } = prepare(settings);
     const handler = handlerOf(module, 'the handler', options, context);
-    return new HandlerTest(context.memory, context.burst, handler, freeFrames);
+    return new HandlerTest(context, handler, freeFrames);
   }
 
   /**
@@ -262,8 +274,18 @@ export class HandlerTest {
   }
 }
 
+interface TestContext extends LoadContext {
+  readonly shared: SharedArrayBuffer;
+}
+
 function prepare(settings: HandlerTestOptions) {
-  const { options = {}, macs = DEFAULT_MACS, freeFrames = DEFAULT_FREE_FRAMES, metadata = [] } = settings;
+  const {
+    options = {},
+    macs = DEFAULT_MACS,
+    freeFrames = DEFAULT_FREE_FRAMES,
+    metadata = [],
+    now,
+  } = settings;
   const queues = whole('queues', settings.queues ?? 1, 1, 64);
   const queue = whole('queue', settings.queue ?? 0, 0, queues - 1);
   const ports = whole('macs.length', macs.length, 1, 16);
@@ -280,7 +302,9 @@ function prepare(settings: HandlerTestOptions) {
     if (!/^([\da-f]{2}:){5}[\da-f]{2}$/i.test(mac)) throw new RangeError(`${mac} is not a MAC address`);
     setMac(memory, port, mac);
   });
-  const context = { queue, queues, memory, burst: new Burst(memory, queue), metadata };
+  const burst = new Burst(memory, queue);
+  const shared = HandlerTest.sharedOf(settings.sharedWith);
+  const context = { queue, queues, memory, burst, metadata, now, shared };
   return { options, context, freeFrames };
 }
 

@@ -4,6 +4,7 @@
  */
 import { setImmediate as eventLoop } from 'node:timers/promises';
 import { Burst } from '../../src/handler/burst.ts';
+import { Clock } from '../../src/handler/clock.ts';
 import type { Handler } from '../../src/handler/handler.ts';
 import { bound } from '../../src/handler/jit.ts';
 import { create } from '../../src/handlers/reflect.ts';
@@ -50,7 +51,8 @@ export class BarePaths {
     this.#pool = new FramePool(memory, 0);
     this.#pool.owners.recover([]);
     this.#burst = new Burst(memory, 0);
-    const context = { queue: 0, queues: 1, macs: [], burst: this.#burst };
+    const shared = (bytes: number) => new SharedArrayBuffer(bytes);
+    const context = { queue: 0, queues: 1, macs: [], burst: this.#burst, clock: new Clock(), shared };
     this.#reflect = bound(create({}, context), this.#burst);
     this.#queues = links.map(
       (_, i) => attach({ shim, memory, pool: this.#pool }, { port: 0, queue: 0, path: PATHS[i]! })!,

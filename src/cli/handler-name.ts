@@ -21,8 +21,20 @@ const HANDLERS: Readonly<Record<string, BuiltIn>> = {
   dns: { summary: 'answers from a zone file', options: ['zone', 'address', 'port', 'otherwise'] },
   balance: {
     summary: 'spreads connections over backends',
-    options: ['vip', 'backends', 'ports', 'arp', 'otherwise'],
+    options: ['vip', 'backends', 'ports', 'mode', 'source', 'sourcePorts', 'idle', 'arp', 'otherwise'],
     oneEthernet: true,
+  },
+  gwlb: {
+    summary: "runs another behind Azure's gateway load balancer",
+    options: [
+      'inner',
+      'innerOptions',
+      'internalPort',
+      'internalVni',
+      'externalPort',
+      'externalVni',
+      'otherwise',
+    ],
   },
   firewall: { summary: 'filters for the machine', options: ['allow', 'deny', 'out', 'otherwise'] },
   count: { summary: 'counts flows, and drops them', options: ['every', 'top', 'otherwise'] },

@@ -1,6 +1,7 @@
 /** A handler, which an application writes in a module of its own, and its verdicts. */
 import type { MetadataName } from '../memory/metadata.ts';
 import type { Burst, FrameSource } from './burst.ts';
+import type { Clock } from './clock.ts';
 
 // The verdicts, in XDP's vocabulary. The numbers are part of the WASM ABI.
 
@@ -83,7 +84,17 @@ export interface HandlerContext {
    * about a nanosecond a packet faster. Before the first call it is empty and sends nothing.
    */
   readonly burst: Burst;
+  /** The time. The handler calls `clock.update()` once a burst, if it needs it. */
+  readonly clock: Clock;
+  /**
+   * Memory that all workers of the handler have, at least so many bytes: at first zeros. A worker that replaces a dead one finds
+   * what is there. It ends when the port closes. For `create`; throws a RangeError for more than 1 GiB.
+   */
+  readonly shared: (bytes: number) => SharedArrayBuffer;
 }
+
+/** What `create` makes. */
+export type Created = Handler | TickingHandler;
 
 /**
  * A handler module's default export is a {@link Handler}; or it exports `create`, which is called
@@ -100,5 +111,5 @@ export interface HandlerModule {
   /**
    * Makes the handler of one worker, on that worker's thread. `options` are the port's `handlerOptions`, structured-cloned.
    */
-  readonly create?: (options: Record<string, unknown>, context: HandlerContext) => Handler | TickingHandler;
+  readonly create?: (options: Record<string, unknown>, context: HandlerContext) => Created | Promise<Created>;
 }

@@ -1,11 +1,20 @@
 /** Loads a handler module, JavaScript or WebAssembly, and makes the handler of one worker. */
 import { readFileSync } from 'node:fs';
 import { TwinpathError } from '../errors.ts';
+import { atLeast, newHandlerMemory } from '../memory/handler-memory.ts';
 import { macsOf } from '../memory/macs.ts';
 import { METADATA, type MetadataName, metadataBits } from '../memory/metadata.ts';
 import type { Memory } from '../memory/shared.ts';
 import type { Burst } from './burst.ts';
-import type { Handler, HandlerContext, HandlerModule, InPlaceHandler, TickingHandler } from './handler.ts';
+import { Clock } from './clock.ts';
+import type {
+  Created,
+  Handler,
+  HandlerContext,
+  HandlerModule,
+  InPlaceHandler,
+  TickingHandler,
+} from './handler.ts';
 import { bound } from './jit.ts';
 import { wasmHandler } from './wasm-handler.ts';
 import { isWasm } from './wasm-module.ts';
@@ -19,6 +28,10 @@ export interface LoadContext {
   readonly burst: Burst;
   /** What it is given in addition. Default none. */
   readonly metadata?: readonly MetadataName[];
+  /** The memory that its workers share. Default: memory of its own. */
+  readonly shared?: SharedArrayBuffer;
+  /** What its clock reads. Default `nowNanos`. */
+  readonly now?: (() => number) | undefined;
 }
 
 /** The handler of one worker, for the datapath. */
@@ -32,6 +45,7 @@ export interface LoadedHandler {
 }
 
 const TICK_MILLIS = 10;
+const HINT = 'Write: export default (burst) => { … }';
 
 /**
  * @param foundWasm called before a handler in WebAssembly is made, with its URL. May throw
@@ -47,29 +61,44 @@ export async function loadHandler(
   const wasm = wasmBytes(url);
   if (wasm !== undefined) {
     foundWasm(url);
-    const { queue, queues, memory, burst, metadata: given = [] } = load;
-    const context = { queue, queues, macs: macsOf(memory), burst };
-    const { handle, tick, inPlace, metadata } = wasmHandler(url, wasm, options, context, memory);
+    const { memory, burst, metadata: given = [] } = load;
+    const { handle, tick, inPlace, metadata } = wasmHandler(url, wasm, options, contextOf(load), memory);
     burst.metadata |= metadata | metadataBits(given);
     return { handle, tick, tickMillis: TICK_MILLIS, inPlace };
   }
-  return handlerOf(await imported(url), url, options, load);
+  const module = await imported(url);
+  return loadedHandler(await exported(module, url, options, load), url, load.burst);
 }
 
 /**
  * The handler of a module that has been imported.
  *
  * @param url for error messages
- * @throws as {@link loadHandler}
+ * @throws as {@link loadHandler}; ERR_HANDLER also if its `create` returns a promise
  */
 export function handlerOf(
   module: HandlerModule,
   url: string,
   options: Record<string, unknown>,
-  { queue, queues, memory, burst, metadata = [] }: LoadContext,
+  load: LoadContext,
 ): LoadedHandler {
-  burst.metadata |= metadataBits([...metadataOf(module, url), ...metadata]);
-  const handler = exported(module, url, options, { queue, queues, macs: macsOf(memory), burst });
+  const handler = exported(module, url, options, load);
+  if (!(handler instanceof Promise)) return loadedHandler(handler, url, load.burst);
+  const detail = 'its create() returns a promise: load the module by its URL';
+  throw new TwinpathError('ERR_HANDLER', { device: url, detail });
+}
+
+/** @throws ERR_HANDLER if it is none */
+function loadedHandler(handler: Created | undefined, url: string, burst: Burst): LoadedHandler {
+  if (
+    typeof handler !== 'function' &&
+    (typeof handler?.handle !== 'function' || typeof handler.tick !== 'function')
+  )
+    throw new TwinpathError('ERR_HANDLER', {
+      device: url,
+      detail: 'its create() returns neither a function nor { handle, tick }',
+      hint: HINT,
+    });
   if (typeof handler === 'function') {
     return { handle: bound(handler, burst), tick: undefined, tickMillis: TICK_MILLIS };
   }
@@ -79,6 +108,18 @@ export function handlerOf(
   if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
   const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });
+}
+
+function contextOf({
+  queue,
+  queues,
+  memory,
+  burst,
+  now,
+  shared = newHandlerMemory(),
+}: LoadContext): HandlerContext {
+  const macs = macsOf(memory);
+  return { queue, queues, macs, burst, clock: new Clock(now), shared: (bytes) => atLeast(shared, bytes) };
 }
 
 /** @throws ERR_HANDLER if it asks for something else */
@@ -117,35 +158,30 @@ async function imported(url: string): Promise<HandlerModule> {
   }
 }
 
+/** What the module's `create` returns, or its default export. */
 function exported(
   module: HandlerModule,
   url: string,
   options: Record<string, unknown>,
-  context: HandlerContext,
-): Handler | TickingHandler {
-  const handler = module.create ? made(module.create, url, options, context) : module.default;
-  if (typeof handler === 'function') return handler;
-  if (typeof handler?.handle === 'function' && typeof handler.tick === 'function') return handler;
-  throw new TwinpathError('ERR_HANDLER', {
-    device: url,
-    detail: module.create
-      ? 'its create() returns neither a function nor { handle, tick }'
-      : 'it exports neither a default function nor create()',
-    hint: 'Write: export default (burst) => { … }',
-  });
+  load: LoadContext,
+): Created | Promise<Created> | undefined {
+  const { burst, metadata = [] } = load;
+  burst.metadata |= metadataBits([...metadataOf(module, url), ...metadata]);
+  if (module.create === undefined && module.default === undefined) {
+    const detail = 'it exports neither a default function nor create()';
+    throw new TwinpathError('ERR_HANDLER', { device: url, detail, hint: HINT });
+  }
+  if (module.create === undefined) return module.default;
+  try {
+    const made = module.create(options, contextOf(load));
+    return made instanceof Promise ? made.catch((error: unknown) => rethrow(error, url)) : made;
+  } catch (error) {
+    return rethrow(error, url);
+  }
 }
 
-function made(
-  create: NonNullable<HandlerModule['create']>,
-  url: string,
-  options: Record<string, unknown>,
-  context: HandlerContext,
-): Handler | TickingHandler {
-  try {
-    return create(options, context);
-  } catch (error) {
-    if (error instanceof TwinpathError) throw error;
-    const message = error instanceof Error ? error.message : String(error);
-    throw new TwinpathError('ERR_HANDLER', { device: url, detail: `its create() threw: ${message}` });
-  }
+function rethrow(error: unknown, url: string): never {
+  if (error instanceof TwinpathError) throw error;
+  const message = error instanceof Error ? error.message : String(error);
+  throw new TwinpathError('ERR_HANDLER', { device: url, detail: `its create() threw: ${message}` });
 }

@@ -1,16 +1,17 @@
 /** Makes the handlers of one worker, of all its ports. */
 import { TwinpathError } from '../errors.ts';
+import type { HandlerSettings } from '../handler-settings.ts';
 import { type LoadContext, type LoadedHandler, loadHandler } from './load-handler.ts';
 
 /** @throws as `loadHandler`; ERR_HANDLER for a second handler in WebAssembly */
 export async function loadHandlers(
-  modules: readonly { readonly url: string; readonly options: Record<string, unknown> }[],
-  context: LoadContext,
+  modules: readonly HandlerSettings[],
+  context: Omit<LoadContext, 'shared'>,
 ): Promise<LoadedHandler[]> {
   const loaded: LoadedHandler[] = [];
   let wasm: string | undefined;
-  for (const { url, options } of modules) {
-    const handler = await loadHandler(url, options, context, (found) => {
+  for (const { url, options, memory: shared } of modules) {
+    const handler = await loadHandler(url, options, { ...context, shared }, (found) => {
       if (wasm !== undefined) throw secondModule(found, wasm);
       wasm = found;
     });

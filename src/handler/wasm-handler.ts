@@ -51,7 +51,7 @@ interface Exports {
 }
 
 /** The burst and the MAC addresses are in the memory that the module imports. */
-type WasmContext = Omit<HandlerContext, 'burst' | 'macs'>;
+type WasmContext = Pick<HandlerContext, 'queue' | 'queues'>;
 
 /** Int32 words of the context; the options follow. Part of the ABI. */
 const CONTEXT_BYTES = 32;

@@ -1,5 +1,6 @@
 /**
- * A load balancer: spreads the connections to a virtual IPv4 address over backends in the same Ethernet.
+ * A load balancer: spreads the connections to a virtual IPv4 address over backends. With `mode: 'nat'` they may be anywhere: see
+ * balance-nat.ts. What follows is about the default, `mode: 'direct'`, for backends in the same Ethernet.
  *
  * It works by direct return: a packet leaves with the backend's MAC address, and is otherwise unchanged. The backend has
  * the virtual address on its loopback and replies to the client itself. It must not answer or send ARP for that address,
@@ -26,21 +27,25 @@
  * import { DROP, Flow, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler, HandlerContext } from '../handler/handler.ts';
+import type { Handler, HandlerContext, TickingHandler } from '../handler/handler.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { Path } from '../memory/layout.ts';
 import { has, hostAddresses } from '../net/addresses.ts';
-import { Flow, finishHash, int32At, mixHash } from '../net/flow.ts';
+import { Flow, int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { IPV4_BYTES } from '../net/ipv4.ts';
 import { macBytes, normalizeMac } from '../net/mac.ts';
-import { flag, invalid } from '../validation.ts';
+import { flag, invalid, oneOf } from '../validation.ts';
 import { answersArp } from './arp.ts';
-import { MAX_BACKENDS, maglevTable, SLOTS } from './maglev.ts';
+import { createNat } from './balance-nat.ts';
+import { servedPorts, slotOf } from './balance-options.ts';
+import { MAX_BACKENDS, maglevTable } from './maglev.ts';
 import { checkNames, list, otherwiseOf } from './options.ts';
 
 const ICMP_BYTES = 8;
+const NAT_ONLY = ['source', 'sourcePorts', 'idle'] as const;
+const NAMES = ['vip', 'backends', 'ports', 'mode', ...NAT_ONLY, 'arp', 'otherwise'];
 
 interface Backends {
   readonly macs: readonly Uint8Array[];
@@ -51,22 +56,32 @@ interface Backends {
 }
 
 /**
- * @param options `vip`: one or several virtual addresses.
+ * @param options `mode`: 'direct' (default) or 'nat'.
+ *   `vip`: one or several virtual addresses.
  *   `backends`: 1 to 512 MAC addresses, or name@mac. The hash uses the name (an IP address for example), so the backend
  *   keeps its connections with another network card.
- *   `ports`: TCP and UDP ports to balance; default all packets to the address.
+ *   By NAT each is an IP address, with a port ('10.0.0.5:8080') or not, and with the MAC address ('10.0.0.5@02:…') or not.
+ *   `ports`: TCP and UDP ports to balance; default all packets to the address. NAT needs them.
+ *   `source` (NAT): addresses that backends see, default the first virtual address; the machine's, or routed to it.
+ *   `sourcePorts` (NAT): range of ports at these, default '10240-32767'. A connection takes one, and they are divided among queues.
+ *   `idle` (NAT): seconds after which a TCP connection without packets is forgotten, 10 to 1000000, default 3600.
  *   `arp`: whether to answer ARP requests for the virtual address, default true.
  *   `otherwise`: 'pass' (default) gives other packets to the machine, 'drop' drops them. Packets of the machine go out in
  *   both cases.
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
-export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
-  checkNames('balance', options, ['vip', 'backends', 'ports', 'arp', 'otherwise']);
+export function create(options: Record<string, unknown>, context: HandlerContext): Handler | TickingHandler {
+  const { macs } = context;
+  checkNames('balance', options, NAMES);
+  const mode = oneOf('mode', (options.mode ?? 'direct') as 'direct' | 'nat', ['direct', 'nat']);
+  const other = mode === 'nat' ? undefined : NAT_ONLY.find((name) => options[name] !== undefined);
+  if (other !== undefined) invalid(other, 'only balance by NAT has it', "Add mode: 'nat'.");
   const vips = hostAddresses('vip', list(options.vip));
   if (vips.length === 0) invalid('vip', 'balance has no address', "Give it: { vip: '10.77.0.100' }.");
-  const balancer = new Balancer(vips, portsOf(options.ports), backendsOf(options.backends, macs));
   const arp = flag('arp', options.arp ?? true);
   const otherwise = otherwiseOf(options, 'pass');
+  if (mode === 'nat') return createNat(options, { vips, arp, otherwise }, context);
+  const balancer = new Balancer(vips, servedPorts(options.ports), backendsOf(options.backends, macs));
   const flow = new Flow();
 
   return (burst) => {
@@ -158,25 +173,6 @@ function isIcmpError(packet: Packet, l4: number, end: number): boolean {
   if (l4 + ICMP_BYTES > end) return false;
   const type = packet.u8(l4);
   return type === 3 || type === 11 || type === 12;
-}
-
-/** The arguments are signed words: a number above 2^31 would be an object. */
-function slotOf(source: number, target: number, protocol: number, ports: number): number {
-  return (finishHash(mixHash(mixHash(mixHash(mixHash(0, source), target), ports), protocol)) >>> 0) % SLOTS;
-}
-
-function portsOf(option: unknown): Uint8Array | undefined {
-  const ports = list(option);
-  if (ports.length === 0) return undefined;
-  const isServed = new Uint8Array(0x10000);
-  for (const text of ports) {
-    const port = Number(text);
-    if (!Number.isInteger(port) || port < 1 || port > 0xffff) {
-      invalid('ports', `${String(text)} is not a port`, "Give numbers from 1 to 65535: '80,443'.");
-    }
-    isServed[port] = 1;
-  }
-  return isServed;
 }
 
 function backendsOf(option: unknown, ours: readonly Uint8Array[]): Backends {

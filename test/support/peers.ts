@@ -129,3 +129,76 @@ export function addStations(lab: Lab, count: number, vip: string): Station[] {
   }
   return stations;
 }
+
+/**
+ * Further hosts, each in a network of its own, 10.78.N.2, behind the outside, which forwards: as in a virtual network of Azure, the
+ * guest and they reach each other by IP address only.
+ */
+export function addRouted(lab: Lab, count: number): Omit<Station, 'mac'>[] {
+  const shim = loadShim();
+  const hosts = Array.from({ length: count }, (_, i) => ({
+    namespace: `${lab.name}-rt${i}`,
+    address: `10.78.${i}.2`,
+  }));
+  onTestFinished(() => deleteNamespaces(hosts.map(({ namespace }) => namespace)));
+  sysctl(shim, lab.outside, 'ipv4/ip_forward', '1');
+  ip(['route add 10.78.0.0/16 via 10.77.0.1'], lab.guest);
+  for (const [i, { namespace, address }] of hosts.entries()) {
+    ip([`netns add ${namespace}`]);
+    for (const scope of ['all', 'default']) sysctl(shim, namespace, `ipv6/conf/${scope}/disable_ipv6`, '1');
+    ip(
+      [
+        `link add rt${i} type veth peer name eth0 netns ${namespace}`,
+        `addr add 10.78.${i}.1/24 dev rt${i}`,
+        `link set rt${i} up`,
+      ],
+      lab.outside,
+    );
+    ip(
+      [
+        'link set lo up',
+        'link set eth0 up',
+        `addr add ${address}/24 dev eth0`,
+        `route add default via 10.78.${i}.1`,
+      ],
+      namespace,
+    );
+  }
+  return hosts;
+}
+
+/**
+ * Two further hosts on one IP network, 10.79.0.0/24, whose only way to each other are the two tunnels of a gateway load balancer, which
+ * the outside plays: what one sends comes to the guest by the external tunnel, and what the guest sends by the internal one
+ * reaches the other.
+ */
+export function addTunnels(
+  lab: Lab,
+  local: string,
+  remote: string,
+): [outer: Omit<Station, 'mac'>, inner: Omit<Station, 'mac'>] {
+  const shim = loadShim();
+  const host = (name: string, number: number): Omit<Station, 'mac'> => ({
+    namespace: `${lab.name}-${name}`,
+    address: `10.79.0.${number}`,
+  });
+  const [outer, inner] = [host('tun0', 1), host('tun1', 2)];
+  onTestFinished(() => deleteNamespaces([outer.namespace, inner.namespace]));
+  for (const [{ namespace, address }, vni, port] of [
+    [outer, 801, 10_801],
+    [inner, 800, 10_800],
+  ] as const) {
+    ip([`netns add ${namespace}`]);
+    for (const scope of ['all', 'default']) sysctl(shim, namespace, `ipv6/conf/${scope}/disable_ipv6`, '1');
+    // Its packets go by the outside's devices, where it is made, also when it is in another namespace.
+    ip(
+      [
+        `link add vx${vni} type vxlan id ${vni} local ${local} remote ${remote} dstport ${port} nolearning`,
+        `link set vx${vni} netns ${namespace}`,
+      ],
+      lab.outside,
+    );
+    ip(['link set lo up', `link set vx${vni} mtu 1400 up`, `addr add ${address}/24 dev vx${vni}`], namespace);
+  }
+  return [outer, inner];
+}

@@ -3,23 +3,22 @@
  *
  * @module-tag unprivileged
  */
+
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Handler, HandlerContext, HandlerModule } from '../../src/handler/handler.ts';
+import type { Handler, HandlerModule } from '../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../src/handler/handler.ts';
 import { wasmHandler } from '../../src/handler/wasm-handler.ts';
-import { ethernet, handled, ipv4, loaded, OUR_MAC, smallMemory, udp } from '../support/frames.ts';
+import { ethernet, handled, ipv4, loaded, smallMemory, udp, workerContext } from '../support/frames.ts';
 import { temporary } from '../support/process.ts';
 import { damaged, ECHO, OTHERS, VLAN } from '../support/udp-echo.ts';
 
 const examples = fileURLToPath(new URL('../../examples', import.meta.url));
-const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
-};
+const context = workerContext();
 const { create }: HandlerModule = await import(pathToFileURL(join(examples, 'udp-echo/handler.mjs')).href);
 const inScript = create!({}, context) as Handler;
 

@@ -12,7 +12,7 @@ import {
   Scene,
   until,
 } from '../support/harness.ts';
-import { addStations, Peer, type Said } from '../support/peers.ts';
+import { addRouted, addStations, addTunnels, Peer, type Said } from '../support/peers.ts';
 
 const handler = (file: string): URL => new URL(`../../dist/src/handlers/${file}`, import.meta.url);
 
@@ -222,6 +222,81 @@ describe('balance', () => {
     }
     expect(scene.port.stats().paths.vf.txPackets).toBeGreaterThan(UDP_PORTS.length);
     expectNoDrops(scene.port);
+    await client.call('hangUp');
+    await scene.finish();
+    expect(scene.errors).toEqual([]);
+  });
+});
+
+describe('balance by NAT', () => {
+  it('keeps every connection of clients and backends behind a router, through failovers', async () => {
+    const lab = await buildLab({ arp: true });
+    const [first, second, ...backends] = addRouted(lab, 5);
+    const clients = [await Peer.start(first!.namespace), await Peer.start(second!.namespace)];
+    const vip = lab.nic.guestAddress;
+    const servers = await Promise.all(backends.map(({ namespace }) => Peer.start(namespace)));
+    for (const [i, server] of servers.entries()) await server.call('listen', `backend${i}`, 8080);
+    const addresses = backends.map(({ address }) => `${address}:8080`);
+    const scene = await Scene.openIn(lab, {
+      handler: handler('balance.js'),
+      handlerOptions: { mode: 'nat', vip, ports: '80', backends: addresses },
+    });
+    for (const client of clients) await client.call('talk', vip, 80, range(41_000, 8));
+    const on = async (): Promise<string[]> => {
+      for (const client of clients) await goneOn(client);
+      return clients[0]!.call('askUdp', vip, 80, range(40_000, 24));
+    };
+    const udp = [await on()];
+    await scene.plug();
+    udp.push(await on());
+    await scene.unplug();
+    udp.push(await on());
+    await scene.plug();
+    udp.push(await on());
+    for (const names of udp) expect(names).toEqual(udp[0]);
+    const all = new Set(['backend0', 'backend1', 'backend2']);
+    expect(new Set(udp[0])).toEqual(all);
+    const talks = [];
+    for (const client of clients) talks.push(...partners(await client.call('said')));
+    expect(new Set(talks)).toEqual(all);
+    expect(scene.port.stats().paths.vf.txPackets).toBeGreaterThan(SOME_LINES);
+    for (const client of clients) await client.call('hangUp');
+    await scene.finish();
+    expect(scene.errors).toEqual([]);
+  });
+});
+
+describe('gwlb', () => {
+  it('is between two hosts on tunnels of the kernel, through a failover, with a firewall in it', async () => {
+    const lab = await buildLab({ arp: true });
+    const { guestAddress, outsideAddress } = lab.nic;
+    const [outer, inner] = addTunnels(lab, outsideAddress, guestAddress);
+    const client = await Peer.start(outer.namespace);
+    const server = await Peer.start(inner.namespace);
+    for (const port of [8022, 8023]) await server.call('listen', 'inner', port);
+    const guest = await Peer.start(lab.guest);
+    await guest.call('listen', 'guest', 8080);
+    const probe = await Peer.start(lab.outside);
+    const scene = await Scene.openIn(lab, {
+      handler: handler('gwlb.js'),
+      handlerOptions: { inner: 'firewall', innerOptions: { deny: 'tcp/8023' } },
+    });
+    await client.call('talk', inner.address, 8022, range(41_000, 4));
+    await goneOn(client);
+    await scene.plug();
+    await goneOn(client);
+    // A health probe is the machine's.
+    expect(await probe.call('ask', guestAddress, 8080, [0])).toEqual(['guest']);
+    await scene.unplug();
+    await goneOn(client);
+    const dropped = (): number => scene.port.stats().dropped.verdict;
+    const before = dropped();
+    await client.call('attempt', inner.address, 8023);
+    await until('a dropped packet', () => dropped() > before);
+    expect(await client.call('attempted')).toEqual(['pending']);
+    await client.call('giveUp');
+    expect(partners(await client.call('said'))).toEqual(Array(4).fill('inner'));
+    expect(scene.port.stats().paths.vf.txPackets).toBeGreaterThan(SOME_LINES);
     await client.call('hangUp');
     await scene.finish();
     expect(scene.errors).toEqual([]);

@@ -16,7 +16,7 @@ import { run } from '../../../src/cli/run.ts';
 import { tryHandler } from '../../../src/cli/try.ts';
 import { TwinpathError } from '../../../src/errors.ts';
 import type { HandlerModule } from '../../../src/handler/handler.ts';
-import { loaded } from '../../support/frames.ts';
+import { workerContext } from '../../support/frames.ts';
 
 const TABLE: CommandTable = {
   name: 'walk',
@@ -147,7 +147,7 @@ describe('a handler', () => {
         expect(() => checkOptionless(name, { zone: 1 })).toThrow(`zone. ${name} has no options.`);
         continue;
       }
-      const context = { queue: 0, queues: 1, macs: [], burst: loaded([]) };
+      const context = workerContext({ macs: [] });
       const list = named.map((option) => `'${option}'`).join(', ');
       expect(() => create!({ xyzzyplugh: 1 }, context)).toThrow(`${name} has ${list}.`);
       checkOptionless(name, { xyzzyplugh: 1 });

@@ -6,6 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { Burst } from '../../../src/handler/burst.ts';
 import { loadHandler } from '../../../src/handler/load-handler.ts';
+import { atLeast, newHandlerMemory } from '../../../src/memory/handler-memory.ts';
 import { macOf, setMac } from '../../../src/memory/macs.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 
@@ -50,11 +51,35 @@ it.each([
   ['a default function', 'export default (burst) => { burst.length = 7; };'],
   ['one that takes it from rest parameters', 'export default (...all) => { all[0].length = 7; };'],
   ['what create() makes', 'export const create = () => (burst) => { burst.length = 7; };'],
+  [
+    'what the promise of create() resolves to',
+    'export const create = async () => (burst) => { burst.length = 7; };',
+  ],
   ['a closure over it', 'export const create = (_, { burst }) => () => { burst.length = 7; };'],
 ])('calls %s with the burst of its worker', async (_, text) => {
   const { handle, burst } = await load(text);
   handle(burst);
   expect(burst.length).toBe(7);
+});
+
+it('refuses a create() whose promise is rejected, or resolves to no handler', async () => {
+  const [rejected, empty] = [
+    `export const create = async () => { throw new Error('not today'); };`,
+    'export const create = async () => undefined;',
+  ];
+  await expect(load(rejected)).rejects.toMatchObject({
+    code: 'ERR_HANDLER',
+    detail: 'its create() threw: not today',
+  });
+  await expect(load(empty)).rejects.toMatchObject({ code: 'ERR_HANDLER' });
+});
+
+it('gives all workers of a handler the same memory, which grows as they ask', async () => {
+  const shared = newHandlerMemory();
+  const sizes = [64, 8, 4096].map((bytes) => atLeast(shared, bytes).byteLength);
+  expect(sizes).toEqual([64, 64, 4096]);
+  expect(() => atLeast(shared, 2 ** 30 + 1)).toThrow(RangeError);
+  expect(() => atLeast(shared, -1)).toThrow(RangeError);
 });
 
 it('an error that a handler throws while it loads is passed on unchanged', async () => {

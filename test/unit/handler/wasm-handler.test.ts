@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Dispatch } from '../../../src/datapath/dispatch.ts';
 import { Burst } from '../../../src/handler/burst.ts';
-import type { Handler, HandlerContext, TickingHandler } from '../../../src/handler/handler.ts';
+import type { Handler, TickingHandler } from '../../../src/handler/handler.ts';
 import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
 import { loadHandler } from '../../../src/handler/load-handler.ts';
 import { wasmHandler } from '../../../src/handler/wasm-handler.ts';
@@ -38,15 +38,14 @@ import {
   OUR_MAC,
   smallMemory,
   udp,
+  workerContext,
 } from '../../support/frames.ts';
 import { abi, burst as burstOf, type Form, named, Op, type Part, wasm } from '../../support/wasm-bytes.ts';
 
 const built = (path: string) => new URL(`../../../dist/${path}`, import.meta.url);
 const ours = (name: string) => readFileSync(built(`src/handlers/${name}.wasm`));
 const fixture = (name: string) => readFileSync(built(`test/fixtures/wasm/${name}.wasm`));
-const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
-};
+const context = workerContext();
 
 /** Made for each burst, as a worker makes it for its one. */
 const reflect: Handler = (burst) => reflectModule.create({}, { ...context, burst })(burst);

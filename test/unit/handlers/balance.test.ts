@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Handler, HandlerContext } from '../../../src/handler/handler.ts';
+import type { Handler } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/balance.ts';
 import { maglevTable, SLOTS } from '../../../src/handlers/maglev.ts';
@@ -13,16 +13,14 @@ import {
   handled,
   icmpEcho,
   ipv4,
-  loaded,
   OUR_IP,
   OUR_MAC,
   PEER_MAC,
   udp,
+  workerContext,
 } from '../../support/frames.ts';
 
-const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
-};
+const context = workerContext();
 const VIP = OUR_IP;
 const BACKENDS = [1, 2, 3, 4].map((n) => `02:00:00:00:01:0${n}`);
 const made = (options: object = {}, where = context) =>

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { Handler, HandlerContext } from '../../../src/handler/handler.ts';
+import type { Handler } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/dns.ts';
 import { Path } from '../../../src/memory/layout.ts';
@@ -30,7 +30,6 @@ import {
   icmpEcho,
   ipv4,
   ipv6,
-  loaded,
   naiveChecksum,
   OUR_IP,
   OUR_IP6,
@@ -38,6 +37,7 @@ import {
   PEER_IP6,
   PEER_MAC,
   udp,
+  workerContext,
 } from '../../support/frames.ts';
 
 const ZONE = `$ORIGIN example.org.
@@ -55,9 +55,7 @@ lost       CNAME nothing
 void       CNAME six
 ${Array.from({ length: 40 }, (_, i) => `many A 198.51.100.${i}`).join('\n')}
 `;
-const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
-};
+const context = workerContext();
 const made = (options: object = {}) =>
   create({ zone: ZONE, address: [OUR_IP.join('.'), '2001:db8::2'], ...options }, context) as Handler;
 const dns = made();

@@ -1,19 +1,21 @@
 /** A packet makes no garbage in a built-in handler: V8 collects nothing, however many there are. */
 import { GCProfiler } from 'node:v8';
 import { expect, it } from 'vitest';
-import type { Handler, HandlerContext } from '../../../src/handler/handler.ts';
+import { Clock } from '../../../src/handler/clock.ts';
+import type { Handler, TickingHandler } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import * as swap from '../../../src/handlers/5tswap.ts';
 import * as balance from '../../../src/handlers/balance.ts';
 import * as count from '../../../src/handlers/count.ts';
 import * as dns from '../../../src/handlers/dns.ts';
 import * as firewall from '../../../src/handlers/firewall.ts';
+import { adjust32, writeIpv4 } from '../../../src/headers.ts';
+import { Flow, int32At } from '../../../src/net/flow.ts';
+import { FlowKey, FlowTable, TimerWheel, TokenBuckets } from '../../../src/state.ts';
 import { asked, query } from '../../support/dns.ts';
-import { be16, ethernet, ipv4, ipv6, loaded, OUR_MAC, smallMemory, udp } from '../../support/frames.ts';
+import { be16, ethernet, ipv4, ipv6, loaded, smallMemory, udp, workerContext } from '../../support/frames.ts';
 
-const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
-};
+const context = workerContext();
 /** Above 2^31, where a number that V8 cannot keep in a register becomes an object. */
 const HIGH = [203, 0, 113, 2];
 const address = HIGH.join('.');
@@ -33,9 +35,52 @@ const segment = ethernet(
   }),
 );
 
+/** With a connection to which {@link segment} belongs. */
+function nat(): Handler {
+  const options = { mode: 'nat', vip: address, ports: '443', backends: '203.0.113.9:8443' };
+  const { handle } = balance.create(options, workerContext()) as TickingHandler;
+  const first = loaded([segment.with(47, 2)]);
+  handle(first);
+  expect(first.verdict[0]).toBe(TX);
+  return handle;
+}
+
+/** Limits each flow, with what handlers find in twinpath/state and twinpath/headers. */
+function limiter(): Handler {
+  let now = 1e12;
+  const clock = new Clock(() => now);
+  const [flow, key, table] = [new Flow(), new FlowKey(), new FlowTable({ clock, entries: 1024 })];
+  const buckets = new TokenBuckets({ clock, rate: 1e6, burst: 1e9, buckets: 1024 });
+  const timers = new TimerWheel({ clock, timers: 1024 });
+  const expire = (timer: number): void => table.remove(timer);
+  return (all) => {
+    now += 1000;
+    clock.update();
+    table.sweep(64);
+    timers.run(expire);
+    for (let i = 0; i < all.length; i++) {
+      const packet = all.packet(i);
+      flow.read(packet);
+      const entry = table.add(key.read(packet, flow), 1000);
+      timers.set(entry, 1000);
+      if (!buckets.take(entry, 1)) continue;
+      adjust32(packet, flow.l4 + 16, int32At(packet, flow.addresses), 0);
+      writeIpv4(packet, flow.l3, int32At(packet, flow.addresses), 7, 6, 20);
+      all.verdict[i] = TX;
+    }
+  };
+}
+
 it.each<[string, Handler, number[], number]>([
-  ['balance', balance.create({ vip: address, backends: '02:00:00:00:01:01' }, context), segment, TX],
+  [
+    'balance',
+    balance.create({ vip: address, backends: '02:00:00:00:01:01' }, context) as Handler,
+    segment,
+    TX,
+  ],
+  ['balance by NAT', nat(), segment, TX],
   ['5tswap', swap.create({}), segment, TX],
+  ['a handler with state', limiter(), segment, TX],
   ['count', count.create({ every: 0 }, context), segment, DROP],
   ['firewall', firewall.create({ deny: '10.0.0.0/8 tcp/22', allow: 'tcp/443' }), segment, PASS],
   ['dns', dns.create({ zone, address: '10.77.0.2' }, context), asked(question), TX],

@@ -3,7 +3,7 @@ import { syncBuiltinESMExports } from 'node:module';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BUILT_IN, handlerUrl } from '../../../src/cli/handler-name.ts';
-import type { Handler, HandlerContext, HandlerModule } from '../../../src/handler/handler.ts';
+import type { Handler, HandlerModule } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import * as countModule from '../../../src/handlers/count.ts';
 import drop from '../../../src/handlers/drop.ts';
@@ -29,11 +29,10 @@ import {
   PEER_IP,
   PEER_MAC,
   udp,
+  workerContext,
 } from '../../support/frames.ts';
 
-const context: HandlerContext = {
-  ...{ queue: 3, queues: 4, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
-};
+const context = workerContext({ queue: 3, queues: 4 });
 const echo = echoModule.create({ address: OUR_IP.join('.') }, context);
 /** Made for each burst, as a worker makes it for its one. */
 const reflect: Handler = (burst) => reflectModule.create({}, { ...context, burst })(burst);

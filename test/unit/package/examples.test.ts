@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Handler, HandlerContext, HandlerModule, TickingHandler } from '../../../src/handler/handler.ts';
+import type { Handler, HandlerModule, TickingHandler } from '../../../src/handler/handler.ts';
 import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
 import { A, AAAA, asked, type Decoded, decode, messageOf, query } from '../../support/dns.ts';
 import {
@@ -23,6 +23,7 @@ import {
   PEER_MAC,
   smallMemory,
   udp,
+  workerContext,
 } from '../../support/frames.ts';
 import { damaged, ECHO, OTHERS, TCP_SYN, VLAN } from '../../support/udp-echo.ts';
 
@@ -31,9 +32,7 @@ const folders = readdirSync(examples, { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => name);
 
-const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
-};
+const context = workerContext();
 
 function imported(name: string): Promise<HandlerModule> {
   return import(pathToFileURL(join(examples, name, 'handler.mjs')).href);

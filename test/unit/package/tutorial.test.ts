@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { Handler, HandlerContext, HandlerModule } from '../../../src/handler/handler.ts';
+import type { Handler, HandlerModule } from '../../../src/handler/handler.ts';
 import { DROP, TX } from '../../../src/handler/handler.ts';
 import { A, AAAA, asked, type Decoded, decode, messageOf, query } from '../../support/dns.ts';
 import {
@@ -16,12 +16,12 @@ import {
   handled,
   icmpEcho,
   ipv4,
-  loaded,
   OUR_IP,
   OUR_MAC,
   PEER_IP,
   PEER_MAC,
   udp,
+  workerContext,
 } from '../../support/frames.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
@@ -39,9 +39,7 @@ mkdirSync(join(folder, 'node_modules'));
 symlinkSync(root, join(folder, 'node_modules', 'twinpath'));
 for (const [name, program] of programs) writeFileSync(join(folder, name), program);
 
-const context: HandlerContext = {
-  ...{ queue: 0, queues: 1, macs: [Uint8Array.from(OUR_MAC)], burst: loaded([]) },
-};
+const context = workerContext();
 const names = { 'www.example.test': '203.0.113.7', 'Mail.example.test': '203.0.113.8' };
 
 /** Also for modules that have imported it by its name. */

@@ -1,0 +1,258 @@
+/**
+ * `balance` by NAT (`mode: 'nat'`): for networks that forward by IP address, such as a virtual network of Azure.
+ *
+ * A client's packet goes on to a backend, from a source address and port of the balancer, so that the backend's reply comes back here
+ * without any route or address at the backend. The reply goes to the client from the virtual address. A new connection gets the
+ * backend that the Maglev table has for it, and keeps it, also when the list of backends is another.
+ *
+ * - TCP and UDP over IPv4. Fragments and segments of unknown connections are dropped.
+ * - Connections are in memory that all workers share: they survive a failover and the death of any worker.
+ * - A backend sees the balancer's address and not the client's.
+ * - Without a MAC address of its own, a backend's packets go back to where the client's packet came from: a router.
+ */
+import type { HandlerContext, TickingHandler } from '../handler/handler.ts';
+import { DROP, TX, type Verdict } from '../handler/handler.ts';
+import type { Packet } from '../handler/packet.ts';
+import { adjust32, adjustUdp32 } from '../headers/adjust.ts';
+import { TCP_BYTES, TcpFlag } from '../headers/transport.ts';
+import { Path } from '../memory/layout.ts';
+import { has, hostAddresses } from '../net/addresses.ts';
+import { Flow, int32At } from '../net/flow.ts';
+import { Protocol } from '../net/ip.ts';
+import { Ipv4Field } from '../net/ipv4.ts';
+import { FlowKey } from '../state/flow-key.ts';
+import { invalid, wholeNumber } from '../validation.ts';
+import { answersArp } from './arp.ts';
+import { ipBackends, servedPorts, slotOf } from './balance-options.ts';
+import { MAX_BACKENDS, maglevTable } from './maglev.ts';
+import { isOver, NatConnections, State, Word } from './nat-connections.ts';
+import { list } from './options.ts';
+
+const { TCP, UDP } = Protocol;
+const { CHECKSUM } = Ipv4Field;
+const TCP_CHECKSUM = 16;
+const UDP_CHECKSUM = 6;
+const { SYN, ACK, RST, FIN } = TcpFlag;
+/** Below the ports that Linux gives its own connections (ip_local_port_range), which come to the same address. */
+const SOURCE_PORTS = '10240-32767';
+const IDLE_SECONDS = 3600;
+
+/** Entries that are looked at for their time: in each burst, and in each tick. */
+const SWEPT_IN_BURST = 16;
+const SWEPT_IN_TICK = 1024;
+
+export interface NatSettings {
+  readonly vips: Int32Array;
+  readonly arp: boolean;
+  readonly otherwise: Verdict;
+}
+
+/**
+ * @param options see `create` in balance.ts
+ * @throws TwinpathError ERR_OPTION_INVALID
+ */
+export function createNat(
+  options: Record<string, unknown>,
+  { vips, arp, otherwise }: NatSettings,
+  context: HandlerContext,
+): TickingHandler {
+  const { macs, clock } = context;
+  const nat = new Nat(options, vips, context);
+  const addresses = Int32Array.from(new Set([...vips, ...nat.sources]));
+  const flow = new Flow();
+  return {
+    handle: (burst) => {
+      clock.update();
+      nat.sweep(SWEPT_IN_BURST);
+      for (let i = 0; i < burst.length; i++) {
+        if (burst.path[i] === Path.HOST) {
+          burst.verdict[i] = TX;
+          continue;
+        }
+        const packet = burst.packet(i);
+        const mac = macs[burst.port[i]!]!;
+        burst.verdict[i] = otherwise;
+        if (flow.read(packet)) burst.verdict[i] = nat.decide(packet, flow, mac, otherwise);
+        else if (arp && flow.type >= 0 && answersArp(packet, flow.l3, mac, addresses)) burst.verdict[i] = TX;
+      }
+    },
+    tick: () => {
+      clock.update();
+      nat.sweep(SWEPT_IN_TICK);
+    },
+  };
+}
+
+class Nat {
+  readonly sources: Int32Array;
+  readonly #vips: Int32Array;
+  readonly #isServed: Uint8Array;
+  readonly #addresses: Int32Array;
+  /** 0: the port that the client asked for. */
+  readonly #ports: Uint16Array;
+  readonly #macs: readonly (Uint8Array | undefined)[];
+  readonly #table: Uint16Array;
+  readonly #connections: NatConnections;
+  readonly #key = new FlowKey();
+
+  constructor(options: Record<string, unknown>, vips: Int32Array, context: HandlerContext) {
+    const isServed = servedPorts(options.ports) ?? noPorts();
+    const sources =
+      options.source === undefined ? vips.subarray(0, 1) : hostAddresses('source', list(options.source));
+    if (sources.length === 0) invalid('source', 'it has no address');
+    const backends = ipBackends(options.backends, MAX_BACKENDS);
+    const loop = backends.find(({ address }) => has(vips, address) || has(sources, address));
+    if (loop !== undefined) invalid('backends', `${loop.name} is the balancer's own address`);
+    const idle = wholeNumber('idle', options.idle ?? IDLE_SECONDS, 10, 1_000_000, 'a number of seconds');
+    this.sources = sources;
+    this.#vips = vips;
+    this.#isServed = isServed;
+    this.#addresses = Int32Array.from(backends, ({ address }) => address);
+    this.#ports = Uint16Array.from(backends, ({ port }) => port);
+    this.#macs = backends.map(({ mac }) => mac);
+    this.#table = maglevTable(backends.map(({ name }) => name));
+    const ports = sourcePorts(options.sourcePorts ?? SOURCE_PORTS, isServed);
+    this.#connections = new NatConnections(context, { sources, ports, idleMillis: idle * 1000 });
+  }
+
+  sweep(count: number): void {
+    this.#connections.sweep(count);
+  }
+
+  /** @param flow has read the packet */
+  decide(packet: Packet, flow: Flow, mac: Uint8Array, otherwise: Verdict): Verdict {
+    const { addresses, addressBytes, protocol, l4, to } = flow;
+    if (addressBytes !== 4 || !packet.dstEquals(mac)) return otherwise;
+    if (protocol !== TCP && protocol !== UDP) return otherwise;
+    const target = int32At(packet, addresses + 4);
+    // A later fragment does not show whose it is.
+    if (flow.fragment) return has(this.#vips, target) || has(this.sources, target) ? DROP : otherwise;
+    if (protocol === TCP && l4 + TCP_BYTES > flow.end) return otherwise;
+    if (this.#isServed[to] === 1 && has(this.#vips, target)) return this.#toBackend(packet, flow, mac);
+    const source = this.sources.indexOf(target);
+    if (source < 0 || !this.#connections.findBySource(source, to)) return otherwise;
+    return this.#toClient(packet, flow, mac, otherwise);
+  }
+
+  #toBackend(packet: Packet, flow: Flow, mac: Uint8Array): Verdict {
+    const connections = this.#connections;
+    const { protocol, l4 } = flow;
+    const flags = protocol === TCP ? packet.u8(l4 + 13) : SYN;
+    if (packet.srcEquals(mac) || (packet.u8(6) & 1) !== 0) return DROP;
+    const begins = (flags & (SYN | ACK | RST)) === SYN;
+    this.#key.read(packet, flow);
+    let state = protocol;
+    if (connections.find(this.#key)) {
+      state = connections.get(Word.STATE);
+      if (begins && isOver(state)) state = protocol; // the client uses its port again
+    } else {
+      if (!begins || !connections.open(this.#key)) return DROP;
+      this.#begin(packet, flow);
+    }
+    if (!begins && (state & State.ANSWERED) !== 0) state |= State.ESTABLISHED;
+    if (protocol === TCP) {
+      if ((flags & FIN) !== 0) state |= State.CLIENT_FIN;
+      if ((flags & RST) !== 0) state |= State.RESET;
+    }
+    connections.set(Word.CLIENT_MAC, int32At(packet, 6));
+    connections.set(Word.CLIENT_MAC_END, packet.u16(10));
+    connections.go(state);
+    const backend = connections.get(Word.BACKEND);
+    const ports = (connections.sourcePort << 16) | connections.get(Word.BACKEND_PORT);
+    translate(packet, flow, connections.source, backend, ports);
+    this.#address(packet, connections.get(Word.BACKEND_INDEX), backend);
+    packet.write(6, mac);
+    return TX;
+  }
+
+  #toClient(packet: Packet, flow: Flow, mac: Uint8Array, otherwise: Verdict): Verdict {
+    const connections = this.#connections;
+    const { protocol, l4, addresses, from } = flow;
+    let state = connections.get(Word.STATE);
+    const isOfBackend =
+      int32At(packet, addresses) === connections.get(Word.BACKEND) &&
+      from === connections.get(Word.BACKEND_PORT) &&
+      (state & 0xff) === protocol;
+    if (!isOfBackend) return otherwise;
+    state |= State.ANSWERED;
+    if (protocol === TCP) {
+      const flags = packet.u8(l4 + 13);
+      if ((flags & FIN) !== 0) state |= State.BACKEND_FIN;
+      if ((flags & RST) !== 0) state |= State.RESET;
+    }
+    connections.go(state);
+    const ports = connections.get(Word.CLIENT_PORTS);
+    const swapped = (ports << 16) | (ports >>> 16);
+    translate(packet, flow, connections.get(Word.VIP), connections.get(Word.CLIENT), swapped);
+    packet.setU32(0, connections.get(Word.CLIENT_MAC));
+    packet.setU16(4, connections.get(Word.CLIENT_MAC_END));
+    packet.write(6, mac);
+    return TX;
+  }
+
+  /** Sets the words of a new connection but its state. */
+  #begin(packet: Packet, { addresses, protocol, l4, to }: Flow): void {
+    const connections = this.#connections;
+    const client = int32At(packet, addresses);
+    const vip = int32At(packet, addresses + 4);
+    const ports = int32At(packet, l4);
+    const index = this.#table[slotOf(client, vip, protocol, ports)]!;
+    connections.set(Word.CLIENT, client);
+    connections.set(Word.CLIENT_PORTS, ports);
+    connections.set(Word.VIP, vip);
+    connections.set(Word.BACKEND, this.#addresses[index]!);
+    connections.set(Word.BACKEND_PORT, this.#ports[index]! || to);
+    connections.set(Word.BACKEND_INDEX, index);
+  }
+
+  /** Writes the destination MAC address: the backend's, or that of the router from which the packet came. */
+  #address(packet: Packet, index: number, backend: number): void {
+    const mac = this.#addresses[index] === backend ? this.#macs[index] : undefined;
+    if (mac !== undefined) packet.write(0, mac);
+    else {
+      packet.setU32(0, int32At(packet, 6));
+      packet.setU16(4, packet.u16(10));
+    }
+  }
+}
+
+function noPorts(): never {
+  return invalid('ports', 'balance by NAT needs the ports that it serves', "Give them: { ports: '80,443' }.");
+}
+
+/** Writes both addresses and both ports, and adjusts both checksums. */
+function translate(packet: Packet, flow: Flow, source: number, target: number, ports: number): void {
+  const { l3, l4, addresses } = flow;
+  const [oldSource, oldTarget] = [int32At(packet, addresses), int32At(packet, addresses + 4)];
+  const oldPorts = int32At(packet, l4);
+  const check = l3 + CHECKSUM;
+  adjust32(packet, check, oldSource, source);
+  adjust32(packet, check, oldTarget, target);
+  if (flow.protocol === TCP) {
+    adjust32(packet, l4 + TCP_CHECKSUM, oldSource, source);
+    adjust32(packet, l4 + TCP_CHECKSUM, oldTarget, target);
+    adjust32(packet, l4 + TCP_CHECKSUM, oldPorts, ports);
+  } else {
+    adjustUdp32(packet, l4 + UDP_CHECKSUM, oldSource, source);
+    adjustUdp32(packet, l4 + UDP_CHECKSUM, oldTarget, target);
+    adjustUdp32(packet, l4 + UDP_CHECKSUM, oldPorts, ports);
+  }
+  packet.setU32(addresses, source);
+  packet.setU32(addresses + 4, target);
+  packet.setU32(l4, ports);
+}
+
+/** The ports of a range, without those that are served. */
+function sourcePorts(option: unknown, isServed: Uint8Array): Uint16Array {
+  const [, first, last] = /^(\d+)-(\d+)$/.exec(String(option)) ?? [];
+  const [from, to] = [Number(first), Number(last)];
+  if (!(from >= 1 && from <= to && to <= 0xffff)) {
+    return invalid(
+      'sourcePorts',
+      `${String(option)} is not a range of ports`,
+      `Give it as '${SOURCE_PORTS}'.`,
+    );
+  }
+  const ports = Array.from({ length: to - from + 1 }, (_, i) => from + i);
+  return Uint16Array.from(ports.filter((port) => isServed[port] === 0));
+}
