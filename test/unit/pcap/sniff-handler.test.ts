@@ -1,7 +1,8 @@
 /** The handler of a session takes nothing from anyone. */
 import { expect, it } from 'vitest';
-import { compileFilter, MAX_PROGRAM } from '../../../src/capture/filter/filter.ts';
+import { compileFilter } from '../../../src/capture/filter/filter.ts';
 import { PASS, TX } from '../../../src/handler/handler.ts';
+import { CAPTURE_PROGRAM_WORDS } from '../../../src/memory/geometry.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import { create } from '../../../src/pcap/sniff-handler.ts';
 import { HandlerTest } from '../../../src/testing.ts';
@@ -18,7 +19,7 @@ it.each([
   'lets each packet of path %i go its way, and delivers a copy of what the filter takes',
   (path, way) => {
     const program = compileFilter('udp port 7');
-    expect(program.length).toBeLessThanOrEqual(MAX_PROGRAM);
+    expect(program.length).toBeLessThanOrEqual(CAPTURE_PROGRAM_WORDS);
     const test = HandlerTest.of({ create } as never, { options: { program } });
     const outcomes = test.run([UDP, PING, UDP.slice(0, 20), []], { path });
     expect(outcomes.map(({ verdict, teed }) => [verdict, teed])).toEqual([
