@@ -115,7 +115,7 @@ export const nodeLibs: Benchmark = {
   comparisons: comparisons(`
     node-libs             | handler.mpps / pcap.mpps     | Mpps | ≥ 5 | a handler in the worker; peer: node_pcap
     node-libs:recvmmsg    | handler.mpps / recvmmsg.mpps | Mpps |     | a handler in the worker; peer: AF_PACKET with recvmmsg over koffi
-    node-libs:application | application.mpps / pcap.mpps | Mpps |     | delivered to the application’s thread; peer: node_pcap
+    node-libs:application | application.mpps / pcap.mpps | Mpps | ≥ 2 | delivered to the application’s thread; peer: node_pcap
     node-libs:cost        | sleeping.nanos / pcap.nanos  | ns   |     | CPU time of a packet from the XDP hook to a handler in a worker that sleeps; peer: node_pcap
     node-libs:core        | sleeping.core / pcap.core    | Mpps |     | for each second of CPU time that the receiver itself takes: the same; peer: node_pcap
     node-libs:lost        | handler.lost                 | %    |     | packets that found no room in the worker’s ring
