@@ -110,13 +110,13 @@ describe('the Kubernetes manifest', () => {
     expect(command).toBe('run');
     const names = options.filter((word) => word.startsWith('--')).map((word) => word.slice(2));
     expect(names.filter((name) => !(name in run.table.options))).toEqual([]);
-    const valueOf = (name: string): string => options[options.indexOf(name) + 1]!;
+    const given = (name: string): string => options[options.indexOf(name) + 1]!;
     const { host, port, path } = container.readinessProbe.httpGet;
-    expect([`${host}:${port}`, path]).toEqual([valueOf('--health'), '/health']);
-    expect(metadata.annotations['prometheus.io/port']).toBe(valueOf('--metrics').split(':')[1]);
-    expect(spec.terminationGracePeriodSeconds).toBeGreaterThan(Number(valueOf('--drain')) + 30);
+    expect([`${host}:${port}`, path]).toEqual([given('--health'), '/health']);
+    expect(metadata.annotations['prometheus.io/port']).toBe(given('--metrics').split(':')[1]);
+    expect(spec.terminationGracePeriodSeconds).toBeGreaterThan(Number(given('--drain')) + 30);
     const { periodSeconds, failureThreshold } = container.readinessProbe;
-    expect(Number(valueOf('--drain'))).toBeGreaterThan(2 * periodSeconds * failureThreshold);
+    expect(Number(given('--drain'))).toBeGreaterThan(2 * periodSeconds * failureThreshold);
   });
 
   it('mounts each of its volumes, and names the image of this version', () => {
