@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { isMainThread, Worker } from 'node:worker_threads';
 import { ControlThread } from './control/control-thread.ts';
 import { newCompletion, waitForCompletion } from './coordinator/completion.ts';
+import { beginLoading, endLoading, waitForLoading } from './coordinator/loading.ts';
 import type { Command, GroupData, PortDescription, Question, Report } from './coordinator/messages.ts';
 import { workerFile } from './coordinator/queue-workers.ts';
 import { closeLinks, release } from './coordinator/release.ts';
@@ -40,6 +41,8 @@ export interface Member {
 
 /** How long an exiting thread waits for the coordinator, which may be in a system call that waits for RTNL. */
 const EXIT_MILLIS = 200;
+/** And for a thread that is loading: one that has not loaded by then stands still. */
+const LOADING_MILLIS = 2_000;
 /** A port that is closed before has no control socket: starting a thread costs more than such a port lives. */
 const CONTROL_MILLIS = 250;
 /** The groups whose supervisor runs: it has to know that this process, or thread, exits. */
@@ -75,12 +78,14 @@ export class Group {
     this.rss = settings.rss;
     this.journal = new Journal(this.memory);
     this.#settings = settings;
-    const workerData: GroupData = { shared: this.memory.shared, settings };
+    const loaded = beginLoading(this.memory);
+    const workerData: GroupData = { shared: this.memory.shared, settings, loaded };
     this.#supervisor = new Worker(workerFile('supervisor'), {
       workerData,
       name: 'twinpath supervisor',
       env: threadEnvironment(),
     });
+    this.#supervisor.once('exit', () => endLoading(this.memory, loaded));
     if (running.size === 0) process.on('exit', exiting);
     running.add(this);
   }
@@ -150,11 +155,13 @@ export class Group {
     });
   }
 
-  /** Before the process terminates all threads: waits a moment until the coordinator's may be terminated. */
+  /** Before the process terminates all threads: waits until they may be terminated. */
   exiting(): void {
     const done = newCompletion();
     this.#supervisor.postMessage({ kind: 'exit', done } satisfies Command);
+    waitForLoading(this.memory, LOADING_MILLIS);
     waitForCompletion(done, EXIT_MILLIS);
+    waitForLoading(this.memory, LOADING_MILLIS); // threads that were started before the supervisor had read the message
     this.#control?.exiting();
     // A process that exits closes its descriptors, a thread does not.
     if (!isMainThread) this.#releaseAll();
@@ -184,7 +191,8 @@ export class Group {
   #startControl(ports: readonly PortDescription[]): void {
     try {
       this.#control = new ControlThread(
-        { shared: this.memory.shared, settings: this.#settings, ports },
+        this.memory,
+        { settings: this.#settings, ports },
         (line) => this.#supervisor.postMessage({ kind: 'attach', line } satisfies Command, [line]),
         (error) => this.#fail(error),
       );

@@ -2,6 +2,11 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { ControlLine } from '../src/control/control-line.ts';
 import type { ControlData, ControlReport } from '../src/control/control-thread.ts';
+import { endLoading } from '../src/coordinator/loading.ts';
+import { Memory } from '../src/memory/shared.ts';
 
 const parent = parentPort!;
-new ControlLine(workerData as ControlData).run((report: ControlReport) => parent.postMessage(report));
+const data = workerData as ControlData;
+const line = new ControlLine(data);
+endLoading(Memory.attach(data.shared), data.loaded);
+line.run((report: ControlReport) => parent.postMessage(report));

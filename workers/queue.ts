@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { complete } from '../src/coordinator/completion.ts';
+import { endLoading } from '../src/coordinator/loading.ts';
 import type { QueueReport, QueueTask } from '../src/coordinator/queue-workers.ts';
 import { takeLease } from '../src/datapath/lease.ts';
 import { runWorker } from '../src/datapath/worker.ts';
@@ -34,8 +35,8 @@ async function serve(
   report: (report: QueueReport) => void,
 ): Promise<boolean> {
   const shim = loadShim();
-  complete(ready);
   const memory = Memory.attach(shared);
+  endLoading(memory, ready);
   shim.threadName(`twinpath-q${queue}`);
   resetPriority(); // the coordinator's, whose thread made this one
   if (settings.pin) shim.affinity(queue % availableParallelism());

@@ -1,9 +1,13 @@
 /** Thread entry of the supervisor. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { endLoading } from '../src/coordinator/loading.ts';
 import type { Command, GroupData } from '../src/coordinator/messages.ts';
 import { Supervisor } from '../src/coordinator/supervisor.ts';
+import { Memory } from '../src/memory/shared.ts';
 
 const parent = parentPort!;
-const supervisor = new Supervisor(workerData as GroupData, (report) => parent.postMessage(report));
+const data = workerData as GroupData;
+const supervisor = new Supervisor(data, (report) => parent.postMessage(report));
 parent.on('message', (command: Command) => supervisor.execute(command));
 void supervisor.run().finally(() => parent.close());
+endLoading(Memory.attach(data.shared), data.loaded); // NB: once it has begun the coordinator's

@@ -4,10 +4,12 @@
  */
 import { rmSync } from 'node:fs';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { beginLoading, endLoading } from '../coordinator/loading.ts';
 import type { GroupData, PortDescription } from '../coordinator/messages.ts';
 import { workerFile } from '../coordinator/queue-workers.ts';
 import { threadEnvironment } from '../coordinator/thread-environment.ts';
 import { type PlainError, TwinpathError } from '../errors.ts';
+import type { Memory } from '../memory/shared.ts';
 
 /** `workerData` of the control thread. */
 export interface ControlData extends GroupData {
@@ -33,24 +35,32 @@ export class ControlThread {
    * @param failed reports why there is no socket
    */
   constructor(
-    data: Omit<ControlData, 'line'>,
+    memory: Memory,
+    data: Pick<ControlData, 'settings' | 'ports'>,
     attach: (line: MessagePort) => void,
     failed: (error: TwinpathError) => void,
   ) {
     const { port1, port2 } = new MessageChannel();
     attach(port2);
-    const workerData: ControlData = { ...data, line: port1 };
-    this.#worker = new Worker(workerFile('control'), {
-      ...{ workerData, transferList: [port1] },
-      name: 'twinpath control',
-      env: threadEnvironment(),
-    });
+    const loaded = beginLoading(memory);
+    const workerData: ControlData = { ...data, shared: memory.shared, loaded, line: port1 };
+    try {
+      this.#worker = new Worker(workerFile('control'), {
+        ...{ workerData, transferList: [port1] },
+        name: 'twinpath control',
+        env: threadEnvironment(),
+      });
+    } catch (error) {
+      endLoading(memory, loaded);
+      throw error;
+    }
     this.#worker.on('message', (report: ControlReport) => {
       if (report.kind === 'listening') this.file = report.file;
       else failed(TwinpathError.from(report.error));
     });
     this.#worker.on('error', (error) => failed(new TwinpathError('ERR_CONTROL', { detail: error.message })));
     this.ended = new Promise((resolve) => this.#worker.once('exit', () => resolve()));
+    void this.ended.then(() => endLoading(memory, loaded));
   }
 
   /** The process exits: removes the socket. */

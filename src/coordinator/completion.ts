@@ -10,10 +10,11 @@ export function newCompletion(): Completion {
   return new Int32Array(new SharedArrayBuffer(4));
 }
 
-/** Any thread; may be called again. */
-export function complete(completion: Completion): void {
-  Atomics.store(completion, 0, 1);
-  Atomics.notify(completion, 0);
+/** Any thread; may be called again. Returns whether it was the first time. */
+export function complete(completion: Completion): boolean {
+  const first = Atomics.exchange(completion, 0, 1) === 0;
+  if (first) Atomics.notify(completion, 0);
+  return first;
 }
 
 /** Resolves when it is complete, or after that time. */

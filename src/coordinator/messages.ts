@@ -20,6 +20,8 @@ import type { WorkerConfiguration } from './queue-spread.ts';
 export interface GroupData {
   readonly shared: SharedMemory;
   readonly settings: Settings;
+  /** See loading.ts. */
+  readonly loaded: Completion;
 }
 
 /** `workerData` of the coordinator's thread. */

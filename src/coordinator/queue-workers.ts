@@ -18,6 +18,7 @@ import { Memory } from '../memory/shared.ts';
 import type { ReportedEvent } from '../port-events.ts';
 import type { Settings } from '../settings.ts';
 import { type Completion, complete, completed, newCompletion } from './completion.ts';
+import { beginLoading, endLoading } from './loading.ts';
 import { QueueKeeper, type WorkerReports, type WorkerThread } from './queue-keeper.ts';
 
 /** A queue worker's task. */
@@ -31,7 +32,7 @@ export interface QueueTask {
   readonly fallback: boolean;
   /** Where the worker sends its {@link QueueReport}s. */
   readonly reports: MessagePort;
-  /** Complete once the thread has loaded its modules and the shim: it is not terminated before. */
+  /** Complete once the thread has loaded its modules and the shim: it is not terminated before. See loading.ts. */
   readonly ready: Completion;
   /** Complete once it has loaded its handler, or failed to. */
   readonly handlerLoaded: Completion;
@@ -140,7 +141,7 @@ export class QueueWorkers {
     const worker = Math.max(this.#worker, last) + 1;
     this.#worker = worker;
     const { port1: reports, port2 } = new MessageChannel();
-    const [ready, handlerLoaded] = [newCompletion(), newCompletion()];
+    const [ready, handlerLoaded] = [beginLoading(this.#memory), newCompletion()];
     const file = workerFile('queue').href;
     let loaded: (whether: boolean) => void = () => {};
     let failed: PlainError | undefined;
@@ -173,7 +174,7 @@ export class QueueWorkers {
         return (signal.reason ?? error) as Error;
       } finally {
         this.#threads.delete(thread);
-        complete(ready);
+        endLoading(this.#memory, ready);
         complete(handlerLoaded);
         reports.close();
         loaded(false);

@@ -22,6 +22,7 @@ import type { Settings } from '../settings.ts';
 import { startFailure } from '../start-failure.ts';
 import { complete, completed, newCompletion } from './completion.ts';
 import { GroupFailover } from './group-failover.ts';
+import { beginLoading, endLoading } from './loading.ts';
 import type {
   Command,
   CoordinatorCommand,
@@ -70,6 +71,8 @@ export class Supervisor {
   /** Whether the ports have been reported as open. */
   #open = false;
   #ending = false;
+  /** Whether the process exits: no thread is started any more. */
+  #exiting = false;
 
   /** @param post sends a report to the application's thread */
   constructor({ shared, settings }: GroupData, post: (report: Report) => void) {
@@ -114,6 +117,7 @@ export class Supervisor {
       return;
     }
     if (command.kind === 'exit') {
+      this.#exiting = true;
       this.#failover.close();
       if (this.#coordinator === undefined) complete(command.done);
       else this.#toCoordinator(command);
@@ -130,8 +134,10 @@ export class Supervisor {
   }
 
   #startCoordinator(resume: boolean): void {
+    if (this.#exiting) return;
     const { shared } = this.#memory;
-    const workerData: CoordinatorData = { shared, settings: this.#settings, resume };
+    const loaded = beginLoading(this.#memory);
+    const workerData: CoordinatorData = { shared, settings: this.#settings, loaded, resume };
     const coordinator = new Worker(workerFile('coordinator'), { workerData, name: 'twinpath coordinator' });
     let failure: PlainError = { code: 'ERR_WORKER', detail: 'the coordinator died: it ended by itself' };
     coordinator.on('message', (message: FromCoordinator) => {
@@ -144,6 +150,7 @@ export class Supervisor {
       failure = startFailure(error)?.toJSON() ?? { code: 'ERR_WORKER', detail };
     });
     coordinator.on('exit', () => {
+      endLoading(this.#memory, loaded);
       this.#coordinator = undefined;
       if (!this.#ending) this.#died(failure);
     });
@@ -188,6 +195,7 @@ export class Supervisor {
   }
 
   async #startWorkers(): Promise<void> {
+    if (this.#exiting) return;
     const watchdog = new Watchdog(this.#memory, this.#settings.stuckMillis, (queue) =>
       this.#workers?.endStuck(queue),
     );

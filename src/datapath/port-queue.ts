@@ -157,7 +157,11 @@ export class PortQueue {
   #pollHandoffs(handoff: HandoffReceiver): number {
     if (handoff.ready(BURST) === 0) return 0;
     const { meta } = handoff;
-    const early = handoffKind(meta) === HandoffKind.PACKET && this.#order.holds(handoffPath(meta));
+    // NB: a worker that holds does not empty its active path, and two that hold may wait for each other's packets.
+    const early =
+      handoffKind(meta) === HandoffKind.PACKET &&
+      !this.softwareRss!.holds &&
+      this.#order.holds(handoffPath(meta));
     if (early || !this.#hasRoom(BURST)) return 0;
     const { offset, bytes, hash } = this.#context.burst;
     const count = handoff.receive(offset, bytes, hash, BURST);

@@ -15,6 +15,7 @@ export const CONTROL_WORDS = {
   // (s): descriptors of kernel/link-watch.ts; 0 none
   linksFd: 2 * LINE,
   flagsFd: 2 * LINE + 4,
+  loading: 3 * LINE + 64, // threads that load modules: coordinator/loading.ts. (a)
   metadata: 3 * LINE, // (w) sets bits: what the handler asks for, memory/metadata.ts
 } as const;
 

@@ -1,5 +1,5 @@
 /**
- * A packet makes no garbage: V8 collects nothing in a worker that polls, however many packets it handles. One that sleeps
+ * A packet makes no garbage: the heap of a worker that polls is as it was, however many packets it handles. One that sleeps
  * leaves a little at each sleep, of which a slow machine makes more: less than a byte a packet, and an object has sixteen.
  *
  * @module-tag unprivileged
@@ -13,8 +13,10 @@ import { Path } from '../../dist/src/memory/layout.js';
 import { Memory } from '../../dist/src/memory/shared.js';
 import { MemoryPeer } from '../../dist/src/paths/memory/peer.js';
 
-const WARM = 2_000_000;
-const MEASURED = 10_000_000;
+const WARM = 1_000_000;
+const MEASURED = 1_000_000;
+/** They are bounded in work: the limit only ends a test that hangs, however slow the machine is. */
+const BOUNDED = { timeout: 600_000 };
 
 let folder: string;
 beforeEach(() => {
@@ -22,10 +24,13 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
+/** Bytes for each packet: one object for each burst would be half a byte. */
+const NOTHING = 0.1;
+
 test.each([
   ['that only gives a verdict', false],
   ['that reads and writes them', true],
-])('ten million packets cause no garbage collection in a worker %s', async (_name, touch) => {
+])('a million packets leave no garbage in a worker %s', BOUNDED, async (_name, touch) => {
   const file = join(folder, 'profile.json');
   await using port = await openPort({
     network: 'memory',
@@ -42,7 +47,7 @@ test.each([
     delivered += peer.deliver(Math.min(64, total - delivered), () => 60);
     collected += peer.collect(64, () => {});
   }
-  expect(garbage(`${file}.0`, MEASURED)).toBe(0);
+  expect(garbage(`${file}.0`, MEASURED)).toBeLessThan(NOTHING);
 });
 
 interface Collection {
@@ -50,20 +55,20 @@ interface Collection {
   readonly afterGC: { readonly heapStatistics: { readonly usedHeapSize: number } };
 }
 
-/** Bytes collected for each packet, by a profile of `gc-reflect.mjs` or `gc-wasteful.mjs`. */
+/** Bytes for each packet that were collected or are left, by a profile of `gc-reflect.mjs` or `gc-wasteful.mjs`. */
 function garbage(file: string, measured: number): number {
   expect(existsSync(file)).toBe(true);
-  const { packets, profile } = JSON.parse(readFileSync(file, 'utf8'));
+  const { packets, profile, grown } = JSON.parse(readFileSync(file, 'utf8'));
   expect(packets).toBeGreaterThanOrEqual(measured);
   const collected = (profile.statistics as Collection[]).map(
     ({ beforeGC, afterGC }) => beforeGC.heapStatistics.usedHeapSize - afterGC.heapStatistics.usedHeapSize,
   );
-  return collected.reduce((sum, bytes) => sum + Math.max(0, bytes), 0) / packets;
+  return collected.reduce((sum, bytes) => sum + Math.max(0, bytes), Math.max(0, grown)) / packets;
 }
 
-test('packets that one worker hashes and hands to another leave none in either', async () => {
+test('packets that one worker hashes and hands to another leave none in either', BOUNDED, async () => {
   const file = join(folder, 'profile.json');
-  const [warm, measured] = [1_000_000, 2_000_000];
+  const [warm, measured] = [500_000, 1_000_000];
   await using port = await openPort({
     ...{ network: 'memory', queues: 2, mode: 'adaptive' },
     handler: new URL('../fixtures/handlers/gc-reflect.mjs', import.meta.url),
@@ -83,7 +88,7 @@ test('packets that one worker hashes and hands to another leave none in either',
     return 60;
   };
   // A window that no handoff ring overflows with: its entries are released after the packets have been sent.
-  const [total, window] = [7_000_000, 1024];
+  const [total, window] = [3_500_000, 1024];
   let delivered = 0;
   let collected = 0;
   for (let turn = 1; collected < total; turn++) {

@@ -70,7 +70,7 @@ it('what is forwarded to a VF with fewer queues than the port goes on through it
     },
   });
   const [from, to] = scene.ports;
-  const traffic = await scene.drive({ flows: 32, firstPort: FIRST_PORT, window: 100_000 });
+  const traffic = await scene.drive({ flows: 32, firstPort: FIRST_PORT, rate: 4_000, window: 100_000 });
   for (let cycle = 0; cycle < 2; cycle++) {
     await plugOther(lab.nics[1]!, to!);
     await passed(traffic, 300);

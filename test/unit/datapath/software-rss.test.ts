@@ -9,7 +9,7 @@ import type { Shim } from '../../../src/kernel/shim.ts';
 import { ownerWord, pathBit } from '../../../src/memory/bit-fields.ts';
 import { DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
-import { Path } from '../../../src/memory/layout.ts';
+import { Path, type PathId } from '../../../src/memory/layout.ts';
 import { writeRss } from '../../../src/memory/rss-block.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { MemoryDevice } from '../../../src/paths/memory/device.ts';
@@ -37,18 +37,22 @@ class Workers {
   });
   readonly handled: Handled[] = [];
   readonly clock = { millis: 0 };
+  /** What happens while that queue's handler runs. */
+  meanwhile: (queue: number) => void = () => {};
   readonly #ports: { port: PortQueue; pool: FramePool }[] = [];
   #sent = 0;
 
   constructor(table: readonly number[]) {
     const { memory, clock } = this;
-    const device = new MemoryDevice(memory, 0, Path.SYNTHETIC, 'memory0');
-    device.open();
-    device.arm();
+    for (const path of [Path.SYNTHETIC, Path.VF]) {
+      const device = new MemoryDevice(memory, 0, path, `memory${path}`);
+      device.open();
+      device.arm();
+    }
     this.change(DEFAULT_KEY, table, false);
     const shim = { write: () => 8, millis: () => clock.millis } as unknown as Shim;
     for (let queue = 0; queue < QUEUES; queue++) {
-      const order = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC));
+      const order = ownerWord(1, Path.SYNTHETIC, pathBit(Path.SYNTHETIC) | pathBit(Path.VF));
       Atomics.store(memory.words, memory.queue(0, queue).at('owner'), order);
       const pool = new FramePool(memory, queue);
       const burst = new Burst(memory, queue);
@@ -58,6 +62,7 @@ class Workers {
         ...{ notifySupervisor: () => {}, failed: () => {}, inPlace: undefined },
         hashTables: new HashTables(1),
         handler: () => {
+          this.meanwhile(queue);
           for (let i = 0; i < burst.length; i++) {
             const at = burst.offset[i]!;
             const { view } = memory;
@@ -78,9 +83,9 @@ class Workers {
   }
 
   /** A packet of a flow for the device's queue of that worker. */
-  deliver(queue: number, flow: number): void {
+  deliver(queue: number, flow: number, path: PathId = Path.SYNTHETIC): void {
     const { view } = this.memory;
-    const peer = MemoryPeer.attach(this.memory, 0, queue, Path.SYNTHETIC)!;
+    const peer = MemoryPeer.attach(this.memory, 0, queue, path)!;
     peer.collect(256, () => {});
     peer.deliver(1, (at) => {
       write(view, at, flow);
@@ -142,6 +147,24 @@ describe('a worker that sees another table', () => {
       { queue: 2, flow: 7, number: 1 },
     ]);
     expect(workers.waits(0)).toBe(false);
+  });
+
+  it('does not wait for one that waits for it', () => {
+    const workers = new Workers([0, 1]);
+    const flows = [0, 1].map((to) => {
+      for (let flow = 1; ; flow++) if (entryOf(flow, DEFAULT_KEY) % 2 === to) return flow;
+    });
+    // By the VF, which has just joined, each gets a packet of its own and one that it hands over.
+    for (const queue of [0, 1]) for (const flow of flows) workers.deliver(queue, flow, Path.VF);
+    // What is handed over waits for what the NetVSC brings before that is taken.
+    workers.meanwhile = (queue) => workers.deliver(queue, flows[queue]!);
+    for (const queue of [0, 1]) workers.turn(queue);
+    expect(workers.handled).toHaveLength(2);
+    workers.meanwhile = () => {};
+    workers.change(DEFAULT_KEY, [0, 1]);
+    for (let turns = 0; turns < 3; turns++) for (const queue of [0, 1]) workers.turn(queue);
+    expect([0, 1].map((queue) => workers.waits(queue))).toEqual([false, false]);
+    expect(workers.handled).toHaveLength(6);
   });
 
   it('does not wait for ever, and not at all if the other worker may be dead', () => {
