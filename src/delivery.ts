@@ -31,15 +31,18 @@ export class Deliveries {
   readonly #burst: DeliveredBurst;
   readonly #receivers: readonly DeliveryReceiver[];
   readonly #bellAt: number;
+  readonly #tell: (reads: boolean) => void;
   #reading = false;
   #closed = false;
   #next = 0;
   /** Packets of the present burst that the reader has got: the others stay for the next reader. */
   #got = 0;
 
-  constructor(memory: Memory, port: number) {
+  /** @param reading is told when a reader begins and ends */
+  constructor(memory: Memory, port: number, reading: (reads: boolean) => void = () => {}) {
     const { layout } = memory;
     this.#memory = memory;
+    this.#tell = reading;
     const burst = new DeliveredBurst(memory);
     this.#burst = burst;
     this.#receivers = Array.from(
@@ -75,6 +78,7 @@ export class Deliveries {
       );
     }
     this.#reading = true;
+    this.#tell(true);
     const ring = (): void => this.#ring();
     const watch = setInterval(ring, MAX_WAIT_MILLIS).unref();
     signal?.addEventListener('abort', ring);
@@ -97,6 +101,7 @@ export class Deliveries {
       }
     } finally {
       this.#reading = false;
+      this.#tell(false);
       clearInterval(watch);
       signal?.removeEventListener('abort', ring);
     }

@@ -64,7 +64,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
       () => group.ask({ kind: 'count rules', port: number }) as Promise<RuleCounts | undefined>,
     );
     this.#queues = new PortQueues(this, group.memory.layout.geometry.queues);
-    this.#deliveries = new Deliveries(group.memory, number);
+    this.#deliveries = new Deliveries(group.memory, number, (reads) => replay?.setReading(number, reads));
     group.join({
       event: (event) => this.#emit(event),
       closed: () => {

@@ -48,6 +48,12 @@ const RESERVE = 16;
 const deliveryPlace = ({ layout }: Memory, port: number, queue: number): RingPlace =>
   placeAt(layout.delivery(port, queue), layout.deliveryEntries, ENTRY_WORDS);
 
+/** Packets that the application has not released. Any thread: a number that may be old. */
+export function unreadDeliveries(memory: Memory, port: number, queue: number): number {
+  const { producer, consumer } = deliveryPlace(memory, port, queue);
+  return (Atomics.load(memory.words, producer) - Atomics.load(memory.words, consumer)) | 0;
+}
+
 /** The arrays of a burst, whose packets are delivered. */
 interface DeliveredArrays {
   readonly path: Uint8Array;

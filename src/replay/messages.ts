@@ -46,6 +46,7 @@ export type ReplayMessage =
 
 const STOP = 0;
 const FLUSH = 1;
+const READING = 4;
 const COLLECTED = 1; // of doubles
 
 /** The words. One writer each. */
@@ -54,7 +55,7 @@ export class ReplayWords {
   readonly #words: Int32Array;
   readonly #doubles: Float64Array;
 
-  constructor(buffer = new SharedArrayBuffer(16)) {
+  constructor(buffer = new SharedArrayBuffer(24)) {
     this.buffer = buffer;
     this.#words = new Int32Array(buffer);
     this.#doubles = new Float64Array(buffer);
@@ -73,6 +74,15 @@ export class ReplayWords {
   /** Thread of the replay: waits so long, or until it is stopped. */
   wait(millis: number): void {
     Atomics.wait(this.#words, STOP, 0, millis);
+  }
+
+  /** Whether the application reads what the port delivers: then packets wait for it. */
+  get reading(): boolean {
+    return Atomics.load(this.#words, READING) === 1;
+  }
+
+  set reading(reads: boolean) {
+    Atomics.store(this.#words, READING, reads ? 1 : 0);
   }
 
   /** Has the thread answer with 'flushed'. */

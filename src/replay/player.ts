@@ -3,9 +3,10 @@
  * delivers the file's packets to the queues to which a device would deliver them, and collects what the ports send.
  *
  * Nothing is lost at any speed: a packet waits until its queue has an empty frame, and until there is room for an answer to
- * each packet before it. So a replay is as fast as the handler, and a packet for which there is no room yet comes late.
+ * each packet before it, and in the ring of delivered packets while the application reads that. So a replay is as fast as the handler, and a packet for which there is no room yet comes late.
  */
 import { type PlainError, TwinpathError } from '../errors.ts';
+import { unreadDeliveries } from '../memory/delivery-ring.ts';
 import { Path } from '../memory/layout.ts';
 import { METADATA_BYTES, METADATA_MARK, MetadataField } from '../memory/metadata.ts';
 import { RssReader } from '../memory/rss-block.ts';
@@ -127,8 +128,15 @@ export class Player {
   }
 
   #deliver(packet: CapturedPacket): boolean {
-    const peer = this.#peer(PORT, this.#path, this.#queues === 1 ? 0 : this.#queueOf(packet));
-    if (peer === undefined || peer.undelivered + peer.uncollected >= WINDOW) return false;
+    const queue = this.#queues === 1 ? 0 : this.#queueOf(packet);
+    const peer = this.#peer(PORT, this.#path, queue);
+    if (peer === undefined) return false;
+    const { undelivered } = peer;
+    if (undelivered + peer.uncollected >= WINDOW) return false;
+    const { memory, words } = this.#context;
+    // Read after `undelivered`: a packet that the worker delivers meanwhile is counted twice, and never not at all.
+    if (words.reading && undelivered + unreadDeliveries(memory, PORT, queue) >= memory.layout.deliveryEntries)
+      return false;
     this.#packet = packet;
     return peer.deliver(1, this.#write) === 1;
   }

@@ -108,6 +108,11 @@ export class Replay {
     this.#thread.postMessage({ shared: group.memory.shared } satisfies PlayMessage);
   }
 
+  /** Whether the application reads what a port delivers. The file is played into the first one. */
+  setReading(port: number, reads: boolean): void {
+    if (port === 0) this.#words.reading = reads;
+  }
+
   /** Ends the thread, and closes the files. Before the replay is done, it then never is. May be called again. */
   async stop(): Promise<void> {
     this.#words.stop();

@@ -181,6 +181,26 @@ describe('a port that a file plays', { tags: 'unprivileged' }, () => {
     expect(await port.replayed()).toMatchObject({ played: 100, sent: 100 });
   });
 
+  it('waits for an application that reads, and goes on without one that has stopped', async () => {
+    const { port } = await play(section(recorded(400)), {
+      ...{ handler: DELIVER, network: { times: 20 }, configuration: { started: false } },
+    });
+    const reading = (async () => {
+      let read = 0;
+      for await (const batch of port.batches()) {
+        read += batch.length;
+        if (read % 512 === 0) await new Promise((resolve) => setTimeout(resolve, 1)); // slower than the port
+        if (read >= 7000) return port.stats(); // while it still reads
+      }
+      return undefined;
+    })();
+    await port.start();
+    expect((await reading)?.dropped.deliverFull).toBe(0);
+    expect(await port.replayed()).toMatchObject({ played: 8000 });
+    const end = port.stats();
+    expect(end.delivered + end.dropped.deliverFull).toBe(8000);
+  });
+
   it('gives its application all that fits the ring of delivered packets, and counts the rest', async () => {
     const { port } = await play(section(recorded(300)), { handler: DELIVER });
     expect(await port.replayed()).toMatchObject({ played: 300, sent: 0 });
