@@ -7,6 +7,8 @@ import { connectTo } from './sockets.ts';
 /** Bytes before the file: a greeting and an answer. */
 const MAX_HEAD = 1 << 20;
 const NEWLINE = 10;
+/** How long the thread of the socket may take to answer: it asks no other. */
+const ANSWER_MILLIS = 5_000;
 
 export interface CaptureWish {
   readonly port: number;
@@ -27,12 +29,13 @@ export class CaptureClient {
    * Begins a capture.
    *
    * @param file the control socket
-   * @throws what the process answers, such as ERR_OPTION_INVALID for the filter; ERR_PORT_CLOSED if it is gone
+   * @throws what the process answers, such as ERR_OPTION_INVALID for the filter; ERR_PORT_CLOSED if it is gone; ERR_TIMEOUT
    */
   static async start(file: string, wish: CaptureWish): Promise<CaptureClient> {
     const socket = await connectTo(file);
-    if (socket === undefined) throw new TwinpathError('ERR_PORT_CLOSED');
+    if (socket === undefined) throw gone();
     socket.on('error', () => {}); // 'close' follows
+    const late = setTimeout(() => socket.destroy(timeout(file)), ANSWER_MILLIS);
     try {
       const request = { id: 1, request: 'capture', ...wish };
       socket.write(`${JSON.stringify(request)}\n`);
@@ -43,6 +46,8 @@ export class CaptureClient {
     } catch (error) {
       socket.destroy();
       throw error;
+    } finally {
+      clearTimeout(late);
     }
   }
 
@@ -65,6 +70,13 @@ export class CaptureClient {
   }
 }
 
+const gone = (): TwinpathError => new TwinpathError('ERR_PORT_CLOSED');
+
+function timeout(device: string): TwinpathError {
+  const detail = `its process did not answer "capture" in ${ANSWER_MILLIS / 1000} s`;
+  return new TwinpathError('ERR_TIMEOUT', { device, detail });
+}
+
 /** The first two lines, and what is behind them. */
 async function twoLines(socket: Socket): Promise<[string, string, Buffer]> {
   let head = Buffer.alloc(0);
@@ -85,6 +97,7 @@ async function twoLines(socket: Socket): Promise<[string, string, Buffer]> {
       }
     };
     socket.on('readable', read);
-    socket.once('close', () => reject(new TwinpathError('ERR_PORT_CLOSED')));
+    socket.once('error', (error) => reject(error instanceof TwinpathError ? error : gone()));
+    socket.once('close', () => reject(gone()));
   });
 }

@@ -5,7 +5,7 @@
  *
  * A packet never waits for a reader: without room in the ring it is counted, and goes on. Belongs to the worker thread.
  */
-import { FilterMachine } from '../capture/filter/machine.ts';
+import { type Matcher, matcherOf } from '../capture/filter/matcher.ts';
 import { Counter, counterAt, INTERFACES, interfaceOf } from '../capture/interfaces.ts';
 import { RecordSender } from '../capture/records.ts';
 import type { Burst } from '../handler/burst.ts';
@@ -17,7 +17,7 @@ import type { Memory } from '../memory/shared.ts';
 class QueueCapture {
   readonly #order: CaptureOrder;
   readonly #memory: Memory;
-  readonly #machine: FilterMachine;
+  readonly #matches: Matcher;
   readonly #sender: RecordSender;
   readonly #counters: readonly number[];
   /** By interface: packets missed since the last record. */
@@ -30,7 +30,7 @@ class QueueCapture {
   constructor(memory: Memory, capture: number, queue: number, order: CaptureOrder) {
     this.#order = order;
     this.#memory = memory;
-    this.#machine = new FilterMachine(memory.bytes);
+    this.#matches = matcherOf(order.program, memory.bytes);
     this.#sender = new RecordSender(memory, capture, queue);
     this.#counters = INTERFACES.map((_, number) => counterAt(memory, capture, queue, number));
   }
@@ -60,8 +60,8 @@ class QueueCapture {
     const { doubles } = this.#memory;
     const counter = this.#counters[number]!;
     doubles[counter + Counter.SEEN]!++;
-    const { id, program, snapLength } = this.#order;
-    if (!this.#machine.matches(program, offset, length)) return -1;
+    if (!this.#matches(offset, length)) return -1;
+    const { id, snapLength } = this.#order;
     const copied = Math.min(length, snapLength);
     const record = this.#sender.push(id, offset, copied, length, number, this.#missed[number]!);
     if (record < 0) {

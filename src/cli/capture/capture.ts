@@ -154,7 +154,7 @@ function summary(device: string, { packets, missed, end }: Captured, files: read
     asked: '',
     unread: '',
     closed: `The port on ${device} was closed. `,
-    died: `The process of the port on ${device} died. `,
+    died: `The process of the port on ${device} died, or did not wait for this one. `,
   };
   const lost = missed === 0 ? '' : `; ${count(missed)} more were missed, because this process was too slow`;
   const where = files.length === 0 ? '' : ` in ${files.join(', ')}`;
