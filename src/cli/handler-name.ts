@@ -21,7 +21,19 @@ const HANDLERS: Readonly<Record<string, BuiltIn>> = {
   dns: { summary: 'answers from a zone file', options: ['zone', 'address', 'port', 'otherwise'] },
   balance: {
     summary: 'spreads connections over backends',
-    options: ['vip', 'backends', 'ports', 'mode', 'source', 'sourcePorts', 'idle', 'arp', 'otherwise'],
+    options: [
+      'vip',
+      'backends',
+      'ports',
+      'mode',
+      'source',
+      'sourcePorts',
+      'idle',
+      'vni',
+      'vxlanPort',
+      'arp',
+      'otherwise',
+    ],
     oneEthernet: true,
   },
   gwlb: {

@@ -1,6 +1,6 @@
 /**
- * A load balancer: spreads the connections to a virtual IPv4 address over backends. With `mode: 'nat'` they may be anywhere: see
- * balance-nat.ts. What follows is about the default, `mode: 'direct'`, for backends in the same Ethernet.
+ * A load balancer: spreads the connections to a virtual IPv4 address over backends. With `mode: 'nat'` and `mode: 'vxlan'` they may
+ * be anywhere: see balance-nat.ts and balance-vxlan.ts. What follows is about the default, `mode: 'direct'`, for backends in the same Ethernet.
  *
  * It works by direct return: a packet leaves with the backend's MAC address, and is otherwise unchanged. The backend has
  * the virtual address on its loopback and replies to the client itself. It must not answer or send ARP for that address,
@@ -31,21 +31,28 @@ import type { Handler, HandlerContext, TickingHandler } from '../handler/handler
 import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { Path } from '../memory/layout.ts';
-import { has, hostAddresses } from '../net/addresses.ts';
-import { Flow, int32At } from '../net/flow.ts';
-import { Protocol } from '../net/ip.ts';
-import { IPV4_BYTES } from '../net/ipv4.ts';
+import { hostAddresses } from '../net/addresses.ts';
+import { Flow } from '../net/flow.ts';
 import { macBytes, normalizeMac } from '../net/mac.ts';
 import { flag, invalid, oneOf } from '../validation.ts';
 import { answersArp } from './arp.ts';
 import { createNat } from './balance-nat.ts';
-import { servedPorts, slotOf } from './balance-options.ts';
+import { servedPorts } from './balance-options.ts';
+import { createVxlan } from './balance-vxlan.ts';
 import { MAX_BACKENDS, maglevTable } from './maglev.ts';
 import { checkNames, list, otherwiseOf } from './options.ts';
+import { VirtualService } from './virtual-service.ts';
 
-const ICMP_BYTES = 8;
-const NAT_ONLY = ['source', 'sourcePorts', 'idle'] as const;
-const NAMES = ['vip', 'backends', 'ports', 'mode', ...NAT_ONLY, 'arp', 'otherwise'];
+const MODES = ['direct', 'nat', 'vxlan'] as const;
+/** Options that not all modes have. */
+const ONLY: Readonly<Record<string, readonly string[]>> = {
+  source: ['nat', 'vxlan'],
+  sourcePorts: ['nat'],
+  idle: ['nat'],
+  vni: ['vxlan'],
+  vxlanPort: ['vxlan'],
+};
+const NAMES = ['vip', 'backends', 'ports', 'mode', ...Object.keys(ONLY), 'arp', 'otherwise'];
 
 interface Backends {
   readonly macs: readonly Uint8Array[];
@@ -56,14 +63,17 @@ interface Backends {
 }
 
 /**
- * @param options `mode`: 'direct' (default) or 'nat'.
+ * @param options `mode`: 'direct' (default), 'nat' or 'vxlan'.
  *   `vip`: one or several virtual addresses.
  *   `backends`: 1 to 512 MAC addresses, or name@mac. The hash uses the name (an IP address for example), so the backend
  *   keeps its connections with another network card.
- *   By NAT each is an IP address, with a port ('10.0.0.5:8080') or not, and with the MAC address ('10.0.0.5@02:…') or not.
+ *   By NAT each is an IP address, with a port ('10.0.0.5:8080') or not, and with the MAC address ('10.0.0.5@02:…') or not. By
+ *   VXLAN it is an IP address with the MAC address of the VXLAN device there.
  *   `ports`: TCP and UDP ports to balance; default all packets to the address. NAT needs them.
- *   `source` (NAT): addresses that backends see, default the first virtual address; the machine's, or routed to it.
+ *   `source` (NAT): addresses that backends see, default the first virtual address; the machine's, or routed to it. VXLAN: the source
+ *   address of the tunnels.
  *   `sourcePorts` (NAT): range of ports at these, default '10240-32767'. A connection takes one, and they are divided among queues.
+ *   `vni`, `vxlanPort` (VXLAN): of the tunnels, default 1 and 4789.
  *   `idle` (NAT): seconds after which a TCP connection without packets is forgotten, 10 to 1000000, default 3600.
  *   `arp`: whether to answer ARP requests for the virtual address, default true.
  *   `otherwise`: 'pass' (default) gives other packets to the machine, 'drop' drops them. Packets of the machine go out in
@@ -73,15 +83,17 @@ interface Backends {
 export function create(options: Record<string, unknown>, context: HandlerContext): Handler | TickingHandler {
   const { macs } = context;
   checkNames('balance', options, NAMES);
-  const mode = oneOf('mode', (options.mode ?? 'direct') as 'direct' | 'nat', ['direct', 'nat']);
-  const other = mode === 'nat' ? undefined : NAT_ONLY.find((name) => options[name] !== undefined);
-  if (other !== undefined) invalid(other, 'only balance by NAT has it', "Add mode: 'nat'.");
+  const mode = oneOf('mode', (options.mode ?? 'direct') as (typeof MODES)[number], MODES);
+  const other = Object.keys(ONLY).find((name) => options[name] !== undefined && !ONLY[name]!.includes(mode));
+  if (other !== undefined) invalid(other, `it is for mode ${ONLY[other]!.join(' or ')}`);
   const vips = hostAddresses('vip', list(options.vip));
   if (vips.length === 0) invalid('vip', 'balance has no address', "Give it: { vip: '10.77.0.100' }.");
   const arp = flag('arp', options.arp ?? true);
   const otherwise = otherwiseOf(options, 'pass');
   if (mode === 'nat') return createNat(options, { vips, arp, otherwise }, context);
-  const balancer = new Balancer(vips, servedPorts(options.ports), backendsOf(options.backends, macs));
+  const service = new VirtualService(vips, servedPorts(options.ports));
+  if (mode === 'vxlan') return createVxlan(options, service, { vips, arp, otherwise }, context);
+  const balancer = new Balancer(service, backendsOf(options.backends, macs));
   const flow = new Flow();
 
   return (burst) => {
@@ -94,85 +106,33 @@ export function create(options: Record<string, unknown>, context: HandlerContext
       const mac = macs[burst.port[i]!]!;
       burst.verdict[i] = otherwise;
       if (flow.read(packet)) {
-        if (balancer.serves(packet, flow, mac)) burst.verdict[i] = balancer.send(packet, mac);
+        if (service.serves(packet, flow, mac)) burst.verdict[i] = balancer.send(packet, mac);
       } else if (arp && flow.type >= 0 && answersArp(packet, flow.l3, mac, vips)) burst.verdict[i] = TX;
     }
   };
 }
 
 class Balancer {
-  readonly #vips: Int32Array;
-  /** By port: 1 if it is balanced; undefined if all are. */
-  readonly #ports: Uint8Array | undefined;
+  readonly #service: VirtualService;
   readonly #backends: Backends;
-  /** Slot of the current packet in the table. */
-  #slot = 0;
-  /** Whether the current packet has a virtual address as source. */
-  #isFromVip = false;
 
-  constructor(vips: Int32Array, ports: Uint8Array | undefined, backends: Backends) {
-    this.#vips = vips;
-    this.#ports = ports;
+  constructor(service: VirtualService, backends: Backends) {
+    this.#service = service;
     this.#backends = backends;
-  }
-
-  /** Whether the packet is to be balanced. If so, call `send` next. */
-  serves(packet: Packet, flow: Flow, mac: Uint8Array): boolean {
-    if (flow.addressBytes !== 4 || !packet.dstEquals(mac)) return false;
-    const { addresses, protocol, l4 } = flow;
-    const vip = int32At(packet, addresses + 4);
-    if (!has(this.#vips, vip)) return false;
-    const source = int32At(packet, addresses);
-    this.#isFromVip = has(this.#vips, source);
-    if (protocol === Protocol.ICMP && l4 >= 0 && isIcmpError(packet, l4, flow.end)) {
-      return this.#servesError(packet, l4 + ICMP_BYTES, flow.end, vip);
-    }
-    if (protocol !== Protocol.TCP && protocol !== Protocol.UDP) {
-      this.#slot = slotOf(source, vip, protocol, 0);
-      return this.#ports === undefined;
-    }
-    this.#slot = slotOf(source, vip, protocol, flow.fragment ? 0 : int32At(packet, l4));
-    return this.#ports === undefined || flow.fragment || this.#ports[flow.to] === 1;
   }
 
   /** Sends the packet to its backend. */
   send(packet: Packet, mac: Uint8Array): Verdict {
     const { macs, isLocal, table } = this.#backends;
-    const i = table[this.#slot]!;
+    const i = table[this.#service.slot]!;
     const backend = macs[i]!;
     if (packet.srcEquals(backend) || packet.srcEquals(mac) || (packet.u8(6) & 1) !== 0) return DROP;
-    if (this.#isFromVip) return DROP;
+    if (this.#service.isFromVip) return DROP;
     if (isLocal[i] === 1) return PASS;
     packet.write(0, backend);
     packet.write(6, mac);
     return TX;
   }
-
-  /** The packet at `inner` was a backend's reply: its addresses and ports, exchanged, name the slot. */
-  #servesError(packet: Packet, inner: number, end: number, vip: number): boolean {
-    if (inner + IPV4_BYTES > end || int32At(packet, inner + 12) !== vip) return false;
-    const protocol = packet.u8(inner + 9);
-    const client = int32At(packet, inner + 16);
-    const l4 = inner + (packet.u8(inner) & 15) * 4;
-    let ports = 0;
-    if (protocol !== Protocol.TCP && protocol !== Protocol.UDP) {
-      if (this.#ports !== undefined) return false;
-    } else if ((packet.u16(inner + 6) & 0x1fff) === 0) {
-      if (l4 + 4 > end) return false;
-      const from = packet.u16(l4);
-      if (this.#ports !== undefined && this.#ports[from] !== 1) return false;
-      ports = (packet.u16(l4 + 2) << 16) | from;
-    }
-    this.#slot = slotOf(client, vip, protocol, ports);
-    return true;
-  }
-}
-
-/** Unreachable (fragmentation needed among it), time exceeded, parameter problem: RFC 792. */
-function isIcmpError(packet: Packet, l4: number, end: number): boolean {
-  if (l4 + ICMP_BYTES > end) return false;
-  const type = packet.u8(l4);
-  return type === 3 || type === 11 || type === 12;
 }
 
 function backendsOf(option: unknown, ours: readonly Uint8Array[]): Backends {

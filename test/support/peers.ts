@@ -4,7 +4,7 @@
  * Start them before the ports are opened: what a scene finds open in this process at its end must be what it
  * found at its beginning.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { loadShim } from '../../src/kernel/shim.ts';
@@ -201,4 +201,32 @@ export function addTunnels(
     ip(['link set lo up', `link set vx${vni} mtu 1400 up`, `addr add ${address}/24 dev vx${vni}`], namespace);
   }
   return [outer, inner];
+}
+
+/** Has a namespace take packets of a virtual address out of VXLAN tunnels to its own address. Returns the device's MAC address. */
+export function endTunnel(namespace: string, vip: string, vni: number, mac: string): string {
+  const shim = loadShim();
+  ip(
+    [
+      `link add vx${vni} address ${mac} type vxlan id ${vni} dstport 4789`,
+      `link set vx${vni} up`,
+      `addr add ${vip}/32 dev lo`,
+    ],
+    namespace,
+  );
+  // The reply leaves by another device than the one that the packet came by.
+  for (const device of ['all', `vx${vni}`]) sysctl(shim, namespace, `ipv4/conf/${device}/rp_filter`, '0');
+  return mac;
+}
+
+/** Has a namespace forward packets whose source address is not where they come from. */
+export function forwardAnySource(namespace: string): void {
+  const shim = loadShim();
+  for (const { dev } of routesOf(namespace)) sysctl(shim, namespace, `ipv4/conf/${dev}/rp_filter`, '0');
+  sysctl(shim, namespace, 'ipv4/conf/all/rp_filter', '0');
+}
+
+function routesOf(namespace: string): { dev: string }[] {
+  const { stdout } = spawnSync('ip', ['-netns', namespace, '-json', 'route'], { encoding: 'utf8' });
+  return JSON.parse(stdout);
 }

@@ -12,7 +12,15 @@ import {
   Scene,
   until,
 } from '../support/harness.ts';
-import { addRouted, addStations, addTunnels, Peer, type Said } from '../support/peers.ts';
+import {
+  addRouted,
+  addStations,
+  addTunnels,
+  endTunnel,
+  forwardAnySource,
+  Peer,
+  type Said,
+} from '../support/peers.ts';
 
 const handler = (file: string): URL => new URL(`../../dist/src/handlers/${file}`, import.meta.url);
 
@@ -232,19 +240,20 @@ describe('balance by NAT', () => {
   it('keeps every connection of clients and backends behind a router, through failovers', async () => {
     const lab = await buildLab({ arp: true });
     const [first, second, ...backends] = addRouted(lab, 5);
-    const clients = [await Peer.start(first!.namespace), await Peer.start(second!.namespace)];
+    const hosts = [first!, second!, ...backends];
+    const peers = await Promise.all(hosts.map(({ namespace }) => Peer.start(namespace)));
+    const [clients, servers] = [peers.slice(0, 2), peers.slice(2)];
     const vip = lab.nic.guestAddress;
-    const servers = await Promise.all(backends.map(({ namespace }) => Peer.start(namespace)));
     for (const [i, server] of servers.entries()) await server.call('listen', `backend${i}`, 8080);
     const addresses = backends.map(({ address }) => `${address}:8080`);
     const scene = await Scene.openIn(lab, {
       handler: handler('balance.js'),
       handlerOptions: { mode: 'nat', vip, ports: '80', backends: addresses },
     });
-    for (const client of clients) await client.call('talk', vip, 80, range(41_000, 8));
+    for (const client of clients) await client.call('talk', vip, 80, range(41_000, 6));
     const on = async (): Promise<string[]> => {
       for (const client of clients) await goneOn(client);
-      return clients[0]!.call('askUdp', vip, 80, range(40_000, 24));
+      return clients[0]!.call('askUdp', vip, 80, range(40_000, 16));
     };
     const udp = [await on()];
     await scene.plug();
@@ -266,17 +275,51 @@ describe('balance by NAT', () => {
   });
 });
 
+describe('balance by VXLAN', () => {
+  it('reaches backends behind a router, which reply to the client themselves, through a failover', async () => {
+    const lab = await buildLab({ arp: true });
+    const [first, ...backends] = addRouted(lab, 3);
+    const vip = '10.77.0.100';
+    const macs = backends.map(({ namespace }, i) => endTunnel(namespace, vip, 7, `02:00:00:00:07:0${i}`));
+    forwardAnySource(lab.outside);
+    const hosts = [first!, ...backends];
+    const [client, ...servers] = await Promise.all(hosts.map(({ namespace }) => Peer.start(namespace)));
+    for (const [i, server] of servers.entries()) await server.call('listen', `backend${i}`, 80);
+    const scene = await Scene.openIn(lab, {
+      handler: handler('balance.js'),
+      handlerOptions: {
+        ...{ mode: 'vxlan', vip, source: lab.nic.guestAddress, vni: 7 },
+        backends: backends.map(({ address }, i) => `${address}@${macs[i]!}`),
+      },
+    });
+    await client!.call('talk', vip, 80, range(41_000, 6));
+    await goneOn(client!);
+    await scene.plug();
+    await goneOn(client!);
+    const names = await client!.call('askUdp', vip, 80, range(40_000, 16));
+    await scene.unplug();
+    await goneOn(client!);
+    expect(await client!.call('askUdp', vip, 80, range(40_000, 16))).toEqual(names);
+    const all = new Set(['backend0', 'backend1']);
+    expect(new Set(names)).toEqual(all);
+    expect(new Set(partners(await client!.call('said')))).toEqual(all);
+    expect(scene.port.stats().paths.vf.txPackets).toBeGreaterThan(SOME_LINES);
+    await client!.call('hangUp');
+    await scene.finish();
+    expect(scene.errors).toEqual([]);
+  });
+});
+
 describe('gwlb', () => {
   it('is between two hosts on tunnels of the kernel, through a failover, with a firewall in it', async () => {
     const lab = await buildLab({ arp: true });
     const { guestAddress, outsideAddress } = lab.nic;
     const [outer, inner] = addTunnels(lab, outsideAddress, guestAddress);
-    const client = await Peer.start(outer.namespace);
-    const server = await Peer.start(inner.namespace);
+    const places = [outer.namespace, inner.namespace, lab.guest, lab.outside];
+    const peers = await Promise.all(places.map((namespace) => Peer.start(namespace)));
+    const [client, server, guest, probe] = peers as [Peer, Peer, Peer, Peer];
     for (const port of [8022, 8023]) await server.call('listen', 'inner', port);
-    const guest = await Peer.start(lab.guest);
     await guest.call('listen', 'guest', 8080);
-    const probe = await Peer.start(lab.outside);
     const scene = await Scene.openIn(lab, {
       handler: handler('gwlb.js'),
       handlerOptions: { inner: 'firewall', innerOptions: { deny: 'tcp/8023' } },
