@@ -230,7 +230,7 @@ describe('the handlers of several ports', () => {
         { netvsc: 'eth5', handler: '/tmp/own.js', handlerOptions: { b: 3 } },
       ],
     });
-    expect(handlerOf.map((index) => handlers[index])).toEqual([
+    expect(handlerOf.map((index) => handlers[index])).toMatchObject([
       { url: url('shared'), options: { a: 1 } },
       { url: url('own'), options: {} },
       { url: url('shared'), options: { a: 2 } },
