@@ -2,7 +2,7 @@
  * Packets with the verdict DELIVER, or TEE beside another, on the application's thread: by descriptor, where the worker has received
  * them, one queue after the other. Belongs to the thread that opened the port.
  *
- * Workers never wait for the application: each queue's ring has an eighth of its worker's frames at most, and a worker drops a
+ * Workers never wait for the application: each queue's ring has a quarter of its worker's frames at most, and a worker drops a
  * packet if the ring is full (`dropped.deliverFull`). The order is kept within a queue, and so within a flow.
  */
 import { Readable } from 'node:stream';

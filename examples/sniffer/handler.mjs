@@ -1,4 +1,4 @@
-/** Copies every packet to the main thread. */
+/** Hands every packet to the main thread. */
 import { DELIVER } from 'twinpath/handler';
 
 /** @type {import('twinpath/handler').Handler} */

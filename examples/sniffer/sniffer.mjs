@@ -17,7 +17,8 @@ if (file === undefined || device.startsWith('-') || !(count >= 1) || rest.length
 
 const output = await open(file, 'w'); // before the port: with a wrong path nothing happens to the network
 const handler = new URL('./handler.mjs', import.meta.url);
-const port = await openPort({ device, handler, host: 'off' });
+// One queue: with several the packets are in order within each, and the file would have to be sorted.
+const port = await openPort({ device, handler, host: 'off', queues: 1 });
 console.log(`writing packets of ${port.device} to ${file}; Ctrl-C ends it`);
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void port.close());
 
@@ -33,21 +34,22 @@ console.log(
 );
 
 async function* records() {
-  // Magic number (timestamps in microseconds), version 2.4, time zone, accuracy, longest packet, Ethernet.
-  yield Buffer.from(Uint32Array.of(0xa1b2c3d4, 0x0004_0002, 0, 0, 262_144, 1).buffer);
+  // Magic number (timestamps in nanoseconds), version 2.4, time zone, accuracy, longest packet, Ethernet.
+  yield Buffer.from(Uint32Array.of(0xa1b23c4d, 0x0004_0002, 0, 0, 262_144, 1).buffer);
   // After port.close() the loop still gets the packets that were delivered before, and then ends.
-  for await (const packets of port.batches({ most: 256 })) {
-    // Packets carry no time of arrival. The time of reading is about a millisecond later.
-    const micros = Math.round((performance.timeOrigin + performance.now()) * 1000);
-    const taken = packets.slice(0, count - written);
-    written += taken.length;
-    yield Buffer.concat(taken.flatMap(({ data }) => [header(micros, data.length), data]));
+  for await (const burst of port.bursts()) {
+    const pieces = [];
+    for (let i = 0; i < burst.length && written < count; i++, written++) {
+      pieces.push(header(burst.timestamp[i], burst.bytes[i]), burst.data(i));
+    }
+    yield Buffer.concat(pieces); // a copy: the packets go back with the next step
     if (written >= count) return;
   }
 }
 
-/** Seconds, microseconds, bytes in the file, bytes on the wire. The byte order is the machine's, as the format allows. */
-function header(micros, bytes) {
-  const words = Uint32Array.of(Math.floor(micros / 1e6), micros % 1e6, bytes, bytes);
+/** Seconds, nanoseconds, bytes in the file, bytes on the wire. The byte order is the machine's, as the format allows. */
+function header(nanos, bytes) {
+  const second = 1_000_000_000n;
+  const words = Uint32Array.of(Number(nanos / second), Number(nanos % second), bytes, bytes);
   return Buffer.from(words.buffer);
 }

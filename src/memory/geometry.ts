@@ -85,8 +85,8 @@ const HANDOFF_BUDGET = 2 ** 21;
 /** A delivery ring's entry: eight words, see delivery-ring.ts. */
 export const DELIVERY_ENTRY = 32;
 
-/** The application has at most so great a part of a worker's frames; each ring has a power of two from 32 to 2048 entries. */
-const DELIVERY_PART = 1 / 8;
+/** The application has at most so great a part of a worker's frames; each ring has a power of two from 32 to 4096 entries. */
+const DELIVERY_PART = 1 / 4;
 
 /** The most bytes before a ring's entries: AF_XDP uses 320, io_uring 192 (both measured on 6.18). */
 const RING_HEAD = 512;
@@ -184,7 +184,7 @@ export function layOut(geometry: Geometry): Layout {
   // One queue has no other worker to hand packets to.
   const handoffs = reserve(queues === 1 ? 0 : ports * pairs * handoffBytes);
   const homes = reserve(queues === 1 ? 0 : pairs * returnBytes);
-  const deliveryEntries = powerOfTwo((framesPerWorker / ports) * DELIVERY_PART, 32, 2048);
+  const deliveryEntries = powerOfTwo((framesPerWorker / ports) * DELIVERY_PART, 32, 4096);
   const deliveryBytes = WORKER_RING.entries + deliveryEntries * DELIVERY_ENTRY;
   const bells = reserve(ports * LINE);
   const deliveries = reserve(ports * queues * deliveryBytes);

@@ -276,16 +276,16 @@ interface PcapRecord {
 /** By the format's description, and complaining about whatever is not as it should be. */
 function readPcap(file: string): PcapRecord[] {
   const bytes = readFileSync(file);
-  const header = [0xa1b2c3d4, 0x00040002, 0, 0, 262_144, 1];
+  const header = [0xa1b23c4d, 0x00040002, 0, 0, 262_144, 1];
   expect([0, 4, 8, 12, 16, 20].map((at) => bytes.readUInt32LE(at))).toEqual(header);
   const records: PcapRecord[] = [];
   let at = 24;
   while (at < bytes.length) {
-    const [seconds, micros, count, whole] = [0, 4, 8, 12].map((field) => bytes.readUInt32LE(at + field));
-    expect(micros).toBeLessThan(1e6);
+    const [seconds, nanos, count, whole] = [0, 4, 8, 12].map((field) => bytes.readUInt32LE(at + field));
+    expect(nanos).toBeLessThan(1e9);
     expect(count).toBe(whole);
     at += 16 + count!;
-    records.push({ seconds: seconds! + micros! / 1e6, data: bytes.subarray(at - count!, at) });
+    records.push({ seconds: seconds! + nanos! / 1e9, data: bytes.subarray(at - count!, at) });
   }
   expect(at).toBe(bytes.length);
   return records;

@@ -11,11 +11,18 @@ import { owners, until } from '../support/harness.ts';
 import { Deed, VerdictNetwork } from '../support/verdict-network.ts';
 import { ledgers, openVerdictPorts as open, settled, whole } from '../support/verdict-ports.ts';
 
-const [DROP, TX, FORWARD, PASS, DELIVER, UNKNOWN] = [0, 1, 2, 3, 4, 77];
+const [DROP, TX, FORWARD, PASS, DELIVER, TEE, UNKNOWN] = [0, 1, 2, 3, 4, 8, 77];
+const TEED = [TX | TEE, FORWARD | TEE, PASS | TEE];
 
 function drops(port: Port): Record<string, number> {
   return Object.fromEntries(Object.entries(port.stats().dropped).filter(([, packets]) => packets > 0));
 }
+
+/** The places where packets with that verdict came out, in no order. */
+const ways = (network: VerdictNetwork, verdict: number): string[] => {
+  const places = Object.keys(network.places(verdict)).map((place) => place.split(' ').sort().join(' '));
+  return [...new Set(places)].sort();
+};
 
 /** Notes what the application reads of port 0, until the port closes. */
 function read(port: Port, network: VerdictNetwork): Promise<void> {
@@ -38,9 +45,10 @@ describe('in memory, a verdict', () => {
       for (const verdict of [TX, FORWARD, DROP, UNKNOWN])
         network.give(8, verdict, { queue, path, target: 1 });
       for (const verdict of [PASS, DELIVER, Deed.THROW]) network.give(2, verdict, { queue, path });
+      for (const verdict of TEED) network.give(2, verdict, { queue, path, target: 1 });
       // What the machine's own stack sends may go every way as well.
       if (turns % 8 === 0)
-        for (const verdict of [TX, FORWARD, PASS, DELIVER])
+        for (const verdict of [TX, FORWARD, PASS, DELIVER, ...TEED])
           network.give(1, verdict, { queue, path: 3, target: 1 });
     };
     const enough = (port: Port, path: 'vf' | 'synthetic') => () =>
@@ -68,17 +76,24 @@ describe('in memory, a verdict', () => {
     expect(Object.keys(network.places(FORWARD)).sort()).toEqual(['1/1', '1/2']);
     expect(Object.keys(network.places(PASS))).toEqual(['0/3']);
     expect(Object.keys(network.places(DELIVER))).toEqual(['application']);
+    const [txTeed, forwardTeed, passTeed] = TEED.map((verdict) => ways(network, verdict));
+    expect(txTeed).toEqual(['0/1 application', '0/2 application']);
+    expect(forwardTeed).toEqual(['1/1 application', '1/2 application']);
+    expect(passTeed).toEqual(['0/3 application']);
     expect(network.reordered).toBe(0);
     expect(drops(from!)).toEqual({
       verdict: network.count(DROP) + network.count(UNKNOWN),
       handlerError: network.count(Deed.THROW),
     });
     expect(drops(to!)).toEqual({});
+    const teed = TEED.reduce((sum, verdict) => sum + network.count(verdict), 0);
     expect(from!.stats()).toMatchObject({
-      forwarded: network.count(FORWARD),
+      forwarded: network.count(FORWARD) + network.count(FORWARD | TEE),
       forwardedCopies: 0,
-      passed: network.count(PASS),
-      delivered: network.count(DELIVER),
+      passed: network.count(PASS) + network.count(PASS | TEE),
+      delivered: network.count(DELIVER) + teed,
+      teed,
+      teeFull: 0,
       handlerErrors: network.count(Deed.THROW),
     });
     await from!.close();
@@ -297,6 +312,89 @@ describe('the application', () => {
     expect(network.places(DELIVER)).toEqual({ application: delivered, '': dropped.deliverFull });
     expect(network.reordered).toBe(0);
     for await (const _ of port!.packets()) throw new Error('there is none left');
+  });
+});
+
+describe('an application that reads bursts', () => {
+  it('and stalls loses copies, counted, of packets that go on', async () => {
+    const [port] = await open(1);
+    const network = new VerdictNetwork([[port!]]);
+    const reading = port!.bursts();
+    network.give(10, TX | TEE);
+    const held = (await reading.next()).value!;
+    await network.until(
+      'enough',
+      () => network.sent.length > 20_000,
+      () => network.give(32, TX | TEE),
+    );
+    await settled(network);
+    await ledgers([port!]);
+    const { delivered, teed, teeFull, transmitted, dropped } = port!.stats();
+    expect(transmitted).toBe(network.sent.length);
+    expect(teeFull).toBeGreaterThan(0);
+    expect([delivered, teed + teeFull]).toEqual([teed, network.sent.length]);
+    expect(Object.values(dropped).every((packets) => packets === 0)).toBe(true);
+    // What it holds is as it was.
+    let seen = 0;
+    const note = (burst: typeof held): void => {
+      for (let i = 0; i < burst.length; i++, seen++) network.note(burst.data(i), 'application');
+    };
+    note(held);
+    await port!.close();
+    for await (const burst of reading) note(burst);
+    expect(seen).toBe(delivered);
+    expect(network.reordered).toBe(0);
+  });
+
+  it('and throws gives its frames back', async () => {
+    const [port] = await open(1, { queues: 1 });
+    const network = new VerdictNetwork([[port!]]);
+    network.give(32, DELIVER);
+    await until('delivered', () => port!.stats().delivered === 32);
+    const lent = async () => (await port!.audit()).reduce((sum, ledger) => sum + ledger.lent, 0);
+    expect(await lent()).toBe(32);
+    const reading = (async () => {
+      for await (const _ of port!.bursts()) throw new Error('as expected');
+    })();
+    await expect(reading).rejects.toThrow('as expected');
+    await until('they are home', async () => (await lent()) === 0);
+    await ledgers([port!]);
+  });
+
+  it('goes on when workers die: what it holds stays, and no packet is read twice', async () => {
+    const deaths = new Int32Array(new SharedArrayBuffer(4));
+    const [port] = await open(1, { handlerOptions: { deaths } });
+    let died = 0;
+    port!.on('worker', ({ state }) => {
+      if (state === 'died') died++;
+    });
+    const network = new VerdictNetwork([[port!]]);
+    const reading = port!.bursts();
+    let seen = 0;
+    for (let round = 1; round <= 3; round++) {
+      // Of either queue, also such as the other worker has received.
+      for (const queue of [0, 1]) network.give(32, DELIVER, { queue });
+      await until('delivered', () => {
+        const { delivered, teed } = port!.stats();
+        return delivered - teed === network.count(DELIVER);
+      });
+      const burst = (await reading.next()).value!;
+      Atomics.store(deaths, 0, 1);
+      for (const queue of [0, 1]) network.give(1, Deed.DIE, { queue });
+      await until('a worker has died', () => died === round);
+      for (const queue of [0, 1]) network.give(32, TX | TEE, { queue });
+      await settled(network);
+      await whole(port!);
+      for (let i = 0; i < burst.length; i++, seen++) network.note(burst.data(i), 'application');
+    }
+    await port!.close();
+    for await (const burst of reading) {
+      for (let i = 0; i < burst.length; i++, seen++) network.note(burst.data(i), 'application');
+    }
+    expect(seen).toBe(port!.stats().delivered);
+    expect(network.places(DELIVER)).toEqual({ application: network.count(DELIVER) });
+    expect(ways(network, TX | TEE)).toEqual(['0/1 application']);
+    expect(network.reordered).toBe(0);
   });
 });
 

@@ -184,10 +184,10 @@ describe('bursts', () => {
 });
 
 describe('an application that', () => {
-  it('stalls has an eighth of the frames, and the rest are refused', () => {
+  it('stalls has a quarter of the frames, and the rest are refused', () => {
     const { give, lent } = port();
-    expect(give(0, 200)).toBe(FRAMES / 8);
-    expect(lent()).toBe(FRAMES / 8);
+    expect(give(0, 200)).toBe(FRAMES / 4);
+    expect(lent()).toBe(FRAMES / 4);
   });
 
   it('stalls gets none of a worker that has few left', () => {

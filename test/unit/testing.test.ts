@@ -1,7 +1,7 @@
 /** The test kit that the package offers to authors of handlers. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DELIVER, DROP, FORWARD, type Handler, PASS, Path, TX } from '../../src/handler.ts';
+import { DELIVER, DROP, FORWARD, type Handler, PASS, Path, TEE, TX } from '../../src/handler.ts';
 import * as echo from '../../src/handlers/echo.ts';
 import * as reflect from '../../src/handlers/reflect.ts';
 import { HandlerTest, type HandlerTestOptions } from '../../src/testing.ts';
@@ -36,6 +36,22 @@ describe('a handler test', () => {
       ...Array(4).fill(undefined),
       3,
       ...Array(3).fill(undefined),
+    ]);
+  });
+
+  it('reports TEE beside a verdict', () => {
+    const verdicts = [TX | TEE, PASS | TEE, FORWARD | TEE, TX, TEE, DELIVER | TEE].map((wanted) => [
+      wanted,
+      3,
+    ]);
+    const outcomes = byFirstByte.run(verdicts);
+    expect(outcomes.map(({ verdict, teed, target }) => [verdict, teed, target])).toEqual([
+      [TX, true, undefined],
+      [PASS, true, undefined],
+      [FORWARD, true, 3],
+      [TX, false, undefined],
+      [DROP, false, undefined],
+      [DROP, false, undefined],
     ]);
   });
 

@@ -14,11 +14,12 @@
  * }
  * ```
  *
- * `decide` gets the packet's address and length, may write to the packet, and returns a verdict, or `forwardTo(port)`. It is
- * inlined into the loops, so it should be short: put longer code into functions that it calls. A handler that moves packets,
- * changes their length, or needs their port, path or hash must export its own `burst`, and no `in_place`.
+ * `decide` gets the packet's address and length, may write to the packet, and returns a verdict, or `forwardTo(port)`; with `| TEE`
+ * if the application is to have a copy. It is inlined into the loops, so it should be short: put longer code into functions that it
+ * calls. A handler that moves packets, changes their length, or needs their port, path or hash must export its own `burst`, and no
+ * `in_place`.
  */
-import { packetAt, packetBytes, FORWARD, setTarget, setVerdict, TX } from "./twinpath";
+import { packetAt, packetBytes, FORWARD, setTarget, setVerdict, TEE, TX } from "./twinpath";
 
 /** The verdict that sends a packet out of another port. */
 // @ts-ignore: decorator
@@ -133,5 +134,5 @@ function leave(burst: usize, packet: usize, bytes: u32, verdict: u32): void {
 // @ts-ignore: decorator
 @inline function conclude(burst: usize, i: i32, verdict: u32): void {
   setVerdict(burst, i, <u8>verdict);
-  if (<u8>verdict == FORWARD) setTarget(burst, i, <i32>(verdict >> 8));
+  if ((<u8>verdict & ~TEE) == FORWARD) setTarget(burst, i, <i32>(verdict >> 8));
 }

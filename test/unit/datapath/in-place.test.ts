@@ -7,7 +7,7 @@ import { Dispatch } from '../../../src/datapath/dispatch.ts';
 import type { ForwardPort } from '../../../src/datapath/forward.ts';
 import { DeliveredBurst } from '../../../src/delivered-burst.ts';
 import { Burst } from '../../../src/handler/burst.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
+import { DELIVER, DROP, FORWARD, PASS, TEE, TX } from '../../../src/handler/handler.ts';
 import { wasmHandler } from '../../../src/handler/wasm-handler.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
 import { pathCounters, queueCounters, readCounters } from '../../../src/memory/counters.ts';
@@ -24,7 +24,7 @@ import { inPlaceTwin } from '../../models/in-place-twin.ts';
 import { ringOperationsTwin } from '../../models/ring-operations-twin.ts';
 import { memoryQueue } from '../../support/memory-queue.ts';
 
-const FRAMES = 1024;
+const FRAMES = 4096;
 const POST = 0xfd;
 const TRAP = 0xfe;
 const DEEDS = readFileSync(new URL('../../../dist/test/fixtures/wasm/deeds.wasm', import.meta.url));
@@ -154,10 +154,11 @@ const length = fc.oneof(
 );
 /** What the path sends, at most. */
 const maxPacketBytes = fc.constantFrom(14, 60, 1018, 1518, 1792);
+const OTHERS = [DROP, FORWARD, PASS, DELIVER, TX | TEE, FORWARD | TEE, PASS | TEE, DELIVER | TEE, 77];
 const deeds = (...rare: number[]) =>
   fc.oneof(
     { weight: 20, arbitrary: fc.constant<number>(TX) },
-    { weight: 3, arbitrary: fc.constantFrom<number>(DROP, FORWARD, PASS, DELIVER, 77, ...rare) },
+    { weight: 3, arbitrary: fc.constantFrom<number>(...OTHERS, ...rare) },
     { weight: 1, arbitrary: fc.nat(0xfc) },
   );
 const packetsOf = (deed: fc.Arbitrary<number>, maxLength = 300) =>

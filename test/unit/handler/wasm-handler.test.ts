@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { Dispatch } from '../../../src/datapath/dispatch.ts';
 import { Burst } from '../../../src/handler/burst.ts';
 import type { Handler, HandlerContext, TickingHandler } from '../../../src/handler/handler.ts';
-import { DELIVER, DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
+import { DELIVER, DROP, FORWARD, PASS, TEE, TX } from '../../../src/handler/handler.ts';
 import { loadHandler } from '../../../src/handler/load-handler.ts';
 import { wasmHandler } from '../../../src/handler/wasm-handler.ts';
 import * as echoModule from '../../../src/handlers/echo.ts';
@@ -749,7 +749,7 @@ describe('the declarations for other languages', () => {
   const [c, rust] = files as [string, string];
 
   it('name the same verdicts with the same numbers', () => {
-    const verdicts = { DROP, TX, FORWARD, PASS, DELIVER };
+    const verdicts = { DROP, TX, FORWARD, PASS, DELIVER, TEE };
     for (const text of files) {
       for (const [name, number] of Object.entries(verdicts)) {
         expect(text).toMatch(new RegExp(`\\b(TWINPATH_)?${name}(: u8)? = ${number}[,;]`));
