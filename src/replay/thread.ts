@@ -1,7 +1,8 @@
-/** The thread of a replay: opens the files, plays, and writes. */
+/**
+ * The thread of a replay: opens the files, plays, and writes. It makes no native call, so that a process may exit while it loads.
+ */
 import { statSync } from 'node:fs';
 import { plainError } from '../errors.ts';
-import { loadShim } from '../kernel/shim.ts';
 import { Memory, nowNanos } from '../memory/shared.ts';
 import { CaptureWriter } from '../pcapng/file-writer.ts';
 import type { ReplaySettings } from '../replay-settings.ts';
@@ -39,7 +40,6 @@ export function runReplay({ settings, ports, words }: ReplayData, { post, onPlay
     if (failure !== undefined) post({ kind: 'failed', error: plainError(failure) });
   };
   attempt(() => {
-    loadShim().threadName('twinpath-replay');
     recording = new Recording(settings, nowNanos);
     out = writerOf(settings, ports);
     onPlay(({ shared }) => {
