@@ -24,6 +24,7 @@ import { BURST } from '../../src/memory/layout.ts';
 import { compiled, FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
 import { Testpmd } from '../peers/testpmd.ts';
 import { BarePaths } from '../rigs/bare-paths.ts';
+import { captured } from '../rigs/capture.ts';
 import { openLabPort, ownedBy, withNamespace, withVf } from '../rigs/lab.ts';
 import { portRules } from '../rigs/rules.ts';
 import { growth } from '../rigs/timing.ts';
@@ -119,6 +120,20 @@ const portWith =
       }
     });
 
+/** The port while a capture of it runs. */
+const portCaptured =
+  (filter: string): Variant =>
+  ({ seconds }) =>
+    withVf(async (lab) => {
+      const port = await openLabPort(lab, 'reflect.js', { mode: 'poll', control: true });
+      try {
+        await ownedBy(port, 'vf');
+        return await captured(port, filter, () => reflected(lab, seconds));
+      } finally {
+        await port.close();
+      }
+    });
+
 export const port: Benchmark = {
   name: 'port',
   about:
@@ -130,11 +145,15 @@ export const port: Benchmark = {
     rules10: portWith(portRules(10, 'none')),
     rules1000: portWith(portRules(1000, 'none')),
     rules10000: portWith(portRules(10_000, 'none')),
+    captureNone: portCaptured('tcp port 80'),
+    captureAll: portCaptured(''),
   },
   comparisons: comparisons(
     `
     port               | ours.mpps / bare.mpps         | Mpps | ≥ 0.97 | the port; peer: one bare AF_XDP path queue with the same handler
     port:testpmd       | ours.mpps / testpmd.mpps      | Mpps | ≥ 1.1  | the port; peer: testpmd with net_failsafe over net_af_xdp and net_tap
+    port:capture-none  | captureNone.mpps / ours.mpps  | Mpps | ≥ 0.98 | with a capture whose filter takes none of the packets; peer: the port without one
+    port:capture-all   | captureAll.mpps / ours.mpps   | Mpps |        | with a capture of all packets, in both directions; peer: the same
     port:rules-{count} | rules{count}.mpps / ours.mpps | Mpps | ≥ 0.9  | {COUNT}, none of which matches; peer: the port without rules
   `,
     {
