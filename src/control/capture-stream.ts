@@ -4,7 +4,7 @@
  */
 import { countsOf, INTERFACES, type InterfaceCount } from '../capture/interfaces.ts';
 import { RecordReceiver } from '../capture/records.ts';
-import { DELIVER, DROP, FAILED, FORWARD, PASS, TX } from '../handler/handler.ts';
+import { DELIVER, DROP, FAILED, FORWARD, isTeed, PASS, TEE, TX } from '../handler/handler.ts';
 import type { Memory } from '../memory/shared.ts';
 import { Direction, XdpAction } from '../pcapng/format.ts';
 import {
@@ -25,6 +25,10 @@ const ACTIONS: Readonly<Record<number, number>> = {
   [DELIVER]: XdpAction.REDIRECT,
   [FAILED]: XdpAction.ABORTED,
 };
+
+/** Of a packet that goes its way while the application gets a copy, the action is that of its way. */
+const actionOf = (verdict: number): number =>
+  ACTIONS[isTeed(verdict) ? verdict & ~TEE : verdict] ?? XdpAction.DROP;
 
 /** Bytes of blocks that are made at once. */
 const CHUNK = 1 << 17;
@@ -132,7 +136,7 @@ export class CaptureStream {
       direction: sent ? Direction.OUTBOUND : Direction.INBOUND,
       queue,
       ...(missed === 0 ? {} : { dropCount: missed }),
-      ...(sent ? {} : { verdict: ACTIONS[verdict] ?? XdpAction.DROP }),
+      ...(sent ? {} : { verdict: actionOf(verdict) }),
     };
   }
 
