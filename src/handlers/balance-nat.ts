@@ -40,6 +40,7 @@ const IDLE_SECONDS = 3600;
 /** Entries that are looked at for their time: in each burst, and in each tick. */
 const SWEPT_IN_BURST = 16;
 const SWEPT_IN_TICK = 1024;
+const TICK_MILLIS = 100;
 
 export interface NatSettings {
   readonly vips: Int32Array;
@@ -80,6 +81,7 @@ export function createNat(
       clock.update();
       nat.sweep(SWEPT_IN_TICK);
     },
+    tickMillis: TICK_MILLIS,
   };
 }
 

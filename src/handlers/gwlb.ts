@@ -17,7 +17,7 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Burst } from '../handler/burst.ts';
-import type { Handler, HandlerContext, HandlerModule, TickingHandler } from '../handler/handler.ts';
+import type { Created, Handler, HandlerContext, HandlerModule } from '../handler/handler.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import { Path } from '../memory/layout.ts';
 import { invalid, plainObject, wholeNumber } from '../validation.ts';
@@ -30,7 +30,7 @@ import { Tunnels } from './tunnels.ts';
  *   `otherwise`: 'pass' (default) or 'drop' packets that are in no tunnel
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID; the promise rejects with what the inner module throws
  */
-export function create(options: Record<string, unknown>, context: HandlerContext): Promise<TickingHandler> {
+export function create(options: Record<string, unknown>, context: HandlerContext): Promise<Created> {
   const names = ['internalPort', 'internalVni', 'externalPort', 'externalVni'] as const;
   checkNames('gwlb', options, ['inner', 'innerOptions', ...names, 'otherwise']);
   const number = (name: (typeof names)[number], byDefault: number, most: number): number =>
@@ -45,7 +45,7 @@ export function create(options: Record<string, unknown>, context: HandlerContext
   return innerHandler(url, innerOptions, context).then((inner) => {
     const handle = typeof inner === 'function' ? inner : inner.handle.bind(inner);
     const outer = (burst: Burst): void => run(burst, handle, tunnels, otherwise, context.macs);
-    if (typeof inner === 'function') return { handle: outer, tick: () => {}, tickMillis: 1000 };
+    if (typeof inner === 'function') return outer;
     return { handle: outer, tick: inner.tick.bind(inner), tickMillis: inner.tickMillis ?? 10 };
   });
 }
@@ -103,7 +103,7 @@ async function innerHandler(
   url: string,
   options: Record<string, unknown>,
   context: HandlerContext,
-): Promise<Handler | TickingHandler> {
+): Promise<Created> {
   let module: HandlerModule;
   try {
     module = (await import(url)) as HandlerModule;
