@@ -11,7 +11,7 @@ import { CaptureStream } from '../../../src/control/capture-stream.ts';
 import { realTimeOffset } from '../../../src/control/clock.ts';
 import { CaptureTap } from '../../../src/datapath/capture-tap.ts';
 import { Burst } from '../../../src/handler/burst.ts';
-import { DELIVER, DROP, FAILED, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
+import { DELIVER, DROP, FAILED, FORWARD, PASS, TEE, TX } from '../../../src/handler/handler.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { ethernet, ipv4, udp } from '../../support/frames.ts';
@@ -47,7 +47,7 @@ function sample(): { file: Buffer; verdicts: number[] } {
   const stream = streamOf(memory);
   const order = { id: ID, port: 0, snapLength: 262_144, program: compileFilter('udp') };
   const tap = new CaptureTap(memory, 1, [order]);
-  const verdicts = [DROP, TX, PASS, FORWARD, DELIVER, FAILED, 99];
+  const verdicts = [DROP, TX, PASS, FORWARD, DELIVER, FAILED, 99, TX | TEE, PASS | TEE, DELIVER | TEE];
   for (const i of verdicts.keys()) {
     const at = memory.layout.frames + i * 2048 + 256;
     memory.bytes.set(ethernet(ipv4(udp(Array(20).fill(i)), { protocol: 17 })), at);
@@ -75,7 +75,13 @@ describe('the file of a capture', () => {
     expect(textOf(blocks[0]!, 4)).toBe('Twinpath test');
     const packets = blocks.filter(({ type }) => type === 6).map(readPacket);
     expect(packets.slice(0, verdicts.length)).toMatchObject(
-      [1, 3, 2, 4, 4, 0, 1].map((verdict) => ({ interface: 2, direction: 1, queue: 1, verdict, length: 62 })),
+      [1, 3, 2, 4, 4, 0, 1, 3, 2, 1].map((verdict) => ({
+        interface: 2,
+        direction: 1,
+        queue: 1,
+        verdict,
+        length: 62,
+      })),
     );
     for (const packet of packets.slice(verdicts.length))
       expect(packet).toMatchObject({ interface: 1, direction: 2, queue: 1, verdict: undefined });
@@ -131,7 +137,7 @@ describe('the file of a capture', () => {
     const about = run('capinfos', path);
     expect(about).toMatch(/File encapsulation: +Ethernet/);
     expect(about).toMatch(/File timestamp precision: +nanoseconds/);
-    expect(about).toMatch(/Number of packets: +14/);
+    expect(about).toMatch(/Number of packets: +20/);
     expect(about).toMatch(/Capture application: +Twinpath test/);
     expect(about).toContain('Filter string = udp');
     expect(about).toMatch(/Strict time order: +True/);
