@@ -92,10 +92,10 @@ export type DropReason = keyof typeof DROP_REASONS;
 
 /**
  * Every packet that a port has lost, by reason: the port's own reasons, and with the path's name before it what was lost there.
- * docs/statistics.md describes each.
+ * Copies that the application had no room for, of packets that went on, are `teeFull`. docs/statistics.md describes each.
  */
-export function losses({ dropped, paths }: PortStatistics): Record<string, number> {
-  const all: Record<string, number> = { ...dropped };
+export function losses({ dropped, teeFull, paths }: PortStatistics): Record<string, number> {
+  const all: Record<string, number> = { ...dropped, teeFull };
   for (const [path, { kernel, txErrors, txUnknown, rxErrors, rxTooLong }] of Object.entries(paths)) {
     for (const [reason, packets] of Object.entries({ ...kernel, txErrors, txUnknown, rxErrors, rxTooLong }))
       all[`${path}.${reason}`] = packets;

@@ -210,9 +210,13 @@ export function summary({ statistics, frames }: PortReport): string {
 /** What was counted, as text. */
 export function statisticsLines(statistics: PortStatistics): string[] {
   const { received, transmitted, sent, dropped, paths } = statistics;
-  const { passed, fromHost, delivered, forwarded, handedOver } = statistics;
+  const { passed, fromHost, delivered, teed, teeFull, forwarded, handedOver } = statistics;
   const elsewhere = [
-    [delivered, `${count(delivered)} delivered to the application`],
+    [
+      delivered,
+      `${count(delivered)} delivered to the application${teed > 0 ? `, ${count(teed)} of them copies` : ''}`,
+    ],
+    [teeFull, `${count(teeFull)} copies that the application had no room for`],
     [forwarded, `${count(forwarded)} forwarded to other ports`],
     [handedOver, `${count(handedOver)} handed from worker to worker`],
   ] as const;

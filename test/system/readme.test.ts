@@ -185,7 +185,7 @@ describe('the pages about commands', { tags: 'unprivileged' }, () => {
     const texts = await helps(...commands);
     for (const [i, name] of commands.entries()) {
       expect(page).toContain(`| \`twinpath ${name}`);
-      const options = [...texts[i]!.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, option]) => option!);
+      const options = [...texts[i]!.matchAll(/^ {2}(?:-[a-z], )?(--[a-z-]+)/gm)].map(([, option]) => option!);
       expect(options.length).toBeGreaterThanOrEqual(2); // --json and --help
       for (const option of options) expect(page).toContain(`\`${option}`);
       const typed = [...text.matchAll(new RegExp(`(?:twinpath|main\\.js) ${name}\\b([^\`\\n]*)`, 'g'))];
