@@ -68,6 +68,8 @@ export class Dispatch {
   readonly forwardPort: ForwardPort;
   /** To the application. */
   readonly delivery: DeliverySender;
+  /** Whether the handler has sent a packet with {@link TEE}: in place, such a packet leaves after all others of a call. */
+  sendsTeed = false;
 
   readonly #burst: Burst;
   readonly #pool: FramePool;
@@ -220,6 +222,7 @@ export class Dispatch {
       default:
         if (isTeed(verdict)) {
           if (!this.delivery.pushCopy(i, offset, length)) this.#doubles[counter.teeFull]!++;
+          if ((verdict & ~TEE) === TX) this.sendsTeed = true;
           this.carryOut(i, verdict & ~TEE, target, offset, length);
           return;
         }

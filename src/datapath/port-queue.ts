@@ -125,7 +125,7 @@ export class PortQueue {
     // Back pressure: unreceived packets wait in the path's ring, where the kernel counts overflow.
     if (!this.#hasRoom(BURST) && !anyway) return -1;
     // NB: only out of the path that they came by. After a worker's death its queue is whole before it receives.
-    const mayRunInPlace = this.#inPlace && dispatch.capture === undefined;
+    const mayRunInPlace = this.#inPlace && !dispatch.sendsTeed && dispatch.capture === undefined;
     if (mayRunInPlace && path === dispatch.out && path.inPlace !== undefined) {
       return dispatch.inPlace.run(path, path.inPlace, most);
     }

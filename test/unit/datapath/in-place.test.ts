@@ -5,11 +5,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Dispatch } from '../../../src/datapath/dispatch.ts';
 import type { ForwardPort } from '../../../src/datapath/forward.ts';
+import { PortQueue } from '../../../src/datapath/port-queue.ts';
+import { takeOver } from '../../../src/datapath/takeover.ts';
 import { DeliveredBurst } from '../../../src/delivered-burst.ts';
 import { Burst } from '../../../src/handler/burst.ts';
 import { DELIVER, DROP, FORWARD, PASS, TEE, TX } from '../../../src/handler/handler.ts';
 import { wasmHandler } from '../../../src/handler/wasm-handler.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
+import { ownerWord, pathBit } from '../../../src/memory/bit-fields.ts';
 import { pathCounters, queueCounters, readCounters } from '../../../src/memory/counters.ts';
 import { DeliveryReceiver, DeliverySender } from '../../../src/memory/delivery-ring.ts';
 import { FramePool } from '../../../src/memory/frames.ts';
@@ -322,6 +325,43 @@ describe('an in-place call', () => {
     expect(bench.back).toHaveLength(64);
     bench.whole();
   });
+});
+
+it('once a handler has teed a packet that it sends, its packets go by bursts, and keep their order', () => {
+  const memory = opened(256);
+  const [pool, burst] = [new FramePool(memory, 0), new Burst(memory, 0)];
+  const scope = { shim: loadShim(), memory, pool, burst, queue: 0 };
+  const { handle: handler, inPlace } = wasmHandler(
+    ...(['file:///deeds.wasm', DEEDS, {}, { queue: 0, queues: 1 }, memory] as const),
+  );
+  const order = ownerWord(1, Path.VF, pathBit(Path.VF));
+  Atomics.store(memory.words, memory.queue(0, 0).at('owner'), order);
+  const port = new PortQueue({
+    ...{ ...scope, port: 0, handler, inPlace, hashTables: undefined },
+    ...{ forwardTable: { ports: [], relays: [] }, notifySupervisor: () => {}, failed: () => {} },
+    delivery: new DeliverySender(memory, pool, burst, 0, 0),
+  });
+  takeOver(scope, [port]);
+  port.poll();
+  const peer = MemoryPeer.attach(memory, 0, 0, Path.VF)!;
+  const { view } = memory;
+  const sent: number[] = [];
+  let number = 0;
+  const round = (...verdicts: number[]): void => {
+    peer.deliver(verdicts.length, (at) => {
+      view.setUint32(at, verdicts[number % verdicts.length]! << 24);
+      view.setUint32(at + 4, number++);
+      return 60;
+    });
+    port.poll();
+    peer.collect(256, (at) => void sent.push(view.getUint32(at + 4)));
+  };
+  round(TX, TX, TX, TX);
+  expect([sent.splice(0), port.dispatch.sendsTeed]).toEqual([[0, 1, 2, 3], false]);
+  round(TX, TX | TEE, TX, TX);
+  expect([sent.splice(0), port.dispatch.sendsTeed]).toEqual([[4, 6, 7, 5], true]);
+  round(TX, TX | TEE, TX, TX | TEE);
+  expect(sent).toEqual([8, 9, 10, 11]);
 });
 
 class Death extends Error {}
