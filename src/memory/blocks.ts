@@ -15,10 +15,10 @@ export const CONTROL_WORDS = {
   // (s): descriptors of kernel/link-watch.ts; 0 none
   linksFd: 2 * LINE,
   flagsFd: 2 * LINE + 4,
-  loading: 3 * LINE + 64, // threads that load modules: coordinator/loading.ts. (a)
   metadata: 3 * LINE, // (w) sets bits: what the handler asks for, memory/metadata.ts
-  checks: 5 * LINE, // (c) counts its periodic checks: it stands still while the coordinator hangs
   captures: 4 * LINE, // (t) generation of the capture orders: memory/capture-orders.ts
+  checks: 5 * LINE, // (c) counts its periodic checks: it stands still while the coordinator hangs
+  loading: 6 * LINE, // threads that load modules, each of which decrements it: coordinator/loading.ts
 } as const;
 
 export const WORKER_WORDS = {

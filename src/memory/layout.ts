@@ -22,6 +22,7 @@
  *   replay rings    packets of a dead worker, for its successor               (w)
  *   handoff rings   packets from worker to worker, per port and pair          (w)(w')
  *   return rings    frames on their way back to their worker, per pair        (w)(w')
+ *   bells           one a port: incremented with what is delivered            (w)(a)
  *   deliveries      packets for the application, per port and queue           (w)(a)
  *   relays          copies of packets from ports of other memories, per queue (other)(w)
  *   capture orders  which packets are captured: port, filter                  (t)
