@@ -8,19 +8,16 @@
  * - The tunnel's packets go back to where the client's packet came from: to a router.
  * - A packet is 50 bytes longer in the tunnel. One that is too long then is dropped (`dropped.tooLong`).
  */
-import type { Handler, HandlerContext } from '../handler/handler.ts';
 import { DROP, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { IPV4_BYTES, writeIpv4 } from '../headers/ip.ts';
 import { UDP_BYTES, writeUdp } from '../headers/transport.ts';
 import { VXLAN_BYTES, VXLAN_PORT, writeVxlan } from '../headers/vxlan.ts';
-import { Path } from '../memory/layout.ts';
 import { hostAddresses } from '../net/addresses.ts';
 import { ETHERNET_BYTES, EtherType } from '../net/ethernet.ts';
-import { Flow, int32At } from '../net/flow.ts';
+import { type Flow, int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { invalid, wholeNumber } from '../validation.ts';
-import { answersArp } from './arp.ts';
 import { ipBackends } from './balance-options.ts';
 import { MAX_BACKENDS, maglevTable } from './maglev.ts';
 import { list } from './options.ts';
@@ -35,41 +32,7 @@ const { UDP } = Protocol;
 /** The first of the ports that RFC 7348 recommends as source; the slot is added, so that networks spread the flows. */
 const FIRST_SOURCE_PORT = 0xc000;
 
-export interface VxlanSettings {
-  readonly vips: Int32Array;
-  readonly arp: boolean;
-  readonly otherwise: Verdict;
-}
-
-/**
- * @param options see `create` in balance.ts
- * @throws TwinpathError ERR_OPTION_INVALID
- */
-export function createVxlan(
-  options: Record<string, unknown>,
-  service: VirtualService,
-  { vips, arp, otherwise }: VxlanSettings,
-  { macs }: HandlerContext,
-): Handler {
-  const tunnel = new Tunnel(options, vips, service);
-  const flow = new Flow();
-  return (burst) => {
-    for (let i = 0; i < burst.length; i++) {
-      if (burst.path[i] === Path.HOST) {
-        burst.verdict[i] = TX;
-        continue;
-      }
-      const packet = burst.packet(i);
-      const mac = macs[burst.port[i]!]!;
-      burst.verdict[i] = otherwise;
-      if (flow.read(packet)) {
-        if (service.serves(packet, flow, mac)) burst.verdict[i] = tunnel.send(packet, flow, mac);
-      } else if (arp && flow.type >= 0 && answersArp(packet, flow.l3, mac, vips)) burst.verdict[i] = TX;
-    }
-  };
-}
-
-class Tunnel {
+export class Tunnel {
   readonly #service: VirtualService;
   readonly #source: number;
   readonly #vni: number;
@@ -78,6 +41,10 @@ class Tunnel {
   readonly #macs: readonly Uint8Array[];
   readonly #table: Uint16Array;
 
+  /**
+   * @param options see `create` in balance.ts
+   * @throws TwinpathError ERR_OPTION_INVALID
+   */
   constructor(options: Record<string, unknown>, vips: Int32Array, service: VirtualService) {
     const sources = options.source === undefined ? vips : hostAddresses('source', list(options.source));
     if (options.source !== undefined && sources.length !== 1) invalid('source', 'it must be one address');

@@ -38,7 +38,7 @@ import { flag, invalid, oneOf } from '../validation.ts';
 import { answersArp } from './arp.ts';
 import { createNat } from './balance-nat.ts';
 import { servedPorts } from './balance-options.ts';
-import { createVxlan } from './balance-vxlan.ts';
+import { Tunnel } from './balance-vxlan.ts';
 import { MAX_BACKENDS, maglevTable } from './maglev.ts';
 import { checkNames, list, otherwiseOf } from './options.ts';
 import { VirtualService } from './virtual-service.ts';
@@ -92,8 +92,10 @@ export function create(options: Record<string, unknown>, context: HandlerContext
   const otherwise = otherwiseOf(options, 'pass');
   if (mode === 'nat') return createNat(options, { vips, arp, otherwise }, context);
   const service = new VirtualService(vips, servedPorts(options.ports));
-  if (mode === 'vxlan') return createVxlan(options, service, { vips, arp, otherwise }, context);
-  const balancer = new Balancer(service, backendsOf(options.backends, macs));
+  const balancer =
+    mode === 'vxlan'
+      ? new Tunnel(options, vips, service)
+      : new Balancer(service, backendsOf(options.backends, macs));
   const flow = new Flow();
 
   return (burst) => {
@@ -106,7 +108,7 @@ export function create(options: Record<string, unknown>, context: HandlerContext
       const mac = macs[burst.port[i]!]!;
       burst.verdict[i] = otherwise;
       if (flow.read(packet)) {
-        if (service.serves(packet, flow, mac)) burst.verdict[i] = balancer.send(packet, mac);
+        if (service.serves(packet, flow, mac)) burst.verdict[i] = balancer.send(packet, flow, mac);
       } else if (arp && flow.type >= 0 && answersArp(packet, flow.l3, mac, vips)) burst.verdict[i] = TX;
     }
   };
@@ -122,7 +124,7 @@ class Balancer {
   }
 
   /** Sends the packet to its backend. */
-  send(packet: Packet, mac: Uint8Array): Verdict {
+  send(packet: Packet, _flow: Flow, mac: Uint8Array): Verdict {
     const { macs, isLocal, table } = this.#backends;
     const i = table[this.#service.slot]!;
     const backend = macs[i]!;

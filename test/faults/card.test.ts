@@ -1,5 +1,6 @@
 /** A port on one card alone whose XDP program is detached again and again, or whose process is killed. */
 import { describe, expect, it } from 'vitest';
+import { expectLifeOnOneCard } from '../support/card-life.ts';
 import { detach } from '../support/detach.ts';
 import {
   buildLab,
@@ -12,48 +13,26 @@ import {
   until,
 } from '../support/harness.ts';
 import { hold, kill } from '../support/held.ts';
-import { kernelView } from '../support/kernel-view.ts';
-import { arpLab, Life, MIB } from '../support/life.ts';
 import { attachments } from '../support/machine-state.ts';
 
-const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
 const ALONE = { alone: true } as const;
 
 describe('a port on one card alone', () => {
   it.each(['ingress', 'inline'] as const)(
     'with host %s leaves the machine its programs, also while its XDP program is off the card',
-    async (host) => {
-      const lab = await arpLab('veth');
-      const life = await Life.begin(lab);
-      await life.goOn();
-      const view = kernelView(lab.guest);
-      const scene = await Scene.openIn(lab, { ...ALONE, handler: HOST, host });
-      const { port } = scene;
-      await ownedBy(port, 'vf');
-      await life.errands();
-      await life.stream();
-      await life.goOn();
-      const { rxBytes, txBytes } = port.stats().paths.vf;
-      expect(rxBytes).toBeGreaterThan(MIB);
-      if (host === 'inline') expect(txBytes).toBeGreaterThan(MIB);
-      for (let time = 0; time < 2; time++) {
-        detach(lab, port.device, 'xdp');
-        await until('the report', () => scene.errors.length > 0);
-        expect(scene.errors.splice(0)).toMatchObject([
-          { code: 'ERR_DEVICE_CHANGED', detail: expect.stringContaining('was detached') },
-        ]);
-        await life.goOn();
-        await life.errands();
-        await scene.whole();
-      }
-      await life.settle();
-      expect(port.stats().passed).toBeGreaterThan(1000);
-      await scene.finish();
-      expect(scene.errors).toEqual([]);
-      expect(kernelView(lab.guest)).toEqual(view);
-      await life.hush(false);
-      await life.goOn(0);
-    },
+    (host) =>
+      expectLifeOnOneCard(host, async (scene, life) => {
+        for (let time = 0; time < 2; time++) {
+          detach(scene.lab, scene.port.device, 'xdp');
+          await until('the report', () => scene.errors.length > 0);
+          expect(scene.errors.splice(0)).toMatchObject([
+            { code: 'ERR_DEVICE_CHANGED', detail: expect.stringContaining('was detached') },
+          ]);
+          await life.goOn();
+          await life.errands();
+          await scene.whole();
+        }
+      }),
   );
 
   it('leaves nothing when its process is killed, the kernel answers at once, and the next port opens', async () => {

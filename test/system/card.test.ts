@@ -7,10 +7,10 @@ import { describe, expect, it } from 'vitest';
 import { Bpf } from '../../dist/src/kernel/bpf.js';
 import { inNamespace } from '../../dist/src/kernel/namespace.js';
 import { loadShim } from '../../dist/src/kernel/shim.js';
+import { expectLifeOnOneCard } from '../support/card-life.ts';
 import { detach } from '../support/detach.ts';
 import { expectNoDrops, expectUnharmed, ownedBy, owners, passed, Scene, until } from '../support/harness.ts';
-import { kernelView } from '../support/kernel-view.ts';
-import { arpLab, Life, MIB } from '../support/life.ts';
+import { arpLab, Life } from '../support/life.ts';
 import { linkIn } from '../support/machine-state.ts';
 
 const HOST = new URL('../../dist/src/handlers/host.js', import.meta.url);
@@ -41,28 +41,7 @@ describe('a port on one card alone', () => {
 
   it.each(['ingress', 'inline'] as const)(
     'with host %s leaves the machine its programs and its settings',
-    async (host) => {
-      const lab = await arpLab('veth');
-      const life = await Life.begin(lab);
-      await life.goOn();
-      const view = kernelView(lab.guest);
-      const scene = await Scene.openIn(lab, { ...ALONE, handler: HOST, host });
-      const { port } = scene;
-      await ownedBy(port, 'vf');
-      await life.errands();
-      await life.stream();
-      await life.goOn();
-      const { rxBytes, txBytes } = port.stats().paths.vf;
-      expect(rxBytes).toBeGreaterThan(MIB);
-      if (host === 'inline') expect(txBytes).toBeGreaterThan(MIB);
-      await life.settle();
-      expect(port.stats().passed).toBeGreaterThan(1000);
-      await scene.finish();
-      expect(scene.errors).toEqual([]);
-      expect(kernelView(lab.guest)).toEqual(view);
-      await life.hush(false);
-      await life.goOn(0);
-    },
+    (host) => expectLifeOnOneCard(host),
   );
 
   it('receives through the tap while its XDP program is detached from the card', async () => {
