@@ -49,10 +49,10 @@ export class MaintenanceWatch {
     try {
       const news = this.#notices.update(await this.#service.events(this.#closing.signal));
       this.#failures = 0;
-      for (const event of news) this.#listener.event(event);
       const aside = this.#notices.freezes(Date.now());
       if (aside || this.#aside) await this.#listener.setAside(aside);
       this.#aside = aside;
+      for (const event of news) this.#listener.event(event);
     } catch (error) {
       if (this.#closing.signal.aborted) return;
       pause = RETRY_MILLIS;

@@ -88,6 +88,17 @@ export abstract class PcapSession extends EventEmitter<SessionEvents> {
 
   protected abstract end(): Promise<void>;
 
+  /** Emits a packet. What a listener throws is no error of the session, which goes on: nobody catches it here. */
+  protected emitPacket(packet: PacketWithHeader): void {
+    try {
+      this.emit('packet', packet);
+    } catch (error) {
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  }
+
   /** Emits what the program may handle; without a listener it is thrown, as for any emitter. */
   protected fail(error: unknown): void {
     if (this.opened) this.emit('error', error as Error);
@@ -165,13 +176,14 @@ class LiveSession extends PcapSession {
           const caplen = Math.min(data.length, this.#snap);
           const header = headerOf(burst.timestamp[i]!, caplen, data.length);
           const buf = Buffer.from(data.subarray(0, caplen));
-          this.emit('packet', { buf, header, link_type: this.link_type! } satisfies PacketWithHeader);
+          this.emitPacket({ buf, header, link_type: this.link_type! });
         }
         if (!this.opened) return;
       }
       if (this.opened) this.emit('complete');
     } catch (error) {
       this.fail(error);
+      await this.#port?.close();
     }
   }
 }
@@ -219,11 +231,7 @@ class OfflineSession extends PcapSession {
         const { data, nanos = 0n, length } = packet;
         if (!this.#takes(data)) continue;
         const header = headerOf(nanos, data.length, length);
-        this.emit('packet', {
-          buf: Buffer.from(data),
-          header,
-          link_type: this.link_type,
-        } satisfies PacketWithHeader);
+        this.emitPacket({ buf: Buffer.from(data), header, link_type: this.link_type });
         if (!this.opened) return;
       }
       this.#next = setImmediate(() => this.#emitSome());

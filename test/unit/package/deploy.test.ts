@@ -113,7 +113,8 @@ describe('the Kubernetes manifest', () => {
     const given = (name: string): string => options[options.indexOf(name) + 1]!;
     const { host, port, path } = container.readinessProbe.httpGet;
     expect([`${host}:${port}`, path]).toEqual([given('--health'), '/health']);
-    expect(metadata.annotations['prometheus.io/port']).toBe(given('--metrics').split(':')[1]);
+    // Nobody is invited to scrape what listens on the node's own loopback address.
+    expect([given('--metrics').split(':')[0], metadata.annotations]).toEqual(['127.0.0.1', undefined]);
     expect(spec.terminationGracePeriodSeconds).toBeGreaterThan(Number(given('--drain')) + 30);
     const { periodSeconds, failureThreshold } = container.readinessProbe;
     expect(Number(given('--drain'))).toBeGreaterThan(2 * periodSeconds * failureThreshold);

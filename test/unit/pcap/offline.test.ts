@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { TwinpathError } from '../../../src/errors.ts';
 import pcap, { type OfflineSessionOptions, type PacketWithHeader } from '../../../src/pcap.ts';
 import { classicFile, section, type Written } from '../../support/capture-files.ts';
 import { ethernet, icmpEcho, ipv4, udp } from '../../support/frames.ts';
@@ -57,6 +58,28 @@ describe('createOfflineSession', () => {
       code: 'ERR_CAPTURE_FILE',
       detail: expect.stringMatching(/^offset \d+: the file ends/),
     });
+  });
+
+  it('goes on when a listener throws, whatever it throws, and nobody else catches that', async () => {
+    const others = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    const thrown: unknown[] = [];
+    process.on('uncaughtException', (error) => thrown.push(error));
+    try {
+      writeFileSync(FILE, Uint8Array.from(classicFile([{ data: UDP }, { data: PING }])));
+      const session = pcap.createOfflineSession(FILE);
+      const failures = [new TwinpathError('ERR_CAPTURE_FILE'), new Error('mine')];
+      let packets = 0;
+      session.on('packet', () => {
+        throw failures[packets++];
+      });
+      await new Promise<void>((resolve) => session.on('complete', resolve));
+      await new Promise(setImmediate);
+      expect([packets, thrown]).toEqual([2, failures]);
+    } finally {
+      process.removeAllListeners('uncaughtException');
+      for (const other of others) process.on('uncaughtException', other);
+    }
   });
 
   it('emits nothing after it is closed', async () => {
