@@ -169,26 +169,28 @@ describe.runIf(CHAINS)('a port with jumbo frames', () => {
     expect(scene.errors).toEqual([]);
   });
 
-  // Inline has all of ingress: what the handler passes goes up by the same tap.
-  it('carries the connections of the machine itself on both paths', async () => {
-    const lab = await buildLab({ mtu: MTU, arp: true });
-    const life = await Life.begin(lab);
-    const scene = await Scene.openIn(lab, { ...FRAMES, handler: HOST, host: 'inline' });
-    await life.stream();
-    await life.goOn();
-    await scene.plug();
-    await life.goOn();
-    await life.errands();
-    await scene.whole();
-    await scene.unplug();
-    await life.goOn();
-    await life.settle();
-    // Full TCP segments of that MTU come in several buffers.
-    expect(scene.port.stats().paths.vf.rxGathered).toBeGreaterThan(MIB / MTU / 2);
-    await scene.finish();
-    expect(scene.errors).toEqual([]);
-    for (const namespace of [lab.guest, lab.outside]) expect(badChecksums(namespace)).toBe(0);
-  });
+  it.each(['inline', 'ingress'] as const)(
+    'carries the connections of the machine itself on both paths, with host: %s',
+    async (host) => {
+      const lab = await buildLab({ mtu: MTU, arp: true });
+      const life = await Life.begin(lab);
+      const scene = await Scene.openIn(lab, { ...FRAMES, handler: HOST, host });
+      await life.stream();
+      await life.goOn();
+      await scene.plug();
+      await life.goOn();
+      await life.errands();
+      await scene.whole();
+      await scene.unplug();
+      await life.goOn();
+      await life.settle();
+      // Full TCP segments of that MTU come in several buffers.
+      expect(scene.port.stats().paths.vf.rxGathered).toBeGreaterThan(MIB / MTU / 2);
+      await scene.finish();
+      expect(scene.errors).toEqual([]);
+      for (const namespace of [lab.guest, lab.outside]) expect(badChecksums(namespace)).toBe(0);
+    },
+  );
 
   it('takes an MTU of 9000 while it is open, on both paths, and gives it back', async () => {
     const scene = await Scene.open({
