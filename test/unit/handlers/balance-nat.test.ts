@@ -210,11 +210,50 @@ describe('balance by NAT', () => {
     expect(verdictOf(opened({ otherwise: 'drop' }), ethernet(ipv4(icmpEcho([1]))))).toBe(DROP);
   });
 
-  it('drops fragments for its addresses', () => {
-    const frame = ethernet(
-      ipv4(udp([1, 2]), { src: client(1).ip, dst: VIP, protocol: 17, fragment: 0x2000 }),
-    );
-    expect(verdictOf(opened(), frame)).toBe(DROP);
+  it('drops the first fragment of a packet that is its own, and passes those of the machine', () => {
+    const test = opened();
+    const [source, backend] = connected(test, client(1));
+    const fragment = (from: End, to: End, offset: number): number[] => {
+      const ports = { from: from.port, to: to.port, src: from.ip, dst: to.ip };
+      return ethernet(ipv4(udp([1, 2], ports), { src: from.ip, dst: to.ip, protocol: 17, fragment: offset }));
+    };
+    expect(verdictOf(test, fragment(client(1), virtual, 0x2000))).toBe(DROP);
+    expect(verdictOf(test, fragment(backend, source, 0x2000))).toBe(DROP);
+    for (const frame of [
+      fragment(client(1), virtual, 100),
+      fragment(client(1), { ip: VIP, port: 5000 }, 0x2000),
+      fragment(client(1), { ip: VIP, port: 5000 }, 0x2001),
+    ]) {
+      const [outcome] = test.run([frame]);
+      expect([outcome!.verdict, ...outcome!.bytes]).toEqual([PASS, ...frame]);
+    }
+  });
+
+  it('leaves a datagram alone whose header is cut off', () => {
+    const test = opened();
+    sent(test, datagram(client(1), virtual, [1]));
+    const cut = [...be16(client(1).port), ...be16(virtual.port)];
+    const frame = ethernet(ipv4(cut, { src: client(1).ip, dst: VIP, protocol: 17 }));
+    const [outcome] = test.run([frame]);
+    expect(outcome).toMatchObject({ verdict: PASS });
+    expect(outcome!.error).toBeUndefined();
+  });
+
+  it('drops what comes from its own addresses, which would come round for ever, and from no host', () => {
+    const test = opened({ source: '10.77.0.7,10.77.0.8' });
+    for (const ip of [
+      VIP,
+      [10, 77, 0, 8],
+      [0, 0, 0, 0],
+      [127, 0, 0, 1],
+      [224, 0, 0, 1],
+      [255, 255, 255, 255],
+    ]) {
+      for (const port of [80, 20_000]) {
+        expect(verdictOf(test, datagram({ ip, port }, virtual, [1]))).toBe(DROP);
+        expect(verdictOf(test, tcp({ ip, port }, virtual, SYN))).toBe(DROP);
+      }
+    }
   });
 
   it('forgets a half-open connection soon, one that both ends have ended soon after, and another after its time', () => {
@@ -301,6 +340,7 @@ describe('balance by NAT', () => {
     [{ backends: '10.0.0.1,10.0.0.1' }, 'ERR_OPTION_INVALID', 'backends'],
     [{ backends: VIP.join('.') }, 'ERR_OPTION_INVALID', 'backends'],
     [{ source: '' }, 'ERR_OPTION_INVALID', 'source'],
+    [{ source: '10.0.0.5,10.0.0.5' }, 'ERR_OPTION_INVALID', 'source'],
     [{ sourcePorts: '5-4' }, 'ERR_OPTION_INVALID', 'sourcePorts'],
     [{ sourcePorts: '100-106' }, 'ERR_OPTION_INVALID', 'sourcePorts'],
     [{ idle: 1 }, 'ERR_OPTION_INVALID', 'idle'],
