@@ -154,10 +154,12 @@ class Nat {
       if (!begins || !connections.open(this.#key)) return DROP;
       this.#begin(packet, flow);
     }
-    if (!begins && (state & State.ANSWERED) !== 0) state |= State.ESTABLISHED;
-    if (protocol === TCP) {
+    if (protocol === UDP) {
+      if ((state & State.ANSWERED) !== 0) state |= State.ESTABLISHED;
+    } else {
+      if ((flags & ACK) !== 0 && this.#isAnswered(state, int32At(packet, l4 + 8))) state |= State.ESTABLISHED;
       if ((flags & FIN) !== 0) state |= State.CLIENT_FIN;
-      if ((flags & RST) !== 0) state |= State.RESET;
+      state = (flags & RST) === 0 ? state & ~State.CLIENT_RESET : state | State.CLIENT_RESET;
     }
     connections.set(Word.CLIENT_MAC, int32At(packet, 6));
     connections.set(Word.CLIENT_MAC_END, packet.u16(10));
@@ -170,6 +172,11 @@ class Nat {
     return TX;
   }
 
+  /** Whether the backend has answered, and this number acknowledges its SYN. */
+  #isAnswered(state: number, acknowledgement: number): boolean {
+    return (state & State.ANSWERED) !== 0 && acknowledgement === this.#connections.get(Word.ACKNOWLEDGED);
+  }
+
   #toClient(packet: Packet, flow: Flow, mac: Uint8Array, otherwise: Verdict): Verdict {
     const connections = this.#connections;
     const { protocol, l4, addresses, from } = flow;
@@ -179,11 +186,19 @@ class Nat {
       from === connections.get(Word.BACKEND_PORT) &&
       (state & 0xff) === protocol;
     if (!isOfBackend) return otherwise;
-    state |= State.ANSWERED;
-    if (protocol === TCP) {
+    if (protocol === UDP) state |= State.ANSWERED;
+    else {
       const flags = packet.u8(l4 + 13);
+      const bytes = flow.end - l4 - (packet.u8(l4 + 12) >>> 4) * 4;
+      if ((flags & (SYN | ACK)) === (SYN | ACK)) {
+        connections.set(Word.ACKNOWLEDGED, (int32At(packet, l4 + 4) + 1) | 0);
+        state |= State.ANSWERED;
+      } else if (bytes > 0 && (flags & RST) === 0) {
+        // A backend sends data only when it has verified the client: by its acknowledgement, or its cookie (RFC 7413).
+        state |= State.ESTABLISHED;
+      }
       if ((flags & FIN) !== 0) state |= State.BACKEND_FIN;
-      if ((flags & RST) !== 0) state |= State.RESET;
+      state = (flags & RST) === 0 ? state & ~State.BACKEND_RESET : state | State.BACKEND_RESET;
     }
     connections.go(state);
     const ports = connections.get(Word.CLIENT_PORTS);

@@ -43,7 +43,7 @@ function opened(options: object = {}, settings: HandlerTestOptions = {}): Handle
   return HandlerTest.of({ create }, { options: { ...OPTIONS, ...options }, now: () => now, ...settings });
 }
 
-function tcp(from: End, to: End, flags: number, data: number[] = []): number[] {
+function tcp(from: End, to: End, flags: number, data: number[] = [], acknowledges = 2): number[] {
   const segment = [
     ...be16(from.port),
     ...be16(to.port),
@@ -53,8 +53,7 @@ function tcp(from: End, to: End, flags: number, data: number[] = []): number[] {
     1,
     0,
     0,
-    0,
-    2,
+    ...be16(acknowledges),
     0x50,
     flags,
     1,
@@ -297,6 +296,67 @@ describe('balance by NAT', () => {
     });
     for (let n = 100; n < 2000; n++) test.run([tcp(client(n), virtual, SYN)]);
     for (const n of open) sent(test, tcp(client(n), virtual, ACK));
+    expect(open.length).toBeGreaterThan(10);
+  });
+
+  it('lets no flood of first segments and guessed acknowledgements take the entries', () => {
+    const test = opened({ sourcePorts: '20000-20063' });
+    for (let n = 100; n < 2000; n++) {
+      const [outcome] = test.run([tcp(client(n), virtual, SYN)]);
+      expect(outcome!.verdict).toBe(TX);
+      const [source, backend] = endsOf([...outcome!.bytes]);
+      sent(test, tcp(backend, source, SYN | ACK));
+      sent(test, tcp(client(n), virtual, ACK, [], 3));
+    }
+  });
+
+  it('takes data of the backend for a sign that the client is real', () => {
+    const test = opened();
+    const [source, backend] = endsOf(sent(test, tcp(client(1), virtual, SYN)));
+    sent(test, tcp(backend, source, SYN | ACK));
+    sent(test, tcp(backend, source, ACK, [1]));
+    sent(test, tcp(client(1), virtual, ACK, [], 3));
+    seconds(300);
+    sent(test, tcp(client(1), virtual, ACK, [], 3));
+  });
+
+  it('gives the entries of connections that are over to new ones', () => {
+    const test = opened({ sourcePorts: '20000-20063' });
+    for (let n = 0; n < 500; n++) {
+      connected(test, client(n));
+      sent(test, tcp(client(n), virtual, RST));
+    }
+  });
+
+  it('keeps a connection that goes on after a reset, which another has forged', () => {
+    const test = opened();
+    const [source, backend] = connected(test, client(1));
+    sent(test, tcp(client(1), virtual, RST));
+    sent(test, tcp(client(1), virtual, ACK));
+    sent(test, tcp(backend, source, RST));
+    sent(test, tcp(backend, source, ACK));
+    seconds(300);
+    sent(test, tcp(client(1), virtual, ACK));
+    sent(test, tcp(backend, source, RST));
+    sent(test, tcp(client(1), virtual, ACK)); // the backend has not gone on
+    seconds(11);
+    expect(verdictOf(test, tcp(client(1), virtual, ACK))).toBe(DROP);
+  });
+
+  it('lets no flood of first datagrams replace flows that both ends have used', () => {
+    const test = opened({ sourcePorts: '20000-20063' });
+    const open = Array.from({ length: 20 }, (_, n) => n).filter((n) => {
+      const [outcome] = test.run([datagram(client(n), virtual, [1])]);
+      if (outcome!.verdict !== TX) return false;
+      const [source, backend] = endsOf([...outcome!.bytes]);
+      sent(test, datagram(backend, source, [2]));
+      sent(test, datagram(client(n), virtual, [3]));
+      return true;
+    });
+    const sources = open.map((n) => endsOf(sent(test, datagram(client(n), virtual, [4])))[0]);
+    seconds(1);
+    for (let n = 100; n < 2000; n++) test.run([datagram(client(n), virtual, [1])]);
+    expect(open.map((n) => endsOf(sent(test, datagram(client(n), virtual, [5])))[0])).toEqual(sources);
     expect(open.length).toBeGreaterThan(10);
   });
 
