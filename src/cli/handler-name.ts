@@ -10,11 +10,11 @@ interface BuiltIn {
   /** Names of its options, required ones first. */
   readonly options: readonly string[];
   /** It sends to MAC addresses from packets, so its peers must be in the port's layer 2 network. */
-  readonly oneEthernet?: boolean;
+  readonly oneEthernet?: 'always' | 'in mode direct';
 }
 
 const HANDLERS: Readonly<Record<string, BuiltIn>> = {
-  reflect: { summary: 'sends every packet back, by MAC address', options: [], oneEthernet: true },
+  reflect: { summary: 'sends every packet back, by MAC address', options: [], oneEthernet: 'always' },
   '5tswap': { summary: 'sends every IP packet back, by IP address and port', options: ['otherwise'] },
   echo: { summary: 'answers ARP, ping and UDP echo', options: ['address', 'port'] },
   host: { summary: 'leaves everything to the machine', options: [] },
@@ -34,7 +34,7 @@ const HANDLERS: Readonly<Record<string, BuiltIn>> = {
       'arp',
       'otherwise',
     ],
-    oneEthernet: true,
+    oneEthernet: 'in mode direct',
   },
   gwlb: {
     summary: "runs another behind Azure's gateway load balancer",
@@ -58,7 +58,8 @@ export const BUILT_IN: readonly string[] = Object.keys(HANDLERS);
 /** The built-in handlers for `--help`: name, what it does, and the names of its options. */
 export const BUILT_IN_HELP = Object.entries(HANDLERS).map(([name, { summary, options, oneEthernet }]) => {
   const named = options.length === 0 ? '' : `: ${options.join(', ')}`;
-  return [name, `${summary}${oneEthernet ? ' (*)' : ''}${named}`] as const;
+  const mark = oneEthernet === undefined ? '' : oneEthernet === 'always' ? ' (*)' : ` (* ${oneEthernet})`;
+  return [name, `${summary}${mark}${named}`] as const;
 });
 
 /** Does not load the module. @throws ERR_OPTION_INVALID if there is neither */

@@ -160,8 +160,8 @@ export const run: Command = {
     notes: [
       'HANDLER is the path of a JavaScript or WebAssembly module, or one of these, listed with the names of\n' +
         `their options:\n${columns(BUILT_IN_HELP)}\n` +
-        '(*) needs its peers in the same Ethernet. A virtual network of Azure forwards by IP address and ignores\n' +
-        'the MAC address to which such a handler sends.',
+        'One with * needs its peers in the same Ethernet. A virtual network of Azure forwards by IP address and\n' +
+        'ignores the MAC address to which such a handler sends.',
       '--network pcap:FILE[,out=FILE][,speed=N][,times=N][,mac=MAC] needs no root. Speed 1 is that of the recording;\n' +
         'by default each packet comes as soon as there is room. What the handler sends goes to the file after out=.',
       'A value of --option that is JSON (7, true, ["a","b"]) is parsed; every other value is text.',

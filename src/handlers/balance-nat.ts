@@ -5,7 +5,9 @@
  * without any route or address at the backend. The reply goes to the client from the virtual address. A new connection gets the
  * backend that the Maglev table has for it, and keeps it, also when the list of backends is another.
  *
- * - TCP and UDP over IPv4. Fragments and segments of unknown connections are dropped.
+ * - TCP and UDP over IPv4. The first fragment of a packet for a served port, and segments of unknown connections, are dropped. Later
+ *   fragments do not show whose they are, and are for the machine.
+ * - Packets from its own addresses, and from those that no host has, are dropped: they would come round again.
  * - Connections are in memory that all workers share: they survive a failover and the death of any worker.
  * - A backend sees the balancer's address and not the client's.
  * - Without a MAC address of its own, a backend's packets go back to where the client's packet came from: a router.
@@ -14,9 +16,9 @@ import type { HandlerContext, TickingHandler } from '../handler/handler.ts';
 import { DROP, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { adjust32, adjustUdp32 } from '../headers/adjust.ts';
-import { TCP_BYTES, TcpFlag } from '../headers/transport.ts';
+import { TCP_BYTES, TcpFlag, UDP_BYTES } from '../headers/transport.ts';
 import { Path } from '../memory/layout.ts';
-import { has, hostAddresses } from '../net/addresses.ts';
+import { has, hostAddresses, isHost } from '../net/addresses.ts';
 import { Flow, int32At } from '../net/flow.ts';
 import { Protocol } from '../net/ip.ts';
 import { Ipv4Field } from '../net/ipv4.ts';
@@ -99,12 +101,8 @@ class Nat {
 
   constructor(options: Record<string, unknown>, vips: Int32Array, context: HandlerContext) {
     const isServed = servedPorts(options.ports) ?? noPorts();
-    const sources =
-      options.source === undefined ? vips.subarray(0, 1) : hostAddresses('source', list(options.source));
-    if (sources.length === 0) invalid('source', 'it has no address');
-    const backends = ipBackends(options.backends, MAX_BACKENDS);
-    const loop = backends.find(({ address }) => has(vips, address) || has(sources, address));
-    if (loop !== undefined) invalid('backends', `${loop.name} is the balancer's own address`);
+    const sources = options.source === undefined ? vips.subarray(0, 1) : sourceAddresses(options.source);
+    const backends = ipBackends(options.backends, MAX_BACKENDS, Int32Array.of(...vips, ...sources));
     const idle = wholeNumber('idle', options.idle ?? IDLE_SECONDS, 10, 1_000_000, 'a number of seconds');
     this.sources = sources;
     this.#vips = vips;
@@ -123,17 +121,20 @@ class Nat {
 
   /** @param flow has read the packet */
   decide(packet: Packet, flow: Flow, mac: Uint8Array, otherwise: Verdict): Verdict {
-    const { addresses, addressBytes, protocol, l4, to } = flow;
+    const { addresses, addressBytes, protocol, l4, to, fragment } = flow;
     if (addressBytes !== 4 || !packet.dstEquals(mac)) return otherwise;
     if (protocol !== TCP && protocol !== UDP) return otherwise;
+    // A later fragment does not show whose it is. The machine never gets the first of one that is ours.
+    if (to < 0) return otherwise;
+    const header = protocol === TCP ? TCP_BYTES : UDP_BYTES;
+    if (!fragment && l4 + header > flow.end) return otherwise;
     const target = int32At(packet, addresses + 4);
-    // A later fragment does not show whose it is.
-    if (flow.fragment) return has(this.#vips, target) || has(this.sources, target) ? DROP : otherwise;
-    if (protocol === TCP && l4 + TCP_BYTES > flow.end) return otherwise;
-    if (this.#isServed[to] === 1 && has(this.#vips, target)) return this.#toBackend(packet, flow, mac);
+    if (this.#isServed[to] === 1 && has(this.#vips, target)) {
+      return fragment ? DROP : this.#toBackend(packet, flow, mac);
+    }
     const source = this.sources.indexOf(target);
     if (source < 0 || !this.#connections.findBySource(source, to)) return otherwise;
-    return this.#toClient(packet, flow, mac, otherwise);
+    return fragment ? DROP : this.#toClient(packet, flow, mac, otherwise);
   }
 
   #toBackend(packet: Packet, flow: Flow, mac: Uint8Array): Verdict {
@@ -141,6 +142,8 @@ class Nat {
     const { protocol, l4 } = flow;
     const flags = protocol === TCP ? packet.u8(l4 + 13) : SYN;
     if (packet.srcEquals(mac) || (packet.u8(6) & 1) !== 0) return DROP;
+    const client = int32At(packet, flow.addresses);
+    if (!isHost(client) || has(this.#vips, client) || has(this.sources, client)) return DROP;
     const begins = (flags & (SYN | ACK | RST)) === SYN;
     this.#key.read(packet, flow);
     let state = protocol;
@@ -151,10 +154,12 @@ class Nat {
       if (!begins || !connections.open(this.#key)) return DROP;
       this.#begin(packet, flow);
     }
-    if (!begins && (state & State.ANSWERED) !== 0) state |= State.ESTABLISHED;
-    if (protocol === TCP) {
+    if (protocol === UDP) {
+      if ((state & State.ANSWERED) !== 0) state |= State.ESTABLISHED;
+    } else {
+      if ((flags & ACK) !== 0 && this.#isAnswered(state, int32At(packet, l4 + 8))) state |= State.ESTABLISHED;
       if ((flags & FIN) !== 0) state |= State.CLIENT_FIN;
-      if ((flags & RST) !== 0) state |= State.RESET;
+      state = (flags & RST) === 0 ? state & ~State.CLIENT_RESET : state | State.CLIENT_RESET;
     }
     connections.set(Word.CLIENT_MAC, int32At(packet, 6));
     connections.set(Word.CLIENT_MAC_END, packet.u16(10));
@@ -167,6 +172,11 @@ class Nat {
     return TX;
   }
 
+  /** Whether the backend has answered, and this number acknowledges its SYN. */
+  #isAnswered(state: number, acknowledgement: number): boolean {
+    return (state & State.ANSWERED) !== 0 && acknowledgement === this.#connections.get(Word.ACKNOWLEDGED);
+  }
+
   #toClient(packet: Packet, flow: Flow, mac: Uint8Array, otherwise: Verdict): Verdict {
     const connections = this.#connections;
     const { protocol, l4, addresses, from } = flow;
@@ -176,11 +186,19 @@ class Nat {
       from === connections.get(Word.BACKEND_PORT) &&
       (state & 0xff) === protocol;
     if (!isOfBackend) return otherwise;
-    state |= State.ANSWERED;
-    if (protocol === TCP) {
+    if (protocol === UDP) state |= State.ANSWERED;
+    else {
       const flags = packet.u8(l4 + 13);
+      const bytes = flow.end - l4 - (packet.u8(l4 + 12) >>> 4) * 4;
+      if ((flags & (SYN | ACK)) === (SYN | ACK)) {
+        connections.set(Word.ACKNOWLEDGED, (int32At(packet, l4 + 4) + 1) | 0);
+        state |= State.ANSWERED;
+      } else if (bytes > 0 && (flags & RST) === 0) {
+        // A backend sends data only when it has verified the client: by its acknowledgement, or its cookie (RFC 7413).
+        state |= State.ESTABLISHED;
+      }
       if ((flags & FIN) !== 0) state |= State.BACKEND_FIN;
-      if ((flags & RST) !== 0) state |= State.RESET;
+      state = (flags & RST) === 0 ? state & ~State.BACKEND_RESET : state | State.BACKEND_RESET;
     }
     connections.go(state);
     const ports = connections.get(Word.CLIENT_PORTS);
@@ -220,6 +238,15 @@ class Nat {
 
 function noPorts(): never {
   return invalid('ports', 'balance by NAT needs the ports that it serves', "Give them: { ports: '80,443' }.");
+}
+
+/** An address twice would be two sources, and what comes back names only one of them. */
+function sourceAddresses(option: unknown): Int32Array {
+  const texts = list(option);
+  if (texts.length === 0) invalid('source', 'it has no address');
+  const twice = texts.find((text, i) => texts.indexOf(text) !== i);
+  if (twice !== undefined) invalid('source', `${String(twice)} is listed twice`);
+  return hostAddresses('source', texts);
 }
 
 /** Writes both addresses and both ports, and adjusts both checksums. */

@@ -1,5 +1,5 @@
 /** What the three kinds of `balance` have in common: options, and the hash that chooses a backend. */
-import { ipv4Number, isHost } from '../net/addresses.ts';
+import { has, ipv4Number, isHost } from '../net/addresses.ts';
 import { finishHash, mixHash } from '../net/flow.ts';
 import { macBytes, normalizeMac } from '../net/mac.ts';
 import { invalid } from '../validation.ts';
@@ -36,8 +36,13 @@ export function servedPorts(option: unknown): Uint8Array | undefined {
   return isServed;
 }
 
-/** 1 to `most` backends: '10.0.0.5', '10.0.0.5:8080', each with '@02:00:00:00:00:05' or not. @throws ERR_OPTION_INVALID */
-export function ipBackends(option: unknown, most: number): IpBackend[] {
+/**
+ * 1 to `most` backends: '10.0.0.5', '10.0.0.5:8080', each with '@02:00:00:00:00:05' or not.
+ *
+ * @param own addresses of the balancer, which no backend may have: packets would come round again
+ * @throws TwinpathError ERR_OPTION_INVALID
+ */
+export function ipBackends(option: unknown, most: number, own: Int32Array): IpBackend[] {
   const backends = list(option).map(ipBackend);
   if (backends.length === 0 || backends.length > most) {
     invalid('backends', `there are ${backends.length}`, `Give 1 to ${most} IP addresses.`);
@@ -45,6 +50,8 @@ export function ipBackends(option: unknown, most: number): IpBackend[] {
   const names = backends.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) invalid('backends', `${twice} is listed twice`);
+  const loop = backends.find(({ address }) => has(own, address));
+  if (loop !== undefined) invalid('backends', `${loop.name} is the balancer's own address`);
   return backends;
 }
 

@@ -48,7 +48,7 @@ export class Tunnel {
   constructor(options: Record<string, unknown>, vips: Int32Array, service: VirtualService) {
     const sources = options.source === undefined ? vips : hostAddresses('source', list(options.source));
     if (options.source !== undefined && sources.length !== 1) invalid('source', 'it must be one address');
-    const backends = ipBackends(options.backends, MAX_BACKENDS);
+    const backends = ipBackends(options.backends, MAX_BACKENDS, Int32Array.of(...vips, ...sources));
     this.#service = service;
     this.#source = sources[0]!;
     this.#vni = wholeNumber('vni', options.vni ?? 1, 1, 0xffffff);

@@ -7,18 +7,20 @@
  * unchanged (Microsoft Learn, "Gateway load balancer"; RFC 7348).
  *
  * - The inner handler sees the inner packets, from their Ethernet header on. `PASS` lets one go on, through the other tunnel. `TX` sends it
- *   back through the one it came from. `DROP`, `FORWARD` and `DELIVER` are as ever.
+ *   back through the one it came from. `DROP`, `FORWARD` and `DELIVER` are as ever. With `TEE` beside `PASS` or `TX`, the copy is in the tunnel too.
  * - All else is for the machine, or dropped: `otherwise`. So a server of the machine answers the load balancer's health probes: `--health`
  *   is one. With `protect: 'platform'` the probes do not reach the handler at all.
  * - A packet in a tunnel is IPv4 without options, fragments and VLAN tags, addressed to the port's MAC address. Its UDP checksum
  *   is not looked at, and is 0 in what is sent.
+ * - A packet goes back with one less than the time to live that it came with, so a forged source makes no endless loop. With none left it is
+ *   in no tunnel.
  * - What `burst.send` makes is not in a tunnel.
  */
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Burst } from '../handler/burst.ts';
 import type { Created, Handler, HandlerContext, HandlerModule } from '../handler/handler.ts';
-import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
+import { DROP, isTeed, PASS, TEE, TX, type Verdict } from '../handler/handler.ts';
 import { Path } from '../memory/layout.ts';
 import { invalid, plainObject, wholeNumber } from '../validation.ts';
 import { checkNames, otherwiseOf } from './options.ts';
@@ -85,8 +87,10 @@ function run(
 
 function leave(burst: Burst, i: number, tunnels: Tunnels, mac: Uint8Array): void {
   const verdict = burst.verdict[i]!;
-  if (verdict !== PASS && verdict !== TX) return;
-  burst.verdict[i] = tunnels.leave(burst, i, verdict === PASS, mac) ? TX : DROP;
+  const tee = isTeed(verdict) ? TEE : 0;
+  const way = verdict & ~tee;
+  if (way !== PASS && way !== TX) return;
+  burst.verdict[i] = tunnels.leave(burst, i, way === PASS, mac) ? TX | tee : DROP;
 }
 
 function innerUrl(option: unknown): string {

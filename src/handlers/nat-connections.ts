@@ -28,21 +28,29 @@ export const Word = {
   CLIENT_MAC_END: 7,
   /** Index in the list of backends. */
   BACKEND_INDEX: 8,
+  /** TCP: the number that the client acknowledges with when it has the backend's SYN. */
+  ACKNOWLEDGED: 9,
 } as const;
 const WORDS = 10;
 
 /** Bits of the state, above the protocol. */
 export const State = {
-  /** The backend has answered. */
+  /** The backend has answered, by TCP with a SYN. */
   ANSWERED: 1 << 8,
-  /** The client has gone on after that, which a sender with a forged address cannot. */
+  /**
+   * The client has gone on after that. By TCP it has named the number in the answer, which a sender with a forged address does not
+   * see. By UDP such a sender can also send twice.
+   */
   ESTABLISHED: 1 << 9,
   CLIENT_FIN: 1 << 10,
   BACKEND_FIN: 1 << 11,
-  RESET: 1 << 12,
+  /** The end's last segment was a RST. If it goes on, another has forged that, or the other end has not taken it. */
+  CLIENT_RESET: 1 << 12,
+  BACKEND_RESET: 1 << 13,
 } as const;
-const { ESTABLISHED, CLIENT_FIN, BACKEND_FIN, RESET } = State;
+const { ESTABLISHED, CLIENT_FIN, BACKEND_FIN, CLIENT_RESET, BACKEND_RESET } = State;
 const FINS = CLIENT_FIN | BACKEND_FIN;
+const RESETS = CLIENT_RESET | BACKEND_RESET;
 const PROTOCOL = 0xff;
 const { UDP } = Protocol;
 
@@ -107,7 +115,10 @@ export class NatConnections {
       (_, part) => new Int32Array(buffer, part * partBytes + tableBytes, entries * WORDS),
     );
     const own = this.#words[queue]!;
-    const mayEvict = (entry: number): boolean => (own[entry * WORDS]! & ESTABLISHED) === 0;
+    const mayEvict = (entry: number): boolean => {
+      const state = own[entry * WORDS]!;
+      return (state & ESTABLISHED) === 0 || isOver(state);
+    };
     const removed = (entry: number): void => Atomics.store(own, entry * WORDS, 0) as unknown as undefined;
     this.#tables = Array.from({ length: queues }, (_, part) => {
       const memory = { buffer, at: part * partBytes };
@@ -199,12 +210,12 @@ export class NatConnections {
 
   #millisOf(state: number): number {
     if ((state & PROTOCOL) === UDP) return UDP_MILLIS;
-    if ((state & RESET) !== 0 || (state & FINS) === FINS) return CLOSED_MILLIS;
+    if (isOver(state)) return CLOSED_MILLIS;
     return (state & ESTABLISHED) === 0 ? HALF_OPEN_MILLIS : this.#pool.idleMillis;
   }
 }
 
 /** Whether both ends have ended the connection, or one has reset it. */
 export function isOver(state: number): boolean {
-  return (state & RESET) !== 0 || (state & FINS) === FINS;
+  return (state & RESETS) !== 0 || (state & FINS) === FINS;
 }

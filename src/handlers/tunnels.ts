@@ -25,6 +25,7 @@ const VXLAN = L4 + UDP_BYTES;
 const OUTER = VXLAN + VXLAN_BYTES;
 const IP = ETHERNET_BYTES;
 const ADDRESSES = IP + Ipv4Field.ADDRESSES;
+const TTL = 8;
 const { IPV4 } = EtherType;
 const { UDP } = Protocol;
 
@@ -36,6 +37,8 @@ export class Tunnels {
   readonly #sources = new Int32Array(BURST);
   readonly #targets = new Int32Array(BURST);
   readonly #ports = new Uint16Array(BURST);
+  readonly #ttls = new Uint8Array(BURST);
+  readonly #fields = { ttl: 0 };
   /** New order of the burst. */
   readonly #order = new Uint8Array(BURST);
   readonly #others = new Uint8Array(BURST);
@@ -69,6 +72,7 @@ export class Tunnels {
       this.#sources[inside] = int32At(packet, ADDRESSES);
       this.#targets[inside] = int32At(packet, ADDRESSES + 4);
       this.#ports[inside] = packet.u16(L4);
+      this.#ttls[inside] = packet.u8(IP + TTL);
       inside++;
       packet.length = IP + packet.u16(IP + Ipv4Field.LENGTH); // padding is not the inner packet's
       packet.trimFront(OUTER);
@@ -98,7 +102,9 @@ export class Tunnels {
     packet.write(6, mac);
     packet.setU16(IP - 2, IPV4);
     const payload = UDP_BYTES + VXLAN_BYTES + bytes;
-    writeIpv4(packet, IP, this.#targets[i]!, this.#sources[i]!, UDP, payload);
+    // The source is not verified and may be another balancer's: a fresh time to live would let a packet go round for ever.
+    this.#fields.ttl = this.#ttls[i]! - 1;
+    writeIpv4(packet, IP, this.#targets[i]!, this.#sources[i]!, UDP, payload, this.#fields);
     writeUdp(packet, L4, this.#ports[i]!, port, VXLAN_BYTES + bytes);
     writeVxlan(packet, VXLAN, vni);
     return true;
@@ -110,6 +116,7 @@ export class Tunnels {
     if (length < OUTER + ETHERNET_BYTES || packet.u16(IP - 2) !== IPV4 || packet.u8(IP) !== 0x45) return -1;
     if (packet.u8(IP + Ipv4Field.PROTOCOL) !== UDP || !packet.dstEquals(mac)) return -1;
     if ((packet.u16(IP + Ipv4Field.FRAGMENT) & 0x3fff) !== 0) return -1;
+    if (packet.u8(IP + TTL) <= 1 || int32At(packet, ADDRESSES) === int32At(packet, ADDRESSES + 4)) return -1;
     const total = packet.u16(IP + Ipv4Field.LENGTH);
     const isWhole = total + IP <= length && total === packet.u16(L4 + 4) + IPV4_BYTES;
     if (!isWhole || total + IP < OUTER + ETHERNET_BYTES) return -1;

@@ -3,8 +3,8 @@
  * the flow's until it is removed. The caller keeps what it knows of a flow in typed arrays of its own, at that number.
  *
  * A flow may be in one of eight entries, which its hash chooses: a look-up reads at most eight tags, and a flow that is removed
- * leaves no gap to skip. A flow whose eight entries have other living flows is refused, or replaces the one that would expire
- * first (`mayEvict`). That begins to happen when about half of the entries are taken, so give the table twice the flows that you expect.
+ * leaves no gap to skip. A flow whose eight entries have other living flows is refused, or replaces that one of those which `mayEvict`
+ * allows that would expire first. That begins to happen when about half of the entries are taken, so give the table twice the flows that you expect.
  *
  * An entry whose time is over is not found any more. {@link FlowTable.sweep} frees such entries, a few at each call.
  *
@@ -40,8 +40,8 @@ export interface FlowTableOptions {
   /** At least `FlowTable.bytes(entries)`. Default: memory of its own. */
   readonly memory?: StateMemory;
   /**
-   * Whether a new flow, all of whose entries have living flows, may replace the one that would expire first, at this entry. If not,
-   * and by default, the new flow is refused.
+   * Whether a new flow, all of whose entries have living flows, may replace the one at this entry. Of those that it may, it replaces the
+   * one that would expire first. If there is none, and by default, the new flow is refused.
    */
   readonly mayEvict?: ((entry: number) => boolean) | undefined;
   /** Called with each entry before it is freed, for whichever reason. */
@@ -141,7 +141,8 @@ export class FlowTable {
     }
     if (free < 0) {
       if (deadlines[soonest]! > now) {
-        if (this.#mayEvict?.(soonest) !== true) {
+        soonest = this.#evictable(first);
+        if (soonest < 0) {
           this.refused++;
           return -1;
         }
@@ -199,6 +200,18 @@ export class FlowTable {
 
   #firstOf(tag: number): number {
     return ((tag >>> 0) % this.#sets) * WAYS;
+  }
+
+  /** Of eight entries with living flows: the one that expires first of those that may go; -1 if there is none. */
+  #evictable(first: number): number {
+    const mayEvict = this.#mayEvict;
+    const deadlines = this.#deadlines;
+    let soonest = -1;
+    if (mayEvict === undefined) return soonest;
+    for (let entry = first; entry < first + WAYS; entry++) {
+      if ((soonest < 0 || deadlines[entry]! < deadlines[soonest]!) && mayEvict(entry)) soonest = entry;
+    }
+    return soonest;
   }
 
   #holds(entry: number, key: FlowKey): boolean {

@@ -20,7 +20,10 @@ export interface TimerWheelOptions {
   readonly clock: Clock;
   /** How many timers there are, 1 to 16,777,216. */
   readonly timers: number;
-  /** The precision: a timer fires up to this much later than it should, and never earlier. 1 to 60,000; default 1. */
+  /**
+   * The precision: a timer fires up to this much later than it should while {@link TimerWheel.run} returns true, and never earlier. 1 to 60,000;
+   * default 1.
+   */
   readonly millisPerStep?: number;
   /**
    * Steps of one turn, a power of two, 8 to 65,536. A timer is looked at once a turn until it is due, so a turn should be about
@@ -101,16 +104,14 @@ export class TimerWheel {
    * Fires the timers that are due, in no particular order: each is unset and then given to `fire`, which may set and cancel any.
    *
    * @param most timers to look at, due or not; the next call continues
-   * @returns whether all have been looked at
+   * @returns whether all have been looked at. If not, timers are late: call it again
    */
   run(fire: (timer: number) => void, most = 64): boolean {
     const at = this.#at;
     const target = Math.max(at[TARGET]!, Math.floor(this.#time[0]! / this.#nanosPerStep));
-    if (target - at[STEP]! > this.#steps) {
-      // One turn looks at every timer.
-      at[STEP] = target - this.#steps;
-      this.#cursor = NONE;
-    }
+    // One turn looks at every timer. Whole turns are left out, so that calls which do not get to the end go on where the last one was.
+    const turns = Math.floor((target - at[STEP]!) / this.#steps);
+    if (turns > 1) at[STEP]! += (turns - 1) * this.#steps;
     at[TARGET] = target;
     let left = most;
     for (;;) {

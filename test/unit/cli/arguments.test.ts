@@ -139,6 +139,15 @@ describe('a handler', () => {
     expect(handlerUrl('./arguments.test.ts', import.meta.dirname).href).toBe(import.meta.url);
   });
 
+  it('says in the help whether it needs one Ethernet, or in which mode', () => {
+    const help = Object.fromEntries(BUILT_IN_HELP);
+    expect([help.reflect, help.balance]).toEqual([
+      'sends every packet back, by MAC address (*)',
+      expect.stringMatching(/^spreads connections over backends \(\* in mode direct\): vip, /),
+    ]);
+    expect(help.gwlb).not.toContain('*');
+  });
+
   it('has the options that the help names, and no others', async () => {
     for (const [name, text] of BUILT_IN_HELP) {
       const named = text.split(': ')[1]?.split(', ') ?? [];

@@ -43,7 +43,7 @@ function opened(options: object = {}, settings: HandlerTestOptions = {}): Handle
   return HandlerTest.of({ create }, { options: { ...OPTIONS, ...options }, now: () => now, ...settings });
 }
 
-function tcp(from: End, to: End, flags: number, data: number[] = []): number[] {
+function tcp(from: End, to: End, flags: number, data: number[] = [], acknowledges = 2): number[] {
   const segment = [
     ...be16(from.port),
     ...be16(to.port),
@@ -53,8 +53,7 @@ function tcp(from: End, to: End, flags: number, data: number[] = []): number[] {
     1,
     0,
     0,
-    0,
-    2,
+    ...be16(acknowledges),
     0x50,
     flags,
     1,
@@ -210,11 +209,50 @@ describe('balance by NAT', () => {
     expect(verdictOf(opened({ otherwise: 'drop' }), ethernet(ipv4(icmpEcho([1]))))).toBe(DROP);
   });
 
-  it('drops fragments for its addresses', () => {
-    const frame = ethernet(
-      ipv4(udp([1, 2]), { src: client(1).ip, dst: VIP, protocol: 17, fragment: 0x2000 }),
-    );
-    expect(verdictOf(opened(), frame)).toBe(DROP);
+  it('drops the first fragment of a packet that is its own, and passes those of the machine', () => {
+    const test = opened();
+    const [source, backend] = connected(test, client(1));
+    const fragment = (from: End, to: End, offset: number): number[] => {
+      const ports = { from: from.port, to: to.port, src: from.ip, dst: to.ip };
+      return ethernet(ipv4(udp([1, 2], ports), { src: from.ip, dst: to.ip, protocol: 17, fragment: offset }));
+    };
+    expect(verdictOf(test, fragment(client(1), virtual, 0x2000))).toBe(DROP);
+    expect(verdictOf(test, fragment(backend, source, 0x2000))).toBe(DROP);
+    for (const frame of [
+      fragment(client(1), virtual, 100),
+      fragment(client(1), { ip: VIP, port: 5000 }, 0x2000),
+      fragment(client(1), { ip: VIP, port: 5000 }, 0x2001),
+    ]) {
+      const [outcome] = test.run([frame]);
+      expect([outcome!.verdict, ...outcome!.bytes]).toEqual([PASS, ...frame]);
+    }
+  });
+
+  it('leaves a datagram alone whose header is cut off', () => {
+    const test = opened();
+    sent(test, datagram(client(1), virtual, [1]));
+    const cut = [...be16(client(1).port), ...be16(virtual.port)];
+    const frame = ethernet(ipv4(cut, { src: client(1).ip, dst: VIP, protocol: 17 }));
+    const [outcome] = test.run([frame]);
+    expect(outcome).toMatchObject({ verdict: PASS });
+    expect(outcome!.error).toBeUndefined();
+  });
+
+  it('drops what comes from its own addresses, which would come round for ever, and from no host', () => {
+    const test = opened({ source: '10.77.0.7,10.77.0.8' });
+    for (const ip of [
+      VIP,
+      [10, 77, 0, 8],
+      [0, 0, 0, 0],
+      [127, 0, 0, 1],
+      [224, 0, 0, 1],
+      [255, 255, 255, 255],
+    ]) {
+      for (const port of [80, 20_000]) {
+        expect(verdictOf(test, datagram({ ip, port }, virtual, [1]))).toBe(DROP);
+        expect(verdictOf(test, tcp({ ip, port }, virtual, SYN))).toBe(DROP);
+      }
+    }
   });
 
   it('forgets a half-open connection soon, one that both ends have ended soon after, and another after its time', () => {
@@ -261,6 +299,67 @@ describe('balance by NAT', () => {
     expect(open.length).toBeGreaterThan(10);
   });
 
+  it('lets no flood of first segments and guessed acknowledgements take the entries', () => {
+    const test = opened({ sourcePorts: '20000-20063' });
+    for (let n = 100; n < 2000; n++) {
+      const [outcome] = test.run([tcp(client(n), virtual, SYN)]);
+      expect(outcome!.verdict).toBe(TX);
+      const [source, backend] = endsOf([...outcome!.bytes]);
+      sent(test, tcp(backend, source, SYN | ACK));
+      sent(test, tcp(client(n), virtual, ACK, [], 3));
+    }
+  });
+
+  it('takes data of the backend for a sign that the client is real', () => {
+    const test = opened();
+    const [source, backend] = endsOf(sent(test, tcp(client(1), virtual, SYN)));
+    sent(test, tcp(backend, source, SYN | ACK));
+    sent(test, tcp(backend, source, ACK, [1]));
+    sent(test, tcp(client(1), virtual, ACK, [], 3));
+    seconds(300);
+    sent(test, tcp(client(1), virtual, ACK, [], 3));
+  });
+
+  it('gives the entries of connections that are over to new ones', () => {
+    const test = opened({ sourcePorts: '20000-20063' });
+    for (let n = 0; n < 500; n++) {
+      connected(test, client(n));
+      sent(test, tcp(client(n), virtual, RST));
+    }
+  });
+
+  it('keeps a connection that goes on after a reset, which another has forged', () => {
+    const test = opened();
+    const [source, backend] = connected(test, client(1));
+    sent(test, tcp(client(1), virtual, RST));
+    sent(test, tcp(client(1), virtual, ACK));
+    sent(test, tcp(backend, source, RST));
+    sent(test, tcp(backend, source, ACK));
+    seconds(300);
+    sent(test, tcp(client(1), virtual, ACK));
+    sent(test, tcp(backend, source, RST));
+    sent(test, tcp(client(1), virtual, ACK)); // the backend has not gone on
+    seconds(11);
+    expect(verdictOf(test, tcp(client(1), virtual, ACK))).toBe(DROP);
+  });
+
+  it('lets no flood of first datagrams replace flows that both ends have used', () => {
+    const test = opened({ sourcePorts: '20000-20063' });
+    const open = Array.from({ length: 20 }, (_, n) => n).filter((n) => {
+      const [outcome] = test.run([datagram(client(n), virtual, [1])]);
+      if (outcome!.verdict !== TX) return false;
+      const [source, backend] = endsOf([...outcome!.bytes]);
+      sent(test, datagram(backend, source, [2]));
+      sent(test, datagram(client(n), virtual, [3]));
+      return true;
+    });
+    const sources = open.map((n) => endsOf(sent(test, datagram(client(n), virtual, [4])))[0]);
+    seconds(1);
+    for (let n = 100; n < 2000; n++) test.run([datagram(client(n), virtual, [1])]);
+    expect(open.map((n) => endsOf(sent(test, datagram(client(n), virtual, [5])))[0])).toEqual(sources);
+    expect(open.length).toBeGreaterThan(10);
+  });
+
   it('writes the MAC address of a backend that has one, and of the client in the reply', () => {
     const test = opened({ backends: '10.1.0.1:8080@02:00:00:00:01:01' });
     const there = sent(test, tcp(client(1), virtual, SYN));
@@ -301,6 +400,7 @@ describe('balance by NAT', () => {
     [{ backends: '10.0.0.1,10.0.0.1' }, 'ERR_OPTION_INVALID', 'backends'],
     [{ backends: VIP.join('.') }, 'ERR_OPTION_INVALID', 'backends'],
     [{ source: '' }, 'ERR_OPTION_INVALID', 'source'],
+    [{ source: '10.0.0.5,10.0.0.5' }, 'ERR_OPTION_INVALID', 'source'],
     [{ sourcePorts: '5-4' }, 'ERR_OPTION_INVALID', 'sourcePorts'],
     [{ sourcePorts: '100-106' }, 'ERR_OPTION_INVALID', 'sourcePorts'],
     [{ idle: 1 }, 'ERR_OPTION_INVALID', 'idle'],

@@ -92,6 +92,8 @@ describe('balance by VXLAN', () => {
 
   it.each([
     [{ backends: '10.1.0.1' }, 'backends'],
+    [{ backends: `${VIP.join('.')}@02:00:00:00:01:01` }, 'backends'],
+    [{ backends: `${OUR_IP.join('.')}@02:00:00:00:01:01` }, 'backends'],
     [{ backends: '10.1.0.1:80@02:00:00:00:01:01' }, 'backends'],
     [{ source: '10.0.0.1,10.0.0.2' }, 'source'],
     [{ vni: 0 }, 'vni'],

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
+import { DROP, FORWARD, PASS, TX } from '../../../src/handler/handler.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import { HandlerTest } from '../../../src/testing.ts';
 import {
@@ -45,11 +45,11 @@ function tunnelled(
   return [...ethernet(ipv4(udp(vxlan, { from, to: port }), { protocol: 17 })), ...padding];
 }
 
-/** What the appliance sends: the same, in the other direction. */
+/** What the appliance sends: the same, in the other direction, with one less than the time to live that `ipv4` writes. */
 function expectSent(bytes: Uint8Array, inner: number[], { port, vni }: Tunnel, from = 50_000): void {
   const vxlan = [8, 0, 0, 0, ...be16(vni >> 8), vni & 255, 0, ...inner];
   const datagram = udp(vxlan, { from, to: port, bare: true });
-  const whole = ipv4(datagram, { src: OUR_IP, dst: PEER_IP, protocol: 17, ttl: 64 });
+  const whole = ipv4(datagram, { src: OUR_IP, dst: PEER_IP, protocol: 17, ttl: 16 });
   const right = ethernet(whole, { src: OUR_MAC, dst: PEER_MAC });
   const sent = [...bytes];
   expect(naiveChecksum(sent.slice(14, 34))).toBe(0);
@@ -82,6 +82,17 @@ describe('gwlb', () => {
     expect(back!.verdict).toBe(TX);
     expectSent(back!.bytes, frame(14), INTERNAL);
     expect(dropped!.verdict).toBe(DROP);
+  });
+
+  it('puts a packet back into the tunnel also if the application gets a copy', async () => {
+    const test = await load();
+    const outcomes = test.run([16, 17, 18].map((last) => tunnelled(frame(last), INTERNAL)));
+    expect(outcomes.map(({ verdict, teed }) => [verdict, teed])).toEqual(
+      [TX, TX, FORWARD].map((v) => [v, true]),
+    );
+    expectSent(outcomes[0]!.bytes, frame(16), EXTERNAL);
+    expectSent(outcomes[1]!.bytes, frame(17), INTERNAL);
+    expect([...outcomes[2]!.bytes]).toEqual(frame(18));
   });
 
   it('keeps other packets from the inner handler, in any mixture, also when it throws', async () => {
@@ -146,6 +157,8 @@ describe('gwlb', () => {
       without(16, ...be16(good.length)),
       without(38, ...be16(20)),
       good.slice(0, 63),
+      without(22, 1), // no time to live
+      without(26, ...OUR_IP), // from itself
       tunnelled(frame(7), { port: INTERNAL.port, vni: EXTERNAL.vni }),
     ]) {
       const [outcome] = test.run([bad]);

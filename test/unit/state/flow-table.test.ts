@@ -121,6 +121,19 @@ describe('FlowTable', () => {
     expect([table.size, table.evicted, table.refused]).toEqual([8, 1, 0]);
   });
 
+  it('evicts no flow that may not go, and of the others the one that would expire first', () => {
+    at(0);
+    const fixed = new Set<number>();
+    const table = new FlowTable({ clock, entries: 8, mayEvict: (entry) => !fixed.has(entry) });
+    for (let n = 0; n < 8; n++) fixed.add(table.add(key(n), 100 + n));
+    fixed.delete(table.find(key(6)));
+    fixed.delete(table.find(key(4)));
+    expect(table.add(key(8), 300)).toBeGreaterThanOrEqual(0);
+    expect([0, 1, 2, 3, 4, 5, 6, 7].filter((n) => table.find(key(n)) < 0)).toEqual([4]);
+    for (let n = 0; n < 9; n++) if (table.find(key(n)) >= 0) fixed.add(table.find(key(n)));
+    expect([table.add(key(9), 300), table.evicted, table.refused]).toEqual([-1, 1, 1]);
+  });
+
   it('shows another object over the same memory the same flows', () => {
     at(0);
     const shared = { buffer: new SharedArrayBuffer(FlowTable.bytes(32) + 64), at: 64 };

@@ -116,6 +116,19 @@ describe('TimerWheel', () => {
     expect(fired.sort((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, i) => i));
   });
 
+  it('gets to every step also if each call comes more than a turn after the last and looks at few timers', () => {
+    at(0);
+    const wheel = new TimerWheel({ clock, timers: 3, millisPerStep: STEP, steps: 8 });
+    for (const far of [0, 1]) wheel.set(far, (8 * 1000 + 1) * STEP);
+    wheel.set(2, 2 * STEP);
+    const fired: number[] = [];
+    for (let calls = 1; calls <= 3; calls++) {
+      at(calls * 16 * STEP);
+      wheel.run((one) => fired.push(one), 2);
+    }
+    expect(fired).toEqual([2]);
+  });
+
   it('ignores a clock that goes back', () => {
     at(100 * STEP);
     const wheel = new TimerWheel({ clock, timers: 1, millisPerStep: STEP, steps: 8 });
