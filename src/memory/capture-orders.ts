@@ -30,7 +30,7 @@ export interface CaptureOrder {
   readonly program: Int32Array;
 }
 
-/** Control thread: writes an order, or ends it. */
+/** Control thread: writes an order, or ends it. Never two threads at a time. */
 export function writeCaptureOrder(memory: Memory, capture: number, order: CaptureOrder | undefined): void {
   const { words, layout, control } = memory;
   const at = layout.captureOrder(capture) >> 2;
@@ -45,6 +45,11 @@ export function writeCaptureOrder(memory: Memory, capture: number, order: Captur
     for (const [i, word] of order.program.entries()) Atomics.store(words, at + PROGRAM + i, word);
   }
   Atomics.store(words, generationAt, ((generation | 1) + 1) | 0);
+}
+
+/** Ends all orders: of the thread that wrote them, which is gone. */
+export function endCaptureOrders(memory: Memory): void {
+  for (let capture = 0; capture < CAPTURES; capture++) writeCaptureOrder(memory, capture, undefined);
 }
 
 /** A worker's copy of the orders. */

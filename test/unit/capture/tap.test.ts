@@ -143,6 +143,7 @@ describe('a worker', () => {
     bench.order(0, 2, 0, '');
     taps.follow();
     expect(ports.map(({ capture }) => capture === undefined)).toEqual([false, true]);
+    expect(bench.read(0, 1)).toEqual([[interfaceOf(Path.VF, 1), 255, 60, 60, 0, 0]]);
     ports[0]!.capture!.sent(burst.offset[1]!, 70, Path.VF);
     // What port 0 forwards to port 1 is in no capture now, and port 1 has nothing left to publish.
     for (const { capture } of ports) {
