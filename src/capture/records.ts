@@ -101,6 +101,8 @@ export class RecordReceiver {
   verdict = 0;
   length = 0;
   missed = 0;
+  /** How often the ring held no record where one must be, and all that was in it was left out. */
+  damaged = 0;
   /** Offset of its bytes in the shared memory, and how many they are. */
   at = 0;
   copied = 0;
@@ -124,6 +126,12 @@ export class RecordReceiver {
     while (ring.peek(1) > 0) {
       const record = ring.slot(0);
       const slots = words[record + 7]!;
+      // Whatever wrote it: this thread neither stays here for ever nor reads what no worker has written.
+      if (slots < 1 || ring.peek(slots) < slots) {
+        this.damaged++;
+        ring.release(ring.pending());
+        return false;
+      }
       const number = words[record + 3]! & 0xff;
       if (number === FILLER || words[record] !== this.#id) {
         ring.release(slots);

@@ -109,6 +109,8 @@ export class CaptureStream {
   /** The blocks behind the last packet: what each interface has counted. */
   tail(): Uint8Array {
     const nanos = this.#options.now();
+    const damaged = this.#receivers.reduce((sum, receiver) => sum + receiver.damaged, 0);
+    const damage = `${damaged} times a ring was damaged, and the packets in it are missing and not counted`;
     return Buffer.concat(
       countsOf(this.#memory, this.#options.capture).map(({ seen, missed }, number) => {
         const before = this.#before[number]!;
@@ -120,6 +122,7 @@ export class CaptureStream {
           accepted: BigInt(delivered + missed - before.missed),
           dropped: BigInt(missed - before.missed),
           delivered: BigInt(delivered),
+          ...(damaged > 0 && number === 0 ? { comment: damage } : {}),
         });
       }),
     );

@@ -38,9 +38,9 @@ export interface CaptureOutput {
 }
 
 export interface Capture {
-  /** Writes the file, from its first block on. */
-  begin(): void;
-  /** Writes what is left, and what was counted. Does nothing if it has ended. */
+  /** Writes the file, from its first block on. Resolves when it is whole, or nobody reads any more. To be called once. */
+  run(): Promise<void>;
+  /** No packet is captured any more: what is left follows, and what was counted. */
   end(): void;
   /** Nobody reads any more. */
   abandon(): void;
@@ -75,9 +75,11 @@ export class Captures {
       mac: Uint8Array.from(macsOf(this.#memory)[port]!),
       now: () => process.hrtime.bigint() + clockOffset,
     });
-    const running = new RunningCapture(stream, output, () => {
-      writeCaptureOrder(this.#memory, capture, undefined);
-      this.#running[capture] = undefined;
+    const running = new RunningCapture(stream, output, {
+      withdraw: () => writeCaptureOrder(this.#memory, capture, undefined),
+      free: () => {
+        this.#running[capture] = undefined;
+      },
     });
     this.#running[capture] = running;
     writeCaptureOrder(this.#memory, capture, { id, port, snapLength, program });
@@ -85,53 +87,68 @@ export class Captures {
   }
 }
 
+/** What a capture has taken. */
+interface Place {
+  /** Workers copy for it no longer. */
+  readonly withdraw: () => void;
+  /** Its rings are another one's. */
+  readonly free: () => void;
+}
+
 class RunningCapture implements Capture {
   readonly #stream: CaptureStream;
   readonly #output: CaptureOutput;
-  readonly #release: () => void;
-  #ended = false;
+  readonly #place: Place;
+  #state: 'runs' | 'ends' | 'over' = 'runs';
 
-  constructor(stream: CaptureStream, output: CaptureOutput, release: () => void) {
+  constructor(stream: CaptureStream, output: CaptureOutput, place: Place) {
     this.#stream = stream;
     this.#output = output;
-    this.#release = release;
+    this.#place = place;
   }
 
-  begin(): void {
-    void this.#run();
+  async run(): Promise<void> {
+    try {
+      await this.#write(this.#stream.head());
+      await this.#copy();
+      if (this.#state === 'ends') this.#output.write(this.#stream.tail());
+    } finally {
+      this.abandon();
+    }
   }
 
   end(): void {
-    if (this.#ended) return;
-    this.abandon();
-    // What waits in the rings, which is bounded: workers add nothing more after their next look at the orders.
-    for (let left = MAX_LAST_CHUNKS; left > 0; left--) {
-      const chunk = this.#stream.read();
-      if (chunk === undefined) break;
-      this.#output.write(chunk);
-    }
-    this.#output.write(this.#stream.tail());
+    if (this.#state !== 'runs') return;
+    this.#state = 'ends';
+    this.#place.withdraw();
   }
 
   abandon(): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#release();
+    this.end();
+    if (this.#state === 'over') return;
+    this.#state = 'over';
+    this.#place.free();
   }
 
-  async #run(): Promise<void> {
-    this.#output.write(this.#stream.head());
+  async #copy(): Promise<void> {
     let pause = LEAST_PAUSE;
-    while (!this.#ended) {
+    for (let left = MAX_LAST_CHUNKS; this.#state !== 'over' && left > 0; ) {
       const chunk = this.#stream.read();
-      if (chunk === undefined) {
+      if (chunk !== undefined) {
+        // What waits in the rings is bounded: workers add nothing more after their next look at the orders.
+        if (this.#state === 'ends') left--;
+        pause = LEAST_PAUSE;
+        await this.#write(chunk);
+      } else if (this.#state === 'ends') return;
+      else {
         await sleep(pause);
         pause = Math.min(2 * pause, MOST_PAUSE);
-        continue;
       }
-      pause = LEAST_PAUSE;
-      if (!this.#output.write(chunk)) await this.#output.drained();
-      else await soon(); // other clients have their turn
     }
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    if (!this.#output.write(bytes)) await this.#output.drained();
+    else await soon(); // other clients have their turn
   }
 }

@@ -10,7 +10,7 @@ import { type Answer, type Hello, LineReader } from './protocol.ts';
 
 /** How long a connection that ends waits for its client to read. */
 const PATIENCE_MILLIS = 500;
-/** The same for one that has asked for the rest of a capture. */
+/** The same for one that has the rest of a capture to read. */
 const CAPTURE_PATIENCE_MILLIS = 10_000;
 
 export class Connection {
@@ -20,6 +20,7 @@ export class Connection {
   readonly #reader = new LineReader();
   #timer: NodeJS.Timeout | undefined;
   #missed = 0;
+  #ends = false;
   /** Once it runs, the connection carries its file. */
   #capture: Capture | undefined;
   /** Goes on when the client has read what was written, or has gone. */
@@ -37,21 +38,30 @@ export class Connection {
       this.#resume();
     });
     socket.on('data', (chunk) => void this.#receive(chunk));
+    socket.on('end', () => {
+      if (this.#capture !== undefined)
+        this.end(); // the client may still read
+      else socket.end();
+    });
     this.#write(hello);
   }
 
-  /** Ends the connection when the client has read what was written, or does not. */
-  end(patience = PATIENCE_MILLIS): void {
+  /** Ends the connection when the client has read what was written and the rest of its capture, or does not. */
+  end(): void {
+    if (this.#ends) return;
+    this.#ends = true;
     clearInterval(this.#timer);
-    this.#capture?.end();
-    this.#socket.end();
+    if (this.#capture === undefined) this.#socket.end();
+    else this.#capture.end(); // the connection ends with the file
+    const patience = this.#capture === undefined ? PATIENCE_MILLIS : CAPTURE_PATIENCE_MILLIS;
     const timer = setTimeout(() => this.#socket.destroy(), patience);
     this.#socket.once('close', () => clearTimeout(timer));
   }
 
   async #receive(chunk: Buffer): Promise<void> {
+    if (this.#ends) return;
     if (this.#capture !== undefined) {
-      this.end(CAPTURE_PATIENCE_MILLIS); // any byte ends a capture
+      this.end(); // any byte ends a capture
       return;
     }
     this.#socket.pause();
@@ -63,6 +73,7 @@ export class Connection {
         if (this.#socket.writableNeedDrain) await this.#drained();
         await new Promise(setImmediate); // many small requests in one chunk are not one turn
         if (this.#socket.destroyed) return;
+        if (this.#ends) break;
       }
       this.#socket.resume();
     } catch (error) {
@@ -81,6 +92,7 @@ export class Connection {
       if (request.request === 'capture') {
         const application = `Twinpath ${this.#hello.twinpath}`;
         this.#capture = this.#attendant.capture(request, application, this.#output());
+        clearInterval(this.#timer); // what follows is no place for samples
         return { id, result: null };
       }
       if (request.request !== 'watch') return { id, result: await this.#attendant.answer(request) };
@@ -106,8 +118,12 @@ export class Connection {
   }
 
   #beginsCapture(): boolean {
-    this.#capture?.begin();
-    return this.#capture !== undefined;
+    if (this.#capture === undefined) return false;
+    this.#capture.run().then(
+      () => this.#socket.end(),
+      (error) => this.#socket.destroy(error as Error), // the file stays without its end
+    );
+    return true;
   }
 
   #output(): CaptureOutput {

@@ -9,6 +9,7 @@ import type { GroupData, PortDescription } from '../coordinator/messages.ts';
 import { workerFile } from '../coordinator/queue-workers.ts';
 import { threadEnvironment } from '../coordinator/thread-environment.ts';
 import { type PlainError, TwinpathError } from '../errors.ts';
+import { endCaptureOrders } from '../memory/capture-orders.ts';
 import type { Memory } from '../memory/shared.ts';
 
 /** `workerData` of the control thread. */
@@ -60,7 +61,10 @@ export class ControlThread {
     });
     this.#worker.on('error', (error) => failed(new TwinpathError('ERR_CONTROL', { detail: error.message })));
     this.ended = new Promise((resolve) => this.#worker.once('exit', () => resolve()));
-    void this.ended.then(() => endLoading(memory, loaded));
+    void this.ended.then(() => {
+      endLoading(memory, loaded);
+      endCaptureOrders(memory); // if it died, workers would copy packets that nobody reads
+    });
   }
 
   /** The process exits: removes the socket. */

@@ -38,7 +38,8 @@ export class ControlServer {
     this.#attendant = attendant;
     this.#hello = hello;
     this.#place = place;
-    this.#server = createServer((socket) => this.#admit(socket));
+    // A client that has ended its side may still want the rest of its capture.
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#admit(socket));
     this.#server.maxConnections = MAX_CLIENTS;
   }
 

@@ -8,14 +8,12 @@
  * the round is the switch: see owner-switch.ts.
  */
 import { HandoffKind, handoffKind, handoffPath } from '../memory/bit-fields.ts';
-import { CaptureOrders } from '../memory/capture-orders.ts';
 import { queueCounters } from '../memory/counters.ts';
 import { HOST_BUFFERS } from '../memory/geometry.ts';
 import type { HandoffReceiver } from '../memory/handoff.ts';
 import { BURST, Path } from '../memory/layout.ts';
 import type { AttachedPath } from '../paths/attached-path.ts';
 import type { HashTables } from '../rss/toeplitz.ts';
-import { CaptureTap } from './capture-tap.ts';
 import { Dispatch, type DispatchContext } from './dispatch.ts';
 import { handoffSource } from './handler-call.ts';
 import { OwnerSwitch } from './owner-switch.ts';
@@ -54,7 +52,6 @@ export class PortQueue {
   #replay: Replay | undefined;
   /** Whether the handler has a loop of its own, and packets need neither a hash nor metadata before it. */
   readonly #inPlace: boolean;
-  readonly #captureOrders: CaptureOrders;
 
   constructor(context: PortQueueContext) {
     const { memory, port, queue } = context;
@@ -68,7 +65,6 @@ export class PortQueue {
     this.#ownerAt = memory.queue(port, queue).at('owner');
     this.#takenOver = counters.takenOver;
     this.#inPlace = context.inPlace !== undefined && !this.softwareRss?.hashes && !context.metadata;
-    this.#captureOrders = new CaptureOrders(memory, port);
     this.ownerSwitch = new OwnerSwitch(context, this);
   }
 
@@ -99,7 +95,6 @@ export class PortQueue {
     const order = Atomics.load(this.#words, this.#ownerAt);
     if (order !== this.ownerSwitch.acknowledged && !this.ownerSwitch.carryOut(order)) return 0;
     this.dispatch.readLimit();
-    if (this.#captureOrders.isStale) this.#readCaptureOrders();
     if (this.#replay !== undefined) return this.#pollReplay(this.#replay);
     const { softwareRss } = this;
     if (softwareRss === undefined) {
@@ -137,15 +132,6 @@ export class PortQueue {
     if (own > 0) dispatch.run(own, path.path);
     rx.release();
     return count;
-  }
-
-  #readCaptureOrders(): void {
-    const { memory, queue } = this.#context;
-    const orders = this.#captureOrders.read();
-    if (orders === undefined) return;
-    this.dispatch.capture?.commit();
-    const tap = new CaptureTap(memory, queue, orders);
-    this.dispatch.capture = tap.isIdle ? undefined : tap;
   }
 
   /** Sends the staged packets; takes sent frames back, and offers free ones. */

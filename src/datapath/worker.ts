@@ -15,6 +15,7 @@ import type { Memory } from '../memory/shared.ts';
 import type { RelayRoute } from '../options.ts';
 import { HashTables } from '../rss/toeplitz.ts';
 import { answerAudit } from './audit.ts';
+import { CaptureTaps } from './capture-taps.ts';
 import type { ForwardTable } from './forward.ts';
 import type { HandlerFailure } from './handler-call.ts';
 import { Idle } from './idle.ts';
@@ -83,6 +84,11 @@ export function runWorker(context: WorkerContext): boolean {
   forwardTable.relays = relaysTo(shim, memory, queue, routes);
   takeOver({ shim, memory, pool, burst, queue }, ports);
 
+  const captures = new CaptureTaps(
+    memory,
+    queue,
+    ports.map(({ dispatch }) => dispatch),
+  );
   const relays = new RelayReceivers(memory, queue, forwardTable.ports);
   const idle = new Idle(shim, memory, queue);
   const stop = memory.control.at('stop');
@@ -92,6 +98,7 @@ export function runWorker(context: WorkerContext): boolean {
   const ticks = new Ticks(shim, handlers, ports);
 
   const round = (): number => {
+    captures.follow(); // before any packet: relays and ports give packets to other ports
     pool.collect();
     for (const delivery of deliveries) delivery.collect();
     let handled = relays.poll();

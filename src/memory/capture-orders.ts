@@ -30,7 +30,7 @@ export interface CaptureOrder {
   readonly program: Int32Array;
 }
 
-/** Control thread: writes an order, or ends it. */
+/** Control thread: writes an order, or ends it. Never two threads at a time. */
 export function writeCaptureOrder(memory: Memory, capture: number, order: CaptureOrder | undefined): void {
   const { words, layout, control } = memory;
   const at = layout.captureOrder(capture) >> 2;
@@ -47,19 +47,22 @@ export function writeCaptureOrder(memory: Memory, capture: number, order: Captur
   Atomics.store(words, generationAt, ((generation | 1) + 1) | 0);
 }
 
-/** A worker's copy of the orders of one port. */
+/** Ends all orders: of the thread that wrote them, which is gone. */
+export function endCaptureOrders(memory: Memory): void {
+  for (let capture = 0; capture < CAPTURES; capture++) writeCaptureOrder(memory, capture, undefined);
+}
+
+/** A worker's copy of the orders. */
 export class CaptureOrders {
   readonly #words: Int32Array;
   readonly #generationAt: number;
   readonly #orderAt: readonly number[];
-  readonly #port: number;
   #generation = 0;
 
-  constructor({ words, layout, control }: Memory, port: number) {
+  constructor({ words, layout, control }: Memory) {
     this.#words = words;
     this.#generationAt = control.at('captures');
     this.#orderAt = Array.from({ length: CAPTURES }, (_, capture) => layout.captureOrder(capture) >> 2);
-    this.#port = port;
   }
 
   /**
@@ -70,7 +73,7 @@ export class CaptureOrders {
     return this.#words[this.#generationAt] !== this.#generation;
   }
 
-  /** The order of each capture that is one of this port; undefined, and still stale, while one is being written. */
+  /** The order of each capture that runs, by number; undefined, and still stale, while one is being written. */
   read(): (CaptureOrder | undefined)[] | undefined {
     const words = this.#words;
     const generation = Atomics.load(words, this.#generationAt);
@@ -84,9 +87,10 @@ export class CaptureOrders {
   #order(at: number): CaptureOrder | undefined {
     const words = this.#words;
     const id = Atomics.load(words, at + ID);
-    if (id === 0 || Atomics.load(words, at + PORT) !== this.#port) return undefined;
+    if (id === 0) return undefined;
     const length = Math.min(Atomics.load(words, at + PROGRAM_WORDS), CAPTURE_PROGRAM_WORDS);
     const program = Int32Array.from({ length }, (_, i) => Atomics.load(words, at + PROGRAM + i));
-    return { id, port: this.#port, snapLength: Atomics.load(words, at + SNAP_LENGTH), program };
+    const [port, snapLength] = [Atomics.load(words, at + PORT), Atomics.load(words, at + SNAP_LENGTH)];
+    return { id, port, snapLength, program };
   }
 }

@@ -81,6 +81,7 @@ export interface InterfaceStatistics {
   readonly dropped?: bigint;
   readonly accepted?: bigint;
   readonly delivered?: bigint;
+  readonly comment?: string;
 }
 
 export function sectionHeader({ hardware, os, application, comment }: Section = {}): Uint8Array {
@@ -112,6 +113,7 @@ export function interfaceDescription(description: Interface = {}): Uint8Array {
 
 export function interfaceStatistics(statistics: InterfaceStatistics): Uint8Array {
   const options = new Options()
+    .text(OPTION_COMMENT, statistics.comment)
     .time(StatisticsOption.START, statistics.start)
     .time(StatisticsOption.END, statistics.end)
     .u64(StatisticsOption.RECEIVED, statistics.received)

@@ -131,9 +131,10 @@ async function run(
   args: Arguments,
   { terminal, interruption }: CommandContext,
 ): Promise<number> {
-  const output: Output = file === STANDARD_OUTPUT ? new StandardOutput() : new FileOutput(file, ring);
+  const { signal } = interruption;
+  const output: Output = file === STANDARD_OUTPUT ? new StandardOutput() : new FileOutput(file, signal, ring);
   const captured = await capturePackets({
-    ...{ socket: client.file, output, limits, signal: interruption.signal },
+    ...{ socket: client.file, output, limits, signal },
     wish: { port: row.port, filter, snapLength },
     started: () =>
       terminal.log(`Capturing on ${row.device}${filter === '' ? '' : `, ${filter}`}; Ctrl-C ends it.`),

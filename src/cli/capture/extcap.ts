@@ -115,7 +115,7 @@ async function copy(
   const { end } = await capturePackets({
     socket: client.file,
     wish: { port: row.port, filter, snapLength: whole(args, 'snaplen', 1, SNAP_LENGTH) },
-    output: new FileOutput(fifo),
+    output: new FileOutput(fifo, interruption.signal),
     limits: {},
     signal: interruption.signal,
     started: () => {},

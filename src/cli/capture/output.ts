@@ -1,5 +1,7 @@
 /** Where the blocks of a capture go: standard output, a file, or several in turn. */
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, open, rm, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TwinpathError } from '../../errors.ts';
 import { type Block, isPacket } from './blocks.ts';
 import { isFull, type Limits, numbered } from './limits.ts';
@@ -14,6 +16,12 @@ export interface Output {
   /** @throws ERR_OUTPUT */
   close(): Promise<void>;
 }
+
+/** Between two looks for a reader of a named pipe, and for room in it, in ms. */
+const READER_PAUSE = 50;
+const ROOM_PAUSE = 1;
+/** How often, one behind the other, a pipe may have no room once the capture is to end. */
+const MAX_STALLS = 5_000;
 
 const joined = (blocks: readonly Block[]): Buffer => Buffer.concat(blocks.map(({ bytes }) => bytes));
 
@@ -41,6 +49,7 @@ export class StandardOutput implements Output {
 export class FileOutput implements Output {
   readonly files: string[] = [];
   readonly #name: string;
+  readonly #signal: AbortSignal;
   readonly #limits: Limits | undefined;
   readonly #clock: () => number;
   #head: Buffer = Buffer.alloc(0);
@@ -51,11 +60,13 @@ export class FileOutput implements Output {
   #packets = 0;
 
   /**
+   * @param signal ends the wait for a reader of a named pipe
    * @param limits of each of several files
    * @param clock milliseconds since 1970
    */
-  constructor(name: string, limits?: Limits, clock: () => number = Date.now) {
+  constructor(name: string, signal: AbortSignal, limits?: Limits, clock: () => number = Date.now) {
     this.#name = name;
+    this.#signal = signal;
     this.#limits = limits;
     this.#clock = clock;
   }
@@ -105,7 +116,8 @@ export class FileOutput implements Output {
     const several = this.#limits !== undefined;
     const name = several ? numbered(this.#name, ++this.#number, new Date(this.#began)) : this.#name;
     try {
-      this.#handle = await open(name, 'w', 0o600);
+      this.#handle = await openToWrite(name, this.#signal);
+      if (this.#handle === undefined) return false;
       this.files.push(name);
       const most = this.#limits?.files ?? Number.POSITIVE_INFINITY;
       while (this.files.length > most) await rm(this.files.shift()!, { force: true });
@@ -118,7 +130,14 @@ export class FileOutput implements Output {
   async #append(bytes: Buffer): Promise<boolean> {
     const handle = this.#handle!;
     try {
-      for (let from = 0; from < bytes.length; ) from += (await handle.write(bytes, from)).bytesWritten;
+      for (let from = 0, stalls = 0; from < bytes.length; ) {
+        const written = await writeSome(handle, bytes, from);
+        from += written;
+        stalls = written === 0 ? stalls + 1 : 0;
+        if (stalls === 0) continue;
+        if (this.#signal.aborted && stalls > MAX_STALLS) return false;
+        await sleep(ROOM_PAUSE);
+      }
       this.#bytes += bytes.length;
       return true;
     } catch (error) {
@@ -126,6 +145,34 @@ export class FileOutput implements Output {
       await handle.truncate(this.#bytes).catch(() => {}); // the file ends with a whole block
       throw failure(this.files.at(-1)!, error);
     }
+  }
+}
+
+/**
+ * Opens a file, or a named pipe once it has a reader; undefined if the signal comes first. Without O_NONBLOCK the kernel waits for
+ * the reader, in a thread that no signal frees and that the process would wait for.
+ */
+async function openToWrite(name: string, signal: AbortSignal): Promise<FileHandle | undefined> {
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_NONBLOCK } = constants;
+  do {
+    try {
+      return await open(name, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK, 0o600);
+    } catch (error) {
+      const waits = (error as NodeJS.ErrnoException).code === 'ENXIO' && (await stat(name)).isFIFO();
+      if (!waits) throw error;
+    }
+    await sleep(READER_PAUSE, undefined, { signal }).catch(() => {});
+  } while (!signal.aborted);
+  return undefined;
+}
+
+/** Bytes that were written: none if a pipe is full. */
+async function writeSome(handle: FileHandle, bytes: Buffer, from: number): Promise<number> {
+  try {
+    return (await handle.write(bytes, from)).bytesWritten;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return 0;
+    throw error;
   }
 }
 

@@ -127,4 +127,18 @@ describe('the ring of a capture', () => {
     for (; receiver.next(); receiver.release()) seen.push(receiver.interface);
     expect(seen).toEqual([2, 4]);
   });
+
+  it.each([0, -1, 3, 1 << 30])('goes on behind a record of %i slots where there are two', (slots) => {
+    rewind(2, 0);
+    const sender = new RecordSender(memory, 0, 2);
+    const receiver = new RecordReceiver(memory, 0, 2, ID);
+    const record = sender.push(ID - 1, layout.frames, 10, 10, 0, 0);
+    sender.push(ID, layout.frames, 10, 10, 0, 0);
+    words[record + 7] = slots;
+    sender.commit();
+    expect([receiver.next(), receiver.damaged]).toEqual([false, 1]);
+    sender.push(ID, layout.frames, 10, 10, 5, 0);
+    sender.commit();
+    expect([receiver.next(), receiver.interface, receiver.damaged]).toEqual([true, 5, 1]);
+  });
 });

@@ -4,6 +4,7 @@ import { compileFilter } from '../../../src/capture/filter/filter.ts';
 import { countsOf, interfaceOf } from '../../../src/capture/interfaces.ts';
 import { RecordReceiver } from '../../../src/capture/records.ts';
 import { CaptureTap } from '../../../src/datapath/capture-tap.ts';
+import { CaptureTaps, type Tapped } from '../../../src/datapath/capture-taps.ts';
 import { Burst } from '../../../src/handler/burst.ts';
 import { FAILED, PASS, TX } from '../../../src/handler/handler.ts';
 import { CaptureOrders, writeCaptureOrder } from '../../../src/memory/capture-orders.ts';
@@ -23,18 +24,19 @@ const geometry = {
 class Bench {
   readonly memory = Memory.create(geometry);
   readonly burst = new Burst(this.memory, 0);
-  readonly #orders = [0, 1].map((port) => new CaptureOrders(this.memory, port));
+  readonly #orders = new CaptureOrders(this.memory);
 
   order(capture: number, id: number, port: number, filter: string, snapLength = 2000): void {
     writeCaptureOrder(this.memory, capture, { id, port, snapLength, program: compileFilter(filter) });
   }
 
   tap(port = 0): CaptureTap {
-    return new CaptureTap(this.memory, 0, this.#orders[port]!.read()!);
+    const orders = this.#orders.read()!.map((order) => (order?.port === port ? order : undefined));
+    return new CaptureTap(this.memory, 0, orders);
   }
 
-  isStale(port = 0): boolean {
-    return this.#orders[port]!.isStale;
+  isStale(): boolean {
+    return this.#orders.isStale;
   }
 
   /** Puts frames of these lengths into the burst, each with its number in its last byte. */
@@ -127,9 +129,53 @@ describe('a worker', () => {
     expect(bench.tap().isIdle).toBe(true);
   });
 
+  it('changes the taps of all ports together: the next capture in a place may be of another port', () => {
+    const bench = new Bench();
+    const { memory, burst } = bench;
+    const ports: Tapped[] = [{ capture: undefined }, { capture: undefined }];
+    const taps = new CaptureTaps(memory, 0, ports);
+    taps.follow();
+    bench.fill(60, 70, 80);
+    bench.order(0, 1, 1, '');
+    taps.follow();
+    expect(ports.map(({ capture }) => capture === undefined)).toEqual([true, false]);
+    ports[1]!.capture!.sent(burst.offset[0]!, 60, Path.VF); // forwarded: not published yet
+    bench.order(0, 2, 0, '');
+    taps.follow();
+    expect(ports.map(({ capture }) => capture === undefined)).toEqual([false, true]);
+    expect(bench.read(0, 1)).toEqual([[interfaceOf(Path.VF, 1), 255, 60, 60, 0, 0]]);
+    ports[0]!.capture!.sent(burst.offset[1]!, 70, Path.VF);
+    // What port 0 forwards to port 1 is in no capture now, and port 1 has nothing left to publish.
+    for (const { capture } of ports) {
+      capture?.sent(burst.offset[2]!, 80, Path.SYNTHETIC);
+      capture?.commit();
+    }
+    const [vf, synthetic] = [interfaceOf(Path.VF, 1), interfaceOf(Path.SYNTHETIC, 1)];
+    expect(bench.read(0, 2)).toEqual([
+      [vf, 255, 70, 70, 0, 1],
+      [synthetic, 255, 80, 80, 0, 2],
+    ]);
+  });
+
+  it('goes on as before while an order is being written', () => {
+    const bench = new Bench();
+    const ports: Tapped[] = [{ capture: undefined }];
+    const taps = new CaptureTaps(bench.memory, 0, ports);
+    bench.order(0, 1, 0, '');
+    taps.follow();
+    const tap = ports[0]!.capture;
+    const at = bench.memory.control.at('captures');
+    bench.memory.words[at]!++;
+    taps.follow();
+    expect([tap === undefined, ports[0]!.capture === tap]).toEqual([false, true]);
+    bench.memory.words[at]!++;
+    taps.follow();
+    expect(ports[0]!.capture === tap).toBe(false);
+  });
+
   it('takes no order that is being written', () => {
     const { memory } = new Bench();
-    const orders = new CaptureOrders(memory, 0);
+    const orders = new CaptureOrders(memory);
     memory.words[memory.control.at('captures')] = 3;
     expect([orders.isStale, orders.read()]).toEqual([true, undefined]);
     memory.words[memory.control.at('captures')] = 4;

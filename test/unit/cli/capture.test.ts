@@ -1,5 +1,7 @@
 /** The files of a capture: their limits and names, and the blocks that they are cut at. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -18,6 +20,9 @@ import { blocksOf } from '../../support/pcapng.ts';
 
 const packet = (bytes: number): Uint8Array =>
   enhancedPacket({ interface: 0, nanos: 1n, data: new Uint8Array(bytes) });
+
+/** One that never comes. */
+const SIGNAL = new AbortController().signal;
 
 describe('the stream of a capture', () => {
   it('gives the same blocks however it is cut', () => {
@@ -81,7 +86,7 @@ describe('the limits of a file', () => {
     onTestFinished(() => rmSync(folder, { recursive: true }));
     const head = Buffer.concat([sectionHeader(), interfaceDescription()]);
     let now = 0;
-    const output = new FileOutput(join(folder, 'x.pcapng'), { filesize: 1, duration: 10 }, () => now);
+    const output = new FileOutput(join(folder, 'x.pcapng'), SIGNAL, { filesize: 1, duration: 10 }, () => now);
     expect(await output.begin(head)).toBe(true);
     const blocks = new BlockReader().push(Buffer.concat([100, 800, 20, 2000, 50].map(packet)));
     await output.write(blocks);
@@ -104,14 +109,52 @@ describe('the limits of a file', () => {
   });
 
   it('that cannot be written is an error with its name', async () => {
-    const output = new FileOutput('/dev/full');
+    const output = new FileOutput('/dev/full', SIGNAL);
     await expect(output.begin(Buffer.alloc(10))).rejects.toMatchObject({
       ...{ code: 'ERR_OUTPUT', device: '/dev/full', hint: expect.stringContaining('-b filesize') },
     });
     await output.close();
-    await expect(new FileOutput('/nowhere/x').begin(Buffer.alloc(1))).rejects.toMatchObject({
+    await expect(new FileOutput('/nowhere/x', SIGNAL).begin(Buffer.alloc(1))).rejects.toMatchObject({
       code: 'ERR_OUTPUT',
     });
+  });
+});
+
+describe('a named pipe', () => {
+  const pipe = (): string => {
+    const folder = mkdtempSync(join(tmpdir(), 'tp-'));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const fifo = join(folder, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    return fifo;
+  };
+
+  it('without a reader is waited for until the capture is to end', async () => {
+    const ending = new AbortController();
+    const output = new FileOutput(pipe(), ending.signal);
+    const begun = output.begin(Buffer.alloc(10));
+    await new Promise(setImmediate);
+    ending.abort();
+    expect([await begun, output.files]).toEqual([false, []]);
+    await output.close();
+  });
+
+  it('gets everything at the pace of its reader, who may come late and leave early', async () => {
+    const fifo = pipe();
+    const output = new FileOutput(fifo, SIGNAL);
+    const bytes = Buffer.from(Array.from({ length: 500_000 }, (_, i) => i % 251));
+    const begun = output.begin(bytes);
+    const reader = await open(fifo);
+    const chunks: Buffer[] = [];
+    for (let length = 0; length < bytes.length; length += chunks.at(-1)!.length) {
+      const { buffer, bytesRead } = await reader.read(Buffer.alloc(30_000));
+      chunks.push(buffer.subarray(0, bytesRead));
+    }
+    await reader.close();
+    expect(await begun).toBe(true);
+    expect(Buffer.concat(chunks).equals(bytes)).toBe(true);
+    expect(await output.write(new BlockReader().push(Buffer.from(packet(4))))).toBe(false);
+    await output.close();
   });
 });
 

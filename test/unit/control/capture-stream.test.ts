@@ -111,6 +111,20 @@ describe('the file of a capture', () => {
     );
   });
 
+  it('says in a comment that a ring was damaged', () => {
+    const memory = Memory.create(geometry);
+    const stream = streamOf(memory);
+    const sender = new RecordSender(memory, 0, 1);
+    memory.words[sender.push(ID, memory.layout.frames, 40, 40, 0, 0) + 7] = 0;
+    sender.commit();
+    expect(stream.read()).toBeUndefined();
+    const comments = blocksOf(Buffer.from(stream.tail())).map((block) => textOf(block, 1));
+    expect(comments).toEqual([
+      expect.stringMatching(/^1 times a ring was damaged/),
+      ...Array(5).fill(undefined),
+    ]);
+  });
+
   const missing = ((): string => {
     try {
       for (const program of ['tshark', 'capinfos']) execFileSync(program, ['--version'], { stdio: 'ignore' });

@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { RecordSender } from '../../../src/capture/records.ts';
 import { initial } from '../../../src/configuration.ts';
 import { Attendant } from '../../../src/control/attendant.ts';
 import { ControlClient } from '../../../src/control/client.ts';
@@ -18,6 +19,7 @@ import { loadShim } from '../../../src/kernel/shim.ts';
 import { Memory } from '../../../src/memory/shared.ts';
 import { geometryOf, single, validate } from '../../../src/settings.ts';
 import { until } from '../../support/harness.ts';
+import { blocksOf } from '../../support/pcapng.ts';
 
 const HELLO = { twinpath: 'test', protocol: PROTOCOL, pid: process.pid } as const;
 
@@ -25,6 +27,8 @@ interface Stage {
   readonly file: string;
   readonly questions: Question[];
   readonly folder: string;
+  readonly memory: Memory;
+  readonly server: ControlServer;
   closed(): number;
   /** The next questions wait until it is called. */
   hold(): () => void;
@@ -62,7 +66,7 @@ async function stage(): Promise<Stage> {
     });
     return open;
   };
-  return { file, folder: parent, questions, closed: () => closed, hold };
+  return { file, folder: parent, memory, server, questions, closed: () => closed, hold };
 }
 
 async function client(file: string): Promise<ControlClient> {
@@ -83,6 +87,88 @@ async function raw(file: string): Promise<{ socket: Socket; lines: () => string[
   await until('the greeting', () => text.includes('\n'));
   return { socket, lines: () => text.split('\n').slice(1, -1) };
 }
+
+/** A client of a capture that has a full ring for it. `file`: what has come behind the answer. */
+async function capturing(
+  { file, memory }: Stage,
+  before: string[] = [],
+): Promise<{ socket: Socket; records: number; file: () => Buffer; ended: Promise<void> }> {
+  const socket = connect({ path: file, allowHalfOpen: true });
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk) => void chunks.push(chunk));
+  socket.on('error', () => {});
+  onTestFinished(() => void socket.destroy());
+  const ended = new Promise<void>((resolve) => socket.once('end', resolve));
+  const answer = '{"id":"capture","result":null}\n';
+  socket.write(
+    [...before, '{"id":"capture","request":"capture","port":0}'].map((line) => `${line}\n`).join(''),
+  );
+  const behind = (): number => Buffer.concat(chunks).indexOf(answer) + answer.length;
+  await until('the answer', () => behind() >= answer.length);
+  socket.pause();
+  const sender = new RecordSender(memory, 0, 0);
+  let records = 0;
+  while (sender.push(1, memory.layout.frames, 2000, 2000, 0, 0) >= 0) records++;
+  sender.commit();
+  return { socket, records, ended, file: () => Buffer.concat(chunks).subarray(behind()) };
+}
+
+/** How many packets and statistics are in the file, every block of which is whole. */
+const contents = (file: Buffer): number[] => {
+  const blocks = blocksOf(file);
+  return [6, 5].map((type) => blocks.filter((block) => block.type === type).length);
+};
+
+describe('the connection of a capture', () => {
+  it('has the file alone, also after a watch', async () => {
+    const theStage = await stage();
+    const capture = await capturing(theStage, ['{"id":1,"request":"watch","millis":100}']);
+    capture.socket.resume();
+    let samples = 0;
+    await (await client(theStage.file)).watch(100, () => {
+      samples++;
+    });
+    await until('some samples of another client', () => samples >= 4);
+    capture.socket.write('\n');
+    await capture.ended;
+    expect(contents(capture.file())).toEqual([capture.records, 6]);
+  });
+
+  it('has all of the file however often its end is asked for', async () => {
+    const capture = await capturing(await stage());
+    const warnings: string[] = [];
+    const warn = ({ name }: Error): void => void warnings.push(name);
+    process.on('warning', warn);
+    onTestFinished(() => void process.off('warning', warn));
+    for (let i = 0; i < 20; i++) {
+      capture.socket.write('\n');
+      await new Promise(setImmediate);
+    }
+    capture.socket.resume();
+    await capture.ended;
+    expect(contents(capture.file())).toEqual([capture.records, 6]);
+    expect(warnings).toEqual([]); // MaxListenersExceededWarning: each byte would leave a listener
+  });
+
+  it('has the rest of the file after its client has ended its side', async () => {
+    const capture = await capturing(await stage());
+    capture.socket.end('\n');
+    capture.socket.resume();
+    await capture.ended;
+    expect(contents(capture.file())).toEqual([capture.records, 6]);
+  });
+
+  it('has the rest of the file if the ports close, though its client reads late', async () => {
+    const theStage = await stage();
+    const capture = await capturing(theStage);
+    theStage.server.close();
+    // Longer than a client without a capture has.
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    capture.socket.resume();
+    await capture.ended;
+    expect(contents(capture.file())).toEqual([capture.records, 6]);
+  });
+});
 
 describe('a control socket', () => {
   it('is its user’s alone, greets, and answers in the order of the requests', async () => {
