@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { isMainThread, Worker } from 'node:worker_threads';
 import { ControlThread } from './control/control-thread.ts';
 import { newCompletion, waitForCompletion } from './coordinator/completion.ts';
-import { beginLoading, endLoading, waitForLoading } from './coordinator/loading.ts';
+import { LOADING_MILLIS, startLoading, waitForLoading } from './coordinator/loading.ts';
 import type { Command, GroupData, PortDescription, Question, Report } from './coordinator/messages.ts';
 import { workerFile } from './coordinator/queue-workers.ts';
 import { closeLinks, release } from './coordinator/release.ts';
@@ -42,8 +42,6 @@ export interface Member {
 
 /** How long an exiting thread waits for the coordinator, which may be in a system call that waits for RTNL. */
 const EXIT_MILLIS = 200;
-/** And for a thread that is loading: one that has not loaded by then stands still. */
-const LOADING_MILLIS = 2_000;
 /** A port that is closed before has no control socket: starting a thread costs more than such a port lives. */
 const CONTROL_MILLIS = 250;
 /** The groups whose supervisor runs: it has to know that this process, or thread, exits. */
@@ -80,14 +78,11 @@ export class Group {
     this.rss = settings.rss;
     this.journal = new Journal(this.memory);
     this.#settings = settings;
-    const loaded = beginLoading(this.memory);
-    const workerData: GroupData = { shared: this.memory.shared, settings, loaded };
-    this.#supervisor = new Worker(workerFile('supervisor'), {
-      workerData,
-      name: 'twinpath supervisor',
-      env: threadEnvironment(),
+    this.#supervisor = startLoading(this.memory, (loaded) => {
+      const workerData: GroupData = { shared: this.memory.shared, settings, loaded };
+      const options = { workerData, name: 'twinpath supervisor', env: threadEnvironment() };
+      return new Worker(workerFile('supervisor'), options);
     });
-    this.#supervisor.once('exit', () => endLoading(this.memory, loaded));
     if (running.size === 0) process.on('exit', exiting);
     running.add(this);
   }

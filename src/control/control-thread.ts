@@ -4,7 +4,7 @@
  */
 import { rmSync } from 'node:fs';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
-import { beginLoading, endLoading } from '../coordinator/loading.ts';
+import { startLoading } from '../coordinator/loading.ts';
 import type { GroupData, PortDescription } from '../coordinator/messages.ts';
 import { workerFile } from '../coordinator/queue-workers.ts';
 import { threadEnvironment } from '../coordinator/thread-environment.ts';
@@ -43,28 +43,22 @@ export class ControlThread {
   ) {
     const { port1, port2 } = new MessageChannel();
     attach(port2);
-    const loaded = beginLoading(memory);
-    const workerData: ControlData = { ...data, shared: memory.shared, loaded, line: port1 };
-    try {
-      this.#worker = new Worker(workerFile('control'), {
+    this.#worker = startLoading(memory, (loaded) => {
+      const workerData: ControlData = { ...data, shared: memory.shared, loaded, line: port1 };
+      return new Worker(workerFile('control'), {
         ...{ workerData, transferList: [port1] },
         name: 'twinpath control',
         env: threadEnvironment(),
       });
-    } catch (error) {
-      endLoading(memory, loaded);
-      throw error;
-    }
+    });
     this.#worker.on('message', (report: ControlReport) => {
       if (report.kind === 'listening') this.file = report.file;
       else failed(TwinpathError.from(report.error));
     });
     this.#worker.on('error', (error) => failed(new TwinpathError('ERR_CONTROL', { detail: error.message })));
     this.ended = new Promise((resolve) => this.#worker.once('exit', () => resolve()));
-    void this.ended.then(() => {
-      endLoading(memory, loaded);
-      endCaptureOrders(memory); // if it died, workers would copy packets that nobody reads
-    });
+    // If it died, workers would copy packets that nobody reads.
+    void this.ended.then(() => endCaptureOrders(memory));
   }
 
   /** The process exits: removes the socket. */

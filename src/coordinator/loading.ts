@@ -5,13 +5,32 @@
  * Whoever starts a thread begins, and gives it the completion. The thread ends it once it has loaded; whoever started it,
  * once it has exited, if it had not come so far. Only the first counts.
  */
+import type { Worker } from 'node:worker_threads';
 import type { Memory } from '../memory/shared.ts';
 import { type Completion, complete, newCompletion } from './completion.ts';
+
+/** How long an exiting thread waits for those that load: one that has not loaded by then stands still. */
+export const LOADING_MILLIS = 2_000;
 
 /** Before a thread is started. Any thread. */
 export function beginLoading({ words, control }: Memory): Completion {
   Atomics.add(words, control.at('loading'), 1);
   return newCompletion();
+}
+
+/**
+ * Starts a thread that ends its loading, or exits, which ends it too.
+ *
+ * @throws what `start` throws: then none is loading
+ */
+export function startLoading(memory: Memory, start: (loaded: Completion) => Worker): Worker {
+  const loaded = beginLoading(memory);
+  try {
+    return start(loaded).once('exit', () => endLoading(memory, loaded));
+  } catch (error) {
+    endLoading(memory, loaded);
+    throw error;
+  }
 }
 
 /** A thread has loaded, or has exited. Any thread; may be called again. */

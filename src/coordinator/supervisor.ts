@@ -22,7 +22,7 @@ import type { Settings } from '../settings.ts';
 import { startFailure } from '../start-failure.ts';
 import { complete, completed, newCompletion } from './completion.ts';
 import { GroupFailover } from './group-failover.ts';
-import { beginLoading, endLoading } from './loading.ts';
+import { startLoading } from './loading.ts';
 import type {
   Command,
   CoordinatorCommand,
@@ -136,9 +136,10 @@ export class Supervisor {
   #startCoordinator(resume: boolean): void {
     if (this.#exiting) return;
     const { shared } = this.#memory;
-    const loaded = beginLoading(this.#memory);
-    const workerData: CoordinatorData = { shared, settings: this.#settings, loaded, resume };
-    const coordinator = new Worker(workerFile('coordinator'), { workerData, name: 'twinpath coordinator' });
+    const coordinator = startLoading(this.#memory, (loaded) => {
+      const workerData: CoordinatorData = { shared, settings: this.#settings, loaded, resume };
+      return new Worker(workerFile('coordinator'), { workerData, name: 'twinpath coordinator' });
+    });
     let failure: PlainError = { code: 'ERR_WORKER', detail: 'the coordinator died: it ended by itself' };
     coordinator.on('message', (message: FromCoordinator) => {
       if (message.kind === 'order') this.#order(coordinator, message);
@@ -150,7 +151,6 @@ export class Supervisor {
       failure = startFailure(error)?.toJSON() ?? { code: 'ERR_WORKER', detail };
     });
     coordinator.on('exit', () => {
-      endLoading(this.#memory, loaded);
       this.#coordinator = undefined;
       if (!this.#ending) this.#died(failure);
     });

@@ -11,7 +11,8 @@
  *   producer    free slots, up to `home` again
  * ```
  *
- * An application that stalls, or ends, keeps a ring's frames and no more. A frame is refused when its pool has few free ones.
+ * An application that stalls, or ends, keeps a ring's frames and no more. A frame is refused when its pool has few free ones, which
+ * fill rings leave while they do not run low: {@link FramePool.spare}.
  *
  * A worker may die between any two statements. A frame's owner is the same from before it is published until it is taken back,
  * so its successor decides by the ring: see the constructor of {@link DeliverySender}.
@@ -41,9 +42,6 @@ const ENTRY_WORDS = DELIVERY_ENTRY >> 2;
 
 /** The worker's third cursor is on the line of its first. */
 const HOME = LINE / 2;
-
-/** Of a pool's frames, one in so many stays with the workers. */
-const RESERVE = 16;
 
 const deliveryPlace = ({ layout }: Memory, port: number, queue: number): RingPlace =>
   placeAt(layout.delivery(port, queue), layout.deliveryEntries, ENTRY_WORDS);
@@ -104,7 +102,7 @@ export class DeliverySender {
     this.#frames = layout.frames;
     this.#owner = deliveryOwner(queue);
     this.#homeAt = (layout.delivery(port, queue) + HOME) >> 2;
-    this.#reserve = framesPerWorker / RESERVE;
+    this.#reserve = pool.reserve;
     this.#freeAt = workers.map((worker) => worker.at('poolCount'));
     this.#framesPerWorker = framesPerWorker;
     this.#shift = 31 - Math.clz32(frameSize);

@@ -22,10 +22,20 @@ import type { Memory } from './shared.ts';
 /** Free frames below which a sleeping worker wants a wake-up when some come home. */
 const FEW_FRAMES = 512;
 
+/** Of a pool's frames, one in so many is not lent to the application while no more are free. */
+const RESERVE = 16;
+
 export class FramePool {
   /** Frames of this worker. */
   readonly total: number;
   readonly frameSize: number;
+  /** The application gets a frame while more than so many are free. */
+  readonly reserve: number;
+  /**
+   * A fill ring that does not run low leaves so many: more than the {@link reserve}. Or full fill rings of both paths, which may be
+   * all frames, would leave the application none.
+   */
+  readonly spare: number;
   /** The owner of frames that this worker has in hand. */
   readonly hand: number;
   /** For recovery, path changes and audits. */
@@ -47,6 +57,8 @@ export class FramePool {
     const { frameSize, framesPerWorker, queues } = layout.geometry;
     this.total = framesPerWorker;
     this.frameSize = frameSize;
+    this.reserve = framesPerWorker / RESERVE;
+    this.spare = 2 * this.reserve;
     this.hand = handOwner(queue);
     this.#words = words;
     this.#owners = new Uint16Array(buffer, layout.owners, queues * framesPerWorker);

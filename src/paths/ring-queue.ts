@@ -18,6 +18,9 @@ import { ReclaimableRing } from './transmit-recovery.ts';
 /** Refill in batches: one release per this many frames, and the kernel never runs dry meanwhile. */
 const REFILL = 32;
 
+/** With less than one in so many of its entries a fill ring runs low. Up to there it gets every frame that is free. */
+const LOW = 4;
+
 /** Completions taken back at once. */
 export const COMPLETE = 256;
 
@@ -93,7 +96,9 @@ export class RingQueue<Tx extends RingTransmitter = RingTransmitter> implements 
     if (lacking < REFILL) return;
     const words = this.#words;
     const pool = this.#pool;
-    const count = Math.min(this.fill.reserve(lacking), pool.count);
+    const free = Math.max(pool.count - pool.spare, Math.min(pool.count, this.fill.entries / LOW - away));
+    if (free <= 0) return;
+    const count = Math.min(this.fill.reserve(lacking), free);
     if (count <= 0) return;
     for (let i = 0; i < count; i++) {
       const address = pool.peek(i);

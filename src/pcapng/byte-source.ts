@@ -1,6 +1,7 @@
 /**
  * The bytes of a capture file, in order, through one buffer of a fixed size: a file of gigabytes takes no more memory than a
- * short one, and a length that a hostile file claims allocates nothing. Blocks on reads. Any thread, one object each.
+ * short one, and a length that a hostile file claims allocates nothing. Blocks on reads, and for a pipe on opening it: until
+ * another process writes. Any thread, one object each.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { TwinpathError } from '../errors.ts';

@@ -3,7 +3,9 @@
  * delivers the file's packets to the queues to which a device would deliver them, and collects what the ports send.
  *
  * Nothing is lost at any speed: a packet waits until its queue has an empty frame, and until there is room for an answer to
- * each packet before it, and in the ring of delivered packets while the application reads that. So a replay is as fast as the handler, and a packet for which there is no room yet comes late.
+ * each packet before it, and in the ring of delivered packets while the application reads that (for one entry each: segments
+ * that a handler orders of it are not counted). So a replay is as fast as the handler, and a packet for which there is no room
+ * yet comes late.
  */
 import { type PlainError, TwinpathError } from '../errors.ts';
 import { unreadDeliveries } from '../memory/delivery-ring.ts';

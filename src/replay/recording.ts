@@ -2,8 +2,10 @@
  * The packets of a capture file that can come in on a port, once or several times, and when each is due. Blocks on reads. Thread
  * of the replay.
  */
+import { statSync } from 'node:fs';
 import { TwinpathError } from '../errors.ts';
 import { ETHERNET_BYTES } from '../net/ethernet.ts';
+import { calling } from '../pcapng/byte-source.ts';
 import type { CapturedPacket } from '../pcapng/captured-packet.ts';
 import { Direction, ETHERNET } from '../pcapng/format.ts';
 import { CaptureReader } from '../pcapng/reader.ts';
@@ -21,6 +23,8 @@ export class Recording {
   readonly #clock: () => number;
   #reader: CaptureReader;
   #round = 1;
+  /** Whether a packet of this round has come in. */
+  #fitted = false;
   /** The first packet that has a time: of all rounds, and of this one. */
   #origin: Moment | undefined;
   #first: Moment | undefined;
@@ -39,7 +43,7 @@ export class Recording {
   constructor(settings: ReplaySettings, clock: () => number) {
     this.#settings = settings;
     this.#clock = clock;
-    this.#reader = new CaptureReader(settings.file);
+    this.#reader = open(settings.file);
   }
 
   get played(): Played {
@@ -89,23 +93,25 @@ export class Recording {
 
   #next(maxBytes: number): CapturedPacket | undefined {
     for (;;) {
-      const packet = this.#reader.next() ?? this.#again();
-      if (packet === undefined || this.#fits(packet, maxBytes)) return packet;
+      const packet = this.#reader.next();
+      if (packet === undefined) {
+        if (!this.#again()) return undefined;
+      } else if (this.#fits(packet, maxBytes)) {
+        this.#fitted = true;
+        return packet;
+      }
     }
   }
 
-  /** The first packet of the next round. A file without packets has no further one. */
-  #again(): CapturedPacket | undefined {
-    while (this.#round < this.#settings.times) {
-      this.#round++;
-      this.#reader.close();
-      this.#reader = new CaptureReader(this.#settings.file);
-      this.#first = undefined;
-      const packet = this.#reader.next();
-      if (packet !== undefined) return packet;
-      this.#round = this.#settings.times;
-    }
-    return undefined;
+  /** Begins the next round, if there is one. After one in which no packet came in there is none: it would be the same. */
+  #again(): boolean {
+    if (!this.#fitted || this.#round >= this.#settings.times) return false;
+    this.#round++;
+    this.#reader.close();
+    this.#reader = open(this.#settings.file);
+    this.#first = undefined;
+    this.#fitted = false;
+    return true;
   }
 
   #fits({ linkType, direction, data, interface: number }: CapturedPacket, maxBytes: number): boolean {
@@ -129,4 +135,16 @@ export class Recording {
     counts.playedBytes += data.length;
     if (data.length < length) counts.cut++;
   }
+}
+
+/** A pipe could block the thread for good, and has no second round. */
+function open(file: string): CaptureReader {
+  const found = calling(file, () => statSync(file, { throwIfNoEntry: false }));
+  if (found !== undefined && !found.isFile()) {
+    throw new TwinpathError('ERR_CAPTURE_FILE', {
+      device: file,
+      detail: `it is no regular file, and a port plays no other. Write what a pipe brings to a file first (cat ${file} > FILE), and play that`,
+    });
+  }
+  return new CaptureReader(file); // which says why if there is none
 }

@@ -315,6 +315,60 @@ describe('the application', () => {
   });
 });
 
+describe('an application with the fewest frames, which both paths want whole,', () => {
+  const openOnVf = async () => {
+    const [port] = await open(1, { queues: 1, frames: 4096 });
+    const network = new VerdictNetwork([[port!]]);
+    port!.plug('vf');
+    await until('the VF owns', () => owners(port!)[0] === 'vf');
+    return { port: port!, network };
+  };
+
+  it('gets all packets and copies of a VF that it reads', async () => {
+    const { port, network } = await openOnVf();
+    let got = 0;
+    const reading = (async () => {
+      for await (const batch of port.batches()) got += batch.length;
+    })();
+    await network.until(
+      'enough',
+      () => got > 10_000,
+      () => {
+        if (network.sent.length - got > 200) return;
+        network.give(16, DELIVER, { path: 2 });
+        network.give(16, TX | TEE, { path: 2 });
+      },
+    );
+    await settled(network);
+    const { delivered, teed, teeFull, dropped } = port.stats();
+    expect([delivered, teeFull, dropped.deliverFull]).toEqual([network.sent.length, 0, 0]);
+    expect(teed).toBe(network.count(TX | TEE));
+    await ledgers([port]);
+    await port.close();
+    await reading;
+    expect(got).toBe(delivered);
+  });
+
+  it('has its part of them when it stalls, and the VF goes on', async () => {
+    const { port, network } = await openOnVf();
+    await network.until(
+      'enough',
+      () => network.count(TX) > 20_000,
+      () => {
+        network.give(16, DELIVER, { path: 2 });
+        network.give(16, TX, { path: 2 });
+      },
+    );
+    await settled(network);
+    const { delivered, dropped } = port.stats();
+    expect(delivered).toBeGreaterThan(512);
+    expect(delivered).toBeLessThanOrEqual(1024);
+    expect(delivered + dropped.deliverFull).toBe(network.count(DELIVER));
+    expect(network.places(TX)).toEqual({ '0/2': network.count(TX) });
+    await ledgers([port]);
+  });
+});
+
 describe('an application that reads bursts', () => {
   it('and stalls loses copies, counted, of packets that go on', async () => {
     const [port] = await open(1);

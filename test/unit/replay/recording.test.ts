@@ -1,4 +1,5 @@
 /** When the packets of a file are due, and how far a player goes without a worker, by a clock of the test's own. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -67,6 +68,40 @@ describe('a recording', () => {
     expect(recording.due).toBe(2030);
     recording.advance(MAX_BYTES);
     expect([recording.packet, recording.played.played]).toEqual([undefined, 4]);
+  });
+
+  it('is over after a round in which no packet came in, and has skipped those of one', () => {
+    const packets: Written[] = [
+      ...[1, 2].map(() => ({ data, flags: 2 })),
+      { data: Array(13).fill(1) },
+      { data: Array(MAX_BYTES + 1).fill(1) },
+    ];
+    const recording = new Recording(settingsOf(packets, { times: 1e9 }), () => 1000);
+    expect(dues(recording)).toEqual([]);
+    expect(recording.played).toEqual({
+      ...{ played: 0, playedBytes: 0, cut: 0 },
+      skipped: { outbound: 2, tooShort: 1, tooLong: 1 },
+    });
+    const emptied = new Recording(settingsOf([{ data }], { times: 1e9 }), () => 1000);
+    emptied.advance(MAX_BYTES);
+    rmSync(join(folder, 'file')); // it has another one open
+    settingsOf(packets);
+    expect(dues(emptied)).toEqual([]);
+    expect(emptied.played).toMatchObject({ played: 1, skipped: { outbound: 2 } });
+    const some = new Recording(settingsOf([...packets, { data }], { times: 3 }), () => 1000);
+    expect(dues(some)).toHaveLength(3);
+    expect(some.played).toMatchObject({ played: 3, skipped: { outbound: 6, tooShort: 3, tooLong: 3 } });
+  });
+
+  it('is of a regular file, and waits for no pipe', () => {
+    const file = join(folder, 'pipe');
+    execFileSync('mkfifo', [file]);
+    for (const other of [file, folder, '/dev/zero']) {
+      const detail = expect.stringMatching(/no regular file.*FILE/);
+      expect(() => new Recording({ ...settingsOf([]), file: other }, () => 0)).toThrow(
+        expect.objectContaining({ code: 'ERR_CAPTURE_FILE', device: other, detail }),
+      );
+    }
   });
 
   it('shows the latest time at full speed', () => {
