@@ -1,4 +1,5 @@
 /** Between the application's thread and that of a replay: messages, and a few words that both see at once. */
+import type { Completion } from '../coordinator/completion.ts';
 import type { PlainError } from '../errors.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
 import type { ReplaySettings } from '../replay-settings.ts';
@@ -9,6 +10,8 @@ export interface ReplayData {
   /** How many ports there are: the file that is written has an interface for each. */
   readonly ports: number;
   readonly words: SharedArrayBuffer;
+  /** The thread completes it once it has loaded. */
+  readonly loaded: Completion;
 }
 
 /** Starts the replay, into the first port of this memory. */

@@ -4,6 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import { type Completion, complete, newCompletion, waitForCompletion } from '../coordinator/completion.ts';
+import { LOADING_MILLIS } from '../coordinator/loading.ts';
 import { workerFile } from '../coordinator/queue-workers.ts';
 import { threadEnvironment } from '../coordinator/thread-environment.ts';
 import { TwinpathError } from '../errors.ts';
@@ -34,6 +36,29 @@ export interface ReplayReport extends Played {
 /** Between two questions to the workers. */
 const ASK_MILLIS = 1;
 
+/**
+ * The threads that load. They are started before there is a group that counts them, and a process that exits waits for them as for
+ * a group's: see coordinator/loading.ts.
+ */
+const loading = new Set<Completion>();
+
+function exiting(): void {
+  for (const loaded of loading) waitForCompletion(loaded, LOADING_MILLIS);
+}
+
+function beginLoading(): Completion {
+  const loaded = newCompletion();
+  if (loading.size === 0) process.on('exit', exiting);
+  loading.add(loaded);
+  return loaded;
+}
+
+/** The thread has loaded, or has exited. May be called again. */
+function endLoading(loaded: Completion): void {
+  complete(loaded);
+  if (loading.delete(loaded) && loading.size === 0) process.off('exit', exiting);
+}
+
 export class Replay {
   /** Settles when the file is through and each of its packets is accounted for, or that cannot be any more. */
   readonly done: Promise<ReplayReport>;
@@ -49,10 +74,16 @@ export class Replay {
 
   private constructor(settings: ReplaySettings, ports: number) {
     this.#ports = ports;
-    const workerData: ReplayData = { settings, ports, words: this.#words.buffer };
-    this.#thread = new Worker(workerFile('replay'), {
-      ...{ workerData, name: 'twinpath replay', env: threadEnvironment() },
-    });
+    const loaded = beginLoading();
+    const workerData: ReplayData = { settings, ports, words: this.#words.buffer, loaded };
+    try {
+      this.#thread = new Worker(workerFile('replay'), {
+        ...{ workerData, name: 'twinpath replay', env: threadEnvironment() },
+      });
+    } catch (error) {
+      endLoading(loaded);
+      throw error;
+    }
     let through!: (message: Through) => void;
     const last = new Promise<Through>((resolve) => {
       through = resolve;
@@ -69,6 +100,7 @@ export class Replay {
     this.done = Promise.race([last.then((message) => this.#settle(message)), failed]);
     this.done.catch(() => {}); // whoever asks gets it
     this.#thread.on('message', (message: ReplayMessage) => {
+      endLoading(loaded);
       if (message.kind === 'opened') this.#opens();
       else if (message.kind === 'through') through(message);
       else if (message.kind === 'flushed') this.#flushed();
@@ -80,6 +112,7 @@ export class Replay {
     });
     this.#ended = new Promise((resolve) => {
       this.#thread.once('exit', () => {
+        endLoading(loaded);
         this.#reject(new TwinpathError('ERR_PORT_CLOSED')); // unless it has settled
         resolve();
       });
@@ -134,9 +167,14 @@ export class Replay {
       last = moved;
       await sleep(ASK_MILLIS);
     }
-    const all = Array.from({ length: this.#ports }, (_, port) => portStatistics(group.memory, port));
-    const posted = all.reduce((sum, port) => sum + toCollect(port), 0);
-    while (this.#words.collected < posted && !this.#words.stopped) await sleep(ASK_MILLIS);
+    let all: PortStatistics[];
+    for (;;) {
+      // Anew each time: of a VF that is unplugged meanwhile, packets are not to be collected any more.
+      all = Array.from({ length: this.#ports }, (_, port) => portStatistics(group.memory, port));
+      const posted = all.reduce((sum, port) => sum + toCollect(port), 0);
+      if (this.#words.collected >= posted || this.#words.stopped) break;
+      await sleep(ASK_MILLIS);
+    }
     const flushed = new Promise<void>((resolve) => {
       this.#flushed = resolve;
     });

@@ -1,5 +1,5 @@
 /**
- * The thread of a replay: opens the files, plays, and writes. It makes no native call, so that a process may exit while it loads.
+ * The thread of a replay: opens the files, plays, and writes. It makes no native call.
  */
 import { statSync } from 'node:fs';
 import { plainError } from '../errors.ts';

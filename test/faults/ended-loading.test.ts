@@ -4,10 +4,11 @@
  *
  * @module-tag unprivileged
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { classicFile } from '../support/capture-files.ts';
 import { Run, temporary } from '../support/process.ts';
 
 const fixture = (name: string): string => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
@@ -38,4 +39,15 @@ it.each([
   const lines = readFileSync(file, 'utf8').trim().split('\n');
   expect(lines.filter((line) => line === 'begun').length).toBeGreaterThanOrEqual(threads);
   expect(lines.filter((line) => line === 'done')).toHaveLength(lines.length / 2);
+});
+
+it('a process exits as it wanted when the thread that plays a file has begun to load', async () => {
+  const folder = temporary();
+  const [file, pcap] = ['loading', 'in.pcap'].map((name) => join(folder, name)) as [string, string];
+  writeFileSync(pcap, Uint8Array.from(classicFile([])));
+  const command = ['--require', fixture('slow-starting.cjs'), fixture('exiting-port.mjs'), '1', pcap];
+  const env = { ...process.env, LOADING_FILE: file };
+  const { code, stderr } = await new Run([process.execPath, ...command], { env }).outcome;
+  expect({ code, stderr }).toEqual({ code: 7, stderr: '' });
+  expect(readFileSync(file, 'utf8')).toBe('begun\ndone\n');
 });
