@@ -88,12 +88,12 @@ export function handlerOf(
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });
 }
 
+const isHandler = (made: Created | undefined): made is Created =>
+  typeof made === 'function' || (typeof made?.handle === 'function' && typeof made.tick === 'function');
+
 /** @throws ERR_HANDLER if it is none */
 function loadedHandler(handler: Created | undefined, url: string, burst: Burst): LoadedHandler {
-  if (
-    typeof handler !== 'function' &&
-    (typeof handler?.handle !== 'function' || typeof handler.tick !== 'function')
-  )
+  if (!isHandler(handler))
     throw new TwinpathError('ERR_HANDLER', {
       device: url,
       detail: 'its create() returns neither a function nor { handle, tick }',
@@ -167,11 +167,11 @@ function exported(
 ): Created | Promise<Created> | undefined {
   const { burst, metadata = [] } = load;
   burst.metadata |= metadataBits([...metadataOf(module, url), ...metadata]);
-  if (module.create === undefined && module.default === undefined) {
+  if (module.create === undefined) {
+    if (isHandler(module.default)) return module.default;
     const detail = 'it exports neither a default function nor create()';
     throw new TwinpathError('ERR_HANDLER', { device: url, detail, hint: HINT });
   }
-  if (module.create === undefined) return module.default;
   try {
     const made = module.create(options, contextOf(load));
     return made instanceof Promise ? made.catch((error: unknown) => rethrow(error, url)) : made;

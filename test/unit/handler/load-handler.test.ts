@@ -74,6 +74,15 @@ it('refuses a create() whose promise is rejected, or resolves to no handler', as
   await expect(load(empty)).rejects.toMatchObject({ code: 'ERR_HANDLER' });
 });
 
+it.each([
+  ['export default 7;', 'it exports neither a default function nor create()'],
+  ['export default { handle() {} };', 'it exports neither a default function nor create()'],
+  ['export const other = 7;', 'it exports neither a default function nor create()'],
+  ['export const create = () => 7;', 'its create() returns neither a function nor { handle, tick }'],
+])('says of %s what is missing', async (text, detail) => {
+  await expect(load(text)).rejects.toMatchObject({ code: 'ERR_HANDLER', detail });
+});
+
 it('gives all workers of a handler the same memory, which grows as they ask', async () => {
   const shared = newHandlerMemory();
   const sizes = [64, 8, 4096].map((bytes) => atLeast(shared, bytes).byteLength);
