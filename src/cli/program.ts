@@ -19,7 +19,7 @@ import { run } from './run.ts';
 import { set } from './set.ts';
 import { stats } from './stats.ts';
 import { stop } from './stop.ts';
-import { Terminal } from './terminal.ts';
+import { STANDARD_OUTPUT, Terminal } from './terminal.ts';
 import { top } from './top.ts';
 import { tryHandler } from './try.ts';
 import { packageVersion } from './version.ts';
@@ -75,7 +75,7 @@ function known(name: string): Command {
 async function explain(error: unknown, json: boolean, terminal: Terminal): Promise<number> {
   if (!(error instanceof TwinpathError)) throw error;
   terminal.log(`twinpath: ${error.message}`);
-  const isStdout = error.code === 'ERR_OUTPUT' && error.device === undefined;
+  const isStdout = error.code === 'ERR_OUTPUT' && error.device === STANDARD_OUTPUT;
   if (json && !isStdout) {
     await terminal.printJson({ error: { ...error.toJSON(), message: error.message } }).catch(() => {});
   }

@@ -11,6 +11,9 @@ import { stripVTControlCharacters, styleText } from 'node:util';
 import { TwinpathError } from '../errors.ts';
 import { printable, printableLines } from '../printable.ts';
 
+/** The device of ERR_OUTPUT when it is not a file. */
+export const STANDARD_OUTPUT = 'standard output';
+
 /** Characters of a line of a result: a list of interfaces may be long. */
 const MAX_LINE = 16_000;
 
@@ -55,7 +58,7 @@ export class Terminal {
       this.#write(text.endsWith('\n') ? text : `${text}\n`, (failure) => resolve(failure));
     });
     if (!error || error.code === 'EPIPE') return;
-    throw new TwinpathError('ERR_OUTPUT', { detail: error.message });
+    throw new TwinpathError('ERR_OUTPUT', { device: STANDARD_OUTPUT, detail: error.message });
   }
 
   /** Prints lines on standard error, above the panel. */

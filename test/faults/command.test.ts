@@ -11,7 +11,7 @@ describe('any command', () => {
   it('survives a full disk with an error, and a reader who has gone without one', async () => {
     const full = await twinpath(['list', '--json'], { stdout: openSync('/dev/full', 'w') });
     expect(full.code).toBe(1);
-    expect(full.stderr).toContain('Standard output could not be written');
+    expect(full.stderr).toContain('The output could not be written: standard output: ENOSPC');
     const run = start(['list']);
     run.child.stdout?.destroy();
     expect(await run.outcome).toMatchObject({ code: 0, stderr: '' });

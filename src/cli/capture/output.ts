@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TwinpathError } from '../../errors.ts';
+import { STANDARD_OUTPUT } from '../terminal.ts';
 import { type Block, isPacket } from './blocks.ts';
 import { isFull, type Limits, numbered } from './limits.ts';
 
@@ -35,7 +36,7 @@ export class StandardOutput implements Output {
     });
     if (!error) return true;
     if (error.code === 'EPIPE') return false;
-    throw new TwinpathError('ERR_OUTPUT', { detail: error.message });
+    throw new TwinpathError('ERR_OUTPUT', { device: STANDARD_OUTPUT, detail: error.message });
   }
 
   write(blocks: readonly Block[]): Promise<boolean> {
