@@ -50,9 +50,14 @@ export class MaintenanceWatch {
       const news = this.#notices.update(await this.#service.events(this.#closing.signal));
       this.#failures = 0;
       const aside = this.#notices.freezes(Date.now());
-      if (aside || this.#aside) await this.#listener.setAside(aside);
-      this.#aside = aside;
-      for (const event of news) this.#listener.event(event);
+      // First, because a listener may throw; and not awaited before them, because it may fail, and news come once.
+      const ordered = aside || this.#aside ? this.#listener.setAside(aside) : undefined;
+      try {
+        for (const event of news) this.#listener.event(event);
+      } finally {
+        await ordered;
+        this.#aside = aside;
+      }
     } catch (error) {
       if (this.#closing.signal.aborted) return;
       pause = RETRY_MILLIS;
