@@ -4,7 +4,8 @@
  * `start`: the time from the start of a process, which is only Node and Twinpath, to the first packet that its port answers, and
  * the memory that the process then has. An asker outside (peers/ping-pong.c) asks five thousand times a second from before the
  * start. `node` is Node alone, which prints a word. Memory is the whole resident set: Node's, its threads', and the shared memory
- * with every packet frame.
+ * with every packet frame. `opens` is one process that opens a port and closes it again and again, and the CPU time of its threads
+ * meanwhile, in user mode and in system calls: most of it is for loading the code of the port's own threads.
  *
  * `soak`: a port under load for long, whose VF is taken away and given back once in each interval. `npm run perf -- --only soak
  * --seconds 7200` takes two hours; the default finds only a steep decay. In each interval packets are counted on the VF and on the
@@ -15,9 +16,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openPort } from '../../src/index.ts';
 import { Lab } from '../../src/lab/host.ts';
 import { Traffic } from '../../src/lab/traffic.ts';
 import { nowNanos } from '../../src/memory/shared.ts';
+import type { OpenPortOptions } from '../../src/options.ts';
 import { Peer } from '../peers/program.ts';
 import { portOptions, QUEUES_UNDER_TRAFFIC } from '../rigs/lab.ts';
 import { openDescriptors, PortProcess, residentKib } from '../rigs/port-process.ts';
@@ -30,6 +33,9 @@ const MANY_FRAMES = 32_768;
 /** From the first packet to reading the memory: V8 has collected the garbage of starting, or will not soon. */
 const MEMORY_MILLIS = 500;
 const KIB = 1024;
+/** Ports opened, one after the other; fewer in a quick run. */
+const OPENS = 20;
+const QUICK_OPENS = 5;
 
 async function nodeAlone(): Promise<Sample> {
   const began = nowNanos();
@@ -82,13 +88,38 @@ async function startPort(
   }
 }
 
+async function opens({ quick }: Budget): Promise<Sample> {
+  const count = quick ? QUICK_OPENS : OPENS;
+  await using lab = await Lab.create({ queues: 1 });
+  const handler = new URL('../../src/handlers/reflect.js', import.meta.url);
+  return {
+    memory: await cpuOfOpening({ network: 'memory', queues: 1, handler }, count),
+    lab: await cpuOfOpening(portOptions(lab, 'echo.js', { pin: false }), count),
+  };
+}
+
+/** CPU seconds of this process to open such a port and to close it: the median, without the first. */
+async function cpuOfOpening(options: OpenPortOptions, count: number): Promise<number> {
+  const seconds: number[] = [];
+  for (let i = 0; i <= count; i++) {
+    const before = process.cpuUsage();
+    const port = await openPort(options);
+    await port.close();
+    const { user, system } = process.cpuUsage(before);
+    seconds.push((user + system) / 1e6);
+  }
+  return median(seconds.slice(1));
+}
+
 export const start: Benchmark = {
   name: 'start',
   about: `process start to first packet, and resident memory; ${FRAMES} frames of 2048 bytes a queue`,
-  variants: { node: nodeAlone, port: starts },
+  variants: { node: nodeAlone, port: starts, opens },
   comparisons: comparisons(`
     start              | port.synthetic / node.ms | ms    | | process start to first packet answered, no VF, one queue; peer: Node alone
     start:vf           | port.vf / node.ms        | ms    | | the same with the VF there, which carries the traffic
+    start:cpu          | opens.memory             | CPU s | | opening a port in memory with one queue, and closing it
+    start:cpu-lab      | opens.lab                | CPU s | | the same on the kernel's devices, no VF
     start:memory       | port.mib / node.mib      | MiB   | | resident memory with one queue and the VF; peer: Node alone
     start:memory-queue | port.mibPerQueue         | MiB   | | growth for one queue more, its ${FRAMES} frames (16 MiB) and its worker included
     start:memory-frame | port.bytesPerFrame       | bytes | | growth for one frame more, of which 2048 are the frame

@@ -6,7 +6,8 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { loadShim, packageRoot } from '../../src/kernel/shim.ts';
+import { loadShim } from '../../src/kernel/shim.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import { type Counts, counting, WARM_MILLIS } from '../rigs/flood.ts';
 import { FIRST_CPU, missing } from './program.ts';
 

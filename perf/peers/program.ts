@@ -5,7 +5,7 @@ import { mkdirSync, renameSync, statSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { TwinpathError } from '../../src/errors.ts';
-import { packageRoot } from '../../src/kernel/shim.ts';
+import { packageRoot } from '../../src/package-root.ts';
 
 /** The measured program's CPU, on which a port with `pin` has its first worker; and the CPU of senders and askers. */
 export const FIRST_CPU = 0;

@@ -7,8 +7,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { packageRoot } from '../../src/kernel/shim.ts';
 import { Lab, Traffic } from '../../src/lab/index.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import { openPort, type Port } from '../../src/port.ts';
 import { terminalSvg } from './terminal-svg.ts';
 

@@ -1,4 +1,5 @@
 /** V8's CPU profiles, one for each thread: which thread it is, and which functions took its time. Pure. */
+import type { Place } from './sources.ts';
 
 /** The parts of a .cpuprofile that are used. */
 export interface CpuProfile {
@@ -7,7 +8,9 @@ export interface CpuProfile {
     readonly callFrame: {
       readonly functionName: string;
       readonly url: string;
+      /** From 0, as the column. */
       readonly lineNumber: number;
+      readonly columnNumber?: number;
     };
   }[];
   /** Node of each sample. */
@@ -63,6 +66,20 @@ export function threadNames(profiles: ReadonlyMap<number, CpuProfile>): Readonly
     return same(kinds) > 1 ? `${kind}-${same(kinds.slice(0, i)) + 1}` : kind;
   });
   return new Map(ids.map((id, i) => [id, names[i]!]));
+}
+
+/** The profile with every function where its module has it, and not where the bundle of its thread does. */
+export function inSources(profile: CpuProfile, placeOf: (place: Place) => Place): CpuProfile {
+  const nodes = profile.nodes.map((node) => {
+    const { url, lineNumber, columnNumber = 0 } = node.callFrame;
+    const place = placeOf({ url, line: lineNumber, column: columnNumber });
+    const { line, column } = place;
+    return {
+      ...node,
+      callFrame: { ...node.callFrame, url: place.url, lineNumber: line, columnNumber: column },
+    };
+  });
+  return { ...profile, nodes };
 }
 
 /** Self time by function: the sum of the times before its samples. */

@@ -5,6 +5,10 @@
  * thread, indented ones are its frames, innermost first, and an empty line closes it.
  */
 
+import type { Place } from './sources.ts';
+
+type PlaceOf = (place: Place) => Place;
+
 /** What a frame is made of. */
 export type Kind = 'kernel' | 'javascript' | 'wasm' | 'engine' | 'native';
 
@@ -27,14 +31,19 @@ const TAB = '\t';
 
 export class Folder {
   readonly #pid: number;
+  readonly #placeOf: PlaceOf;
   readonly #stacks = new Map<string, number>();
   #rest = '';
   #thread: string | undefined;
   #frames: Frame[] = [];
 
-  /** @param pid the process. Of others only the kernel's softirq threads are kept, which may work for it */
-  constructor(pid: number) {
+  /**
+   * @param pid the process. Of others only the kernel's softirq threads are kept, which may work for it
+   * @param placeOf where a function of a bundle is from
+   */
+  constructor(pid: number, placeOf: PlaceOf = (place) => place) {
     this.#pid = pid;
+    this.#placeOf = placeOf;
   }
 
   /** Any piece of the output. */
@@ -70,7 +79,7 @@ export class Folder {
       this.#thread = threadOf(line, this.#pid);
       return;
     }
-    const frame = this.#thread === undefined ? undefined : frameOf(line);
+    const frame = this.#thread === undefined ? undefined : frameOf(line, this.#placeOf);
     if (frame !== undefined) this.#frames.unshift(frame);
   }
 
@@ -98,10 +107,10 @@ function threadOf(line: string, pid: number): string | undefined {
 }
 
 /** @param line indented: address, symbol, object */
-export function frameOf(line: string): Frame | undefined {
+export function frameOf(line: string, placeOf: PlaceOf = (place) => place): Frame | undefined {
   const [, , symbol, object] = FRAME.exec(line) ?? [];
   if (symbol === undefined || object === undefined) return undefined;
-  if (/\/perf-\d+\.map$/.test(object)) return compiledFrame(symbol);
+  if (/\/perf-\d+\.map$/.test(object)) return compiledFrame(symbol, placeOf);
   if (
     /^\[(?!unknown|vdso|heap|stack|anon)/.test(object) ||
     object.endsWith('.ko') ||
@@ -114,7 +123,7 @@ export function frameOf(line: string): Frame | undefined {
 }
 
 /** A symbol of V8's map: 'JS:*poll file:///…/port-queue.js:120:7' ('*' optimized, '^' baseline, '~' interpreted). */
-function compiledFrame(symbol: string): Frame | undefined {
+function compiledFrame(symbol: string, placeOf: PlaceOf): Frame | undefined {
   if (/wasm/i.test(symbol.split(' ')[0]!)) {
     return { kind: 'wasm', name: symbol.replace(/^(?:JS|Function):[*^~+]?/, '') };
   }
@@ -123,8 +132,10 @@ function compiledFrame(symbol: string): Frame | undefined {
   if (name === '' && place === '') {
     return symbol === '[unknown]' ? undefined : { kind: 'engine', name: symbol };
   }
-  const at = place.replace(/:\d+$/, '');
-  if (place.startsWith('node:')) return { kind: 'engine', name: `${name} ${at}` };
+  if (place.startsWith('node:')) return { kind: 'engine', name: `${name} ${place.replace(/:\d+$/, '')}` };
+  const [, url, line, column] = /^(.*):(\d+):(\d+)$/.exec(place) ?? [];
+  const source = url && placeOf({ url, line: Number(line) - 1, column: Number(column) - 1 });
+  const at = source ? `${source.url}:${source.line + 1}` : place.replace(/:\d+$/, '');
   const file = at.slice(at.lastIndexOf('/') + 1);
   return { kind: 'javascript', name: `${name === '' ? '(anonymous)' : name} ${file}`.trim() };
 }

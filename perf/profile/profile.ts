@@ -10,7 +10,6 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  renameSync,
   rmdirSync,
   rmSync,
   writeFileSync,
@@ -20,7 +19,14 @@ import { join } from 'node:path';
 import type { Arguments, CommandTable } from '../../src/cli/arguments.ts';
 import { Failure, runProgram } from '../runner/command.ts';
 import { describeMachine, inWords } from '../runner/results.ts';
-import { type CpuProfile, summarize, type ThreadSummary, threadIdOf, threadNames } from './cpu-profile.ts';
+import {
+  type CpuProfile,
+  inSources,
+  summarize,
+  type ThreadSummary,
+  threadIdOf,
+  threadNames,
+} from './cpu-profile.ts';
 import { flameGraph, KINDS, percent, sampleCount, shares } from './flame-graph.ts';
 import {
   type Ended,
@@ -34,6 +40,7 @@ import {
   timestamp,
 } from './load.ts';
 import { Folder, type Kind, type Stack } from './perf-script.ts';
+import { Sources } from './sources.ts';
 
 const TABLE: CommandTable = {
   program: 'npm run',
@@ -78,28 +85,29 @@ async function runLoad(session: Session, load: Load, flag: readonly string[], pr
   return endedIn(printed)!;
 }
 
+const sources = new Sources();
+
 type Thread = ThreadSummary & { readonly file: string };
 
-/** One profile for each thread, named after the thread and moved to `out`. */
+/** One profile for each thread, named after the thread, in `out`. */
 async function profileThreads(
   session: Session,
   out: string,
 ): Promise<{ ended: Ended; threads: readonly Thread[] }> {
   const { load, scratch } = session;
   const ended = await runLoad(session, load, ['--cpu-prof', '--cpu-prof-dir', scratch]);
-  const files = new Map<number, string>();
   const profiles = new Map<number, CpuProfile>();
   for (const name of readdirSync(scratch)) {
     const id = threadIdOf(name);
     if (id === undefined) continue;
-    files.set(id, join(scratch, name));
     profiles.set(id, JSON.parse(readFileSync(join(scratch, name), 'utf8')));
   }
-  if (files.size === 0) throw new Failure('V8 wrote no profile.');
+  if (profiles.size === 0) throw new Failure('V8 wrote no profile.');
   const threads = [...threadNames(profiles)].map(([id, name]) => {
     const file = join(out, `${name}.cpuprofile`);
-    renameSync(files.get(id)!, file);
-    const { functions, ...summary } = summarize(profiles.get(id)!, name);
+    const profile = inSources(profiles.get(id)!, (place) => sources.of(place));
+    writeFileSync(file, JSON.stringify(profile));
+    const { functions, ...summary } = summarize(profile, name);
     return { ...summary, functions: functions.slice(0, SHOWN), file };
   });
   return { ended, threads };
@@ -115,7 +123,7 @@ async function sampleStacks(session: Session): Promise<{ ended: Ended; stacks: r
   const longer = { ...session.load, seconds: WARM_SECONDS + seconds };
   const ended = await runLoad(session, longer, ['--perf-basic-prof'], record);
   try {
-    const stacks = new Folder(ended.pid);
+    const stacks = new Folder(ended.pid, (place) => sources.of(place));
     const script = ['script', '-F', 'comm,pid,tid,ip,sym,dso', '--no-inline', '-i', 'perf.data'];
     const output = (text: string): void => stacks.push(text);
     await session.run('perf', script, { timeoutSeconds: 10 * SPARE_SECONDS, output });

@@ -1,7 +1,7 @@
 /** A capture of a port of this process, as an operator makes one: `twinpath capture` in a process of its own. */
 import { join } from 'node:path';
-import { packageRoot } from '../../src/kernel/shim.ts';
 import { until } from '../../src/lab/wait.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import type { Port } from '../../src/port.ts';
 import { Peer } from '../peers/program.ts';
 

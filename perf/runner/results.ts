@@ -5,7 +5,7 @@ import { createServer, type Server } from 'node:net';
 import { cpus, release, totalmem } from 'node:os';
 import { join, relative } from 'node:path';
 import { TwinpathError } from '../../src/errors.ts';
-import { packageRoot } from '../../src/kernel/shim.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import type { Line, Run } from './verdict.ts';
 
 export interface Results {

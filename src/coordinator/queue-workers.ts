@@ -12,7 +12,6 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:wor
 import { Piscina } from 'piscina';
 import { revokeLease } from '../datapath/lease.ts';
 import { type PlainError, TwinpathError } from '../errors.ts';
-import { packageRoot } from '../kernel/shim.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
 import { Memory } from '../memory/shared.ts';
 import type { ReportedEvent } from '../port-events.ts';
@@ -20,6 +19,7 @@ import type { Settings } from '../settings.ts';
 import { type Completion, complete, completed, newCompletion } from './completion.ts';
 import { beginLoading, endLoading } from './loading.ts';
 import { QueueKeeper, type WorkerReports, type WorkerThread } from './queue-keeper.ts';
+import { workerFile } from './worker-file.ts';
 
 /** A queue worker's task. */
 export interface QueueTask {
@@ -202,10 +202,4 @@ export class QueueWorkers {
   #end(reason: Error, which: (thread: WorkerThread) => boolean = () => true): void {
     for (const thread of this.#threads.keys()) if (which(thread)) void thread.end(reason);
   }
-}
-
-/** The entry file of a thread: in workers/, next to src/, before and after the build. */
-export function workerFile(name: string): URL {
-  const built = import.meta.url.endsWith('.js');
-  return new URL(`file://${packageRoot}${built ? '/dist' : ''}/workers/${name}.${built ? 'js' : 'ts'}`);
 }

@@ -35,9 +35,10 @@ import type {
   ToCoordinator,
 } from './messages.ts';
 import { QueueSpread } from './queue-spread.ts';
-import { QueueWorkers, workerFile } from './queue-workers.ts';
+import { QueueWorkers } from './queue-workers.ts';
 import { closeLinks, release } from './release.ts';
 import { Watchdog } from './watchdog.ts';
+import { workerFile } from './worker-file.ts';
 
 /** Pauses before a coordinator that died is replaced, in ms, by its number of deaths in {@link DEATH_WINDOW_MILLIS}. */
 const PAUSES = [0, 50, 250, 1000];

@@ -1,9 +1,9 @@
 /**
  * Compiles the shim on first use into the user's cache (XDG Base Directory Specification), under a name that changes with
  * its source. The shim runs with this process's rights, so trust.ts checks the file and its folders.
+ *
+ * Most packages have their shim: what only this file needs of Node is loaded when it compiles, and not by every thread.
  */
-import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -70,6 +70,7 @@ function homeOfUser(): string {
 
 /** A name that changes with the source. @throws ERR_SHIM_MISSING if the source cannot be read */
 function nameOf(source: string): string {
+  const { createHash } = process.getBuiltinModule('node:crypto');
   const digest = createHash('sha256').update(process.arch);
   try {
     for (const name of ['shim.c', 'layout.h', 'syscall.h', 'Makefile']) {
@@ -83,6 +84,7 @@ function nameOf(source: string): string {
 
 /** Compiles in a temporary folder, then renames: two first uses at the same time both end with a complete file. */
 function compile(source: string, folder: string, file: string, failed: (detail: string) => never): void {
+  const { spawnSync } = process.getBuiltinModule('node:child_process');
   const temporary = mkdtempSync(join(folder, '.building-'));
   try {
     const made = join(temporary, 'shim.so');

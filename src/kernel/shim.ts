@@ -8,11 +8,11 @@
  * NB: an address does not keep its buffer alive. Keep the view for as long as the address.
  */
 import { existsSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import koffi from 'koffi';
 import { TwinpathError } from '../errors.ts';
 import { ABI } from '../memory/abi.ts';
+import { packageRoot } from '../package-root.ts';
 import { tooFewFiles } from '../start-failure.ts';
 import { cachedShim } from './shim-cache.ts';
 import { distrustPackageFile, refuse } from './trust.ts';
@@ -174,24 +174,6 @@ function open(file: string): ReturnType<typeof koffi.load> {
       hint: 'Delete that file: it is then built again. If its folder is mounted noexec, set XDG_CACHE_HOME to another.',
     });
   }
-}
-
-/** The package's folder: the folder of package.json, above src/ or dist/src/. */
-export const packageRoot: string = rootAbove(dirname(fileURLToPath(import.meta.url)));
-
-/**
- * The nearest folder with a package.json, from this one up to the root of the file system.
- *
- * @throws ERR_SHIM_MISSING if no folder has one: this file was copied or bundled without its package
- */
-export function rootAbove(folder: string): string {
-  if (existsSync(join(folder, 'package.json'))) return folder;
-  const parent = dirname(folder);
-  if (parent !== folder) return rootAbove(parent);
-  throw new TwinpathError('ERR_SHIM_MISSING', {
-    detail: 'no folder above this file has a package.json',
-    hint: 'Install the package as it is; do not bundle it.',
-  });
 }
 
 /**

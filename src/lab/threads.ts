@@ -1,13 +1,12 @@
 /** Worker threads of a lab: starting one, and waiting for its messages. */
 import { Worker } from 'node:worker_threads';
 import { threadEnvironment } from '../coordinator/thread-environment.ts';
+import { workerFile } from '../coordinator/worker-file.ts';
 import { TwinpathError } from '../errors.ts';
 
 /** @param name of the thread entry: a file in `workers/`, without extension */
 export function startThread(name: string, workerData: unknown): Worker {
-  const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
-  const entry = new URL(`../../workers/${name}${extension}`, import.meta.url);
-  return new Worker(entry, { workerData, name: `tp-${name}`, env: threadEnvironment() });
+  return new Worker(workerFile(name), { workerData, name: `tp-${name}`, env: threadEnvironment() });
 }
 
 /**

@@ -6,6 +6,8 @@
  * may die inside, so the order of writes is part of the interface.
  */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../package-root.ts';
 import type { WasmMemory } from './geometry.ts';
 import type { Memory } from './shared.ts';
 
@@ -70,8 +72,7 @@ let module: object | undefined;
 export function ringOperationsOf(memory: Memory): RingOperations {
   const known = instances.get(memory);
   if (known !== undefined) return known;
-  const folder = import.meta.url.endsWith('.js') ? '.' : '../../dist/src/memory';
-  module ??= new WebAssembly.Module(readFileSync(new URL(`${folder}/rings.wasm`, import.meta.url)));
+  module ??= new WebAssembly.Module(readFileSync(join(packageRoot, 'dist/src/memory/rings.wasm')));
   const instance = new WebAssembly.Instance(module, { env: { memory: memory.shared.memory } });
   const ringOps = instance.exports as RingOperations;
   instances.set(memory, ringOps);

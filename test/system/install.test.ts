@@ -59,6 +59,32 @@ it('runs the handler and the test of docs/testing.md', () => {
   expect(run(process.execPath, '--test', 'one-port.test.mjs')).toMatchObject({ status: 0 });
 });
 
+it('opens a port, whose handler has the classes of the thread that calls it', () => {
+  const handler = `
+    import { TwinpathError } from 'twinpath';
+    import { Burst, TX } from 'twinpath/handler';
+    import { writeUdp } from 'twinpath/headers';
+    import { FlowTable } from 'twinpath/state';
+    export function create({ fails }, { burst }) {
+      if (fails) throw new TwinpathError('ERR_HANDLER', { detail: 'no', hint: String(burst instanceof Burst) });
+      return [writeUdp, FlowTable].every((one) => one) && (() => burst.verdict.fill(TX, 0, burst.length));
+    }
+  `;
+  const program = `
+    import { openPort } from 'twinpath';
+    const handler = new URL('handler.mjs', import.meta.url);
+    const port = await openPort({ network: 'memory', queues: 1, handler });
+    console.log(typeof port.paths);
+    await port.close();
+    const refused = openPort({ network: 'memory', queues: 1, handler, handlerOptions: { fails: true } });
+    await refused.catch(({ code, hint }) => console.log(code, hint));
+  `;
+  writeFileSync(join(project, 'handler.mjs'), handler);
+  writeFileSync(join(project, 'program.mjs'), program);
+  const { status, stdout, stderr } = run(process.execPath, 'program.mjs');
+  expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'object\nERR_HANDLER true\n', stderr: '' });
+});
+
 it('has a command', () => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
   expect(run('npx', 'twinpath', '--version').stdout.trim()).toBe(version);

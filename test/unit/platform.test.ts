@@ -1,7 +1,7 @@
 /** What the package does on another platform: this process pretends to be one. */
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { openPort, openPorts } from '../../src/index.ts';
-import { packageRoot, rootAbove } from '../../src/kernel/shim.ts';
+import { packageRoot, rootAbove } from '../../src/package-root.ts';
 
 const real = Object.getOwnPropertyDescriptor(process, 'platform')!;
 beforeEach(() => {

@@ -10,6 +10,7 @@ const ORDER = [
   'capabilities.ts',
   'printable.ts',
   'errors.ts',
+  'package-root.ts',
   'start-failure.ts',
   'validation.ts',
   'memory',

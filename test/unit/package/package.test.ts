@@ -92,6 +92,18 @@ describe('the package', () => {
     expect(sources.filter((source) => !packed.includes(source))).toEqual([]);
   });
 
+  test('has the modules that the source maps of its bundles name', () => {
+    const maps = packed.filter((path) => path.endsWith('.js.map'));
+    const sources = maps.flatMap((path) =>
+      read(path).sources.map((source: string) => join(path, '..', source)),
+    );
+    expect(maps).toEqual(
+      expect.arrayContaining(['dist/workers/queue.js.map', 'dist/src/cli/program.js.map']),
+    );
+    expect(sources.filter((source) => !packed.includes(source))).toEqual([]);
+    expect(packed.filter((path) => path.endsWith('.mjs') && path.startsWith('workers/'))).toEqual([]);
+  });
+
   test('has every file that its README links to', () => {
     const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
     const links = [...readme.matchAll(/\]\(([^)#\s]+)/g)].map(([, target]) => target!);
