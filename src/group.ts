@@ -59,6 +59,8 @@ export class Group {
   readonly #settings: Settings;
   #control: ControlThread | undefined;
   #controlTimer: NodeJS.Timeout | undefined;
+  /** Starts the control thread, once; undefined without a control socket. */
+  #openControl: (() => ControlThread | undefined) | undefined;
   #maintenance: MaintenanceWatch | undefined;
   readonly #members: Member[] = [];
   /** Reports from before the ports joined. */
@@ -119,7 +121,8 @@ export class Group {
     const wanted = control === true || (control === 'default' && runtimeFolder().folder !== undefined);
     // The supervisor may have ended before this thread could read that it was ready.
     if (wanted && this.#closed === undefined && !this.#ended) {
-      this.#controlTimer = setTimeout(() => this.#startControl(descriptions), CONTROL_MILLIS).unref();
+      this.#openControl = () => (this.#control ??= this.#startControl(descriptions));
+      this.#controlTimer = setTimeout(this.#openControl, CONTROL_MILLIS).unref();
     }
     this.#followMaintenance();
     // Events from while the ports were opened are emitted once the application can have added listeners.
@@ -127,6 +130,12 @@ export class Group {
       for (const report of this.#early.splice(0)) this.#receive(report);
     });
     return descriptions;
+  }
+
+  /** Opens the control socket without delay, if there is to be one. Resolves when it listens, or cannot. */
+  async attachable(): Promise<void> {
+    clearTimeout(this.#controlTimer);
+    if (this.#closed === undefined && !this.#ended) await this.#openControl?.()?.settled;
   }
 
   /** Path of the control socket; undefined without one, and in the first moments. */
@@ -198,9 +207,9 @@ export class Group {
     this.#maintenance.start();
   }
 
-  #startControl(ports: readonly PortDescription[]): void {
+  #startControl(ports: readonly PortDescription[]): ControlThread | undefined {
     try {
-      this.#control = new ControlThread(
+      return new ControlThread(
         this.memory,
         { settings: this.#settings, ports },
         (line) => this.#supervisor.postMessage({ kind: 'attach', line } satisfies Command, [line]),
@@ -208,6 +217,7 @@ export class Group {
       );
     } catch (error) {
       this.#fail(new TwinpathError('ERR_CONTROL', { detail: (error as Error).message }));
+      return undefined;
     }
   }
 

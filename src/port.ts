@@ -257,6 +257,14 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
     return this.close();
   }
 
+  /**
+   * Resolves when `twinpath ps` and the commands beside it can attach to the port, or when it has no control socket. The socket is
+   * opened at once, not in the first moments of a port's life; why it cannot be, is an `error` event.
+   */
+  attachable(): Promise<void> {
+    return this.#group.attachable();
+  }
+
   /** Path of the control socket ({@link SharedOptions.control}); undefined without one, and in the first moments. */
   get controlSocket(): string | undefined {
     return this.#group.controlSocket;

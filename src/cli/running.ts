@@ -51,7 +51,7 @@ export async function runUntilEnd(
   for (const port of ports) terminal.log(`${port.device} (${port.mac}) is open; Ctrl-C ends it`);
   const served = await servePages(pages, ports, terminal);
   const status = new RateMeter(ports);
-  service?.ready(ports, () => status.lines().join('; '));
+  service?.ready(ports, () => status.lines().join('; ').replace(/ +/g, ' '));
   const timers: NodeJS.Timeout[] = [];
   if (terminal.live) timers.push(setInterval(showRates(ports, terminal.panel.bind(terminal)), 1000));
   if (every !== undefined) {

@@ -27,6 +27,8 @@ export type ControlReport =
 export class ControlThread {
   /** Path of the socket, once it listens. */
   file: string | undefined;
+  /** Resolves when the socket listens, or never will. */
+  readonly settled: Promise<void>;
   /** Resolves when the thread has ended. */
   readonly ended: Promise<void>;
   readonly #worker: Worker;
@@ -57,6 +59,8 @@ export class ControlThread {
     });
     this.#worker.on('error', (error) => failed(new TwinpathError('ERR_CONTROL', { detail: error.message })));
     this.ended = new Promise((resolve) => this.#worker.once('exit', () => resolve()));
+    const reported = new Promise<void>((resolve) => this.#worker.once('message', () => resolve()));
+    this.settled = Promise.race([reported, this.ended]);
     // If it died, workers would copy packets that nobody reads.
     void this.ended.then(() => endCaptureOrders(memory));
   }

@@ -42,17 +42,18 @@ export class ServiceManager {
   }
 
   /**
-   * The ports are open. From now on the watchdog is fed, each time when all threads of all ports have moved since the last.
+   * The ports are open. The manager is told as soon as they can be attached to: what it starts next may do that. From now on
+   * the watchdog is fed, each time when all threads of all ports have moved since the last.
    *
    * @param status what the ports do, in one line; read every five seconds
    */
   ready(ports: readonly Port[], status?: () => string): void {
-    this.#socket.send('READY=1');
+    const first = this.#period === undefined ? ['READY=1'] : ['READY=1', 'WATCHDOG=1'];
+    void Promise.all(ports.map((port) => port.attachable())).then(() => this.#socket.send(...first));
     if (status !== undefined) this.#every(5000, () => this.status(status()));
     if (this.#period === undefined) return;
     const groups = new Set(ports.map(({ shared }) => shared)); // ports that were opened together have one
     const alive = [...groups].map((shared) => new Liveness(shared));
-    this.#socket.send('WATCHDOG=1');
     this.#every(this.#period / LOOKS, () => {
       const hanging = alive.flatMap((one) => one.hanging());
       if (hanging.length > 0) {

@@ -38,6 +38,18 @@ it('the watchdog is fed while all threads move, and not while a worker hangs', {
   await manager.got('WATCHDOG=1', manager.count('WATCHDOG=1') + 1);
 });
 
+it('the manager is told that a port is ready once it can be attached to', async () => {
+  const manager = new NotifyReceiver(true);
+  const handler = new URL('../../dist/src/handlers/reflect.js', import.meta.url);
+  const port = await openPort({ network: 'loop', queues: 1, handler, control: true });
+  onTestFinished(() => port.close());
+  const service = ServiceManager.find({ NOTIFY_SOCKET: manager.name })!;
+  onTestFinished(() => service.close());
+  service.ready([port]);
+  await manager.got('READY=1');
+  expect(port.controlSocket).toMatch(/\/\d+(-\d+)?\.sock$/);
+});
+
 it('`twinpath run` is ready when its port is open, drains, and says that it stops', async () => {
   const lab = await buildLab();
   const manager = new NotifyReceiver();
