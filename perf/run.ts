@@ -14,7 +14,8 @@ import { hugePages, setHugePages } from './peers/testpmd.ts';
 import type { Benchmark } from './runner/benchmark.ts';
 import { BENCHMARKS } from './runner/benchmarks.ts';
 import { runProgram } from './runner/command.ts';
-import { publish, type Shown, textTable } from './runner/report.ts';
+import { publish } from './runner/pages.ts';
+import { type Shown, textTable } from './runner/report.ts';
 import {
   describeMachine,
   inWords,
@@ -48,7 +49,7 @@ const TABLE: CommandTable = {
     },
     again: { value: 'FILE', help: 'measure nothing; judge the samples of a file from perf/results/ again' },
     publish: {
-      help: 'write the tables of perf/README.md and docs/performance, the plots, and perf/published.json',
+      help: 'write this kind of processor’s file in perf/published, and of all kinds the tables and plots',
     },
   },
   notes: [
@@ -61,6 +62,7 @@ const TABLE: CommandTable = {
     ['npm run perf -- --only ring --only veth', 'two benchmarks'],
     ['npm run perf -- --quick --json', 'a first look, as JSON'],
     ['npm run perf -- --again perf/results/FILE', 'the results of an earlier run'],
+    ['npm run perf -- --only latency --publish', 'one benchmark, published beside the others'],
     ['npm run perf -- --only soak --seconds 7200', 'two hours under load'],
   ],
   exits: [
@@ -91,6 +93,8 @@ async function main(args: Arguments, terminal: Terminal): Promise<number> {
   const names = args.texts.get('only') ?? [];
   const benchmarks = chosen(names, whole(args, 'seconds', 1, SECONDS_OF_A_WEEK));
   const file = text(args, 'again');
+  if (args.flags.has('publish') && args.flags.has('quick'))
+    invalid('--publish', 'a quick run is only a first look', 'Leave one of --quick and --publish out.');
   if (file !== undefined) return print(judgeAgain(readResults(file), names), args, terminal);
   if (process.getuid?.() !== 0) {
     throw new TwinpathError('ERR_PERMISSION', {
@@ -158,7 +162,8 @@ function judgeAgain(results: Results, names: readonly string[]): Printed {
     const lines = benchmark.comparisons.map((comparison) => judge(comparison, results.runs[benchmark.name]!));
     return { benchmark, lines };
   });
-  return { shown, results: { ...results, rows: shown.flatMap(({ lines }) => lines) } };
+  const runs = Object.fromEntries(benchmarks.map(({ name }) => [name, results.runs[name]!]));
+  return { shown, results: { ...results, rows: shown.flatMap(({ lines }) => lines), runs } };
 }
 
 /** Prints the results, and publishes them if that was asked for. Returns the exit code. */
@@ -167,7 +172,7 @@ async function print({ shown, results }: Printed, args: Arguments, terminal: Ter
   if (args.flags.has('json')) await terminal.printJson({ rows });
   else await terminal.print(textTable(shown));
   if (args.flags.has('publish')) {
-    for (const file of publish(shown, results)) terminal.log(`wrote ${file}`);
+    for (const file of publish(results, BENCHMARKS)) terminal.log(`wrote ${file}`);
   }
   return rows.some(({ note }) => note !== undefined) ? EXIT.FAILED : EXIT.OK;
 }

@@ -12,7 +12,8 @@
  * of sending also runs on CPU 0. On CPU 1 the host puts frames into the VF (peers/xdp-generator.c), several times as many as any
  * variant takes, so the generator never limits. The figure counts the packets that leave the VF. The host drops them, with its
  * uplink down, because its further work would also run on CPU 0. `ours`: openPort in poll mode. `bare`: the VF's path queue and
- * the handler, without a port. `testpmd`: net_failsafe over net_af_xdp on the same VF and an unused net_tap.
+ * the handler, without a port. `testpmd`: net_failsafe over net_af_xdp on the same VF and an unused net_tap. `attached`: ours, with
+ * what an operator attaches to it by turns (rigs/attached.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { enterNamespace, inNamespace } from '../../src/kernel/namespace.ts';
@@ -23,8 +24,8 @@ import { ip } from '../../src/lab/namespaces.ts';
 import { BURST } from '../../src/memory/layout.ts';
 import { compiled, FIRST_CPU, LAST_CPU, Peer } from '../peers/program.ts';
 import { Testpmd } from '../peers/testpmd.ts';
+import { ATTACHMENTS, type Attachment, withAttaching } from '../rigs/attached.ts';
 import { BarePaths } from '../rigs/bare-paths.ts';
-import { captured } from '../rigs/capture.ts';
 import { openLabPort, ownedBy, withNamespace, withVf } from '../rigs/lab.ts';
 import { portRules } from '../rigs/rules.ts';
 import { growth } from '../rigs/timing.ts';
@@ -104,6 +105,8 @@ function testpmdOnVeth({ seconds }: Budget): Promise<Sample> {
 }
 
 const GENERATOR_CPU = 1;
+/** Longer than any measurement, after which it is killed. */
+const GENERATOR_SECONDS = 600;
 /** Until V8 has compiled everything. */
 const WARM_UP_MILLIS = 300;
 
@@ -120,19 +123,41 @@ const portWith =
       }
     });
 
-/** The port while a capture of it runs. */
-const portCaptured =
-  (filter: string): Variant =>
-  ({ seconds }) =>
-    withVf(async (lab) => {
-      const port = await openLabPort(lab, 'reflect.js', { mode: 'poll', control: true });
-      try {
-        await ownedBy(port, 'vf');
-        return await captured(port, filter, () => reflected(lab, seconds));
-      } finally {
-        await port.close();
-      }
-    });
+/** Seconds with and without something attached, in turn: readers read once a second. */
+const ATTACHED_SECONDS = 1;
+
+/**
+ * One port, with each attachment between two periods without any. A figure and its peer's are of neighbouring seconds of one
+ * worker: on a shared machine two processes differ by more than what is looked for.
+ */
+const attached: Variant = () =>
+  withVf(async (lab) => {
+    const port = await openLabPort(lab, 'reflect.js', { mode: 'poll', control: true });
+    try {
+      await ownedBy(port, 'vf');
+      return await withAttaching(port, (attached, cpuSeconds) =>
+        offered(lab, async (packets) => {
+          const mpps = async (): Promise<number> => {
+            const [packetsBefore, before] = [packets(), cpuSeconds()];
+            await sleep(ATTACHED_SECONDS * 1000);
+            return (packets() - packetsBefore) / (cpuSeconds() - before) / 1e6;
+          };
+          const sample: Record<string, number> = {};
+          await mpps();
+          let before = await mpps();
+          for (const name of Object.keys(ATTACHMENTS) as Attachment[]) {
+            sample[name] = await attached(name, mpps);
+            const after = await mpps();
+            sample[`${name}Without`] = (before + after) / 2;
+            before = after;
+          }
+          return sample;
+        }),
+      );
+    } finally {
+      await port.close();
+    }
+  });
 
 export const port: Benchmark = {
   name: 'port',
@@ -145,15 +170,18 @@ export const port: Benchmark = {
     rules10: portWith(portRules(10, 'none')),
     rules1000: portWith(portRules(1000, 'none')),
     rules10000: portWith(portRules(10_000, 'none')),
-    captureNone: portCaptured('tcp port 80'),
-    captureAll: portCaptured(''),
+    attached,
   },
   comparisons: comparisons(
     `
     port               | ours.mpps / bare.mpps         | Mpps | ≥ 0.97 | the port; peer: one bare AF_XDP path queue with the same handler
     port:testpmd       | ours.mpps / testpmd.mpps      | Mpps | ≥ 1.1  | the port; peer: testpmd with net_failsafe over net_af_xdp and net_tap
-    port:capture-none  | captureNone.mpps / ours.mpps  | Mpps | ≥ 0.98 | with a capture whose filter takes none of the packets; peer: the port without one
-    port:capture-all   | captureAll.mpps / ours.mpps   | Mpps |        | with a capture of all packets, in both directions; peer: the same
+    port:capture-none  | attached.captureNone / attached.captureNoneWithout | Mpps | ≥ 0.98 | with a capture whose filter takes none of the packets; peer: the seconds before and after
+    port:capture-all   | attached.captureAll / attached.captureAllWithout   | Mpps |        | with a capture of all packets, in both directions; peer: the same
+    port:top           | attached.top / attached.topWithout                 | Mpps | ≥ 0.98 | with twinpath top; peer: the same
+    port:metrics       | attached.metrics / attached.metricsWithout         | Mpps | ≥ 0.98 | with metrics read once a second; peer: the same
+    port:metrics-often | attached.metricsConstantly / attached.metricsConstantlyWithout | Mpps | | with metrics read again as soon as they are answered; peer: the same
+    port:all-attached  | attached.all / attached.allWithout                 | Mpps | ≥ 0.98 | with that capture of none, top, and metrics once a second; peer: the same
     port:rules-{count} | rules{count}.mpps / ours.mpps | Mpps | ≥ 0.9  | {COUNT}, none of which matches; peer: the port without rules
   `,
     {
@@ -190,18 +218,25 @@ function testpmdFailsafe({ seconds }: Budget): Promise<Sample> {
 }
 
 /** Starts the generator, and counts what leaves the guest when everything is warm. */
-async function reflected(lab: Lab, seconds: number): Promise<Sample> {
+const reflected = (lab: Lab, seconds: number): Promise<Sample> =>
+  offered(lab, async (packets) => {
+    await sleep(seconds * 250);
+    return { mpps: await growth(seconds, packets) };
+  });
+
+/** Runs `work` while the generator does, with a count of what has left the guest. @throws Error if it ends meanwhile */
+async function offered<T>(lab: Lab, work: (packets: () => number) => Promise<T>): Promise<T> {
   const shim = loadShim();
   const far = `v${lab.nic.number}`;
   ip([`link set p${lab.nic.number} down`], lab.host);
   const netlink = inNamespace(shim, lab.host, () => RtNetlink.open(shim));
   const arrived = (): number => netlink.link(far)!.statistics!.rxPackets;
-  const generator = Peer.start(lab.host, 'xdp-generator', GENERATOR_CPU, Math.ceil(2 * seconds + 5), far);
+  const generator = Peer.start(lab.host, 'xdp-generator', GENERATOR_CPU, GENERATOR_SECONDS, far);
   try {
-    await sleep(WARM_UP_MILLIS + seconds * 250);
-    const mpps = await growth(seconds, arrived);
+    await sleep(WARM_UP_MILLIS);
+    const result = await work(arrived);
     if (!generator.running) throw new Error(`the generator ended: ${await generator.output()}`);
-    return { mpps };
+    return result;
   } finally {
     await generator.kill();
     netlink.close();

@@ -1,10 +1,12 @@
 /**
- * Round trips of one packet at a time through the port, and through the guest's own kernel in the same lab (`latency`); the CPU
- * time of a port without packets, and the delay of the first packet after a pause (`idle`).
+ * Round trips of one packet at a time through the port, through a program in C over the same AF_XDP rings of the VF, and through
+ * the guest's own kernel in the same lab (`latency`); the CPU time of a port without packets, and the delay of the first packet after
+ * a pause (`idle`).
  *
  * The asker (peers/ping-pong.c) polls on the last CPU. The port's worker has the first CPU, as has the program that answers UDP on
  * the kernel's stack, which polls too. The kernel answers a ping within the asker's own system call, on the asker's CPU: no other
- * thread takes part.
+ * thread takes part. The program in C (peers/xsk-echo.c) is what a port can be compared with: a second thread, which polls or sleeps
+ * as the worker does, and the same checks of each packet. It says what the worker adds to the kernel's rings.
  *
  * Idle CPU time is that of the whole process without a packet: two workers, the coordinator, the main thread. For the time to
  * wake, the asker sends one packet after each pause. The peer is a program that sleeps in recvfrom(2) on the guest kernel's stack.
@@ -12,7 +14,16 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lab } from '../../src/lab/host.ts';
-import { openLabPort, pingPong, plug, plugKernel, unplug, withKernelEcho } from '../rigs/lab.ts';
+import {
+  openLabPort,
+  pingPong,
+  plug,
+  plugKernel,
+  unplug,
+  withKernelEcho,
+  withVf,
+  withXskEcho,
+} from '../rigs/lab.ts';
 import { stopwatch } from '../rigs/timing.ts';
 import { type Benchmark, type Budget, comparisons, type Sample, type Variant } from '../runner/benchmark.ts';
 
@@ -48,6 +59,12 @@ async function byKernel(budget: Budget): Promise<Sample> {
   });
 }
 
+/** Through the VF alone: the synthetic path of a port has no AF_XDP rings. */
+const byProgram =
+  (how: 'poll' | 'wait'): Variant =>
+  (budget) =>
+    withVf((lab) => withXskEcho(lab, how, () => both('Vf', lab, budget)));
+
 /** Ping and UDP on the path that traffic takes now. */
 async function both(path: 'Vf' | 'Synthetic', lab: Lab, { seconds }: Budget): Promise<Sample> {
   const sample: Record<string, number> = {};
@@ -60,17 +77,23 @@ async function both(path: 'Vf' | 'Synthetic', lab: Lab, { seconds }: Budget): Pr
 
 export const latency: Benchmark = {
   name: 'latency',
-  about: 'one packet there and back, over and over; the asker on one core, port or guest kernel on the other',
+  about:
+    'one packet there and back, over and over; the asker on one core, port, program in C or guest kernel on the other',
   variants: {
     kernel: byKernel,
     poll: byPort('poll'),
+    xsk: byProgram('poll'),
     adaptive: byPort('adaptive'),
     interrupt: byPort('interrupt'),
+    xskWait: byProgram('wait'),
   },
   comparisons: comparisons(
     `
     latency:{kind}-{path}-p50 | poll.{kind}{Path}p50 / kernel.{kind}{Path}p50 | µs | ≤ 1.2 | {KIND} through the {PATH}, port in poll mode; peer: the guest's kernel, median
     latency:{kind}-{path}-p99 | poll.{kind}{Path}p99 / kernel.{kind}{Path}p99 | µs | ≤ 1.2 | the same, 99 of 100
+    latency:{kind}-c-p50      | poll.{kind}Vfp50 / xsk.{kind}Vfp50               | µs | ≤ 1.1 | {KIND} through the VF, port in poll mode; peer: a program in C that polls the same AF_XDP rings, median
+    latency:{kind}-c-p99      | poll.{kind}Vfp99 / xsk.{kind}Vfp99               | µs | ≤ 1.1 | the same, 99 of 100
+    latency:{kind}-c-wait     | interrupt.{kind}Vfp50 / xskWait.{kind}Vfp50      | µs |       | the same, port in interrupt mode; peer: that program, which sleeps, median
     latency:{mode}-{path}     | {mode}.ping{Path}p50 / kernel.ping{Path}p50   | µs |       | ping through the {PATH}, port in {mode} mode, median
   `,
     {

@@ -24,7 +24,8 @@ export function compiled(name: string): string {
   const folder = join(packageRoot, 'build', 'peers');
   const program = join(folder, name);
   const modified = (path: string): number => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  if (modified(program) >= Math.max(modified(source), modified(join(source, '..', 'peer.h')))) return program;
+  const headers = ['peer.h', 'xsk.h'].map((header) => join(source, '..', header));
+  if (modified(program) >= Math.max(...[source, ...headers].map(modified))) return program;
   mkdirSync(folder, { recursive: true });
   const unfinished = `${program}.${process.pid}`;
   const args = ['-O3', '-march=native', '-Wall', '-Wextra', '-Werror', '-o', unfinished, source];

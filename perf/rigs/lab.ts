@@ -87,6 +87,21 @@ export function moveAddress({ nic, guest, outside }: Lab, device: string): void 
   );
 }
 
+/**
+ * A program in C answers over AF_XDP rings of the guest's VF (peers/xsk-echo.c) while `work` runs. It polls as a worker in mode
+ * 'poll' does, or waits as one in mode 'interrupt'.
+ */
+export async function withXskEcho<T>(lab: Lab, how: 'poll' | 'wait', work: () => Promise<T>): Promise<T> {
+  const { guestAddress, vf } = lab.nic;
+  const program = ['xsk-echo', FIRST_CPU, guestAddress, vf!, ...(how === 'wait' ? [how] : [])] as const;
+  const echo = await Peer.start(lab.guest, ...program).ready();
+  try {
+    return await work();
+  } finally {
+    await echo.kill();
+  }
+}
+
 /** The guest's kernel answers while `work` runs, with a program for UDP that polls or waits. */
 export async function withKernelEcho<T>(lab: Lab, how: 'poll' | 'wait', work: () => Promise<T>): Promise<T> {
   const echo = await Peer.start(

@@ -78,6 +78,18 @@ const isMet = (goal: string, value: number): boolean => {
   return goal.startsWith('≥') ? value >= bound : value <= bound;
 };
 
+/**
+ * How many times a line reaches its goal: at least 1 means that it is met, more is better. 0 or infinite where the goal or the
+ * figure is 0. Null without a goal, or without a result.
+ */
+export function timesGoal({ ratio, ours, peer, goal }: Line): number | null {
+  const value = peer === null ? ours : ratio;
+  if (goal === null || value === null) return null;
+  const bound = Number(goal.slice(2));
+  const [more, less] = goal.startsWith('≥') ? [value, bound] : [bound, value];
+  return less > 0 ? more / less : isMet(goal, value) ? Number.POSITIVE_INFINITY : 0;
+}
+
 /** Small counts are exact: 0, 1 and 0 lost packets are no noise. */
 const isSmallCount = (value: number): boolean => Number.isInteger(value) && Math.abs(value) <= 2;
 

@@ -1,16 +1,8 @@
-import { parseHTML } from 'linkedom';
 import { describe, expect, it } from 'vitest';
 import { type Benchmark, comparisons } from '../../../perf/runner/benchmark.ts';
 import { BENCHMARKS } from '../../../perf/runner/benchmarks.ts';
-import { goalsPlot } from '../../../perf/runner/plots.ts';
-import {
-  benchmarkTable,
-  between,
-  figure,
-  headlines,
-  markdownTable,
-  textTable,
-} from '../../../perf/runner/report.ts';
+import { benchmarkTable, between } from '../../../perf/runner/pages.ts';
+import { figure, textTable } from '../../../perf/runner/report.ts';
 import { lockMachine, type Results, writeResults } from '../../../perf/runner/results.ts';
 import type { Line } from '../../../perf/runner/verdict.ts';
 
@@ -52,15 +44,6 @@ describe('the report', () => {
     expect(text.find((one) => one.startsWith('ring'))).toMatch(/MISSED/);
     expect(text.find((one) => one.startsWith('veth '))).toMatch(/no result/);
     expect(text.at(-1)).toBe('veth: failed: dpdk: gone');
-    expect(markdownTable(shown)).toContain(
-      '| `tap`: echo | 1.50 Mpps | 0.500 Mpps | 3 | ≥ 1.5 met | 5, 4 % |',
-    );
-    expect(markdownTable(shown)).toContain('failed: dpdk: gone');
-  });
-
-  it('is the first line of each benchmark and the missed goals, in short', () => {
-    const lines = [failed, line({}), missed, line({ name: 'tap:c' })];
-    expect(headlines([{ benchmark, lines }])).toEqual([{ benchmark, lines: [failed, missed] }]);
   });
 
   it('replaces what lies between its marks, and nothing else', () => {
@@ -68,18 +51,6 @@ describe('the report', () => {
       'a\n<!-- perf benchmarks: written by npm run perf -- --publish -->\nold\n<!-- perf benchmarks: end -->\nold\n';
     expect(between(page, 'benchmarks', 'new')).toBe(page.replace('old', 'new'));
     expect(() => between(page, 'results', 'new')).toThrow(/no marks <!-- perf results/);
-  });
-
-  it('draws a dot for each ratio with a goal, right of 1 if it is met', () => {
-    const { document } = parseHTML(
-      goalsPlot([line({}), missed, failed, line({ name: 'x', goal: null, met: null })]),
-    );
-    const dots = [...document.querySelectorAll('circle')].map((dot) => Number(dot.getAttribute('cx')));
-    expect(dots).toHaveLength(2);
-    const [good, bad] = dots as [number, number];
-    const goal = Number(document.querySelector('[aria-label=rule] line')?.getAttribute('x1'));
-    expect(good).toBeGreaterThan(goal);
-    expect(bad).toBeLessThan(goal);
   });
 });
 
@@ -114,6 +85,8 @@ describe('the benchmarks', () => {
       },
       { name: 'tap:alone', ours: 'a.x', peer: undefined, unit: 'ms', goal: undefined, about: 'the same' },
     ]);
+    const [both] = comparisons('tcp | a.x / b.y | Gbit/s | ≥ 0.6, best ≥ 0.8 | received');
+    expect(both).toMatchObject({ goal: '≥ 0.6', best: '≥ 0.8' });
   });
 
   it('repeat neighbouring lines of a table together for each name of a value', () => {
@@ -144,6 +117,8 @@ describe('the benchmarks', () => {
       for (const one of comparisons) {
         expect(one.name.split(':')[0]).toBe(name);
         expect(one.goal ?? '≥ 1').toMatch(/^[≥≤] \d+(?:\.\d+)?$/);
+        if (one.best !== undefined)
+          expect(one.best).toMatch(new RegExp(`^${one.goal![0]} \\d+(?:\\.\\d+)?$`));
         expect(one.about).not.toBe('');
         for (const path of [one.ours, one.peer])
           if (path) expect(Object.keys(variants)).toContain(path.split('.')[0]);
