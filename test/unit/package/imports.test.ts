@@ -48,6 +48,7 @@ const ORDER = [
   'replay',
   'port.ts',
   'metrics',
+  'page',
   'metrics.ts',
   'service',
   'service.ts',
