@@ -5,6 +5,7 @@
  * so always gets one JSON document.
  */
 import { TwinpathError } from '../errors.ts';
+import { packageVersion } from '../package-version.ts';
 import { parse, unknownCommand } from './arguments.ts';
 import { capture } from './capture/capture.ts';
 import { extcap } from './capture/extcap.ts';
@@ -22,7 +23,6 @@ import { stop } from './stop.ts';
 import { STANDARD_OUTPUT, Terminal } from './terminal.ts';
 import { top } from './top.ts';
 import { tryHandler } from './try.ts';
-import { packageVersion } from './version.ts';
 
 const COMMANDS = [demo, list, doctor, run, tryHandler, ps, stats, top, capture, set, stop, extcap];
 const USAGE_CODES = new Set(['ERR_COMMAND_UNKNOWN', 'ERR_OPTION_UNKNOWN', 'ERR_OPTION_INVALID']);

@@ -13,6 +13,7 @@ import { type Command, type CommandContext, EXIT } from './command.ts';
 import { BUILT_IN_HELP, checkOptionless, handlerUrl } from './handler-name.ts';
 import { columns } from './help.ts';
 import { unlessInterrupted } from './interruption.ts';
+import { PAGE_OPTION } from './pages.ts';
 import { reportOnAll, summary } from './port-report.ts';
 import { networkOf, replayLines, untilReplayed } from './replay.ts';
 import { runningOptions, runUntilEnd } from './running.ts';
@@ -149,6 +150,7 @@ export const run: Command = {
         help: 'serve GET /health there: 200 while every queue has a path and a worker, else 503',
         otherwise: 'no',
       },
+      page: PAGE_OPTION,
       drain: {
         value: 'N',
         help: 'after Ctrl-C or SIGTERM: /health answers 503 for so many seconds before the port closes, 1 to 3600',

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StatisticsSample } from '../control/protocol.ts';
+import { rateLine, ratesBetween } from '../control/rates.ts';
 import { sampleOf } from '../control/sample.ts';
 import { Memory, nowNanos } from '../memory/shared.ts';
 import type { Port } from '../port.ts';
@@ -13,7 +14,6 @@ import { type Arguments, whole } from './arguments.ts';
 import type { CommandContext } from './command.ts';
 import { type PageAddresses, pagesOf, servePages } from './pages.ts';
 import { count } from './port-report.ts';
-import { rateLine, ratesBetween } from './rates.ts';
 
 /** Closing a port takes up to 5 s if a handler does not return, and the coordinator may wait for RTNL. Milliseconds. */
 const CLOSE_MILLIS = 30_000;

@@ -1,11 +1,11 @@
 /** `twinpath stats`: the counters of a running port, once or periodically. */
 import type { StatisticsSample } from '../control/protocol.ts';
+import { rateLine, ratesBetween } from '../control/rates.ts';
 import type { DeviceStatistics, ExtendedStatistics } from '../extended-statistics.ts';
 import { type Arguments, whole } from './arguments.ts';
 import { type Attached, attachedTo } from './attached.ts';
 import { type Command, type CommandContext, EXIT, EXITS } from './command.ts';
 import { count, statisticsLines } from './port-report.ts';
-import { rateLine, ratesBetween } from './rates.ts';
 
 export const stats: Command = {
   table: {

@@ -1,7 +1,7 @@
 /** The screen of `twinpath top`: lines that fit a terminal of 80 × 24 and use a larger one. Pure. */
 import type { PortRow } from '../control/protocol.ts';
+import { type PortRates, short } from '../control/rates.ts';
 import { type FailoverEntry, failoverLine } from './failovers.ts';
-import { type PortRates, short } from './rates.ts';
 
 /** What the screen shows. */
 export interface TopView {

@@ -1,11 +1,11 @@
 /** `twinpath top`: a running port's rates, drops and failovers, drawn again every second. */
 import type { PortRow, StatisticsSample } from '../control/protocol.ts';
+import { ratesBetween } from '../control/rates.ts';
 import type { Failover } from '../memory/journal.ts';
 import { type Arguments, whole } from './arguments.ts';
 import { type Attached, attachedTo } from './attached.ts';
 import { type Command, type CommandContext, EXIT, EXITS } from './command.ts';
 import { mergeFailovers } from './failovers.ts';
-import { ratesBetween } from './rates.ts';
 import { topScreen } from './top-screen.ts';
 
 const DEFAULT_ROWS = 24;

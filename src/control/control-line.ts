@@ -1,12 +1,11 @@
 /** The control thread: the socket on one side, the supervisor on the other. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { MessagePort } from 'node:worker_threads';
 import type { Command, Question, Report } from '../coordinator/messages.ts';
 import { plainError, TwinpathError } from '../errors.ts';
 import { loadShim } from '../kernel/shim.ts';
 import { Memory } from '../memory/shared.ts';
 import { packageRoot } from '../package-root.ts';
+import { packageVersion } from '../package-version.ts';
 import { Attendant } from './attendant.ts';
 import type { ControlData, ControlReport } from './control-thread.ts';
 import { PROTOCOL } from './protocol.ts';
@@ -34,8 +33,7 @@ export class ControlLine {
       ask: (question) => this.#ask(question),
       close: () => line.postMessage({ kind: 'close' } satisfies Command),
     });
-    const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8'));
-    const hello = { twinpath: String(version), protocol: PROTOCOL, pid: process.pid } as const;
+    const hello = { twinpath: packageVersion(), protocol: PROTOCOL, pid: process.pid } as const;
     this.#server = new ControlServer(shim, this.#attendant, hello);
   }
 

@@ -1,9 +1,10 @@
 /**
- * An HTTP server for `GET /metrics` and `GET /health`. It has no access control: let it listen at a loopback address, or at one
- * that only the monitoring reaches. Belongs to the thread that opened the ports, which may be busy: then it answers late.
+ * An HTTP server for `GET /metrics` and `GET /health`. These have no access control: let it listen at a loopback address, or at one
+ * that only the monitoring reaches. It can have the live page (src/page) too. Belongs to the thread that opened the ports, which
+ * may be busy: then it answers late.
  */
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { invalid } from '../validation.ts';
 import type { PortHealth } from './health.ts';
@@ -20,7 +21,16 @@ export interface Address {
 export interface Pages {
   readonly metrics?: readonly PortMetrics[];
   readonly health?: readonly PortHealth[];
+  readonly others?: OtherPages;
 }
+
+/** Answers all other requests. */
+export interface OtherPages {
+  answer(request: IncomingMessage, response: ServerResponse): void;
+}
+
+/** Connections at one time. */
+const MAX_CONNECTIONS = 128;
 
 /** '127.0.0.1:9100' or '[::1]:9100'; port 0: any that is free. @throws ERR_OPTION_INVALID */
 export function parseAddress(option: string, text: string): Address {
@@ -31,20 +41,34 @@ export function parseAddress(option: string, text: string): Address {
   return invalid(option, `${text} is not an address and a port`, 'Write 127.0.0.1:9100, or [::1]:9100.');
 }
 
+const HINTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'Another program listens there: give another port, or 0 for any that is free.',
+  EADDRNOTAVAIL: 'This machine has no such address: ip address lists those that it has.',
+  EACCES: 'Ports below 1024 are for root: give a higher one.',
+  ENOTFOUND: 'Give an address in place of the name.',
+};
+
 /** Listens. The caller closes the server. @throws ERR_OPTION_INVALID if the address cannot be used */
 export async function serve(option: string, { host, port }: Address, pages: Pages): Promise<Server> {
   const server = createServer((request, response) => {
-    const { status, type, body } = answer(pages, request.method ?? '', request.url ?? '');
+    const { method = '', url = '' } = request;
+    if (pages.others !== undefined && !isKnown(pages, url)) {
+      pages.others.answer(request, response);
+      return;
+    }
+    const { status, type, body } = answer(pages, method, url);
     response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' });
-    response.end(request.method === 'HEAD' ? undefined : body);
+    response.end(method === 'HEAD' ? undefined : body);
   });
+  server.maxConnections = MAX_CONNECTIONS;
   try {
     server.listen(port, host);
     await once(server, 'listening');
     server.unref(); // a port keeps the process, its metrics do not
     return server;
   } catch (error) {
-    return invalid(option, `${host}:${port} cannot be used: ${(error as Error).message}`);
+    const { code = '', message } = error as NodeJS.ErrnoException;
+    return invalid(option, `${host}:${port} cannot be used: ${message}`, HINTS[code]);
   }
 }
 
@@ -61,6 +85,11 @@ interface Page {
 }
 
 const TEXT = 'text/plain; charset=utf-8';
+
+function isKnown({ metrics, health }: Pages, url: string): boolean {
+  const [path] = url.split('?');
+  return (path === '/metrics' && metrics !== undefined) || (path === '/health' && health !== undefined);
+}
 
 function answer({ metrics, health }: Pages, method: string, url: string): Page {
   const [path] = url.split('?');

@@ -8,11 +8,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { compileFilter } from '../../capture/filter/filter.ts';
 import { SNAP_LENGTH } from '../../control/protocol.ts';
 import { TwinpathError } from '../../errors.ts';
+import { packageVersion } from '../../package-version.ts';
 import { invalid } from '../../validation.ts';
 import { type Arguments, text, whole } from '../arguments.ts';
 import { type Attached, detach, runningPorts } from '../attached.ts';
 import { type Command, type CommandContext, EXIT, EXITS } from '../command.ts';
-import { packageVersion } from '../version.ts';
 import { capturePackets } from './capturing.ts';
 import { FileOutput } from './output.ts';
 

@@ -8,6 +8,7 @@
 import { isRoot } from '../../kernel/machine.ts';
 import { type Arguments, oneOf, whole } from '../arguments.ts';
 import { type Command, type CommandContext, EXIT, EXITS } from '../command.ts';
+import { PAGE_OPTION, type PageAddresses, pagesOf } from '../pages.ts';
 import { ledgerText } from './display.ts';
 import { demoLedger } from './ledger.ts';
 import {
@@ -34,6 +35,7 @@ export const demo: Command = {
       'no-tcp': { help: 'skip the TCP download' },
       mode: { value: 'MODE', help: 'poll, adaptive or interrupt', otherwise: 'adaptive' },
       memory: { help: 'use the memory path even as root' },
+      page: PAGE_OPTION,
       'stand-in': { value: 'KIND', help: 'what plays NetVSC: veth or bridge', otherwise: 'veth' },
       tap: { value: 'WAY', help: 'how the tap is driven: io_uring or read/write', otherwise: 'io_uring' },
       redirect: {
@@ -78,18 +80,17 @@ async function runDemo(args: Arguments, context: CommandContext): Promise<number
     standIn: oneOf(args, 'stand-in', ['veth', 'bridge']) ?? 'veth',
     tap: oneOf(args, 'tap', ['io_uring', 'read/write']),
     redirect: oneOf(args, 'redirect', ['tcx', 'clsact']),
+    pages: pagesOf(args),
   } as const;
   const rate = whole(args, 'rate', 100, 10_000_000) ?? RATE;
   if (network === 'kernel') {
     terminal.log('Building a Hyper-V host out of network namespaces.');
-    terminal.log(
-      `Attach from another terminal: twinpath top ${process.pid}, or twinpath stats ${process.pid} --watch 1.`,
-    );
   } else {
     terminal.log(`${isRoot() ? 'As asked' : 'Not root'}: the memory path, with a thread for a network.`);
     terminal.log('The port, its workers and its failovers are the same; root adds kernel devices to them.');
     if (tcp) terminal.log('No TCP download: that takes a kernel with a stack of its own.');
   }
+  terminal.log(...attachments(network, options.pages));
 
   const evidence = await runTrafficScenario({ ...options, network, rate }, seconds, context);
   let download: Awaited<ReturnType<typeof runDownloadScenario>>;
@@ -108,4 +109,23 @@ async function runDemo(args: Arguments, context: CommandContext): Promise<number
   else await terminal.print(ledgerText(ledger));
   for (const problem of ledger.problems) terminal.log(`twinpath: ${problem}`);
   return ledger.ok ? EXIT.OK : EXIT.FAILED;
+}
+
+/** How to see and capture the demo's port from elsewhere. A port in memory has no control socket. */
+function attachments(network: 'memory' | 'kernel', { page }: PageAddresses): string[] {
+  const line = (command: string, what: string): string => `  ${command.padEnd(46)} ${what}`;
+  const { pid } = process;
+  return [
+    ...(network === 'kernel'
+      ? [
+          'Attach from another terminal:',
+          line('twinpath ps', 'the ports that run'),
+          line(`twinpath top ${pid}`, 'rates, drops, failovers'),
+          line(`twinpath capture ${pid} -w - | tcpdump -nr -`, 'its packets'),
+        ]
+      : []),
+    ...(page === undefined
+      ? ['In a browser, with rates, owners and failovers over time: twinpath demo --page 9080.']
+      : []),
+  ];
 }

@@ -16,6 +16,7 @@ import { openPort, type Port } from '../../port.ts';
 import type { CommandContext } from '../command.ts';
 import { handlerUrl } from '../handler-name.ts';
 import { imbalances } from '../imbalances.ts';
+import { type PageAddresses, servePages } from '../pages.ts';
 import { auditFrames } from '../port-report.ts';
 import type { PortOnNic } from '../vf-moves.ts';
 import { Display, downloadView, REFRESH_MILLIS, trafficView, type View } from './display.ts';
@@ -25,6 +26,8 @@ import { runSchedule } from './schedule.ts';
 export interface ScenarioOptions extends Pick<SharedOptions, 'mode' | 'tap' | 'redirect'> {
   readonly queues: number;
   readonly standIn: 'veth' | 'bridge';
+  /** What is served by HTTP meanwhile. */
+  readonly pages: PageAddresses;
 }
 
 export interface TrafficScenarioOptions extends ScenarioOptions {
@@ -51,13 +54,14 @@ export function downloadSeconds(seconds: number): number {
  * @throws what Lab, openPort, Traffic and the schedule throw; lab, port and traffic are closed then
  */
 export async function runTrafficScenario(
-  { network, rate, ...options }: TrafficScenarioOptions,
+  { network, rate, pages, ...options }: TrafficScenarioOptions,
   seconds: number,
   context: CommandContext,
 ): Promise<Omit<Evidence, 'download'> | undefined> {
   const echo = (address: string) => ({ handler: handlerUrl('echo'), handlerOptions: { address } });
   const run = async (pair: PortOnNic, traffic: Traffic) => {
-    const evidence = await runScenario(pair, trafficView(pair.port, traffic), seconds, context, async () => ({
+    const view = trafficView(pair.port, traffic);
+    const evidence = await runScenario(pair, view, pages, seconds, context, async () => ({
       traffic: await traffic.stop({ settleMillis: STRAGGLER_MILLIS }),
     }));
     return evidence && { ...evidence, network };
@@ -84,7 +88,7 @@ export async function runTrafficScenario(
  * @throws what Lab, openPort, Download and the schedule throw; lab, port and download are closed then
  */
 export async function runDownloadScenario(
-  options: ScenarioOptions,
+  { pages, ...options }: ScenarioOptions,
   seconds: number,
   context: CommandContext,
 ): Promise<DownloadEvidence | undefined> {
@@ -100,7 +104,7 @@ export async function runDownloadScenario(
   const timer = recordRate(port, download, samples);
   try {
     const view = downloadView(download, samples);
-    return await runScenario({ port, nic }, view, seconds, context, async () => {
+    return await runScenario({ port, nic }, view, pages, seconds, context, async () => {
       clearInterval(timer);
       const report = await download.stop();
       await balanced(port);
@@ -111,7 +115,7 @@ export async function runDownloadScenario(
   }
 }
 
-function guestNic({ guest, nic }: Lab, { standIn: _, ...options }: ScenarioOptions) {
+function guestNic({ guest, nic }: Lab, { standIn: _, ...options }: Omit<ScenarioOptions, 'pages'>) {
   return { netns: guest, netvsc: nic.netvsc, force: true, ...options };
 }
 
@@ -119,29 +123,41 @@ function guestNic({ guest, nic }: Lab, { standIn: _, ...options }: ScenarioOptio
 async function runScenario<Result>(
   pair: PortOnNic,
   view: View,
+  pages: PageAddresses,
   seconds: number,
   { terminal, interruption: { signal } }: CommandContext,
   stop: () => Promise<Result>,
 ): Promise<(Result & ScenarioEvidence) | undefined> {
-  const { port, nic } = pair;
+  const { port } = pair;
   const errors: string[] = [];
   port.on('error', ({ message }) => errors.push(message));
   port.on('worker', ({ state, queue, detail }) => {
     if (state === 'died') errors.push(`the worker of queue ${queue} died: ${detail}`);
   });
-  const display = new Display(pair, seconds, terminal, view);
-  const done = await runSchedule(pair, seconds, signal, (step) => display.step(step)).finally(() =>
-    display.end(),
-  );
-  if (signal.aborted) return undefined;
+  const served = await servePages(pages, [port], terminal);
+  try {
+    const display = new Display(pair, seconds, terminal, view);
+    const done = await runSchedule(pair, seconds, signal, (step) => display.step(step)).finally(() =>
+      display.end(),
+    );
+    if (signal.aborted) return undefined;
+    return await evidenceOf(pair, errors, { ...done, seconds }, await stop());
+  } finally {
+    served.close();
+  }
+}
 
-  const result = await stop();
+async function evidenceOf<Result, Done>(
+  { port, nic }: PortOnNic,
+  errors: readonly string[],
+  done: Done,
+  result: Result,
+) {
   const frames = await auditFrames(port);
   const { events } = nic;
   return {
     ...result,
     ...done,
-    seconds,
     frames,
     errors,
     events,

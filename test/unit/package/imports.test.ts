@@ -49,6 +49,7 @@ const ORDER = [
   'replay',
   'port.ts',
   'metrics',
+  'page',
   'metrics.ts',
   'service',
   'service.ts',

@@ -83,6 +83,23 @@ describe('the package', () => {
     expect(packed).toEqual(expect.arrayContaining([...wanted, 'docs/wasm-abi.md']));
   });
 
+  test('has the live page with its chart library and its licence, which it needs when it is built alone', () => {
+    const wanted = [
+      'page.html',
+      'page.css',
+      'main.js',
+      'uPlot.iife.min.js',
+      'uPlot.min.css',
+      'uPlot.LICENSE.txt',
+    ];
+    expect(packed).toEqual(expect.arrayContaining(wanted.map((name) => `dist/src/page/browser/${name}`)));
+    const served = readFileSync(
+      new URL('../../../dist/src/page/browser/uPlot.LICENSE.txt', import.meta.url),
+      'utf8',
+    );
+    expect(served).toMatch(/MIT License[\s\S]*Leon Sorokin/);
+  });
+
   test('has the source that its declaration maps name', () => {
     const maps = packed.filter((path) => path.endsWith('.d.ts.map'));
     const sources = maps.flatMap((path) =>

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ratesBetween, short } from '../../../src/cli/rates.ts';
 import type { StatisticsSample } from '../../../src/control/protocol.ts';
+import { ratesBetween, short } from '../../../src/control/rates.ts';
 import { pathCounters, queueCounters } from '../../../src/memory/counters.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import { Memory } from '../../../src/memory/shared.ts';
@@ -84,13 +84,14 @@ describe('rates', () => {
 
   it('have three digits and a unit', () => {
     const shown = [
-      0, 7, 0.123, 12.34, 123.4, 999, 999.7, 1000, 999_499, 999_999, 14_880_000, 999_999_999, 1.2e9,
+      0, 7, 0.123, 12.34, 99.6, 123.4, 999, 999.7, 1000, 999_499, 999_999, 14_880_000, 999_999_999, 1.2e9,
     ].map(short);
     expect(shown).toEqual([
       '0',
       '7',
       '0.12',
       '12',
+      '100',
       '123',
       '999',
       '1.00 k',

@@ -1,6 +1,7 @@
 /** What a port did between two samples of its counters, per second. Pure. */
-import type { StatisticsSample } from '../control/protocol.ts';
+
 import { losses, statisticsSince } from '../statistics.ts';
+import type { StatisticsSample } from './protocol.ts';
 
 /** Packets and bits a second, each way. */
 export interface Flow {
@@ -85,7 +86,7 @@ export function short(value: number): string {
     // What rounds to a thousand of a unit is one of the next.
     if (value >= 0.9995 * size) return `${(value / size).toPrecision(3)} ${unit}`;
   }
-  return value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toPrecision(2);
+  return value >= 99.5 || Number.isInteger(value) ? value.toFixed(0) : value.toPrecision(2);
 }
 
 /** The rates of a port in one line, for people. */
