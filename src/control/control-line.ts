@@ -4,7 +4,6 @@ import type { Command, Question, Report } from '../coordinator/messages.ts';
 import { plainError, TwinpathError } from '../errors.ts';
 import { loadShim } from '../kernel/shim.ts';
 import { Memory } from '../memory/shared.ts';
-import { packageRoot } from '../package-root.ts';
 import { packageVersion } from '../package-version.ts';
 import { Attendant } from './attendant.ts';
 import type { ControlData, ControlReport } from './control-thread.ts';
