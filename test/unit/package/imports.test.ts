@@ -11,6 +11,7 @@ const ORDER = [
   'printable.ts',
   'errors.ts',
   'package-root.ts',
+  'package-version.ts',
   'start-failure.ts',
   'validation.ts',
   'memory',
