@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { MessagePort } from 'node:worker_threads';
-import type { Command, Question, Report } from '../coordinator/messages.ts';
+import type { Command, HandlerQuestion, Question, Report } from '../coordinator/messages.ts';
 import { plainError, TwinpathError } from '../errors.ts';
 import { loadShim, packageRoot } from '../kernel/shim.ts';
 import { Memory } from '../memory/shared.ts';
@@ -53,7 +53,7 @@ export class ControlLine {
     );
   }
 
-  #ask(question: Question): Promise<unknown> {
+  #ask(question: Question | HandlerQuestion): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = this.#next--;
       this.#asked.set(id, { resolve, reject });

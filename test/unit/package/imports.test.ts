@@ -26,6 +26,7 @@ const ORDER = [
   'kernel',
   'offload',
   'handler',
+  'mailbox',
   'headers',
   'state',
   'handlers',
