@@ -8,7 +8,14 @@ import { isMainThread, Worker } from 'node:worker_threads';
 import { ControlThread } from './control/control-thread.ts';
 import { newCompletion, waitForCompletion } from './coordinator/completion.ts';
 import { LOADING_MILLIS, startLoading, waitForLoading } from './coordinator/loading.ts';
-import type { Command, GroupData, PortDescription, Question, Report } from './coordinator/messages.ts';
+import type {
+  Command,
+  GroupData,
+  HandlerQuestion,
+  PortDescription,
+  Question,
+  Report,
+} from './coordinator/messages.ts';
 import { closeLinks, release } from './coordinator/release.ts';
 import { threadEnvironment } from './coordinator/thread-environment.ts';
 import { workerFile } from './coordinator/worker-file.ts';
@@ -17,6 +24,7 @@ import { closeDoorbells } from './kernel/doorbell.ts';
 import { pageSize } from './kernel/machine.ts';
 import { runtimeFolder } from './kernel/runtime-folder.ts';
 import { loadShim } from './kernel/shim.ts';
+import { HandlerMail } from './mailbox/handler-mail.ts';
 import { MaintenanceWatch } from './maintenance/watch.ts';
 import { LEDGER_FIELDS } from './memory/blocks.ts';
 import { Journal } from './memory/journal.ts';
@@ -36,6 +44,8 @@ export type FrameLedger = Record<(typeof LEDGER_FIELDS)[number], number>;
 export interface Member {
   /** An event of this port, or of all ports of the group. */
   event(event: ReportedEvent): void;
+  /** A handler of this port has sent a message. */
+  message(value: unknown, queue: number): void;
   /** All resources are released. */
   closed(): void;
 }
@@ -63,6 +73,7 @@ export class Group {
   #openControl: (() => ControlThread | undefined) | undefined;
   #maintenance: MaintenanceWatch | undefined;
   readonly #members: Member[] = [];
+  readonly #mail: HandlerMail;
   /** Reports from before the ports joined. */
   readonly #early: Report[] = [];
   readonly #questions = new Map<
@@ -80,6 +91,10 @@ export class Group {
     this.rss = settings.rss;
     this.journal = new Journal(this.memory);
     this.#settings = settings;
+    this.#mail = new HandlerMail(this.memory, (handler, value, queue) => {
+      for (const [port, member] of this.#members.entries())
+        if (settings.handlerOf[port] === handler) member.message(value, queue);
+    });
     this.#supervisor = startLoading(this.memory, (loaded) => {
       const workerData: GroupData = { shared: this.memory.shared, settings, loaded };
       const options = { workerData, name: 'twinpath supervisor', env: threadEnvironment() };
@@ -110,6 +125,7 @@ export class Group {
       });
       worker.on('message', (report: Report) => {
         if (report.kind === 'ready') resolve(report.ports);
+        else if (report.kind === 'line') this.#mail.add(report.line);
         else if (report.kind === 'failed') {
           this.#orderly = true;
           failure = TwinpathError.from(report.error); // thrown when its thread has ended: everything is undone then
@@ -128,6 +144,7 @@ export class Group {
     // Events from while the ports were opened are emitted once the application can have added listeners.
     setImmediate(() => {
       for (const report of this.#early.splice(0)) this.#receive(report);
+      this.#mail.listen();
     });
     return descriptions;
   }
@@ -153,13 +170,18 @@ export class Group {
     this.#supervisor.postMessage(command);
   }
 
-  /** Asks the coordinator. @throws ERR_PORT_CLOSED, and what the coordinator answers with */
-  ask(question: Question): Promise<unknown> {
+  /** Asks the coordinator, or the supervisor. @throws ERR_PORT_CLOSED, and what it answers with */
+  ask(question: Question | HandlerQuestion): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = this.#nextQuestion++;
       this.send({ kind: 'ask', id, question });
       this.#questions.set(id, { resolve, reject });
     });
+  }
+
+  /** Posts a message to the handler of a port. See HandlerMail.post. */
+  postMessage(port: number, value: unknown, queue: number | undefined): Promise<void> {
+    return this.#mail.post(port, value, queue);
   }
 
   /** Before the process terminates all threads: waits until they may be terminated. */
@@ -280,6 +302,7 @@ export class Group {
 
   #end(): void {
     this.#ended = true;
+    this.#mail.close();
     clearTimeout(this.#controlTimer);
     this.#maintenance?.close();
     running.delete(this);

@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { newHandlerMemory } from './memory/handler-memory.ts';
 import type { HandlerOptions } from './options.ts';
-import { invalid, plainObject } from './validation.ts';
+import { cloneable, invalid, plainObject } from './validation.ts';
 
 /** A handler module, and what its `create` gets. */
 export interface HandlerSettings {
@@ -52,15 +52,6 @@ export function handlersOf(shared: HandlerOptions, ports: readonly HandlerOption
     invalid('handlerOptions', 'every port has a handler or options of its own, so none would have these');
   }
   return { handlers, handlerOf };
-}
-
-function cloneable(option: string, value: Record<string, unknown>): Record<string, unknown> {
-  try {
-    structuredClone(value);
-    return value;
-  } catch (error) {
-    return invalid(option, `it must survive a structured clone: ${(error as Error).message}`);
-  }
 }
 
 function handlerUrl(handler: unknown): string {

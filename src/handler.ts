@@ -11,7 +11,13 @@ export {
   update32,
 } from './handler/checksum.ts';
 export { Clock } from './handler/clock.ts';
-export type { Handler, HandlerContext, HandlerModule, TickingHandler } from './handler/handler.ts';
+export type {
+  Handler,
+  HandlerContext,
+  HandlerModule,
+  HandlerObject,
+  TickingHandler,
+} from './handler/handler.ts';
 export { DELIVER, DROP, FORWARD, PASS, TEE, TX, type Verdict } from './handler/handler.ts';
 export { Packet } from './handler/packet.ts';
 export { Path } from './memory/layout.ts';

@@ -119,6 +119,8 @@ interface PortEventMap {
   worker: [WorkerEvent];
   /** The platform is about to pause or end this machine, or has done so: with the option `maintenance`. */
   maintenance: [MaintenanceEvent];
+  /** A handler has called `context.postMessage`, on that queue. Ports that have one handler together have its messages each. */
+  message: [value: unknown, queue: number];
   /** Something failed; the port goes on without it and tries again. Without a listener it becomes a process warning. */
   error: [TwinpathError];
   /** All resources are released. */
@@ -162,7 +164,7 @@ interface NamedMethods<Event extends keyof PortEventMap> extends Omit<EventEmitt
 
 /** EventEmitter, for these events and no others. */
 export const PortEmitter = EventEmitter as unknown as new () => NamedMethods<
-  'path' | 'link' | 'carrier' | 'worker' | 'maintenance' | 'error' | 'close'
+  'path' | 'link' | 'carrier' | 'worker' | 'maintenance' | 'message' | 'error' | 'close'
 >;
 
 /** Channels of node:diagnostics_channel, for programs that watch a process without its ports in hand. */

@@ -31,13 +31,13 @@ import { Replay, type ReplayReport } from './replay/replay.ts';
 import { type Settings, single, validate } from './settings.ts';
 import { startFailure } from './start-failure.ts';
 import { type PortStatistics, portStatistics, statisticsSince } from './statistics.ts';
-import { invalid } from './validation.ts';
+import { cloneable, invalid, onlyKnown, plainObject, wholeNumber } from './validation.ts';
 
 /**
  * A port that {@link openPort} has opened. Belongs to the thread that opened it.
  *
  * Events: 'path' ({@link Failover}), 'link' ({@link LinkEvent}), 'carrier' ({@link CarrierEvent}),
- * 'worker' ({@link WorkerEvent}), 'maintenance' ({@link MaintenanceEvent}), 'error' ({@link TwinpathError}), 'close'.
+ * 'worker' ({@link WorkerEvent}), 'maintenance' ({@link MaintenanceEvent}), 'message' (value, queue), 'error' ({@link TwinpathError}), 'close'.
  */
 export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget {
   readonly #group: Group;
@@ -67,6 +67,7 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
     this.#deliveries = new Deliveries(group.memory, number, (reads) => replay?.setReading(number, reads));
     group.join({
       event: (event) => this.#emit(event),
+      message: (value, queue) => this.emit('message', value, queue),
       closed: () => {
         this.#deliveries.close();
         void this.#replay?.stop();
@@ -162,6 +163,39 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
       ...{ kind: 'configure', port: this.#number },
       change: checked,
     })) as PortConfiguration;
+  }
+
+  /**
+   * Changes options of the handler while it runs: those that are named, null takes one away. All workers have them when this
+   * resolves, and each puts them in place between two bursts; a worker that replaces a dead one, now or later, begins with them. If
+   * a handler refuses on any queue, all have the options before. Changes are carried out one after the other. Ports that have one
+   * handler together have its options together.
+   *
+   * @returns all options then
+   * @throws ERR_HANDLER_FIXED: the handler takes no other options; ERR_HANDLER_REFUSED, and other errors of this package that it
+   *   throws, most often ERR_OPTION_INVALID: why it refuses, or that a worker ended before it had agreed; ERR_OPTION_INVALID if
+   *   they cannot be cloned; ERR_TIMEOUT: no worker runs the handler; ERR_PORT_CLOSED
+   */
+  async setHandlerOptions(change: Record<string, unknown>): Promise<Record<string, unknown>> {
+    plainObject('handlerOptions', change);
+    const question = { kind: 'handler options', port: this.#number, change } as const;
+    cloneable('handlerOptions', change);
+    return (await this.#group.ask(question)) as Record<string, unknown>;
+  }
+
+  /**
+   * Posts a message to the handler, which its method `message` gets, on one queue or on all. Resolves when each of them has had it.
+   *
+   * @param value anything that survives a structured clone
+   * @throws ERR_MESSAGE: the worker has ended, its handler has thrown or has no `message`, or 1024 messages wait for it;
+   *   ERR_OPTION_INVALID; ERR_PORT_CLOSED
+   */
+  async postMessage(value: unknown, options: { readonly queue?: number } = {}): Promise<void> {
+    onlyKnown(plainObject('options', options), ['queue'], "It has 'queue'.");
+    const { queue } = options;
+    const { queues } = this.#group.memory.layout.geometry;
+    if (queue !== undefined) wholeNumber('queue', queue, 0, queues - 1, 'a queue');
+    await this.#group.postMessage(this.#number, value, queue);
   }
 
   /** Lets packets in, if the port was opened or left without. As `configure({ started: true })`. */

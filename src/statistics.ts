@@ -63,6 +63,8 @@ export interface PortStatistics {
   readonly dropped: Record<DropReason, number>;
   /** Exceptions that handlers threw. */
   readonly handlerErrors: number;
+  /** Messages that handlers could not send: the application had not read those before. Not packets. */
+  readonly messagesRefused: number;
   /** Counters of each path, summed over the queues. */
   readonly paths: Record<PathKey, PathStatistics>;
   /** The queues, in their order. */
@@ -131,6 +133,7 @@ export function portStatistics(memory: Memory, port: number): PortStatistics {
     sent: sum((queue) => queue.sent),
     dropped,
     handlerErrors: sum((queue) => queue.handlerErrors),
+    messagesRefused: sum((queue) => queue.messagesRefused),
     paths,
     queues: each,
   };

@@ -100,6 +100,8 @@ const DEFAULT_FREE_FRAMES = 192;
 export class HandlerTest {
   /** Packets that the handler has sent with `burst.send`, oldest first. Clear it with `splice(0)`. */
   readonly sent: SentPacket[] = [];
+  /** What the handler has sent with `context.postMessage`, oldest first: clones. Clear it with `splice(0)`. */
+  readonly messages: unknown[];
   readonly #memory: Memory;
   readonly #burst: Burst;
   readonly #handler: LoadedHandler;
@@ -109,7 +111,12 @@ export class HandlerTest {
   /** Offsets of the frames that `burst.send` may fill. */
   #free: number[] = [];
 
-  private constructor({ memory, burst, shared }: TestContext, handler: LoadedHandler, freeFrames: number) {
+  private constructor(
+    { memory, burst, shared, messages }: TestContext,
+    handler: LoadedHandler,
+    freeFrames: number,
+  ) {
+    this.messages = messages;
     this.#shared = shared;
     this.#memory = memory;
     this.#burst = burst;
@@ -186,6 +193,33 @@ export class HandlerTest {
     this.#freeFrames();
     this.#burst.begin(0);
     tick(this.#burst, port);
+    return true;
+  }
+
+  /**
+   * Gives the handler other options, as `port.setHandlerOptions` does: all of them, cloned.
+   *
+   * @throws what its `configure` throws: then it has the options before
+   * @returns false if it has no `configure`
+   */
+  configure(options: Record<string, unknown>): boolean {
+    const apply = this.#handler.configure?.(structuredClone(options));
+    apply?.();
+    return apply !== undefined;
+  }
+
+  /**
+   * Gives the handler a message, as `port.postMessage` does: a clone. Throws what it throws.
+   *
+   * @returns false if the handler has no `message`
+   */
+  message(value: unknown, port = 0): boolean {
+    const { message } = this.#handler;
+    if (message === undefined) return false;
+    this.#port = port;
+    this.#freeFrames();
+    this.#burst.begin(0);
+    message(structuredClone(value), this.#burst, port);
     return true;
   }
 
@@ -276,6 +310,7 @@ export class HandlerTest {
 
 interface TestContext extends LoadContext {
   readonly shared: SharedArrayBuffer;
+  readonly messages: unknown[];
 }
 
 function prepare(settings: HandlerTestOptions) {
@@ -304,7 +339,9 @@ function prepare(settings: HandlerTestOptions) {
   });
   const burst = new Burst(memory, queue);
   const shared = HandlerTest.sharedOf(settings.sharedWith);
-  const context = { queue, queues, memory, burst, metadata, now, shared };
+  const messages: unknown[] = [];
+  const post = (value: unknown): boolean => messages.push(structuredClone(value)) > 0;
+  const context = { queue, queues, memory, burst, metadata, now, shared, messages, post };
   return { options, context, freeFrames };
 }
 

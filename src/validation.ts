@@ -54,6 +54,16 @@ export function flag(option: string, value: unknown): boolean {
   return typeof value === 'boolean' ? value : invalid(option, 'it must be true or false');
 }
 
+/** Whether it can go to another thread. @throws ERR_OPTION_INVALID */
+export function cloneable(option: string, value: Record<string, unknown>): Record<string, unknown> {
+  try {
+    structuredClone(value);
+    return value;
+  } catch (error) {
+    return invalid(option, `it must survive a structured clone: ${(error as Error).message}`);
+  }
+}
+
 export function nonEmptyText(option: string, value: unknown): string {
   return typeof value === 'string' && value !== '' ? value : invalid(option, 'it must be a non-empty string');
 }

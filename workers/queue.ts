@@ -16,6 +16,7 @@ import { loadHandlers } from '../src/handler/load-handlers.ts';
 import host from '../src/handlers/host.ts';
 import { resetPriority, threadNumber } from '../src/kernel/machine.ts';
 import { loadShim } from '../src/kernel/shim.ts';
+import { WorkerMail } from '../src/mailbox/worker-mail.ts';
 import { Memory } from '../src/memory/shared.ts';
 
 export default async function queueWorker(task: QueueTask): Promise<undefined> {
@@ -31,7 +32,7 @@ export default async function queueWorker(task: QueueTask): Promise<undefined> {
 
 /** Returns true if it stopped because the ports close. */
 async function serve(
-  { shared, settings, queue, worker, fallback, ready, handlerLoaded }: QueueTask,
+  { shared, settings, queue, worker, fallback, ready, handlerLoaded, reports, mail }: QueueTask,
   report: (report: QueueReport) => void,
 ): Promise<boolean> {
   const shim = loadShim();
@@ -43,12 +44,16 @@ async function serve(
   const burst = new Burst(memory, queue);
   const { queues, metadata } = settings;
   const context = { queue, queues, memory, burst, metadata };
+  const { handlers: modules, handlerOf } = settings;
+  const urls = modules.map(({ url }) => url);
+  const mailbox = mail && new WorkerMail({ memory, queue, urls, handlerOf, control: reports, ...mail });
   const load = async (): Promise<LoadedHandler[]> =>
     fallback
-      ? settings.handlers.map(() => ({ handle: bound(host, burst), tick: undefined, tickMillis: 1 }))
-      : await loadHandlers(settings.handlers, context);
+      ? modules.map(() => ({ handle: bound(host, burst), tick: undefined, tickMillis: 1 }))
+      : await loadHandlers(modules, context, (handler, value) => mailbox!.post(handler, value));
   const loaded = await load().finally(() => complete(handlerLoaded));
-  const handlers = settings.handlerOf.map((index) => loaded[index]!);
+  if (mailbox !== undefined) mailbox.handlers = loaded;
+  const handlers = handlerOf.map((index) => loaded[index]!);
   Atomics.or(memory.words, memory.control.at('metadata'), burst.metadata);
   report({ kind: 'loaded' });
   takeLease(memory, queue, worker);
@@ -57,10 +62,11 @@ async function serve(
   const failed = (error: unknown, times: number, port: number): void => {
     const message = error instanceof Error ? error.message : String(error);
     const detail = `queue ${queue}: ${message} (${times} so far)`;
-    const device = settings.handlers[settings.handlerOf[port]!]!.url;
+    const device = urls[handlerOf[port]!];
     report({ kind: 'error', event: { code: 'ERR_HANDLER_THREW', device, detail }, port });
   };
   const hashes = settings.rss !== 'device';
   const { forwardTo: routes } = settings;
-  return runWorker({ shim, memory, queue, burst, handlers, failed, hashes, routes, worker, fallback });
+  const own = { shim, memory, queue, burst, handlers, failed, mail: mailbox };
+  return runWorker({ ...own, hashes, routes, worker, fallback });
 }

@@ -7,7 +7,7 @@ import { Memory } from '../src/memory/shared.ts';
 
 const parent = parentPort!;
 const data = workerData as GroupData;
-const supervisor = new Supervisor(data, (report) => parent.postMessage(report));
+const supervisor = new Supervisor(data, (report, transfer) => parent.postMessage(report, transfer));
 parent.on('message', (command: Command) => supervisor.execute(command));
 void supervisor.run().finally(() => parent.close());
 endLoading(Memory.attach(data.shared), data.loaded); // NB: once it has begun the coordinator's

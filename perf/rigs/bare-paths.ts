@@ -52,7 +52,8 @@ export class BarePaths {
     this.#pool.owners.recover([]);
     this.#burst = new Burst(memory, 0);
     const shared = (bytes: number) => new SharedArrayBuffer(bytes);
-    const context = { queue: 0, queues: 1, macs: [], burst: this.#burst, clock: new Clock(), shared };
+    const own = { burst: this.#burst, clock: new Clock(), shared, postMessage: () => false };
+    const context = { queue: 0, queues: 1, macs: [], ...own };
     this.#reflect = bound(create({}, context), this.#burst);
     this.#queues = links.map(
       (_, i) => attach({ shim, memory, pool: this.#pool }, { port: 0, queue: 0, path: PATHS[i]! })!,

@@ -207,6 +207,7 @@ export async function withLoneTap<T>(
       if (kind === 'worker' && event.state === 'died')
         failure ??= new Error(`the worker died: ${event.detail}`);
     },
+    line: () => {},
     gaveUp: () => {},
     restored: () => {},
     gone: () => {},

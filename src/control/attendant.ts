@@ -1,6 +1,6 @@
 /** Carries out the requests of clients: reads the shared memory, and asks the coordinator. Control thread only. */
 import { checkChange } from '../configuration.ts';
-import type { PortDescription, Question } from '../coordinator/messages.ts';
+import type { HandlerQuestion, PortDescription, Question } from '../coordinator/messages.ts';
 import { TwinpathError } from '../errors.ts';
 import { ExtendedHistory } from '../extended-statistics.ts';
 import type { CounterReadings } from '../kernel/device-counters.ts';
@@ -24,8 +24,8 @@ export type CaptureRequest = Extract<Request, { request: 'capture' }>;
 
 /** The other threads of the ports. */
 export interface Ports {
-  /** Asks the coordinator. @throws what it answers with */
-  ask(question: Question): Promise<unknown>;
+  /** Asks the coordinator, or the supervisor. @throws what it answers with */
+  ask(question: Question | HandlerQuestion): Promise<unknown>;
   /** Begins to close the ports. */
   close(): void;
 }
@@ -39,6 +39,7 @@ const FIELDS: Readonly<Record<RequestName, readonly string[]>> = {
   extended: ['port'],
   rules: ['port'],
   configure: ['port', 'change'],
+  configureHandler: ['port', 'change'],
   watch: ['millis'],
   capture: ['port', 'filter', 'snapLength'],
   stop: [],
@@ -90,7 +91,7 @@ export class Attendant {
     if (since !== undefined) wholeNumber('since', since, 0, Number.MAX_SAFE_INTEGER);
     if (request === 'watch') wholeNumber('millis', millis, 100, 3_600_000);
     if (request === 'capture') checkCapture(asked);
-    if (request === 'configure') plainObject('change', asked.change as Record<string, unknown>);
+    if (fields.includes('change')) plainObject('change', asked.change as Record<string, unknown>);
     return asked as unknown as Request;
   }
 
@@ -122,6 +123,11 @@ export class Attendant {
         const { frameSize, queues } = this.#memory.layout.geometry;
         const change = checkChange(request.change, frameSize, queues);
         return this.#ports.ask({ kind: 'configure', port, change });
+      }
+      case 'configureHandler': {
+        const { port, change } = request;
+        await this.#ports.ask({ kind: 'handler options', port, change });
+        return null;
       }
       case 'stop':
         this.#ports.close();

@@ -1,6 +1,6 @@
 /** The control thread: the socket on one side, the supervisor on the other. */
 import type { MessagePort } from 'node:worker_threads';
-import type { Command, Question, Report } from '../coordinator/messages.ts';
+import type { Command, HandlerQuestion, Question, Report } from '../coordinator/messages.ts';
 import { plainError, TwinpathError } from '../errors.ts';
 import { loadShim } from '../kernel/shim.ts';
 import { Memory } from '../memory/shared.ts';
@@ -51,7 +51,7 @@ export class ControlLine {
     );
   }
 
-  #ask(question: Question): Promise<unknown> {
+  #ask(question: Question | HandlerQuestion): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = this.#next--;
       this.#asked.set(id, { resolve, reject });

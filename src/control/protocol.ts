@@ -4,7 +4,7 @@
  *
  * The server speaks first: a {@link Hello}. Then a client sends requests, each with an `id` of its choice, and gets one answer
  * to each, in their order. A request `watch` also gets samples, with its `id`, until the client closes the connection. All of
- * this is stable within a version; fields may be added.
+ * this is stable within a version; fields and requests may be added.
  */
 import type { ConfigurationChange, PortConfiguration } from '../configuration.ts';
 import type { LinkState } from '../kernel/device-information.ts';
@@ -45,6 +45,12 @@ export type Request =
   | { readonly request: 'rules'; readonly port: number }
   /** Answered by the configuration then, as `port.configure()`. */
   | { readonly request: 'configure'; readonly port: number; readonly change: ConfigurationChange }
+  /** Changes options of the port's handler. Answered by null once all workers have them, as `port.setHandlerOptions()`. */
+  | {
+      readonly request: 'configureHandler';
+      readonly port: number;
+      readonly change: Readonly<Record<string, unknown>>;
+    }
   /** A {@link StatisticsSample} at once, and again every so many milliseconds, 100 to 3600000. */
   | { readonly request: 'watch'; readonly millis: number }
   /**

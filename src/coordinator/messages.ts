@@ -8,6 +8,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { CheckedChange, PortConfiguration } from '../configuration.ts';
 import type { PlainError } from '../errors.ts';
 import type { LinkState } from '../kernel/device-information.ts';
+import type { MailLine, Options } from '../mailbox/mail.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
 import type { PathName } from '../memory/layout.ts';
 import type { OpenPaths, ReportedEvent } from '../port-events.ts';
@@ -49,7 +50,7 @@ export type Command =
   /** The control thread sends commands by this line, and gets the reports too. Its questions have negative numbers. */
   | { kind: 'attach'; line: MessagePort }
   /** A command with an answer. `id` is unique in the group. */
-  | { kind: 'ask'; id: number; question: Question }
+  | { kind: 'ask'; id: number; question: Question | HandlerQuestion }
   /** Memory network only: a device appears, or disappears. */
   | { kind: 'plug'; port: number; path: MemoryPath; name: string }
   | { kind: 'unplug'; port: number; path: MemoryPath };
@@ -69,11 +70,20 @@ export type Question =
   /** Changes the configuration of a port. Answered by the configuration then. */
   | { kind: 'configure'; port: number; change: CheckedChange };
 
+/** The supervisor's own: changes options of a port's handler. Answered by all of them then. */
+export interface HandlerQuestion {
+  readonly kind: 'handler options';
+  readonly port: number;
+  readonly change: Options;
+}
+
 /** A path that a memory network can have. */
 export type MemoryPath = Exclude<PathName, 'none'>;
 
 /** Commands that the supervisor forwards. */
-export type CoordinatorCommand = Exclude<Command, { kind: 'exit' | 'attach' }>;
+export type CoordinatorCommand =
+  | Exclude<Command, { kind: 'exit' | 'attach' | 'ask' }>
+  | { kind: 'ask'; id: number; question: Question };
 
 /** From the supervisor to the application. */
 export type Report =
@@ -83,12 +93,14 @@ export type Report =
   | { kind: 'failed'; error: PlainError }
   /** The answer to a question: a value, which only the one who asked knows, or an error. */
   | { kind: 'answered'; id: number; value?: unknown; error?: PlainError }
+  /** The application's end of the line to a worker's handlers. Not for the control thread. */
+  | { kind: 'line'; line: MailLine }
   /** All resources are released. */
   | { kind: 'closed' };
 
 /** From the coordinator to the supervisor, which forwards most of it. */
 export type FromCoordinator =
-  | Exclude<Report, { kind: 'closed' }>
+  | Exclude<Report, { kind: 'closed' | 'line' }>
   /** The devices are chosen: workers may start. */
   | { kind: 'devices chosen' }
   /** A command has been executed. A coordinator that replaces this one gets all other commands again. */

@@ -15,6 +15,7 @@ import { endLease, grantLease, revokeLease } from '../datapath/lease.ts';
 import { TwinpathError } from '../errors.ts';
 import { ringDoorbell } from '../kernel/doorbell.ts';
 import { loadShim } from '../kernel/shim.ts';
+import type { MailLine } from '../mailbox/mail.ts';
 import { type Memory, nowNanos } from '../memory/shared.ts';
 import { errorEvent, type ReportedEvent } from '../port-events.ts';
 import type { Settings } from '../settings.ts';
@@ -24,6 +25,8 @@ import { startFailure } from '../start-failure.ts';
 export interface WorkerReports {
   /** An event for the application. */
   report(event: ReportedEvent): void;
+  /** The application's end of a line to a thread that is about to start, with the handlers. */
+  line(line: MailLine): void;
   /** A worker without the handler serves the queue for now. */
   gaveUp(queue: number): void;
   /** A worker with the handler serves it again. */

@@ -10,8 +10,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { revokeLease } from '../datapath/lease.ts';
+import { hasLease, revokeLease } from '../datapath/lease.ts';
 import { type PlainError, TwinpathError } from '../errors.ts';
+import { ringDoorbell } from '../kernel/doorbell.ts';
+import { loadShim } from '../kernel/shim.ts';
+import { BELL, newMailWords, type Options, type OptionsAnswer, type OptionsMail } from '../mailbox/mail.ts';
 import type { SharedMemory } from '../memory/geometry.ts';
 import { Memory } from '../memory/shared.ts';
 import type { ReportedEvent } from '../port-events.ts';
@@ -30,8 +33,10 @@ export interface QueueTask {
   readonly worker: number;
   /** Whether it serves the queue without the port's handler. */
   readonly fallback: boolean;
-  /** Where the worker sends its {@link QueueReport}s. */
+  /** Where the worker sends its {@link QueueReport}s, and finds {@link OptionsMail}. */
   readonly reports: MessagePort;
+  /** Its end of its mail: mailbox/mail.ts. A fallback worker has none. */
+  readonly mail: { readonly words: Int32Array; readonly line: MessagePort } | undefined;
   /** Complete once the thread has loaded its modules and the shim: it is not terminated before. See loading.ts. */
   readonly ready: Completion;
   /** Complete once it has loaded its handler, or failed to. */
@@ -43,8 +48,22 @@ export type QueueReport =
   | ReportedEvent
   /** The handler is loaded. */
   | { kind: 'loaded' }
+  | OptionsAnswer
   /** The worker ends with this error. */
   | { kind: 'failed'; error: PlainError };
+
+/** The answer of a thread to an {@link OptionsMail}. */
+export type ThreadAnswer = OptionsAnswer | { readonly kind: 'ended'; readonly reason: Error };
+
+/** A thread that has the handlers. */
+export interface HandlerThread {
+  readonly queue: number;
+  /** Whether it serves the queue, or is about to. */
+  readonly serves: boolean;
+  /** Resolves with its answer, or that it has ended without one. */
+  ask(mail: OptionsMail): Promise<ThreadAnswer>;
+  tell(mail: OptionsMail): void;
+}
 
 /** A thread that has not loaded its modules by then never does. */
 const READY_MILLIS = 30_000;
@@ -56,10 +75,11 @@ const CLOSE_TIMEOUT_MILLIS = 5_000;
 export class QueueWorkers {
   readonly #pool: Piscina<QueueTask, undefined>;
   readonly #memory: Memory;
-  readonly #settings: Settings;
+  #settings: Settings;
   readonly #reports: WorkerReports;
   /** In the order in which their tasks were given to the pool. */
   readonly #threads = new Map<WorkerThread, AbortController>();
+  readonly #handlerThreads = new Set<HandlerThread>();
   readonly #closing = new AbortController();
   /** Resolves when all keepers have ended. */
   #ended: Promise<unknown> = Promise.resolve();
@@ -120,6 +140,27 @@ export class QueueWorkers {
     );
   }
 
+  /** See SteeredWorkers in handler-changes.ts. */
+  get handlerThreads(): readonly HandlerThread[] {
+    return [...this.#handlerThreads];
+  }
+
+  get closes(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  optionsOf(handler: number): Options {
+    return this.#settings.handlers[handler]!.options;
+  }
+
+  setOptions(handler: number, options: Options): void {
+    const { handlers } = this.#settings;
+    this.#settings = {
+      ...this.#settings,
+      handlers: handlers.map((one, i) => (i === handler ? { ...one, options } : one)),
+    };
+  }
+
   /** Terminates a worker whose handler does not return; its keeper replaces it. */
   endStuck(queue: number): void {
     this.#end(new Error('its handler does not return'), (thread) => thread.queue === queue && thread.polls);
@@ -141,6 +182,8 @@ export class QueueWorkers {
     const worker = Math.max(this.#worker, last) + 1;
     this.#worker = worker;
     const { port1: reports, port2 } = new MessageChannel();
+    const waiting = new Map<number, (answer: ThreadAnswer) => void>();
+    const mail = fallback ? undefined : this.#openMail(queue, worker, reports, waiting);
     const [ready, handlerLoaded] = [beginLoading(this.#memory), newCompletion()];
     const file = workerFile('queue').href;
     let loaded: (whether: boolean) => void = () => {};
@@ -148,7 +191,10 @@ export class QueueWorkers {
     const receive = (report: QueueReport): void => {
       if (report.kind === 'loaded') loaded(true);
       else if (report.kind === 'failed') failed = report.error;
-      else {
+      else if (report.kind === 'options') {
+        waiting.get(report.id)?.(report);
+        waiting.delete(report.id);
+      } else {
         if (report.kind === 'worker') thread.polls = true; // it has started
         this.#reports.report(report);
       }
@@ -158,10 +204,14 @@ export class QueueWorkers {
     const { signal } = abort;
     const run = async (): Promise<Error | undefined> => {
       const context = { shared: this.#memory.shared, settings: this.#settings };
-      const task: QueueTask = { ...context, queue, worker, fallback, reports: port2, ready, handlerLoaded };
+      const own = { queue, worker, fallback, reports: port2, ready, handlerLoaded };
+      const task: QueueTask = { ...context, ...own, mail: mail?.task };
+      const transferList = mail === undefined ? [port2] : [port2, mail.task.line];
+      let reason = new Error('the ports close');
       try {
-        return await this.#pool.run(task, { filename: file, transferList: [port2], signal });
+        return await this.#pool.run(task, { filename: file, transferList, signal });
       } catch (error) {
+        reason = (signal.reason ?? error) as Error;
         // Its last reports may not have been received yet.
         for (
           let last = receiveMessageOnPort(reports);
@@ -171,9 +221,11 @@ export class QueueWorkers {
           receive(last.message as QueueReport);
         }
         if (failed !== undefined) return TwinpathError.from(failed);
-        return (signal.reason ?? error) as Error;
+        return reason;
       } finally {
         this.#threads.delete(thread);
+        if (mail !== undefined) this.#handlerThreads.delete(mail.thread);
+        for (const answer of waiting.values()) answer({ kind: 'ended', reason });
         endLoading(this.#memory, ready);
         complete(handlerLoaded);
         reports.close();
@@ -197,6 +249,38 @@ export class QueueWorkers {
     };
     this.#threads.set(thread, abort);
     return thread;
+  }
+
+  /** Gives the application its end of a line to the thread that is about to start. */
+  #openMail(
+    queue: number,
+    worker: number,
+    control: MessagePort,
+    waiting: Map<number, (answer: ThreadAnswer) => void>,
+  ): { readonly thread: HandlerThread; readonly task: NonNullable<QueueTask['mail']> } {
+    const memory = this.#memory;
+    const words = newMailWords();
+    const { port1, port2: line } = new MessageChannel();
+    this.#reports.line({ queue, line: port1, words });
+    const tell = (mail: OptionsMail): void => {
+      control.postMessage(mail);
+      Atomics.add(words, BELL, 1);
+      ringDoorbell(loadShim(), memory, queue);
+    };
+    const thread: HandlerThread = {
+      queue,
+      get serves() {
+        return hasLease(memory, queue, worker);
+      },
+      ask: (mail) =>
+        new Promise((resolve) => {
+          waiting.set(mail.id, resolve);
+          tell(mail);
+        }),
+      tell,
+    };
+    this.#handlerThreads.add(thread);
+    return { thread, task: { words, line } };
   }
 
   #end(reason: Error, which: (thread: WorkerThread) => boolean = () => true): void {

@@ -12,16 +12,18 @@
  * threads end, and the application gets an error.
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
-import { type PlainError, plainError } from '../errors.ts';
+import { type PlainError, plainError, TwinpathError } from '../errors.ts';
 import { closeDoorbells, openDoorbells, ringDoorbell } from '../kernel/doorbell.ts';
 import { raisePriority } from '../kernel/machine.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
+import type { MailLine } from '../mailbox/mail.ts';
 import { Memory } from '../memory/shared.ts';
 import { errorEvent } from '../port-events.ts';
 import type { Settings } from '../settings.ts';
 import { startFailure } from '../start-failure.ts';
 import { complete, completed, newCompletion } from './completion.ts';
 import { GroupFailover } from './group-failover.ts';
+import { HandlerChanges } from './handler-changes.ts';
 import { startLoading } from './loading.ts';
 import type {
   Command,
@@ -29,6 +31,7 @@ import type {
   CoordinatorData,
   FromCoordinator,
   GroupData,
+  HandlerQuestion,
   OrderMessage,
   Report,
   SpreadMessage,
@@ -53,6 +56,8 @@ export class Supervisor {
   readonly #spread: QueueSpread;
   readonly #failover: GroupFailover;
   readonly #post: (report: Report) => void;
+  /** Gives the application its end of a line to handlers. */
+  readonly #giveLine: (line: MailLine) => void;
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
   /** To the control thread. */
@@ -62,6 +67,7 @@ export class Supervisor {
   #closing = false;
   #coordinator: Worker | undefined;
   #workers: QueueWorkers | undefined;
+  #handlerChanges: HandlerChanges | undefined;
   #watchdog: NodeJS.Timeout | undefined;
   #restart: NodeJS.Timeout | undefined;
   /** When coordinators died, `performance.now()`. */
@@ -75,8 +81,11 @@ export class Supervisor {
   /** Whether the process exits: no thread is started any more. */
   #exiting = false;
 
-  /** @param post sends a report to the application's thread */
-  constructor({ shared, settings }: GroupData, post: (report: Report) => void) {
+  /** @param post sends a report to the application's thread, with the ports in it */
+  constructor(
+    { shared, settings }: GroupData,
+    post: (report: Report, transfer?: readonly MessagePort[]) => void,
+  ) {
     this.#shim = loadShim();
     this.#memory = Memory.attach(shared);
     this.#settings = settings;
@@ -87,6 +96,7 @@ export class Supervisor {
         this.#last.set(`${report.kind} ${report.event.port}`, report);
       if (report.kind !== 'answered' || report.id > 0) post(report);
     };
+    this.#giveLine = (line) => post({ kind: 'line', line }, [line.line]);
     this.#failover = new GroupFailover(this.#shim, this.#memory, settings, this.#post, (notice) =>
       this.#toCoordinator(notice),
     );
@@ -128,10 +138,24 @@ export class Supervisor {
       if (this.#closing) return; // the application and a command may both want it
       this.#closing = true;
     }
+    if (command.kind === 'ask' && command.question.kind === 'handler options') {
+      void this.#changeOptions(command.id, command.question);
+      return;
+    }
     const id = this.#nextCommand++;
-    this.#commands.set(id, command);
+    this.#commands.set(id, command as CoordinatorCommand);
     if (command.kind === 'close') this.#workers?.close();
-    this.#toCoordinator({ kind: 'execute', id, command });
+    this.#toCoordinator({ kind: 'execute', id, command: command as CoordinatorCommand });
+  }
+
+  async #changeOptions(id: number, { port, change }: HandlerQuestion): Promise<void> {
+    try {
+      if (this.#handlerChanges === undefined) throw new TwinpathError('ERR_PORT_CLOSED');
+      const value = await this.#handlerChanges.change(this.#settings.handlerOf[port]!, change);
+      this.#post({ kind: 'answered', id, value });
+    } catch (error) {
+      this.#post({ kind: 'answered', id, error: plainError(error) });
+    }
   }
 
   #startCoordinator(resume: boolean): void {
@@ -205,10 +229,12 @@ export class Supervisor {
         if (event.kind === 'worker' && event.event.state === 'died') watchdog.died(event.event.queue);
         this.#post(event);
       },
+      line: this.#giveLine,
       gaveUp: (queue) => this.#spread.giveUp(queue),
       restored: (queue) => this.#spread.restore(queue),
       gone: (queue) => this.#failover.abandon(queue),
     });
+    this.#handlerChanges = new HandlerChanges(this.#workers);
     await this.#workers.start();
     if (this.#ending) return;
     this.#watchdog = setInterval(() => watchdog.check(), watchdog.periodMillis);

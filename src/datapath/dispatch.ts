@@ -311,17 +311,25 @@ export class Dispatch {
 
   /** Calls the handler's `tick` with an empty burst, from which it can send. */
   tick(call: (burst: Burst, port: number) => void): void {
-    const burst = this.#burst;
-    burst.bind(this.frames);
-    burst.begin(0);
     this.#doubles[this.#counter.ticks]!++;
-    this.#call.begin(0, 0);
     try {
-      call(burst, this.#port);
+      this.between(call);
     } catch (error) {
       this.#call.report(error);
     }
-    this.#call.end();
+  }
+
+  /** Calls a function of the handler with an empty burst, from which it can send. @throws what it throws */
+  between(call: (burst: Burst, port: number) => void): void {
+    const burst = this.#burst;
+    burst.bind(this.frames);
+    burst.begin(0);
+    this.#call.begin(0, 0);
+    try {
+      call(burst, this.#port);
+    } finally {
+      this.#call.end();
+    }
   }
 
   /** Sends a packet taken back from a path that is left. Its counters stay with that path. */

@@ -9,6 +9,7 @@ import type { Burst } from '../handler/burst.ts';
 import type { LoadedHandler } from '../handler/load-handler.ts';
 import { announce, callSupervisor } from '../kernel/doorbell.ts';
 import type { Shim } from '../kernel/shim.ts';
+import type { CallBetween, WorkerMail } from '../mailbox/worker-mail.ts';
 import { DeliverySender } from '../memory/delivery-ring.ts';
 import { FramePool } from '../memory/frames.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -42,14 +43,19 @@ export interface WorkerContext {
   readonly worker?: number;
   /** Whether the handler is not the port's: then all packets go to the queues that the table names. */
   readonly fallback?: boolean;
+  /** What other threads tell the handlers; absent: nothing. */
+  readonly mail?: WorkerMail | undefined;
 }
 
 /** Rounds between two reads of the words that change rarely: a few microseconds when busy. */
 const HOUSEKEEPING = 16;
 
-/** @returns whether the ports close; false: the lease of the queue has ended */
+/**
+ * @returns whether the ports close; false: the lease of the queue has ended
+ * @throws ERR_HANDLER if a handler cannot take options that the others have taken
+ */
 export function runWorker(context: WorkerContext): boolean {
-  const { shim, memory, queue, burst, handlers, failed, hashes, routes, worker = 0 } = context;
+  const { shim, memory, queue, burst, handlers, failed, hashes, routes, worker = 0, mail } = context;
   const { words, layout } = memory;
   const notifySupervisor = (): void => callSupervisor(shim, memory);
 
@@ -96,6 +102,8 @@ export function runWorker(context: WorkerContext): boolean {
   const turns = memory.workers[queue]!.at('turns');
   const audited = (): boolean => answerAudit(memory, queue, pool, ports);
   const ticks = new Ticks(shim, handlers, ports);
+  const between: CallBetween = (port, call) => ports[port]!.dispatch.between(call);
+  mail?.receive(between); // also what came while the handlers were loading: before the first packet
 
   const round = (): number => {
     captures.follow(); // before any packet: relays and ports give packets to other ports
@@ -122,7 +130,7 @@ export function runWorker(context: WorkerContext): boolean {
     const handled = round();
     idle.also(handled);
     const stays = Atomics.load(words, stop) === 0 && hasLease(memory, queue, worker);
-    return handled === 0 && stays && !audited();
+    return handled === 0 && stays && !audited() && mail?.waits !== true;
   };
 
   for (let rounds = 0; ; rounds = (rounds + 1) | 0) {
@@ -137,6 +145,7 @@ export function runWorker(context: WorkerContext): boolean {
     if (!hasLease(memory, queue, worker)) return false; // relays stay claimed for the next worker
     audited();
     ticks.run();
+    if (mail?.waits) mail.receive(between);
     if (!shouldSleep) continue;
     let hasUnpolledWork = false;
     for (const port of ports) {

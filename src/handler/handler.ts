@@ -44,16 +44,41 @@ export const isKept = (verdict: number): boolean =>
 export type Handler = (burst: Burst) => void;
 
 /**
- * A handler that is also called when no packet arrives: to send packets of its own, or to expire entries of a table.
- * `create` may return one instead of a {@link Handler}.
+ * A handler with further methods, which `create` may return instead of a {@link Handler}. All are called on the worker's thread
+ * between two bursts, and as little as {@link Handler} may they wait: a call that does not return costs the worker.
  */
-export interface TickingHandler {
+export interface HandlerObject {
   /** Called with each burst. */
   readonly handle: Handler;
-  /** Called for each port between two bursts, with an empty burst: `burst.send` sends out of that port. */
-  readonly tick: (burst: Burst, port: number) => void;
+  /**
+   * Called when no packet arrives too, for each port: to send packets of its own, or to expire entries of a table. The burst is empty:
+   * `burst.send` sends out of that port.
+   */
+  readonly tick?: (burst: Burst, port: number) => void;
   /** Milliseconds between two ticks, 1 to 1000; a busy handler delays them. Default 10. */
   readonly tickMillis?: number;
+  /**
+   * Takes other options while it runs: `port.setHandlerOptions` and `twinpath set PORT handler.KEY=VALUE`. It checks them and gets
+   * ready what they need, but changes nothing yet: it returns a function that puts them in place. To refuse them it throws. Once
+   * every worker has agreed, each of them calls that function; if one refuses, none does. The function must not throw.
+   *
+   * @param options all options, changed or not, structured-cloned, as `create` gets them
+   */
+  readonly configure?: (options: Record<string, unknown>) => () => void;
+  /**
+   * Called with each message of `port.postMessage`, structured-cloned. If it throws, the promise that `postMessage` has returned
+   * rejects.
+   *
+   * @param burst empty: `burst.send` sends out of the port
+   * @param port number of the port that it was posted to
+   */
+  readonly message?: (value: unknown, burst: Burst, port: number) => void;
+}
+
+/** A handler that is called when no packet arrives too. */
+export interface TickingHandler extends HandlerObject {
+  /** See {@link HandlerObject.tick}. */
+  readonly tick: (burst: Burst, port: number) => void;
 }
 
 /**
@@ -91,10 +116,18 @@ export interface HandlerContext {
    * what is there. It ends when the port closes. For `create`; throws a RangeError for more than 1 GiB.
    */
   readonly shared: (bytes: number) => SharedArrayBuffer;
+  /**
+   * Sends the application a message, structured-cloned: an event 'message' of the port. Costs microseconds, and nothing while it
+   * is not called. At most 256 of a worker's messages wait for the application.
+   *
+   * @returns false if as many wait already: the message is not sent, and counted as `messagesRefused`
+   * @throws DataCloneError if the value cannot be cloned
+   */
+  readonly postMessage: (value: unknown) => boolean;
 }
 
 /** What `create` makes. */
-export type Created = Handler | TickingHandler;
+export type Created = Handler | HandlerObject;
 
 /**
  * A handler module's default export is a {@link Handler}; or it exports `create`, which is called

@@ -12,8 +12,8 @@ import type {
   Handler,
   HandlerContext,
   HandlerModule,
+  HandlerObject,
   InPlaceHandler,
-  TickingHandler,
 } from './handler.ts';
 import { bound } from './jit.ts';
 import { wasmHandler } from './wasm-handler.ts';
@@ -32,14 +32,19 @@ export interface LoadContext {
   readonly shared?: SharedArrayBuffer;
   /** What its clock reads. Default `nowNanos`. */
   readonly now?: (() => number) | undefined;
+  /** Its `postMessage`: false if the message was refused. Default: refuses all. */
+  readonly post?: ((value: unknown) => boolean) | undefined;
 }
 
 /** The handler of one worker, for the datapath. */
 export interface LoadedHandler {
   /** Only for the burst it was loaded with. */
   readonly handle: Handler;
-  readonly tick: TickingHandler['tick'] | undefined;
+  readonly tick: HandlerObject['tick'] | undefined;
   readonly tickMillis: number;
+  readonly configure?: HandlerObject['configure'] | undefined;
+  readonly message?: HandlerObject['message'] | undefined;
+  readonly isWasm?: boolean;
   /** Only of a handler in WebAssembly. */
   readonly inPlace?: InPlaceHandler | undefined;
 }
@@ -64,7 +69,7 @@ export async function loadHandler(
     const { memory, burst, metadata: given = [] } = load;
     const { handle, tick, inPlace, metadata } = wasmHandler(url, wasm, options, contextOf(load), memory);
     burst.metadata |= metadata | metadataBits(given);
-    return { handle, tick, tickMillis: TICK_MILLIS, inPlace };
+    return { handle, tick, tickMillis: TICK_MILLIS, inPlace, isWasm: true };
   }
   const module = await imported(url);
   return loadedHandler(await exported(module, url, options, load), url, load.burst);
@@ -88,15 +93,19 @@ export function handlerOf(
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });
 }
 
+const METHODS = ['tick', 'configure', 'message'] as const;
+
 const isHandler = (made: Created | undefined): made is Created =>
-  typeof made === 'function' || (typeof made?.handle === 'function' && typeof made.tick === 'function');
+  typeof made === 'function' ||
+  (typeof made?.handle === 'function' &&
+    METHODS.every((name) => made[name] === undefined || typeof made[name] === 'function'));
 
 /** @throws ERR_HANDLER if it is none */
 function loadedHandler(handler: Created | undefined, url: string, burst: Burst): LoadedHandler {
   if (!isHandler(handler))
     throw new TwinpathError('ERR_HANDLER', {
       device: url,
-      detail: 'its create() returns neither a function nor { handle, tick }',
+      detail: 'its create() returns neither a function nor an object of functions, { handle, tick … }',
       hint: HINT,
     });
   if (typeof handler === 'function') {
@@ -104,8 +113,13 @@ function loadedHandler(handler: Created | undefined, url: string, burst: Burst):
   }
   const { tickMillis = TICK_MILLIS } = handler;
   // The handler may be an object with state.
-  const [handle, tick] = [bound(handler.handle.bind(handler), burst), handler.tick.bind(handler)];
-  if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis };
+  const handle = bound(handler.handle.bind(handler), burst);
+  const [tick, configure, message] = [
+    handler.tick?.bind(handler),
+    handler.configure?.bind(handler),
+    handler.message?.bind(handler),
+  ];
+  if (tickMillis >= 1 && tickMillis <= 1000) return { handle, tick, tickMillis, configure, message };
   const detail = `its tickMillis is ${tickMillis}: it takes 1 to 1000`;
   throw new TwinpathError('ERR_HANDLER', { device: url, detail });
 }
@@ -117,9 +131,11 @@ function contextOf({
   burst,
   now,
   shared = newHandlerMemory(),
+  post: postMessage = () => false,
 }: LoadContext): HandlerContext {
   const macs = macsOf(memory);
-  return { queue, queues, macs, burst, clock: new Clock(now), shared: (bytes) => atLeast(shared, bytes) };
+  const clock = new Clock(now);
+  return { queue, queues, macs, burst, clock, shared: (bytes) => atLeast(shared, bytes), postMessage };
 }
 
 /** @throws ERR_HANDLER if it asks for something else */

@@ -3,15 +3,20 @@ import { TwinpathError } from '../errors.ts';
 import type { HandlerSettings } from '../handler-settings.ts';
 import { type LoadContext, type LoadedHandler, loadHandler } from './load-handler.ts';
 
-/** @throws as `loadHandler`; ERR_HANDLER for a second handler in WebAssembly */
+/**
+ * @param post sends a message of a handler, by its position in `modules`: false if it was refused
+ * @throws as `loadHandler`; ERR_HANDLER for a second handler in WebAssembly
+ */
 export async function loadHandlers(
   modules: readonly HandlerSettings[],
-  context: Omit<LoadContext, 'shared'>,
+  context: Omit<LoadContext, 'shared' | 'post'>,
+  post: (handler: number, value: unknown) => boolean = () => false,
 ): Promise<LoadedHandler[]> {
   const loaded: LoadedHandler[] = [];
   let wasm: string | undefined;
-  for (const { url, options, memory: shared } of modules) {
-    const handler = await loadHandler(url, options, { ...context, shared }, (found) => {
+  for (const [number, { url, options, memory: shared }] of modules.entries()) {
+    const own = { ...context, shared, post: (value: unknown) => post(number, value) };
+    const handler = await loadHandler(url, options, own, (found) => {
       if (wasm !== undefined) throw secondModule(found, wasm);
       wasm = found;
     });

@@ -15,10 +15,10 @@
  * Copy from it: reading a packet's flow once, and changing the fields in place.
  *
  * ```ts
- * import { DROP, EtherType, Flow, type Handler, type Packet, Path, TX } from 'twinpath/handler';
+ * import { DROP, EtherType, Flow, type HandlerObject, type Packet, Path, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler } from '../handler/handler.ts';
+import type { HandlerObject } from '../handler/handler.ts';
 import { DROP, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { Path } from '../memory/layout.ts';
@@ -30,15 +30,27 @@ import { checkNames, otherwiseOf } from './options.ts';
  * @param options `otherwise`: 'pass' (default) or 'drop' packets that are not unicast IP
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
-export function create(options: Record<string, unknown>): Handler {
-  checkNames('5tswap', options, ['otherwise']);
-  const otherwise = otherwiseOf(options, 'pass');
+export function create(options: Record<string, unknown>): HandlerObject {
+  let otherwise = checked(options);
   const flow = new Flow();
-  return (burst) => {
-    for (let i = 0; i < burst.length; i++) {
-      burst.verdict[i] = burst.path[i] === Path.HOST ? TX : sendBack(burst.packet(i), flow, otherwise);
-    }
+  return {
+    handle: (burst) => {
+      for (let i = 0; i < burst.length; i++) {
+        burst.verdict[i] = burst.path[i] === Path.HOST ? TX : sendBack(burst.packet(i), flow, otherwise);
+      }
+    },
+    configure: (changed) => {
+      const next = checked(changed);
+      return () => {
+        otherwise = next;
+      };
+    },
   };
+}
+
+function checked(options: Record<string, unknown>): Verdict {
+  checkNames('5tswap', options, ['otherwise']);
+  return otherwiseOf(options, 'pass');
 }
 
 function sendBack(packet: Packet, flow: Flow, otherwise: Verdict): Verdict {

@@ -28,7 +28,7 @@ import { answersArp } from './arp.ts';
 import { ipBackends, servedPorts, slotOf } from './balance-options.ts';
 import { MAX_BACKENDS, maglevTable } from './maglev.ts';
 import { isOver, NatConnections, State, Word } from './nat-connections.ts';
-import { list } from './options.ts';
+import { list, requireSame } from './options.ts';
 
 const { TCP, UDP } = Protocol;
 const { CHECKSUM } = Ipv4Field;
@@ -38,6 +38,10 @@ const { SYN, ACK, RST, FIN } = TcpFlag;
 /** Below the ports that Linux gives its own connections (ip_local_port_range), which come to the same address. */
 const SOURCE_PORTS = '10240-32767';
 const IDLE_SECONDS = 3600;
+/** Options that connections in the shared memory depend on. */
+const FIXED = ['mode', 'vip', 'ports', 'source', 'sourcePorts', 'idle'];
+/** Backends whose MAC addresses are kept: those of earlier lists still have connections. */
+const MAX_KNOWN = 8 * MAX_BACKENDS;
 
 /** Entries that are looked at for their time: in each burst, and in each tick. */
 const SWEPT_IN_BURST = 16;
@@ -52,14 +56,18 @@ export interface NatSettings {
 
 /**
  * @param options see `create` in balance.ts
+ * @param first those that every mode has, and `check` reads them from other options
  * @throws TwinpathError ERR_OPTION_INVALID
  */
 export function createNat(
   options: Record<string, unknown>,
-  { vips, arp, otherwise }: NatSettings,
+  first: NatSettings,
+  check: (options: Record<string, unknown>) => NatSettings,
   context: HandlerContext,
 ): TickingHandler {
   const { macs, clock } = context;
+  const { vips } = first;
+  let { arp, otherwise } = first;
   const nat = new Nat(options, vips, context);
   const addresses = Int32Array.from(new Set([...vips, ...nat.sources]));
   const flow = new Flow();
@@ -84,35 +92,76 @@ export function createNat(
       nat.sweep(SWEPT_IN_TICK);
     },
     tickMillis: TICK_MILLIS,
+    configure: (changed) => {
+      requireSame('balance by NAT', options, changed, FIXED);
+      const next = check(changed);
+      const apply = nat.prepare(changed.backends);
+      return () => {
+        ({ arp, otherwise } = next);
+        apply();
+      };
+    },
   };
+}
+
+interface Backends {
+  readonly addresses: Int32Array;
+  /** 0: the port that the client asked for. */
+  readonly ports: Uint16Array;
+  readonly macs: readonly (Uint8Array | undefined)[];
+  /** By hash: an index of the others. */
+  readonly table: Uint16Array;
 }
 
 class Nat {
   readonly sources: Int32Array;
   readonly #vips: Int32Array;
   readonly #isServed: Uint8Array;
-  readonly #addresses: Int32Array;
-  /** 0: the port that the client asked for. */
-  readonly #ports: Uint16Array;
-  readonly #macs: readonly (Uint8Array | undefined)[];
-  readonly #table: Uint16Array;
+  #backends: Backends;
+  /** By address: the MAC addresses of the backends of this list and of earlier ones. */
+  readonly #known = new Map<number, Uint8Array | undefined>();
   readonly #connections: NatConnections;
   readonly #key = new FlowKey();
 
   constructor(options: Record<string, unknown>, vips: Int32Array, context: HandlerContext) {
     const isServed = servedPorts(options.ports) ?? noPorts();
     const sources = options.source === undefined ? vips.subarray(0, 1) : sourceAddresses(options.source);
-    const backends = ipBackends(options.backends, MAX_BACKENDS, Int32Array.of(...vips, ...sources));
     const idle = wholeNumber('idle', options.idle ?? IDLE_SECONDS, 10, 1_000_000, 'a number of seconds');
     this.sources = sources;
     this.#vips = vips;
     this.#isServed = isServed;
-    this.#addresses = Int32Array.from(backends, ({ address }) => address);
-    this.#ports = Uint16Array.from(backends, ({ port }) => port);
-    this.#macs = backends.map(({ mac }) => mac);
-    this.#table = maglevTable(backends.map(({ name }) => name));
+    this.#backends = this.#read(options.backends);
     const ports = sourcePorts(options.sourcePorts ?? SOURCE_PORTS, isServed);
     this.#connections = new NatConnections(context, { sources, ports, idleMillis: idle * 1000 });
+  }
+
+  /** Gets other backends ready, for new connections. Returns what puts them in place. @throws ERR_OPTION_INVALID */
+  prepare(option: unknown): () => void {
+    const backends = this.#read(option);
+    return () => {
+      for (const { addresses, macs } of [this.#backends, backends]) {
+        macs.forEach((mac, i) => {
+          this.#known.delete(addresses[i]!); // the last to be forgotten
+          this.#known.set(addresses[i]!, mac);
+        });
+      }
+      for (const [address] of this.#known) {
+        if (this.#known.size <= MAX_KNOWN) break;
+        this.#known.delete(address);
+      }
+      this.#backends = backends;
+    };
+  }
+
+  #read(option: unknown): Backends {
+    const own = Int32Array.of(...this.#vips, ...this.sources);
+    const backends = ipBackends(option, MAX_BACKENDS, own);
+    return {
+      addresses: Int32Array.from(backends, ({ address }) => address),
+      ports: Uint16Array.from(backends, ({ port }) => port),
+      macs: backends.map(({ mac }) => mac),
+      table: maglevTable(backends.map(({ name }) => name)),
+    };
   }
 
   sweep(count: number): void {
@@ -216,18 +265,21 @@ class Nat {
     const client = int32At(packet, addresses);
     const vip = int32At(packet, addresses + 4);
     const ports = int32At(packet, l4);
-    const index = this.#table[slotOf(client, vip, protocol, ports)]!;
+    const backends = this.#backends;
+    const index = backends.table[slotOf(client, vip, protocol, ports)]!;
     connections.set(Word.CLIENT, client);
     connections.set(Word.CLIENT_PORTS, ports);
     connections.set(Word.VIP, vip);
-    connections.set(Word.BACKEND, this.#addresses[index]!);
-    connections.set(Word.BACKEND_PORT, this.#ports[index]! || to);
+    connections.set(Word.BACKEND, backends.addresses[index]!);
+    connections.set(Word.BACKEND_PORT, backends.ports[index]! || to);
     connections.set(Word.BACKEND_INDEX, index);
   }
 
   /** Writes the destination MAC address: the backend's, or that of the router from which the packet came. */
   #address(packet: Packet, index: number, backend: number): void {
-    const mac = this.#addresses[index] === backend ? this.#macs[index] : undefined;
+    const { addresses, macs } = this.#backends;
+    // Of a connection that has outlived its list, another backend is there, or none.
+    const mac = addresses[index] === backend ? macs[index] : this.#known.get(backend);
     if (mac !== undefined) packet.write(0, mac);
     else {
       packet.setU32(0, int32At(packet, 6));

@@ -18,16 +18,17 @@
  * - The machine may be a backend itself: packets for a backend with the MAC address of one of its ports pass to its stack,
  *   which needs the virtual address too. Transmitted, they would come back to the port. So all members of a group can have
  *   the same options. (With `host: 'off'` there is no stack: `dropped.noHost`.)
- * - It does not check whether backends are alive. To change the list, open the port again.
+ * - It does not check whether backends are alive. The list may change while it runs; a connection then keeps its backend as
+ *   long as that is in the list, but for the few that the table moves.
  *
  * Copy from it: a hash of its own, because `burst.hash` is 0 with one queue; a table that `create` builds once.
  *
  * ```ts
- * import type { Handler, HandlerContext, Packet, Verdict } from 'twinpath/handler';
+ * import type { HandlerContext, HandlerObject, Packet, Verdict } from 'twinpath/handler';
  * import { DROP, Flow, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler, HandlerContext, TickingHandler } from '../handler/handler.ts';
+import type { HandlerContext, HandlerObject } from '../handler/handler.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { Path } from '../memory/layout.ts';
@@ -36,11 +37,11 @@ import { Flow } from '../net/flow.ts';
 import { macBytes, normalizeMac } from '../net/mac.ts';
 import { flag, invalid, oneOf } from '../validation.ts';
 import { answersArp } from './arp.ts';
-import { createNat } from './balance-nat.ts';
+import { createNat, type NatSettings } from './balance-nat.ts';
 import { servedPorts } from './balance-options.ts';
 import { Tunnel } from './balance-vxlan.ts';
 import { MAX_BACKENDS, maglevTable } from './maglev.ts';
-import { checkNames, list, otherwiseOf } from './options.ts';
+import { checkNames, list, otherwiseOf, requireSame } from './options.ts';
 import { VirtualService } from './virtual-service.ts';
 
 const MODES = ['direct', 'nat', 'vxlan'] as const;
@@ -80,8 +81,41 @@ interface Backends {
  *   both cases.
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
-export function create(options: Record<string, unknown>, context: HandlerContext): Handler | TickingHandler {
+export function create(options: Record<string, unknown>, context: HandlerContext): HandlerObject {
   const { macs } = context;
+  const first = commonOf(options);
+  if (first.mode === 'nat') return createNat(options, first, commonOf, context);
+  let now = stateless(options, first, macs);
+  const flow = new Flow();
+
+  return {
+    handle: (burst) => {
+      const { service, balancer, vips, arp, otherwise } = now;
+      for (let i = 0; i < burst.length; i++) {
+        if (burst.path[i] === Path.HOST) {
+          burst.verdict[i] = TX;
+          continue;
+        }
+        const packet = burst.packet(i);
+        const mac = macs[burst.port[i]!]!;
+        burst.verdict[i] = otherwise;
+        if (flow.read(packet)) {
+          if (service.serves(packet, flow, mac)) burst.verdict[i] = balancer.send(packet, flow, mac);
+        } else if (arp && flow.type >= 0 && answersArp(packet, flow.l3, mac, vips)) burst.verdict[i] = TX;
+      }
+    },
+    configure: (changed) => {
+      requireSame('balance', { mode: first.mode }, { mode: changed.mode ?? 'direct' }, ['mode']);
+      const next = stateless(changed, commonOf(changed), macs);
+      return () => {
+        now = next;
+      };
+    },
+  };
+}
+
+/** What every mode has. @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID */
+function commonOf(options: Record<string, unknown>): NatSettings & { readonly mode: (typeof MODES)[number] } {
   checkNames('balance', options, NAMES);
   const mode = oneOf('mode', (options.mode ?? 'direct') as (typeof MODES)[number], MODES);
   const other = Object.keys(ONLY).find((name) => options[name] !== undefined && !ONLY[name]!.includes(mode));
@@ -89,29 +123,27 @@ export function create(options: Record<string, unknown>, context: HandlerContext
   const vips = hostAddresses('vip', list(options.vip));
   if (vips.length === 0) invalid('vip', 'balance has no address', "Give it: { vip: '10.77.0.100' }.");
   const arp = flag('arp', options.arp ?? true);
-  const otherwise = otherwiseOf(options, 'pass');
-  if (mode === 'nat') return createNat(options, { vips, arp, otherwise }, context);
+  return { mode, vips, arp, otherwise: otherwiseOf(options, 'pass') };
+}
+
+/** What the modes without state have. */
+interface Stateless extends NatSettings {
+  readonly service: VirtualService;
+  readonly balancer: Balancer | Tunnel;
+}
+
+function stateless(
+  options: Record<string, unknown>,
+  common: ReturnType<typeof commonOf>,
+  macs: readonly Uint8Array[],
+): Stateless {
+  const { mode, vips } = common;
   const service = new VirtualService(vips, servedPorts(options.ports));
   const balancer =
     mode === 'vxlan'
       ? new Tunnel(options, vips, service)
       : new Balancer(service, backendsOf(options.backends, macs));
-  const flow = new Flow();
-
-  return (burst) => {
-    for (let i = 0; i < burst.length; i++) {
-      if (burst.path[i] === Path.HOST) {
-        burst.verdict[i] = TX;
-        continue;
-      }
-      const packet = burst.packet(i);
-      const mac = macs[burst.port[i]!]!;
-      burst.verdict[i] = otherwise;
-      if (flow.read(packet)) {
-        if (service.serves(packet, flow, mac)) burst.verdict[i] = balancer.send(packet, flow, mac);
-      } else if (arp && flow.type >= 0 && answersArp(packet, flow.l3, mac, vips)) burst.verdict[i] = TX;
-    }
-  };
+  return { ...common, service, balancer };
 }
 
 class Balancer {

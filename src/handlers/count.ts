@@ -11,12 +11,13 @@
  * does not depend on the traffic.
  *
  * ```ts
- * import type { Handler, HandlerContext } from 'twinpath/handler';
+ * import type { Burst, HandlerContext, HandlerObject } from 'twinpath/handler';
  * import { ETHERNET_BYTES, EtherType, Flow, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
 import { writeSync } from 'node:fs';
-import type { Handler, HandlerContext } from '../handler/handler.ts';
+import type { Burst } from '../handler/burst.ts';
+import type { HandlerContext, HandlerObject } from '../handler/handler.ts';
 import { PASS, TX } from '../handler/handler.ts';
 import { Path } from '../memory/layout.ts';
 import { ETHERNET_BYTES, EtherType, LOWEST_TYPE } from '../net/ethernet.ts';
@@ -42,23 +43,19 @@ const MAX_FLOWS = 500;
  *   `otherwise`: 'drop' (default) drops all packets; 'pass' gives them to the machine, whose own packets go out
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
-export function create(options: Record<string, unknown>, context: HandlerContext): Handler {
-  checkNames('count', options, ['every', 'top', 'otherwise']);
-  const most = Number.MAX_SAFE_INTEGER;
-  const every = wholeNumber('every', options.every ?? 1_000_000, 0, most, 'a number of packets');
-  const top = wholeNumber('top', options.top ?? 10, 0, MAX_FLOWS, 'a number of flows');
-  const passes = otherwiseOf(options, 'drop') === PASS;
-
+export function create(options: Record<string, unknown>, context: HandlerContext): HandlerObject {
+  let settings = settingsOf(options);
   // Float64: a Uint32 is full after five minutes at 14 Mpps.
   const types = new Float64Array(0x10000);
   const protocols = new Float64Array(0x100);
   const flow = new Flow();
-  const flows = top === 0 ? undefined : new FlowTable();
+  let flows = settings.top === 0 ? undefined : new FlowTable();
   let runts = 0;
   let seen = 0;
-  let next = every;
+  let next = settings.every;
 
-  return (burst) => {
+  const handle = (burst: Burst): void => {
+    const { every, top, passes } = settings;
     for (let i = 0; i < burst.length; i++) {
       if (passes) burst.verdict[i] = burst.path[i] === Path.HOST ? TX : PASS;
       const packet = burst.packet(i);
@@ -81,6 +78,32 @@ export function create(options: Record<string, unknown>, context: HandlerContext
     next += every * Math.ceil((seen - next + 1) / every);
     const line = `queue ${context.queue}: ${seen} packets${summary(types, protocols, runts)}\n`;
     report(line + (flows === undefined ? '' : topFlows(flows, top)));
+  };
+  const configure = (changed: Record<string, unknown>) => {
+    const now = settingsOf(changed);
+    const table = now.top === 0 ? undefined : (flows ?? new FlowTable());
+    return () => {
+      if (now.every !== settings.every) next = seen + now.every;
+      settings = now;
+      flows = table;
+    };
+  };
+  return { handle, configure };
+}
+
+interface Settings {
+  readonly every: number;
+  readonly top: number;
+  readonly passes: boolean;
+}
+
+function settingsOf(options: Record<string, unknown>): Settings {
+  checkNames('count', options, ['every', 'top', 'otherwise']);
+  const most = Number.MAX_SAFE_INTEGER;
+  return {
+    every: wholeNumber('every', options.every ?? 1_000_000, 0, most, 'a number of packets'),
+    top: wholeNumber('top', options.top ?? 10, 0, MAX_FLOWS, 'a number of flows'),
+    passes: otherwiseOf(options, 'drop') === PASS,
   };
 }
 

@@ -16,13 +16,13 @@
  * comparison and a copy; one `Flow` for both versions of IP.
  *
  * ```ts
- * import type { Handler, HandlerContext, Packet, Verdict } from 'twinpath/handler';
+ * import type { HandlerContext, HandlerObject, Packet, Verdict } from 'twinpath/handler';
  * import { checksum, DROP, Flow, ipv4Checksum, PASS, Path, Protocol, sumOf, TX, udpChecksum } from 'twinpath/handler';
  * ```
  */
 import { readFileSync } from 'node:fs';
 import { checksum, ipv4Checksum, sumOf, udpChecksum } from '../handler/checksum.ts';
-import type { Handler, HandlerContext } from '../handler/handler.ts';
+import type { HandlerContext, HandlerObject } from '../handler/handler.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { Path } from '../memory/layout.ts';
@@ -53,18 +53,28 @@ const TTL = 64;
  *   the machine go out in both cases.
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID; for a line of the zone, too
  */
-export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
+export function create(options: Record<string, unknown>, { macs }: HandlerContext): HandlerObject {
+  let server = serverOf(options);
+  return {
+    handle: (burst) => {
+      for (let i = 0; i < burst.length; i++) {
+        burst.verdict[i] =
+          burst.path[i] === Path.HOST ? TX : server.answer(burst.packet(i), macs[burst.port[i]!]!);
+      }
+    },
+    configure: (changed) => {
+      const next = serverOf(changed); // it reads the zone file again
+      return () => {
+        server = next;
+      };
+    },
+  };
+}
+
+function serverOf(options: Record<string, unknown>): Server {
   checkNames('dns', options, ['zone', 'address', 'port', 'otherwise']);
   const port = wholeNumber('port', options.port ?? DNS_PORT, 1, 0xffff, 'a UDP port');
-  const otherwise = otherwiseOf(options, 'pass');
-  const server = new Server(options.address, port, otherwise, zoneOf(options.zone));
-
-  return (burst) => {
-    for (let i = 0; i < burst.length; i++) {
-      burst.verdict[i] =
-        burst.path[i] === Path.HOST ? TX : server.answer(burst.packet(i), macs[burst.port[i]!]!);
-    }
-  };
+  return new Server(options.address, port, otherwiseOf(options, 'pass'), zoneOf(options.zone));
 }
 
 class Server {

@@ -10,15 +10,16 @@
  * - The reply to a frame with VLAN tags has the same tags. Frames keep their length, including padding.
  *
  * Copy from it: a check of the length before the first field is read, so that a bad frame costs a comparison and not an
- * exception; one function per protocol, which changes the packet in place; options that become plain numbers once.
+ * exception; one function per protocol, which changes the packet in place; options that become plain numbers once, and
+ * other options at run time.
  *
  * ```ts
- * import { type Handler, type HandlerContext, type Packet } from 'twinpath/handler';
+ * import { type HandlerContext, type HandlerObject, type Packet } from 'twinpath/handler';
  * import { checksum, DROP, EtherType, Protocol, sumOf, TX, update16 } from 'twinpath/handler';
  * ```
  */
 import { checksum, sumOf, update16 } from '../handler/checksum.ts';
-import type { Handler, HandlerContext } from '../handler/handler.ts';
+import type { HandlerContext, HandlerObject } from '../handler/handler.ts';
 import { DROP, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { has, hostAddresses, isHost } from '../net/addresses.ts';
@@ -40,19 +41,32 @@ const TTL = 64;
  *   `port`: the UDP port that echoes, 1 to 65535; default 7
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
-export function create(options: Record<string, unknown>, { macs }: HandlerContext): Handler {
+export function create(options: Record<string, unknown>, { macs }: HandlerContext): HandlerObject {
+  let host = hostOf(options);
+  return {
+    handle: (burst) => {
+      const { addresses, port } = host;
+      for (let i = 0; i < burst.length; i++) {
+        burst.verdict[i] = answer(burst.packet(i), macs[burst.port[i]!]!, addresses, port);
+      }
+    },
+    configure: (changed) => {
+      const next = hostOf(changed);
+      return () => {
+        host = next;
+      };
+    },
+  };
+}
+
+function hostOf(options: Record<string, unknown>): { readonly addresses: Int32Array; readonly port: number } {
   checkNames('echo', options, ['address', 'port']);
   const port = wholeNumber('port', options.port ?? 7, 1, 0xffff, 'a UDP port');
   const addresses = hostAddresses('address', list(options.address));
   if (addresses.length === 0) {
     invalid('address', 'echo answers for no address', "Give it: { address: '10.77.0.2' }.");
   }
-
-  return (burst) => {
-    for (let i = 0; i < burst.length; i++) {
-      burst.verdict[i] = answer(burst.packet(i), macs[burst.port[i]!]!, addresses, port);
-    }
-  };
+  return { addresses, port };
 }
 
 function answer(packet: Packet, mac: Uint8Array, addresses: Int32Array, port: number): Verdict {

@@ -29,11 +29,11 @@
  * Copy from it: rules compiled once; a filter that only decides and does not change the packet.
  *
  * ```ts
- * import type { Handler, Packet, Verdict } from 'twinpath/handler';
+ * import type { HandlerObject, Packet, Verdict } from 'twinpath/handler';
  * import { DROP, EtherType, Flow, PASS, Path, Protocol, TX } from 'twinpath/handler';
  * ```
  */
-import type { Handler } from '../handler/handler.ts';
+import type { HandlerObject } from '../handler/handler.ts';
 import { DROP, PASS, TX, type Verdict } from '../handler/handler.ts';
 import type { Packet } from '../handler/packet.ts';
 import { Path } from '../memory/layout.ts';
@@ -60,16 +60,12 @@ const BRIDGED = 0x0000f8;
  *   `otherwise`: 'pass' or 'drop' packets from the network that match no rule
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID
  */
-export function create(options: Record<string, unknown>): Handler {
-  checkNames('firewall', options, ['allow', 'deny', 'out', 'otherwise']);
-  const allowed = list(options.allow);
-  const allow = new RuleList('allow', allowed);
-  const deny = new RuleList('deny', list(options.deny));
-  const out = new RuleList('out', list(options.out));
-  const otherwise = otherwiseOf(options, allowed.length > 0 ? 'drop' : 'pass');
+export function create(options: Record<string, unknown>): HandlerObject {
+  let policy = policyOf(options);
   const flow = new Flow();
 
   const incoming = (packet: Packet): Verdict => {
+    const { allow, deny, otherwise } = policy;
     if (!flow.read(packet)) {
       if (flow.type === EtherType.ARP) return PASS;
       if (flow.type < 0 || isBroken(flow)) return DROP;
@@ -83,6 +79,7 @@ export function create(options: Record<string, unknown>): Handler {
 
   /** Guests and containers of the machine may send anything, so a packet that `out` may match is dropped too. */
   const outgoing = (packet: Packet): Verdict => {
+    const { out } = policy;
     if (!flow.read(packet)) {
       return !out.isEmpty && (isBroken(flow) || mayHideIp(packet, flow)) ? DROP : TX;
     }
@@ -91,11 +88,37 @@ export function create(options: Record<string, unknown>): Handler {
     return out.match(packet, addresses + addressBytes, addressBytes, protocol, to) === NO ? TX : DROP;
   };
 
-  return (burst) => {
-    for (let i = 0; i < burst.length; i++) {
-      const packet = burst.packet(i);
-      burst.verdict[i] = burst.path[i] === Path.HOST ? outgoing(packet) : incoming(packet);
-    }
+  return {
+    handle: (burst) => {
+      for (let i = 0; i < burst.length; i++) {
+        const packet = burst.packet(i);
+        burst.verdict[i] = burst.path[i] === Path.HOST ? outgoing(packet) : incoming(packet);
+      }
+    },
+    configure: (changed) => {
+      const next = policyOf(changed);
+      return () => {
+        policy = next;
+      };
+    },
+  };
+}
+
+interface Policy {
+  readonly allow: RuleList;
+  readonly deny: RuleList;
+  readonly out: RuleList;
+  readonly otherwise: Verdict;
+}
+
+function policyOf(options: Record<string, unknown>): Policy {
+  checkNames('firewall', options, ['allow', 'deny', 'out', 'otherwise']);
+  const allowed = list(options.allow);
+  return {
+    allow: new RuleList('allow', allowed),
+    deny: new RuleList('deny', list(options.deny)),
+    out: new RuleList('out', list(options.out)),
+    otherwise: otherwiseOf(options, allowed.length > 0 ? 'drop' : 'pass'),
   };
 }
 

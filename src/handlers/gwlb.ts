@@ -18,12 +18,13 @@
  */
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
 import type { Burst } from '../handler/burst.ts';
-import type { Created, Handler, HandlerContext, HandlerModule } from '../handler/handler.ts';
+import type { Created, Handler, HandlerContext, HandlerModule, HandlerObject } from '../handler/handler.ts';
 import { DROP, isTeed, PASS, TEE, TX, type Verdict } from '../handler/handler.ts';
 import { Path } from '../memory/layout.ts';
 import { invalid, plainObject, wholeNumber } from '../validation.ts';
-import { checkNames, otherwiseOf } from './options.ts';
+import { checkNames, otherwiseOf, requireSame } from './options.ts';
 import { Tunnels } from './tunnels.ts';
 
 /**
@@ -33,23 +34,62 @@ import { Tunnels } from './tunnels.ts';
  * @throws TwinpathError ERR_OPTION_UNKNOWN, ERR_OPTION_INVALID; the promise rejects with what the inner module throws
  */
 export function create(options: Record<string, unknown>, context: HandlerContext): Promise<Created> {
+  let outer = outerOf(options);
+  return innerHandler(innerUrl(options.inner), outer.innerOptions, context).then((inner) => {
+    const handle = typeof inner === 'function' ? inner : inner.handle.bind(inner);
+    const methods = typeof inner === 'function' ? {} : methodsOf(inner);
+    return {
+      ...methods,
+      handle: (burst) => run(burst, handle, outer.tunnels, outer.otherwise, context.macs),
+      configure: (changed) => {
+        requireSame('gwlb', options, changed, ['inner']);
+        const next = outerOf(changed);
+        const apply = isDeepStrictEqual(next.innerOptions, outer.innerOptions)
+          ? undefined
+          : configured(methods, next.innerOptions);
+        return () => {
+          apply?.();
+          outer = next;
+        };
+      },
+    };
+  });
+}
+
+interface Outer {
+  readonly tunnels: Tunnels;
+  readonly otherwise: Verdict;
+  readonly innerOptions: Record<string, unknown>;
+}
+
+function outerOf(options: Record<string, unknown>): Outer {
   const names = ['internalPort', 'internalVni', 'externalPort', 'externalVni'] as const;
   checkNames('gwlb', options, ['inner', 'innerOptions', ...names, 'otherwise']);
   const number = (name: (typeof names)[number], byDefault: number, most: number): number =>
     wholeNumber(name, options[name] ?? byDefault, 1, most);
-  const tunnels = new Tunnels(
-    { port: number('internalPort', 10_800, 0xffff), vni: number('internalVni', 800, 0xffffff) },
-    { port: number('externalPort', 10_801, 0xffff), vni: number('externalVni', 801, 0xffffff) },
-  );
-  const otherwise = otherwiseOf(options, 'pass');
-  const innerOptions = plainObject('innerOptions', (options.innerOptions ?? {}) as Record<string, unknown>);
-  const url = innerUrl(options.inner);
-  return innerHandler(url, innerOptions, context).then((inner) => {
-    const handle = typeof inner === 'function' ? inner : inner.handle.bind(inner);
-    const outer = (burst: Burst): void => run(burst, handle, tunnels, otherwise, context.macs);
-    if (typeof inner === 'function') return outer;
-    return { handle: outer, tick: inner.tick.bind(inner), tickMillis: inner.tickMillis ?? 10 };
-  });
+  return {
+    tunnels: new Tunnels(
+      { port: number('internalPort', 10_800, 0xffff), vni: number('internalVni', 800, 0xffffff) },
+      { port: number('externalPort', 10_801, 0xffff), vni: number('externalVni', 801, 0xffffff) },
+    ),
+    otherwise: otherwiseOf(options, 'pass'),
+    innerOptions: plainObject('innerOptions', (options.innerOptions ?? {}) as Record<string, unknown>),
+  };
+}
+
+/** Those of the inner handler besides `handle`. */
+function methodsOf(inner: HandlerObject): Partial<HandlerObject> {
+  const { tick, tickMillis, message, configure } = inner;
+  return {
+    ...(tick === undefined ? {} : { tick: tick.bind(inner), tickMillis: tickMillis ?? 10 }),
+    ...(message === undefined ? {} : { message: message.bind(inner) }),
+    ...(configure === undefined ? {} : { configure: configure.bind(inner) }),
+  };
+}
+
+function configured({ configure }: Partial<HandlerObject>, options: Record<string, unknown>): () => void {
+  if (configure !== undefined) return configure(options);
+  return invalid('innerOptions', 'the inner handler takes no other options while it runs');
 }
 
 function run(

@@ -4,6 +4,7 @@
  * Values come from a program, or as text from the command line, which parses those that are JSON. So a list may be an array
  * or a text with commas or spaces: '10.0.0.1, 10.0.0.2'. See validation.ts.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { DROP, PASS } from '../handler/handler.ts';
 import { invalid, onlyKnown } from '../validation.ts';
 
@@ -27,4 +28,11 @@ export function list(value: unknown): readonly unknown[] {
   if (value === undefined) return [];
   if (typeof value === 'string') return value.split(/[\s,]+/).filter((item) => item !== '');
   return Array.isArray(value) ? value : [value];
+}
+
+/** Refuses other values of options that stay as they are while the handler runs. @throws ERR_OPTION_INVALID */
+export function requireSame(handler: string, before: Options, now: Options, names: readonly string[]): void {
+  const changed = names.find((name) => !isDeepStrictEqual(before[name], now[name]));
+  if (changed === undefined) return;
+  invalid(changed, `${handler} cannot change it while it runs`, 'Open the port again with the other value.');
 }

@@ -39,6 +39,7 @@ export const QUEUE_COUNTERS = [
   'teeFull', // copies of such packets that found no room, or no free frame: the application does not read fast enough
   'segments', // made by cutting a longer packet, beyond the first of each
   'ticks', // calls of the handler's tick
+  'messagesRefused', // of the handler for the application, which had as many to read as may wait
   'sleeps',
 ] as const;
 export type QueueCounter = (typeof QUEUE_COUNTERS)[number];

@@ -90,6 +90,19 @@ export class PortMetrics {
         { labels: port, value: stats.handedOver },
       ]),
       counter(
+        'twinpath_delivered_packets_total',
+        'Packets delivered to the application, by what the handler said',
+        [
+          { labels: { ...port, verdict: 'deliver' }, value: stats.delivered - stats.teed },
+          { labels: { ...port, verdict: 'tee' }, value: stats.teed },
+        ],
+      ),
+      counter(
+        'twinpath_messages_refused_total',
+        'Messages that the handler could not send to the application',
+        [{ labels: port, value: stats.messagesRefused }],
+      ),
+      counter(
         'twinpath_failovers_total',
         'Queues that changed the path they transmit on',
         [...this.#failovers.values()].map(({ labels, value }) => ({ labels: { ...port, ...labels }, value })),

@@ -141,3 +141,48 @@ describe('a VF that would take tags out of frames, or drop VLANs', () => {
     expect(ethtool.features(ifindex)!.active).toContain(PARSES);
   });
 });
+
+it('a handler gets the VLANs that rules name, on both paths, and others from the moment on when these are named', async () => {
+  const lab = await buildLab();
+  const outside = rawSocket(lab.outside, 'u0');
+  const configuration = { rules: ['vlan 5 to handler'], isolate: true };
+  const scene = await Scene.openIn(lab, { handler: BY_FIRST_BYTE, configuration });
+  const { nic, port } = scene;
+  const delivered: string[] = [];
+  const reading = (async () => {
+    for await (const { data } of port.packets())
+      delivered.push(/\d+ \w+/.exec(Buffer.from(data).toString('latin1'))![0]);
+  })();
+  const tags = new Map([
+    ['five', `8100 0005 ${TYPE}`],
+    ['six', `8100 0006 ${TYPE}`],
+    ['none', TYPE],
+  ]);
+  let number = 0;
+  /** One frame of each, those last that are to come: when they have, the others have been looked at. */
+  const exchange = async (...wanted: string[]): Promise<void> => {
+    const seen = delivered.length;
+    const others = [...tags.keys()].filter((name) => !wanted.includes(name));
+    const texts = [...others, ...wanted].map((name) => {
+      const text = `${++number} ${name}`;
+      outside.send(frame(nic.mac, OUTSIDE_MAC, tags.get(name)!, `D${text}`));
+      return text;
+    });
+    await until('the frames that were asked for', () => delivered.length >= seen + wanted.length);
+    expect(delivered.slice(seen)).toEqual(texts.slice(-wanted.length));
+  };
+  await exchange('five');
+  await port.rules.set(['vlan 6 to handler', 'vlan none to handler']);
+  await exchange('six', 'none');
+  await scene.plug();
+  await exchange('six', 'none');
+  await port.rules.set(['vlan 5 to handler']);
+  await exchange('five');
+  await scene.unplug();
+  await exchange('five');
+  await port.rules.set(['vlan 5 to handler', 'vlan 6 to handler']);
+  await scene.plug();
+  await exchange('five', 'six');
+  await scene.finish();
+  await reading;
+});

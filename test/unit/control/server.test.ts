@@ -12,7 +12,7 @@ import { ControlClient } from '../../../src/control/client.ts';
 import { MAX_LINE, PROTOCOL, type StatisticsSample } from '../../../src/control/protocol.ts';
 import { ControlServer } from '../../../src/control/server.ts';
 import { connectTo, removeStale, socketFiles } from '../../../src/control/sockets.ts';
-import type { Question } from '../../../src/coordinator/messages.ts';
+import type { HandlerQuestion, Question } from '../../../src/coordinator/messages.ts';
 import { TwinpathError } from '../../../src/errors.ts';
 import { NO_LINK } from '../../../src/kernel/device-information.ts';
 import { loadShim } from '../../../src/kernel/shim.ts';
@@ -25,7 +25,7 @@ const HELLO = { twinpath: 'test', protocol: PROTOCOL, pid: process.pid } as cons
 
 interface Stage {
   readonly file: string;
-  readonly questions: Question[];
+  readonly questions: (Question | HandlerQuestion)[];
   readonly folder: string;
   readonly memory: Memory;
   readonly server: ControlServer;
@@ -41,7 +41,7 @@ async function stage(): Promise<Stage> {
   const handler = 'file:///handler.mjs';
   const settings = validate(single({ network: 'memory', handler, queues: 2, netns: 'ns' }));
   const memory = Memory.create(geometryOf(settings, 4096));
-  const questions: Question[] = [];
+  const questions: (Question | HandlerQuestion)[] = [];
   let closed = 0;
   let gate = Promise.resolve();
   const description = { device: 'eth9', paths: {}, link: NO_LINK, configuration: initial({}) };

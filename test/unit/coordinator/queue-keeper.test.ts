@@ -44,6 +44,7 @@ class Scene {
           if (kind === 'worker') this.told.push(event.state);
           if (kind === 'error') this.told.push(event.code);
         },
+        line: () => {},
         gaveUp: () => void this.told.push('gave up'),
         restored: () => void this.told.push('restored'),
         gone: () => void this.told.push('gone'),

@@ -76,9 +76,12 @@ it('refuses a create() whose promise is rejected, or resolves to no handler', as
 
 it.each([
   ['export default 7;', 'it exports neither a default function nor create()'],
-  ['export default { handle() {} };', 'it exports neither a default function nor create()'],
+  ['export default { handle: 7 };', 'it exports neither a default function nor create()'],
   ['export const other = 7;', 'it exports neither a default function nor create()'],
-  ['export const create = () => 7;', 'its create() returns neither a function nor { handle, tick }'],
+  [
+    'export const create = () => 7;',
+    'its create() returns neither a function nor an object of functions, { handle, tick … }',
+  ],
 ])('says of %s what is missing', async (text, detail) => {
   await expect(load(text)).rejects.toMatchObject({ code: 'ERR_HANDLER', detail });
 });

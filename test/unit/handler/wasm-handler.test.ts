@@ -116,7 +116,7 @@ class Twins {
 const echoOptions = { address: OUR_IP.join('.') };
 const TWINS: [string, () => Twins][] = [
   ['reflect', () => new Twins('reflect', reflect)],
-  ['echo', () => new Twins('echo', echoModule.create(echoOptions, context), echoOptions)],
+  ['echo', () => new Twins('echo', echoModule.create(echoOptions, context).handle, echoOptions)],
 ];
 
 describe.each(TWINS)('%s in WebAssembly does as in TypeScript', (name, make) => {
@@ -175,7 +175,7 @@ describe('echo in WebAssembly', () => {
     { address: '223.255.255.255', port: 1 },
     { address: '10.77.0.2', port: undefined },
   ])('has the options of its twin: %j', (options) => {
-    const twins = new Twins('echo', echoModule.create(options, context), options);
+    const twins = new Twins('echo', echoModule.create(options, context).handle, options);
     const { port = 7 } = options;
     for (const dst of [OUR_IP, [10, 77, 0, 9], [223, 255, 255, 255]]) {
       twins.expectSame(
@@ -189,7 +189,7 @@ describe('echo in WebAssembly', () => {
   });
 
   it('answers the same ports, and the same MAC addresses', () => {
-    const twins = new Twins('echo', echoModule.create(echoOptions, context), echoOptions);
+    const twins = new Twins('echo', echoModule.create(echoOptions, context).handle, echoOptions);
     const verdicts = new Set<number>();
     for (let first = 0; first < 0x10000; first += 64) {
       const ports = Array.from({ length: 64 }, (_, i) => first + i);
@@ -246,7 +246,7 @@ describe('echo in WebAssembly', () => {
     { address: '10.77.0.2', 'port"': 7 },
     { addressee: '10.77.0.2' },
   ])('refuses what its twin refuses: %j', (options) => {
-    expect(() => echoModule.create(options, context)).toThrow();
+    expect(() => echoModule.create(options, context).handle).toThrow();
     expect(() => handlerOf(ours('echo'), smallMemory(), options)).toThrow(
       expect.objectContaining({
         code: 'ERR_OPTION_INVALID',

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Handler } from '../../../src/handler/handler.ts';
+import type { HandlerObject } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/balance.ts';
 import { maglevTable, SLOTS } from '../../../src/handlers/maglev.ts';
@@ -24,7 +24,7 @@ const context = workerContext();
 const VIP = OUR_IP;
 const BACKENDS = [1, 2, 3, 4].map((n) => `02:00:00:00:01:0${n}`);
 const made = (options: object = {}, where = context) =>
-  create({ vip: VIP.join('.'), backends: BACKENDS, ...options }, where) as Handler;
+  create({ vip: VIP.join('.'), backends: BACKENDS, ...options }, where) as HandlerObject;
 const balance = made();
 
 const tcp = (from: number, to = 80) => [...be16(from), ...be16(to), ...Array(16).fill(0)];

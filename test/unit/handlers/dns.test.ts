@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { Handler } from '../../../src/handler/handler.ts';
+import type { HandlerObject } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/dns.ts';
 import { Path } from '../../../src/memory/layout.ts';
@@ -57,7 +57,7 @@ ${Array.from({ length: 40 }, (_, i) => `many A 198.51.100.${i}`).join('\n')}
 `;
 const context = workerContext();
 const made = (options: object = {}) =>
-  create({ zone: ZONE, address: [OUR_IP.join('.'), '2001:db8::2'], ...options }, context) as Handler;
+  create({ zone: ZONE, address: [OUR_IP.join('.'), '2001:db8::2'], ...options }, context) as HandlerObject;
 const dns = made();
 const AA = 0x8400;
 
@@ -509,7 +509,7 @@ describe('dns never throws', () => {
     asked(query('far.example.org')),
     ethernet(ipv6(udp(query('six.example.org', { type: ANY }), { to: 53 })), { type: 0x86dd }),
   ];
-  const known = (handler: Handler, frame: number[] | Uint8Array) => {
+  const known = (handler: HandlerObject, frame: number[] | Uint8Array) => {
     const [verdict, reply] = handled(handler, frame);
     expect([DROP, TX, PASS]).toContain(verdict);
     if (verdict !== TX) expect(reply).toEqual([...frame]);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Handler } from '../../../src/handler/handler.ts';
+import type { HandlerObject } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import { create } from '../../../src/handlers/firewall.ts';
 import { Path, type PathId } from '../../../src/memory/layout.ts';
@@ -17,7 +17,7 @@ import {
   udp,
 } from '../../support/frames.ts';
 
-const made = (options: Record<string, unknown>): Handler => create(options);
+const made = (options: Record<string, unknown>): HandlerObject => create(options);
 const tcp = (to: number, from = 40_000) => [...be16(from), ...be16(to), ...Array(16).fill(0)];
 
 interface Incoming {
@@ -28,7 +28,7 @@ interface Incoming {
 
 /** The verdict for a TCP segment to a port. */
 function segment(
-  handler: Handler,
+  handler: HandlerObject,
   to: number,
   { src = [10, 1, 2, 3], fragment, path }: Incoming = {},
 ): number {
@@ -38,9 +38,9 @@ function segment(
   return verdict;
 }
 
-const datagram = (handler: Handler, to: number, src = [10, 1, 2, 3]) =>
+const datagram = (handler: HandlerObject, to: number, src = [10, 1, 2, 3]) =>
   handled(handler, ethernet(ipv4(udp([], { to }), { protocol: 17, src })))[0];
-const six = (handler: Handler, payload: number[], next: number, src = PEER_IP6) =>
+const six = (handler: HandlerObject, payload: number[], next: number, src = PEER_IP6) =>
   handled(handler, ethernet(ipv6(payload, { next, src }), { type: 0x86dd }))[0];
 
 describe('firewall', () => {

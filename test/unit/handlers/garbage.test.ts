@@ -2,7 +2,7 @@
 import { GCProfiler } from 'node:v8';
 import { expect, it } from 'vitest';
 import { Clock } from '../../../src/handler/clock.ts';
-import type { Handler, TickingHandler } from '../../../src/handler/handler.ts';
+import type { Created, Handler, TickingHandler } from '../../../src/handler/handler.ts';
 import { DROP, PASS, TX } from '../../../src/handler/handler.ts';
 import * as swap from '../../../src/handlers/5tswap.ts';
 import * as balance from '../../../src/handlers/balance.ts';
@@ -71,13 +71,8 @@ function limiter(): Handler {
   };
 }
 
-it.each<[string, Handler, number[], number]>([
-  [
-    'balance',
-    balance.create({ vip: address, backends: '02:00:00:00:01:01' }, context) as Handler,
-    segment,
-    TX,
-  ],
+it.each<[string, Created, number[], number]>([
+  ['balance', balance.create({ vip: address, backends: '02:00:00:00:01:01' }, context), segment, TX],
   ['balance by NAT', nat(), segment, TX],
   ['5tswap', swap.create({}), segment, TX],
   ['a handler with state', limiter(), segment, TX],
@@ -93,6 +88,7 @@ it.each<[string, Handler, number[], number]>([
 ])(
   '%s',
   (_, handler, frame, verdict) => {
+    const handle = typeof handler === 'function' ? handler : handler.handle.bind(handler);
     const memory = smallMemory();
     const burst = loaded([frame], memory);
     const offset = burst.offset[0]!;
@@ -104,7 +100,7 @@ it.each<[string, Handler, number[], number]>([
           for (let at = 0; at < frame.length; at++) memory.bytes[offset + i * 2048 + at] = frame[at]!;
         }
         burst.begin(BURST);
-        handler(burst);
+        handle(burst);
       }
     };
     let statistics: unknown[] = ['not run'];

@@ -120,9 +120,9 @@ describe('count', () => {
     const count = countModule.create({ every: 4, top: 0 }, context);
     const six = ethernet([0x60, 0, 0, 0, 0, 0, 58], { type: 0x86dd });
     const burst = loaded([ping(), question(), [1, 2], ethernet([], { type: 64 })]);
-    count(burst);
-    count(loaded([ping(), datagram(), six]));
-    count(loaded([ethernet(ipv4([]), { tags: QINQ, type: 0x88b5 })]));
+    count.handle(burst);
+    count.handle(loaded([ping(), datagram(), six]));
+    count.handle(loaded([ethernet(ipv4([]), { tags: QINQ, type: 0x88b5 })]));
     expect([...burst.verdict.subarray(0, 4)]).toEqual([DROP, DROP, DROP, DROP]);
     expect(lines()).toEqual([
       'queue 3: 4 packets, ipv4 1, arp 1, icmp 1, 802.3 1, runts 1\n',
@@ -132,28 +132,28 @@ describe('count', () => {
 
   it('says one line for a burst that passes the mark several times', () => {
     const count = countModule.create({ every: 2 }, context);
-    count(loaded(Array(7).fill(ping())));
+    count.handle(loaded(Array(7).fill(ping())));
     expect(lines()).toHaveLength(1);
-    count(loaded([ping()]));
+    count.handle(loaded([ping()]));
     expect(lines()).toHaveLength(2);
   });
 
   it('prints nothing at every: 0, and continues to count if standard error is not read', () => {
     const silent = countModule.create({ every: 0 }, context);
-    silent(loaded([ping()]));
+    silent.handle(loaded([ping()]));
     expect(lines()).toHaveLength(0);
     written.mockImplementation(() => {
       throw Object.assign(new Error('full'), { code: 'EAGAIN' });
     });
     const count = countModule.create({ every: 1 }, context);
-    expect(() => count(loaded([ping()]))).not.toThrow();
+    expect(() => count.handle(loaded([ping()]))).not.toThrow();
   });
 
   it('names the flows with the most packets, most first, and no more than asked for', () => {
     const count = countModule.create({ every: 10, top: 3 }, context);
     const six = ethernet(ipv6(udp([1], { from: 5, to: 6 })), { type: 0x86dd });
     const other = ethernet(ipv4(data(8), { protocol: 99 }));
-    count(loaded([ping(), six, ping(), six, datagram(), ping(), other, other, six, ping()]));
+    count.handle(loaded([ping(), six, ping(), six, datagram(), ping(), other, other, six, ping()]));
     expect(lines()).toEqual([
       'queue 3: 10 packets, ipv4 7, ipv6 3, icmp 4, udp 4, protocol 99 2\n' +
         '  10.77.0.1 > 10.77.0.2 icmp: packets 4, bytes 288\n' +
@@ -173,7 +173,8 @@ describe('count', () => {
 
   it('takes frames of any length', () => {
     const count = countModule.create({ every: 1 }, context);
-    for (let length = 0; length <= 80; length++) count(loaded([data(length), ping().slice(0, length)]));
+    for (let length = 0; length <= 80; length++)
+      count.handle(loaded([data(length), ping().slice(0, length)]));
   });
 
   it.each([
@@ -403,7 +404,7 @@ describe('echo drops, unchanged,', () => {
   });
 
   it('noise of every length', () => {
-    for (const handler of [echo, reflect]) {
+    for (const handler of [echo.handle, reflect]) {
       fc.assert(
         fc.property(fc.uint8Array({ maxLength: 80 }), (noise) => {
           const burst = loaded([noise]);

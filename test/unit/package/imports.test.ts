@@ -28,6 +28,7 @@ const ORDER = [
   'kernel',
   'offload',
   'handler',
+  'mailbox',
   'headers',
   'state',
   'handlers',
