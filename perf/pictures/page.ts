@@ -5,8 +5,8 @@
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packageRoot } from '../../src/package-root.ts';
 import { Lab, Traffic } from '../../src/lab/index.ts';
+import { packageRoot } from '../../src/package-root.ts';
 import { servePage } from '../../src/page/live-page.ts';
 import { openPort } from '../../src/port.ts';
 import { openBrowser } from './browser.ts';
