@@ -94,7 +94,8 @@ export class Nic implements HostNic {
 
   /**
    * The host gives the guest a VF, and the guest opens it as hv_netvsc does. The data path does not change. Resolves when
-   * the switch forwards to the new port.
+   * the switch forwards to the new port and the guest has noticed its carrier: not before would the guest ask for the data
+   * path, and a bridge as stand-in drops what a port without carrier receives.
    *
    * @param options `beforeOpening` runs while the VF is there and down; hv_netvsc leaves 100 ms (VF_TAKEOVER_INT).
    *   Default: the VF is opened at once
@@ -106,6 +107,7 @@ export class Nic implements HostNic {
     await beforeOpening?.();
     this.#setUp(this.#plugged(), true);
     await this.#forwarding(port);
+    await this.#noticed('vf');
   }
 
   /**
@@ -194,6 +196,7 @@ export class Nic implements HostNic {
       }
     }
     await this.#forwarding(this.#plugged().port);
+    await this.#noticed('vf');
   }
 
   /** Gives or withholds carrier as the host does: the switch's end goes up or down, the guest's end stays up. */
@@ -203,12 +206,7 @@ export class Nic implements HostNic {
     this.#context.host.links.setLink(port, { up: on });
     if (!on) return;
     await this.#forwarding(port);
-    // The guest's end drops what it sends until its own kernel has noticed (linkwatch, dev_activate).
-    const end = of === 'vf' ? this.#plugged().ifindex : this.#geometry.netvsc;
-    await until('a carrier in the guest', FORWARDING_MILLIS, () => {
-      const link = this.#context.guest.links.link(end);
-      return link === undefined || (link.flags & IFF.UP) === 0 || link.operstate === OPERSTATE_UP;
-    });
+    await this.#noticed(of);
   }
 
   /**
@@ -265,6 +263,15 @@ export class Nic implements HostNic {
       const link = this.#context.host.links.link(port);
       // If either end has been deleted meanwhile, there is nothing to wait for.
       return link === undefined || link.operstate === OPERSTATE_UP;
+    });
+  }
+
+  /** The guest's end drops what it sends and receives until its own kernel has noticed (linkwatch, dev_activate). */
+  async #noticed(of: 'vf' | 'synthetic'): Promise<void> {
+    const end = of === 'vf' ? this.#vf?.ifindex : this.#geometry.netvsc;
+    await until('a carrier in the guest', FORWARDING_MILLIS, () => {
+      const link = end === undefined ? undefined : this.#context.guest.links.link(end);
+      return link === undefined || (link.flags & IFF.UP) === 0 || link.operstate === OPERSTATE_UP;
     });
   }
 
