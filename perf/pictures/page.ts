@@ -12,7 +12,7 @@ import { openPort } from '../../src/port.ts';
 import { openBrowser } from './browser.ts';
 
 const FILE = join(packageRoot, 'docs/pictures/page.png');
-const SIZE = { width: 1280, height: 800 };
+const SIZE = { width: 1120, height: 650 };
 /** How long the port has its VF, and how long it has not, in seconds. */
 const TIMES = [6, 4, 5, 3, 6];
 

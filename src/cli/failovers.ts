@@ -73,8 +73,8 @@ export function failoverLine({ from, to, reason, surprise, detectMicros, ...rest
   const took = `${detectMicros === null ? 'switched in' : 'took'} ${millis((detectMicros ?? 0) + switchMicros)}`;
   const saved = [rescued > 0 ? `rescued ${rescued}` : '', drained > 0 ? `drained ${drained}` : ''];
   const parts = [
-    `${from} → ${to}`.padEnd(15),
-    cause(reason, surprise).padEnd(21),
+    `${from} → ${to}`.padEnd(16),
+    cause(reason, surprise).padEnd(20),
     took.padEnd(14),
     saved.filter((part) => part !== '').join(', '),
   ];

@@ -33,7 +33,8 @@ interface Group {
   readonly numbers: Map<number, number>;
   /** Sequence number of the next record of the journal. */
   next: number;
-  before: StatisticsSample;
+  /** The last reading. */
+  last: StatisticsSample | undefined;
 }
 
 export class Recorder {
@@ -90,17 +91,19 @@ export class Recorder {
   sample(): void {
     const readings = new Map(
       this.#groups.map((group) => {
-        const { before } = group;
-        group.before = sampleOf(group.memory);
+        const now = sampleOf(group.memory);
+        // The first has no rates: what was counted in the moment before would make a wild one.
+        const before = group.last ?? now;
+        group.last = now;
         this.#readJournal(group);
-        return [group, { before, now: group.before }];
+        return [group, { before, now }];
       }),
     );
     const rates = this.#ports.map((port, number) => {
       const { before, now } = readings.get(this.#groupOf[number]!)!;
       return ratesBetween(before, now, port.route.port);
     });
-    const { nanos } = this.#groupOf[0]!.before;
+    const { nanos } = this.#groupOf[0]!.last!;
     const ports = rates.map(({ paths, drops }) => ({
       vf: flow(paths.vf),
       synthetic: flow(paths.synthetic),
@@ -124,8 +127,8 @@ export class Recorder {
   }
 
   #state(port: Port, number: number, rates: PortRates): PortState {
-    const { memory, before } = this.#groupOf[number]!;
-    const statistics = before.ports[port.route.port]!;
+    const { memory, last } = this.#groupOf[number]!;
+    const statistics = last!.ports[port.route.port]!;
     const [worker] = memory.workers;
     const idle = MODES[memory.words[worker!.at('idleMode')]!]!;
     return {
@@ -148,7 +151,7 @@ export class Recorder {
 
 function groupOf(shared: SharedMemory): Group {
   const memory = Memory.attach(shared);
-  return { memory, journal: new Journal(memory), numbers: new Map(), next: 0, before: sampleOf(memory) };
+  return { memory, journal: new Journal(memory), numbers: new Map(), next: 0, last: undefined };
 }
 
 function pathsOf(port: Port, statistics: PortStatistics): PortState['paths'] {

@@ -15,6 +15,9 @@ export function flowIndex(direction: Direction, unit: RateUnit): 0 | 1 | 2 | 3 {
   return unit === 'pps' ? 2 : 3;
 }
 
+/** The top of an idle port's axis. */
+const LEAST: Readonly<Record<RateUnit, number>> = { pps: 100, 'bit/s': 100_000 };
+
 export class RateChart {
   readonly #chart: TimeChart;
   readonly #direction: Direction;
@@ -32,7 +35,9 @@ export class RateChart {
         space: 28,
       }),
       // From 0: a line that looks twice as high is twice as much.
-      scale: () => ({ range: (_chart, _least, most) => [0, Math.max(10, (most ?? 0) * 1.08)] }),
+      scale: () => ({
+        range: (_chart, _least, most) => [0, Math.max(LEAST[this.#unit], (most ?? 0) * 1.08)],
+      }),
       series: (theme) => PATHS.map((path) => line(path, theme)),
     };
     this.#chart = new TimeChart(host, kind, events);

@@ -395,6 +395,17 @@ describe('the recorder', () => {
     expect(recorder.samplesAfter(recorder.sequence - 2)).toHaveLength(2);
   });
 
+  it('has no rates at first, whatever was counted before', () => {
+    const fake = new FakePort();
+    const recorder = new Recorder([fake.port], [new PortHealth(fake.port)]);
+    fake.receive(1000);
+    recorder.sample();
+    expect(recorder.samplesAfter(0)[0]!.ports[0]!.vf).toEqual([0, 0, 0, 0]);
+    fake.receive(2000);
+    recorder.sample();
+    expect(recorder.samplesAfter(1)[0]!.ports[0]!.vf[0]).toBeGreaterThan(0);
+  });
+
   it('tells apart ports of one memory and of others, and leaves out ports that it does not have', () => {
     const memory = Memory.create(GEOMETRY);
     const [first, second] = [new FakePort('eth0', memory, 0), new FakePort('eth1', memory, 1)];
@@ -404,6 +415,7 @@ describe('the recorder', () => {
       ports,
       ports.map((port) => new PortHealth(port)),
     );
+    recorder.sample();
     first.receive(1000);
     second.receive(2);
     other.receive(3);
@@ -421,7 +433,7 @@ describe('the recorder', () => {
     expect(recorder.states.map(({ drops }) => drops.map(({ reason, total }) => [reason, total]))).toEqual([
       ...[[], [['verdict', 4]]],
     ]);
-    expect(recorder.samplesAfter(0)[0]!.ports[1]!.dropped).toBeGreaterThan(0);
+    expect(recorder.samplesAfter(1)[0]!.ports[1]!.dropped).toBeGreaterThan(0);
     expect(recorder.switchesAfter(0).map(({ port, queue }) => [port, queue])).toEqual([
       [0, 1],
       [1, 0],
