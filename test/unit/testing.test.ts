@@ -246,4 +246,33 @@ describe('loading', () => {
     expect(() => test.run([[1]], { port: 1 })).toThrow('there is no port 1');
     expect(() => test.run([new Uint8Array(1793)])).toThrow('at most 1792');
   });
+
+  it('gives the handler other options and messages, as clones, and keeps what it posts', () => {
+    let limit: unknown = 1;
+    const test = HandlerTest.of({
+      create: (_, { postMessage }) => ({
+        handle: () => {},
+        configure: (options) => {
+          if (options.limit === 0) throw new Error('no');
+          return () => {
+            limit = options.limit;
+          };
+        },
+        message: (value, burst, port) => {
+          postMessage({ value, port });
+          burst.send(60, () => {});
+        },
+      }),
+    });
+    const given = { of: 'mine' };
+    expect(test.configure({ limit: given })).toBe(true);
+    expect([limit, limit === given]).toEqual([given, false]);
+    expect(() => test.configure({ limit: 0 })).toThrow('no');
+    expect(limit).toEqual(given);
+    expect(test.message(given)).toBe(true);
+    expect(test.messages).toEqual([{ value: given, port: 0 }]);
+    expect(test.sent).toHaveLength(1);
+    const plain = kit(() => {});
+    expect([plain.configure({}), plain.message(1)]).toEqual([false, false]);
+  });
 });

@@ -195,11 +195,15 @@ describe('a control socket', () => {
     const change = { mtu: 1400 };
     await one.request({ request: 'configure', port: 0, change });
     expect(questions).toEqual([{ kind: 'configure', port: 0, change }]);
+    const options = { limit: null, names: ['a'] };
+    expect(await one.request({ request: 'configureHandler', port: 0, change: options })).toBe(null);
+    expect(questions[1]).toEqual({ kind: 'handler options', port: 0, change: options });
     const wrong = [
       [{ request: 'configure', port: 0, change: { mtu: 5 } }, 'ERR_OPTION_INVALID'],
       [{ request: 'configure', port: 0, change: { mto: 5 } }, 'ERR_OPTION_UNKNOWN'],
       [{ request: 'configure', port: 1, change }, 'ERR_OPTION_INVALID'],
       [{ request: 'configure', port: 0 }, 'ERR_OPTION_INVALID'],
+      [{ request: 'configureHandler', port: 0, change: [] }, 'ERR_OPTION_INVALID'],
       [{ request: 'ports', port: 0 }, 'ERR_OPTION_UNKNOWN'],
       [{ request: 'watch', millis: 1 }, 'ERR_OPTION_INVALID'],
       [{ request: 'failovers', since: -1 }, 'ERR_OPTION_INVALID'],
@@ -209,7 +213,7 @@ describe('a control socket', () => {
     for (const [request, code] of wrong) {
       await expect(one.request(request as never), JSON.stringify(request)).rejects.toMatchObject({ code });
     }
-    expect(questions).toHaveLength(2);
+    expect(questions).toHaveLength(3);
     expect(await one.request({ request: 'failovers' })).toEqual([]);
   });
 

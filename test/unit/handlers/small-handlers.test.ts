@@ -171,6 +171,19 @@ describe('count', () => {
     expect(handled(countModule.create({}, context), ping(), Path.HOST)).toEqual([DROP, ping()]);
   });
 
+  it('counts on with other options, and reports after as many as they say from then on', () => {
+    const count = countModule.create({ every: 0, top: 0 }, context);
+    count.handle(loaded([ping()]));
+    expect(() => count.configure!({ every: -1 })).toThrow(/every/);
+    count.configure!({ every: 2, top: 1 })();
+    count.handle(loaded([ping()]));
+    expect(lines()).toEqual([]);
+    count.handle(loaded([ping()]));
+    expect(lines()).toEqual([
+      'queue 3: 3 packets, ipv4 3, icmp 3\n  10.77.0.1 > 10.77.0.2 icmp: packets 2, bytes 144\n',
+    ]);
+  });
+
   it('takes frames of any length', () => {
     const count = countModule.create({ every: 1 }, context);
     for (let length = 0; length <= 80; length++)
