@@ -4,7 +4,7 @@
 # usage: boot.sh NAME PACKAGE [ADDITION…]     until SIGTERM, or the death of its parent
 #   NAME      of its control group, twinpath-test.PID of the parent
 #   PACKAGE   folder of the installed package, seen at /usr/lib/node_modules/twinpath
-#   ADDITION  folders whose files are laid over the root, the last on top
+#   ADDITION  folders whose files are copied into the root
 # Its first line says which process has the first one as its only child.
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
@@ -39,12 +39,11 @@ if [ "$3" != --first ]; then
 fi
 top=$2; package=$4; shift 4
 
-# The root: the machine's own below, then the additions, then memory.
-below=/
-for addition in "$@"; do below=$addition:$below; done
+# The root: the machine's own below, and above it memory.
 mkdir "$top"/{upper,work,root}
-mount -t overlay overlay -o "lowerdir=$below,upperdir=$top/upper,workdir=$top/work" "$top/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$top/upper,workdir=$top/work" "$top/root"
 root=$top/root
+for addition in "$@"; do tar -c -C "$addition" . | tar -x --keep-directory-symlink -C "$root"; done
 mount -t proc proc "$root/proc"
 # As containers have it: of the kernel's settings those of this network alone can be changed.
 mount --bind "$root/proc/sys" "$root/proc/sys"
