@@ -30,11 +30,11 @@ export const failover: Benchmark = {
   about: `the VF taken away and given back ${CYCLES} times under ${RATE} packets a second; queues: ${QUEUES_UNDER_TRAFFIC}`,
   variants: { port: measure },
   comparisons: comparisons(`
-    failover              | port.awayP50        | ms      | ≤ 1 | away from the VF: from the kernel's event until every queue sends through the synthetic path, median
-    failover:away-p99     | port.awayP99        | ms      | ≤ 5 | the same, 99 of 100
+    failover              | port.awayP50        | ms      | ≤ 0.5 | away from the VF: from the kernel's event until every queue sends through the synthetic path, median
+    failover:away-p99     | port.awayP99        | ms      | ≤ 2 | the same, 99 of 100
     failover:away-outside | port.awayOutsideP50 | ms      |     | from the event to the first packet seen outside, median; traffic comes once a millisecond
-    failover:back         | port.backP50        | ms      | ≤ 1 | back to the VF: from its sockets being open until every queue sends through it, median
-    failover:back-p99     | port.backP99        | ms      | ≤ 5 | the same, 99 of 100
+    failover:back         | port.backP50        | ms      | ≤ 0.5 | back to the VF: from its sockets being open until every queue sends through it, median
+    failover:back-p99     | port.backP99        | ms      | ≤ 2 | the same, 99 of 100
     failover:back-outside | port.backOutsideP50 | ms      |     | from the VF being up to the first packet through it: sockets are opened, packets flow meanwhile
     failover:lost         | port.lost           | packets | ≤ 0 | packets lost, doubled or reordered over all switches
   `),

@@ -7,7 +7,7 @@
  *
  * `handler`: our port, a handler in the worker. `sleeping`: the same in mode 'interrupt', which does not spin, so its CPU time is
  * the cost of the packets. `application`: our port, `bursts()` hands every packet to the application's thread, which shares the
- * sender's core. `pcap`: node_pcap's 'packet' event. `recvmmsg`: an AF_PACKET socket, 64 packets a call, over koffi. Each receiver
+ * sender's core; the sender gives way to it (rigs/flood.ts). `pcap`: node_pcap's 'packet' event. `recvmmsg`: an AF_PACKET socket, 64 packets a call, over koffi. Each receiver
  * reads the packets' EtherType.
  */
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -19,7 +19,11 @@ import { type Benchmark, comparisons, type Sample, type Variant } from '../runne
 
 const DIRECTIONS = ['in', 'out'] as const;
 type Direction = (typeof DIRECTIONS)[number];
-const REPEATED = { mode: { inline: '', ingress: '' }, way: { in: 'received', out: 'sent' } };
+/** The text of a mode is its goal. */
+const REPEATED = {
+  mode: { inline: '≥ 0.6, best ≥ 0.8', ingress: '≥ 0.5' },
+  way: { in: 'received', out: 'sent' },
+};
 type Mode = 'ingress' | 'inline';
 
 const QUEUES = 2;
@@ -110,9 +114,9 @@ export const tcp: Benchmark = {
   },
   comparisons: comparisons(
     `
-    tcp:{mode}-vf-{way}         | {mode}Vf.{way} / plain.{way}        | Gbit/s | ≥ 0.5 | {WAY}, {mode} through the VF; peer: no port
+    tcp:{mode}-vf-{way}         | {mode}Vf.{way} / plain.{way}        | Gbit/s | {MODE} | {WAY}, {mode} through the VF; peer: no port
     tcp:{mode}-vf-{way}/testpmd | {mode}Vf.{way} / testpmd.{way}      | Gbit/s | ≥ 1.5 | {WAY}, {mode} through the VF; peer: testpmd, VF and tap
-    tcp:{mode}-synthetic-{way}  | {mode}Synthetic.{way} / plain.{way} | Gbit/s | ≥ 0.5 | {WAY}, {mode} through the NetVSC; peer: no port
+    tcp:{mode}-synthetic-{way}  | {mode}Synthetic.{way} / plain.{way} | Gbit/s | {MODE} | {WAY}, {mode} through the NetVSC; peer: no port
   `,
     REPEATED,
   ),

@@ -4,12 +4,15 @@
  * It is one end of a veth pair, but nothing is sent through the pair: that costs more than any of the receivers. Frames are
  * given to it where a network card's driver hands over what it has received, at the XDP hook: to the program that is attached
  * there, or to the kernel's stack (peers/xdp-generator.c).
+ *
+ * The sender is SCHED_IDLE: a thread of the receiver's that shares its core runs as soon as it is woken, as on a core of its own, and
+ * not after the sender's slice of some milliseconds.
  */
 import { fileURLToPath } from 'node:url';
 import { inNamespace } from '../../src/kernel/namespace.ts';
 import { RtNetlink } from '../../src/kernel/rtnetlink.ts';
 import { loadShim } from '../../src/kernel/shim.ts';
-import { LAST_CPU, Peer } from '../peers/program.ts';
+import { compiled, LAST_CPU, Peer } from '../peers/program.ts';
 import { withNamespace } from './lab.ts';
 import { stopwatch } from './timing.ts';
 
@@ -63,7 +66,10 @@ type Sender = (...how: (string | number)[]) => Peer;
 
 function withDevice<T>(work: (namespace: string, send: Sender) => Promise<T>): Promise<T> {
   return withNamespace(LINES, (namespace) =>
-    work(namespace, (...how) => Peer.start(namespace, 'xdp-generator', LAST_CPU, SENDER_SECONDS, ...how)),
+    work(namespace, (...how) => {
+      const words = ['--idle', '0', compiled('xdp-generator'), LAST_CPU, SENDER_SECONDS, ...how];
+      return Peer.inNamespace(namespace, 'chrt', ...words);
+    }),
   );
 }
 

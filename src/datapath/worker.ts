@@ -111,23 +111,26 @@ export function runWorker(context: WorkerContext): boolean {
     for (const delivery of deliveries) delivery.collect();
     let handled = relays.poll();
     for (const port of ports) handled += port.poll();
-    deliveries.forEach(ringIfDelivered);
+    announceDeliveries(false);
     for (const relay of forwardTable.relays) relay.flush();
     const served = pool.flush();
     for (let i = 0; i < served; i++) wakeIfLowOnFrames(pool.served![i]!);
     return handled;
   };
-  const ringIfDelivered = (delivery: DeliverySender, port: number): void => {
-    if (!delivery.madeAny()) return;
-    const bell = layout.deliveryBell(port) >> 2;
-    Atomics.add(words, bell, 1);
-    Atomics.notify(words, bell);
+  const announceDeliveries = (sleeps: boolean): void => {
+    for (let port = 0; port < deliveries.length; port++) {
+      if (!deliveries[port]!.announces(sleeps)) continue;
+      const bell = layout.deliveryBell(port) >> 2;
+      Atomics.add(words, bell, 1);
+      Atomics.notify(words, bell);
+    }
   };
   const wakeIfLowOnFrames = (other: number): void => {
     if (words[lowOnFrames[other]!] === 1) announce(shim, memory, other);
   };
   const quiet = (): boolean => {
     const handled = round();
+    announceDeliveries(true);
     idle.also(handled);
     const stays = Atomics.load(words, stop) === 0 && hasLease(memory, queue, worker);
     return handled === 0 && stays && !audited() && mail?.waits !== true;
@@ -138,10 +141,13 @@ export function runWorker(context: WorkerContext): boolean {
     const shouldSleep = idle.shouldSleep(handled);
     if (!shouldSleep && rounds % HOUSEKEEPING !== 0) continue;
     words[turns] = (words[turns]! + 1) | 0;
+    if (shouldSleep) announceDeliveries(true);
     if (Atomics.load(words, stop) !== 0) {
+      announceDeliveries(true);
       for (const relay of forwardTable.relays) relay.close();
       return true;
     }
+    // What is published and not announced now, the application finds by itself within a second.
     if (!hasLease(memory, queue, worker)) return false; // relays stay claimed for the next worker
     audited();
     ticks.run();

@@ -40,6 +40,13 @@ const Entry = {
 } as const;
 const ENTRY_WORDS = DELIVERY_ENTRY >> 2;
 
+/** Packets of one wake-up after which the next one may wait for more. */
+const BULK = 64;
+/** Packets that are not held back: or as many as a quarter of the ring, if it is small. */
+const MANY = 512;
+/** Rounds for which fewer packets are held back: some tens of microseconds. */
+const MAX_HELD = 64;
+
 /** The worker's third cursor is on the line of its first. */
 const HOME = LINE / 2;
 
@@ -81,10 +88,14 @@ export class DeliverySender {
   readonly #freeAt: readonly number[];
   readonly #framesPerWorker: number;
   readonly #shift: number;
+  readonly #many: number;
   #home: number;
   #staged = 0;
   #copies = 0;
-  #made = false;
+  /** Published packets, and rounds with any, since the application was woken last; and packets that it was woken for then. */
+  #unannounced = 0;
+  #announced = 0;
+  #held = 0;
 
   /**
    * Marks the frames of entries that the application has released, and that a dead worker had not taken back, as in hand: the
@@ -106,6 +117,7 @@ export class DeliverySender {
     this.#freeAt = workers.map((worker) => worker.at('poolCount'));
     this.#framesPerWorker = framesPerWorker;
     this.#shift = 31 - Math.clz32(frameSize);
+    this.#many = Math.min(MANY, this.#ring.entries >> 2);
     this.#home = words[this.#homeAt]!;
     this.#adopt();
   }
@@ -161,8 +173,8 @@ export class DeliverySender {
   /** Publishes the staged packets. */
   commit(): void {
     this.#ring.commit(this.#staged);
+    this.#unannounced += this.#staged;
     this.#staged = this.#copies = 0;
-    this.#made = true;
   }
 
   /** Takes back the frames that the application has released. Costs nothing while it has none. */
@@ -170,11 +182,18 @@ export class DeliverySender {
     if (this.#home !== this.#ring.cursor) this.#collect();
   }
 
-  /** Whether any were published since the last call: then the caller wakes the application. */
-  madeAny(): boolean {
-    const any = this.#made;
-    this.#made = false;
-    return any;
+  /**
+   * Whether the caller wakes the application now. Once a round: at once for few packets; of many the application gets
+   * {@link MANY} together, or what there is after {@link MAX_HELD} rounds, since a wake-up costs both threads as much as hundreds
+   * of packets. `sleeps`: no round follows.
+   */
+  announces(sleeps: boolean): boolean {
+    const count = this.#unannounced;
+    if (count === 0) return false;
+    if (!sleeps && this.#announced >= BULK && count < this.#many && ++this.#held < MAX_HELD) return false;
+    this.#announced = count;
+    this.#unannounced = this.#held = 0;
+    return true;
   }
 
   /** Visits every frame that was published and has not been taken back. */

@@ -57,6 +57,54 @@ function port(queues = 2) {
 const numbers = (packets: readonly { data: Buffer }[]): number[] =>
   packets.map(({ data }) => data.readUInt32BE(0));
 
+describe('the application is woken', () => {
+  /** After so many packets in one round, all of which it has read. Its ring has 64 entries. */
+  const wokenFor = async (packets: number) => {
+    const { deliveries, ends, give } = port(1);
+    const { sender } = ends[0]!;
+    expect(give(0, packets)).toBe(packets);
+    expect(sender.announces(false)).toBe(true);
+    const reading = deliveries.bursts();
+    await reading.next();
+    await reading.return();
+    return { sender, give };
+  };
+
+  it('by few packets at once, and by none never', async () => {
+    const { sender, give } = await wokenFor(63);
+    for (let round = 0; round < 3; round++) {
+      expect([sender.announces(false), sender.announces(true)]).toEqual([false, false]);
+      give(0, 1);
+      expect(sender.announces(false)).toBe(true);
+    }
+  });
+
+  it('after many packets by the next ones together: a quarter of the ring', async () => {
+    const { sender, give } = await wokenFor(64);
+    give(0, 15);
+    expect(sender.announces(false)).toBe(false);
+    give(0, 1);
+    expect(sender.announces(false)).toBe(true);
+    expect(sender.announces(true)).toBe(false);
+  });
+
+  it('after many packets by a single one some rounds later, and then by each at once', async () => {
+    const { sender, give } = await wokenFor(64);
+    give(0, 1);
+    const rounds = Array.from({ length: 65 }, () => sender.announces(false));
+    expect(rounds.indexOf(true)).toBe(63);
+    expect(rounds.filter(Boolean)).toHaveLength(1);
+    give(0, 1);
+    expect(sender.announces(false)).toBe(true);
+  });
+
+  it('before the worker sleeps, whatever is held back', async () => {
+    const { sender, give } = await wokenFor(64);
+    give(0, 1);
+    expect([sender.announces(false), sender.announces(true)]).toEqual([false, true]);
+  });
+});
+
 describe('a delivered packet', () => {
   it.each([0, 1])('of queue %i is read without a doorbell', async (queue) => {
     const { deliveries, give } = port();
