@@ -1,16 +1,18 @@
 #!/bin/sh
 # Installs the programs that some tests compare Twinpath with, and checks that they are there: libpcap and tcpdump for the
-# filters of captures, tshark and capinfos for their files, and tmux as a terminal. Debian and Ubuntu; as root. Without them those tests are skipped
+# filters of captures, tshark and capinfos for their files, tmux as a terminal, and spin and a C compiler for the models. Debian and Ubuntu; as root. Without them those tests are skipped
 # with the reason. What is there stays as it is.
 set -eu
 
 has_tcpdump() { command -v tcpdump; }
 has_tshark() { command -v tshark && command -v capinfos; }
 has_tmux() { command -v tmux; }
+has_spin() { command -v spin; }
+has_gcc() { command -v cc; }
 holds() { "has_$1" >/dev/null 2>&1; }
 
 packages=''
-for program in tcpdump tshark tmux; do
+for program in tcpdump tshark tmux spin gcc; do
   if holds "$program"; then echo "$program is installed"; else packages="$packages $program"; fi
 done
 [ -n "$packages" ] || exit 0
@@ -28,6 +30,6 @@ apt-get update
 # shellcheck disable=SC2086
 apt-get install --yes --no-install-recommends $packages
 
-for program in tcpdump tshark tmux; do
+for program in tcpdump tshark tmux spin gcc; do
   holds "$program" || { echo "Installed, and yet not usable here: $program." >&2; exit 1; }
 done
