@@ -50,6 +50,17 @@ export default defineConfig({
           sequence: { groupOrder: 2 },
         },
       },
+      {
+        extends: true,
+        // Large configurations of the models: minutes, and gigabytes of memory.
+        test: {
+          name: 'models',
+          include: ['test/models/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 3_600_000,
+          sequence: { groupOrder: 3 },
+        },
+      },
     ],
   },
 });
