@@ -15,7 +15,7 @@ typedef int s32;
 typedef unsigned long long u64;
 typedef long long s64;
 
-#define TP_ABI 5
+#define TP_ABI 6
 
 /* The four rings of an AF_XDP socket, in the order of every array below. */
 enum { TP_FILL, TP_RX, TP_TX, TP_COMPLETION, TP_RINGS };
@@ -78,6 +78,7 @@ enum {
 	TP_STEP_ROOM,
 	TP_STEP_MAP,
 	TP_STEP_SETUP,
+	TP_STEP_REQUEST,
 };
 
 /* One frame of a plain tap burst, or one piece of a chain, at base + offset. */

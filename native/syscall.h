@@ -15,6 +15,9 @@ enum {
 	NR_io_uring_register = 427,
 };
 
+/* A process's addresses are below: Linux hands out no others unasked (x86: x86_64/mm.rst, arm64: memory.rst). */
+#define ADDRESSES (1ULL << 47)
+
 static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 {
 	long ret;
@@ -35,6 +38,8 @@ enum {
 	NR_getsockopt = 209, NR_mmap = 222, NR_recvmmsg = 243, NR_setns = 268, NR_sendmmsg = 269,
 	NR_bpf = 280, NR_io_uring_setup = 425, NR_io_uring_enter = 426, NR_io_uring_register = 427,
 };
+
+#define ADDRESSES (1ULL << 48)
 
 static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -60,12 +65,22 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 #define sys6 faulty6
 #endif
 
-#define SYS1(nr, a) sys6(nr, (long)(a), 0, 0, 0, 0, 0)
-#define SYS2(nr, a, b) sys6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
-#define SYS3(nr, a, b, c) sys6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
-#define SYS4(nr, a, b, c, d) sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
-#define SYS5(nr, a, b, c, d, e) sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
-#define SYS6(nr, a, b, c, d, e, f) \
+#ifdef TP_SANITIZE
+#include "sanitize.h"
+#define sys6 watched6
+#endif
+
+/* A count or a negative errno, which fits: Linux moves at most 0x7ffff000 bytes a call (MAX_RW_COUNT). */
+static inline int narrow(long result) { return (int)result; }
+
+/* The result as it is: an address, of mmap. */
+#define LONG6(nr, a, b, c, d, e, f) \
 	sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#define SYS6(nr, a, b, c, d, e, f) narrow(LONG6(nr, a, b, c, d, e, f))
+#define SYS5(nr, a, b, c, d, e) SYS6(nr, a, b, c, d, e, 0)
+#define SYS4(nr, a, b, c, d) SYS6(nr, a, b, c, d, 0, 0)
+#define SYS3(nr, a, b, c) SYS6(nr, a, b, c, 0, 0, 0)
+#define SYS2(nr, a, b) SYS6(nr, a, b, 0, 0, 0, 0)
+#define SYS1(nr, a) SYS6(nr, a, 0, 0, 0, 0, 0)
 
 #endif

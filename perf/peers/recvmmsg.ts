@@ -37,10 +37,10 @@ const types = new Float64Array(65_536);
 
 /** Packets received until then. */
 function receiveUntil(deadline: number): number {
-  const { view, address } = batch;
+  const { view } = batch;
   let packets = 0;
   while (performance.now() < deadline) {
-    const count = shim.recvmmsg(fd, address, BATCH, MSG_DONTWAIT);
+    const count = shim.recvmmsg(fd, view, BATCH, MSG_DONTWAIT);
     if (count < 0 && count !== Errno.EAGAIN) check(count, 'recvmmsg');
     for (let i = 0; i < count; i++) types[view.getUint16(batch.payload(i) + 12)]!++;
     packets += Math.max(count, 0);

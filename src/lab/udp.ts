@@ -56,7 +56,6 @@ export class UdpWire implements Wire {
   readonly #out: Batch;
   readonly #in: Batch;
   readonly #polled: Int16Array;
-  readonly #polledAddress: number;
   readonly #run: number;
   /** Whether `#polled` has the result of a `wait` that `receive` has not used yet. */
   #fresh = false;
@@ -94,7 +93,6 @@ export class UdpWire implements Wire {
       this.#polled[i * POLLFD + 1] = fd >> 16;
       this.#polled[i * POLLFD + 2] = POLLIN;
     });
-    this.#polledAddress = addressOf(this.#polled);
   }
 
   send(flow: number, first: number, count: number): number {
@@ -112,7 +110,7 @@ export class UdpWire implements Wire {
       view.setUint32(at + 16, seconds);
       view.setUint32(at + 20, nanos);
     }
-    const result = this.#shim.sendmmsg(this.#sockets[flow]!, this.#out.address, wanted, MSG_DONTWAIT);
+    const result = this.#shim.sendmmsg(this.#sockets[flow]!, this.#out.view, wanted, MSG_DONTWAIT);
     const taken = Math.max(0, result); // an error means that the first packet was not sent
     this.refused += wanted - taken;
     return taken;
@@ -138,13 +136,13 @@ export class UdpWire implements Wire {
   }
 
   #poll(millis: number): void {
-    check(this.#shim.poll(this.#polledAddress, this.#polled.length / POLLFD, millis), 'poll');
+    check(this.#shim.poll(this.#polled, this.#polled.length / POLLFD, millis), 'poll');
   }
 
   #drain(flow: number, onPacket: (flow: number, sequence: number) => void): number {
-    const { view, address } = this.#in;
+    const { view } = this.#in;
     for (let total = 0; ; ) {
-      const count = this.#shim.recvmmsg(this.#sockets[flow]!, address, BATCH, MSG_DONTWAIT);
+      const count = this.#shim.recvmmsg(this.#sockets[flow]!, view, BATCH, MSG_DONTWAIT);
       if (count < 0) return total; // empty, or ECONNREFUSED, which the kernel returns once
       for (let i = 0; i < count; i++) {
         const at = this.#in.payload(i);
@@ -189,7 +187,6 @@ export function internetAddress(address: string, port: number): DataView {
  */
 export class Batch {
   readonly view: DataView;
-  readonly address: number;
   readonly #count: number;
   readonly #bytes: number;
 
@@ -198,12 +195,12 @@ export class Batch {
     this.#bytes = bytes;
     this.#count = count;
     this.view = new DataView(new ArrayBuffer(count * (MMSGHDR + IOVEC + bytes)));
-    this.address = addressOf(this.view);
+    const address = addressOf(this.view);
     for (let i = 0; i < count; i++) {
       const iovec = count * MMSGHDR + i * IOVEC;
-      this.view.setBigUint64(i * MMSGHDR + MSG_IOV, BigInt(this.address + iovec), true);
+      this.view.setBigUint64(i * MMSGHDR + MSG_IOV, BigInt(address + iovec), true);
       this.view.setBigUint64(i * MMSGHDR + MSG_IOVLEN, 1n, true);
-      this.view.setBigUint64(iovec, BigInt(this.address + this.payload(i)), true);
+      this.view.setBigUint64(iovec, BigInt(address + this.payload(i)), true);
       this.view.setBigUint64(iovec + 8, BigInt(bytes), true);
     }
   }

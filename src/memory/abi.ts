@@ -5,7 +5,7 @@
  * reports through `tp_offset`. Change both and bump `ABI` in the same commit.
  */
 
-export const ABI = 5;
+export const ABI = 6;
 
 /** `struct tp_xsk`: how an AF_XDP socket is opened, and where the kernel put its rings. */
 export const Xsk = {
@@ -74,4 +74,5 @@ export const STEPS: readonly string[] = [
   'ring layout',
   'mmap(AF_XDP ring)',
   'io_uring_setup',
+  'request',
 ];

@@ -94,8 +94,9 @@ export class SegmentSender {
   readonly #maxPacketBytesAt: number;
   readonly #doubles: Float64Array;
   readonly #counter: CounterIndex<PathCounter>;
-  /** Address of the shared memory; `#view` keeps it alive. */
+  /** Address and bytes of the shared memory; `#view` keeps it alive. */
   readonly #base: number;
+  readonly #room: number;
   readonly #headers = new Headers();
   /**
    * How many segments are cut before the next attempt, and how many after the next refusal. One each for every kind of
@@ -114,6 +115,7 @@ export class SegmentSender {
     this.#doubles = memory.doubles;
     this.#counter = pathCounters(memory, port, queue, path);
     this.#base = addressOf(memory.bytes);
+    this.#room = memory.bytes.byteLength;
   }
 
   /** With the socket in the path slot; undefined if it has none. */
@@ -151,7 +153,8 @@ export class SegmentSender {
       view.setUint8(offset - VIRTIO_HEADER_BYTES + 1, kind | GSO_ECN);
     }
     const length = bytes + VIRTIO_HEADER_BYTES;
-    const sent = this.#shim.write(this.#fd, this.#base + offset - VIRTIO_HEADER_BYTES, length) === length;
+    const at = offset - VIRTIO_HEADER_BYTES;
+    const sent = this.#shim.writeAt(this.#fd, this.#base, this.#room, at, length) === length;
     this.#count(sent, kind, bytes);
     return sent;
   }

@@ -4,7 +4,7 @@
  * send() returns.
  */
 import { Attributes, MessageBuilder, parseMessages } from '../../src/kernel/netlink.ts';
-import type { Pointer, Shim } from '../../src/kernel/shim.ts';
+import type { Shim } from '../../src/kernel/shim.ts';
 
 const FAMILY_ID = 21;
 const CONTROL_ID = 16;
@@ -71,7 +71,7 @@ export class GenericNetlink {
     reply.end();
   };
 
-  #send(at: Pointer, length: number, flags: number): number {
+  #send(at: ArrayBufferView, length: number, flags: number): number {
     const datagram = this.#queued[0];
     if (datagram === undefined) return EAGAIN;
     bytesOf(at).set(datagram.subarray(0, length));
@@ -80,7 +80,6 @@ export class GenericNetlink {
   }
 }
 
-function bytesOf(at: Pointer): Uint8Array {
-  if (typeof at === 'number') throw new TypeError('an address');
+function bytesOf(at: ArrayBufferView): Uint8Array {
   return new Uint8Array(at.buffer, at.byteOffset, at.byteLength);
 }

@@ -302,7 +302,7 @@ describe('BPF on real devices', () => {
     const [gate, count] = [own(bpf.valueMap()), own(bpf.valueMap())];
     bpf.setValue(gate, Unclaimed.PASS);
     xdp(GUEST, nv, xdpRedirect(map, gate, count));
-    const socket = inNamespace(shim, GUEST, () => check(shim.xskOpen(request), 'xsk'));
+    const socket = inNamespace(shim, GUEST, () => check(shim.xskOpen(request, view), 'xsk'));
     try {
       inNamespace(shim, GUEST, () => check(shim.xskBind(socket, nv, 0, 2, 0), 'bind'));
       const word = (ring: number, field: number): number =>
@@ -345,7 +345,7 @@ describe('BPF on real devices', () => {
       expect(await arrivals([stack], FLOWS)).toHaveLength(FLOWS);
       expect(received()).toBe(before);
     } finally {
-      shim.xskClose(request);
+      shim.xskClose(request, view);
     }
   });
 

@@ -162,7 +162,7 @@ function writeToHost(fd: number, frame: Uint8Array): number {
   const bytes = new Uint8Array(VNET_HEADER + frame.length);
   bytes.set(frame, VNET_HEADER);
   const spans = new Int32Array([0, VNET_HEADER, VNET_HEADER, frame.length]);
-  return shim.writeChains(fd, addressOf(bytes), spans, new Uint32Array([2]), 1);
+  return shim.writeChains(fd, addressOf(bytes), bytes.byteLength, spans, new Uint32Array([2]), 1);
 }
 
 /** What came up the host tap, its checksum finished if that was left to us; without the header. */

@@ -83,7 +83,9 @@ export class XskSockets {
 
   #close(queue: number): void {
     const slot = this.slot(queue);
-    if (slot.driver === Driver.AF_XDP) this.#shim.xskClose(xskRequest(this.#memory, this.#address(queue)));
+    if (slot.driver === Driver.AF_XDP) {
+      this.#shim.xskClose(xskRequest(this.#memory, this.#address(queue)), this.#memory.bytes);
+    }
     slot.close();
   }
 
@@ -159,7 +161,7 @@ export class XskSockets {
   #open({ name }: BoundDevice, queue: number): number {
     const address = this.#address(queue);
     const request = askForXsk(this.#memory, address, addressOf(this.#memory.bytes), queue === 0);
-    const fd = this.#shim.xskOpen(request);
+    const fd = this.#shim.xskOpen(request, this.#memory.bytes);
     const device = `${name} queue ${queue}`;
     const step = STEPS[xskStep(this.#memory, address)]!;
     if (fd === Errno.ENOBUFS && step === 'setsockopt(XDP_UMEM_REG)') this.#lockLimitExceeded(device, step);

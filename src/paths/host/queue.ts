@@ -52,8 +52,9 @@ export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly #counter: CounterIndex<PathCounter>;
   readonly #pool: FramePool;
   readonly #frames: number;
-  /** Address of the shared memory; `#memory` keeps it alive. */
+  /** Address and bytes of the shared memory; `#memory` keeps it alive. */
   readonly #base: number;
+  readonly #room: number;
   readonly #buffers: number;
   readonly #offload: Int32Array;
   /** Index of the word that counts held packets: if the worker dies, they are lost, and counted. */
@@ -86,6 +87,7 @@ export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
     this.#pool = pool;
     this.#frames = layout.frames;
     this.#base = addressOf(bytes);
+    this.#room = bytes.byteLength;
     this.#buffers = layout.hostBuffers(port, queue);
     this.#heldAt = slot.at('held');
     words[this.#heldAt] = 0;
@@ -185,7 +187,14 @@ export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
       doubles[counter.kicks]!++;
       const spans = done === 0 ? this.#writes : this.#writes.subarray(2 * first[done]!);
       const counts = done === 0 ? this.#counts : this.#counts.subarray(done);
-      const written = this.#shim.writeChains(this.#writeFd, this.#base, spans, counts, chains - done);
+      const written = this.#shim.writeChains(
+        this.#writeFd,
+        this.#base,
+        this.#room,
+        spans,
+        counts,
+        chains - done,
+      );
       if (written > 0) {
         doubles[counter.txPackets]! += first[done + written]! - first[done]!;
         doubles[counter.txChains]! += written;
@@ -215,7 +224,13 @@ export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
     }
     for (let i = first[chain]!; i < end; ) {
       doubles[counter.kicks]!++;
-      const written = this.#shim.writeBurst(this.#writeFd, this.#base, this.#writes.subarray(2 * i), end - i);
+      const written = this.#shim.writeBurst(
+        this.#writeFd,
+        this.#base,
+        this.#room,
+        this.#writes.subarray(2 * i),
+        end - i,
+      );
       if (written > 0) {
         doubles[counter.txPackets]! += written;
         doubles[counter.txChains]! += written;
@@ -237,7 +252,7 @@ export class HostQueue implements AttachedPath, Receiver, AttachedTransmitter {
       spans[2 * i] = this.#buffers + i * HOST_BUFFER_BYTES + READ_AT;
       spans[2 * i + 1] = HOST_BUFFER_BYTES - READ_AT;
     }
-    const count = this.#shim.readBurst(this.fd, this.#base, spans, HOST_BUFFERS);
+    const count = this.#shim.readBurst(this.fd, this.#base, this.#room, spans, HOST_BUFFERS);
     if (count < 0) this.#doubles[this.#counter.rxErrors]!++;
     this.#next = 0;
     this.#held = Math.max(count, 0);

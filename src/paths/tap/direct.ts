@@ -12,7 +12,7 @@
  *   writeResult    of a write of the staged entry: not 0 if it was sent, and must not be sent again
  * ```
  */
-import { addressOf, type Pointer, type Shim } from '../../kernel/shim.ts';
+import { addressOf, type Shim } from '../../kernel/shim.ts';
 import { BURST, HEADROOM, type QueueAddress } from '../../memory/layout.ts';
 import type { Memory } from '../../memory/shared.ts';
 import { LongPackets } from './long-packets.ts';
@@ -31,10 +31,10 @@ export class DirectTap {
   readonly #words: Int32Array;
   readonly #fd: number;
   /**
-   * Address of the shared memory, and an array that keeps the memory alive. In a tuple, so that V8 keeps the number as a
-   * heap object: from a double field it would allocate a new one, 16 bytes, for each call.
+   * Address and bytes of the shared memory, and an array that keeps the memory alive. In a tuple, so that V8 keeps the
+   * numbers as heap objects: from a double field it would allocate a new one, 16 bytes, for each call.
    */
-  readonly #base: readonly [address: Pointer, bytes: Uint8Array];
+  readonly #base: readonly [address: number, room: number, bytes: Uint8Array];
   readonly #readAddress: number;
   readonly #readResult: number;
   readonly #writeResult: number;
@@ -53,7 +53,7 @@ export class DirectTap {
     this.#long = new LongPackets(memory, frames, pairs, address);
     this.#words = memory.words;
     this.#fd = slot.fd;
-    this.#base = [addressOf(memory.bytes), memory.bytes];
+    this.#base = [addressOf(memory.bytes), memory.bytes.byteLength, memory.bytes];
     this.#readAddress = slot.at('readAddress');
     this.#readResult = slot.at('readResult');
     this.#writeResult = slot.at('writeResult');
@@ -80,7 +80,13 @@ export class DirectTap {
   read(): number {
     if (this.#frame < 0 && !this.#take()) return 0;
     this.#frames.kicked();
-    const result = this.#shim.readNoted(this.#fd, this.#base[0], this.#pair, 4 * this.#readResult);
+    const result = this.#shim.readNoted(
+      this.#fd,
+      this.#base[0],
+      this.#base[1],
+      this.#pair,
+      4 * this.#readResult,
+    );
     if (this.#frames.isPacket(result) || this.#openLong(result)) this.#held = result;
     else this.#frames.countUnfilled(result);
     return result;
@@ -125,7 +131,7 @@ export class DirectTap {
   write(address: number, bytes: number): number {
     const at = this.#frames.at + address;
     this.#frames.kicked();
-    return this.#shim.writeNoted(this.#fd, this.#base[0], at, bytes, 4 * this.#writeResult);
+    return this.#shim.writeNoted(this.#fd, this.#base[0], this.#base[1], at, bytes, 4 * this.#writeResult);
   }
 
   /** The written packet is no longer staged. */

@@ -41,15 +41,16 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
   readonly #counter: CounterIndex<PathCounter>;
   readonly #pool: FramePool;
   readonly #frames: number;
-  /** Address of the frames; `#bytes` keeps the memory alive. */
+  /** Address of the frames, and the bytes from there on; `#bytes` keeps the memory alive. */
   readonly #base: number;
+  readonly #room: number;
+  /** Address of the shared memory. */
+  readonly #memoryBase: number;
   readonly #bytes: Uint8Array;
   readonly #segments: SegmentSender | undefined;
   readonly #tapFrames: TapFrames;
   readonly #pairs: ReadPairs;
   readonly #long: LongPackets;
-  /** Address of the first pair. */
-  readonly #firstPair: number;
   /** Frames that packets were read into, and the lengths of the packets. */
   readonly #reads = new Int32Array(BURST);
   readonly #lengths = new Int32Array(BURST);
@@ -72,12 +73,13 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
     this.#frames = layout.frames;
     this.#bytes = bytes;
     this.#segments = SegmentSender.of(shim, memory, address);
-    this.#base = addressOf(this.#bytes) + layout.frames;
+    this.#base = addressOf(bytes) + layout.frames;
+    this.#room = bytes.byteLength - layout.frames;
+    this.#memoryBase = addressOf(bytes);
     this.#tapFrames = new TapFrames(memory, pool, address);
     this.#pairs = new ReadPairs(memory, address);
     this.#pairs.begin();
     this.#long = new LongPackets(memory, this.#tapFrames, this.#pairs, address);
-    this.#firstPair = addressOf(this.#bytes) + this.#pairs.at;
   }
 
   /** Reads packets: only a read shows how many there are. */
@@ -91,7 +93,14 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
       this.#pairs.point(i, this.#frames + address + this.#tapFrames.start);
     }
     this.#doubles[this.#counter.kicks]!++;
-    const count = this.#shim.readPairs(this.fd, this.#firstPair, this.#lengths, room);
+    const count = this.#shim.readPairs(
+      this.fd,
+      this.#memoryBase,
+      this.#bytes.byteLength,
+      this.#pairs.at,
+      this.#lengths,
+      room,
+    );
     if (count < 0) {
       this.#doubles[this.#counter.rxErrors]!++;
       return 0;
@@ -170,7 +179,7 @@ export class PlainQueue implements AttachedPath, Receiver, AttachedTransmitter {
     while (done < count) {
       this.#doubles[this.#counter.kicks]!++;
       const rest = done === 0 ? spans : spans.subarray(2 * done);
-      const written = this.#shim.writeBurst(this.fd, this.#base, rest, count - done);
+      const written = this.#shim.writeBurst(this.fd, this.#base, this.#room, rest, count - done);
       if (written >= 0) {
         done += written;
         this.#doubles[this.#counter.txPackets]! += written;

@@ -102,7 +102,7 @@ export class UringRing {
     const slot = memory.slot(address);
     const request = askForUring(memory, address, addressOf(memory.bytes));
     slot.staged = 0; // before the ring exists whose entries it counts
-    const fd = shim.uringOpen(request);
+    const fd = shim.uringOpen(request, memory.bytes);
     slot.uringErrno = fd < 0 ? -fd : 0;
     slot.uringFd = Math.max(fd, 0);
     return fd < 0 ? fd : new UringRing(shim, memory, address);

@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { check, Errno } from '../../../src/errors.ts';
-import { loadShim } from '../../../src/kernel/shim.ts';
+import { addressOf, loadShim } from '../../../src/kernel/shim.ts';
 
 const O_WRONLY_APPEND = 1 | 0o2000;
 const shim = loadShim();
-const base = Uint8Array.from({ length: 4096 }, (_, i) => (i * 7) ^ (i >> 8));
+const memory = Uint8Array.from({ length: 4096 }, (_, i) => (i * 7) ^ (i >> 8));
+const base = addressOf(memory);
 
 /** An empty file, open for appending. */
 function sink(): { fd: number; bytes: () => Uint8Array } {
@@ -32,9 +33,9 @@ test('writeChains writes each chain with its pieces in order', () => {
     fc.property(fc.array(chain, { maxLength: 8 }), (chains) => {
       const spans = Int32Array.from(chains.flat().flatMap(({ offset, length }) => [offset, length]));
       const counts = Uint32Array.from(chains, ({ length }) => length);
-      expect(shim.writeChains(fd, base, spans, counts, chains.length)).toBe(chains.length);
+      expect(shim.writeChains(fd, base, memory.byteLength, spans, counts, chains.length)).toBe(chains.length);
       for (const { offset, length } of chains.flat()) {
-        expected = [...expected, ...base.subarray(offset, offset + length)];
+        expected = [...expected, ...memory.subarray(offset, offset + length)];
       }
       expect(Buffer.compare(bytes(), Uint8Array.from(expected))).toBe(0);
     }),
@@ -46,8 +47,10 @@ test('writeChains refuses a chain of 0 or more than 64 pieces, and counts the ch
   const { fd, bytes } = sink();
   const spans = new Int32Array(2 * 80).fill(1);
   for (const count of [0, 65, 0xffffffff]) {
-    expect(shim.writeChains(fd, base, spans, new Uint32Array([count]), 1)).toBe(Errno.EINVAL);
-    expect(shim.writeChains(fd, base, spans, new Uint32Array([2, count, 1]), 3)).toBe(1);
+    expect(shim.writeChains(fd, base, memory.byteLength, spans, new Uint32Array([count]), 1)).toBe(
+      Errno.EINVAL,
+    );
+    expect(shim.writeChains(fd, base, memory.byteLength, spans, new Uint32Array([2, count, 1]), 3)).toBe(1);
   }
   expect(bytes()).toHaveLength(6);
 });
@@ -56,9 +59,9 @@ test('writeChains returns the errno of a refused first chain, and stops at a lat
   const { fd, bytes } = sink();
   const spans = new Int32Array([0, 5, 0, -1]);
   const counts = new Uint32Array([1, 1]);
-  expect(shim.writeChains(fd, base, spans, counts, 2)).toBe(1);
+  expect(shim.writeChains(fd, base, memory.byteLength, spans, counts, 2)).toBe(1);
   expect(bytes()).toHaveLength(5);
-  expect(shim.writeChains(fd, base, spans.subarray(2), counts, 1)).toBe(Errno.EINVAL);
-  expect(shim.writeChains(-1, base, spans, counts, 1)).toBe(Errno.EBADF);
-  expect(shim.writeChains(fd, base, spans, counts, 0)).toBe(0);
+  expect(shim.writeChains(fd, base, memory.byteLength, spans.subarray(2), counts, 1)).toBe(Errno.EINVAL);
+  expect(shim.writeChains(-1, base, memory.byteLength, spans, counts, 1)).toBe(Errno.EBADF);
+  expect(shim.writeChains(fd, base, memory.byteLength, spans, counts, 0)).toBe(0);
 });

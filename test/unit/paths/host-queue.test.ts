@@ -48,9 +48,15 @@ function rig(answer: (packet: readonly number[]) => number) {
   };
   const shim = {
     ...loadShim(),
-    writeChains: (_fd: number, _base: unknown, spans: unknown, counts: unknown, chains: number) =>
-      write(spans as Int32Array, (i) => (counts as Int32Array)[i]!, chains),
-    writeBurst: (_fd: number, _base: unknown, spans: unknown, count: number) =>
+    writeChains: (
+      _fd: number,
+      _base: unknown,
+      _room: number,
+      spans: unknown,
+      counts: unknown,
+      chains: number,
+    ) => write(spans as Int32Array, (i) => (counts as Int32Array)[i]!, chains),
+    writeBurst: (_fd: number, _base: unknown, _room: number, spans: unknown, count: number) =>
       write(spans as Int32Array, () => 1, count),
   };
   const pool = new FramePool(memory, 0);

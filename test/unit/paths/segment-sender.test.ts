@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { check, Errno } from '../../../src/errors.ts';
-import { loadShim } from '../../../src/kernel/shim.ts';
+import { loadShim, type Shim } from '../../../src/kernel/shim.ts';
 import { pathCounters } from '../../../src/memory/counters.ts';
 import { Path } from '../../../src/memory/layout.ts';
 import { offloadWord, PSEUDO_KEPT, Segmentation } from '../../../src/memory/offload.ts';
@@ -147,7 +147,7 @@ describe('a device that takes no large segments', () => {
   const offload = offloadWord(100, Segmentation.TCP_V4, true);
   let asked = 0;
   let takes = false;
-  const write = (_fd: number, _at: unknown, length: number): number => {
+  const writeAt = (...[, , , , length]: Parameters<Shim['writeAt']>): number => {
     asked++;
     return takes ? length : Errno.ENOBUFS;
   };
@@ -174,7 +174,7 @@ describe('a device that takes no large segments', () => {
         return value;
       });
     counted();
-    const sender = SegmentSender.of({ ...shim, write }, memory, address)!;
+    const sender = SegmentSender.of({ ...shim, writeAt }, memory, address)!;
     expect(attempts(sender, 40)).toEqual([0, 2, 5, 10, 19, 36]);
     expect(counted()).toEqual([6, 0, 0, 0, 0]);
     const rarely = attempts(sender, 10_000);
@@ -193,9 +193,9 @@ describe('a device that takes no large segments', () => {
   it('is given those of another kind all the same', () => {
     memory.words[word] = fd;
     const datagram = frameOf(segment({ protocol: 17, payload: noise(300, 1), unfinished: true }));
-    const cutsTcp = (_fd: number, _at: unknown, length: number): number =>
+    const cutsTcp = (...[, , , , length]: Parameters<Shim['writeAt']>): number =>
       length === packet.length + 10 ? length : Errno.ENOBUFS;
-    const sender = SegmentSender.of({ ...shim, write: cutsTcp }, memory, address)!;
+    const sender = SegmentSender.of({ ...shim, writeAt: cutsTcp }, memory, address)!;
     for (let i = 0; i < 20; i++) {
       memory.bytes.set(datagram, large);
       expect(sender.send(large, datagram.length, offloadWord(100, Segmentation.UDP, true))).toBe(false);
