@@ -1,4 +1,5 @@
 /** Built-in handlers with other options while they run: they decide as if they had begun with them. */
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type HandlerModule, PASS, TX } from '../../../src/handler.ts';
@@ -154,5 +155,19 @@ describe('gwlb', () => {
       /takes no other options/,
     );
     expect(fixed.configure({ inner: 'reflect', otherwise: 'drop' })).toBe(true);
+  });
+
+  it.each([
+    [true, 'a promise'],
+    [false, 'undefined'],
+  ])('refuses when the inner configure returns no function (async: %s)', async (async, what) => {
+    const url = new URL('../../../src/handlers/gwlb.ts', import.meta.url);
+    const inner = fileURLToPath(new URL('../../fixtures/handlers/careless.mjs', import.meta.url));
+    const test = await HandlerTest.load(url, { options: { inner } });
+    expect(() => test.configure({ inner, innerOptions: { async } })).toThrow(
+      `the inner handler's configure() returned ${what}`,
+    );
+    const bare = await HandlerTest.load(inner);
+    expect(() => bare.configure({ async })).toThrow(`its configure() returned ${what} in place of`);
   });
 });
