@@ -67,7 +67,7 @@ export function createNat(
 ): TickingHandler {
   const { macs, clock } = context;
   const { vips } = first;
-  let { arp, otherwise } = first;
+  let now = first;
   const nat = new Nat(options, vips, context);
   const addresses = Int32Array.from(new Set([...vips, ...nat.sources]));
   const flow = new Flow();
@@ -75,6 +75,8 @@ export function createNat(
     handle: (burst) => {
       clock.update();
       nat.sweep(SWEPT_IN_BURST);
+      const { arp, otherwise } = now;
+      const { backends } = nat;
       for (let i = 0; i < burst.length; i++) {
         if (burst.path[i] === Path.HOST) {
           burst.verdict[i] = TX;
@@ -83,7 +85,7 @@ export function createNat(
         const packet = burst.packet(i);
         const mac = macs[burst.port[i]!]!;
         burst.verdict[i] = otherwise;
-        if (flow.read(packet)) burst.verdict[i] = nat.decide(packet, flow, mac, otherwise);
+        if (flow.read(packet)) burst.verdict[i] = nat.decide(packet, flow, mac, otherwise, backends);
         else if (arp && flow.type >= 0 && answersArp(packet, flow.l3, mac, addresses)) burst.verdict[i] = TX;
       }
     },
@@ -97,7 +99,7 @@ export function createNat(
       const next = check(changed);
       const apply = nat.prepare(changed.backends);
       return () => {
-        ({ arp, otherwise } = next);
+        now = next;
         apply();
       };
     },
@@ -135,6 +137,11 @@ class Nat {
     this.#connections = new NatConnections(context, { sources, ports, idleMillis: idle * 1000 });
   }
 
+  /** For new connections. */
+  get backends(): Backends {
+    return this.#backends;
+  }
+
   /** Gets other backends ready, for new connections. Returns what puts them in place. @throws ERR_OPTION_INVALID */
   prepare(option: unknown): () => void {
     const backends = this.#read(option);
@@ -169,7 +176,7 @@ class Nat {
   }
 
   /** @param flow has read the packet */
-  decide(packet: Packet, flow: Flow, mac: Uint8Array, otherwise: Verdict): Verdict {
+  decide(packet: Packet, flow: Flow, mac: Uint8Array, otherwise: Verdict, backends: Backends): Verdict {
     const { addresses, addressBytes, protocol, l4, to, fragment } = flow;
     if (addressBytes !== 4 || !packet.dstEquals(mac)) return otherwise;
     if (protocol !== TCP && protocol !== UDP) return otherwise;
@@ -179,14 +186,14 @@ class Nat {
     if (!fragment && l4 + header > flow.end) return otherwise;
     const target = int32At(packet, addresses + 4);
     if (this.#isServed[to] === 1 && has(this.#vips, target)) {
-      return fragment ? DROP : this.#toBackend(packet, flow, mac);
+      return fragment ? DROP : this.#toBackend(packet, flow, mac, backends);
     }
     const source = this.sources.indexOf(target);
     if (source < 0 || !this.#connections.findBySource(source, to)) return otherwise;
     return fragment ? DROP : this.#toClient(packet, flow, mac, otherwise);
   }
 
-  #toBackend(packet: Packet, flow: Flow, mac: Uint8Array): Verdict {
+  #toBackend(packet: Packet, flow: Flow, mac: Uint8Array, backends: Backends): Verdict {
     const connections = this.#connections;
     const { protocol, l4 } = flow;
     const flags = protocol === TCP ? packet.u8(l4 + 13) : SYN;
@@ -201,7 +208,7 @@ class Nat {
       if (begins && isOver(state)) state = protocol; // the client uses its port again
     } else {
       if (!begins || !connections.open(this.#key)) return DROP;
-      this.#begin(packet, flow);
+      this.#begin(packet, flow, backends);
     }
     if (protocol === UDP) {
       if ((state & State.ANSWERED) !== 0) state |= State.ESTABLISHED;
@@ -216,7 +223,7 @@ class Nat {
     const backend = connections.get(Word.BACKEND);
     const ports = (connections.sourcePort << 16) | connections.get(Word.BACKEND_PORT);
     translate(packet, flow, connections.source, backend, ports);
-    this.#address(packet, connections.get(Word.BACKEND_INDEX), backend);
+    this.#address(packet, connections.get(Word.BACKEND_INDEX), backend, backends);
     packet.write(6, mac);
     return TX;
   }
@@ -260,12 +267,11 @@ class Nat {
   }
 
   /** Sets the words of a new connection but its state. */
-  #begin(packet: Packet, { addresses, protocol, l4, to }: Flow): void {
+  #begin(packet: Packet, { addresses, protocol, l4, to }: Flow, backends: Backends): void {
     const connections = this.#connections;
     const client = int32At(packet, addresses);
     const vip = int32At(packet, addresses + 4);
     const ports = int32At(packet, l4);
-    const backends = this.#backends;
     const index = backends.table[slotOf(client, vip, protocol, ports)]!;
     connections.set(Word.CLIENT, client);
     connections.set(Word.CLIENT_PORTS, ports);
@@ -276,8 +282,7 @@ class Nat {
   }
 
   /** Writes the destination MAC address: the backend's, or that of the router from which the packet came. */
-  #address(packet: Packet, index: number, backend: number): void {
-    const { addresses, macs } = this.#backends;
+  #address(packet: Packet, index: number, backend: number, { addresses, macs }: Backends): void {
     // Of a connection that has outlived its list, another backend is there, or none.
     const mac = addresses[index] === backend ? macs[index] : this.#known.get(backend);
     if (mac !== undefined) packet.write(0, mac);
