@@ -40,8 +40,8 @@ const SOURCE_PORTS = '10240-32767';
 const IDLE_SECONDS = 3600;
 /** Options that connections in the shared memory depend on. */
 const FIXED = ['mode', 'vip', 'ports', 'source', 'sourcePorts', 'idle'];
-/** Backends whose MAC addresses are kept: those of earlier lists still have connections. */
-const MAX_KNOWN = 8 * MAX_BACKENDS;
+
+const NO_MAC = new Uint8Array(6);
 
 /** Entries that are looked at for their time: in each burst, and in each tick. */
 const SWEPT_IN_BURST = 16;
@@ -113,6 +113,8 @@ interface Backends {
   readonly macs: readonly (Uint8Array | undefined)[];
   /** By hash: an index of the others. */
   readonly table: Uint16Array;
+  /** By address: an index of the others. */
+  readonly indices: ReadonlyMap<number, number>;
 }
 
 class Nat {
@@ -120,8 +122,6 @@ class Nat {
   readonly #vips: Int32Array;
   readonly #isServed: Uint8Array;
   #backends: Backends;
-  /** By address: the MAC addresses of the backends of this list and of earlier ones. */
-  readonly #known = new Map<number, Uint8Array | undefined>();
   readonly #connections: NatConnections;
   readonly #key = new FlowKey();
 
@@ -146,16 +146,6 @@ class Nat {
   prepare(option: unknown): () => void {
     const backends = this.#read(option);
     return () => {
-      for (const { addresses, macs } of [this.#backends, backends]) {
-        macs.forEach((mac, i) => {
-          this.#known.delete(addresses[i]!); // the last to be forgotten
-          this.#known.set(addresses[i]!, mac);
-        });
-      }
-      for (const [address] of this.#known) {
-        if (this.#known.size <= MAX_KNOWN) break;
-        this.#known.delete(address);
-      }
       this.#backends = backends;
     };
   }
@@ -168,6 +158,7 @@ class Nat {
       ports: Uint16Array.from(backends, ({ port }) => port),
       macs: backends.map(({ mac }) => mac),
       table: maglevTable(backends.map(({ name }) => name)),
+      indices: new Map(backends.map(({ address }, i) => [address, i])),
     };
   }
 
@@ -219,11 +210,11 @@ class Nat {
     }
     connections.set(Word.CLIENT_MAC, int32At(packet, 6));
     connections.set(Word.CLIENT_MAC_END, packet.u16(10));
+    this.#address(packet, backends);
     connections.go(state);
     const backend = connections.get(Word.BACKEND);
     const ports = (connections.sourcePort << 16) | connections.get(Word.BACKEND_PORT);
     translate(packet, flow, connections.source, backend, ports);
-    this.#address(packet, connections.get(Word.BACKEND_INDEX), backend, backends);
     packet.write(6, mac);
     return TX;
   }
@@ -281,15 +272,35 @@ class Nat {
     connections.set(Word.BACKEND_INDEX, index);
   }
 
-  /** Writes the destination MAC address: the backend's, or that of the router from which the packet came. */
-  #address(packet: Packet, index: number, backend: number, { addresses, macs }: Backends): void {
-    // Of a connection that has outlived its list, another backend is there, or none.
-    const mac = addresses[index] === backend ? macs[index] : this.#known.get(backend);
-    if (mac !== undefined) packet.write(0, mac);
-    else {
-      packet.setU32(0, int32At(packet, 6));
-      packet.setU16(4, packet.u16(10));
+  /**
+   * Writes the destination MAC address: the backend's, or that of the router from which the packet came. The connection keeps the
+   * backend's, for any worker, when the list no longer has it.
+   */
+  #address(packet: Packet, { addresses, macs, indices }: Backends): void {
+    const connections = this.#connections;
+    const backend = connections.get(Word.BACKEND);
+    let index = connections.get(Word.BACKEND_INDEX);
+    if (addresses[index] !== backend) {
+      index = indices.get(backend) ?? -1; // the list is another than when the connection began
+      if (index >= 0) connections.set(Word.BACKEND_INDEX, index);
     }
+    if (index >= 0) {
+      const mac = macs[index] ?? NO_MAC;
+      packet.write(0, mac);
+      connections.set(Word.BACKEND_MAC, int32At(packet, 0));
+      connections.set(Word.BACKEND_MAC_END, packet.u16(4));
+      if (mac !== NO_MAC) return;
+    } else {
+      const first = connections.get(Word.BACKEND_MAC);
+      const last = connections.get(Word.BACKEND_MAC_END);
+      if ((first | last) !== 0) {
+        packet.setU32(0, first);
+        packet.setU16(4, last);
+        return;
+      }
+    }
+    packet.setU32(0, int32At(packet, 6));
+    packet.setU16(4, packet.u16(10));
   }
 }
 
