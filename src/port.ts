@@ -166,10 +166,13 @@ export class Port extends PortEmitter implements AsyncDisposable, ForwardTarget 
   }
 
   /**
-   * Changes options of the handler while it runs: those that are named, null takes one away. All workers have them when this
-   * resolves, and each puts them in place between two bursts; a worker that replaces a dead one, now or later, begins with them. If
-   * a handler refuses on any queue, all have the options before. Changes are carried out one after the other. Ports that have one
-   * handler together have its options together.
+   * Changes options of the handler while it runs: those that are named, null takes one away. When this resolves, all queues have
+   * agreed, and their workers have put them in place between two bursts; a worker that replaces a dead one, now or later, begins with
+   * them. If a handler refuses on any queue, all have the options before. Changes are carried out one after the other. Ports that have
+   * one handler together have its options together.
+   *
+   * NB: it also resolves if the handler has agreed and then fails to put them in place, on one queue or on all: the options stand.
+   * An `error` event (ERR_HANDLER) says why, and another worker begins with them. Until then that queue is without the handler.
    *
    * @returns all options then
    * @throws ERR_HANDLER_FIXED: the handler takes no other options; ERR_HANDLER_REFUSED, and other errors of this package that it

@@ -5,6 +5,7 @@
  * the verdict on each packet and its bytes afterwards. It needs no device, no root and no Linux: handlers can be tested
  * wherever Node runs. It sends no packet to another port, path or application; it only says where each would go.
  */
+import { configured } from './handler/configured.ts';
 import { isKept, isTeed } from './handler/handler.ts';
 import { handlerOf, type LoadContext, type LoadedHandler, loadHandler } from './handler/load-handler.ts';
 import {
@@ -199,13 +200,14 @@ export class HandlerTest {
   /**
    * Gives the handler other options, as `port.setHandlerOptions` does: all of them, cloned.
    *
-   * @throws what its `configure` throws: then it has the options before
+   * @throws what its `configure` throws, and Error if that returns no function: then it has the options before
    * @returns false if it has no `configure`
    */
   configure(options: Record<string, unknown>): boolean {
-    const apply = this.#handler.configure?.(structuredClone(options));
-    apply?.();
-    return apply !== undefined;
+    const { configure } = this.#handler;
+    if (configure === undefined) return false;
+    configured(configure, structuredClone(options))();
+    return true;
   }
 
   /**

@@ -1,6 +1,7 @@
 /**
  * Other options for handlers that run. All workers of a handler take them, or none does: first each is asked, and gets ready what it
- * needs; then, if all have agreed, each puts them in place between two bursts. Changes are carried out one after the other.
+ * needs; then, if all have agreed, each puts them in place between two bursts. Changes are carried out one after the other, and the
+ * workers are asked one after the other: what they get ready may take long, and meanwhile a queue stands still.
  *
  * A worker that dies meanwhile refuses, since its handler may be why. Once it is decided, a worker that dies, or cannot put them in
  * place, is replaced by one that begins with them; so does one that was loading. A queue without the handler has no say.
@@ -10,7 +11,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TwinpathError } from '../errors.ts';
 import type { Options, OptionsMail } from '../mailbox/mail.ts';
-import type { HandlerThread } from './queue-workers.ts';
+import type { HandlerThread, ThreadAnswer } from './queue-workers.ts';
 
 /** What it needs of the workers. */
 export interface SteeredWorkers {
@@ -55,10 +56,7 @@ export class HandlerChanges {
     const id = this.#next++;
     const asked = await this.#serving();
     const prepare: OptionsMail = { kind: 'prepare', id, handler, options };
-    const answers = await Promise.all(asked.map((thread) => thread.ask(prepare)));
-    const refusal = workers.closes
-      ? new TwinpathError('ERR_PORT_CLOSED')
-      : asked.map(({ queue }, i) => refusalOf(queue, answers[i]!)).find((error) => error !== undefined);
+    const refusal = await this.#refusal(asked, prepare);
     if (refusal !== undefined) {
       for (const thread of asked) thread.tell({ kind: 'abandon', id, handler });
       throw refusal;
@@ -75,6 +73,24 @@ export class HandlerChanges {
     });
     await Promise.all(told);
     return options;
+  }
+
+  /** Asks one thread after the other, until one refuses. */
+  async #refusal(
+    threads: readonly HandlerThread[],
+    prepare: OptionsMail,
+  ): Promise<TwinpathError | undefined> {
+    const workers = this.#workers;
+    for (const thread of threads) {
+      // One that has ended while others were asked would never answer.
+      const answer: ThreadAnswer = workers.handlerThreads.includes(thread)
+        ? await thread.ask(prepare)
+        : { kind: 'ended', reason: new Error('while others were asked') };
+      if (workers.closes) return new TwinpathError('ERR_PORT_CLOSED');
+      const refusal = refusalOf(thread.queue, answer);
+      if (refusal !== undefined) return refusal;
+    }
+    return undefined;
   }
 
   /** The threads that serve; waits for one if none does. @throws ERR_TIMEOUT */
@@ -96,10 +112,7 @@ export function mergedOptions(before: Options, change: Options): Options {
   return Object.fromEntries(all.filter(([name, value]) => !(Object.hasOwn(change, name) && value === null)));
 }
 
-function refusalOf(
-  queue: number,
-  answer: Awaited<ReturnType<HandlerThread['ask']>>,
-): TwinpathError | undefined {
+function refusalOf(queue: number, answer: ThreadAnswer): TwinpathError | undefined {
   if (answer.kind === 'ended') {
     const detail = `the worker of queue ${queue} ended before it had agreed: ${answer.reason.message}`;
     return new TwinpathError('ERR_HANDLER_REFUSED', { detail });

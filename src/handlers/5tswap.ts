@@ -35,8 +35,9 @@ export function create(options: Record<string, unknown>): HandlerObject {
   const flow = new Flow();
   return {
     handle: (burst) => {
+      const other = otherwise;
       for (let i = 0; i < burst.length; i++) {
-        burst.verdict[i] = burst.path[i] === Path.HOST ? TX : sendBack(burst.packet(i), flow, otherwise);
+        burst.verdict[i] = burst.path[i] === Path.HOST ? TX : sendBack(burst.packet(i), flow, other);
       }
     },
     configure: (changed) => {

@@ -40,8 +40,8 @@ const SOURCE_PORTS = '10240-32767';
 const IDLE_SECONDS = 3600;
 /** Options that connections in the shared memory depend on. */
 const FIXED = ['mode', 'vip', 'ports', 'source', 'sourcePorts', 'idle'];
-/** Backends whose MAC addresses are kept: those of earlier lists still have connections. */
-const MAX_KNOWN = 8 * MAX_BACKENDS;
+
+const NO_MAC = new Uint8Array(6);
 
 /** Entries that are looked at for their time: in each burst, and in each tick. */
 const SWEPT_IN_BURST = 16;
@@ -67,7 +67,7 @@ export function createNat(
 ): TickingHandler {
   const { macs, clock } = context;
   const { vips } = first;
-  let { arp, otherwise } = first;
+  let now = first;
   const nat = new Nat(options, vips, context);
   const addresses = Int32Array.from(new Set([...vips, ...nat.sources]));
   const flow = new Flow();
@@ -75,6 +75,8 @@ export function createNat(
     handle: (burst) => {
       clock.update();
       nat.sweep(SWEPT_IN_BURST);
+      const { arp, otherwise } = now;
+      const { backends } = nat;
       for (let i = 0; i < burst.length; i++) {
         if (burst.path[i] === Path.HOST) {
           burst.verdict[i] = TX;
@@ -83,7 +85,7 @@ export function createNat(
         const packet = burst.packet(i);
         const mac = macs[burst.port[i]!]!;
         burst.verdict[i] = otherwise;
-        if (flow.read(packet)) burst.verdict[i] = nat.decide(packet, flow, mac, otherwise);
+        if (flow.read(packet)) burst.verdict[i] = nat.decide(packet, flow, mac, otherwise, backends);
         else if (arp && flow.type >= 0 && answersArp(packet, flow.l3, mac, addresses)) burst.verdict[i] = TX;
       }
     },
@@ -97,7 +99,7 @@ export function createNat(
       const next = check(changed);
       const apply = nat.prepare(changed.backends);
       return () => {
-        ({ arp, otherwise } = next);
+        now = next;
         apply();
       };
     },
@@ -111,6 +113,8 @@ interface Backends {
   readonly macs: readonly (Uint8Array | undefined)[];
   /** By hash: an index of the others. */
   readonly table: Uint16Array;
+  /** By address: an index of the others. */
+  readonly indices: ReadonlyMap<number, number>;
 }
 
 class Nat {
@@ -118,8 +122,6 @@ class Nat {
   readonly #vips: Int32Array;
   readonly #isServed: Uint8Array;
   #backends: Backends;
-  /** By address: the MAC addresses of the backends of this list and of earlier ones. */
-  readonly #known = new Map<number, Uint8Array | undefined>();
   readonly #connections: NatConnections;
   readonly #key = new FlowKey();
 
@@ -135,20 +137,15 @@ class Nat {
     this.#connections = new NatConnections(context, { sources, ports, idleMillis: idle * 1000 });
   }
 
+  /** For new connections. */
+  get backends(): Backends {
+    return this.#backends;
+  }
+
   /** Gets other backends ready, for new connections. Returns what puts them in place. @throws ERR_OPTION_INVALID */
   prepare(option: unknown): () => void {
     const backends = this.#read(option);
     return () => {
-      for (const { addresses, macs } of [this.#backends, backends]) {
-        macs.forEach((mac, i) => {
-          this.#known.delete(addresses[i]!); // the last to be forgotten
-          this.#known.set(addresses[i]!, mac);
-        });
-      }
-      for (const [address] of this.#known) {
-        if (this.#known.size <= MAX_KNOWN) break;
-        this.#known.delete(address);
-      }
       this.#backends = backends;
     };
   }
@@ -161,6 +158,7 @@ class Nat {
       ports: Uint16Array.from(backends, ({ port }) => port),
       macs: backends.map(({ mac }) => mac),
       table: maglevTable(backends.map(({ name }) => name)),
+      indices: new Map(backends.map(({ address }, i) => [address, i])),
     };
   }
 
@@ -169,7 +167,7 @@ class Nat {
   }
 
   /** @param flow has read the packet */
-  decide(packet: Packet, flow: Flow, mac: Uint8Array, otherwise: Verdict): Verdict {
+  decide(packet: Packet, flow: Flow, mac: Uint8Array, otherwise: Verdict, backends: Backends): Verdict {
     const { addresses, addressBytes, protocol, l4, to, fragment } = flow;
     if (addressBytes !== 4 || !packet.dstEquals(mac)) return otherwise;
     if (protocol !== TCP && protocol !== UDP) return otherwise;
@@ -179,14 +177,14 @@ class Nat {
     if (!fragment && l4 + header > flow.end) return otherwise;
     const target = int32At(packet, addresses + 4);
     if (this.#isServed[to] === 1 && has(this.#vips, target)) {
-      return fragment ? DROP : this.#toBackend(packet, flow, mac);
+      return fragment ? DROP : this.#toBackend(packet, flow, mac, backends);
     }
     const source = this.sources.indexOf(target);
     if (source < 0 || !this.#connections.findBySource(source, to)) return otherwise;
     return fragment ? DROP : this.#toClient(packet, flow, mac, otherwise);
   }
 
-  #toBackend(packet: Packet, flow: Flow, mac: Uint8Array): Verdict {
+  #toBackend(packet: Packet, flow: Flow, mac: Uint8Array, backends: Backends): Verdict {
     const connections = this.#connections;
     const { protocol, l4 } = flow;
     const flags = protocol === TCP ? packet.u8(l4 + 13) : SYN;
@@ -201,7 +199,7 @@ class Nat {
       if (begins && isOver(state)) state = protocol; // the client uses its port again
     } else {
       if (!begins || !connections.open(this.#key)) return DROP;
-      this.#begin(packet, flow);
+      this.#begin(packet, flow, backends);
     }
     if (protocol === UDP) {
       if ((state & State.ANSWERED) !== 0) state |= State.ESTABLISHED;
@@ -212,11 +210,11 @@ class Nat {
     }
     connections.set(Word.CLIENT_MAC, int32At(packet, 6));
     connections.set(Word.CLIENT_MAC_END, packet.u16(10));
+    this.#address(packet, backends);
     connections.go(state);
     const backend = connections.get(Word.BACKEND);
     const ports = (connections.sourcePort << 16) | connections.get(Word.BACKEND_PORT);
     translate(packet, flow, connections.source, backend, ports);
-    this.#address(packet, connections.get(Word.BACKEND_INDEX), backend);
     packet.write(6, mac);
     return TX;
   }
@@ -260,12 +258,11 @@ class Nat {
   }
 
   /** Sets the words of a new connection but its state. */
-  #begin(packet: Packet, { addresses, protocol, l4, to }: Flow): void {
+  #begin(packet: Packet, { addresses, protocol, l4, to }: Flow, backends: Backends): void {
     const connections = this.#connections;
     const client = int32At(packet, addresses);
     const vip = int32At(packet, addresses + 4);
     const ports = int32At(packet, l4);
-    const backends = this.#backends;
     const index = backends.table[slotOf(client, vip, protocol, ports)]!;
     connections.set(Word.CLIENT, client);
     connections.set(Word.CLIENT_PORTS, ports);
@@ -275,16 +272,35 @@ class Nat {
     connections.set(Word.BACKEND_INDEX, index);
   }
 
-  /** Writes the destination MAC address: the backend's, or that of the router from which the packet came. */
-  #address(packet: Packet, index: number, backend: number): void {
-    const { addresses, macs } = this.#backends;
-    // Of a connection that has outlived its list, another backend is there, or none.
-    const mac = addresses[index] === backend ? macs[index] : this.#known.get(backend);
-    if (mac !== undefined) packet.write(0, mac);
-    else {
-      packet.setU32(0, int32At(packet, 6));
-      packet.setU16(4, packet.u16(10));
+  /**
+   * Writes the destination MAC address: the backend's, or that of the router from which the packet came. The connection keeps the
+   * backend's, for any worker, when the list no longer has it.
+   */
+  #address(packet: Packet, { addresses, macs, indices }: Backends): void {
+    const connections = this.#connections;
+    const backend = connections.get(Word.BACKEND);
+    let index = connections.get(Word.BACKEND_INDEX);
+    if (addresses[index] !== backend) {
+      index = indices.get(backend) ?? -1; // the list is another than when the connection began
+      if (index >= 0) connections.set(Word.BACKEND_INDEX, index);
     }
+    if (index >= 0) {
+      const mac = macs[index] ?? NO_MAC;
+      packet.write(0, mac);
+      connections.set(Word.BACKEND_MAC, int32At(packet, 0));
+      connections.set(Word.BACKEND_MAC_END, packet.u16(4));
+      if (mac !== NO_MAC) return;
+    } else {
+      const first = connections.get(Word.BACKEND_MAC);
+      const last = connections.get(Word.BACKEND_MAC_END);
+      if ((first | last) !== 0) {
+        packet.setU32(0, first);
+        packet.setU16(4, last);
+        return;
+      }
+    }
+    packet.setU32(0, int32At(packet, 6));
+    packet.setU16(4, packet.u16(10));
   }
 }
 

@@ -56,6 +56,7 @@ export function create(options: Record<string, unknown>, context: HandlerContext
 
   const handle = (burst: Burst): void => {
     const { every, top, passes } = settings;
+    const table = flows;
     for (let i = 0; i < burst.length; i++) {
       if (passes) burst.verdict[i] = burst.path[i] === Path.HOST ? TX : PASS;
       const packet = burst.packet(i);
@@ -63,21 +64,21 @@ export function create(options: Record<string, unknown>, context: HandlerContext
         runts++;
         continue;
       }
-      const isFlow = flows !== undefined && flow.read(packet);
-      const l3 = flows === undefined ? packet.l3 : flow.l3;
+      const isFlow = table !== undefined && flow.read(packet);
+      const l3 = table === undefined ? packet.l3 : flow.l3;
       const type = packet.u16(l3 - 2);
       types[type]!++;
       // Position of the protocol field. A packet that ends before it is counted by type only.
       const at =
         type === EtherType.IPV4 ? l3 + PROTOCOL : type === EtherType.IPV6 ? l3 + NEXT_HEADER : packet.length;
       if (at < packet.length) protocols[packet.u8(at)]!++;
-      if (flows !== undefined && isFlow) flows.add(packet, flow);
+      if (table !== undefined && isFlow) table.add(packet, flow);
     }
     seen += burst.length;
     if (every === 0 || seen < next) return;
     next += every * Math.ceil((seen - next + 1) / every);
     const line = `queue ${context.queue}: ${seen} packets${summary(types, protocols, runts)}\n`;
-    report(line + (flows === undefined ? '' : topFlows(flows, top)));
+    report(line + (table === undefined ? '' : topFlows(table, top)));
   };
   const configure = (changed: Record<string, unknown>) => {
     const now = settingsOf(changed);

@@ -57,9 +57,10 @@ export function create(options: Record<string, unknown>, { macs }: HandlerContex
   let server = serverOf(options);
   return {
     handle: (burst) => {
+      const now = server;
       for (let i = 0; i < burst.length; i++) {
         burst.verdict[i] =
-          burst.path[i] === Path.HOST ? TX : server.answer(burst.packet(i), macs[burst.port[i]!]!);
+          burst.path[i] === Path.HOST ? TX : now.answer(burst.packet(i), macs[burst.port[i]!]!);
       }
     },
     configure: (changed) => {

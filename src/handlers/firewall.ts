@@ -64,8 +64,7 @@ export function create(options: Record<string, unknown>): HandlerObject {
   let policy = policyOf(options);
   const flow = new Flow();
 
-  const incoming = (packet: Packet): Verdict => {
-    const { allow, deny, otherwise } = policy;
+  const incoming = (packet: Packet, allow: RuleList, deny: RuleList, otherwise: Verdict): Verdict => {
     if (!flow.read(packet)) {
       if (flow.type === EtherType.ARP) return PASS;
       if (flow.type < 0 || isBroken(flow)) return DROP;
@@ -78,8 +77,7 @@ export function create(options: Record<string, unknown>): HandlerObject {
   };
 
   /** Guests and containers of the machine may send anything, so a packet that `out` may match is dropped too. */
-  const outgoing = (packet: Packet): Verdict => {
-    const { out } = policy;
+  const outgoing = (packet: Packet, out: RuleList): Verdict => {
     if (!flow.read(packet)) {
       return !out.isEmpty && (isBroken(flow) || mayHideIp(packet, flow)) ? DROP : TX;
     }
@@ -90,9 +88,11 @@ export function create(options: Record<string, unknown>): HandlerObject {
 
   return {
     handle: (burst) => {
+      const { allow, deny, out, otherwise } = policy;
       for (let i = 0; i < burst.length; i++) {
         const packet = burst.packet(i);
-        burst.verdict[i] = burst.path[i] === Path.HOST ? outgoing(packet) : incoming(packet);
+        burst.verdict[i] =
+          burst.path[i] === Path.HOST ? outgoing(packet, out) : incoming(packet, allow, deny, otherwise);
       }
     },
     configure: (changed) => {

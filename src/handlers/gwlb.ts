@@ -20,6 +20,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 import type { Burst } from '../handler/burst.ts';
+import { configured } from '../handler/configured.ts';
 import type { Created, Handler, HandlerContext, HandlerModule, HandlerObject } from '../handler/handler.ts';
 import { DROP, isTeed, PASS, TEE, TX, type Verdict } from '../handler/handler.ts';
 import { Path } from '../memory/layout.ts';
@@ -46,7 +47,7 @@ export function create(options: Record<string, unknown>, context: HandlerContext
         const next = outerOf(changed);
         const apply = isDeepStrictEqual(next.innerOptions, outer.innerOptions)
           ? undefined
-          : configured(methods, next.innerOptions);
+          : innerConfigured(methods, next.innerOptions);
         return () => {
           apply?.();
           outer = next;
@@ -87,8 +88,11 @@ function methodsOf(inner: HandlerObject): Partial<HandlerObject> {
   };
 }
 
-function configured({ configure }: Partial<HandlerObject>, options: Record<string, unknown>): () => void {
-  if (configure !== undefined) return configure(options);
+function innerConfigured(
+  { configure }: Partial<HandlerObject>,
+  options: Record<string, unknown>,
+): () => void {
+  if (configure !== undefined) return configured(configure, options, "the inner handler's");
   return invalid('innerOptions', 'the inner handler takes no other options while it runs');
 }
 

@@ -30,8 +30,11 @@ export const Word = {
   BACKEND_INDEX: 8,
   /** TCP: the number that the client acknowledges with when it has the backend's SYN. */
   ACKNOWLEDGED: 9,
+  /** MAC address of the backend when the client's last packet went to it: 4 bytes, and 2. 0 and 0 if it has none. */
+  BACKEND_MAC: 10,
+  BACKEND_MAC_END: 11,
 } as const;
-const WORDS = 10;
+const WORDS = 12;
 
 /** Bits of the state, above the protocol. */
 export const State = {

@@ -104,10 +104,15 @@ describe('other options of a handler that runs', { tags: 'unprivileged' }, () =>
   it('stand once they are decided: a worker that cannot put them in place is replaced by one that has them', async () => {
     const port = await open({ handlerOptions: { value: 1 } });
     const seen = replaced(port);
-    port.on('error', () => {});
+    const errors: Error[] = [];
+    port.on('error', (error) => errors.push(error));
     const wanted = { value: 2, trick: 'late', only: 1 };
     expect(await port.setHandlerOptions(wanted)).toEqual(wanted);
     await until('another worker has started', () => seen.count >= 1);
+    await until('it is reported', () => errors.length > 0);
+    expect(errors[0]).toEqual(
+      refusal('ERR_HANDLER', /did not take the options that the other workers have: too late/),
+    );
     expect(await optionsOf(port)).toEqual(Array(2).fill(wanted));
   });
 

@@ -103,6 +103,42 @@ describe('changes of a handler', () => {
     );
   });
 
+  it('ask one worker after the other, so that one queue at a time stands still, and none after a refusal', async () => {
+    const workers = new Workers(4, {});
+    const log: string[] = [];
+    for (const thread of workers.threads) {
+      const ask = thread.ask.bind(thread);
+      thread.ask = async (mail) => {
+        log.push(`${mail.kind} ${thread.queue}`);
+        const answer = await ask(mail);
+        log.push(`${mail.kind} ${thread.queue} done`);
+        return answer;
+      };
+    }
+    const asked = (queue: number): string[] => [`prepare ${queue}`, `prepare ${queue} done`];
+    await new HandlerChanges(workers).change(0, { a: 1 });
+    expect(log.slice(0, 8)).toEqual([0, 1, 2, 3].flatMap(asked));
+    log.length = 0;
+    workers.threads[1]!.answers = 'refuses';
+    await expect(new HandlerChanges(workers).change(0, { a: 2 })).rejects.toThrow('as told');
+    expect(log).toEqual([0, 1].flatMap(asked));
+  });
+
+  it('do not ask a worker that has ended while another was asked: it would never answer', async () => {
+    const workers = new Workers(2, { a: 0 });
+    const [first, second] = workers.threads;
+    const ask = first!.ask.bind(first);
+    first!.ask = (mail) => {
+      if (mail.kind === 'prepare') second!.ended();
+      return ask(mail);
+    };
+    second!.ask = () => new Promise(() => {});
+    await expect(new HandlerChanges(workers).change(0, { a: 1 })).rejects.toThrow('worker of queue 1 ended');
+    expect(workers.threads.map(({ options, prepared }) => [options, prepared])).toEqual(
+      Array(2).fill([{ a: 0 }, undefined]),
+    );
+  });
+
   it('tell a worker that is loading, and do not wait for it', async () => {
     const workers = new Workers(2, { a: 0 });
     const loading = workers.threads[1]!;

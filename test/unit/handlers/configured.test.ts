@@ -1,4 +1,5 @@
 /** Built-in handlers with other options while they run: they decide as if they had begun with them. */
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type HandlerModule, PASS, TX } from '../../../src/handler.ts';
@@ -8,7 +9,7 @@ import * as dns from '../../../src/handlers/dns.ts';
 import * as echo from '../../../src/handlers/echo.ts';
 import * as firewall from '../../../src/handlers/firewall.ts';
 import { HandlerTest } from '../../../src/testing.ts';
-import { be16, ethernet, ipv4, OUR_IP, udp } from '../../support/frames.ts';
+import { be16, ethernet, ipv4, OUR_IP, PEER_MAC, udp } from '../../support/frames.ts';
 
 const VIP = OUR_IP.join('.');
 const MACS = [1, 2, 3, 4, 5].map((n) => `02:00:00:00:01:0${n}`);
@@ -124,6 +125,40 @@ describe('balance by NAT with other backends', () => {
     );
   });
 
+  it('keeps the connections of removed backends where they are, also in a worker that begins with the list of then', () => {
+    const test = HandlerTest.of(balance, { options: OPTIONS });
+    const first = begin(test, CLIENTS);
+    const moved = { ...OPTIONS, backends: [OPTIONS.backends[3]!, OPTIONS.backends[1]!] };
+    test.configure(moved);
+    const replaced = HandlerTest.of(balance, { options: moved, sharedWith: test });
+    for (const worker of [replaced, test]) {
+      const kept = worker.run(CLIENTS.map((client) => segment(client, 16)));
+      expect(kept.map(({ bytes }) => [...bytes.slice(0, 6), ...bytes.slice(30, 34)])).toEqual(
+        first.map(({ bytes }) => [...bytes.slice(0, 6), ...bytes.slice(30, 34)]),
+      );
+    }
+  });
+
+  it('sends packets of connections to the MAC address that the backend had last, or to the router', () => {
+    const test = HandlerTest.of(balance, { options: OPTIONS });
+    const other = '02:00:00:00:02:01';
+    const targets = () =>
+      new Set(
+        test
+          .run(CLIENTS.map((client) => segment(client, 16)))
+          .map(({ bytes }) => bytes.slice(0, 6).join(':')),
+      );
+    begin(test, CLIENTS);
+    test.configure({ ...OPTIONS, backends: OPTIONS.backends.map((one) => `${one.split('@')[0]}@${other}`) });
+    expect(targets()).toEqual(new Set(['2:0:0:0:2:1']));
+    test.configure({ ...OPTIONS, backends: [`10.1.0.9@${MACS[0]}`] });
+    expect(targets()).toEqual(new Set(['2:0:0:0:2:1']));
+    test.configure({ ...OPTIONS, backends: OPTIONS.backends.map((one) => one.split('@')[0]) });
+    expect(targets()).toEqual(new Set([PEER_MAC.join(':')]));
+    test.configure({ ...OPTIONS, backends: [`10.1.0.9@${MACS[0]}`] });
+    expect(targets()).toEqual(new Set([PEER_MAC.join(':')]));
+  });
+
   it.each(['vip', 'ports', 'source', 'sourcePorts', 'idle', 'mode'])('keeps its %s', (name) => {
     const test = HandlerTest.of(balance, { options: OPTIONS });
     const other = {
@@ -154,5 +189,19 @@ describe('gwlb', () => {
       /takes no other options/,
     );
     expect(fixed.configure({ inner: 'reflect', otherwise: 'drop' })).toBe(true);
+  });
+
+  it.each([
+    [true, 'a promise'],
+    [false, 'undefined'],
+  ])('refuses when the inner configure returns no function (async: %s)', async (async, what) => {
+    const url = new URL('../../../src/handlers/gwlb.ts', import.meta.url);
+    const inner = fileURLToPath(new URL('../../fixtures/handlers/careless.mjs', import.meta.url));
+    const test = await HandlerTest.load(url, { options: { inner } });
+    expect(() => test.configure({ inner, innerOptions: { async } })).toThrow(
+      `the inner handler's configure() returned ${what}`,
+    );
+    const bare = await HandlerTest.load(inner);
+    expect(() => bare.configure({ async })).toThrow(`its configure() returned ${what} in place of`);
   });
 });
