@@ -180,7 +180,8 @@ export class Group {
   }
 
   /** Posts a message to the handler of a port. See HandlerMail.post. */
-  postMessage(port: number, value: unknown, queue: number | undefined): Promise<void> {
+  async postMessage(port: number, value: unknown, queue: number | undefined): Promise<void> {
+    if (this.#closed !== undefined || this.#ended) throw new TwinpathError('ERR_PORT_CLOSED');
     return this.#mail.post(port, value, queue);
   }
 
@@ -193,7 +194,9 @@ export class Group {
     waitForLoading(this.memory, LOADING_MILLIS); // threads that were started before the supervisor had read the message
     this.#control?.exiting();
     // A process that exits closes its descriptors, a thread does not.
-    if (!isMainThread) this.#releaseAll();
+    if (isMainThread) return;
+    this.#releaseAll();
+    closeDoorbells(loadShim(), this.memory);
   }
 
   async audit(): Promise<FrameLedger[]> {
@@ -297,12 +300,12 @@ export class Group {
     this.memory.control.stopAll();
     const report = (error: unknown): void => this.#fail(error);
     release({ shim, memory: this.memory, settings: this.#settings, report }).forEach(report);
-    closeDoorbells(shim, this.memory);
   }
 
   #end(): void {
     this.#ended = true;
     this.#mail.close();
+    closeDoorbells(loadShim(), this.memory); // by the thread that rings them for messages
     clearTimeout(this.#controlTimer);
     this.#maintenance?.close();
     running.delete(this);

@@ -229,6 +229,7 @@ export class QueueWorkers {
         endLoading(this.#memory, ready);
         complete(handlerLoaded);
         reports.close();
+        mail?.task.line.close(); // if no thread has taken it: otherwise it does nothing
         loaded(false);
       }
     };

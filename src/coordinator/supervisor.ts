@@ -13,7 +13,7 @@
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { type PlainError, plainError, TwinpathError } from '../errors.ts';
-import { closeDoorbells, openDoorbells, ringDoorbell } from '../kernel/doorbell.ts';
+import { openDoorbells, ringDoorbell } from '../kernel/doorbell.ts';
 import { raisePriority } from '../kernel/machine.ts';
 import { loadShim, type Shim } from '../kernel/shim.ts';
 import type { MailLine } from '../mailbox/mail.ts';
@@ -281,7 +281,6 @@ export class Supervisor {
     this.#failover.close();
     const report = (error: unknown): void => this.#post(errorEvent(error));
     release({ shim: this.#shim, memory: this.#memory, settings: this.#settings, report }).forEach(report);
-    closeDoorbells(this.#shim, this.#memory);
     for (const one of last) this.#post(one);
     this.#line?.close();
     this.#end();

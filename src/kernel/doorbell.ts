@@ -24,11 +24,14 @@ export function openDoorbells(shim: Shim, { workers }: Memory): void {
   }
 }
 
-/** Call it after the threads that use them have ended. A second call does nothing. */
+/**
+ * Call it after the threads that use them have ended, on the application's thread: it rings them as long as it likes, and then
+ * finds that they are gone. A second call does nothing.
+ */
 export function closeDoorbells(shim: Shim, { words, workers }: Memory): void {
   const places = workers.flatMap((worker) => [worker.at('supervisorFd'), worker.at('doorbellFd')]);
   for (const fd of new Set(places.map((at) => words[at]!))) {
-    if (fd > 0) shim.close(fd);
+    shim.close(fd);
     for (const at of places) if (words[at] === fd) words[at] = 0; // the number may be reused now
   }
 }
@@ -44,7 +47,8 @@ export function ringDoorbell(shim: Shim, memory: Memory, queue: number): void {
   const worker = workers[queue]!;
   Atomics.add(words, worker.at('doorbell'), 1);
   Atomics.notify(words, worker.at('doorbell'));
-  shim.write(worker.doorbellFd, ONE, 8);
+  const fd = worker.doorbellFd;
+  if (fd > 0) shim.write(fd, ONE, 8); // closed, it is 0, which is standard input
 }
 
 /**
