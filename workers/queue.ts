@@ -26,6 +26,8 @@ export default async function queueWorker(task: QueueTask): Promise<undefined> {
   } catch (error) {
     if (!(error instanceof TwinpathError)) throw error;
     reports.postMessage({ kind: 'failed', error: error.toJSON() } satisfies QueueReport);
+  } finally {
+    task.mail?.line.close(); // the thread may live on, and the application would wait for its answers
   }
   process.exit(1);
 }

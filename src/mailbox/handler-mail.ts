@@ -27,6 +27,8 @@ export class HandlerMail {
   readonly #listener: MessageListener;
   /** By queue: of the thread that was started last. */
   readonly #lines = new Map<number, OpenLine>();
+  /** All that have not ended: a worker that ends may overlap with the one that takes its place. */
+  readonly #open = new Set<OpenLine>();
   #listens = false;
   #closed = false;
   #next = 1;
@@ -43,13 +45,14 @@ export class HandlerMail {
     line.on('close', () => this.#ended(open));
     line.unref();
     this.#lines.set(queue, open);
+    this.#open.add(open);
     if (this.#listens) this.#listen(open);
   }
 
   /** From here on messages are taken: once the application can have added listeners. */
   listen(): void {
     this.#listens = true;
-    for (const line of this.#lines.values()) this.#listen(line);
+    for (const line of this.#open) this.#listen(line);
   }
 
   /**
@@ -68,7 +71,7 @@ export class HandlerMail {
   /** The ports have closed. */
   close(): void {
     this.#closed = true;
-    for (const open of this.#lines.values()) {
+    for (const open of this.#open) {
       open.line.close();
       this.#ended(open);
     }
@@ -115,6 +118,7 @@ export class HandlerMail {
 
   #ended(open: OpenLine): void {
     const { queue, unanswered } = open;
+    this.#open.delete(open);
     if (this.#lines.get(queue) === open) this.#lines.delete(queue);
     for (const { reject } of unanswered.values())
       reject(this.#closed ? new TwinpathError('ERR_PORT_CLOSED') : ended(queue));

@@ -2,6 +2,7 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { plainError, TwinpathError } from '../errors.ts';
 import type { Burst } from '../handler/burst.ts';
+import { configured } from '../handler/configured.ts';
 import type { LoadedHandler } from '../handler/load-handler.ts';
 import { queueCounters } from '../memory/counters.ts';
 import type { Memory } from '../memory/shared.ts';
@@ -45,6 +46,7 @@ export class WorkerMail {
   #handlers: readonly LoadedHandler[] = [];
   /** By handler: puts the options in place that it has agreed to. */
   readonly #prepared = new Map<number, () => void>();
+  readonly #refusedAt: number[] = [];
   #rung = 0;
   #sent = 0;
 
@@ -58,6 +60,13 @@ export class WorkerMail {
     this.#handlers = handlers;
   }
 
+  /** By handler: where its refused messages are counted, with those of its first port. */
+  #refused(handler: number): number {
+    const { memory, queue, handlerOf } = this.#context;
+    this.#refusedAt[handler] ??= queueCounters(memory, handlerOf.indexOf(handler), queue).messagesRefused;
+    return this.#refusedAt[handler];
+  }
+
   /** Whether something may have come since {@link receive}: one load, not an Atomic. What it misses, it sees the next time. */
   get waits(): boolean {
     return this.#words[BELL] !== this.#rung;
@@ -66,8 +75,7 @@ export class WorkerMail {
   /** A handler sends the application a message. Returns false, and counts it, if the application has not read enough of them. */
   post(handler: number, value: unknown): boolean {
     if (((this.#sent - Atomics.load(this.#words, READ)) | 0) >= MAX_UNREAD) {
-      const { memory, queue, handlerOf } = this.#context;
-      memory.doubles[queueCounters(memory, handlerOf.indexOf(handler), queue).messagesRefused]!++;
+      this.#context.memory.doubles[this.#refused(handler)]!++;
       return false;
     }
     this.#context.line.postMessage({ kind: 'message', handler, value } satisfies LineMail);
@@ -134,15 +142,11 @@ export class WorkerMail {
       return new TwinpathError('ERR_HANDLER_FIXED', { device, detail, hint });
     }
     try {
-      let apply: unknown;
+      let apply = (): void => {};
       call(this.#portOf(handler), () => {
-        apply = configure(options);
+        apply = configured(configure, options);
       });
-      if (typeof apply !== 'function') {
-        const what = apply instanceof Promise ? 'a promise' : String(apply);
-        throw new Error(`its configure() returned ${what} in place of a function that puts them in place`);
-      }
-      this.#prepared.set(handler, apply as () => void);
+      this.#prepared.set(handler, apply);
       return undefined;
     } catch (error) {
       if (error instanceof TwinpathError) return error;
@@ -177,4 +181,11 @@ export class WorkerMail {
   }
 }
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+/** What was thrown, in words. Anything may be thrown, also what has no words. */
+function messageOf(error: unknown): string {
+  try {
+    return error instanceof Error ? error.message : String(error);
+  } catch {
+    return 'a value that cannot be printed';
+  }
+}

@@ -233,6 +233,23 @@ describe('messages to a handler', { tags: 'unprivileged' }, () => {
     expect(await optionsOf(port)).toHaveLength(2);
   });
 
+  it('reject when their handler throws what has no words, and its worker goes on', async () => {
+    const port = await open();
+    const started = replaced(port);
+    await expect(port.postMessage('nameless', { queue: 0 })).rejects.toEqual(
+      refusal('ERR_MESSAGE', /a value that cannot be printed/),
+    );
+    expect(await optionsOf(port)).toHaveLength(2);
+    expect(started.count).toBe(0);
+  });
+
+  it('are refused from the moment that the port begins to close', async () => {
+    const port = await open();
+    const closed = port.close();
+    await expect(port.postMessage('late')).rejects.toMatchObject({ code: 'ERR_PORT_CLOSED' });
+    await closed;
+  });
+
   it('are refused by a handler without message(), and if they cannot be cloned', async () => {
     const port = await open({ handler: REFLECT });
     await expect(port.postMessage(1)).rejects.toEqual(refusal('ERR_MESSAGE', /has no message\(\)/));
