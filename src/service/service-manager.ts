@@ -18,6 +18,7 @@ export class ServiceManager {
   readonly #socket: NotifySocket;
   readonly #period: number | undefined;
   readonly #timers: NodeJS.Timeout[] = [];
+  #stopping = false;
 
   private constructor(socket: NotifySocket, period: number | undefined) {
     this.#socket = socket;
@@ -49,7 +50,10 @@ export class ServiceManager {
    */
   ready(ports: readonly Port[], status?: () => string): void {
     const first = this.#period === undefined ? ['READY=1'] : ['READY=1', 'WATCHDOG=1'];
-    void Promise.all(ports.map((port) => port.attachable())).then(() => this.#socket.send(...first));
+    // Where the control socket cannot be opened, an `error` event says so, and the port is ready all the same.
+    void Promise.allSettled(ports.map((port) => port.attachable())).then(() => {
+      if (!this.#stopping) this.#socket.send(...first);
+    });
     if (status !== undefined) this.#every(5000, () => this.status(status()));
     if (this.#period === undefined) return;
     const groups = new Set(ports.map(({ shared }) => shared)); // ports that were opened together have one
@@ -72,11 +76,13 @@ export class ServiceManager {
 
   /** The ports are about to close. @param millis how long that may take; the manager waits so long before it kills */
   stopping(millis: number): void {
+    this.#stopping = true;
     this.#socket.send('STOPPING=1', `EXTEND_TIMEOUT_USEC=${Math.ceil(millis * 1000)}`);
   }
 
   /** The ports are closed, and nothing more is said. */
   close(): void {
+    this.#stopping = true;
     for (const timer of this.#timers) clearInterval(timer);
     this.#socket.close();
   }

@@ -55,7 +55,7 @@ describe('the files for network managers', { timeout: 120_000 }, () => {
       const moved = /queue \d: synthetic → vf/g;
       await until(
         'the port on the VF',
-        () => (manager.journal('port').match(moved)?.length ?? 0) === 2 * times,
+        () => (manager.journal('port').match(moved)?.length ?? 0) >= 2 * times,
       );
       await lab.nic.moveDataPath('vf');
     };
