@@ -18,6 +18,8 @@ export class Connection {
   readonly #listener: Listener;
   #source: EventSource | undefined;
   #watch: ReturnType<typeof setTimeout> | undefined;
+  /** The server has said that nothing more comes, and none has said hello since. */
+  #ended = false;
 
   constructor(listener: Listener) {
     this.#listener = listener;
@@ -29,14 +31,13 @@ export class Connection {
     const source = new EventSource('events');
     this.#source = source;
     this.#expect();
-    let ended = false;
     const on = <Data>(name: string, then: (data: Data) => void): void =>
       source.addEventListener(name, (event) => {
         this.#expect();
         then(JSON.parse((event as MessageEvent<string>).data) as Data);
       });
     on<Hello>('hello', (hello) => {
-      ended = false;
+      this.#ended = false;
       this.#listener.hello(hello);
     });
     on<Update>('update', (update) => {
@@ -44,11 +45,11 @@ export class Connection {
       this.#listener.state('live');
     });
     on('end', () => {
-      ended = true;
+      this.#ended = true;
       this.#listener.state('closed');
     });
     source.addEventListener('error', () => {
-      this.#listener.state(ended ? 'closed' : 'lost');
+      this.#listener.state(this.#ended ? 'closed' : 'lost');
       if (source.readyState === EventSource.CLOSED) this.#again(RETRY_MILLIS);
     });
   }
@@ -56,7 +57,7 @@ export class Connection {
   #expect(): void {
     clearTimeout(this.#watch);
     this.#watch = setTimeout(() => {
-      this.#listener.state('lost');
+      this.#listener.state(this.#ended ? 'closed' : 'lost');
       this.#open();
     }, SILENCE_MILLIS);
   }
