@@ -22,7 +22,7 @@ const HANGING = `
 import { unlinkSync } from 'node:fs';
 import { create as createEcho } from '/usr/lib/node_modules/twinpath/dist/src/handlers/echo.js';
 export const create = (options, context) => {
-  const echo = createEcho(options, context);
+  const { handle: echo } = createEcho(options, context);
   return (burst) => {
     try { unlinkSync('${HANG}'); } catch { return echo(burst); }
     for (;;);

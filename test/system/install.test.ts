@@ -126,7 +126,7 @@ describe('its types', () => {
     expect(compiled(text("once('error"), { node: true, check: false })).toBe('');
     const said = compiled(text("once('eror"), { node: true, check: false });
     expect(said).toMatch(
-      /'"eror"' is not assignable to parameter of type '"carrier" \| "close" \| "error" \| "link" \| "maintenance" \| "path" \| "worker"'/,
+      /'"eror"' is not assignable to parameter of type '"carrier" \| "close" \| "error" \| "link" \| "maintenance" \| "message" \| "path" \| "worker"'/,
     );
   });
 });
